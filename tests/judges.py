@@ -1,0 +1,43 @@
+"""Outside judges: where they are, and what happens where they are not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Fetched ones first, so that a figure does not depend on what else a machine has installed.
+FOLDERS = (
+    ROOT / ".tools/usr/bin",  # tests/tools/fetch
+    ROOT / ".tools/bin",  # tests/tools/containers.py
+    Path(sys.executable).parent,  # those that come as Python packages, by requirements/dev.txt
+    ROOT / ".tools/judges/bin",  # make judges
+)
+HOW = {
+    "checkov": "make judges",
+    "podman": "make containers, as root",
+    "podman-compose": "make containers, as root",
+}
+
+
+def find(name: str) -> Path | None:
+    """The program's path: a fetched one if there is one, else the machine's own."""
+    path = os.pathsep.join(map(str, FOLDERS)) + os.pathsep + os.environ.get("PATH", os.defpath)
+    found = shutil.which(name, path=path)
+    return Path(found) if found else None
+
+
+def judge(name: str) -> Path:
+    """The program's path. Without it the test is skipped at home and fails in CI: no judge, no verdict."""
+    found = find(name)
+    if found is None:
+        reason = f"NO JUDGE: `{name}` is not here, so this proves nothing. Get it: {HOW.get(name, 'make tools')}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return found
