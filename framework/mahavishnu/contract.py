@@ -1,0 +1,151 @@
+"""What a spec promises to show and to raise: every series, recording rule and alert, agreed with each other; its hash."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from mahavishnu.policy import camel
+from mahavishnu.promql import Expr, Selector, absent
+from mahavishnu.series import (
+    CPU,
+    CPU_LIMIT,
+    DEPENDENCY_CALLS,
+    DEPENDENCY_DURATION,
+    HTTP_ACTIVE,
+    HTTP_DURATION,
+    LIMIT_STORE_KEYS,
+    MEMORY,
+    MEMORY_LIMIT,
+    SPEC_INFO,
+    UP,
+)
+from mahavishnu.signals import AgreementError, Alert, Feed, Label, Recording, Severity, Signal, Source
+from mahavishnu.spec import Spec
+from mahavishnu.units import Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Contract:
+    """A spec with everything that follows from it; what generators and the runtime both read.
+
+    `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
+    """
+
+    spec: Spec
+    hash: str
+    signals: Mapping[str, Signal]
+    recordings: tuple[Recording, ...]
+    alerts: tuple[Alert, ...]
+
+    @property
+    def job(self) -> str:
+        """The service's name: Prometheus' job."""
+        return self.spec.service.name
+
+
+def contract(spec: Spec) -> Contract:
+    """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
+    policies = tuple(spec.policies())
+    signals = merge([*_service_signals(spec), *(one for _, name, policy in policies for one in policy.signals(name))])
+    job = spec.service.name
+    recordings = tuple(
+        replace(one, expr=_scoped(one.expr, job), labels=(("service", job), *one.labels))
+        for _, name, policy in policies
+        for one in policy.recordings(name)
+    )
+    alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
+    named = tuple(_named(alert, job) for alert in (_down(), *alerts))
+    shown = merge([*signals, *(one.signal for one in recordings)])
+    made = Contract(spec, spec_hash(spec), {one.name: one for one in shown}, recordings, named)
+    agree(made)
+    return made
+
+
+def spec_hash(spec: Spec) -> str:
+    """Sixteen hex digits that differ for specs that differ; secrets stay symbolic in it."""
+    text = spec.model_dump_json(by_alias=True, exclude={"environments"})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def merge(signals: Iterable[Signal]) -> tuple[Signal, ...]:
+    """One signal per name: the union of the label values and of the buckets of all that carry it."""
+    merged: dict[str, Signal] = {}
+    for one in signals:
+        merged[one.name] = _joined(merged[one.name], one) if one.name in merged else one
+    return tuple(merged.values())
+
+
+def agree(made: Contract) -> None:
+    """Resolve every selector of every query; raises AgreementError at the first that nothing shows."""
+    for expr in _queries(made):
+        for selector in expr.selectors():
+            _resolve(selector, made.signals)
+
+
+def _queries(made: Contract) -> Iterator[Expr]:
+    yield from (one.expr for one in made.recordings)
+    for alert in made.alerts:
+        yield alert.expr
+        yield from (feed.series for feed in alert.proof)
+
+
+def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
+    if selector.signal.name not in signals:
+        raise AgreementError(f"no such series: {selector.series}")
+    shown = signals[selector.signal.name]
+    for matcher in selector.matchers:
+        if matcher.label in ("job", "service"):
+            continue
+        if matcher.label == "le":
+            if matcher.value not in {str(float(bound)) for bound in shown.buckets}:
+                raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
+            continue
+        shown._check_value(matcher.label, matcher.op, matcher.value)
+
+
+def _service_signals(spec: Spec) -> Iterator[Signal]:
+    yield from (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT, SPEC_INFO, LIMIT_STORE_KEYS)
+    for name in spec.dependencies:
+        yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
+
+
+def _down() -> Alert:
+    return Alert(
+        name="Down",
+        severity=Severity.P1,
+        expr=UP.select().equals(0).or_(absent(UP.select())),
+        hold=Duration.parse("2m"),
+        summary="Prometheus cannot scrape the service.",
+        meaning="No replica is known, or one does not answer on its metrics path.",
+        impact="The service may be down; every other alert is blind meanwhile.",
+        action="Look at the service's processes and its log; then at Prometheus' page of targets.",
+        path=("service",),
+        proof=(Feed(UP.select(), healthy=1, faulty=0),),
+    )
+
+
+def _named(alert: Alert, job: str) -> Alert:
+    proof = tuple(replace(feed, series=_scope(feed.series, job)) for feed in alert.proof)
+    return replace(alert, name=camel(job) + alert.name, expr=_scoped(alert.expr, job), proof=proof)
+
+
+def _scoped(expr: Expr, job: str) -> Expr:
+    return expr.map_selectors(lambda selector: _scope(selector, job))
+
+
+def _scope(selector: Selector, job: str) -> Selector:
+    return selector.scoped("service" if selector.signal.source is Source.RULE else "job", job)
+
+
+def _joined(one: Signal, other: Signal) -> Signal:
+    labels = tuple(_label(mine, other.label(mine.name)) for mine in one.labels)
+    return replace(one, labels=labels, buckets=tuple(sorted({*one.buckets, *other.buckets})))
+
+
+def _label(one: Label, other: Label) -> Label:
+    if one.values is None or other.values is None:
+        return Label(one.name, one.values if other.values is None else other.values)
+    return Label(one.name, tuple(dict.fromkeys((*one.values, *other.values))))

@@ -1,0 +1,92 @@
+"""What goes wrong, said for people: findings about a file, and the exceptions that carry them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+Path = tuple[str | int, ...]
+
+
+class Level(StrEnum):
+    """How bad a finding is: an error stops the work, a warning does not (unless `--strict`)."""
+
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a file: 1-based line and column, the width of the token, and the text of its line."""
+
+    file: str
+    line: int
+    column: int
+    width: int = 1
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What a check found, at a path of the spec; the loader turns it into a `Finding` with a position."""
+
+    code: str
+    path: Path
+    what: str
+    help: str = ""
+    level: Level = Level.ERROR
+    on_key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One fault for a person: severity, stable code, what, where (None: no place in a file), help."""
+
+    level: Level
+    code: str
+    what: str
+    where: Where | None = None
+    help: str = ""
+
+
+class MahavishnuError(Exception):
+    """Base of every error this package raises on purpose; `str(error)` is a sentence for people."""
+
+
+class SpecError(MahavishnuError):
+    """The spec cannot be used; `findings` says why, all faults of one run together."""
+
+    def __init__(self, findings: tuple[Finding, ...]) -> None:
+        self.findings = findings
+        super().__init__("\n".join(_line(finding) for finding in findings))
+
+
+class DependencyError(MahavishnuError):
+    """A policy of a dependency refused or ended a call.
+
+    Attributes: `dependency` and `policy` name who refused, `retry_after` is in nanoseconds or None.
+    """
+
+    def __init__(self, dependency: str, policy: str, what: str, retry_after: int | None = None) -> None:
+        super().__init__(f"dependency `{dependency}`: {what}")
+        self.dependency = dependency
+        self.policy = policy
+        self.retry_after = retry_after
+
+
+class BreakerOpen(DependencyError):
+    """The breaker is open, or half open with every probe taken: the dependency was not called."""
+
+
+class BulkheadFull(DependencyError):
+    """No place became free in the bulkhead within its `wait`: the dependency was not called."""
+
+
+class CallTimeout(DependencyError, TimeoutError):
+    """One attempt did not end within the dependency's `timeout`."""
+
+
+def _line(finding: Finding) -> str:
+    place = f"{finding.where.file}:{finding.where.line}:{finding.where.column}: " if finding.where else ""
+    advice = f" (help: {finding.help})" if finding.help else ""
+    return f"{place}{finding.level}[{finding.code}]: {finding.what}{advice}"

@@ -1,0 +1,101 @@
+"""Who hears of an alert: channels, routes by severity, and quiet hours."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+from zoneinfo import available_timezones
+
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from mahavishnu.policies.threshold import Threshold
+from mahavishnu.policy import Name, OneOf, Policy, Settings
+from mahavishnu.signals import Severity
+
+_SECRET = r"^\$\{[A-Z][A-Z0-9_]*\}$"
+SecretRef = Annotated[str, StringConstraints(pattern=_SECRET)]
+"""`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
+Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+[^\s]*$", max_length=500)]
+Clock24 = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+
+
+class Slack(Policy):
+    """Messages to a Slack channel."""
+
+    keyword: ClassVar[str] = "slack"
+    slack: SecretRef
+    """The secret that holds the incoming webhook's URL."""
+    channel: Annotated[str, StringConstraints(pattern=r"^[#@][^\s]{1,80}$")]
+    """The channel, with its `#`."""
+
+
+class PagerDuty(Policy):
+    """Incidents in PagerDuty."""
+
+    keyword: ClassVar[str] = "pagerduty"
+    pagerduty: SecretRef
+    """The secret that holds the integration's routing key."""
+
+
+class Email(Policy):
+    """Mail to an address."""
+
+    keyword: ClassVar[str] = "email"
+    email: Annotated[str, StringConstraints(pattern=r"^[^\s@,<>]+@[^\s@,<>]+$", max_length=200)]
+    """Who gets the mail."""
+    smtp: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+    """The server that sends it, as host:port."""
+    sender: Annotated[str, StringConstraints(pattern=r"^[^\s@,<>]+@[^\s@,<>]+$", max_length=200)] | None = None
+    """The address it comes from; the receiver's own when absent."""
+    password: SecretRef | None = None
+    """The secret that holds the server's password; the user is the sender."""
+
+
+class Webhook(Policy):
+    """A POST to a service of your own."""
+
+    keyword: ClassVar[str] = "webhook"
+    webhook: Url
+    """Where the alert is posted."""
+    token: SecretRef | None = None
+    """The secret sent as bearer token."""
+
+
+Channel = Slack | PagerDuty | Email | Webhook
+AnyChannel = Annotated[Channel, OneOf(Slack, PagerDuty, Email, Webhook)]
+
+
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        what = f"`{name}` is no time zone"
+        raise PydanticCustomError("policy", "{what}", {"what": what, "help": "write one like `Europe/London`"})
+    return name
+
+
+class Quiet(Settings):
+    """Hours in which alerts of one severity are held back."""
+
+    severity: Severity
+    """Which alerts are held back."""
+    start: Clock24 = Field(alias="from")
+    """The first minute, like `22:00`."""
+    end: Clock24 = Field(alias="to")
+    """The minute in which they are sent again, like `07:00`; may lie on the next day."""
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    """The time zone of both."""
+
+
+class Alerts(Settings):
+    """Where alerts go, what they link to, and further alerts on conditions of your own."""
+
+    route: dict[Severity, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """The channels of each severity; every channel for all of them when absent."""
+    runbooks: Url | None = None
+    """Where the generated runbooks are served; each alert links its page there."""
+    thresholds: dict[Name, Threshold] = Field(default_factory=dict)
+    """Further alerts, on top of those derived from limits, dependencies and SLOs."""
+    quiet: tuple[Quiet, ...] = ()
+    """Hours in which alerts of one severity are held back."""
+
+

@@ -1,0 +1,1 @@
+"""One file per policy: what may be said, what it shows, what it does."""

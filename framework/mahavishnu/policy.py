@@ -1,0 +1,288 @@
+"""What every policy is: settings that may be said, signals and alerts it shows, and the enforcer it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from mahavishnu.signals import Alert, Recording, Signal
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
+Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
+Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+Mode = Literal["observe", "enforce", "off"]
+State = TypeVar("State")
+
+
+class Settings(BaseModel):
+    """A mapping of the spec: frozen, and every unknown key is an error.
+
+    `later` names words of the format that this version does not carry out: the loader refuses them by name.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True, validate_default=False
+    )
+    later: ClassVar[frozenset[str]] = frozenset()
+
+
+class Policy(Settings):
+    """A part of the spec that shows signals and raises alerts; `name` is its key in the spec."""
+
+    keyword: ClassVar[str] = ""
+
+    def signals(self, name: str) -> tuple[Signal, ...]:
+        """The series this policy moves, with its own label values fixed."""
+        return ()
+
+    def recordings(self, name: str) -> tuple[Recording, ...]:
+        """The recording rules its alerts rest on."""
+        return ()
+
+    def alerts(self, name: str) -> tuple[Alert, ...]:
+        """One alert for each way in which it can hurt."""
+        return ()
+
+
+class Match(Settings):
+    """Which requests a policy applies to; an absent key matches everything."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"tool"})
+
+    path: Annotated[str, StringConstraints(pattern=r"^/\S*$", max_length=200)] | None = None
+    """A route of the app as the router writes it (`/orders/{id}`); `*` stands for anything."""
+    method: Method | None = None
+    """An HTTP method; `GET` covers HEAD."""
+
+
+def not_yet(*values: str) -> BeforeValidator:
+    """A validator that refuses, by name, values of the format that this version does not carry out."""
+
+    def refuse(value: object) -> object:
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(one, str) and any(one == word or one.startswith(f"{word}:") for word in values):
+                raise PydanticCustomError("later", "{word}", {"word": one})
+        return value
+
+    return BeforeValidator(refuse)
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Dimension = Literal["client", "ip", "user", "route", "global"]
+Per = Annotated[
+    tuple[Dimension, ...],
+    Field(min_length=1, max_length=4),
+    BeforeValidator(_listed, json_schema_input_type=Dimension | list[Dimension]),
+    not_yet("tool", "session", "api_key", "header"),
+]
+
+
+class Limit(Policy):
+    """What every limit has: which requests it applies to and whether it refuses."""
+
+    match: Match | None = None
+    """Which requests it applies to; all of them when absent."""
+    mode: Mode = "enforce"
+    """`observe` counts what it would refuse, `off` does nothing."""
+
+
+class Handle(Protocol):
+    """A timer that can be called off."""
+
+    def cancel(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time as the runtime sees it: monotonic nanoseconds, timers and sleep; injected everywhere."""
+
+    def now(self) -> int: ...
+    def call_later(self, delay: int, call: Callable[[], object]) -> Handle: ...
+    async def sleep(self, delay: int) -> None: ...
+    def pause(self, delay: int) -> None: ...
+
+
+class Counter(Protocol):
+    """A number that only grows."""
+
+    def inc(self, amount: float = 1) -> None: ...
+
+
+class Histogram(Protocol):
+    """A distribution of durations in seconds."""
+
+    def observe(self, seconds: float) -> None: ...
+
+
+class Meter(Protocol):
+    """Where enforcers move their signals; a signal outside the contract is refused with AgreementError."""
+
+    def counter(self, signal: Signal, **labels: str) -> Counter: ...
+    def histogram(self, signal: Signal, **labels: str) -> Histogram: ...
+    def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None: ...
+
+
+class Verdict(NamedTuple, Generic[State]):
+    """What an algorithm says of one request: the next state, what is left, and times in nanoseconds.
+
+    `retry_after` is exact and 0 when allowed; None means that waiting never helps.
+    """
+
+    allowed: bool
+    state: State
+    remaining: int
+    reset: int
+    retry_after: int | None
+
+
+class Algorithm(Protocol):
+    """A rate as a pure state machine; after `horizon` ns without a request a state is as good as none."""
+
+    @property
+    def horizon(self) -> int: ...
+    def admit(self, state: Any, now: int, cost: int) -> Verdict[Any]: ...
+    def refund(self, state: Any, at: int, cost: int) -> Any:
+        """The state without a request that was admitted at `at`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One request's claim on one bucket of one rate; an unenforced claim is counted and never refuses."""
+
+    limit: str
+    key: str
+    algorithm: Algorithm
+    cost: int = 1
+    enforced: bool = True
+
+
+class Taken(NamedTuple):
+    """The verdicts of one `take`, in the order of its claims, and the store's time when it decided."""
+
+    verdicts: Sequence[Verdict[Any]]
+    at: int
+
+
+class Store(Protocol):
+    """Where the state of rates lives."""
+
+    async def take(self, claims: Sequence[Claim]) -> Taken:
+        """Decide all claims at once: every enforced one is admitted and consumed, or none is."""
+        ...
+
+    async def give_back(self, claims: Sequence[Claim], taken: Taken) -> None:
+        """Return what `take` consumed, for a request that was denied later."""
+        ...
+
+
+class Metered(Protocol):
+    """A limit that counts requests: its algorithm, and the numbers shown in the RateLimit fields."""
+
+    @property
+    def per(self) -> tuple[Dimension, ...]: ...
+    @property
+    def cost(self) -> int: ...
+    def algorithm_of(self) -> Algorithm: ...
+    def quota(self) -> tuple[int, int]:
+        """How many requests at the most in which window (nanoseconds)."""
+        ...
+
+
+class Gate(Protocol):
+    """A limit on what runs at once: enter returns None when admitted, else a refusal."""
+
+    async def enter(self) -> Refusal | None: ...
+    def leave(self) -> None: ...
+
+
+class Gated(Protocol):
+    """A limit that becomes a gate."""
+
+    def gate(self, name: str, clock: Clock, meter: Meter) -> Gate: ...
+
+
+class Refusal(NamedTuple):
+    """Why a gate did not let a request in, and when to come back (ns; None: unknown)."""
+
+    reason: str
+    retry_after: int | None
+
+
+class Outcome(StrEnum):
+    """How a call to a dependency ended; a cancelled one counts as nothing."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+
+
+class Guard(Protocol):
+    """What surrounds one attempt of a call: `enter` admits or raises DependencyError, `leave` must follow."""
+
+    def enter(self) -> object: ...
+    async def enter_async(self) -> object: ...
+    def leave(self, permit: object, outcome: Outcome, duration: int) -> None: ...
+
+
+class Guarding(Protocol):
+    """A dependency's policy that becomes a guard."""
+
+    def guard(self, name: str, clock: Clock, meter: Meter) -> Guard: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a request: admitted, or refused with everything the refusal must say.
+
+    `retry_after` and `reset` are exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457.
+    """
+
+    allowed: bool
+    limit: str = ""
+    status: int = 200
+    problem: str = "about:blank"
+    detail: str = ""
+    retry_after: int | None = None
+    quota: int = 0
+    window: int = 0
+    remaining: int = 0
+    reset: int = 0
+
+
+class OneOf:
+    """A field that takes one of several policies, chosen by which of their keywords is present."""
+
+    def __init__(self, *policies: type[Policy]) -> None:
+        self.policies = {policy.keyword: policy for policy in policies}
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        choices = {f"~{keyword}": handler.generate_schema(policy) for keyword, policy in self.policies.items()}
+        return core_schema.tagged_union_schema(
+            choices,
+            self._choose,
+            custom_error_type="one_of",
+            custom_error_message="{words}",
+            custom_error_context={"words": " | ".join(self.policies)},
+        )
+
+    def _choose(self, value: object) -> str | None:
+        if isinstance(value, Policy):
+            return f"~{value.keyword}"
+        said = [word for word in self.policies if isinstance(value, dict) and word in value]
+        return f"~{said[0]}" if len(said) == 1 else None
+
+
+def camel(name: str) -> str:
+    """`per_client` -> `PerClient`: a name of the spec as part of an alert's name."""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+

@@ -1,0 +1,81 @@
+"""The series that no single policy owns: HTTP, process, and those shared by all limits or all dependencies.
+
+HTTP names and labels follow OpenTelemetry's semantic conventions in Prometheus form.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from mahavishnu.signals import Kind, Label, Signal, Source
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
+UNMATCHED = "unmatched"
+# OpenTelemetry's advice for http.server.request.duration, seconds.
+_HTTP_BUCKETS = tuple(
+    Decimal(text) for text in "0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10".split()
+)
+
+UP = Signal("up", Kind.GAUGE, "Whether the last scrape of the target succeeded.", source=Source.SCRAPE)
+
+HTTP_DURATION = Signal(
+    "http_server_request_duration_seconds",
+    Kind.HISTOGRAM,
+    "Duration of HTTP requests, from their arrival to the end of the response.",
+    (
+        Label("http_request_method", METHODS),
+        Label("http_route"),
+        Label("http_response_status_code", tuple(str(code) for code in range(100, 600))),
+    ),
+    _HTTP_BUCKETS,
+)
+HTTP_ACTIVE = Signal("http_server_active_requests", Kind.GAUGE, "HTTP requests being served now.")
+
+MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
+MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")
+CPU_LIMIT = Signal("mahavishnu_cpu_limit_cores", Kind.GAUGE, "Processor cores one replica is given by the spec.")
+CPU = Signal("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time spent, in seconds.")
+
+SPEC_INFO = Signal(
+    "mahavishnu_spec_info", Kind.GAUGE, "1, labelled with the hash of the spec that is enforced.", (Label("hash"),)
+)
+LIMIT_DECISIONS = Signal(
+    "mahavishnu_limit_decisions_total",
+    Kind.COUNTER,
+    "Decisions of each limit: allowed, refused, or observed (would have been refused).",
+    (Label("limit"), Label("outcome", ("allowed", "refused", "observed"))),
+)
+LIMIT_QUOTA = Signal(
+    "mahavishnu_limit_quota",
+    Kind.GAUGE,
+    "The enforced number of each limit: requests per window, requests at once, bytes, or seconds.",
+    (Label("limit"),),
+)
+LIMIT_IN_FLIGHT = Signal(
+    "mahavishnu_limit_in_flight", Kind.GAUGE, "Requests a concurrency limit has let in and that still run.",
+    (Label("limit"),),
+)
+LIMIT_QUEUED = Signal(
+    "mahavishnu_limit_queued", Kind.GAUGE, "Requests that wait for a place in a concurrency limit.", (Label("limit"),)
+)
+LIMIT_STORE_KEYS = Signal("mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory.")
+
+DEPENDENCY_CALLS = Signal(
+    "mahavishnu_dependency_calls_total",
+    Kind.COUNTER,
+    "Attempts to call each dependency, by how they ended; rejected: a policy did not let them out.",
+    (Label("dependency"), Label("outcome", ("success", "failure", "timeout", "rejected", "cancelled"))),
+)
+DEPENDENCY_DURATION = Signal(
+    "mahavishnu_dependency_duration_seconds",
+    Kind.HISTOGRAM,
+    "Duration of one attempt to call a dependency.",
+    (Label("dependency"),),
+    _HTTP_BUCKETS,
+)
+BREAKER_CALLS = Signal(
+    "mahavishnu_breaker_calls_total",
+    Kind.COUNTER,
+    "Calls a breaker has judged, by whether they were slow.",
+    (Label("dependency"), Label("speed", ("fast", "slow"))),
+)

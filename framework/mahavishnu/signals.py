@@ -1,0 +1,184 @@
+"""A series the service shows, said once: the runtime moves it, and the rules ask for it, through the same value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from enum import StrEnum
+
+from mahavishnu.errors import Path
+from mahavishnu.promql import Call, Expr, Matcher, Selector
+from mahavishnu.units import Duration
+
+_MATCHER_SUFFIXES = {"": "=", "_not": "!=", "_re": "=~", "_not_re": "!~"}
+
+
+class Kind(StrEnum):
+    """The type of a series, as Prometheus knows it."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Source(StrEnum):
+    """Who makes the series: the process, Prometheus while scraping, or a recording rule."""
+
+    RUNTIME = "runtime"
+    SCRAPE = "scrape"
+    RULE = "rule"
+
+
+class Severity(StrEnum):
+    """How fast a person must act: P1 now, P2 within the hour, P3 today, P4 this week."""
+
+    P1 = "P1"
+    P2 = "P2"
+    P3 = "P3"
+    P4 = "P4"
+
+
+class AgreementError(Exception):
+    """A query asks for a series, label or value that the runtime does not show: a bug of this package."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label's name and the values it can take; None where the runtime bounds them otherwise."""
+
+    name: str
+    values: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[Label, ...] = ()
+    buckets: tuple[Decimal, ...] = ()
+    source: Source = Source.RUNTIME
+
+    def label(self, name: str) -> Label:
+        """The label of that name; raises AgreementError when the series has none."""
+        for label in self.labels:
+            if label.name == name:
+                return label
+        raise AgreementError(f"series {self.name} has no label {name}")
+
+    def closed(self, **values: str | tuple[str, ...]) -> Signal:
+        """The same series with the values of some labels fixed."""
+        fixed = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in values.items()}
+        for name in fixed:
+            self.label(name)
+        return replace(self, labels=tuple(replace(lb, values=fixed.get(lb.name, lb.values)) for lb in self.labels))
+
+    def select(self, **matchers: str) -> Selector:
+        """The current value; a matcher is `label=…`, `label_not=…`, `label_re=…` or `label_not_re=…`."""
+        return self._selector("", matchers)
+
+    def rate(self, window: Duration, **matchers: str) -> Expr:
+        """Growth per second of a counter over the window."""
+        return self._grown("rate", "", window, matchers)
+
+    def increase(self, window: Duration, **matchers: str) -> Expr:
+        """Growth of a counter over the window."""
+        return self._grown("increase", "", window, matchers)
+
+    def count_rate(self, window: Duration, **matchers: str) -> Expr:
+        """Observations per second of a histogram over the window."""
+        return self._grown("rate", "_count", window, matchers)
+
+    def sum_rate(self, window: Duration, **matchers: str) -> Expr:
+        """Growth per second of the sum of a histogram's observations over the window."""
+        return self._grown("rate", "_sum", window, matchers)
+
+    def bucket_rate(self, window: Duration, le: Decimal | None = None, **matchers: str) -> Expr:
+        """Observations per second at or below the boundary `le` (all boundaries when None)."""
+        bounds = {} if le is None else {"le": self.boundary(le)}
+        return self._grown("rate", "_bucket", window, {**matchers, **bounds})
+
+    def boundary(self, le: Decimal) -> str:
+        """The text of a bucket boundary as the exposition writes it; raises AgreementError if it is none."""
+        if le not in self.buckets:
+            raise AgreementError(f"{le} is no bucket boundary of {self.name}")
+        return boundary_text(le)
+
+    def _grown(self, function: str, suffix: str, window: Duration, matchers: Mapping[str, str]) -> Call:
+        wanted = Kind.HISTOGRAM if suffix else Kind.COUNTER
+        if self.kind is not wanted:
+            raise AgreementError(f"{function} of {self.name}{suffix}: {self.name} is a {self.kind}")
+        return Call(function, (replace(self._selector(suffix, matchers), window=window),))
+
+    def _selector(self, suffix: str, matchers: Mapping[str, str]) -> Selector:
+        return Selector(self, suffix, tuple(self._matcher(key, value) for key, value in matchers.items()))
+
+    def _matcher(self, key: str, value: str) -> Matcher:
+        names = {label.name for label in self.labels} | ({"le"} if self.kind is Kind.HISTOGRAM else set())
+        for suffix, op in _MATCHER_SUFFIXES.items():
+            name = key.removesuffix(suffix) if suffix else key
+            if name in names and name + suffix == key:
+                self._check_value(name, op, value)
+                return Matcher(name, op, value)
+        raise AgreementError(f"series {self.name} has no label {key}")
+
+    def _check_value(self, name: str, op: str, value: str) -> None:
+        allowed = None if name == "le" else self.label(name).values
+        if allowed is None:
+            return
+        regex = op.endswith("~")
+        if not any(re.fullmatch(value, one) if regex else one == value for one in allowed):
+            raise AgreementError(f"label {name} of {self.name} never has the value {value}")
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A recording rule: a query whose result becomes a series of its own, with fixed labels."""
+
+    signal: Signal
+    expr: Expr
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """How one series moves in an alert's test, when all is well and when the fault is there.
+
+    For a counter or a histogram's part: growth per minute; for a gauge: its level. None: no such series.
+    """
+
+    series: Selector
+    healthy: Decimal | int | None
+    faulty: Decimal | int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """A condition a person must know of, the numbers behind it, what to do, and how to prove that it works.
+
+    `name` is CamelCase without the service's name; `hold` is Prometheus' `for`; `summary` is one plain
+    sentence in which `$value` stands for the measured value, written as `unit` says
+    (ratio | seconds | bytes | count); `path` is the place of the spec that asked for it.
+    """
+
+    name: str
+    severity: Severity
+    expr: Expr
+    summary: str
+    path: Path
+    proof: tuple[Feed, ...]
+    hold: Duration | None = None
+    unit: str = "count"
+    meaning: str = ""
+    impact: str = ""
+    action: str = ""
+    labels: tuple[tuple[str, str], ...] = field(default=())
+
+
+def boundary_text(le: Decimal) -> str:
+    """A bucket boundary as Prometheus' Python exposition writes it: `0.5`, `1.0`, `10.0`."""
+    return str(float(le))

@@ -1,0 +1,173 @@
+"""The catalogue: the shape of mahavishnu.yaml, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, IPvAnyNetwork, StringConstraints
+
+from mahavishnu.errors import Path
+from mahavishnu.notify import Alerts, AnyChannel, Text, Url
+from mahavishnu.policies.body import Body
+from mahavishnu.policies.breaker import Breaker
+from mahavishnu.policies.bulkhead import Bulkhead
+from mahavishnu.policies.concurrency import Concurrency
+from mahavishnu.policies.rate import Rate
+from mahavishnu.policies.retry import Retry
+from mahavishnu.policies.slo import Slo
+from mahavishnu.policies.timeout import Timeout
+from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings
+from mahavishnu.targets import Deploy
+from mahavishnu.units import Duration, Rate as Traffic
+
+AnyLimit = Annotated[Limit, OneOf(Rate, Concurrency, Body, Timeout)]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
+RoutePath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=100)]
+
+
+class Service(Settings):
+    """Which service this is and how it is started."""
+
+    name: Name
+    """The service's name: a metric label, the job in Prometheus, a name in Kubernetes."""
+    owner: Text | None = None
+    """Who answers for it."""
+    tier: Literal["critical", "standard", "experimental"] = "standard"
+    """How much depends on it."""
+    app: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    """The ASGI app as `module:attribute`."""
+    app_dir: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$|^\.$")] = "."
+    """The folder in which the module is found, from the spec's own folder."""
+    port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = 8000
+    """The port the service listens on."""
+    workers: Annotated[int, Field(strict=True, ge=1, le=1)] = 1
+    """Processes per replica; one, in this version."""
+    traffic: Traffic | None = None
+    """The expected load, by which checks judge whether numbers can be reached."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """Networks whose X-Forwarded-For is believed; empty: nobody's."""
+
+
+class Dependency(Settings):
+    """What happens when another service fails; `timeout` is that of one attempt."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"fallback"})
+
+    url: Url | None = None
+    """Where it is."""
+    timeout: Duration | None = None
+    """How long one attempt may take."""
+    retry: Retry | None = None
+    """Whether and how a failed attempt is repeated."""
+    breaker: Breaker | None = None
+    """When to stop calling it."""
+    bulkhead: Bulkhead | None = None
+    """How many calls run at once."""
+
+    def policies(self) -> Iterator[tuple[str, Policy]]:
+        """Its policies with their keys, from the outermost to the innermost."""
+        for key in type(self).model_fields:
+            if isinstance(value := getattr(self, key), Policy):
+                yield key, value
+
+
+class Retention(Settings):
+    """How long each kind of data lives."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"backups", "dead_letters", "logs"})
+
+    metrics: Duration = Duration.parse("45d")
+    """How long Prometheus keeps its series; at least the longest SLO window."""
+
+
+class Metrics(Settings):
+    """Where the series are shown."""
+
+    path: RoutePath = "/metrics"
+    """The path Prometheus scrapes."""
+
+
+class Logs(Settings):
+    """One line for each request, on standard output."""
+
+    format: Literal["json", "console"] = "json"
+    """`json` for machines, `console` for people."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """What is written: this and worse."""
+    redact: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ...] = ()
+    """Fields whose values are never written, besides those that are secret anyway."""
+
+
+class Observability(Settings):
+    """What the service shows of itself."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"traces"})
+
+    metrics: Metrics = Metrics()
+    """The series."""
+    logs: Logs = Logs()
+    """The log."""
+
+
+class Cors(Settings):
+    """Which other origins may call from a browser."""
+
+    origins: Annotated[
+        tuple[Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...], Field(min_length=1)
+    ]
+    """Their origins, like `https://shop.example.com`."""
+
+
+class Security(Settings):
+    """What every response says to browsers."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"scan"})
+
+    headers: Literal["strict"] | None = None
+    """`strict`: HSTS, CSP, nosniff, no referrer, no framing."""
+    cors: Cors | None = None
+    """Cross-origin requests."""
+
+
+class Spec(Settings):
+    """How a service survives."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "backups", "ops", "smoke", "readiness"})
+
+    mahavishnu: Literal[1]
+    """The version of the format, and the mark of the file."""
+    service: Service
+    """Which service this is and how it is started."""
+    secrets: tuple[SecretName, ...] = ()
+    """The names of the secrets that `${NAME}` may stand for."""
+    store: Literal["memory://"] = "memory://"
+    """Where the state of limits lives: `memory://` is each process by itself."""
+    limits: dict[Name, AnyLimit] = Field(default_factory=dict)
+    """Inbound: who may ask how much."""
+    dependencies: dict[Name, Dependency] = Field(default_factory=dict)
+    """Outbound: what happens when others fail."""
+    slos: dict[Name, Slo] = Field(default_factory=dict)
+    """What is promised."""
+    channels: dict[Name, AnyChannel] = Field(default_factory=dict)
+    """Ways to tell a person."""
+    alerts: Alerts = Alerts()
+    """Who is told what."""
+    retention: Retention = Retention()
+    """How long each kind of data lives."""
+    observability: Observability = Observability()
+    """What the service shows of itself."""
+    security: Security = Security()
+    """What every response says to browsers."""
+    deploy: Deploy = Deploy()
+    """What is deployed, and where."""
+    environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """What differs in each environment: a JSON merge patch over everything above."""
+
+    def policies(self) -> Iterator[tuple[Path, str, Policy]]:
+        """Every policy of the spec: its path, the name it goes by, and its settings."""
+        yield from ((("limits", name), name, limit) for name, limit in self.limits.items())
+        for name, dependency in self.dependencies.items():
+            yield from ((("dependencies", name, key), name, policy) for key, policy in dependency.policies())
+        yield from ((("slos", name), name, slo) for name, slo in self.slos.items())
+        yield from ((("alerts", "thresholds", name), name, one) for name, one in self.alerts.thresholds.items())

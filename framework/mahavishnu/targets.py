@@ -1,0 +1,94 @@
+"""What only deploys: image, resources, replicas, and the places a service runs in."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from mahavishnu.policy import Settings
+from mahavishnu.units import Cpu, Duration, Size
+
+Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
+Host = Annotated[
+    str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=253)
+]
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Image = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]+([._/:-][a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$", max_length=255
+    ),
+]
+
+
+class Resources(Settings):
+    """What one replica gets: requested and limited alike, so that it is never starved nor evicted first."""
+
+    cpu: Cpu = Cpu.parse("500m")
+    """Thousandths of a core."""
+    memory: Size = Size.parse("512Mi")
+    """Working memory; more than this kills the replica."""
+
+
+class Scale(Settings):
+    """How many replicas run."""
+
+    min: Replicas = 1
+    """In quiet times."""
+    max: Replicas = 1
+    """Under load."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Scale:
+        if self.min > self.max:
+            what = f"at least {self.min} replicas, but at most {self.max}"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "make `max` at least `min`"})
+        return self
+
+
+class Compose(Settings):
+    """Docker Compose on one host."""
+
+    monitoring: bool = True
+    """Whether Prometheus and Alertmanager run beside the service."""
+
+
+class Kubernetes(Settings):
+    """A Kubernetes cluster, through kustomize."""
+
+    namespace: DnsLabel = "default"
+    """Where every object lives."""
+    host: Host | None = None
+    """The public name; without it there is no Ingress."""
+    ingress_class: DnsLabel = "nginx"
+    """Which ingress controller serves it; its namespace may reach the pods."""
+
+
+class Targets(Settings):
+    """Where the service runs."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"cloud_run"})
+
+    compose: Compose | None = None
+    """Docker Compose."""
+    kubernetes: Kubernetes | None = None
+    """Kubernetes."""
+
+
+class Deploy(Settings):
+    """What is deployed, how large, how often, and where."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"rollout"})
+
+    image: Image | None = None
+    """The image without tag for `compose` builds, or pinned; the service's name when absent."""
+    resources: Resources = Resources()
+    """What one replica gets."""
+    replicas: Scale = Scale()
+    """How many of them."""
+    shutdown: Duration = Duration.parse("30s")
+    """How long a replica may take to end what it has begun."""
+    targets: Targets = Targets()
+    """Where it runs."""

@@ -1,0 +1,262 @@
+"""Quantities with mandatory units, text to exact number and back: `2s`, `99.9%`, `300/minute`, `512Mi`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, ClassVar, Self
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
+
+_DURATIONS = {
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+    "d": 86400 * 10**9,
+    "w": 7 * 86400 * 10**9,
+}
+_PERIODS = {
+    "second": "s", "seconds": "s", "minute": "m", "minutes": "m", "hour": "h", "hours": "h",
+    "day": "d", "days": "d", "s": "s", "m": "m", "h": "h", "d": "d",
+}  # fmt: skip
+_PERIOD_NAMES = {"1s": "second", "1m": "minute", "1h": "hour", "1d": "day"}
+_SIZES = {
+    "B": 1,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9,
+    "Ki": 2**10, "Mi": 2**20, "Gi": 2**30,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30,
+}  # fmt: skip
+# A ceiling on every number: beyond it no real service lives, and arithmetic stays inside 63 bits.
+_LARGEST = 2**62
+
+
+class Quantity:
+    """A value written as text with its unit; every subclass parses one form and prints it back."""
+
+    form: ClassVar[str]
+    pattern: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text; raises ValueError with the form and an example when it does not fit."""
+        raise NotImplementedError
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        """A guess at what was meant by a value of the wrong form, for the help of a finding."""
+        return cls.examples[0]
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "pattern": f"^{cls.pattern}$", "examples": list(cls.examples)}
+
+    @classmethod
+    def _validate(cls, value: object) -> Self:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, str):
+            raise cls._error(value, f"{_shown(value)} is not {cls.form}")
+        try:
+            return cls.parse(value)
+        except ValueError as fault:
+            raise cls._error(value, str(fault)) from None
+
+    @classmethod
+    def _error(cls, value: object, what: str) -> PydanticCustomError:
+        context: dict[str, Any] = {"what": what, "help": f"write {cls.form}, like `{cls.fix(value)}`"}
+        return PydanticCustomError("quantity", "{what}", context)
+
+    @classmethod
+    def _refusal(cls, text: str) -> ValueError:
+        return ValueError(f"{_shown(text)} is not {cls.form}")
+
+
+class Duration(int, Quantity):
+    """A length of time in nanoseconds, written `300ms`, `30s`, `1h30m`, `14d`; always above zero."""
+
+    form = "a duration with its unit"
+    pattern = r"([0-9]{1,9}(ms|s|m|h|d|w))+"
+    examples = ("2s", "100ms", "1h30m", "14d")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        parts = re.findall(r"([0-9]{1,9})(ms|s|m|h|d|w)", text) if re.fullmatch(cls.pattern, text) else []
+        total = sum(int(number) * _DURATIONS[unit] for number, unit in parts)
+        if not 0 < total < _LARGEST:
+            raise cls._refusal(text)
+        return cls(total)
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        return f"{value}s" if _whole(value) else cls.examples[0]
+
+    @property
+    def seconds(self) -> Decimal:
+        """The exact length in seconds."""
+        return plain(Decimal(int(self)) / 10**9)
+
+    def __str__(self) -> str:
+        rest, text = int(self), ""
+        for unit, size in reversed(_DURATIONS.items()):
+            count, rest = divmod(rest, size) if unit != "w" or rest % size == 0 else (0, rest)
+            text += f"{count}{unit}" if count else ""
+        return text or "0s"
+
+    def __repr__(self) -> str:
+        return f"Duration({self})"
+
+
+class Size(int, Quantity):
+    """A number of bytes, written `512Mi`, `1MiB`, `10kB`; always above zero."""
+
+    form = "a size with its unit"
+    pattern = r"[0-9]{1,9}(B|kB|MB|GB|Ki|Mi|Gi|KiB|MiB|GiB)"
+    examples = ("512Mi", "1MiB", "100kB")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        match = re.fullmatch(r"([0-9]{1,9})([A-Za-z]+)", text)
+        total = int(match[1]) * _SIZES.get(match[2], 0) if match else 0
+        if not 0 < total < _LARGEST:
+            raise cls._refusal(text)
+        return cls(total)
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        return f"{value}Mi" if _whole(value) else cls.examples[0]
+
+    def __str__(self) -> str:
+        for unit in ("Gi", "Mi", "Ki", "GB", "MB", "kB"):
+            if self % _SIZES[unit] == 0:
+                return f"{int(self) // _SIZES[unit]}{unit}"
+        return f"{int(self)}B"
+
+    def __repr__(self) -> str:
+        return f"Size({self})"
+
+
+class Cpu(int, Quantity):
+    """Processor time in thousandths of a core, written `500m`; always above zero."""
+
+    form = "an amount of CPU in thousandths of a core"
+    pattern = r"[0-9]{1,7}m"
+    examples = ("500m", "2000m")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        number = int(text[:-1]) if re.fullmatch(cls.pattern, text) else 0
+        if number < 1:
+            raise cls._refusal(text)
+        return cls(number)
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        return f"{int(value) * 1000}m" if _whole(value) else cls.examples[0]  # type: ignore[call-overload]
+
+    @property
+    def cores(self) -> Decimal:
+        """The exact number of cores."""
+        return plain(Decimal(int(self)) / 1000)
+
+    def __str__(self) -> str:
+        return f"{int(self)}m"
+
+    def __repr__(self) -> str:
+        return f"Cpu({self})"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Percent(Quantity):
+    """A share, written `99.9%`: above 0 and at most 100; `ratio` is exact, between 0 and 1."""
+
+    ratio: Decimal
+
+    form: ClassVar[str] = "a percentage with its % sign"
+    pattern: ClassVar[str] = r"[0-9]{1,3}(\.[0-9]{1,6})?%"
+    examples: ClassVar[tuple[str, ...]] = ("99.9%", "50%")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        value = Decimal(text[:-1]) if re.fullmatch(cls.pattern, text) else Decimal(0)
+        if not 0 < value <= 100:
+            raise cls._refusal(text)
+        return cls(plain(value / 100))
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 100:
+            number = Decimal(str(value))
+            return f"{_digits(plain(number * 100 if number <= 1 else number))}%"
+        return cls.examples[0]
+
+    def __str__(self) -> str:
+        return f"{_digits(plain(self.ratio * 100))}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate(Quantity):
+    """So many in a period, written `300/minute`, `5/15m`, `1000/s`; both parts above zero."""
+
+    count: int
+    period: Duration
+
+    form: ClassVar[str] = "a rate: a count, a slash and a period"
+    pattern: ClassVar[str] = r"[0-9]{1,9}/([0-9]{1,6}(s|m|h|d)|s|m|h|d|(second|minute|hour|day)s?)"
+    examples: ClassVar[tuple[str, ...]] = ("300/minute", "5/15m", "1000/second")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        if not re.fullmatch(cls.pattern, text):
+            raise cls._refusal(text)
+        count, period = text.split("/")
+        if int(count) < 1:
+            raise cls._refusal(text)
+        return cls(int(count), Duration.parse(f"1{_PERIODS[period]}" if period in _PERIODS else period))
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        return f"{value}/minute" if _whole(value) else cls.examples[0]
+
+    @property
+    def per_second(self) -> Decimal:
+        """The mean rate per second, to 28 significant digits."""
+        return plain(Decimal(self.count) / self.period.seconds)
+
+    def __str__(self) -> str:
+        period = str(self.period)
+        return f"{self.count}/{_PERIOD_NAMES.get(period, period)}"
+
+
+def plain(number: Decimal) -> Decimal:
+    """The same number without trailing zeros or exponent: what may be printed into a rule."""
+    number = number.normalize()
+    return number.quantize(Decimal(1)) if number == number.to_integral_value() else number
+
+
+def _digits(number: Decimal) -> str:
+    return f"{number:f}"
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**6
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "an empty value", True: "`true`", False: "`false`"}[value]
+    return f"`{value}`" if isinstance(value, str | int | float) else f"a {_KINDS.get(type(value), 'value')}"
+
+
+_KINDS = {dict: "mapping", list: "list"}
