@@ -1,0 +1,362 @@
+"""The floors and the doors of the house: who may import whom, and where each dependency comes in.
+
+The three tables are the architecture. A new module needs a floor here; a new dependency needs a door.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# From the ground up. A module imports from floors below its own, and its own where no `NEVER` forbids it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "units", "promql", "signals", "codes"),
+    ("series", "policy"),
+    ("policies", "policies.*", "targets", "notify"),
+    ("spec",),
+    ("contract", "checks", "checks.*"),
+    ("yaml_tree", "layers", "load", "artifact"),
+    ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
+    (
+        "asgi",
+        "mcp",
+        "testing",
+        "compile",
+        "dependency",
+        "api",
+        "",
+    ),  # "": the face, `import mahavishnu` itself
+    ("readiness",),
+    ("cli", "cli.*", "__main__"),
+)
+
+# Pairs that the floors alone would allow.
+NEVER: tuple[tuple[str, str], ...] = (
+    ("generators*", "runtime*"),
+    ("runtime*", "generators*"),
+    ("runtime*", "templates"),
+    ("policies.[!_]*", "policies.[!_]*"),  # another policy; what two policies share is a `_name` beside them
+)
+
+# One door per dependency: the modules that may import it, and how many of them may.
+DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
+    "fastmcp": (("mcp",), 1),
+    "httpx": (("runtime.*",), 1),
+    "jinja2": (("generators._render",), 1),
+    "opentelemetry": (("runtime.traces",), 1),
+    "prometheus_client": (("runtime.metrics",), 1),
+    "promql_parser": (("checks.*", "promql"), 1),
+    "pydantic": (("*",), 99),  # the material everything is made of
+    "pydantic_core": (("*",), 99),
+    "pydantic_settings": (("load", "layers"), 1),
+    "pytest": (("testing",), 1),
+    "redis": (("runtime.*",), 1),
+    "rich": (("cli", "cli.*"), 99),
+    "ruamel": (("load", "yaml_tree"), 1),
+    "starlette": (("asgi", "runtime.routes", "testing"), 3),
+    "structlog": (("runtime.logs",), 1),
+    "typer": (("cli", "cli.*"), 99),
+    "uvicorn": (("cli", "cli.*"), 1),
+}
+
+# What `import mahavishnu` must not load: whoever only reads a spec does not pay for a server.
+HEAVY = ("starlette", "prometheus_client", "uvicorn", "jinja2")
+
+# Static imports of the generators are impossible (the folder is mapped), so this one call is the bridge.
+BRIDGE = "compile"
+
+Sources = Mapping[str, str]  # module name without the leading `mahavishnu.` -> text
+
+
+def sources() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for prefix, folder in (
+        ("", "framework/mahavishnu"),
+        ("generators", "generators"),
+        ("templates", "templates"),
+    ):
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            found[".".join((prefix, *parts) if prefix else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def packages(of: Sources) -> set[str]:
+    return {"", "generators", "templates"} | {name.rpartition(".")[0] for name in of}
+
+
+def dynamic(node: ast.AST) -> str | None:
+    """The literal in `import_module("…")`, `importlib.import_module("…")` or `__import__("…")`."""
+    if not isinstance(node, ast.Call) or not node.args:
+        return None
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    first = node.args[0]
+    if called in {"import_module", "__import__"} and isinstance(first, ast.Constant):
+        return str(first.value)
+    return None
+
+
+class AtRunTime(ast.NodeTransformer):
+    """Drop what stands under `if TYPE_CHECKING:`."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:  # the name is ast's
+        self.generic_visit(node)
+        return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
+
+
+def imports(module: str, of: Sources, *, at_run_time: bool = False) -> Iterator[str]:
+    """Every module that one imports, by its absolute name, wherever in the file the import stands."""
+    names = {f"mahavishnu.{name}".rstrip(".") for name in of}
+    here = f"mahavishnu.{module}".rstrip(".").split(".")
+    if module not in packages(of):
+        here = here[:-1]
+    tree: ast.AST = ast.parse(of[module])
+    for node in ast.walk(AtRunTime().visit(tree) if at_run_time else tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            up = here[: len(here) - node.level + 1] if node.level else []
+            base = ".".join([*up, *([node.module] if node.module else [])])
+            for alias in node.names:
+                full = f"{base}.{alias.name}"
+                yield full if full in names else base
+        elif literal := dynamic(node):
+            yield literal
+
+
+def ours(imported: str) -> str | None:
+    """The name without `mahavishnu.`, or None where it is not ours."""
+    top, _, rest = imported.partition(".")
+    return rest if top == "mahavishnu" else None
+
+
+def floor(module: str) -> int | None:
+    for number, names in enumerate(FLOORS):
+        if any(fnmatchcase(module, name) for name in names):
+            return number
+    return None
+
+
+def breaches_of_floors(of: Sources) -> list[str]:
+    found: list[str] = []
+    for module in sorted(of):
+        own = floor(module)
+        if own is None:
+            found.append(f"{module}: stands on no floor; give it one in FLOORS")
+            continue
+        for imported in sorted({name for each in imports(module, of) if (name := ours(each)) is not None}):
+            if imported == module:
+                continue
+            other = floor(imported)
+            if other is None:
+                found.append(f"{module} -> {imported}: no such floor")
+            elif other > own:
+                found.append(f"{module} -> {imported}: climbs from floor {own} to floor {other}")
+            elif any(fnmatchcase(module, a) and fnmatchcase(imported, b) for a, b in NEVER):
+                found.append(f"{module} -> {imported}: never")
+    return found
+
+
+def breaches_of_doors(of: Sources) -> list[str]:
+    found: list[str] = []
+    users: dict[str, set[str]] = {}
+    for module in sorted(of):
+        for imported in imports(module, of):
+            top = imported.partition(".")[0]
+            if top != "mahavishnu" and top not in sys.stdlib_module_names:
+                users.setdefault(top, set()).add(module)
+    for dependency, modules in sorted(users.items()):
+        if dependency not in DOORS:
+            found.append(f"{dependency}: no door, yet imported by {sorted(modules)}")
+            continue
+        doors, most = DOORS[dependency]
+        wrong = sorted(m for m in modules if not any(fnmatchcase(m, door) for door in doors))
+        if wrong:
+            found.append(f"{dependency}: imported by {wrong}, its door is {' or '.join(doors)}")
+        elif len(modules) > most:
+            found.append(f"{dependency}: {len(modules)} doors {sorted(modules)}, at most {most}")
+    return found
+
+
+def breaches_of_the_bridge(of: Sources) -> list[str]:
+    calls = [
+        module
+        for module, text in sorted(of.items())
+        for node in ast.walk(ast.parse(text))
+        if (dynamic(node) or "").startswith("mahavishnu.generators")
+    ]
+    static = [
+        module
+        for module in sorted(of)
+        if not module.startswith("generators")
+        and any((ours(name) or "").startswith("generators") for name in imports(module, of))
+        and module not in calls
+    ]
+    return [f"{module}: imports the generators statically" for module in static] + (
+        []
+        if calls == [BRIDGE]
+        else [f"import_module('mahavishnu.generators') once, in {BRIDGE}; found in {calls}"]
+    )
+
+
+def cycles(of: Sources) -> list[str]:
+    """Modules that need each other to run. Packages are left out: a package may gather its own modules."""
+    modules = of.keys() - packages(of)
+    modules = of.keys() - packages(of)
+    graph = {
+        module: {name for each in imports(module, of, at_run_time=True) if (name := ours(each)) is not None}
+        & (modules - {module})
+        for module in modules
+    }
+    done: set[str] = set()
+    found: list[str] = []
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            found.append(" -> ".join((*path[path.index(module) :], module)))
+        elif module not in done:
+            for below in sorted(graph[module]):
+                visit(below, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        visit(module, ())
+    return found
+
+
+def loaded(program: str) -> list[str]:
+    """Those of HEAVY that a fresh interpreter holds after running the program."""
+    show = f"import sys; print(*[name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}\n{show}"], check=True, capture_output=True, text=True
+    )
+    return done.stdout.split()
+
+
+def test_arrows_only_run_down() -> None:
+    assert breaches_of_floors(sources()) == []
+
+
+def test_each_dependency_comes_in_by_its_door() -> None:
+    assert breaches_of_doors(sources()) == []
+
+
+def test_one_bridge_leads_to_the_generators() -> None:
+    assert breaches_of_the_bridge(sources()) == []
+
+
+def test_no_two_modules_need_each_other() -> None:
+    assert cycles(sources()) == []
+
+
+def test_importing_the_package_loads_no_server() -> None:
+    assert loaded("import mahavishnu") == []
+
+
+# --- the same checks, shown able to fail ----------------------------------------------------------
+
+CLEAN: Sources = {
+    "": "from mahavishnu import spec",
+    "errors": "",
+    "units": "from mahavishnu.errors import Finding",
+    "policy": "from . import units",
+    "policies": "",
+    "policies._window": "",
+    "policies.rate": "from mahavishnu.policy import Settings\nfrom ._window import Window",
+    "policies.retry": "from pydantic import BaseModel",
+    "spec": "from mahavishnu.policies import rate, retry",
+    "load": "from ruamel.yaml import YAML",
+    "generators": "",
+    "generators._render": "import jinja2",
+    "generators.grafana": "from ._render import render\nfrom mahavishnu.spec import Spec",
+    "runtime": "",
+    "runtime.engine": "from mahavishnu.spec import Spec",
+    "compile": "from importlib import import_module\nimport_module('mahavishnu.generators')",
+    "cli": "from mahavishnu import compile",
+}
+
+
+def test_the_clean_sample_is_clean() -> None:
+    assert breaches_of_floors(CLEAN) == []
+    assert breaches_of_doors(CLEAN) == []
+    assert breaches_of_the_bridge(CLEAN) == []
+    assert cycles(CLEAN) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "says"),
+    [
+        ("units", "from mahavishnu.policy import Clock", "units -> policy: climbs"),
+        ("policy", "from . import spec", "policy -> spec: climbs"),
+        (
+            "policies.rate",
+            "from mahavishnu.runtime.engine import Engine",
+            "policies.rate -> runtime.engine: climbs",
+        ),
+        ("policies.rate", "from . import retry", "policies.rate -> policies.retry: never"),
+        ("policies.rate", "def f():\n    from .retry import Retry", "policies.rate -> policies.retry: never"),
+        ("runtime.engine", "import mahavishnu.compile", "runtime.engine -> compile: climbs"),
+        ("runtime.engine", "import_module('mahavishnu.generators')", "runtime.engine -> generators: never"),
+        (
+            "generators.grafana",
+            "from mahavishnu.runtime import engine",
+            "generators.grafana -> runtime.engine: never",
+        ),
+        ("spec", "from mahavishnu import Shield", "spec -> : climbs"),
+        ("attic", "", "attic: stands on no floor"),
+    ],
+)
+def test_a_planted_climb_is_found(module: str, text: str, says: str) -> None:
+    found = breaches_of_floors({**CLEAN, module: text})
+    assert any(line.startswith(says) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "says"),
+    [
+        ("spec", "from ruamel.yaml import YAML", "ruamel: imported by ['spec']"),
+        ("policies.rate", "import starlette.requests", "starlette: imported by ['policies.rate']"),
+        ("generators.grafana", "import jinja2", "jinja2: imported by ['generators.grafana']"),
+        ("layers", "import ruamel.yaml", "ruamel: imported by ['layers']"),
+        ("yaml_tree", "import ruamel.yaml", "ruamel: 2 doors"),
+        ("spec", "import yaml", "yaml: no door"),
+    ],
+)
+def test_a_planted_side_door_is_found(module: str, text: str, says: str) -> None:
+    found = breaches_of_doors({**CLEAN, module: text})
+    assert any(line.startswith(says) for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        ("compile", ""),
+        ("cli", "import importlib\nimportlib.import_module('mahavishnu.generators.grafana')"),
+        ("compile", CLEAN["compile"] + "\nimport_module('mahavishnu.generators')"),
+        ("cli", "from mahavishnu.generators import grafana"),
+    ],
+)
+def test_a_planted_second_bridge_is_found(module: str, text: str) -> None:
+    assert breaches_of_the_bridge({**CLEAN, module: text}) != []
+
+
+def test_a_planted_cycle_is_found() -> None:
+    assert cycles({**CLEAN, "errors": "from mahavishnu import units"}) == ["errors -> units -> errors"]
+
+
+def test_two_modules_may_name_each_others_types() -> None:
+    typing = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from mahavishnu.units import Duration"
+    assert cycles({**CLEAN, "errors": typing}) == []
+
+
+def test_a_planted_server_is_found() -> None:
+    assert loaded("import starlette, jinja2") == ["starlette", "jinja2"]
