@@ -1,0 +1,39 @@
+"""Every file around a service, from its contract: one module for each family of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import cast
+
+from mahavishnu.artifact import Artifact, Generator
+from mahavishnu.contract import Contract
+
+from ._render import overriding
+
+GROUP = "mahavishnu.generators"
+
+
+def generate(contract: Contract, templates: Path | None = None) -> Iterator[tuple[str, Artifact]]:
+    """Each generator's name with each file it makes; `templates` is a folder looked into before our own."""
+    with overriding(templates):
+        for name, generator in discover().items():
+            for artifact in generator.generate(contract):
+                yield name, artifact
+
+
+def discover() -> dict[str, Generator]:
+    """Every generator by its name: the modules of this package, and the entry points of its group.
+
+    Raises ValueError when two carry the same name: neither would be the one a reader expects.
+    """
+    own = [one.name for one in iter_modules(__path__) if not one.name.startswith("_")]
+    found = {name: cast("Generator", import_module(f".{name}", __name__)) for name in sorted(own)}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        if point.name in found:
+            raise ValueError(f"two generators are named `{point.name}`: rename the one at `{point.value}`")
+        found[point.name] = cast("Generator", point.load())
+    return found

@@ -1,0 +1,150 @@
+"""The only door to Jinja: whatever a template writes passes the quoting of the file's language first."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from decimal import Decimal
+from functools import cache, partial
+from importlib.resources import files
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import jinja2
+
+from mahavishnu.units import Quantity
+
+# Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
+_WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
+_RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
+# … or a number that its unit keeps from being one. (`1e5`, `0x1F`, `1:30` and `1_0` are numbers to somebody.)
+_AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
+_PRINTABLE = re.compile(r"[ -~]*")
+
+_overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
+
+
+@contextmanager
+def overriding(folder: Path | None) -> Iterator[None]:
+    """While this runs, a template in the folder goes before ours of the same name."""
+    token = _overrides.set(folder)
+    try:
+        yield
+    finally:
+        _overrides.reset(token)
+
+
+def render(template: str, **values: object) -> str:
+    """Fill in a template, named by its path below templates/ (`prometheus/rules.yml.j2`).
+
+    Raises jinja2.UndefinedError for a value that is not given, ValueError for one that no quoting can carry.
+    """
+    return _environment(_language(template), _overrides.get()).get_template(template).render(values)
+
+
+def yaml_scalar(value: object) -> str:
+    """One value as YAML that reads the same under 1.1 and 1.2; lists and mappings become flow style."""
+    return _written(value, yaml_text, key=yaml_text)
+
+
+def yaml_text(text: str) -> str:
+    """Text as a YAML scalar on one line: bare when nothing could read it as anything else, else quoted."""
+    if _AMOUNT.fullmatch(text) or (_WORD.fullmatch(text) and text.lower() not in _RESERVED):
+        return text
+    if _PRINTABLE.fullmatch(text):
+        return "'" + text.replace("'", "''") + "'"
+    return '"' + "".join(map(_yaml_escaped, text)) + '"'
+
+
+def json_value(value: object) -> str:
+    """One value as JSON in ASCII."""
+    return _written(value, json.dumps, key=json.dumps)
+
+
+def docker_word(value: object) -> str:
+    """Text as one shell word of a Dockerfile line, a list as the exec form of an instruction.
+
+    Raises ValueError for line breaks: an instruction ends with its line, whatever the quotes say.
+    """
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(json.dumps(str(one)) for one in value) + "]"
+    word = _written(value, str, key=str)
+    if not word.isprintable():
+        raise ValueError(f"a Dockerfile cannot carry {word!r}")
+    return shlex.quote(word)
+
+
+def _written(value: object, text: Callable[[str], str], key: Callable[[str], str]) -> str:
+    if isinstance(value, str):
+        return text(str(value))
+    if isinstance(value, Quantity):
+        return text(str(value))
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return _written_rarely(value, text, key)
+
+
+def _written_rarely(value: object, text: Callable[[str], str], key: Callable[[str], str]) -> str:
+    inner = partial(_written, text=text, key=key)
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key(str(name))}: {inner(one)}" for name, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(inner, value)) + "]"
+    str(value)  # says which name it was, when a template asks for a value that it was not given
+    raise ValueError(f"a template cannot write {value!r}: neither text, number, list nor mapping")
+
+
+def _yaml_escaped(char: str) -> str:
+    if char in '\\"':
+        return "\\" + char
+    if " " <= char <= "~":
+        return char
+    code = ord(char)
+    if 0xD800 <= code <= 0xDFFF:
+        raise ValueError(f"half a surrogate pair (U+{code:04X}) is no text")
+    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+
+
+_LANGUAGES: Mapping[str, Callable[[Any], str]] = {
+    ".yml": yaml_scalar,
+    ".yaml": yaml_scalar,
+    ".json": json_value,
+    "Dockerfile": docker_word,
+}
+
+
+def _language(template: str) -> str:
+    name = PurePosixPath(template.removesuffix(".j2"))
+    language = name.suffix or name.name
+    if language not in _LANGUAGES:
+        raise ValueError(f"no quoting is known for `{template}`: {', '.join(_LANGUAGES)} are")
+    return language
+
+
+@cache
+def _environment(language: str, overrides: Path | None) -> jinja2.Environment:
+    ours = jinja2.FunctionLoader(_own_text)
+    loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(overrides), ours]) if overrides else ours
+    return jinja2.Environment(  # noqa: S701 (HTML's escaping is no help here: `finalize` quotes for the file's language)
+        loader=loader,
+        finalize=_LANGUAGES[language],
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _own_text(template: str) -> str | None:
+    file = files("mahavishnu.templates").joinpath(*PurePosixPath(template).parts)
+    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -1,0 +1,1 @@
+"""The shapes of the generated files, as data; `mahavishnu.generators` fills in the values."""
