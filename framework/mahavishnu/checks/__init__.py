@@ -1,0 +1,1 @@
+"""Cross-checks of a whole spec, one file and one code each."""

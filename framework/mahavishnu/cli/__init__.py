@@ -1,0 +1,102 @@
+"""The command line: one file per verb, imported only when it is asked for; exit codes 0, 1, 2 and 130."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+
+from mahavishnu.errors import MahavishnuError, SpecError
+
+# Verb -> one line for `--help`, so that it imports none of them. `cli/<verb>.py` holds a function of that name.
+VERBS = {
+    "init": "Look at an app; write a short spec that refuses nothing yet.",
+    "check": "Find every mistake in the spec, and what cannot agree.",
+    "generate": "Write everything that follows from the spec.",
+    "explain": "Say what a code, a key, a place or an alert means.",
+    "config": "Show the settings, and where each value comes from.",
+    "schema": "Print the JSON Schema of the spec, for editors.",
+    "test": "Prove the generated rules with promtool and amtool.",
+}
+FINE, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+
+
+def main() -> None:
+    """Entry point: run with the process's arguments and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; returns its exit code. Only `--debug` lets an unforeseen error out as a traceback."""
+    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"]
+    try:
+        _app(words)(args=words, prog_name="mahavishnu")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FINE
+    except SpecError as error:
+        return _refused(error)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no complaint at exit either
+        return FINDINGS
+    except MahavishnuError as error:
+        return _failed(str(error))
+    except Exception as error:  # noqa: BLE001  the one place where a surprise becomes a sentence
+        if debug:
+            raise
+        return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")
+    return FINE
+
+
+def _app(words: Sequence[str]) -> typer.Typer:
+    app = typer.Typer(
+        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    app.callback()(_options)
+    asked = next((word for word in words if not word.startswith("-")), "")
+    for verb, line in VERBS.items():
+        app.command(verb, help=None if verb == asked else line)(_function(verb) if verb == asked else _stub)
+    return app
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from mahavishnu import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")] = False,
+) -> None:
+    """One YAML file says how a service survives: enforced in the process, and compiled into all around it."""
+
+
+def _stub() -> None:
+    raise AssertionError("a verb is imported before it runs")
+
+
+def _function(verb: str) -> Callable[..., Any]:
+    function: Callable[..., Any] = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
+    return function
+
+
+def _refused(error: SpecError) -> int:
+    from mahavishnu.cli import _output
+
+    _output.report(error.findings)
+    return CANNOT_RUN if any(finding.code == "MV001" for finding in error.findings) else FINDINGS
+
+
+def _failed(sentence: str) -> int:
+    print(f"mahavishnu: {sentence}", file=sys.stderr)
+    return CANNOT_RUN
