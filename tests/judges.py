@@ -13,8 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # Fetched ones first, so that a figure does not depend on what else a machine has installed.
 FOLDERS = (
-    ROOT / ".tools/usr/bin",  # tests/tools/fetch
-    ROOT / ".tools/bin",  # tests/tools/containers.py
+    ROOT / ".tools/bin",  # tests/tools/fetch, tests/tools/containers.py
     Path(sys.executable).parent,  # those that come as Python packages, by requirements/dev.txt
     ROOT / ".tools/judges/bin",  # make judges
 )
@@ -36,7 +35,9 @@ def judge(name: str) -> Path:
     """The program's path. Without it the test is skipped at home and fails in CI: no judge, no verdict."""
     found = find(name)
     if found is None:
-        reason = f"NO JUDGE: `{name}` is not here, so this proves nothing. Get it: {HOW.get(name, 'make tools')}"
+        reason = (
+            f"NO JUDGE: `{name}` is not here, so this proves nothing. Get it: {HOW.get(name, 'make tools')}"
+        )
         if os.environ.get("CI") == "true":
             pytest.fail(reason, pytrace=False)
         pytest.skip(reason)
