@@ -17,7 +17,7 @@ LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 .PHONY: help venv demo run test proof bench lint format tools judges containers examples wheel lock clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 # --- for users -------------------------------------------------------------------------------------------------
 
@@ -56,8 +56,8 @@ tools: ## fetch the outside judges (promtool, amtool, prometheus, alertmanager) 
 
 judges: $(JUDGES)/.judges ## checkov, in a venv of its own (minutes, 200 MB; its tests skip without it)
 
-containers: ## podman and a local base image for the tests that start real containers (needs root)
-	$(PYTHON) tests/tools/containers.py prepare
+containers: | $(BIN)/python ## podman and a local base image for the tests that start real containers (needs root)
+	$(BIN)/python tests/tools/containers.py prepare
 
 examples: $(VENV)/.demo ## write examples/shop/deploy anew; `git diff` then shows what a change means
 	$(BIN)/mahavishnu generate --spec mahavishnu.yaml --out examples/shop/deploy
