@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the ground up. A module imports from floors below its own, and its own where no `NEVER` forbids it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "units", "promql", "signals", "codes"),
-    ("series", "policy"),
+    ("series", "policy", "clock"),
     ("policies", "policies.*", "targets", "notify"),
     ("spec",),
     ("contract", "checks", "checks.*"),
@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "mcp",
         "testing",
         "compile",
-        "dependency",
+        "dependencies",
         "api",
         "",
     ),  # "": the face, `import mahavishnu` itself

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from threading import Event
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
@@ -17,6 +18,8 @@ Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Mode = Literal["observe", "enforce", "off"]
 State = TypeVar("State")
+Scope = MutableMapping[str, Any]
+"""What ASGI says of a connection."""
 
 
 class Settings(BaseModel):
@@ -107,6 +110,9 @@ class Clock(Protocol):
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle: ...
     async def sleep(self, delay: int) -> None: ...
     def pause(self, delay: int) -> None: ...
+    def wait(self, event: Event, delay: int) -> None:
+        """Block this thread until the event is set, at most `delay` ns."""
+        ...
 
 
 class Counter(Protocol):

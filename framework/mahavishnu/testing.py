@@ -1,0 +1,145 @@
+"""For tests of services: a clock that stands still until it is told to move, as a class and a pytest fixture.
+
+This module is the pytest plugin `mahavishnu`; its fixtures exist only where pytest already runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from mahavishnu.units import Duration
+
+
+class VirtualClock:
+    """Implements `policy.Clock` in virtual nanoseconds: no test sleeps, and time is exact.
+
+    With `auto`, whoever sleeps moves the time himself, so that retries and waits pass at once.
+    """
+
+    def __init__(self, start: int = 0, *, auto: bool = False) -> None:
+        self.auto = auto
+        self._now = start
+        self._timers: list[_Timer] = []
+        self._order = itertools.count()
+        self._lock = threading.RLock()
+
+    def now(self) -> int:
+        """The virtual time in nanoseconds."""
+        return self._now
+
+    def advance(self, by: int | str) -> None:
+        """Move the time by nanoseconds, a Duration or a text like `30s`; what comes due runs at its own time.
+
+        Whoever sleeps in a task is woken now and goes on when the event loop next runs: see `settle`.
+        """
+        until = self._now + (Duration.parse(by) if isinstance(by, str) else by)
+        while (due := self._due(until)) is not None:
+            due.call()
+        with self._lock:
+            self._now = max(self._now, until)
+
+    async def settle(self, turns: int = 20) -> None:
+        """Let every task that can go on do so, for this many turns of the event loop."""
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    def call_later(self, delay: int, call: Callable[[], object]) -> _Timer:
+        """Run `call` once the time has moved this far, in the thread that moves it."""
+        with self._lock:
+            timer = _Timer(self._now + max(0, delay), next(self._order), call)
+            heapq.heappush(self._timers, timer)
+        return timer
+
+    async def sleep(self, delay: int) -> None:
+        """Wait in virtual time; with `auto`, move it."""
+        if self.auto:
+            self.advance(delay)
+            await asyncio.sleep(0)
+            return
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        timer = self.call_later(delay, lambda: _wake(loop, woken))
+        try:
+            await woken
+        finally:
+            timer.cancel()
+
+    def pause(self, delay: int) -> None:
+        """Block this thread in virtual time until another moves it; with `auto`, move it."""
+        self.wait(threading.Event(), delay)
+
+    def wait(self, event: threading.Event, delay: int) -> None:
+        """Block this thread until the event is set, or the time has moved this far; with `auto`, move it."""
+        if self.auto:
+            if not event.is_set():
+                self.advance(delay)
+            return
+        timer = self.call_later(delay, event.set)
+        event.wait()
+        timer.cancel()
+
+    @property
+    def timers(self) -> int:
+        """How many timers are set and not called off: 0 when nothing was left behind."""
+        with self._lock:
+            return sum(not timer.cancelled for timer in self._timers)
+
+    def _due(self, until: int) -> _Timer | None:
+        with self._lock:
+            while self._timers and self._timers[0].at <= until:
+                timer = heapq.heappop(self._timers)
+                if not timer.cancelled:
+                    self._now = max(self._now, timer.at)
+                    return timer
+            return None
+
+
+class _Timer:
+    """A call that is due at a time; those of one time run in the order in which they were set."""
+
+    __slots__ = ("_order", "at", "call", "cancelled")
+
+    def __init__(self, at: int, order: int, call: Callable[[], object]) -> None:
+        self.at = at
+        self.call = call
+        self.cancelled = False
+        self._order = order
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def __lt__(self, other: _Timer) -> bool:
+        return (self.at, self._order) < (other.at, other._order)
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+    def wake() -> None:
+        if not woken.done():
+            woken.set_result(None)
+
+    if _running() is loop:
+        wake()
+    else:
+        loop.call_soon_threadsafe(wake)
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+if TYPE_CHECKING or "pytest" in sys.modules:
+    import pytest
+
+    @pytest.fixture
+    def virtual_clock() -> VirtualClock:
+        """A clock that stands still until the test moves it."""
+        return VirtualClock()

@@ -1,0 +1,134 @@
+"""The virtual clock that users test with, and the real one, which behaves alike."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mahavishnu.clock import SystemClock
+from mahavishnu.testing import VirtualClock
+from mahavishnu.units import Duration
+
+pytest_plugins = ["pytester"]
+
+
+def test_time_stands_still_until_it_is_moved(virtual_clock: VirtualClock) -> None:
+    """Nanoseconds, a Duration and a text all move it, exactly."""
+    virtual_clock.advance(7)
+    virtual_clock.advance(Duration.parse("1s"))
+    virtual_clock.advance("1h30m")
+    assert virtual_clock.now() == 7 + 10**9 + 90 * 60 * 10**9
+
+
+def test_timers_run_in_order_at_their_own_time(virtual_clock: VirtualClock) -> None:
+    """A timer set by a timer still runs within the same move, and a cancelled one never does."""
+    seen: list[tuple[str, int]] = []
+
+    def second() -> None:
+        seen.append(("second", virtual_clock.now()))
+
+    def first() -> None:
+        seen.append(("first", virtual_clock.now()))
+        virtual_clock.call_later(5, second)
+
+    virtual_clock.call_later(10, first)
+    virtual_clock.call_later(12, lambda: seen.append(("never", 0))).cancel()
+    virtual_clock.call_later(10, lambda: seen.append(("tie", virtual_clock.now())))
+    virtual_clock.advance(20)
+    assert seen == [("first", 10), ("tie", 10), ("second", 15)]
+    assert (virtual_clock.now(), virtual_clock.timers) == (20, 0)
+
+
+async def _sleeper(clock: VirtualClock, delay: int, woken: list[int]) -> None:
+    await clock.sleep(delay)
+    woken.append(clock.now())
+
+
+def test_sleepers_wake_when_the_time_comes(virtual_clock: VirtualClock) -> None:
+    """A sleeping task goes on after the move, and a cancelled one leaves no timer behind."""
+
+    async def scenario() -> list[int]:
+        woken: list[int] = []
+        tasks = [asyncio.create_task(_sleeper(virtual_clock, delay, woken)) for delay in (10, 30, 50)]
+        await virtual_clock.settle()
+        virtual_clock.advance(30)
+        await virtual_clock.settle()
+        tasks[2].cancel()
+        await virtual_clock.settle()
+        return woken
+
+    assert asyncio.run(scenario()) == [30, 30]
+    assert virtual_clock.timers == 0
+
+
+def test_auto_moves_the_time_for_whoever_sleeps() -> None:
+    """Async sleep, blocking pause and bounded wait all pass at once, and the time shows it."""
+    clock = VirtualClock(auto=True)
+    asyncio.run(clock.sleep(10))
+    clock.pause(20)
+    clock.wait(threading.Event(), 30)
+    already = threading.Event()
+    already.set()
+    clock.wait(already, 1000)
+    assert clock.now() == 60
+
+
+def test_threads_block_until_another_moves_the_time(virtual_clock: VirtualClock) -> None:
+    """`pause` ends when the time comes, `wait` also when its event is set, a sleeper in another loop wakes."""
+    event = threading.Event()
+    threads = [
+        threading.Thread(target=virtual_clock.pause, args=(10,)),
+        threading.Thread(target=virtual_clock.wait, args=(event, 10**15)),
+        threading.Thread(target=lambda: asyncio.run(virtual_clock.sleep(10))),
+    ]
+    for thread in threads:
+        thread.start()
+    while virtual_clock.timers < 3:
+        pass
+    virtual_clock.advance(10)
+    event.set()
+    for thread in threads:
+        thread.join(timeout=5)
+    assert not any(thread.is_alive() for thread in threads)
+    assert virtual_clock.timers == 0
+
+
+def test_the_real_clock_does_the_same_in_real_time() -> None:
+    """Each way of waiting takes at least as long as it says, and a timer fires on the loop."""
+    clock = SystemClock()
+    fired: list[str] = []
+
+    async def scenario() -> None:
+        clock.call_later(1_000_000, lambda: fired.append("timer"))
+        clock.call_later(1_000_000, lambda: fired.append("never")).cancel()
+        await clock.sleep(5_000_000)
+
+    before = clock.now()
+    asyncio.run(scenario())
+    clock.pause(1_000_000)
+    clock.wait(threading.Event(), 1_000_000)
+    assert clock.now() - before >= 7_000_000
+    assert fired == ["timer"]
+
+
+def test_the_module_needs_no_pytest() -> None:
+    """Whoever uses only the clock loads neither pytest nor a server."""
+    program = (
+        "import sys, mahavishnu.testing; print(sorted({'pytest', 'starlette', 'httpx'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_users_get_the_fixture_by_installing_the_package(pytester: pytest.Pytester) -> None:
+    """A test of a user asks for `virtual_clock` without importing anything."""
+    pytester.makepyfile(
+        "def test_it(virtual_clock):\n"
+        "    virtual_clock.advance('1s')\n"
+        "    assert virtual_clock.now() == 10**9\n"
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
