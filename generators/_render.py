@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Decimal
-from functools import cache, partial
+from functools import cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import jinja2
 
@@ -29,7 +29,7 @@ _overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
 
 
 @contextmanager
-def overriding(folder: Path | None) -> Iterator[None]:
+def overriding(folder: Path | None) -> Generator[None]:
     """While this runs, a template in the folder goes before ours of the same name."""
     token = _overrides.set(folder)
     try:
@@ -48,7 +48,7 @@ def render(template: str, **values: object) -> str:
 
 def yaml_scalar(value: object) -> str:
     """One value as YAML that reads the same under 1.1 and 1.2; lists and mappings become flow style."""
-    return _written(value, yaml_text, key=yaml_text)
+    return _written(value, yaml_text)
 
 
 def yaml_text(text: str) -> str:
@@ -62,7 +62,7 @@ def yaml_text(text: str) -> str:
 
 def json_value(value: object) -> str:
     """One value as JSON in ASCII."""
-    return _written(value, json.dumps, key=json.dumps)
+    return _written(value, json.dumps)
 
 
 def docker_word(value: object) -> str:
@@ -71,35 +71,27 @@ def docker_word(value: object) -> str:
     Raises ValueError for line breaks: an instruction ends with its line, whatever the quotes say.
     """
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(json.dumps(str(one)) for one in value) + "]"
-    word = _written(value, str, key=str)
+        return json.dumps([str(one) for one in cast("Sequence[object]", value)])
+    word = _written(value, str)
     if not word.isprintable():
         raise ValueError(f"a Dockerfile cannot carry {word!r}")
     return shlex.quote(word)
 
 
-def _written(value: object, text: Callable[[str], str], key: Callable[[str], str]) -> str:
-    if isinstance(value, str):
+def _written(value: object, text: Callable[[str], str]) -> str:
+    if isinstance(value, str | Quantity):
         return text(str(value))
-    if isinstance(value, Quantity):
-        return text(str(value))
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
         return str(value)
-    return _written_rarely(value, text, key)
-
-
-def _written_rarely(value: object, text: Callable[[str], str], key: Callable[[str], str]) -> str:
-    inner = partial(_written, text=text, key=key)
     if isinstance(value, Decimal) and value.is_finite():
         return f"{value:f}"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key(str(name))}: {inner(one)}" for name, one in value.items()) + "}"
+        pairs = cast("Mapping[object, object]", value).items()
+        return "{" + ", ".join(f"{text(str(key))}: {_written(one, text)}" for key, one in pairs) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(inner, value)) + "]"
+        return "[" + ", ".join(_written(one, text) for one in cast("Sequence[object]", value)) + "]"
     str(value)  # says which name it was, when a template asks for a value that it was not given
     raise ValueError(f"a template cannot write {value!r}: neither text, number, list nor mapping")
 
