@@ -78,7 +78,7 @@ def test_auto_moves_the_time_for_whoever_sleeps() -> None:
 
 
 def test_threads_block_until_another_moves_the_time(virtual_clock: VirtualClock) -> None:
-    """`pause` ends when the time comes, `wait` also when its event is set, a sleeper in another loop wakes."""
+    """`pause` ends when the time comes, `wait` also when its event is set; sleepers of any loop."""
     event = threading.Event()
     threads = [
         threading.Thread(target=virtual_clock.pause, args=(10,)),

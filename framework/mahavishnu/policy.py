@@ -6,11 +6,12 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Event
-from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
 from mahavishnu.signals import Alert, Recording, Signal
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
@@ -95,6 +96,18 @@ class Limit(Policy):
     """Which requests it applies to; all of them when absent."""
     mode: Mode = "enforce"
     """`observe` counts what it would refuse, `off` does nothing."""
+
+    @property
+    def denial(self) -> str:
+        """The outcome under which a request beyond the limit is counted."""
+        return "observed" if self.mode == "observe" else "refused"
+
+    def signals(self, name: str) -> tuple[Signal, ...]:
+        return (LIMIT_DECISIONS.closed(limit=name), LIMIT_QUOTA.closed(limit=name))
+
+    def number(self) -> float:
+        """The enforced number, as it is shown: requests per window or at once, bytes, or seconds."""
+        raise NotImplementedError
 
 
 class Handle(Protocol):
@@ -189,6 +202,7 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
 class Metered(Protocol):
     """A limit that counts requests: its algorithm, and the numbers shown in the RateLimit fields."""
 
@@ -209,6 +223,7 @@ class Gate(Protocol):
     def leave(self) -> None: ...
 
 
+@runtime_checkable
 class Gated(Protocol):
     """A limit that becomes a gate."""
 
@@ -232,17 +247,29 @@ class Outcome(StrEnum):
 
 
 class Guard(Protocol):
-    """What surrounds one attempt of a call: `enter` admits or raises DependencyError, `leave` must follow."""
+    """What surrounds one attempt of a call to a dependency; it belongs to every thread and event loop at once.
+
+    `enter` admits the attempt or raises DependencyError, and may wait; what it returns is handed to `leave`, which
+    must follow exactly once. Times are nanoseconds.
+    """
 
     def enter(self) -> object: ...
     async def enter_async(self) -> object: ...
-    def leave(self, permit: object, outcome: Outcome, duration: int) -> None: ...
+    def leave(self, permit: object, outcome: Outcome, duration: int, now: int) -> None: ...
+
+    def renew(self, permit: object) -> None:
+        """The attempt makes progress (a part of its answer came): a lease on its permit starts anew."""
+        ...
+
+    def refuses(self) -> bool:
+        """Whether every attempt would be refused now, so that trying again soon is of no use."""
+        ...
 
 
 class Guarding(Protocol):
-    """A dependency's policy that becomes a guard."""
+    """A dependency's policy that becomes a guard; None when it has nothing to do. `timeout` is one attempt's."""
 
-    def guard(self, name: str, clock: Clock, meter: Meter) -> Guard: ...
+    def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> Guard | None: ...
 
 
 @dataclass(frozen=True, slots=True)
