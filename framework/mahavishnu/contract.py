@@ -48,7 +48,7 @@ class Contract:
 
 def contract(spec: Spec) -> Contract:
     """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
-    policies = tuple(spec.policies())
+    policies = tuple(one for one in spec.policies() if getattr(one[2], "mode", "enforce") != "off")
     signals = merge([*_service_signals(spec), *(one for _, name, policy in policies for one in policy.signals(name))])
     job = spec.service.name
     recordings = tuple(
@@ -100,7 +100,7 @@ def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
         if matcher.label in ("job", "service"):
             continue
         if matcher.label == "le":
-            if matcher.value not in {str(float(bound)) for bound in shown.buckets}:
+            if matcher.value not in {"+Inf", *(str(float(bound)) for bound in shown.buckets)}:
                 raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
             continue
         shown._check_value(matcher.label, matcher.op, matcher.value)

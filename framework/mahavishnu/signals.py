@@ -81,6 +81,10 @@ class Signal:
         """The current value; a matcher is `label=…`, `label_not=…`, `label_re=…` or `label_not_re=…`."""
         return self._selector("", matchers)
 
+    def part(self, suffix: str, **matchers: str) -> Selector:
+        """The current value of a histogram's part: `_bucket` (with its label `le`), `_count` or `_sum`."""
+        return self._selector(suffix, matchers)
+
     def rate(self, window: Duration, **matchers: str) -> Expr:
         """Growth per second of a counter over the window."""
         return self._grown("rate", "", window, matchers)

@@ -2,13 +2,137 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import ClassVar, NamedTuple
 
 from pydantic import Field
+from pydantic_core import PydanticCustomError
 
-from mahavishnu.policy import Policy
-from mahavishnu.signals import Severity
-from mahavishnu.units import Duration
+from mahavishnu.policies import _http
+from mahavishnu.policy import Policy, camel
+from mahavishnu.promql import Binary, Expr, Operand, Selector, operand, quantile, total
+from mahavishnu.series import (
+    BREAKER_CALLS,
+    CPU,
+    CPU_LIMIT,
+    DEPENDENCY_CALLS,
+    HTTP_DURATION,
+    LIMIT_DECISIONS,
+    LIMIT_IN_FLIGHT,
+    LIMIT_QUEUED,
+    LIMIT_QUOTA,
+    MEMORY,
+    MEMORY_LIMIT,
+)
+from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.units import Duration, Percent, Quantity, Size
+
+_WINDOW = Duration.parse("5m")
+_PER_MINUTE = 600
+_NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
+_LATER = re.compile(rf"(dead_letters\.(depth|age)|backups\.{_NAME}\.age)")
+
+
+class Levels(NamedTuple):
+    """A value below a bound and one above it: between them an alert begins."""
+
+    below: Decimal
+    above: Decimal
+
+
+# A series with its value below and its value above the bound.
+Proof = tuple[tuple[Selector, Decimal, Decimal], ...]
+
+
+class Reading(NamedTuple):
+    """What a condition measures: the query, its unit, and the series that prove it at given levels."""
+
+    measured: Expr
+    unit: str
+    proof: Callable[[Levels], Proof]
+
+
+class Number(int, Quantity):
+    """A count of things, written `10`."""
+
+    form = "a count"
+    pattern = r"[0-9]{1,9}"
+    examples = ("10",)
+
+    @classmethod
+    def parse(cls, text: str) -> Number:
+        return cls(text)
+
+
+Bound = Percent | Size | Duration | Number
+
+
+@dataclass(frozen=True)
+class Condition(Quantity):
+    """`<signal> <comparison> <value>`: a measured value, and the bound beyond which somebody must know.
+
+    `section` and `name` say what of the spec it measures (`limits`, `per_client`); None: the service itself.
+    """
+
+    signal: str
+    comparison: str
+    bound: Bound
+
+    form: ClassVar[str] = "a condition: <signal> <comparison> <value>"
+    pattern: ClassVar[str] = (
+        rf"(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
+        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}) *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
+    )
+    examples: ClassVar[tuple[str, ...]] = (
+        "memory > 90%",
+        "latency.p95 > 800ms",
+        "limits.per_client.refused > 5%",
+    )
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        match = re.fullmatch(r"\s*([\w.]+)\s*(>=|>|<=|<)\s*(\S+)\s*", text)
+        if match is None:
+            raise cls._refusal(text)
+        signal, comparison, value = match.groups()
+        return cls(signal, comparison, _bound(signal, comparison, value))
+
+    @classmethod
+    def _validate(cls, value: object) -> Condition:
+        said = re.match(r"\s*([\w.]+)", value) if isinstance(value, str) else None
+        if said and _LATER.fullmatch(said[1]):
+            raise PydanticCustomError("later", "{word}", {"word": said[1]})
+        try:
+            return super()._validate(value)
+        except PydanticCustomError as fault:
+            context = dict(fault.context or {})
+            if said:
+                context["help"] = _advice(said[1], str(value)) or context["help"]
+            raise PydanticCustomError("policy", "{what}", context) from None
+
+    @property
+    def section(self) -> str | None:
+        """The section of the spec whose entry `name` is measured: `limits`, `dependencies`, or None."""
+        first = self.signal.split(".", maxsplit=1)[0]
+        return {"limits": "limits", "queue": "limits", "dependencies": "dependencies"}.get(first)
+
+    @property
+    def name(self) -> str | None:
+        """The limit or dependency that is measured, None where it is the service."""
+        return self.signal.split(".")[1] if self.section else None
+
+    @property
+    def aspect(self) -> str:
+        """What of it is measured: `refused`, `utilisation`, `failures`, `slow`, `queue`, `p95`, `memory` …"""
+        parts = self.signal.split(".")
+        return parts[0] if parts[0] == "queue" else parts[-1]
+
+    def __str__(self) -> str:
+        return f"{self.signal} {self.comparison} {self.bound}"
 
 
 class Threshold(Policy):
@@ -17,9 +141,208 @@ class Threshold(Policy):
     keyword: ClassVar[str] = "when"
     later: ClassVar[frozenset[str]] = frozenset({"query"})
 
-    when: str
+    when: Condition
     """`<signal> <comparison> <value>`."""
     hold: Duration = Field(default=Duration.parse("5m"), alias="for")
     """How long it must last before anyone is told."""
     severity: Severity
     """How fast a person must act."""
+
+    def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
+        if isinstance(self.when.bound, Duration):
+            return (_http.with_buckets(self.when.bound.seconds, _above(self.when.bound)),)
+        return ()
+
+    def alerts(self, name: str) -> tuple[Alert, ...]:
+        when, reading = self.when, _reading(self.when)
+        upward = when.comparison in (">", ">=")
+        feeds = reading.proof(_levels(when.bound))
+        return (
+            Alert(
+                name=f"Threshold{camel(name)}",
+                severity=self.severity,
+                expr=Binary(when.comparison, reading.measured, operand(_number(when.bound))),
+                hold=self.hold,
+                summary=f"{when.signal} is $value; the bound is {when.comparison} {when.bound}.",
+                unit=reading.unit,
+                meaning=f"{when} has held for {self.hold}.",
+                impact="What the spec's own threshold was written for.",
+                action=f"Find out why {when.signal} is so; change alerts.thresholds.{name} if it may be.",
+                path=("alerts", "thresholds", name),
+                proof=tuple(Feed(one, *((low, high) if upward else (high, low))) for one, low, high in feeds),
+            ),
+        )
+
+
+def _bound(signal: str, comparison: str, text: str) -> Bound:
+    kinds = _kinds(signal)
+    if not kinds:
+        raise ValueError(f"`{signal}` is nothing that can be measured")
+    for kind in kinds:
+        if re.fullmatch(kind.pattern, text):
+            bound = kind.parse(text)
+            if always := _CONSTANT.get((str(bound), comparison)):
+                raise ValueError(f"`{signal} {comparison} {text}` is {always} true")
+            return bound
+    raise ValueError(f"`{text}` is not {' or '.join(kind.form for kind in kinds)}")
+
+
+_CONSTANT = {("100%", ">"): "never", ("100%", "<="): "always", ("0", "<"): "never", ("0", ">="): "always"}
+_SIGNALS: Mapping[str, tuple[type[Bound], ...]] = {
+    "memory": (Percent, Size),
+    "cpu": (Percent,),
+    "error_rate": (Percent,),
+    "latency.p50": (Duration,),
+    "latency.p95": (Duration,),
+    "latency.p99": (Duration,),
+    "limits.<name>.refused": (Percent,),
+    "limits.<name>.utilisation": (Percent,),
+    "dependencies.<name>.failures": (Percent,),
+    "dependencies.<name>.slow": (Percent,),
+    "queue.<name>": (Number,),
+}
+
+
+def _kinds(signal: str) -> tuple[type[Bound], ...]:
+    parts = signal.split(".")
+    if len(parts) > 1 and parts[0] != "latency" and re.fullmatch(_NAME, parts[1]):
+        parts[1] = "<name>"
+    return _SIGNALS.get(".".join(parts), ())
+
+
+def _advice(said: str, text: str) -> str | None:
+    """How to say it: with a signal that exists, and a value of its unit."""
+    if kinds := _kinds(said):
+        number = re.search(r"[<>]=?\s*([0-9]+(\.[0-9]+)?)\S*\s*$", text)
+        shown = kinds[0].fix((float if number[2] else int)(number[1])) if number else kinds[0].examples[0]
+        return f"write it like `{said} > {shown if shown != '100%' else '90%'}`"
+    parts = said.split(".")
+    plain = ".".join([parts[0], "<name>", *parts[2:]]) if len(parts) > 1 and parts[0] != "latency" else said
+    close = difflib.get_close_matches(plain, _SIGNALS, n=1, cutoff=0.7)
+    meant = close[0].replace("<name>", parts[1] if len(parts) > 1 else "<name>") if close else said
+    return f"did you mean `{meant}`?" if meant != said else None
+
+
+def _number(bound: Bound) -> Operand:
+    if isinstance(bound, Percent):
+        return bound.ratio
+    return bound.seconds if isinstance(bound, Duration) else int(bound)
+
+
+def _levels(bound: Bound) -> Levels:
+    if isinstance(bound, Percent):
+        return Levels(bound.ratio / 2, (1 + bound.ratio) / 2)
+    number = bound.seconds if isinstance(bound, Duration) else Decimal(int(bound))
+    return Levels(number / 2, 2 * number + 1)
+
+
+def _above(bound: Duration) -> Decimal:
+    """The next bucket boundary: a quantile beyond the last one could not be told from it."""
+    return min((le for le in HTTP_DURATION.buckets if le > bound.seconds), default=2 * bound.seconds)
+
+
+def _reading(when: Condition) -> Reading:
+    if when.signal == "memory":
+        return _memory(when)
+    if when.signal.startswith("latency."):
+        return _latency(when)
+    return _READINGS[when.aspect](when.name or "")
+
+
+def _memory(when: Condition) -> Reading:
+    if isinstance(when.bound, Size):
+        return Reading(MEMORY.select(), "bytes", lambda at: ((MEMORY.select(), at.below, at.above),))
+    return _fraction(MEMORY.select(), MEMORY_LIMIT.select(), Decimal(2**29))
+
+
+def _latency(when: Condition) -> Reading:
+    assert isinstance(when.bound, Duration)  # noqa: S101 (the parser saw to it)
+    bound, above = when.bound.seconds, _above(when.bound)
+    durations = _http.with_buckets(bound, above)
+    one = {"http_request_method": "GET", "http_route": "/", "http_response_status_code": "200"}
+    all_, none = Decimal(_PER_MINUTE), Decimal(0)
+
+    def proof(_: Levels) -> Proof:
+        return (
+            (durations.part("_bucket", le=durations.boundary(bound), **one), all_, none),
+            (durations.part("_bucket", le=durations.boundary(above), **one), all_, all_),
+            (durations.part("_bucket", le="+Inf", **one), all_, all_),
+        )
+
+    share = Decimal(when.aspect.removeprefix("p")) / 100
+    return Reading(quantile(share, total(durations.bucket_rate(_WINDOW), "le")), "seconds", proof)
+
+
+def _cpu(_: str) -> Reading:
+    cores = Decimal("0.5")
+
+    def proof(at: Levels) -> Proof:
+        per_minute = cores * 60
+        return (
+            (CPU.select(), per_minute * at.below, per_minute * at.above),
+            (CPU_LIMIT.select(), cores, cores),
+        )
+
+    return Reading(CPU.rate(_WINDOW) / CPU_LIMIT.select(), "ratio", proof)
+
+
+def _errors(_: str) -> Reading:
+    one = {"http_request_method": "GET", "http_route": "/"}
+    ok = HTTP_DURATION.part("_count", **one, http_response_status_code="200")
+    failed = HTTP_DURATION.part("_count", **one, http_response_status_code="500")
+    return Reading(_http.error_ratio(_WINDOW, {}), "ratio", _split(failed, ok))
+
+
+def _refused(name: str) -> Reading:
+    # `observed` is what an observing limit would have refused; of the two only one ever moves.
+    over = total(LIMIT_DECISIONS.rate(_WINDOW, limit=name, outcome_re="refused|observed"))
+    parts = [LIMIT_DECISIONS.select(limit=name, outcome=outcome) for outcome in ("refused", "allowed")]
+    return Reading(over / total(LIMIT_DECISIONS.rate(_WINDOW, limit=name)), "ratio", _split(*parts))
+
+
+def _utilisation(name: str) -> Reading:
+    return _fraction(LIMIT_IN_FLIGHT.select(limit=name), LIMIT_QUOTA.select(limit=name), Decimal(100))
+
+
+def _failures(name: str) -> Reading:
+    failed = total(DEPENDENCY_CALLS.rate(_WINDOW, dependency=name, outcome_re="failure|timeout"))
+    made = total(DEPENDENCY_CALLS.rate(_WINDOW, dependency=name, outcome_re="success|failure|timeout"))
+    parts = [DEPENDENCY_CALLS.select(dependency=name, outcome=outcome) for outcome in ("failure", "success")]
+    return Reading(failed / made, "ratio", _split(*parts))
+
+
+def _slow(name: str) -> Reading:
+    slow = total(BREAKER_CALLS.rate(_WINDOW, dependency=name, speed="slow"))
+    every = total(BREAKER_CALLS.rate(_WINDOW, dependency=name))
+    parts = [BREAKER_CALLS.select(dependency=name, speed=speed) for speed in ("slow", "fast")]
+    return Reading(slow / every, "ratio", _split(*parts))
+
+
+def _queue(name: str) -> Reading:
+    waiting = LIMIT_QUEUED.select(limit=name)
+    return Reading(waiting, "count", lambda at: ((waiting, at.below, at.above),))
+
+
+def _fraction(used: Selector, limit: Selector, level: Decimal) -> Reading:
+    return Reading(
+        used / limit, "ratio", lambda at: ((used, level * at.below, level * at.above), (limit, level, level))
+    )
+
+
+def _split(bad: Selector, good: Selector) -> Callable[[Levels], Proof]:
+    """Two counters that share the same traffic, the first taking the levels' part of it."""
+    return lambda at: (
+        (bad, _PER_MINUTE * at.below, _PER_MINUTE * at.above),
+        (good, _PER_MINUTE * (1 - at.below), _PER_MINUTE * (1 - at.above)),
+    )
+
+
+_READINGS: Mapping[str, Callable[[str], Reading]] = {
+    "cpu": _cpu,
+    "error_rate": _errors,
+    "refused": _refused,
+    "utilisation": _utilisation,
+    "failures": _failures,
+    "slow": _slow,
+    "queue": _queue,
+}
