@@ -1,0 +1,146 @@
+"""A folder of which each file is written whole, in a stated order, and never through a link."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+_STAGED = ".mahavishnu-new-"  # a file on its way; one that a crash left behind is swept away by the next run
+_HERE = PurePosixPath()
+
+
+class Step(NamedTuple):
+    """One change: the path below the folder, and the whole content it gets (None: it goes away)."""
+
+    path: str
+    content: bytes | None
+
+
+def scan(root: Path, paths: Iterable[str]) -> dict[str, bytes | None]:
+    """Every file at one of the paths, and every other file beside them, except in the root itself.
+
+    None: no regular file but a link, a folder in the place of a file, or a file in the place of a folder.
+    """
+    wanted = set(paths)
+    found: dict[str, bytes | None] = {}
+    entered: set[PurePosixPath] = set()
+    for folder in _folders(wanted):
+        here = root / folder
+        if folder != _HERE and (folder.parent not in entered or not _is_there(here)):
+            continue
+        if here.is_dir() and (folder == _HERE or not here.is_symlink()):
+            entered.add(folder)
+            found.update(_files(root, folder, wanted))
+        elif _is_there(here):
+            found[folder.as_posix()] = None
+    return found
+
+
+@contextmanager
+def alone(root: Path) -> Generator[None]:
+    """Hold the folder, made if need be, so that no second run works on it; waits for one that does."""
+    new = not root.exists()
+    root.mkdir(parents=True, exist_ok=True)
+    held = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
+        if new:
+            with suppress(OSError):  # not empty: that is what it was made for
+                root.rmdir()
+
+
+def apply(root: Path, steps: Sequence[Step]) -> None:
+    """Take the steps in order, each at once; raises OSError before the first if one cannot be prepared."""
+    made: list[Path] = []
+    staged: list[Path] = []
+    try:
+        for number, step in enumerate(steps):
+            if step.content is not None:
+                made += _make_folder((root / step.path).parent)
+                staged.append((root / step.path).with_name(f"{_STAGED}{number}"))
+                _put(staged[-1], step.content)
+    except OSError:
+        for path in staged:
+            path.unlink(missing_ok=True)
+        _remove_empty(reversed(made))
+        raise
+    ready = iter(staged)
+    for step in steps:
+        target = root / step.path
+        if step.content is None:
+            target.unlink(missing_ok=True)
+        else:
+            next(ready).replace(target)
+        _sync(target.parent)
+    _remove_empty(
+        root / folder for folder in reversed(_folders(step.path for step in steps)) if folder != _HERE
+    )
+
+
+def sweep(root: Path, paths: Iterable[str]) -> None:
+    """Remove what a run that was killed had staged beside the paths."""
+    for folder in _folders(paths):
+        if (root / folder).is_dir():
+            for left in (root / folder).glob(f"{_STAGED}*"):
+                left.unlink()
+
+
+def _folders(paths: Iterable[str]) -> list[PurePosixPath]:
+    return sorted({parent for path in paths for parent in PurePosixPath(path).parents})
+
+
+def _files(root: Path, folder: PurePosixPath, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
+    owned = folder != _HERE and any(PurePosixPath(path).parent == folder for path in wanted)
+    with os.scandir(root / folder) as entries:
+        for entry in entries:
+            path = (folder / entry.name).as_posix()
+            beside = owned and not entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_STAGED)
+            if path in wanted or beside:
+                yield path, _content(root / path)
+
+
+def _content(path: Path) -> bytes | None:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return None
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
+        return file.read()
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def _make_folder(path: Path) -> list[Path]:
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def _put(path: Path, content: bytes) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        with suppress(OSError):  # in use
+            folder.rmdir()

@@ -1,0 +1,434 @@
+"""What is written is whole, is ours, and stays where it belongs; everything else on disk is left alone."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mahavishnu import compile as compiler
+from mahavishnu.artifact import Artifact
+from mahavishnu.compile import LOCK, CompileError, Drift, Kind, OverwriteError, drift, write
+from mahavishnu.contract import contract
+from mahavishnu.spec import Spec
+
+OLD = (
+    Artifact("compose/Dockerfile", "FROM scratch\n"),
+    Artifact("compose/compose.yaml", "services: {}\n"),
+    Artifact("prometheus/rules.yml", "groups: []\n"),
+    Artifact("cloud_run/service.yaml", "gone: true\n"),
+)
+NEW = (
+    Artifact("compose/Dockerfile", "FROM scratch\n"),
+    Artifact("compose/compose.yaml", "services: {app: {}}\n"),
+    Artifact("kubernetes/pdb.yaml", "new: true\n"),
+    Artifact("prometheus/rules.yml", "groups: [1]\n"),
+)
+MINIMAL = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop.main:app"}}
+
+
+def tree(root: Path) -> dict[str, str]:
+    found = (path for path in root.rglob("*") if path.is_file())
+    return {path.relative_to(root).as_posix(): path.read_bytes().decode() for path in found}
+
+
+def expected(artifacts: tuple[Artifact, ...]) -> dict[str, str]:
+    return {one.path: one.text for one in artifacts}
+
+
+def files(root: Path) -> dict[str, str]:
+    return {path: text for path, text in tree(root).items() if path != LOCK}
+
+
+def kinds(drifts: tuple[Drift, ...]) -> dict[str, str]:
+    return {one.path: str(one.kind) for one in drifts}
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A folder as the older spec left it."""
+    write(tmp_path / "deploy", OLD, "old")
+    return tmp_path / "deploy"
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def test_the_first_run_writes_everything(tmp_path: Path) -> None:
+    """A folder that is not there is made, and afterwards nothing drifts."""
+    done = write(tmp_path / "a/deploy", OLD, "old")
+    assert files(tmp_path / "a/deploy") == expected(OLD)
+    assert done.changed == tuple(sorted(expected(OLD)))
+    assert drift(tmp_path / "a/deploy", OLD, "old") == ()
+
+
+def test_a_second_run_changes_nothing(out: Path) -> None:
+    """Not even a time of modification moves when nothing has changed."""
+    before = {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]}
+    done = write(out, OLD, "old")
+    assert (done.changed, done.removed, len(done.unchanged)) == ((), (), len(OLD))
+    assert {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]} == before
+
+
+def test_a_new_spec_changes_adds_and_removes(out: Path) -> None:
+    """Only what differs is written, and what is no longer generated goes, with its empty folder."""
+    done = write(out, NEW, "new")
+    assert files(out) == expected(NEW)
+    assert done.changed == ("compose/compose.yaml", "kubernetes/pdb.yaml", "prometheus/rules.yml")
+    assert done.removed == ("cloud_run/service.yaml",)
+    assert done.unchanged == ("compose/Dockerfile",)
+    assert not (out / "cloud_run").exists()
+
+
+def test_the_lock_is_the_same_in_every_place(out: Path, tmp_path: Path) -> None:
+    """However a folder came to be as it is, its lock holds the same bytes."""
+    write(out, NEW, "new")
+    write(tmp_path / "fresh", NEW, "new")
+    assert tree(out) == tree(tmp_path / "fresh")
+
+
+def test_what_lies_elsewhere_is_not_ours(out: Path) -> None:
+    """The root of the folder and folders of one's own may hold anything."""
+    for path in ("README.md", "terraform/main.tf", "compose/overlays/x.yaml"):
+        (out / path).parent.mkdir(exist_ok=True)
+        (out / path).write_text("mine")
+    assert drift(out, OLD, "old") == ()
+    write(out, NEW, "new")
+    assert {"README.md", "terraform/main.tf", "compose/overlays/x.yaml"} < set(tree(out))
+
+
+# --- drift ----------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_drift_has_its_name(out: Path) -> None:
+    """Missing, stale, edited, orphaned and foreign files are told apart, with what differs."""
+    (out / "prometheus/rules.yml").write_text("groups: [mine]\n")
+    (out / "prometheus/extra.yml").write_text("extra\n")
+    found = drift(out, NEW, "new")
+    assert kinds(found) == {
+        "cloud_run/service.yaml": "orphaned",
+        "compose/compose.yaml": "stale",
+        "kubernetes/pdb.yaml": "missing",
+        "prometheus/extra.yml": "foreign",
+        "prometheus/rules.yml": "edited",
+        LOCK: "stale",
+    }
+    diffs = {one.path: one.diff for one in found}
+    assert "-groups: [1]\n+groups: [mine]\n" in diffs["prometheus/rules.yml"]
+    assert "-services: {}\n+services: {app: {}}\n" in diffs["compose/compose.yaml"]
+
+
+def test_looking_for_drift_writes_nothing(out: Path, tmp_path: Path) -> None:
+    """`--check` leaves no trace, neither in a drifted folder nor where there is none."""
+    before = tree(tmp_path)
+    drift(out, NEW, "new")
+    assert {one.kind for one in drift(tmp_path / "nowhere", NEW, "new")} == {Kind.MISSING}
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_missing_lock_is_drift_and_heals(out: Path) -> None:
+    """Files that are exactly as generated need no lock to be known for ours."""
+    (out / LOCK).unlink()
+    assert kinds(drift(out, OLD, "old")) == {LOCK: "missing"}
+    write(out, OLD, "old")
+    assert drift(out, OLD, "old") == ()
+
+
+@pytest.mark.parametrize(
+    "lock", [b"", b"<<<<<<< HEAD", b"[]", b'{"files": 3}', b'{"files": {"a": [{}]}}', b"\xff"]
+)
+def test_a_broken_lock_vouches_for_nothing(out: Path, lock: bytes) -> None:
+    """After a failed merge of the lock, changed files are refused instead of being taken for ours."""
+    (out / LOCK).write_bytes(lock)
+    with pytest.raises(OverwriteError):
+        write(out, NEW, "new")
+    assert (out / LOCK).read_bytes() == lock
+    write(out, NEW, "new", force=True)
+    assert files(out) == expected(NEW) | {"cloud_run/service.yaml": "gone: true\n"}
+
+
+def test_a_forged_lock_reaches_nothing_outside(out: Path, tmp_path: Path) -> None:
+    """A lock that claims a file elsewhere as ours does not get it deleted."""
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    digest = hashlib.sha256(b"precious").hexdigest()
+    for path in ("../victim", str(victim), "compose/../../victim", "./../victim"):
+        (out / LOCK).write_text(json.dumps({"files": {path: digest}}))
+        write(out, NEW, "new", force=True)
+        assert victim.read_text() == "precious"
+
+
+# --- edits ----------------------------------------------------------------------------------------
+
+
+def test_a_hundred_one_byte_edits_are_refused_a_hundred_times(out: Path) -> None:
+    """Whatever byte of whatever file is changed, nothing at all is written."""
+    generator = random.Random(8)
+    for _ in range(100):
+        path = out / generator.choice(OLD).path
+        content = path.read_bytes()
+        place = generator.randrange(len(content))
+        other = bytes([content[place] ^ 1 << generator.randrange(8)])
+        path.write_bytes(content[:place] + other + content[place + 1 :])
+        before = tree_bytes(out)
+        with pytest.raises(OverwriteError) as refusal:
+            write(out, NEW, "new")
+        assert [one.kind for one in refusal.value.drifts] == [Kind.EDITED]
+        assert tree_bytes(out) == before
+        path.write_bytes(content)
+
+
+def tree_bytes(root: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_other_line_ends_are_an_edit(out: Path) -> None:
+    """A checkout with CRLF is refused, and the diff shows what nobody can see."""
+    path = out / "compose/compose.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    with pytest.raises(OverwriteError) as refusal:
+        write(out, OLD, "old")
+    assert "+services: {}\\r\n" in refusal.value.drifts[0].diff
+
+
+def test_force_overwrites_edits_and_what_is_in_the_way(out: Path) -> None:
+    """By force edited files are written anew, but a file that collides with none of ours stays."""
+    (out / "prometheus/rules.yml").write_text("mine")
+    (out / "cloud_run/service.yaml").write_text("mine")
+    (out / "kubernetes").mkdir()
+    (out / "kubernetes/pdb.yaml").write_text("mine")
+    (out / "prometheus/extra.yml").write_text("mine")
+    write(out, NEW, "new", force=True)
+    assert files(out) == expected(NEW) | {"prometheus/extra.yml": "mine"}
+    assert kinds(drift(out, NEW, "new")) == {"prometheus/extra.yml": "foreign"}
+
+
+def test_a_foreign_file_beside_ours_is_refused(out: Path) -> None:
+    """`kubectl apply -f` and Prometheus read whole folders: a file nobody generated does not slip in."""
+    (out / "prometheus/extra.yml").write_text("mine\n")
+    with pytest.raises(OverwriteError, match=r"prometheus/extra.yml \(foreign\)"):
+        write(out, OLD, "old")
+
+
+# --- links and odd files --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize(
+    "path", ["compose", "compose/compose.yaml", "kubernetes", "kubernetes/pdb.yaml", "cloud_run", LOCK]
+)
+@pytest.mark.parametrize("to", ["folder", "file", "nothing"])
+def test_no_link_is_followed(out: Path, tmp_path: Path, path: str, to: str, force: bool) -> None:
+    """A link in the place of a file or a folder of ours is refused even by force, wherever it leads."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/.mahavishnu-new-0").touch()
+    (tmp_path / "file").write_text("precious")
+    before = tree(tmp_path / "folder")
+    place = out / path
+    if place.is_dir():
+        place.rename(tmp_path / "moved")
+    place.unlink(missing_ok=True)
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(tmp_path / to)
+    with pytest.raises(OverwriteError):
+        write(out, NEW, "new", force=force)
+    assert place.is_symlink()
+    assert (tree(tmp_path / "folder"), (tmp_path / "file").read_text()) == (before, "precious")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_folder_or_pipe_in_the_place_of_a_file_is_refused(out: Path) -> None:
+    """Neither is read, which could take for ever, nor replaced."""
+    (out / "prometheus/rules.yml").unlink()
+    os.mkfifo(out / "prometheus/rules.yml")
+    (out / "compose/compose.yaml").unlink()
+    (out / "compose/compose.yaml").mkdir()
+    with pytest.raises(OverwriteError) as refusal:
+        write(out, NEW, "new", force=True)
+    assert [one.path for one in refusal.value.drifts] == ["compose/compose.yaml", "prometheus/rules.yml"]
+
+
+def test_the_folder_itself_may_be_reached_by_a_link(out: Path, tmp_path: Path) -> None:
+    """Where the output goes is the user's own choice."""
+    (tmp_path / "link").symlink_to(out)
+    write(tmp_path / "link", NEW, "new")
+    assert files(out) == expected(NEW)
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+BAD_PATHS = (
+    "", ".", "..", "/", "/etc/passwd", "../x", "a/../x", "a/./b", "a//b", "a/", "~/x", "a\\b", "C:/x",
+    "a\x00b", "a\nb", "é", "a b", "a" * 300, "x/" * 20 + "x", LOCK, LOCK.upper(), ".mahavishnu-new-1",
+    "$HOME/x", "a/.mahavishnu-new-1",
+)  # fmt: skip
+
+
+class Planted:
+    """A package of generators that makes what a test wants."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = paths
+
+    def generate(self, *_: object) -> list[tuple[str, Artifact]]:
+        return [("planted", Artifact(path, "text\n")) for path in self.paths]
+
+
+@pytest.fixture
+def plant(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Replace all generators by one that writes the given paths."""
+
+    def planted(*paths: str) -> None:
+        def planted_import(_: str) -> Planted:
+            return Planted(*paths)
+
+        monkeypatch.setattr(compiler, "import_module", planted_import)
+
+    return planted
+
+
+@pytest.mark.parametrize("path", BAD_PATHS)
+def test_a_path_that_leads_elsewhere_is_refused(plant: Callable[..., None], path: str) -> None:
+    """A generator cannot name a file outside the folder, nor one that some system reads differently."""
+    plant(path)
+    with pytest.raises(CompileError, match="no path that a generated file may have"):
+        compiler.compile(contract(Spec.model_validate(MINIMAL)))
+
+
+@pytest.mark.parametrize("paths", [("a", "a"), ("a", "A"), ("a", "a/b"), ("a/b", "A"), ("a/b/c", "a/B")])
+def test_two_files_in_one_place_are_refused(plant: Callable[..., None], paths: tuple[str, str]) -> None:
+    """Neither would be the one a reader expects, and some disks do not tell cases apart."""
+    plant(*paths)
+    with pytest.raises(CompileError, match="another generator"):
+        compiler.compile(contract(Spec.model_validate(MINIMAL)))
+
+
+def test_every_commented_language_says_where_it_comes_from() -> None:
+    """A reader of a generated file learns what to change instead."""
+    made = compiler.compile(contract(Spec.model_validate(MINIMAL)))
+    assert made == tuple(sorted(made))
+    for one in made:
+        if not one.path.endswith(".json"):
+            assert one.text.startswith("# Generated by mahavishnu."), one.path
+
+
+def test_a_users_template_goes_before_ours(tmp_path: Path) -> None:
+    """The folder with the user's own templates reaches the renderer, and only for this run."""
+    render: Any = import_module("mahavishnu.generators._render")
+    seen: list[Path | None] = []
+
+    class Spy:
+        def generate(self, *_: object) -> list[Artifact]:
+            seen.append(render._overrides.get())
+            return []
+
+    generators: Any = import_module("mahavishnu.generators")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generators, "discover", lambda: {"spy": Spy()})
+        compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
+    assert seen == [tmp_path]
+    assert render._overrides.get() is None
+
+
+# --- crashes and full disks -----------------------------------------------------------------------
+
+
+def operations(work: Callable[[], object], die_at: int | None = None) -> int:
+    """Run in a child that is killed before its n-th change to the disk; returns how many it made, or -9."""
+    child = os.fork()
+    if child == 0:
+        count = 0
+
+        def hook(event: str, details: tuple[Any, ...]) -> None:
+            nonlocal count
+            if event in ("os.rename", "os.remove", "os.mkdir", "os.rmdir") or (
+                event == "open" and isinstance(details[2], int) and details[2] & os.O_CREAT
+            ):
+                if count == die_at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                count += 1
+
+        sys.addaudithook(hook)
+        work()
+        os._exit(count)
+    status = os.waitpid(child, 0)[1]
+    return os.waitstatus_to_exitcode(status)
+
+
+def test_a_crash_at_any_point_leaves_whole_files_and_heals(tmp_path: Path) -> None:
+    """Killed before each change to the disk: each file is old or new, and the next runs know it for ours."""
+    newest = (*NEW, Artifact("edge/nginx.conf", "third\n"))
+
+    def attempt(at: int | None) -> int:
+        out = tmp_path / f"deploy-{at}"
+        write(out, OLD, "old")
+        done = operations(lambda: write(out, NEW, "new"), at)
+        for path, text in files(out).items():
+            if ".mahavishnu-new-" not in path:
+                assert text in (expected(OLD).get(path), expected(NEW).get(path)), path
+        assert not {"edited", "foreign"} & set(kinds(drift(out, NEW, "new")).values())
+        write(out, newest, "newest")
+        assert files(out) == expected(newest)
+        assert drift(out, newest, "newest") == ()
+        return done
+
+    total = attempt(None)
+    assert total > 10
+    assert [attempt(at) for at in range(total)] == [-signal.SIGKILL] * total
+
+
+def test_a_writer_in_place_would_be_caught(tmp_path: Path) -> None:
+    """The test above can fail: a plain overwrite, killed half-way, leaves what is neither old nor new."""
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def overwrite() -> None:
+        with path.open("w") as file:
+            file.write("ne")
+            file.flush()
+            (tmp_path / "x").mkdir()
+
+    assert operations(overwrite, 1) == -signal.SIGKILL
+    assert path.read_text() == "ne"
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])
+@pytest.mark.parametrize("at", range(5))
+def test_a_full_disk_changes_nothing(out: Path, monkeypatch: pytest.MonkeyPatch, at: int, code: int) -> None:
+    """When any file cannot be prepared, none is changed, nothing lies about, and the error says why."""
+    before = tree(out)
+    calls = iter(range(99))
+
+    def failing(_: int) -> None:
+        if next(calls) == at:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(CompileError, match=os.strerror(code)):
+        write(out, NEW, "new")
+    assert tree(out) == before
+    assert not (out / "kubernetes").exists()
+
+
+def test_two_runs_at_once_do_not_mix(out: Path) -> None:
+    """The second waits for the first; afterwards the folder is as one of them wanted it, whole."""
+    children: list[int] = []
+    for wanted, name in ((NEW, "new"), (OLD, "old")) * 4:
+        child = os.fork()
+        if child == 0:
+            write(out, wanted, name)
+            os._exit(0)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 8
+    assert drift(out, OLD, "old") == () or drift(out, NEW, "new") == ()
