@@ -69,8 +69,30 @@ def not_yet(*values: str) -> BeforeValidator:
 
     def refuse(value: object) -> object:
         for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, str) and any(one == word or one.startswith(f"{word}:") for word in values):
+            if isinstance(one, str) and any(one == word or one.startswith((f"{word}:", f"{word}{{")) for word in values):
                 raise PydanticCustomError("later", "{word}", {"word": one})
+        return value
+
+    return BeforeValidator(refuse)
+
+
+def not_yet_above(most: int) -> BeforeValidator:
+    """A validator that refuses, by name, numbers of the format that this version does not carry out."""
+
+    def refuse(value: object) -> object:
+        if type(value) is int and value > most:
+            raise PydanticCustomError("later", "{word}", {"word": str(value)})
+        return value
+
+    return BeforeValidator(refuse)
+
+
+def exactly(kind: type) -> BeforeValidator:
+    """A validator that lets only this very type through, where pydantic would convert: `true` is not 1."""
+
+    def refuse(value: object) -> object:
+        if type(value) is not kind and isinstance(value, str | int | float):
+            raise PydanticCustomError(f"{kind.__name__}_type", "{kind} expected", {"kind": kind.__name__})  # type: ignore[arg-type,unused-ignore]
         return value
 
     return BeforeValidator(refuse)
@@ -249,8 +271,8 @@ class Outcome(StrEnum):
 class Guard(Protocol):
     """What surrounds one attempt of a call to a dependency; it belongs to every thread and event loop at once.
 
-    `enter` admits the attempt or raises DependencyError, and may wait; what it returns is handed to `leave`, which
-    must follow exactly once. Times are nanoseconds.
+    `enter` admits the attempt or raises DependencyError, and may wait; what it returns is handed to `leave`,
+    which must follow exactly once. Times are nanoseconds.
     """
 
     def enter(self) -> object: ...
@@ -266,6 +288,7 @@ class Guard(Protocol):
         ...
 
 
+@runtime_checkable
 class Guarding(Protocol):
     """A dependency's policy that becomes a guard; None when it has nothing to do. `timeout` is one attempt's."""
 

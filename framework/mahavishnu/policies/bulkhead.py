@@ -2,10 +2,43 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from decimal import Decimal
+from threading import Event, Lock
 from typing import ClassVar
 
-from mahavishnu.policy import Count, Policy
+from mahavishnu.errors import BulkheadFull
+from mahavishnu.policy import Clock, Count, Meter, Outcome, Policy, camel
+from mahavishnu.promql import total
+from mahavishnu.series import DEPENDENCY_CALLS
+from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration
+
+_WINDOW = Duration.parse("5m")
+_FULL_RATIO = Decimal("0.9")
+_REFUSED_RATIO = Decimal("0.01")
+_ACTION = "See whether {name} became slow; if it did not, raise dependencies.{name}.bulkhead.concurrency."
+
+BULKHEAD_IN_FLIGHT = Signal(
+    "mahavishnu_bulkhead_in_flight",
+    Kind.GAUGE,
+    "Calls that a bulkhead has let out and that still run.",
+    (Label("dependency"),),
+)
+BULKHEAD_CAPACITY = Signal(
+    "mahavishnu_bulkhead_capacity",
+    Kind.GAUGE,
+    "How many calls a bulkhead lets run at once.",
+    (Label("dependency"),),
+)
+BULKHEAD_REFUSALS = Signal(
+    "mahavishnu_bulkhead_refusals_total",
+    Kind.COUNTER,
+    "Calls that found no place in a bulkhead within its wait.",
+    (Label("dependency"),),
+)
 
 
 class Bulkhead(Policy):
@@ -17,3 +50,207 @@ class Bulkhead(Policy):
     """How many calls run at once."""
     wait: Duration | None = None
     """How long a call waits for a place; not at all when absent."""
+
+    def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> BulkheadGuard:  # noqa: ARG002
+        """The semaphore that enforces this."""
+        return BulkheadGuard(self, name, clock, meter)
+
+    def signals(self, name: str) -> tuple[Signal, ...]:
+        every = (BULKHEAD_IN_FLIGHT, BULKHEAD_CAPACITY, BULKHEAD_REFUSALS)
+        return tuple(one.closed(dependency=name) for one in every)
+
+    def alerts(self, name: str) -> tuple[Alert, ...]:
+        return (self._saturated(name), self._refusing(name))
+
+    def _saturated(self, name: str) -> Alert:
+        in_flight = BULKHEAD_IN_FLIGHT.closed(dependency=name).select(dependency=name)
+        capacity = BULKHEAD_CAPACITY.closed(dependency=name).select(dependency=name)
+        return Alert(
+            name=f"Dependency{camel(name)}BulkheadSaturated",
+            severity=Severity.P2,
+            expr=in_flight / capacity > _FULL_RATIO,
+            hold=Duration.parse("5m"),
+            summary=f"$value of the {self.concurrency} places for calls to {name} are taken.",
+            unit="ratio",
+            meaning=f"Calls to {name} last longer, or are more, than its bulkhead was made for.",
+            impact="Calls are about to be refused, or already are.",
+            action=_ACTION.format(name=name),
+            path=("dependencies", name, "bulkhead"),
+            proof=(
+                Feed(in_flight, healthy=0, faulty=self.concurrency),
+                Feed(capacity, healthy=self.concurrency, faulty=self.concurrency),
+            ),
+        )
+
+    def _refusing(self, name: str) -> Alert:
+        refusals, calls = BULKHEAD_REFUSALS.closed(dependency=name), DEPENDENCY_CALLS.closed(dependency=name)
+        refused = total(refusals.rate(_WINDOW, dependency=name))
+        return Alert(
+            name=f"Dependency{camel(name)}BulkheadRefusing",
+            severity=Severity.P2,
+            expr=refused / total(calls.rate(_WINDOW, dependency=name)) > _REFUSED_RATIO,
+            hold=Duration.parse("10m"),
+            summary=f"The bulkhead of dependency {name} refuses $value of its calls.",
+            unit="ratio",
+            meaning=f"{self.concurrency} calls to {name} run, and the next found no place in time.",
+            impact=f"Requests that need {name} fail, although it may be well.",
+            action=_ACTION.format(name=name),
+            path=("dependencies", name, "bulkhead"),
+            proof=(
+                Feed(refusals.select(dependency=name), healthy=0, faulty=60),
+                Feed(calls.select(dependency=name, outcome="success"), healthy=600, faulty=540),
+                Feed(calls.select(dependency=name, outcome="rejected"), healthy=0, faulty=60),
+            ),
+        )
+
+
+class _Waiter:
+    """One call in the queue; `granted` says whether the place was handed to it."""
+
+    __slots__ = ("granted", "wake")
+
+    def __init__(self, wake: Callable[[], object]) -> None:
+        self.granted = False
+        self.wake = wake
+
+
+class BulkheadGuard:
+    """A semaphore for threads and event loops together, first come first served.
+
+    A place that becomes free is handed to the first who waits, so nobody overtakes; whoever is cancelled
+    passes on a place that he was handed meanwhile. No lock is held while a call waits or runs.
+    """
+
+    def __init__(self, settings: Bulkhead, name: str, clock: Clock, meter: Meter) -> None:
+        self._name = name
+        self._clock = clock
+        self._capacity = settings.concurrency
+        self._free = settings.concurrency
+        self._wait = None if settings.wait is None else int(settings.wait)
+        self._waiters: deque[_Waiter] = deque()
+        self._lock = Lock()
+        self._refusals = meter.counter(BULKHEAD_REFUSALS, dependency=name)
+        meter.gauge(BULKHEAD_IN_FLIGHT, lambda: float(self.in_flight), dependency=name)
+        meter.gauge(BULKHEAD_CAPACITY, lambda: float(self._capacity), dependency=name)
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls run now."""
+        return self._capacity - self._free
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait now."""
+        return len(self._waiters)
+
+    def enter(self) -> object:
+        """Take a place, blocking a thread (no event loop) for at most `wait`; raises BulkheadFull."""
+        if self._taken():
+            return None
+        if _in_event_loop():  # whoever could return a place is blocked meanwhile
+            raise self._full()
+        event = Event()
+        waiter = self._queued(event.set)
+        if waiter is None:
+            return None
+        try:
+            self._clock.wait(event, self._wait or 0)
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        self._settle(waiter)
+        return None
+
+    async def enter_async(self) -> object:
+        """Take a place, letting other tasks run for at most `wait`; raises BulkheadFull."""
+        if self._taken():
+            return None
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+        waiter = self._queued(lambda: loop.call_soon_threadsafe(_resolve, woken))
+        if waiter is None:
+            return None
+        timer = self._clock.call_later(self._wait or 0, waiter.wake)
+        try:
+            await woken
+        except BaseException:
+            self._abandon(waiter)
+            raise
+        finally:
+            timer.cancel()
+        self._settle(waiter)
+        return None
+
+    def leave(self, permit: object, outcome: Outcome, duration: int, now: int) -> None:  # noqa: ARG002
+        """Return a place: to the first who waits, else to all."""
+        with self._lock:
+            self._pass_on()
+
+    def renew(self, permit: object) -> None:
+        """A place has no lease."""
+
+    def refuses(self) -> bool:
+        """A place may become free at any time."""
+        return False
+
+    def _taken(self) -> bool:
+        """Whether a place was free and is now ours; raises BulkheadFull when there is no waiting."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+        if self._wait is None:
+            raise self._full()
+        return False
+
+    def _queued(self, wake: Callable[[], object]) -> _Waiter | None:
+        """A place in the queue; None when a place in the bulkhead became free just now, and is taken."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return None
+            waiter = _Waiter(wake)
+            self._waiters.append(waiter)
+            return waiter
+
+    def _settle(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter.granted:
+                return
+            self._waiters.remove(waiter)
+        raise self._full()
+
+    def _abandon(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter.granted:
+                self._pass_on()
+            else:
+                self._waiters.remove(waiter)
+
+    def _pass_on(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            waiter.granted = True
+            try:
+                waiter.wake()
+            except RuntimeError:  # his event loop is closed: nobody is there to take the place
+                continue
+            return
+        self._free += 1
+
+    def _full(self) -> BulkheadFull:
+        self._refusals.inc()
+        return BulkheadFull(self._name, "bulkhead", f"all {self._capacity} places of the bulkhead are taken")
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _resolve(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

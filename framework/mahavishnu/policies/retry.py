@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from decimal import Decimal
+from threading import Lock
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from mahavishnu.policy import Policy
+from mahavishnu.policies._faults import kinds, leaves, retry_after, status_of, status_of_fault
+from mahavishnu.policy import Meter, Policy, camel
+from mahavishnu.promql import total
+from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 Status = Annotated[int, Field(strict=True, ge=400, le=599)]
+
+RESERVE = 10
+"""What a full budget holds: with a budget of 20%, there are never more than 10 + 20% of calls retries."""
+
+_PARTS = 10**8  # of one retry; a percentage of one is then a whole number
+_WINDOW = Duration.parse("5m")
+_DENIED_RATIO = Decimal("0.25")
+
+RETRIES = Signal(
+    "mahavishnu_retries_total",
+    Kind.COUNTER,
+    "Failed attempts that were worth another: retried, or why not (attempts exhausted, budget, deadline).",
+    (Label("dependency"), Label("outcome", ("retried", "exhausted", "budget", "deadline"))),
+)
+RETRY_BUDGET = Signal(
+    "mahavishnu_retry_budget_ratio",
+    Kind.GAUGE,
+    "How full the budget of retries is that all callers of a dependency share, from 0 to 1.",
+    (Label("dependency"),),
+)
 
 
 class Retry(Policy):
@@ -23,8 +49,124 @@ class Retry(Policy):
     base: Duration = Duration.parse("100ms")
     """The ceiling of the first pause; it doubles with every try."""
     max: Duration = Duration.parse("2s")
-    """The ceiling of every pause."""
+    """The ceiling of every pause; only a `Retry-After` that the deadline allows may be longer."""
     budget: Percent = Percent(Decimal("0.2"))
     """How many retries all callers together may add, as a share of their calls."""
     retry_on: tuple[Literal["timeout", "connect"] | Status, ...] = ("timeout", "connect", 502, 503, 504)
     """What is worth another try: `timeout`, `connect`, or a status of an HTTP response."""
+
+    def signals(self, name: str) -> tuple[Signal, ...]:
+        return (RETRIES.closed(dependency=name), RETRY_BUDGET.closed(dependency=name))
+
+    def alerts(self, name: str) -> tuple[Alert, ...]:
+        retries = RETRIES.closed(dependency=name)
+        denied = total(retries.rate(_WINDOW, dependency=name, outcome="budget"))
+        wanted = total(retries.rate(_WINDOW, dependency=name, outcome_re="retried|budget"))
+        return (
+            Alert(
+                name=f"Dependency{camel(name)}RetryBudgetExhausted",
+                severity=Severity.P3,
+                expr=denied / wanted > _DENIED_RATIO,
+                # Longer than the window, so that no single moment can raise it.
+                hold=Duration.parse("10m"),
+                summary=f"$value of the retries that calls to {name} wanted were denied by the budget.",
+                unit="ratio",
+                meaning=f"More calls to {name} fail than the budget of {self.budget} can repeat.",
+                impact="Calls fail at their first fault: retries no longer hide anything.",
+                action=f"Find out why {name} fails. A larger budget would only load it more.",
+                path=("dependencies", name, "retry"),
+                proof=(
+                    Feed(retries.select(dependency=name, outcome="retried"), healthy=10, faulty=10),
+                    Feed(retries.select(dependency=name, outcome="budget"), healthy=0, faulty=40),
+                ),
+            ),
+        )
+
+
+class Retrier:
+    """Decides whether a failed attempt is repeated, and after which pause. Thread-safe.
+
+    The budget is a token bucket: every call deposits `budget`, every retry withdraws 1, and it holds at the
+    most `RESERVE`, which it has at the start. So over any time: retries <= RESERVE + budget * calls.
+    The pause is U(0, min(max, base * 2^(n-1))) (AWS "full jitter", gRPC A6); after a `Retry-After` never less
+    than that, plus U(0, base) so that those who wait do not come back all at once.
+    """
+
+    def __init__(
+        self,
+        settings: Retry,
+        name: str,
+        meter: Meter,
+        random: Callable[[], float],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.attempts = settings.attempts
+        self._base = int(settings.base)
+        self._longest = int(settings.max)
+        self._words = frozenset(settings.retry_on)
+        self._deposit = int(settings.budget.ratio * _PARTS)
+        self._full = RESERVE * _PARTS
+        self._tokens = self._full
+        self._lock = Lock()
+        self._random = random
+        self._wall = wall
+        counters = RETRIES.label("outcome").values or ()
+        self._count = {one: meter.counter(RETRIES, dependency=name, outcome=one) for one in counters}
+        meter.gauge(RETRY_BUDGET, self.fullness, dependency=name)
+
+    def fullness(self) -> float:
+        """How full the budget is, from 0 to 1."""
+        return self._tokens / self._full
+
+    def deposit(self) -> None:
+        """One call begins."""
+        if self._tokens < self._full:
+            with self._lock:
+                self._tokens = min(self._full, self._tokens + self._deposit)
+
+    def wants_fault(self, fault: BaseException) -> bool:
+        """Whether this exception is worth another try; a group is when every exception in it is."""
+        return all(self._wants(each) for each in leaves(fault))
+
+    def wants_answer(self, answer: object) -> bool:
+        """Whether the status of this response is worth another try."""
+        return status_of(answer) in self._words
+
+    def asked(self, answer: object) -> int | None:
+        """What the response's `Retry-After` asks for, in ns."""
+        return retry_after(answer, self._wall)
+
+    def pause(self, attempt: int, asked: int | None, remaining: int | None) -> int | None:
+        """The pause in ns before the next attempt after this one (from 1), or None: give up.
+
+        `asked` is the `Retry-After`, `remaining` what is left of the request's deadline (None: no deadline).
+        """
+        pause = self._draw(attempt, asked)
+        outcome = self._judge(attempt, pause, asked, remaining)
+        self._count[outcome].inc()
+        return pause if outcome == "retried" else None
+
+    def _draw(self, attempt: int, asked: int | None) -> int:
+        pause = int(self._random() * min(self._longest, self._base << (attempt - 1)))
+        return pause if asked is None else max(asked, pause) + int(self._random() * self._base)
+
+    def _judge(self, attempt: int, pause: int, asked: int | None, remaining: int | None) -> str:
+        if attempt >= self.attempts:
+            return "exhausted"
+        if remaining is None:
+            late = asked is not None and asked > self._longest
+        else:
+            late = pause >= remaining
+        if late:
+            return "deadline"
+        return "retried" if self._withdraw() else "budget"
+
+    def _wants(self, fault: BaseException) -> bool:
+        return not kinds(type(fault)).isdisjoint(self._words) or status_of_fault(fault) in self._words
+
+    def _withdraw(self) -> bool:
+        with self._lock:
+            if self._tokens < _PARTS:
+                return False
+            self._tokens -= _PARTS
+            return True
