@@ -92,7 +92,7 @@ def exactly(kind: type) -> BeforeValidator:
 
     def refuse(value: object) -> object:
         if type(value) is not kind and isinstance(value, str | int | float):
-            raise PydanticCustomError(f"{kind.__name__}_type", "{kind} expected", {"kind": kind.__name__})  # type: ignore[arg-type,unused-ignore]
+            raise PydanticCustomError("kind", "not of this kind")
         return value
 
     return BeforeValidator(refuse)

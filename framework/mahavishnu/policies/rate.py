@@ -12,8 +12,8 @@ from pydantic_core import PydanticCustomError
 from mahavishnu import units
 from mahavishnu.policy import Algorithm, Count, Limit, Per, Verdict, camel
 from mahavishnu.promql import total
-from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.series import LIMIT_DECISIONS
+from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
 
 _WINDOW = Duration.parse("5m")
@@ -63,19 +63,19 @@ class Rate(Limit):
         """The count and its window in nanoseconds."""
         return self.rate.count, int(self.rate.period)
 
-    def signals(self, name: str) -> tuple[Signal, ...]:
-        return (LIMIT_DECISIONS.closed(limit=name), LIMIT_QUOTA.closed(limit=name))
+    def number(self) -> float:
+        return self.rate.count
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
-        refused = total(decisions.rate(_WINDOW, limit=name, outcome="refused"))
+        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         return (
             Alert(
                 name=f"Limit{camel(name)}Refusing",
                 severity=Severity.P3,
                 expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
                 hold=Duration.parse("10m"),
-                summary=f"Limit {name} ({self.rate}) refuses $value of its requests.",
+                summary=f"Limit {name} ({self.rate}) {'would refuse' if self.mode == 'observe' else 'refuses'} $value of its requests.",
                 unit="ratio",
                 meaning=f"More than 5% of the requests that limit {name} applies to are refused with 429.",
                 impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit.",
@@ -83,7 +83,7 @@ class Rate(Limit):
                 path=("limits", name),
                 proof=(
                     Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),
-                    Feed(decisions.select(limit=name, outcome="refused"), healthy=0, faulty=60),
+                    Feed(decisions.select(limit=name, outcome=self.denial), healthy=0, faulty=60),
                 ),
             ),
         )

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import ClassVar
 
-from mahavishnu.policy import Limit
+from mahavishnu.policy import Limit, camel
+from mahavishnu.promql import total
+from mahavishnu.series import LIMIT_DECISIONS
+from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
+
+_WINDOW = Duration.parse("5m")
+_LATE_RATIO = Decimal("0.01")
 
 
 class Timeout(Limit):
@@ -17,3 +24,28 @@ class Timeout(Limit):
     """From the arrival of the request to the start of its response."""
     idle: Duration | None = None
     """The longest pause between two parts of a response that has started; a slower stream is cut."""
+
+    def number(self) -> float:
+        return float(self.timeout.seconds)
+
+    def alerts(self, name: str) -> tuple[Alert, ...]:
+        decisions = LIMIT_DECISIONS.closed(limit=name)
+        late = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
+        return (
+            Alert(
+                name=f"Limit{camel(name)}TimingOut",
+                severity=Severity.P2,
+                expr=late / total(decisions.rate(_WINDOW, limit=name)) > _LATE_RATIO,
+                hold=Duration.parse("5m"),
+                summary=f"$value of the requests of limit {name} took longer than {self.timeout}.",
+                unit="ratio",
+                meaning=f"More than 1% of the requests had no response within {self.timeout}.",
+                impact="Callers wait, and get 504 in the end." if self.mode == "enforce" else "Callers wait.",
+                action="Find what is slow (a dependency, a lock, the processor) and which route waits for it.",
+                path=("limits", name),
+                proof=(
+                    Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=570),
+                    Feed(decisions.select(limit=name, outcome=self.denial), healthy=0, faulty=30),
+                ),
+            ),
+        )

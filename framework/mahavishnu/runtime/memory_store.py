@@ -1,0 +1,93 @@
+"""The state of rates inside one process: bounded, without sweeps, and forgetting only what carries no information."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import Any
+
+from mahavishnu.policy import Claim, Clock, Taken
+
+_CAP = 100_000
+_SHARED_BUCKETS = 1024
+
+
+class MemoryStore:
+    """States by limit and key, at most `cap` keys per limit.
+
+    When a limit is full, new keys share buckets by a keyed hash: stricter for them, never looser for anyone.
+    """
+
+    def __init__(self, clock: Clock, cap: int = _CAP) -> None:
+        self._clock = clock
+        self._cap = cap
+        self._seed = secrets.randbits(64)
+        self._tables: dict[str, _Table] = {}
+
+    async def take(self, claims: Sequence[Claim]) -> Taken:
+        """Decide all claims at once: every enforced one is admitted and consumed, or none is."""
+        now = self._clock.now()
+        places = [self._place(claim, now) for claim in claims]
+        verdicts = [
+            claim.algorithm.admit(table.get(key), now, claim.cost)
+            for claim, (table, key) in zip(claims, places, strict=True)
+        ]
+        if all(verdict.allowed or not claim.enforced for claim, verdict in zip(claims, verdicts, strict=True)):
+            for (table, key), verdict in zip(places, verdicts, strict=True):
+                if verdict.allowed:
+                    table.put(key, verdict.state)
+        return Taken(verdicts, now)
+
+    async def give_back(self, claims: Sequence[Claim], taken: Taken) -> None:
+        """Return what `take` consumed, for a request that was denied later."""
+        for claim, verdict in zip(claims, taken.verdicts, strict=True):
+            table, key = self._place(claim, self._clock.now())
+            state = table.get(key)
+            if verdict.allowed and state is not None:
+                table.put(key, claim.algorithm.refund(state, taken.at, claim.cost))
+
+    def keys(self) -> int:
+        """How many keys are held, over all limits."""
+        return sum(len(table) for table in self._tables.values())
+
+    def _place(self, claim: Claim, now: int) -> tuple[_Table, str]:
+        table = self._tables.get(claim.limit)
+        if table is None:
+            table = self._tables[claim.limit] = _Table(claim.algorithm.horizon, now)
+        table.age(now)
+        if len(table) >= self._cap and claim.key not in table:
+            return table, f"~{hash((self._seed, claim.key)) % _SHARED_BUCKETS}"
+        return table, claim.key
+
+
+class _Table:
+    """Two generations of states: what was not touched for a whole horizon is dropped with its dict, in one step."""
+
+    __slots__ = ("_horizon", "_old", "_since", "_young")
+
+    def __init__(self, horizon: int, now: int) -> None:
+        self._horizon = horizon
+        self._since = now
+        self._young: dict[str, Any] = {}
+        self._old: dict[str, Any] = {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._young or key in self._old
+
+    def age(self, now: int) -> None:
+        if now - self._since < self._horizon:
+            return
+        self._old = self._young if now - self._since < 2 * self._horizon else {}
+        self._young = {}
+        self._since = now
+
+    def get(self, key: str) -> Any:
+        state = self._young.get(key)
+        return self._old.get(key) if state is None else state
+
+    def put(self, key: str, state: Any) -> None:
+        self._old.pop(key, None)
+        self._young[key] = state

@@ -1,0 +1,76 @@
+"""A rate as the engine applies it: whose bucket a request claims, and the answer in words and numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from mahavishnu.policy import Algorithm, Claim, Decision, Dimension, Limit, Match, Metered, Verdict
+from mahavishnu.runtime.fields import QUOTA_EXCEEDED
+from mahavishnu.units import Duration, Rate
+
+
+class Caller(NamedTuple):
+    """Who asks, and for what: the bucket of the address, the verified user, the route."""
+
+    address: str
+    user: str | None
+    route: str
+
+    def part(self, dimension: Dimension) -> str:
+        """The caller's name in one dimension; kinds are marked, so that no user can be named like an address."""
+        if dimension == "global":
+            return ""
+        if dimension == "route":
+            return f"r:{self.route}"
+        if dimension == "ip" or self.user is None:
+            return f"i:{self.address}"
+        return f"u:{self.user}"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """One rate, with everything that is the same for all its requests worked out."""
+
+    name: str
+    match: Match | None
+    per: tuple[Dimension, ...]
+    algorithm: Algorithm
+    cost: int
+    enforced: bool
+    quota: int
+    window: int
+
+    @classmethod
+    def of(cls, name: str, limit: Limit) -> RateLimit:
+        """From the settings of a limit that counts requests."""
+        assert isinstance(limit, Metered)
+        quota, window = limit.quota()
+        enforced = limit.mode == "enforce"
+        return cls(name, limit.match, limit.per, limit.algorithm_of(), limit.cost, enforced, quota, window)
+
+    def claim(self, caller: Caller) -> Claim:
+        """The caller's claim on its bucket."""
+        key = "\0".join(caller.part(dimension) for dimension in self.per)
+        return Claim(self.name, key, self.algorithm, self.cost, self.enforced)
+
+    def decision(self, verdict: Verdict[Any]) -> Decision:
+        """The verdict with the numbers a client is told."""
+        return Decision(
+            allowed=verdict.allowed,
+            limit=self.name,
+            status=200 if verdict.allowed else 429,
+            problem=QUOTA_EXCEEDED,
+            detail="" if verdict.allowed else self._refusal(verdict),
+            retry_after=verdict.retry_after,
+            quota=self.quota,
+            window=self.window if self.enforced else 0,
+            remaining=verdict.remaining,
+            reset=verdict.reset,
+        )
+
+    def _refusal(self, verdict: Verdict[Any]) -> str:
+        allowed = f"limit `{self.name}` allows {Rate(self.quota, Duration(self.window))}"
+        if verdict.retry_after is None:
+            return allowed
+        return f"{allowed}; retry in {-(-verdict.retry_after // 10**9)} s"

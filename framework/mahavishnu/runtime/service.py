@@ -1,0 +1,77 @@
+"""One spec at work in one process: its contract, series, limits and log, shared by everything that enforces it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from mahavishnu.contract import contract
+from mahavishnu.policy import Clock, Histogram
+from mahavishnu.runtime.engine import Engine
+from mahavishnu.runtime.logs import logger
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.series import (
+    CPU,
+    CPU_LIMIT,
+    HTTP_ACTIVE,
+    HTTP_DURATION,
+    LIMIT_STORE_KEYS,
+    MEMORY,
+    MEMORY_LIMIT,
+    METHODS,
+    SPEC_INFO,
+)
+from mahavishnu.spec import Spec
+
+
+class Service:
+    """Everything that enforces a spec in this process; `process` reads the operating system's numbers."""
+
+    def __init__(
+        self, spec: Spec, clock: Clock, process: Callable[[], Usage] = usage, log_to: TextIO | None = None
+    ) -> None:
+        self.clock = clock
+        self.spec = spec
+        self.contract = contract(spec)
+        self.metrics = Metrics(self.contract.signals)
+        self.store = MemoryStore(clock)
+        self.engine = Engine(self.contract, clock, self.metrics, self.store)
+        self.log = logger(spec.observability.logs, log_to)
+        self.active = 0
+        self.draining = False
+        self._cells: dict[tuple[str, str, int], Histogram] = {}
+        self._show(process)
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Record one finished HTTP request; the route must be a template of the app, or `unmatched`."""
+        key = (method, route, status)
+        cell = self._cells.get(key)
+        if cell is None:
+            cell = self._cells[key] = self.metrics.histogram(
+                HTTP_DURATION,
+                http_request_method=method,
+                http_route=route,
+                http_response_status_code=str(status),
+            )
+        cell.observe(seconds)
+
+    def _show(self, process: Callable[[], Usage]) -> None:
+        resources = self.spec.deploy.resources
+        gauge = self.metrics.gauge
+        gauge(MEMORY, lambda: process().memory)
+        gauge(MEMORY_LIMIT, lambda: int(resources.memory))
+        gauge(CPU_LIMIT, lambda: float(resources.cpu.cores))
+        gauge(HTTP_ACTIVE, lambda: self.active)
+        gauge(LIMIT_STORE_KEYS, self.store.keys)
+        gauge(SPEC_INFO, lambda: 1, hash=self.contract.hash)
+        self.metrics.read_counter(CPU, lambda: process().cpu)
+
+
+def method_label(method: str) -> str:
+    """The method as a label: one of a fixed set, whatever a client invents."""
+    return method if method in _METHODS else "_OTHER"
+
+
+_METHODS = frozenset(METHODS)
