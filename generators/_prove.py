@@ -1,0 +1,334 @@
+"""The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
+
+Three kinds. A **threshold** test moves an alert's series through five steady times (healthy, just within the bound,
+just beyond it, healthy again, and gone where absence is a fault): silent, silent, firing, silent, firing. Two
+**level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A **timing**
+test starts a fault after a full long window of health and asks for the very steps at which the alert must begin and
+end: after factor x budget x long / e, and short x (1 - factor x budget / e) after the fault (e: share of failures).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Context, Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+from mahavishnu.contract import Contract
+from mahavishnu.promql import Binary, Call, Number, Selector, quoted
+from mahavishnu.signals import AgreementError, Alert, Feed, Kind, Recording, Source
+from mahavishnu.units import Duration, plain
+
+from ._steady import Moving, Steady, matches, moving
+
+_STEPS = 10_000  # a fault's depth is sought in so many steps between healthy and faulty
+_MARGIN = Fraction(1, 100)
+_SLACK = 0.15  # of a step: how near to a step a moment may lie before the test looks one step further away
+_LOOKBACK = Duration.parse("5m")
+_DIGITS = Context(prec=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One input series in promtool's notation."""
+
+    series: str
+    values: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Whether an alert fires at a moment after the start."""
+
+    at: Duration
+    alert: Alert
+    firing: bool
+
+    @property
+    def expr(self) -> str:
+        """A query that answers 1 when it fires, else 0."""
+        labels = {"alertname": self.alert.name, "alertstate": "firing", "severity": self.alert.severity.value}
+        inside = ",".join(f"{name}={quoted(value)}" for name, value in labels.items())
+        return f"count(ALERTS{{{inside}}}) or vector(0)"
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """One world of series, sampled every `interval`, and what must hold in it when."""
+
+    __test__ = False  # pytest: not yours
+
+    name: str
+    interval: Duration
+    series: tuple[Series, ...]
+    checks: tuple[Check, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a test file evaluates, and how often its steady and its burning series are sampled."""
+
+    step: Duration
+    burning: Duration
+    sample: Duration = Duration.parse("1m")
+
+
+FAST = Pace(Duration.parse("1m"), Duration.parse("1m"))
+SLOW = Pace(Duration.parse("30m"), Duration.parse("10m"))
+_FAST_HOLD = Duration.parse("30m")
+_FAST_LONG = Duration.parse("1h")
+
+
+class Burn(NamedTuple):
+    """A burn-rate alert as its query says it: both ratios above one threshold, over a long and a short window."""
+
+    alert: Alert
+    threshold: Fraction
+    long: Duration
+    short: Duration
+
+
+class Phase(NamedTuple):
+    """So many samples at one depth of the fault (0 healthy, 1 faulty; None: the series is gone)."""
+
+    depth: Fraction | None
+    samples: int
+
+
+def fast(contract: Contract) -> tuple[Test, ...]:
+    """Tests whose file evaluates every minute: thresholds, levels, and the timing of windows up to an hour."""
+    burns = _burns(contract)
+    steady = [one for one in _plain(contract) if (one.hold or 0) <= _FAST_HOLD]
+    return (
+        *_packed(contract, steady, FAST),
+        *(test for burn in burns for test in _levels(contract, burn, burns)),
+        *_timings(contract, [burn for burn in burns if burn.long <= _FAST_LONG], FAST),
+    )
+
+
+def slow(contract: Contract) -> tuple[Test, ...]:
+    """Tests whose file evaluates every half hour: long holds, and the timing of windows of hours and days."""
+    steady = [one for one in _plain(contract) if (one.hold or 0) > _FAST_HOLD]
+    late = [burn for burn in _burns(contract) if burn.long > _FAST_LONG]
+    return (*_packed(contract, steady, SLOW), *_timings(contract, late, SLOW))
+
+
+# --- thresholds ---------------------------------------------------------------------------------------------------
+
+
+def depths(alert: Alert, recordings: tuple[Recording, ...]) -> tuple[Fraction, Fraction]:
+    """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as bad as proved).
+
+    Raises AgreementError when the alert's own proof does not tell the two apart.
+    """
+    if _fires(alert, Fraction(0), recordings) or not _fires(alert, Fraction(1), recordings):
+        raise AgreementError(
+            f"the proof of {alert.name} does not show it silent when healthy and firing when not"
+        )
+    if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
+        return Fraction(0), Fraction(1)
+    silent, firing = 0, _STEPS
+    while firing - silent > 1:
+        middle = (silent + firing) // 2
+        silent, firing = (
+            (silent, middle) if _fires(alert, Fraction(middle, _STEPS), recordings) else (middle, firing)
+        )
+    within = math.floor(silent * (1 - _MARGIN))
+    beyond = min(_STEPS, math.ceil(firing * (1 + _MARGIN)))
+    return Fraction(within, _STEPS), Fraction(beyond, _STEPS)
+
+
+def _fires(alert: Alert, depth: Fraction, recordings: tuple[Recording, ...]) -> bool:
+    feeds = [(feed.series, _level(feed, depth)) for feed in alert.proof]
+    world = tuple(moving(series, level) for series, level in feeds if level is not None)
+    return Steady(world, recordings).fires(alert.expr)
+
+
+def _level(feed: Feed, depth: Fraction | None) -> Fraction | None:
+    if depth is None:
+        return None
+    if feed.healthy is None or feed.faulty is None:
+        said = feed.faulty if depth == 1 else feed.healthy
+        return None if said is None else Fraction(said)
+    return Fraction(feed.healthy) + depth * (Fraction(feed.faulty) - Fraction(feed.healthy))
+
+
+def _plain(contract: Contract) -> list[Alert]:
+    return [alert for alert in contract.alerts if _burn(alert, contract) is None]
+
+
+def _packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
+    """Alerts whose series do not meet share a test: most of a test's cost is its start."""
+    packs: dict[int, list[list[Alert]]] = {}
+    for alert in alerts:
+        same = packs.setdefault(_length(alert, contract, pace), [])
+        for pack in same:
+            if not any(_meet(alert, other, contract) for other in pack):
+                pack.append(alert)
+                break
+        else:
+            same.append([alert])
+    for length in sorted(packs):
+        yield from (_threshold(contract, pack, length, pace) for pack in packs[length])
+
+
+def _meet(one: Alert, other: Alert, contract: Contract) -> bool:
+    return any(
+        matches(selector, moving(feed.series, Fraction(0)))
+        for mine, yours in ((one, other), (other, one))
+        for selector in _base(mine, contract)
+        for feed in yours.proof
+    )
+
+
+def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
+    """How many steps one steady time must last: the longest window, the hold, and a step of grace at each end."""
+    window = max((one.window for one in _base(alert, contract) if one.window is not None), default=0)
+    gone = _LOOKBACK if _absent(alert) else 0
+    return -(-(window + (alert.hold or 0) + gone) // pace.step) + 2
+
+
+def _absent(alert: Alert) -> bool:
+    return any(isinstance(node, Call) and node.name == "absent" for node in alert.expr.walk())
+
+
+def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
+    samples = steps * (pace.step // pace.sample)
+    series = [one for alert in alerts for one in _five(contract, alert, samples)]
+    checks = [check for alert in alerts for check in _states(alert, steps, pace)]
+    names = ", ".join(alert.name for alert in alerts)
+    return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
+
+
+def _five(contract: Contract, alert: Alert, samples: int) -> Iterator[Series]:
+    within, beyond = depths(alert, contract.recordings)
+    phases = [Phase(depth, samples) for depth in (Fraction(0), within, beyond, Fraction(0))]
+    return _moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
+
+
+def _states(alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
+    hold = -(-(alert.hold or 0) // pace.step)
+    ends = [(steps, False), (2 * steps, False), (3 * steps, True), (4 * steps, False)]
+    if hold > 0:
+        ends.insert(2, (2 * steps + hold, False))
+    if _absent(alert):
+        ends.append((5 * steps, True))
+    return (Check(Duration(pace.step * (end - 1)), alert, firing) for end, firing in ends)
+
+
+# --- burn rates ---------------------------------------------------------------------------------------------------
+
+
+def _burns(contract: Contract) -> list[Burn]:
+    return [burn for alert in contract.alerts if (burn := _burn(alert, contract)) is not None]
+
+
+def _burn(alert: Alert, contract: Contract) -> Burn | None:
+    match alert.expr:
+        case Binary(
+            op="and",
+            left=Binary(op=">", left=Selector() as long, right=Number(value=threshold)),
+            right=Binary(op=">", left=Selector() as short, right=Number()),
+        ) if long.signal.source is short.signal.source is Source.RULE:
+            windows = [
+                {one.window for one in _resolved(each, contract) if one.window} for each in (long, short)
+            ]
+            (longest,), (shortest,) = windows
+            return Burn(alert, Fraction(threshold), longest, shortest)
+        case _:
+            return None
+
+
+def _levels(contract: Contract, burn: Burn, burns: Sequence[Burn]) -> Iterator[Test]:
+    """Ten minutes of one share of failures: a share does not depend on how much of its window has passed."""
+    kin = [one for one in burns if one.alert.path == burn.alert.path]
+    above = min(burn.threshold * (1 + _MARGIN), (burn.threshold + 1) / 2)
+    for word, share in (("below", burn.threshold * (1 - _MARGIN)), ("above", above)):
+        checks = tuple(Check(Duration.parse("10m"), one.alert, share > one.threshold) for one in kin)
+        series = tuple(_moved(burn.alert.proof, [Phase(share, 11)], 1))
+        yield Test(f"level {word}: {burn.alert.name}", FAST.sample, series, checks)
+
+
+def _timings(contract: Contract, burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
+    for path in dict.fromkeys(burn.alert.path for burn in burns):
+        yield _timing([burn for burn in burns if burn.alert.path == path], pace)
+
+
+def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
+    # Deep enough that the quickest alert needs four and a half steps, or as deep as can be.
+    share = min(Fraction(1), *(2 * one.threshold * one.long / (9 * pace.step) for one in burns))
+    healthy = -(-max(one.long for one in burns) // pace.step)
+    begins = {one: one.threshold * one.long / share / pace.step for one in burns}
+    fault = (
+        max(*(math.ceil(at) for at in begins.values()), *(-(-one.short // pace.step) for one in burns)) + 1
+    )
+    ends = {one: one.short * (1 - one.threshold / share) / pace.step for one in burns}
+    last = healthy + fault + max(math.ceil(at) for at in ends.values()) + 1
+    per_step = pace.step // pace.burning
+    phases = [
+        Phase(Fraction(0), healthy * per_step + 1),
+        Phase(share, fault * per_step),
+        Phase(Fraction(0), (last - healthy - fault) * per_step),
+    ]
+    moments = {
+        one: (*_around(healthy, begins[one], True), *_around(healthy + fault, ends[one], False))
+        for one in burns
+    }
+    checks = [
+        Check(Duration(pace.step * step), one.alert, firing)
+        for one, found in moments.items()
+        for step, firing in ((healthy, False), *found)
+    ]
+    series = tuple(_moved(burns[0].alert.proof, phases, pace.burning // Duration.parse("1m")))
+    names = ", ".join(one.alert.name for one in burns)
+    return Test(f"timing: {names}", pace.burning, series, tuple(checks))
+
+
+def _around(since: int, moment: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:  # noqa: FBT001
+    """The last step before a change and the first one after it; a step too near to the moment is left out."""
+    before, after = math.floor(moment - Fraction(_SLACK)), math.ceil(moment + Fraction(_SLACK))
+    if before >= 0:
+        yield since + before, not becomes
+    yield since + after, becomes
+
+
+# --- series -------------------------------------------------------------------------------------------------------
+
+
+def _base(alert: Alert, contract: Contract) -> list[Selector]:
+    """Every selector an alert rests on, recording rules resolved."""
+    return [one for selector in alert.expr.selectors() for one in _resolved(selector, contract)]
+
+
+def _resolved(selector: Selector, contract: Contract) -> Iterator[Selector]:
+    if selector.signal.source is not Source.RULE:
+        yield selector
+        return
+    for one in contract.recordings:
+        if matches(selector, Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)):
+            for below in one.expr.selectors():
+                yield from _resolved(below, contract)
+
+
+def _moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iterator[Series]:
+    """The feeds' series through the phases, sampled every so many minutes."""
+    for feed in feeds:
+        grows = feed.series.signal.kind is not Kind.GAUGE
+        parts: list[str] = []
+        last: Fraction | None = None
+        for phase in phases:
+            level = _level(feed, phase.depth)
+            if level is None:
+                parts.append(f"_x{phase.samples}")
+                continue
+            growth = level * minutes if grows else Fraction(0)
+            start = level if not grows else Fraction(0) if last is None else last + growth
+            parts.append(f"{_text(start)}+{_text(growth)}x{phase.samples - 1}")
+            last = start + growth * (phase.samples - 1)
+        yield Series(replace(feed.series, window=None).render(), " ".join(parts))
+
+
+def _text(number: Fraction) -> str:
+    return f"{plain(_DIGITS.divide(Decimal(number.numerator), Decimal(number.denominator))):f}"

@@ -1,0 +1,213 @@
+"""What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
+
+Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Exact (fractions).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector
+from mahavishnu.signals import AgreementError, Kind, Recording, Source
+
+Labels = frozenset[tuple[str, str]]
+Vector = dict[Labels, Fraction]
+Value = Fraction | Vector
+# What a quotient by zero stands for: beyond every threshold.
+_INFINITE = Fraction(10**40)
+_MINUTE = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """One series and how it moves: the level of a gauge, the growth per minute of a counter."""
+
+    name: str
+    labels: Labels
+    level: Fraction
+    grows: bool
+
+
+def moving(series: Selector, level: Fraction) -> Moving:
+    """The one series that a selector of equalities names, moving so."""
+    labels = frozenset((matcher.label, matcher.value) for matcher in series.matchers)
+    return Moving(series.series, labels, level, series.signal.kind is not Kind.GAUGE)
+
+
+def matches(selector: Selector, one: Moving) -> bool:
+    """Whether a selector selects that series."""
+    labels = dict(one.labels)
+    return selector.series == one.name and all(
+        _MATCH[matcher.op](matcher.value, labels.get(matcher.label, "")) for matcher in selector.matchers
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Steady:
+    """A world of steady series and the recording rules over them; everything not in it does not exist."""
+
+    series: tuple[Moving, ...]
+    recordings: tuple[Recording, ...] = ()
+
+    def value(self, expr: Expr) -> Value:
+        """The answer: a number, or one number per label set. AgreementError for what has no steady meaning."""
+        match expr:
+            case Number(value=number):
+                return Fraction(number)
+            case Selector():
+                return self._recorded(expr) if expr.signal.source is Source.RULE else self._instant(expr)
+            case Aggregate():
+                return _aggregated(expr, self.vector(expr.inner))
+            case Binary():
+                return _joined(expr.op, self.value(expr.left), self.value(expr.right))
+            case Call():
+                return self._called(expr)
+            case _:
+                raise AgreementError(f"no steady meaning is known for {expr}")
+
+    def vector(self, expr: Expr) -> Vector:
+        """The answer as one number per label set."""
+        found = self.value(expr)
+        return {frozenset(): found} if isinstance(found, Fraction) else found
+
+    def fires(self, expr: Expr) -> bool:
+        """Whether an alert with this condition has anything to say."""
+        return bool(self.vector(expr))
+
+    def _instant(self, selector: Selector) -> Vector:
+        return {one.labels: one.level for one in self.series if matches(selector, one)}
+
+    def _recorded(self, selector: Selector) -> Vector:
+        found: Vector = {}
+        for one in self.recordings:
+            if matches(selector, Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)):
+                found |= {_with(labels, one.labels): value for labels, value in self.vector(one.expr).items()}
+        return found
+
+    def _called(self, call: Call) -> Value:
+        if call.name == "absent":
+            return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
+        if call.name == "histogram_quantile":
+            return _quantiles(_number(self.value(call.args[0])), self.vector(call.args[1]))
+        if len(call.args) == 1 and isinstance(over := call.args[0], Selector) and over.window is not None:
+            seconds = Fraction(int(over.window), 10**9)
+            return {
+                labels: _OVER[call.name](one, seconds)
+                for labels, one in self._ranged(call.name, over).items()
+            }
+        raise AgreementError(f"no steady meaning is known for {call}")
+
+    def _ranged(self, function: str, selector: Selector) -> Mapping[Labels, Moving]:
+        if function not in _OVER:
+            raise AgreementError(f"no steady meaning is known for {function}({selector})")
+        return {one.labels: one for one in self.series if matches(selector, one)}
+
+
+_MATCH: Mapping[str, Callable[[str, str], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "=~": lambda pattern, value: re.fullmatch(pattern, value) is not None,
+    "!~": lambda pattern, value: re.fullmatch(pattern, value) is None,
+}
+_OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {
+    "rate": lambda one, _: one.level / _MINUTE,
+    "irate": lambda one, _: one.level / _MINUTE,
+    "increase": lambda one, seconds: one.level / _MINUTE * seconds,
+    "delta": lambda one, seconds: one.level / _MINUTE * seconds if one.grows else Fraction(0),
+    "changes": lambda one, seconds: seconds / _MINUTE if one.grows and one.level else Fraction(0),
+    "avg_over_time": lambda one, _: one.level,
+    "min_over_time": lambda one, _: one.level,
+    "max_over_time": lambda one, _: one.level,
+}
+_COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
+    ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_GATHER: Mapping[str, Callable[[list[Fraction]], Fraction]] = {
+    "sum": lambda values: sum(values, Fraction(0)),
+    "max": max,
+    "min": min,
+    "avg": lambda values: sum(values, Fraction(0)) / len(values),
+    "count": lambda values: Fraction(len(values)),
+}
+
+
+def _with(labels: Labels, more: Iterable[tuple[str, str]]) -> Labels:
+    return frozenset((dict(labels) | dict(more)).items())
+
+
+def _number(value: Value) -> Fraction:
+    if not isinstance(value, Fraction):
+        raise AgreementError("a number is wanted here, and there is a vector")
+    return value
+
+
+def _aggregated(expr: Aggregate, inner: Vector) -> Vector:
+    groups: dict[Labels, list[Fraction]] = {}
+    for labels, value in inner.items():
+        groups.setdefault(frozenset(pair for pair in labels if pair[0] in expr.by), []).append(value)
+    return {labels: _GATHER[expr.op](values) for labels, values in groups.items()}
+
+
+def _joined(op: str, left: Value, right: Value) -> Value:
+    if op in ("and", "or", "unless"):
+        return _sets(op, left, right)
+    if isinstance(left, Fraction) and isinstance(right, Fraction):
+        return _arithmetic(op, left, right) or Fraction(0)
+    if isinstance(right, Fraction):
+        pairs = {labels: (value, right) for labels, value in _vector(left).items()}
+    elif isinstance(left, Fraction):
+        pairs = {labels: (left, value) for labels, value in right.items()}
+    else:
+        pairs = {labels: (value, right[labels]) for labels, value in left.items() if labels in right}
+    if op in _COMPARE:
+        kept = right if isinstance(left, Fraction) else left
+        return {labels: _vector(kept)[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}
+    results = {labels: _arithmetic(op, *pair) for labels, pair in pairs.items()}
+    return {labels: value for labels, value in results.items() if value is not None}
+
+
+def _sets(op: str, left: Value, right: Value) -> Vector:
+    one, other = _vector(left), _vector(right)
+    if op == "or":
+        return other | one
+    return {labels: value for labels, value in one.items() if (labels in other) is (op == "and")}
+
+
+def _vector(value: Value) -> Vector:
+    if isinstance(value, Fraction):
+        raise AgreementError("a vector is wanted here, and there is a number")
+    return value
+
+
+def _arithmetic(op: str, left: Fraction, right: Fraction) -> Fraction | None:
+    """None: not a number, which no comparison lets through."""
+    if op == "/":
+        return left / right if right else _INFINITE if left > 0 else None
+    return {"+": operator.add, "-": operator.sub, "*": operator.mul}[op](left, right)
+
+
+def _quantiles(q: Fraction, buckets: Vector) -> Vector:
+    groups: dict[Labels, dict[str, Fraction]] = {}
+    for labels, value in buckets.items():
+        rest = frozenset(pair for pair in labels if pair[0] != "le")
+        groups.setdefault(rest, {})[dict(labels)["le"]] = value
+    found = {labels: _quantile(q, counts) for labels, counts in groups.items()}
+    return {labels: value for labels, value in found.items() if value is not None}
+
+
+def _quantile(q: Fraction, counts: Mapping[str, Fraction]) -> Fraction | None:
+    """Prometheus' own interpolation: linear within the bucket, never beyond the last finite boundary."""
+    bounds = sorted((Fraction(le), count) for le, count in counts.items() if le != "+Inf")
+    every = counts.get("+Inf")
+    if not every or not bounds:
+        return None
+    start, below = Fraction(0), Fraction(0)
+    for bound, count in bounds:
+        if count >= q * every:
+            return start + (bound - start) * (q * every - below) / (count - below) if count > below else bound
+        start, below = bound, count
+    return start

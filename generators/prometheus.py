@@ -1,0 +1,131 @@
+"""Prometheus: what it scrapes, its rules with the enforced numbers in them, and the tests that prove each alert."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.policy import camel
+from mahavishnu.promql import Expr
+from mahavishnu.signals import Alert, Recording
+from mahavishnu.units import Duration
+
+from . import _prove
+from ._render import render
+
+# Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
+_COSTLY = Duration.parse("1d")
+_COSTLY_INTERVAL = Duration.parse("2m")
+_VALUES = {
+    "ratio": "{{ $value | humanizePercentage }}",
+    "seconds": "{{ $value | humanizeDuration }}",
+    "bytes": "{{ $value | humanize1024 }}B",
+    "count": '{{ printf "%.4g" $value }}',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule as it is written; `alert` and `record` exclude each other."""
+
+    expr: str
+    labels: dict[str, str]
+    alert: str | None = None
+    record: str | None = None
+    hold: Duration | None = None
+    annotations: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated together, in order."""
+
+    name: str
+    rules: tuple[Rule, ...]
+    interval: Duration | None = None
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """prometheus.yml, rules.yml, and its tests in two files: minutes, and (when there are any) hours and days."""
+    groups = _groups(contract)
+    yield Artifact("prometheus/prometheus.yml", render("prometheus/prometheus.yml.j2", **_scraping(contract)))
+    yield Artifact("prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups))
+    paces = (
+        ("rules.test.yml", _prove.FAST, _prove.fast(contract)),
+        ("rules.slow.test.yml", _prove.SLOW, _prove.slow(contract)),
+    )
+    for name, pace, tests in paces:
+        if tests:
+            values = {"step": pace.step, "groups": groups, "tests": tests}
+            yield Artifact(f"prometheus/{name}", render("prometheus/rules.test.yml.j2", **values))
+
+
+def _scraping(contract: Contract) -> dict[str, object]:
+    spec, targets = contract.spec, contract.spec.deploy.targets
+    host = contract.job.replace("_", "-")
+    namespace = targets.kubernetes.namespace if targets.kubernetes and not targets.compose else None
+    return {
+        "job": contract.job,
+        "host": host,
+        "namespace": namespace,
+        "path": spec.observability.metrics.path,
+        "port": spec.service.port,
+    }
+
+
+def _groups(contract: Contract) -> tuple[Group, ...]:
+    job = contract.job
+    costly = [one for one in contract.recordings if _window(one.expr) >= _COSTLY]
+    quick = [one for one in contract.recordings if one not in costly]
+    sections = dict.fromkeys(str(alert.path[0]) for alert in contract.alerts)
+    groups = [
+        Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
+        Group(f"{job}-recordings", tuple(map(_recording, quick))),
+        *(Group(f"{job}-{section}", tuple(_alerts(contract, section))) for section in sections),
+    ]
+    return tuple(group for group in groups if group.rules)
+
+
+def _window(expr: Expr) -> int:
+    return max((int(one.window) for one in expr.selectors() if one.window is not None), default=0)
+
+
+def _recording(one: Recording) -> Rule:
+    return Rule(record=one.signal.name, expr=one.expr.render(), labels=dict(one.labels))
+
+
+def _alerts(contract: Contract, section: str) -> Iterator[Rule]:
+    for alert in contract.alerts:
+        if str(alert.path[0]) == section:
+            yield Rule(
+                alert=alert.name,
+                expr=alert.expr.render(),
+                hold=alert.hold,
+                labels={"severity": alert.severity.value, "service": contract.job, **dict(alert.labels)},
+                annotations=_annotations(contract, alert),
+            )
+
+
+def _annotations(contract: Contract, alert: Alert) -> dict[str, str]:
+    spec = contract.spec
+    text = {
+        "description": _literal(f"{alert.meaning} {alert.impact}".strip()),
+        "action": _literal(alert.action),
+        "owner": _literal(spec.service.owner or ""),
+        "runbook_url": _literal(
+            f"{spec.alerts.runbooks.rstrip('/')}/{alert.name}" if spec.alerts.runbooks else ""
+        ),
+    }
+    value = _VALUES[alert.unit]
+    summary = value.join(map(_literal, alert.summary.split("$value")))
+    return {
+        "summary": f"{camel(contract.job)}: {summary}",
+        **{name: said for name, said in text.items() if said},
+    }
+
+
+def _literal(text: str) -> str:
+    """Text that Prometheus' templates print as it is."""
+    return text.replace("{", '{{"{"}}') if "{{" in text or text.endswith("{") else text
