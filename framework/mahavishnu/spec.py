@@ -17,7 +17,7 @@ from mahavishnu.policies.rate import Rate
 from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings
+from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet, not_yet_above
 from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration, Rate as Traffic
 
@@ -41,11 +41,11 @@ class Service(Settings):
     """The folder in which the module is found, from the spec's own folder."""
     port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = 8000
     """The port the service listens on."""
-    workers: Annotated[int, Field(strict=True, ge=1, le=1)] = 1
+    workers: Annotated[int, Field(strict=True, ge=1, le=1), not_yet_above(1)] = 1
     """Processes per replica; one, in this version."""
     traffic: Traffic | None = None
     """The expected load, by which checks judge whether numbers can be reached."""
-    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str)], ...] = ()
     """Networks whose X-Forwarded-For is believed; empty: nobody's."""
 
 
@@ -135,13 +135,13 @@ class Spec(Settings):
 
     later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "backups", "ops", "smoke", "readiness"})
 
-    mahavishnu: Literal[1]
+    mahavishnu: Annotated[Literal[1], exactly(int)]
     """The version of the format, and the mark of the file."""
     service: Service
     """Which service this is and how it is started."""
     secrets: tuple[SecretName, ...] = ()
     """The names of the secrets that `${NAME}` may stand for."""
-    store: Literal["memory://"] = "memory://"
+    store: Annotated[Literal["memory://"], not_yet("redis", "rediss", "valkey", "valkeys", "unix", "$")] = "memory://"
     """Where the state of limits lives: `memory://` is each process by itself."""
     limits: dict[Name, AnyLimit] = Field(default_factory=dict)
     """Inbound: who may ask how much."""

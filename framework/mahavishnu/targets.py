@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policy import Settings
@@ -51,7 +51,7 @@ class Scale(Settings):
 class Compose(Settings):
     """Docker Compose on one host."""
 
-    monitoring: bool = True
+    monitoring: StrictBool = True
     """Whether Prometheus and Alertmanager run beside the service."""
 
 

@@ -76,7 +76,9 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")
+    ] = False,
 ) -> None:
     """One YAML file says how a service survives: enforced in the process, and compiled into all around it."""
 

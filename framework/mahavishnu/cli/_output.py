@@ -33,7 +33,9 @@ def report(findings: Sequence[Finding], form: Format = Format.FULL) -> None:
         text = full(findings, coloured(sys.stderr)) if form is Format.FULL else concise(findings)
         print(text, end="", file=sys.stderr)
     else:
-        print({Format.JSON: as_json, Format.SARIF: as_sarif, Format.GITHUB: as_github}[form](findings), end="")
+        print(
+            {Format.JSON: as_json, Format.SARIF: as_sarif, Format.GITHUB: as_github}[form](findings), end=""
+        )
 
 
 def verdict(findings: Iterable[Finding], strict: bool = False) -> int:
@@ -84,7 +86,9 @@ def as_sarif(findings: Sequence[Finding]) -> str:
 
 def printable(text: str) -> str:
     """The text without anything that could move a terminal's cursor or turn its direction."""
-    return "".join(c if c.isprintable() else " " if c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(
+        c if c.isprintable() else " " if c in "\t\n" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def _sentence(finding: Finding) -> str:

@@ -1,0 +1,478 @@
+"""What is wrong with the shape of a tree, said in the words of the format; pydantic judges, this translates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence as Many
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from mahavishnu import codes, yaml_tree
+from mahavishnu.codes import Code
+from mahavishnu.errors import Finding, Level, Path, Problem
+from mahavishnu.shape import ROOT, Place, dotted, keys_of, listing, meant, nearest, places
+from mahavishnu.spec import Spec
+from mahavishnu.yaml_tree import Mapping, Mark, Node, Scalar, Sequence, at, find, scalars, short
+
+REFERENCE = re.compile(r"\$\{([^}]*)\}")
+SECRET_FILE = "secret file"
+_SENSITIVE = re.compile(
+    r"passw|secret|token|credential|api_?key|routing_?key|private|slack|pagerduty", re.IGNORECASE
+)
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+_WRITTEN = re.compile(
+    rf"(?:{_SENSITIVE.pattern})[\w-]*[\"']?\s*:\s*[\"']?(?!\s|\$\{{|[\[{{\"'])([^\s,}}\"'#][^\s,}}\"']*)",
+    re.IGNORECASE,
+)
+_PATTERN = "string_pattern_mismatch"
+
+
+def judge(tree: Mapping) -> list[Problem]:
+    """Every fault of the shape of a merged tree, one for each mistake."""
+    found: list[Problem] = []
+    for problem in (*_empty(tree), *_errors(tree), *_references(tree)):
+        if not any(_same(known, problem) for known in found):
+            found.append(problem)
+    return found
+
+
+def locate(problem: Problem, tree: Node, lines: tuple[str, ...], file: str) -> Finding:
+    """The finding that a person reads: at its place, or with the name of the variable it comes from."""
+    mark = find(tree, problem.path, problem.on_key)
+    place = yaml_tree.where(file, mark, lines)
+    what, help = problem.what, problem.help
+    if mark.origin.startswith(SECRET_FILE):
+        what, help = f"the value does not fit `{dotted(problem.path)}`", ""
+    if place is None and mark.origin:
+        what = f"{mark.origin}: {what}"
+    return Finding(problem.level, problem.code, what, place, help)
+
+
+def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
+    """The lines of the file with every secret that is written out, or might be one, hidden."""
+    shown = list(lines)
+    for path, scalar in scalars(tree) if tree else ():
+        if _sensitive(path) and isinstance(scalar.value, str) and not REFERENCE.fullmatch(scalar.value):
+            for number in range(scalar.mark.line, min(scalar.mark.last, len(shown)) + 1):
+                shown[number - 1] = _starred(shown[number - 1], scalar.mark, number)
+    return tuple(_USERINFO.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown)
+
+
+def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:
+    """What the format says of a path of this tree; the tree says which of several policies is meant."""
+    if path[:1] == ("environments",) and len(path) > 2:
+        path = path[2:]
+    here: Place | None = place
+    for depth, step in enumerate(path):
+        node = at(tree, path[:depth])
+        here = here.below(step, node.entries if isinstance(node, Mapping) else ()) if here else None
+    return here
+
+
+def value(scalar: Scalar, path: Path) -> str:
+    """The value for a sentence; nothing of it when it might be a secret."""
+    if _sensitive(path) or scalar.mark.origin.startswith(SECRET_FILE):
+        return "the value"
+    return f"`{_USERINFO.sub(_stars, short(scalar.text))}`" if scalar.text else "an empty text"
+
+
+def _same(known: Problem, problem: Problem) -> bool:
+    """Whether a fault only repeats a known one: said already, or at or below a value that is wrong as a whole."""
+    if known.on_key or problem.on_key:
+        return (known.path, known.what) == (problem.path, problem.what)
+    return known.path == problem.path[: len(known.path)]
+
+
+# --- what the tree itself shows -----------------------------------------------------------------------------------
+
+
+def _empty(tree: Mapping) -> Iterator[Problem]:
+    for path, scalar in scalars(tree):
+        if scalar.value is None and path[:1] != ("environments",):
+            what = f"`{dotted(path)}` is empty"
+            yield _problem(codes.KIND, path, what, _filled(place_at(path, tree)), on_key=True)
+
+
+def _filled(place: Place | None) -> str:
+    if (
+        place
+        and place.model
+        and not any(inner.field and inner.field.is_required() for inner in keys_of(place.model).values())
+    ):
+        return "write `{}` for its defaults, or remove the key"
+    return "write a value, or remove the key"
+
+
+def _references(tree: Mapping) -> Iterator[Problem]:
+    """Every `${…}` must be a declared secret, at a place that takes one."""
+    listed = at(tree, ("secrets",))
+    declared = (
+        [item.text for item in listed.items if isinstance(item, Scalar)]
+        if isinstance(listed, Sequence)
+        else []
+    )
+    for path, scalar in scalars(tree):
+        if path[:1] == ("environments",) or not isinstance(scalar.value, str):
+            continue
+        for name in REFERENCE.findall(scalar.value):
+            place = place_at(path, tree)
+            if name not in declared:
+                what = f"`{dotted(path)}` asks for the secret `{short(name)}`, which is not declared"
+                yield _problem(codes.UNDECLARED, path, what, _declare(name, declared))
+            elif place and not place.secret:
+                what = f"`{dotted(path)}` takes no secret; `${{{name}}}` would stay as it is"
+                yield _problem(
+                    codes.NOT_REPLACED, path, what, "write the value itself, where it is no secret"
+                )
+
+
+def _declare(name: str, declared: list[str]) -> str:
+    near = nearest(name, declared)
+    return f"did you mean `${{{near}}}`?" if near else f"add `{short(name)}` to `secrets`"
+
+
+# --- what pydantic finds ------------------------------------------------------------------------------------------
+
+
+def _errors(tree: Mapping) -> Iterator[Problem]:
+    try:
+        Spec.model_validate(_filled_only(tree))
+    except ValidationError as fault:
+        groups: dict[tuple[Path, bool, str], list[_Error]] = {}
+        for details in fault.errors(include_url=False):
+            error = _Error(details, tree)
+            if not error.emptied:
+                groups.setdefault((error.path, error.on_key, error.missing), []).append(error)
+        yield from (_problem_of(errors) for errors in groups.values())
+
+
+def _filled_only(node: Node) -> Any:
+    """The data without empty values, which are a finding of their own; `environments` keeps its nulls."""
+    if isinstance(node, Mapping):
+        entries = node.entries.items()
+        return {
+            key: yaml_tree.plain(entry.node) if key == "environments" else _filled_only(entry.node)
+            for key, entry in entries
+            if not (isinstance(entry.node, Scalar) and entry.node.value is None)
+        }
+    return [_filled_only(item) for item in node.items] if isinstance(node, Sequence) else node.value
+
+
+class _Error:
+    """One of pydantic's errors, brought back to the file: its path in the tree, the node and the place there."""
+
+    def __init__(self, details: ErrorDetails, tree: Mapping) -> None:
+        self.kind: str = details["type"]
+        self.about: dict[str, Any] = details.get("ctx", {})
+        self.said = details["msg"]
+        self.tree = tree
+        self.on_key = False
+        self.missing = ""
+        self.path: Path = ()
+        self.place: Place = ROOT
+        self.node: Node = tree
+        self._walk(list(details["loc"]))
+
+    def _walk(self, loc: list[str | int]) -> None:
+        while loc:
+            step = loc.pop(0)
+            if step == "[key]" and not loc:
+                self.on_key = True
+            elif isinstance(step, str) and step.startswith("~") and self.place.choice:
+                self.place = Place(self.place.choice[step[1:]], field=self.place.field)
+            elif at(self.node, (step,)) is None:
+                self.missing = str(step) if self.kind == "missing" else ""
+                return
+            else:
+                self._down(step)
+
+    def _down(self, step: str | int) -> None:
+        below = self.place.below(step)
+        self.path = (*self.path, step)
+        self.on_key = self.kind == "extra_forbidden" and below is None
+        self.node = at(self.node, (step,)) or self.node
+        self.place = below or self.place
+
+    @property
+    def emptied(self) -> bool:
+        """Whether only an empty value, which is a finding already, makes a key seem to be missing."""
+        words = str(self.about.get("words", self.missing)).split(" | ")
+        empty = (at(self.node, (word,)) for word in words) if self.kind in ("missing", "one_of") else ()
+        return any(isinstance(node, Scalar) and node.value is None for node in empty)
+
+    @property
+    def parent(self) -> Path:
+        return self.path[:-1]
+
+    @property
+    def shown(self) -> str:
+        if isinstance(self.node, Scalar):
+            return value(self.node, self.path)
+        return "a mapping" if isinstance(self.node, Mapping) else "a list"
+
+    @property
+    def here(self) -> str:
+        """The path, for a sentence."""
+        return f"`{dotted(self.path)}`" if self.path else "the spec"
+
+
+def _problem_of(errors: list[_Error]) -> Problem:
+    """One finding for all that pydantic says of one place; of several, the one that fits the kind of the value."""
+    number = isinstance(errors[0].node, Scalar) and type(errors[0].node.value) is int
+    ranked = sorted(
+        errors, key=lambda error: (error.kind.endswith("_type"), error.kind == "literal_error" and number)
+    )
+    error = ranked[0]
+    return _TRANSLATIONS.get(error.kind, _other)(error)
+
+
+def _unknown(error: _Error) -> Problem:
+    key = str(error.path[-1])
+    model = error.place.model
+    owner = f"`{dotted(error.parent)}`" if error.parent else "the spec"
+    if model and key in model.later:
+        return _problem(codes.LATER, error.path, f"`{key}` in {owner} {_LATER}", _UNTIL, on_key=True)
+    words = list(keys_of(model)) if model else []
+    help = meant(key, words) if nearest(key, words) else _elsewhere(key) or meant(key, words)
+    return _problem(
+        codes.UNKNOWN_KEY, error.path, f"unknown key `{short(key)}` in {owner}", help, on_key=True
+    )
+
+
+_UNTIL = "remove it until a version carries it out"
+_LATER = "is part of the format, but this version does not carry it out"
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key belongs that is known in another place only."""
+    homes = {path[:-1] for path, _ in places() if path and path[-1] == key}
+    return f"`{key}` belongs under `{dotted(homes.pop())}`" if len(homes) == 1 and () not in homes else ""
+
+
+def _later(error: _Error) -> Problem:
+    word = str(error.about["word"])
+    path = error.path
+    if isinstance(error.node, Sequence):
+        index = next(
+            (
+                i
+                for i, item in enumerate(error.node.items)
+                if isinstance(item, Scalar) and item.text.startswith(word)
+            ),
+            None,
+        )
+        path = path if index is None else (*path, index)
+    return _problem(codes.LATER, path, f"`{word}` in `{dotted(error.path)}` {_LATER}", _UNTIL)
+
+
+def _missing(error: _Error) -> Problem:
+    if not error.path and error.missing == "mahavishnu":
+        what = "the line `mahavishnu: 1` is missing, which marks the file and its format"
+        return _problem(codes.NOT_A_SPEC, (), what, "make it the first line", on_key=True)
+    place = error.place.below(error.missing)
+    meaning = place.meaning if place else ""
+    return _problem(
+        codes.MISSING, error.path, f"{error.here} lacks `{error.missing}`", _lower(meaning), on_key=True
+    )
+
+
+def _lower(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].removesuffix(".")
+
+
+def _quantity(error: _Error) -> Problem:
+    return _problem(codes.QUANTITY, error.path, str(error.about["what"]), str(error.about["help"]))
+
+
+def _policy(error: _Error) -> Problem:
+    return _problem(codes.CONTRADICTION, error.path, str(error.about["what"]), str(error.about["help"]))
+
+
+def _one_of(error: _Error) -> Problem:
+    words = str(error.about["words"]).split(" | ")
+    if not isinstance(error.node, Mapping):
+        return _wrong_kind(error)
+    said = [word for word in words if word in error.node.entries]
+    if said:
+        what = f"{error.here} is {' and '.join(f'`{word}`' for word in said)}; it can be only one of them"
+        return _problem(codes.ONE_OF, (*error.path, said[1]), what, "write two entries", on_key=True)
+    near = {key: nearest(key, words) for key in error.node.entries if nearest(key, words)}
+    help = next((f"did you mean `{word}` where it says `{key}`?" for key, word in near.items()), "")
+    path = (*error.path, next(iter(near))) if near else error.path
+    what = f"{error.here} needs exactly one of {listing(words)}"
+    return _problem(codes.ONE_OF, path, what, help or "add the one you mean", on_key=True)
+
+
+def _choice(error: _Error) -> Problem:
+    words = error.place.words
+    if error.on_key:
+        words = tuple(re.findall(r"'([^']*)'", str(error.about.get("expected", ""))))
+        what = f"`{short(str(error.path[-1]))}` is no key of `{dotted(error.parent)}`"
+        return _problem(codes.CHOICE, error.path, what, meant(error.path[-1], words), on_key=True)
+    if not isinstance(error.node, Scalar):
+        return _wrong_kind(error)
+    if error.path == ("mahavishnu",):
+        what = f"format {error.shown} is unknown; this version reads format 1"
+        return _problem(codes.CHOICE, error.path, what, "write `mahavishnu: 1`")
+    what = f"{error.shown} is not a value of `{dotted(error.path)}`"
+    return _problem(codes.CHOICE, error.path, what, meant(error.node.text, words))
+
+
+def _wrong_kind(error: _Error) -> Problem:
+    wanted, help = _wanted(error)
+    return _problem(codes.KIND, error.path, f"{error.here} takes {wanted}, not {error.shown}", help)
+
+
+def _wanted(error: _Error) -> tuple[str, str]:
+    place, node = error.place, error.node
+    written = isinstance(node, Scalar) and error.shown.startswith("`")
+    if place.listed:
+        return "a list", f"write `[{short(node.text)}]`" if isinstance(
+            node, Scalar
+        ) and written else "write `[a, b]`"
+    if place.model or place.choice or place.named:
+        return "a mapping", "write `key: value` pairs below it, or inside `{}`"
+    kind = place.kind if isinstance(place.kind, type) else str
+    if kind is bool:
+        return "`true` or `false`", ""
+    if kind is int:
+        quoted = isinstance(node, Scalar) and re.fullmatch(r"[0-9]+", node.text)
+        return "a whole number", "remove the quotes" if quoted and isinstance(node, Scalar) and isinstance(
+            node.value, str
+        ) else ""
+    if place.words:
+        return listing(place.words), ""
+    return "text", f'put it in quotes: `"{short(node.text)}"`' if isinstance(node, Scalar) and written else ""
+
+
+def _range(error: _Error) -> Problem:
+    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    said = " and ".join(f"{words} {error.about[key]}" for key, words in bounds.items() if key in error.about)
+    return _problem(
+        codes.RANGE, error.path, f"{error.shown} is out of range: `{dotted(error.path)}` takes {said}", ""
+    )
+
+
+def _length(error: _Error) -> Problem:
+    least, most = error.about.get("min_length"), error.about.get("max_length")
+    unit = "characters" if error.kind.startswith("string") else "entries"
+    bound = f"at most {most} {unit}" if most else f"at least {least} {unit}"
+    name = error.on_key and error.path
+    what = (
+        f"the name `{short(str(error.path[-1]))}` is too long: names have {bound}"
+        if name
+        else f"{error.here} takes {bound}"
+    )
+    return _problem(codes.NAME if name else codes.RANGE, error.path, what, "", on_key=error.on_key)
+
+
+def _form(error: _Error) -> Problem:
+    pattern = str(error.about.get("pattern", ""))
+    if error.place.secret and not error.on_key:
+        what = f"`{dotted(error.path)}` takes the name of a secret, never the secret itself"
+        return _problem(codes.WRITTEN_SECRET, error.path, what, _as_secret(error))
+    word = str(error.path[-1]) if error.on_key else error.node.text if isinstance(error.node, Scalar) else ""
+    if pattern == _NAME_PATTERN:
+        what = f"`{short(word)}` is not a name: lowercase words joined by `_`"
+        return _problem(codes.NAME, error.path, what, _as_name(word), on_key=error.on_key)
+    example = _example(error.place)
+    help = f"{_lower(error.place.meaning)}{example}" if error.place.meaning else example.removeprefix(", ")
+    return _problem(codes.FORM, error.path, f"{error.shown} does not fit `{dotted(error.path)}`", help)
+
+
+_NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
+
+
+def _example(place: Place) -> str:
+    examples = (place.field.examples or []) if place.field else []
+    return f", like `{examples[0]}`" if examples else ""
+
+
+def _as_secret(error: _Error) -> str:
+    name = "_".join(str(step) for step in error.path[-2:]).upper()
+    if (
+        isinstance(error.node, Scalar)
+        and re.fullmatch(r"\$?\{?\w+\}?", error.node.text)
+        and error.node.text.strip("${}").isupper()
+    ):
+        name = error.node.text.strip("${}")
+    return f'write `"${{{name}}}"` and list `{name}` in `secrets`'
+
+
+def _as_name(word: str) -> str:
+    """The nearest name in the right form."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower()
+    name = re.sub(r"[^a-z0-9]+", "_", spaced).strip("_").lstrip("0123456789_")
+    return f"write `{name[:40]}`" if name else "begin with a letter"
+
+
+def _network(error: _Error) -> Problem:
+    node = error.node
+    help = "write a network like `10.0.0.0/8`"
+    if isinstance(node, Scalar) and re.fullmatch(r"[0-9.]+/[0-9]{1,2}", node.text):
+        help = "the address part may have no bits beyond the prefix, as in `10.0.0.0/8`"
+    return _problem(codes.FORM, error.path, f"{error.shown} is not a network", help)
+
+
+def _other(error: _Error) -> Problem:
+    return _problem(
+        codes.FORM, error.path, f"{error.shown} does not fit {error.here}", _lower(error.place.meaning)
+    )
+
+
+_TRANSLATIONS: dict[str, Callable[[_Error], Problem]] = {
+    "extra_forbidden": _unknown,
+    "later": _later,
+    "missing": _missing,
+    "quantity": _quantity,
+    "policy": _policy,
+    "one_of": _one_of,
+    "literal_error": _choice,
+    "enum": _choice,
+    _PATTERN: _form,
+    "ip_any_network": _network,
+    **dict.fromkeys(
+        (
+            "kind",
+            "string_type",
+            "int_type",
+            "bool_type",
+            "tuple_type",
+            "list_type",
+            "dict_type",
+            "model_type",
+        ),
+        _wrong_kind,
+    ),
+    **dict.fromkeys(("greater_than", "greater_than_equal", "less_than", "less_than_equal"), _range),
+    **dict.fromkeys(("too_short", "too_long", "string_too_short", "string_too_long"), _length),
+}
+"""Pydantic's kinds of error that the models can raise; a test finds any that is not here."""
+
+
+def _problem(code: Code, path: Path, what: str, help: str, *, on_key: bool = False) -> Problem:
+    return Problem(code.id, path, what, help, Level.ERROR, on_key)
+
+
+# --- hiding -------------------------------------------------------------------------------------------------------
+
+
+def _sensitive(path: Path) -> bool:
+    key = next((step for step in reversed(path) if isinstance(step, str)), "")
+    return key != "secrets" and bool(_SENSITIVE.search(key))
+
+
+def _starred(line: str, mark: Mark, number: int) -> str:
+    start = mark.column - 1 if number == mark.line else 0
+    end = start + mark.width if mark.last == mark.line else len(line)
+    return line[:start] + "*" * (end - start) + line[end:]
+
+
+def _stars(match: re.Match[str]) -> str:
+    return "*" * len(match[0])
+
+
+def _value_starred(match: re.Match[str]) -> str:
+    return match[0][: match.start(1) - match.start()] + "*" * len(match[1])
