@@ -1,10 +1,11 @@
 """The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
 
-Three kinds. A **threshold** test moves an alert's series through five steady times (healthy, just within the bound,
-just beyond it, healthy again, and gone where absence is a fault): silent, silent, firing, silent, firing. Two
-**level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A **timing**
-test starts a fault after a full long window of health and asks for the very steps at which the alert must begin and
-end: after factor x budget x long / e, and short x (1 - factor x budget / e) after the fault (e: share of failures).
+Three kinds. A **threshold** test moves an alert's series through five steady times (healthy, just within the
+bound, just beyond it, healthy again, and gone where absence is a fault): silent, silent, firing, silent, firing.
+Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
+**timing** test starts a fault after a full long window of health and asks for the very steps at which the alert
+must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
+short x (1 - factor x budget / e).
 """
 
 from __future__ import annotations
@@ -72,17 +73,18 @@ class Pace:
 
     step: Duration
     burning: Duration
-    sample: Duration = Duration.parse("1m")
+    sample: Duration
 
 
-FAST = Pace(Duration.parse("1m"), Duration.parse("1m"))
-SLOW = Pace(Duration.parse("30m"), Duration.parse("10m"))
+_MINUTE = Duration.parse("1m")
+FAST = Pace(step=_MINUTE, burning=_MINUTE, sample=_MINUTE)
+SLOW = Pace(step=Duration.parse("30m"), burning=Duration.parse("10m"), sample=_MINUTE)
 _FAST_HOLD = Duration.parse("30m")
 _FAST_LONG = Duration.parse("1h")
 
 
 class Burn(NamedTuple):
-    """A burn-rate alert as its query says it: both ratios above one threshold, over a long and a short window."""
+    """A burn-rate alert as its query says it: both ratios above one threshold, over two windows."""
 
     alert: Alert
     threshold: Fraction
@@ -98,13 +100,13 @@ class Phase(NamedTuple):
 
 
 def fast(contract: Contract) -> tuple[Test, ...]:
-    """Tests whose file evaluates every minute: thresholds, levels, and the timing of windows up to an hour."""
+    """Tests whose file evaluates every minute: thresholds, levels, the timing of windows up to an hour."""
     burns = _burns(contract)
     steady = [one for one in _plain(contract) if (one.hold or 0) <= _FAST_HOLD]
     return (
         *_packed(contract, steady, FAST),
-        *(test for burn in burns for test in _levels(contract, burn, burns)),
-        *_timings(contract, [burn for burn in burns if burn.long <= _FAST_LONG], FAST),
+        *(test for burn in burns for test in _levels(burn, burns)),
+        *_timings([burn for burn in burns if burn.long <= _FAST_LONG], FAST),
     )
 
 
@@ -112,14 +114,14 @@ def slow(contract: Contract) -> tuple[Test, ...]:
     """Tests whose file evaluates every half hour: long holds, and the timing of windows of hours and days."""
     steady = [one for one in _plain(contract) if (one.hold or 0) > _FAST_HOLD]
     late = [burn for burn in _burns(contract) if burn.long > _FAST_LONG]
-    return (*_packed(contract, steady, SLOW), *_timings(contract, late, SLOW))
+    return (*_packed(contract, steady, SLOW), *_timings(late, SLOW))
 
 
-# --- thresholds ---------------------------------------------------------------------------------------------------
+# --- thresholds -------------------------------------------------------------------------------------------
 
 
 def depths(alert: Alert, recordings: tuple[Recording, ...]) -> tuple[Fraction, Fraction]:
-    """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as bad as proved).
+    """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as proved).
 
     Raises AgreementError when the alert's own proof does not tell the two apart.
     """
@@ -184,7 +186,7 @@ def _meet(one: Alert, other: Alert, contract: Contract) -> bool:
 
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
-    """How many steps one steady time must last: the longest window, the hold, and a step of grace at each end."""
+    """How many steps one steady time must last: the longest window, the hold, and a step at each end."""
     window = max((one.window for one in _base(alert, contract) if one.window is not None), default=0)
     gone = _LOOKBACK if _absent(alert) else 0
     return -(-(window + (alert.hold or 0) + gone) // pace.step) + 2
@@ -218,7 +220,7 @@ def _states(alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
     return (Check(Duration(pace.step * (end - 1)), alert, firing) for end, firing in ends)
 
 
-# --- burn rates ---------------------------------------------------------------------------------------------------
+# --- burn rates -------------------------------------------------------------------------------------------
 
 
 def _burns(contract: Contract) -> list[Burn]:
@@ -241,7 +243,7 @@ def _burn(alert: Alert, contract: Contract) -> Burn | None:
             return None
 
 
-def _levels(contract: Contract, burn: Burn, burns: Sequence[Burn]) -> Iterator[Test]:
+def _levels(burn: Burn, burns: Sequence[Burn]) -> Iterator[Test]:
     """Ten minutes of one share of failures: a share does not depend on how much of its window has passed."""
     kin = [one for one in burns if one.alert.path == burn.alert.path]
     above = min(burn.threshold * (1 + _MARGIN), (burn.threshold + 1) / 2)
@@ -251,7 +253,7 @@ def _levels(contract: Contract, burn: Burn, burns: Sequence[Burn]) -> Iterator[T
         yield Test(f"level {word}: {burn.alert.name}", FAST.sample, series, checks)
 
 
-def _timings(contract: Contract, burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
+def _timings(burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
     for path in dict.fromkeys(burn.alert.path for burn in burns):
         yield _timing([burn for burn in burns if burn.alert.path == path], pace)
 
@@ -281,12 +283,12 @@ def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
         for one, found in moments.items()
         for step, firing in ((healthy, False), *found)
     ]
-    series = tuple(_moved(burns[0].alert.proof, phases, pace.burning // Duration.parse("1m")))
+    series = tuple(_moved(burns[0].alert.proof, phases, pace.burning // _MINUTE))
     names = ", ".join(one.alert.name for one in burns)
     return Test(f"timing: {names}", pace.burning, series, tuple(checks))
 
 
-def _around(since: int, moment: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:  # noqa: FBT001
+def _around(since: int, moment: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:
     """The last step before a change and the first one after it; a step too near to the moment is left out."""
     before, after = math.floor(moment - Fraction(_SLACK)), math.ceil(moment + Fraction(_SLACK))
     if before >= 0:
@@ -294,7 +296,7 @@ def _around(since: int, moment: Fraction, becomes: bool) -> Iterator[tuple[int, 
     yield since + after, becomes
 
 
-# --- series -------------------------------------------------------------------------------------------------------
+# --- series -----------------------------------------------------------------------------------------------
 
 
 def _base(alert: Alert, contract: Contract) -> list[Selector]:

@@ -1,6 +1,6 @@
 """What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
 
-Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Exact (fractions).
+Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Exact.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Steady:
     recordings: tuple[Recording, ...] = ()
 
     def value(self, expr: Expr) -> Value:
-        """The answer: a number, or one number per label set. AgreementError for what has no steady meaning."""
+        """A number, or one number per label set; raises AgreementError for what has no steady meaning."""
         match expr:
             case Number(value=number):
                 return Fraction(number)
@@ -124,8 +124,13 @@ _OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {
     "max_over_time": lambda one, _: one.level,
 }
 _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
-    ">": operator.gt, "<": operator.lt, ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne,
-}  # fmt: skip
+    ">": operator.gt,
+    "<": operator.lt,
+    ">=": operator.ge,
+    "<=": operator.le,
+    "==": operator.eq,
+    "!=": operator.ne,
+}
 _GATHER: Mapping[str, Callable[[list[Fraction]], Fraction]] = {
     "sum": lambda values: sum(values, Fraction(0)),
     "max": max,
@@ -187,7 +192,7 @@ def _arithmetic(op: str, left: Fraction, right: Fraction) -> Fraction | None:
     """None: not a number, which no comparison lets through."""
     if op == "/":
         return left / right if right else _INFINITE if left > 0 else None
-    return {"+": operator.add, "-": operator.sub, "*": operator.mul}[op](left, right)
+    return left + right if op == "+" else left - right if op == "-" else left * right
 
 
 def _quantiles(q: Fraction, buckets: Vector) -> Vector:

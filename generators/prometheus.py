@@ -1,4 +1,4 @@
-"""Prometheus: what it scrapes, its rules with the enforced numbers in them, and the tests that prove each alert."""
+"""Prometheus: what it scrapes, its rules with the enforced numbers, and the tests that prove each alert."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mahavishnu.signals import Alert, Recording
 from mahavishnu.units import Duration
 
 from . import _prove
+from ._go import literal
 from ._render import render
 
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
@@ -48,7 +49,7 @@ class Group:
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
-    """prometheus.yml, rules.yml, and its tests in two files: minutes, and (when there are any) hours and days."""
+    """prometheus.yml, rules.yml, and its tests in two files: minutes, and (where there are any) hours."""
     groups = _groups(contract)
     yield Artifact("prometheus/prometheus.yml", render("prometheus/prometheus.yml.j2", **_scraping(contract)))
     yield Artifact("prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups))
@@ -111,21 +112,16 @@ def _alerts(contract: Contract, section: str) -> Iterator[Rule]:
 def _annotations(contract: Contract, alert: Alert) -> dict[str, str]:
     spec = contract.spec
     text = {
-        "description": _literal(f"{alert.meaning} {alert.impact}".strip()),
-        "action": _literal(alert.action),
-        "owner": _literal(spec.service.owner or ""),
-        "runbook_url": _literal(
+        "description": literal(f"{alert.meaning} {alert.impact}".strip()),
+        "action": literal(alert.action),
+        "owner": literal(spec.service.owner or ""),
+        "runbook_url": literal(
             f"{spec.alerts.runbooks.rstrip('/')}/{alert.name}" if spec.alerts.runbooks else ""
         ),
     }
     value = _VALUES[alert.unit]
-    summary = value.join(map(_literal, alert.summary.split("$value")))
+    summary = value.join(map(literal, alert.summary.split("$value")))
     return {
         "summary": f"{camel(contract.job)}: {summary}",
         **{name: said for name, said in text.items() if said},
     }
-
-
-def _literal(text: str) -> str:
-    """Text that Prometheus' templates print as it is."""
-    return text.replace("{", '{{"{"}}') if "{{" in text or text.endswith("{") else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies.threshold import Threshold
@@ -84,6 +84,13 @@ class Quiet(Settings):
     """The minute in which they are sent again, like `07:00`; may lie on the next day."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """The time zone of both."""
+
+    @model_validator(mode="after")
+    def _ends(self) -> Quiet:
+        if self.start == self.end:
+            what = f"quiet hours from {self.start} to {self.end} either never begin or never end"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "make `from` and `to` differ"})
+        return self
 
 
 class Alerts(Settings):

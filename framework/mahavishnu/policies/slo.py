@@ -158,10 +158,10 @@ class Slo(Policy):
             expr=(ratios[0] > burn.threshold).and_(ratios[1] > burn.threshold),
             summary=f"SLO {name}: $value of the requests of the last {tier.long} {bad}.",
             unit="ratio",
-            meaning=f"Over the last {tier.long} and the last {tier.short}, more than {_percent(burn.ratio)} of "
-            f"the requests {bad}: {_short(burn.factor)} times what {self.objective} over {self.window} allows.",
-            impact=f"At {_short(burn.factor)} times the allowed rate the error budget of {self.window} is gone "
-            f"in {self._exhausted(burn)}; {_percent(tier.spent)} of it went in the last {tier.long}.",
+            meaning=f"Over the last {tier.long} and the last {tier.short}, more than {_percent(burn.ratio)} "
+            f"of the requests {bad}: {_short(burn.factor)} times what {self.objective} in {self.window} allows.",
+            impact=f"At {_short(burn.factor)} times the allowed rate the error budget of {self.window} is "
+            f"gone in {self._exhausted(burn)}; {_percent(tier.spent)} of it went in the last {tier.long}.",
             action=f"Find the routes and the time at which requests began to {bad}; undo what changed then.",
             path=("slos", name),
             proof=self._proof(),

@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies import _http
@@ -32,6 +32,7 @@ from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _WINDOW = Duration.parse("5m")
+_LONGEST_HOLD = Duration.parse("7d")
 _PER_MINUTE = 600
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
 _LATER = re.compile(rf"(dead_letters\.(depth|age)|backups\.{_NAME}\.age)")
@@ -135,6 +136,15 @@ class Condition(Quantity):
         return f"{self.signal} {self.comparison} {self.bound}"
 
 
+def _not_too_long(hold: Duration) -> Duration:
+    if hold > _LONGEST_HOLD:
+        what = f"an alert that waits for {hold} tells nobody in time"
+        raise PydanticCustomError(
+            "policy", "{what}", {"what": what, "help": f"wait for {_LONGEST_HOLD} at most"}
+        )
+    return hold
+
+
 class Threshold(Policy):
     """Raise an alert when a measured value stays beyond a bound."""
 
@@ -143,7 +153,9 @@ class Threshold(Policy):
 
     when: Condition
     """`<signal> <comparison> <value>`."""
-    hold: Duration = Field(default=Duration.parse("5m"), alias="for")
+    hold: Annotated[Duration, AfterValidator(_not_too_long)] = Field(
+        default=Duration.parse("5m"), alias="for"
+    )
     """How long it must last before anyone is told."""
     severity: Severity
     """How fast a person must act."""

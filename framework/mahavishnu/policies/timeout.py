@@ -41,7 +41,7 @@ class Timeout(Limit):
                 unit="ratio",
                 meaning=f"More than 1% of the requests had no response within {self.timeout}.",
                 impact="Callers wait, and get 504 in the end." if self.mode == "enforce" else "Callers wait.",
-                action="Find what is slow (a dependency, a lock, the processor) and which route waits for it.",
+                action="Find what is slow (a dependency, a lock, the processor) and what waits for it.",
                 path=("limits", name),
                 proof=(
                     Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=570),

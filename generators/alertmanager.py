@@ -1,0 +1,165 @@
+"""Alertmanager: who hears of which alert, how soon, how often, and when not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.notify import Channel, Email, PagerDuty, Quiet, Slack, Webhook
+from mahavishnu.policy import camel
+from mahavishnu.signals import Severity
+from mahavishnu.spec import Spec
+
+from ._go import literal
+from ._render import render
+
+_SECRETS = "/run/secrets"
+_TITLE = "{{ .CommonLabels.severity }} {{ .CommonLabels.alertname }}: {{ .Status }}"
+_TEXT = (
+    "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ .Annotations.action }}\n"
+    "{{ with .Annotations.runbook_url }}{{ . }}\n{{ end }}{{ end }}"
+)
+_MIDNIGHT, _DAY_END = "00:00", "24:00"
+
+
+class Rhythm(NamedTuple):
+    """How long alerts are gathered before the first message, between two about news, and before a reminder."""
+
+    wait: str
+    interval: str
+    repeat: str
+
+
+RHYTHMS: Mapping[Severity, Rhythm] = {
+    Severity.P1: Rhythm("10s", "1m", "1h"),
+    Severity.P2: Rhythm("30s", "5m", "4h"),
+    Severity.P3: Rhythm("1m", "10m", "1d"),
+    Severity.P4: Rhythm("5m", "1h", "3d"),
+}
+# PagerDuty's own words.
+_PAGERDUTY = {Severity.P1: "critical", Severity.P2: "error", Severity.P3: "warning", Severity.P4: "info"}
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What happens to the alerts of one severity; its receiver bears the severity's name."""
+
+    severity: Severity
+    rhythm: Rhythm
+    muted: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """A named set of destinations; without any, what it receives reaches nobody."""
+
+    name: str
+    slack: tuple[dict[str, str], ...] = ()
+    pagerduty: tuple[dict[str, str], ...] = ()
+    email: tuple[dict[str, str], ...] = ()
+    webhook: tuple[dict[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Quiet hours of one severity, cut at midnight: every part ends on the day on which it begins."""
+
+    name: str
+    parts: tuple[dict[str, str], ...]
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """alertmanager.yml; secrets are files below /run/secrets, named as in the spec."""
+    spec = contract.spec
+    intervals = _intervals(spec.alerts.quiet)
+    quiet = {interval.name for interval in intervals}
+    values: dict[str, object] = {
+        "down": f"{camel(contract.job)}Down",
+        "fallback": "unrouted" if spec.channels else "nobody",
+        "receivers": _receivers(spec),
+        "routes": [
+            Route(severity, rhythm, tuple(name for name in (_quiet(severity),) if name in quiet))
+            for severity, rhythm in RHYTHMS.items()
+            if spec.channels
+        ],
+        "slower": [
+            (one.value, [other.value for other in Severity if other > one]) for one in list(Severity)[:-1]
+        ],
+        "intervals": intervals,
+        "title": _TITLE,
+        "text": _TEXT,
+    }
+    yield Artifact("alertmanager/alertmanager.yml", render("alertmanager/alertmanager.yml.j2", **values))
+
+
+def _receivers(spec: Spec) -> list[Receiver]:
+    """One for each severity, and the one that hears of what has none: everybody, so that somebody asks why."""
+    if not spec.channels:
+        return [Receiver("nobody")]
+    routes = {one: spec.alerts.route.get(one, tuple(spec.channels)) for one in Severity}
+    unrouted = _receiver("unrouted", Severity.P3, list(spec.channels.values()))
+    return [
+        *(
+            _receiver(one.value, one, [spec.channels[name] for name in dict.fromkeys(routes[one])])
+            for one in Severity
+        ),
+        unrouted,
+    ]
+
+
+def _receiver(name: str, severity: Severity, channels: Sequence[Channel]) -> Receiver:
+    return Receiver(
+        name,
+        slack=tuple(
+            {"secret": _file(one.slack), "channel": literal(one.channel)}
+            for one in channels
+            if isinstance(one, Slack)
+        ),
+        pagerduty=tuple(
+            {"secret": _file(one.pagerduty), "severity": _PAGERDUTY[severity]}
+            for one in channels
+            if isinstance(one, PagerDuty)
+        ),
+        email=tuple(_mail(one) for one in channels if isinstance(one, Email)),
+        webhook=tuple(
+            {"url": one.webhook, "secret": _file(one.token) if one.token else ""}
+            for one in channels
+            if isinstance(one, Webhook)
+        ),
+    )
+
+
+def _mail(one: Email) -> dict[str, str]:
+    sender = one.sender or one.email
+    return {
+        "to": literal(one.email),
+        "from": literal(sender),
+        "smarthost": one.smtp,
+        "user": sender,
+        "secret": _file(one.password) if one.password else "",
+    }
+
+
+def _file(secret: str) -> str:
+    return f"{_SECRETS}/{secret.removeprefix('${').removesuffix('}')}"
+
+
+def _quiet(severity: Severity) -> str:
+    return f"quiet-{severity.value}"
+
+
+def _intervals(quiet: Sequence[Quiet]) -> list[Interval]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for one in quiet:
+        ends = (one.end,) if one.start < one.end else (_DAY_END, one.end)
+        starts = (one.start, _MIDNIGHT)
+        parts = [
+            {"start": start, "end": end, "location": one.timezone}
+            for start, end in zip(starts, ends, strict=False)
+            if start < end
+        ]
+        found.setdefault(_quiet(one.severity), []).extend(parts)
+    return [Interval(name, tuple(parts)) for name, parts in found.items()]
