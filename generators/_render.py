@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache
 from importlib.resources import files
@@ -21,9 +23,11 @@ from mahavishnu.units import Quantity
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
 _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# … or a number that its unit keeps from being one. (`1e5`, `0x1F`, `1:30` and `1_0` are numbers to somebody.)
+# … or a number that its unit keeps from being one (`1e5`, `0x1F`, `1:30` and `1_0` are numbers to somebody).
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
 _PRINTABLE = re.compile(r"[ -~]*")
+# Lines that a literal block carries as they are: no blanks at its beginning, at its end, or at the end of a line.
+_LINES = re.compile(r"(?! )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
 
 _overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
 
@@ -48,7 +52,7 @@ def render(template: str, **values: object) -> str:
 
 def yaml_scalar(value: object) -> str:
     """One value as YAML that reads the same under 1.1 and 1.2; lists and mappings become flow style."""
-    return _written(value, yaml_text)
+    return str(value) if isinstance(value, Block) else _written(value, yaml_text)
 
 
 def yaml_text(text: str) -> str:
@@ -58,6 +62,32 @@ def yaml_text(text: str) -> str:
     if _PRINTABLE.fullmatch(text):
         return "'" + text.replace("'", "''") + "'"
     return '"' + "".join(map(_yaml_escaped, text)) + '"'
+
+
+def yaml_document(value: Mapping[str, object]) -> str:
+    """A whole document: sections and what they name on lines of their own, what is deeper in flow style."""
+    lines: list[str] = []
+    for section, content in value.items():
+        if isinstance(content, Mapping) and content:
+            pairs = cast("Mapping[str, object]", content).items()
+            lines.append(f"{yaml_text(section)}:")
+            lines += [f"  {yaml_text(key)}: {yaml_scalar(one)}" for key, one in pairs]
+        else:
+            lines.append(f"{yaml_text(section)}: {yaml_scalar(cast('object', content))}")
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Text of several lines for a template: written as a literal block, `depth` spaces in."""
+
+    text: str
+    depth: int
+
+    def __str__(self) -> str:
+        if not _LINES.fullmatch(self.text):
+            return yaml_text(self.text)
+        return "|\n" + textwrap.indent(self.text, " " * self.depth).removesuffix("\n")
 
 
 def json_value(value: object) -> str:
@@ -76,6 +106,11 @@ def docker_word(value: object) -> str:
     if not word.isprintable():
         raise ValueError(f"a Dockerfile cannot carry {word!r}")
     return shlex.quote(word)
+
+
+def nothing(value: object) -> str:
+    """For languages in which a value has no place; raises ValueError."""
+    raise ValueError(f"this file takes no values, and was given {value!r}")
 
 
 def _written(value: object, text: Callable[[str], str]) -> str:
@@ -112,6 +147,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yaml": yaml_scalar,
     ".json": json_value,
     "Dockerfile": docker_word,
+    ".dockerignore": nothing,
 }
 
 

@@ -32,6 +32,7 @@ class Contract:
     """A spec with everything that follows from it; what generators and the runtime both read.
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
+    `place` is the folder for generated files as seen from the spec's own folder.
     """
 
     spec: Spec
@@ -39,6 +40,7 @@ class Contract:
     signals: Mapping[str, Signal]
     recordings: tuple[Recording, ...]
     alerts: tuple[Alert, ...]
+    place: str = "deploy"
 
     @property
     def job(self) -> str:

@@ -87,6 +87,29 @@ def test_any_value_reads_back_under_both(value: Any) -> None:
         assert read_11(written) == read_12(written) == {"a": [float(value[0])]}
 
 
+lines = st.lists(st.text(st.sampled_from("a:#-' \t\"é|{"), max_size=4)).map("\n".join)
+
+
+@given(lines | texts | lines.map("{}\n".format), st.integers(1, 6))
+@example("a: |\n  b\n\n  c\n", 4)
+def test_a_block_carries_its_text(text: str, depth: int) -> None:
+    """Text of several lines comes back to the character, as a literal block or else quoted."""
+    document = f"a:\n  b: {_render.yaml_scalar(_render.Block(text, 2 + depth))}\n  c: 1\n"
+    assert read_11(document) == read_12(document) == {"a": {"b": text, "c": 1}}
+
+
+def test_a_block_is_readable_where_it_can_be() -> None:
+    """What is plain text stands as it is, indented."""
+    assert _render.yaml_scalar(_render.Block("a: b\n\n  c\n", 4)) == "|\n    a: b\n\n      c"
+
+
+@given(st.dictionaries(texts, values))
+def test_a_document_reads_back(document: dict[str, Any]) -> None:
+    """A whole document made of values is those values."""
+    written = _render.yaml_document(document)
+    assert (read_11(written) or {}) == (read_12(written) or {}) == document
+
+
 @given(values)
 def test_any_value_reads_back_as_json(value: Any) -> None:
     """JSON files have their own quoting."""

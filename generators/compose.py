@@ -1,0 +1,93 @@
+"""Docker Compose: the service, Prometheus and Alertmanager on one host, and the image they are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.units import Size
+
+from ._render import render
+from ._service import SPEC_PATH, UID, alert_secrets, app_secrets, command, host, image, seconds, spec_text
+
+# After the service has had its time, so that a stop is never cut short by the one who asked for it.
+_MARGIN = 5
+_SIDECARS = ("prometheus", "alertmanager")
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """compose.yaml, the Dockerfile with its ignore file, and the spec as the container reads it."""
+    target = contract.spec.deploy.targets.compose
+    if target is None:
+        return
+    if target.monitoring and host(contract) in _SIDECARS:
+        raise MahavishnuError(
+            f"a service named `{host(contract)}` cannot run beside Compose's own: "
+            "rename it, or set `deploy.targets.compose.monitoring: false`"
+        )
+    yield Artifact("compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract))))
+    yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
+    yield Artifact("compose/Dockerfile.dockerignore", render("compose/Dockerfile.dockerignore.j2"))
+    yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
+
+
+def _compose(contract: Contract) -> dict[str, object]:
+    spec = contract.spec
+    target = spec.deploy.targets.compose
+    monitoring = target is not None and target.monitoring
+    place = PurePosixPath(contract.place)
+    ups = "/".join([".."] * (len(place.parts) + 1))
+    return {
+        "host": host(contract),
+        "image": image(contract),
+        "context": ups,
+        "dockerfile": (place / "compose/Dockerfile").as_posix(),
+        "monitoring": monitoring,
+        "user": f"{UID}:{UID}",
+        "published": f"{spec.service.port}:{spec.service.port}",
+        "spec_path": SPEC_PATH,
+        "app_environment": {name: _required(name) for name in app_secrets(spec)},
+        "alert_secrets": {name: {"environment": name} for name in alert_secrets(spec)} if monitoring else {},
+        "cpus": f"{spec.deploy.resources.cpu.cores:f}",
+        "memory": _memory(spec.deploy.resources.memory),
+        "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
+        "healthy": f"import urllib.request as r; r.urlopen('http://127.0.0.1:{spec.service.port}/readyz', timeout=2)",
+        "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
+    }
+
+
+def _dockerfile(contract: Contract) -> dict[str, object]:
+    return {"port": contract.spec.service.port, "command": command(contract), "user": f"{UID}:{UID}"}
+
+
+class _Reference(str):
+    """Text in which Compose is to replace `${NAME}`."""
+
+    __slots__ = ()
+
+
+def _required(name: str) -> _Reference:
+    return _Reference(f"${{{name}:?is a secret of this service and not set}}")
+
+
+def _memory(size: Size) -> str:
+    """Bytes as Compose writes them: its `m` and `k` are powers of 1024."""
+    for unit, factor in (("g", 2**30), ("m", 2**20), ("k", 2**10)):
+        if size % factor == 0:
+            return f"{int(size) // factor}{unit}"
+    return f"{int(size)}b"
+
+
+def _escaped(value: Any) -> Any:
+    """Every text with `$` doubled, so that Compose replaces nothing in it, except where it is meant to."""
+    if isinstance(value, _Reference):
+        return str(value)
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, Mapping):
+        return {key: _escaped(one) for key, one in cast("Mapping[str, Any]", value).items()}
+    return value
