@@ -2,4 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from mahavishnu.dependencies import dependency
+
+__all__ = ["__version__", "dependency"]
+
+
+def __getattr__(name: str) -> object:
+    """Load the runtime only for those who call dependencies; reading a spec needs none of it."""
+    if name == "dependency":
+        from mahavishnu.dependencies import dependency
+
+        return dependency
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import threading
 
+from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Spec
 
 _lock = threading.Lock()
 _services: list[Service] = []
+_specs: list[Spec] = []
+
+
+def expect(spec: Spec) -> None:
+    """Make a spec the process's own; raises MahavishnuError when it has another one already."""
+    with _lock:
+        if _specs and spec_hash(_specs[0]) != spec_hash(spec):
+            raise MahavishnuError(
+                "two different specs in one process: "
+                f"{_specs[0].service.name} is at work, {spec.service.name} was to start; "
+                "mount one spec, or start two processes"
+            )
+        _specs[:] = [spec]
 
 
 def use(service: Service) -> None:
     """Make a service the process's own; raises MahavishnuError when another spec is at work already."""
-    with _lock:
-        if _services and _services[0].contract.hash != service.contract.hash:
-            raise MahavishnuError(
-                "two different specs in one process: "
-                f"{_services[0].spec.service.name} is at work, {service.spec.service.name} was to start; "
-                "mount one spec, or start two processes"
-            )
-        _services[:] = [service]
+    expect(service.spec)
+    _services[:] = [service]
 
 
 def current() -> Service | None:
@@ -31,3 +40,4 @@ def current() -> Service | None:
 def forget() -> None:
     """Start anew; for tests."""
     _services.clear()
+    _specs.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import TracebackType
+from typing import Self
 
 from mahavishnu.policy import Clock, Handle
 
@@ -22,20 +23,28 @@ class Cutoff:
         self._cancelling = 0
         self.expired = False
 
-    async def __aenter__(self) -> Cutoff:
+    def begin(self) -> None:
+        """Limit what the current task does from now on; `end` must follow in the same task."""
         self._task = asyncio.current_task()
         self._cancelling = self._task.cancelling() if self._task else 0
         self.restart(self._delay)
+
+    def end(self, error: BaseException | None) -> bool:
+        """Lift the limit; whether the error that ends the block is the cancellation of this very cutoff."""
+        self.stop()
+        if not self.expired or self._task is None:
+            return False
+        outside = self._task.uncancel() > self._cancelling
+        return isinstance(error, asyncio.CancelledError) and not outside
+
+    async def __aenter__(self) -> Self:
+        self.begin()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
-        if not self.expired or self._task is None:
-            return
-        outside = self._task.uncancel() > self._cancelling
-        if kind is asyncio.CancelledError and not outside:
+        if self.end(error):
             raise TimeoutError from error
 
     def restart(self, delay: int | None) -> None:
@@ -51,6 +60,11 @@ class Cutoff:
             self._timer = None
 
     def _expire(self) -> None:
+        # By way of the loop: whoever moves a virtual clock may be another thread, or the very task.
+        if self._task is not None:
+            self._timer = self._task.get_loop().call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
         self.expired = True
         if self._task is not None:
             self._task.cancel()

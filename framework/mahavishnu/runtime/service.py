@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TextIO
 
-from mahavishnu.contract import contract
+from mahavishnu.contract import contract, spec_hash
+from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
+from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.engine import Engine
 from mahavishnu.runtime.logs import logger
 from mahavishnu.runtime.memory_store import MemoryStore
@@ -30,14 +32,21 @@ class Service:
     """Everything that enforces a spec in this process; `process` reads the operating system's numbers."""
 
     def __init__(
-        self, spec: Spec, clock: Clock, process: Callable[[], Usage] = usage, log_to: TextIO | None = None
+        self,
+        spec: Spec,
+        clock: Clock,
+        process: Callable[[], Usage] = usage,
+        log_to: TextIO | None = None,
+        hash: str | None = None,
     ) -> None:
         self.clock = clock
         self.spec = spec
         self.contract = contract(spec)
+        self.hash = hash or self.contract.hash
         self.metrics = Metrics(self.contract.signals)
         self.store = MemoryStore(clock)
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
+        self.dependencies = build_dependencies(spec, clock, self.metrics)
         self.log = logger(spec.observability.logs, log_to)
         self.active = 0
         self.draining = False
@@ -65,8 +74,21 @@ class Service:
         gauge(CPU_LIMIT, lambda: float(resources.cpu.cores))
         gauge(HTTP_ACTIVE, lambda: self.active)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
-        gauge(SPEC_INFO, lambda: 1, hash=self.contract.hash)
+        gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         self.metrics.read_counter(CPU, lambda: process().cpu)
+
+
+def start(
+    source: Loaded | Spec, clock: Clock, process: Callable[[], Usage] = usage, log_to: TextIO | None = None
+) -> Service:
+    """A service at work; of a loaded spec it logs the warnings, and what this machine has overridden."""
+    if isinstance(source, Spec):
+        return Service(source, clock, process, log_to)
+    service = Service(source.spec, clock, process, log_to, spec_hash(source.declared))
+    for finding in source.findings:
+        service.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
+    service.log.info("started", service=source.spec.service.name, spec=service.hash, overridden=source.overridden)
+    return service
 
 
 def method_label(method: str) -> str:

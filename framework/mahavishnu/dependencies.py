@@ -1,0 +1,194 @@
+"""What a service calls: `dependency("stripe")`, guarded as the spec says, in every form a call can take."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
+
+from mahavishnu.clock import SystemClock
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
+from mahavishnu.load import find_spec, load
+from mahavishnu.runtime.current import current, expect, use
+from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
+from mahavishnu.runtime.service import Service
+from mahavishnu.shape import meant
+from mahavishnu.spec import Dependency as Settings
+from mahavishnu.spec import Spec
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.http_client import AsyncClient, Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_starting = threading.Lock()
+
+
+def dependency(name: str) -> Dependency:
+    """The dependency of that name in the process's spec.
+
+    That is the one of the middleware, else MAHAVISHNU_SPEC, else mahavishnu.yaml upwards from here.
+
+    Raises:
+        MahavishnuError: no such dependency, or another spec is at work in this process.
+        SpecError: the spec cannot be used.
+    """
+    spec = _spec()
+    if name not in spec.dependencies:
+        help = meant(name, [*spec.dependencies]) or f"the spec has {', '.join(spec.dependencies) or 'none'}"
+        raise MahavishnuError(f"no dependency `{name}` in the spec of {spec.service.name}: {help}")
+    return Dependency(name)
+
+
+class Dependency:
+    """A dependency as the spec describes it; safe to share between threads, tasks and event loops.
+
+    As a decorator it guards each attempt and, with `idempotent=True`, repeats it; `async with` and `with`
+    guard one block, which cannot be repeated; `attempts()` is an explicit retry loop; `httpx_client()` and
+    `httpx_async_client()` guard every request. Inside one form, others of the same dependency pass through.
+    """
+
+    Open: ClassVar = BreakerOpen
+    Full: ClassVar = BulkheadFull
+    Timeout: ClassVar = CallTimeout
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    @overload
+    def __call__(self, /, *, idempotent: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+
+    def __call__(self, function: Callable[P, R] | None = None, /, *, idempotent: bool = False) -> Any:
+        """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated."""
+        if function is None:
+            return functools.partial(self._guarded, idempotent=idempotent)
+        return self._guarded(function, idempotent=idempotent)
+
+    def __enter__(self) -> Self:
+        """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
+        Call(self._guard(), repeatable=False).enter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(innermost(self.name), fault)
+
+    async def __aenter__(self) -> Self:
+        """Guard a block in a task: breaker, bulkhead and timeout."""
+        await Call(self._guard(), repeatable=False).enter_async()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _leave(innermost(self.name), fault)
+
+    def attempts(self) -> Attempts:
+        """Attempts for `for` or `async for`, each to be used as `with attempt: …`.
+
+        The loop ends after the first that succeeds, or raises what the last one raised.
+        """
+        return Attempts(self._guard)
+
+    def httpx_client(self, **options: Any) -> Client:
+        """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
+
+        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure.
+        """
+        from mahavishnu.runtime.http_client import client
+
+        return client(self._guard, self._defaults(), options)
+
+    def httpx_async_client(self, **options: Any) -> AsyncClient:
+        """As `httpx_client`, an httpx.AsyncClient."""
+        from mahavishnu.runtime.http_client import async_client
+
+        return async_client(self._guard, self._defaults(), options)
+
+    def __repr__(self) -> str:
+        return f"dependency({self.name!r})"
+
+    def _guarded(self, function: Callable[P, R], *, idempotent: bool) -> Callable[P, R]:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
+        if _is_async(function):
+            coroutine = cast("Callable[P, Awaitable[Any]]", function)
+
+            @functools.wraps(function)
+            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return await self._guard().call_async(coroutine, idempotent, *args, **kwargs)
+
+            return cast("Callable[P, R]", call_async)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            answer = self._guard().call(function, idempotent, *args, **kwargs)
+            if inspect.isawaitable(answer):
+                raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
+            return answer
+
+        return call
+
+    def _guard(self) -> DependencyGuard:
+        service = current() or _start()
+        return service.dependencies[self.name]
+
+    def _defaults(self) -> dict[str, Any]:
+        settings = self._guard().settings
+        defaults: dict[str, Any] = {"base_url": settings.url or ""}
+        if settings.timeout is not None:
+            defaults["timeout"] = float(settings.timeout.seconds)
+        return defaults
+
+
+def _spec() -> Spec:
+    if (service := current()) is not None:
+        return service.spec
+    spec = _read(find_spec(), os.environ.get("MAHAVISHNU_ENV"))
+    expect(spec)
+    return spec
+
+
+@functools.cache
+def _read(path: Path, environment: str | None) -> Spec:
+    return load(path, environment, runtime=True).spec
+
+
+def _start() -> Service:
+    """A service for a process without the middleware: a worker, a script."""
+    with _starting:
+        service = current()
+        if service is None:
+            service = Service(_spec(), SystemClock())
+            if os.environ.get("MAHAVISHNU_DISABLE") == "1":
+                service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
+            use(service)
+        return service
+
+
+def _bare(spec: Spec) -> Spec:
+    """The same spec with dependencies that have no policy."""
+    bare = {name: Settings(url=one.url) for name, one in spec.dependencies.items()}
+    return spec.model_copy(update={"dependencies": bare})
+
+
+def _leave(call: Call, fault: BaseException | None) -> None:
+    if fault is None:
+        call.answered(None)
+    else:
+        call.failed(fault)
+
+
+def _is_async(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be `async`
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)

@@ -1,0 +1,208 @@
+"""httpx clients whose every request is a guarded call; imported only by those who ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import httpx
+
+from mahavishnu.policies._faults import outcome_of, outcome_of_answer
+from mahavishnu.policy import Outcome
+from mahavishnu.runtime.dependency import Call, DependencyGuard
+
+Client = httpx.Client
+AsyncClient = httpx.AsyncClient
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_PHASES = ("connect", "read", "write", "pool")
+_SECOND = 1e9
+Find = Callable[[], DependencyGuard]
+
+
+def client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> Client:
+    """A client of which every request is guarded; `transport` among the options is the one inside."""
+    inside = options.get("transport") or httpx.HTTPTransport(**_for_transport(options))
+    return httpx.Client(**{**defaults, **options, "transport": GuardedTransport(find, inside)})
+
+
+def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> AsyncClient:
+    """As `client`, for tasks."""
+    inside = options.get("transport") or httpx.AsyncHTTPTransport(**_for_transport(options))
+    return httpx.AsyncClient(**{**defaults, **options, "transport": AsyncGuardedTransport(find, inside)})
+
+
+class GuardedTransport(httpx.BaseTransport):
+    """Sends each request through a dependency's policies; its permits return when the body is closed."""
+
+    def __init__(self, find: Find, inside: httpx.BaseTransport) -> None:
+        self._find = find
+        self._inside = inside
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        guard = self._find()
+        call = Call(guard, _repeatable(request))
+        extensions = request.extensions
+        while True:
+            call.enter()
+            try:
+                request.extensions = _timed(extensions, call.limit)
+                response = self._inside.handle_request(request)
+                streamed = not response.is_closed
+                if streamed and call.wants(response):
+                    _read(response)
+                    streamed = False
+            except BaseException as fault:
+                pause = call.failed(fault)
+                if pause is None:
+                    raise
+            else:
+                if streamed:
+                    call.step_out()
+                    response.stream = _Stream(response, call)
+                    return response
+                pause = call.answered(response)
+                if pause is None:
+                    return response
+            guard.clock.pause(pause)
+
+    def close(self) -> None:
+        self._inside.close()
+
+
+class AsyncGuardedTransport(httpx.AsyncBaseTransport):
+    """As GuardedTransport, for tasks; the dependency's timeout ends with the head of the response."""
+
+    def __init__(self, find: Find, inside: httpx.AsyncBaseTransport) -> None:
+        self._find = find
+        self._inside = inside
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        guard = self._find()
+        call = Call(guard, _repeatable(request))
+        extensions = request.extensions
+        while True:
+            await call.enter_async()
+            try:
+                request.extensions = _timed(extensions, call.limit)
+                response = await self._inside.handle_async_request(request)
+                streamed = not response.is_closed
+                if streamed and call.wants(response):
+                    await _read_async(response)
+                    streamed = False
+            except BaseException as fault:
+                pause = call.failed(fault)
+                if pause is None:
+                    raise
+            else:
+                if streamed:
+                    call.step_out()
+                    response.stream = _AsyncStream(response, call)
+                    return response
+                pause = call.answered(response)
+                if pause is None:
+                    return response
+            await guard.clock.sleep(pause)
+
+    async def aclose(self) -> None:
+        await self._inside.aclose()
+
+
+class _Streamed:
+    """The end of a streamed call: reported once, at the body's first fault or when it is closed."""
+
+    def __init__(self, response: httpx.Response, call: Call) -> None:
+        self._inside: Any = response.stream
+        self._outcome = outcome_of_answer(response)
+        self._call: Call | None = call
+
+    def _part(self) -> None:
+        if self._call is not None:
+            self._call.progress()
+
+    def _fault(self, fault: BaseException) -> None:
+        # Whoever stops reading closes the stream next, and the answer was a good one until then.
+        if not isinstance(fault, GeneratorExit):
+            self._end(outcome_of(fault))
+
+    def _end(self, outcome: Outcome | None = None) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.end(outcome or self._outcome)
+
+
+class _Stream(_Streamed, httpx.SyncByteStream):
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for part in self._inside:
+                self._part()
+                yield part
+        except BaseException as fault:
+            self._fault(fault)
+            raise
+
+    def close(self) -> None:
+        try:
+            self._inside.close()
+        finally:
+            self._end()
+
+
+class _AsyncStream(_Streamed, httpx.AsyncByteStream):
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._inside:
+                self._part()
+                yield part
+        except BaseException as fault:
+            self._fault(fault)
+            raise
+
+    async def aclose(self) -> None:
+        try:
+            await self._inside.aclose()
+        finally:
+            self._end()
+
+
+def _read(response: httpx.Response) -> None:
+    """Read an answer that may be thrown away, so that it can also still be handed out."""
+    stream: Any = response.stream
+    try:
+        response.stream = httpx.ByteStream(b"".join(stream))
+    finally:
+        stream.close()
+
+
+async def _read_async(response: httpx.Response) -> None:
+    stream: Any = response.stream
+    try:
+        response.stream = httpx.ByteStream(b"".join([part async for part in stream]))
+    finally:
+        await stream.aclose()
+
+
+def _repeatable(request: httpx.Request) -> bool:
+    """Whether sending it twice does no harm (a safe method, or the request says so) and is possible."""
+    safe = request.method in _SAFE or request.extensions.get("idempotent") is True
+    return safe and isinstance(request.stream, httpx.ByteStream)
+
+
+def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
+    """The request's extensions with no phase of it longer than the limit (ns)."""
+    if limit is None:
+        return dict(extensions)
+    seconds = limit / _SECOND
+    said = extensions.get("timeout", {})
+    phases = {phase: _shorter(said.get(phase), seconds) for phase in _PHASES}
+    return {**extensions, "timeout": phases}
+
+
+def _shorter(said: float | None, limit: float) -> float:
+    return limit if said is None else min(said, limit)
+
+
+def _for_transport(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The client's options that httpx hands to its own transport."""
+    names = ("verify", "cert", "trust_env", "http1", "http2", "limits", "proxy")
+    return {name: options[name] for name in names if name in options}
