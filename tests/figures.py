@@ -1,0 +1,30 @@
+"""Figures the README promises: each proof says its own, and the session ends with one table of them all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """What was measured, what it had to reach, and what it was."""
+
+    name: str
+    goal: str
+    measured: str
+
+
+FIGURES: list[Figure] = []
+
+
+def figure(name: str, goal: object, measured: object) -> None:
+    """Put a measured figure into the table; the test itself asserts that the goal is reached."""
+    FIGURES.append(Figure(name, str(goal), str(measured)))
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures as aligned text."""
+    rows = [Figure("figure", "goal", "measured"), *figures]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
