@@ -1,0 +1,116 @@
+"""`mahavishnu test`: prove the generated rules and routes with Prometheus' and Alertmanager's own tools."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mahavishnu import compile as compiling, load
+from mahavishnu.contract import Contract, contract
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.signals import Severity
+
+_SOURCES = {
+    "promtool": "it comes with Prometheus: `apt-get install prometheus`, or https://prometheus.io/download",
+    "amtool": "it comes with Alertmanager: `apt-get install prometheus-alertmanager`, "
+    "or https://prometheus.io/download",
+}
+_FOLDERS = ("prometheus/", "alertmanager/")
+_LONGEST = 600
+
+
+class ToolError(MahavishnuError):
+    """A tool that is needed is not there or does not end: nothing was proved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One run of a tool: what it shows, and the words of the command."""
+
+    shows: str
+    command: tuple[str, ...]
+
+
+def test(  # noqa: PT028 (a verb, no test)
+    spec: Annotated[Path | None, typer.Option("--spec", help="The spec; found upwards when absent.")] = None,
+    env: Annotated[str | None, typer.Option("--env", help="The environment it was generated for.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder it was generated to.")] = Path("deploy"),
+) -> None:
+    """Prove the generated rules with promtool and amtool.
+
+    Every alert must be silent while all is well, fire on its fault, and clear; every severity must reach its
+    receiver. Exit code 0: all of it holds; 1: something does not, or the files are not those of the spec; 2: a tool
+    is missing, which proves nothing.
+    """
+    tools = {name: _found(name) for name in _SOURCES}
+    made = contract(load.load(spec or load.find_spec(None), env).declared)
+    _current(made, out)
+    failed = [step for step in _steps(made, out) if not _passes(step, tools)]
+    if failed:
+        print(f"{len(failed)} of the proofs failed", file=sys.stderr)
+        raise typer.Exit(1)
+    print(f"{len(made.alerts)} alerts seen to fire and to clear, {len(Severity)} severities routed")
+
+
+def _found(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise ToolError(f"`{name}` is not on the PATH, so nothing can be proved; {_SOURCES[name]}")
+    return path
+
+
+def _current(made: Contract, out: Path) -> None:
+    """Exit unless the files are those that the spec would generate now."""
+    drifts = compiling.drift(out, compiling.compile(made), made.hash)
+    wrong = [one for one in drifts if one.path.startswith(_FOLDERS)]
+    for one in wrong:
+        print(f"{out / one.path}: {one.kind}", file=sys.stderr)
+    if wrong:
+        print("these files are not what the spec says; run `mahavishnu generate`", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _steps(made: Contract, out: Path) -> Iterator[Step]:
+    prometheus, alertmanager = out / "prometheus", out / "alertmanager/alertmanager.yml"
+    rules = f"{len(made.recordings)} recording rules, {len(made.alerts)} alerts"
+    yield Step(rules, ("promtool", "check", "rules", "--lint-fatal", str(prometheus / "rules.yml")))
+    yield Step("prometheus.yml is valid", ("promtool", "check", "config", str(prometheus / "prometheus.yml")))
+    for file in sorted(prometheus.glob("*.test.yml")):
+        yield Step(f"alerts fire and clear ({file.name})", ("promtool", "test", "rules", str(file)))
+    yield Step("alertmanager.yml is valid", ("amtool", "check-config", str(alertmanager)))
+    for severity in Severity:
+        receiver = severity.value if made.spec.channels else "nobody"
+        channels = made.spec.alerts.route.get(severity, tuple(made.spec.channels))
+        labels = (f"service={made.job}", f"severity={severity.value}")
+        ask = ("--config.file", str(alertmanager), f"--verify.receivers={receiver}", *labels)
+        yield Step(
+            f"{severity.value} reaches {', '.join(channels) or 'nobody'}",
+            ("amtool", "config", "routes", "test", *ask),
+        )
+
+
+def _passes(step: Step, tools: dict[str, str]) -> bool:
+    name, *words = step.command
+    started = time.monotonic()
+    try:
+        ran = subprocess.run(
+            [tools[name], *words], capture_output=True, text=True, check=False, timeout=_LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        raise ToolError(f"`{' '.join(step.command)}` did not end within {_LONGEST} s") from None
+    passed = ran.returncode == 0
+    print(
+        f"{'passed' if passed else 'FAILED'}  {step.shows:<60} {time.monotonic() - started:5.1f} s",
+        flush=True,
+    )
+    if not passed:
+        print(f"$ {' '.join(step.command)}\n{ran.stdout}{ran.stderr}", file=sys.stderr)
+    return passed
