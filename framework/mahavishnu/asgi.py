@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from mahavishnu.clock import SystemClock
-from mahavishnu.load import find_spec, load
+from mahavishnu.load import Loaded, find_spec, load
 from mahavishnu.policy import Clock, Decision, Scope
 from mahavishnu.runtime.context import DEADLINE, REQUEST_ID
 from mahavishnu.runtime.current import use
@@ -29,7 +29,7 @@ from mahavishnu.runtime.identity import Identify, Identity, bucket
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.rates import Caller
 from mahavishnu.runtime.routes import resolve, router_of
-from mahavishnu.runtime.service import Service, method_label
+from mahavishnu.runtime.service import method_label, start
 from mahavishnu.runtime.watch import Watch
 from mahavishnu.series import METHODS, UNMATCHED
 from mahavishnu.spec import Spec
@@ -76,9 +76,9 @@ class Hardening:
         self._disabled = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         if self._disabled:
             return
-        loaded = _loaded(spec)
-        self.service = Service(loaded, clock or SystemClock(), process, log_to)
+        self.service = start(_loaded(spec), clock or SystemClock(), process, log_to)
         use(self.service)
+        loaded = self.service.spec
         self._identity = Identity(loaded.service.trusted_proxies, identify)
         self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count())
         self._headers = STRICT if loaded.security.headers == "strict" else ()
@@ -308,11 +308,11 @@ class Hardening:
         return PlainTextResponse("draining\n", 503) if self.service.draining else PlainTextResponse("ready\n")
 
 
-def _loaded(spec: Spec | Path | str | None) -> Spec:
+def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
     if isinstance(spec, Spec):
         return spec
     path = Path(spec) if spec is not None else find_spec()
-    return load(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True).spec
+    return load(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
 
 
 def _path(scope: Scope) -> str:

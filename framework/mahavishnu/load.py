@@ -40,6 +40,12 @@ class Loaded:
         """For every value that was said somewhere: the file and line, or the variable. The rest is default."""
         return {path: origin(scalar.mark, self.file) for path, scalar in yaml_tree.scalars(self.tree)}
 
+    @property
+    def overridden(self) -> dict[str, str]:
+        """The keys whose values this machine has changed, and through which variable."""
+        changed = ((path, scalar.mark) for path, scalar in yaml_tree.scalars(self.tree))
+        return {dotted(path): mark.origin for path, mark in changed if mark.origin}
+
     def locate(self, problem: Problem) -> Finding:
         """A problem of the spec as a finding at its place in the file."""
         return faults.locate(problem, self.tree, self.lines, self.file)

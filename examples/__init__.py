@@ -1,0 +1,1 @@
+"""Small real services, each with its spec and everything generated from it."""
