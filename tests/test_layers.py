@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policies", "policies.*", "targets", "notify"),
     ("spec",),
     ("contract", "checks", "checks.*"),
-    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "artifact"),
+    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (
         "asgi",

@@ -250,9 +250,17 @@ UNDECLARED = Code(
     "Add its name to `secrets`.",
 )
 
+NO_APP = Code(
+    "MV406",
+    "the app cannot be imported",
+    "Whether a `match` names a real route can only be seen in the app itself; it is imported in a process of its own.",
+    "service: {app: shop.mian:app}",
+    "Correct `service.app` or `service.app_dir`; where the app's own packages are missing, use `check --no-app`.",
+)
+
 LOADER: tuple[Code, ...] = (
     UNREADABLE, TOO_LARGE, NOT_TEXT, SYNTAX, TOO_DEEP, TOO_MANY, ALIAS, TAG, DIRECTIVE, DOCUMENTS, DUPLICATE,
     KEY_KIND, HIDDEN, TOO_LONG, EMPTY, NOT_A_SPEC, UNKNOWN_KEY, QUANTITY, MISSING, KIND, CHOICE, NAME, RANGE, FORM,
-    CONTRADICTION, LATER, ONE_OF, ENVIRONMENT, REMOVES_NOTHING, WRITTEN_SECRET, NOT_REPLACED, VARIABLE, UNDECLARED,
+    CONTRADICTION, LATER, ONE_OF, ENVIRONMENT, REMOVES_NOTHING, WRITTEN_SECRET, NOT_REPLACED, VARIABLE, UNDECLARED, NO_APP,
 )  # fmt: skip
 """The codes of the loader itself."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import NoReturn
 
-from mahavishnu import codes, faults, yaml_tree
+from mahavishnu import checks, codes, faults, yaml_tree
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
 from mahavishnu.shape import dotted, keys_of, meant
@@ -50,6 +50,10 @@ class Loaded:
         """A problem of the spec as a finding at its place in the file."""
         return faults.locate(problem, self.tree, self.lines, self.file)
 
+    def crossed(self, routes: checks.Routes | None = None) -> tuple[Finding, ...]:
+        """What the cross-checks find, in the order of the file; with the app's routes, its matches too."""
+        return _ordered(self.locate(problem) for problem in checks.run(checks.Facts(self.spec, routes)))
+
 
 def load(
     path: File, environment: str | None = None, runtime: bool = False, overrides: Dict[str, str] | None = None
@@ -68,6 +72,15 @@ def load(
     spec = declared if final is chosen else Spec.model_validate(yaml_tree.plain(final))
     warnings = (*_ordered(findings), *unplaced)
     return Loaded(spec, declared, warnings, path, source.text, final, source.file, source.lines)
+
+
+def accept(path: File, environment: str | None = None, runtime: bool = False) -> Loaded:
+    """Like `load`, and refuses what the cross-checks call an error; their warnings join the findings."""
+    loaded = load(path, environment, runtime)
+    findings = loaded.crossed()
+    if any(finding.level is Level.ERROR for finding in findings):
+        raise SpecError(findings)
+    return replace(loaded, findings=_ordered([*loaded.findings, *findings]))
 
 
 def find_spec(start: File | None = None) -> File:

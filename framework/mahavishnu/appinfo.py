@@ -1,0 +1,53 @@
+"""What an app says of itself, imported in a process of its own: its routes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path as File
+
+from mahavishnu import codes
+from mahavishnu.errors import Problem
+from mahavishnu.spec import Service
+
+Routes = tuple[tuple[str, frozenset[str] | None], ...]
+_SECONDS = 20
+
+
+def routes(service: Service, spec: File) -> Routes | Problem:
+    """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know."""
+    folder = spec.resolve().parent
+    path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "MAHAVISHNU_SPEC": str(spec.resolve())}
+    command = [sys.executable, "-m", "mahavishnu.runtime.routes", service.app]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace",
+            timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return _fault(service, f"importing it took longer than {_SECONDS} seconds")
+    if done.returncode != 0:
+        return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
+    return _read(done.stdout) or _fault(service, "it has no routes")
+
+
+def _read(output: str) -> Routes:
+    """The routes from the last line; an app may print whatever it likes before."""
+    try:
+        said = json.loads(_last_line(output))
+        return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
+    except (ValueError, TypeError):
+        return ()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def _fault(service: Service, reason: str) -> Problem:
+    what = f"the app `{service.app}` cannot be looked at: {reason[:300]}"
+    return Problem(codes.NO_APP.id, ("service", "app"), what, codes.NO_APP.fix)

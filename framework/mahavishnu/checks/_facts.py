@@ -1,0 +1,42 @@
+"""What every cross-check is given, and how it says what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mahavishnu.codes import Code
+from mahavishnu.contract import Contract, contract
+from mahavishnu.errors import Level, Path, Problem
+from mahavishnu.policies.timeout import Timeout
+from mahavishnu.spec import Spec
+
+Routes = tuple[tuple[str, frozenset[str] | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A spec whose shape holds, and the routes of its app (None: nobody looked)."""
+
+    spec: Spec
+    routes: Routes | None = None
+
+    def contract(self) -> Contract:
+        """What follows from the spec; raises AgreementError when a condition names what is not there."""
+        return contract(self.spec)
+
+    def deadlines(self) -> Iterator[tuple[str, Timeout]]:
+        """The request deadlines that are enforced, by name."""
+        for name, limit in self.spec.limits.items():
+            if isinstance(limit, Timeout) and limit.mode == "enforce":
+                yield name, limit
+
+
+def error(code: Code, path: Path, what: str, help: str) -> Problem:
+    """A contradiction that cannot be carried out."""
+    return Problem(code.id, path, what, help, Level.ERROR)
+
+
+def warning(code: Code, path: Path, what: str, help: str) -> Problem:
+    """Something that works, but hardly as it was meant."""
+    return Problem(code.id, path, what, help, Level.WARNING)

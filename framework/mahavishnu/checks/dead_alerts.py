@@ -1,0 +1,47 @@
+"""MV501: an alert that can never fire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.checks._facts import Facts, error
+from mahavishnu.codes import Code
+from mahavishnu.errors import Problem
+
+CODE = Code(
+    "MV501",
+    "an alert that can never fire",
+    "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that is 100% or more, "
+    "not even the failure of every request is enough. A limit that is off refuses nothing.",
+    "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
+    "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Every burn rate of every SLO, and every condition on a limit or breaker that is off."""
+    for name, slo in facts.spec.slos.items():
+        dead = [burn for burn in slo.tiers() if burn.dead]
+        if dead:
+            what = (
+                f"{' and '.join(burn.tier.severity for burn in dead)} of slo `{name}` can never fire: "
+                f"{float(dead[0].factor):g} x {float(dead[0].budget):.4g} is {float(dead[0].ratio):.0%} of all requests"
+            )
+            alive = [str(burn.tier.severity) for burn in slo.tiers() if not burn.dead]
+            help = (
+                f"write `severities: [{', '.join(alive)}]`, or a higher objective"
+                if alive
+                else "a higher objective"
+            )
+            yield error(CODE, ("slos", name, "objective"), what, help)
+    yield from _off(facts)
+
+
+def _off(facts: Facts) -> Iterator[Problem]:
+    for name, threshold in facts.spec.alerts.thresholds.items():
+        when = threshold.when
+        limit = facts.spec.limits.get(when.name or "") if when.section == "limits" else None
+        if limit is not None and limit.mode == "off":
+            what = f"`{when.signal}` never moves: limit `{when.name}` is off"
+            path = ("alerts", "thresholds", name, "when")
+            yield error(CODE, path, what, "set its mode to `observe` or `enforce`, or remove the threshold")

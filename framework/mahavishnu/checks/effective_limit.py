@@ -1,0 +1,33 @@
+"""MV201: a limit that every process counts for itself is not the number that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.checks._facts import Facts, error
+from mahavishnu.codes import Code
+from mahavishnu.errors import Problem
+from mahavishnu.policies.rate import Rate
+
+CODE = Code(
+    "MV201",
+    "a limit of the whole fleet that nothing shares",
+    "Without a shared store every process counts alone: with 4 replicas a client gets four times the limit.",
+    "limits: {per_client: {rate: 300/minute}}\ndeploy: {replicas: {min: 2, max: 12}}",
+    "Say `scope: process` where the number is meant for each process, or run one replica.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Every rate of the fleet, as soon as more than one process may run."""
+    spec = facts.spec
+    processes = spec.service.workers * spec.deploy.replicas.max
+    for name, limit in spec.limits.items():
+        if processes > 1 and isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode != "off":
+            count, period = str(limit.rate).split("/")
+            what = (
+                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share nothing: "
+                f"up to {int(count) * processes:,}/{period} get through"
+            )
+            help = "write `scope: process` if the number is meant for each process, or set `deploy.replicas.max: 1`"
+            yield error(CODE, ("limits", name, "rate"), what, help)

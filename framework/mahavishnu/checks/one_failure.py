@@ -1,0 +1,51 @@
+"""MV502: an alert that a single failed request sets off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.codes import Code
+from mahavishnu.errors import Problem
+from mahavishnu.policies.slo import Burn, Slo
+from mahavishnu.units import Rate
+
+CODE = Code(
+    "MV502",
+    "an alert on one failed request",
+    "With few requests a single failure is a large share of them. A page for one failed request teaches people to "
+    "ignore pages.",
+    "service: {traffic: 1/minute}\nslos: {availability: {objective: 99.9%}}   # 1 of 60 is more than 1.44%",
+    "Promise less, leave out the fastest severities, or say the expected load in `service.traffic`.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Every burn rate against the expected traffic; without one, how much would be needed."""
+    for name, slo in facts.spec.slos.items():
+        burns = [burn for burn in slo.tiers() if not burn.dead]
+        traffic = facts.spec.service.traffic
+        jumpy = [burn for burn in burns if traffic is None or _requests(traffic, burn) < burn.requests]
+        if jumpy:
+            worst = max(jumpy, key=lambda burn: Fraction(burn.requests, int(burn.tier.long)))
+            yield warning(CODE, ("slos", name, "objective"), *_said(name, slo, worst, traffic))
+
+
+def _requests(traffic: Rate, burn: Burn) -> int:
+    """How many requests the alert's long window holds."""
+    return int(Fraction(traffic.count, int(traffic.period)) * int(burn.tier.long))
+
+
+def _said(name: str, slo: Slo, burn: Burn, traffic: Rate | None) -> tuple[str, str]:
+    alert = f"the {burn.tier.severity} alert of slo `{name}`"
+    needed = f"{burn.requests:,} requests in {burn.tier.long}"
+    if traffic is None:
+        return (
+            f"{alert} fires on one failed request unless there are {needed}",
+            "say the expected load in `service.traffic`, so that this can be judged",
+        )
+    seen = f"at {traffic} there are {_requests(traffic, burn):,}"
+    rest = [str(one) for one in slo.severities if one != burn.tier.severity]
+    help = f"promise less than {slo.objective}, or write `severities: [{', '.join(rest)}]`"
+    return f"{alert} fires on one failed request: it needs {needed}, and {seen}", help

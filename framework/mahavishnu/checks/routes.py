@@ -1,0 +1,62 @@
+"""MV404: a match that no route of the app satisfies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from mahavishnu.checks._facts import Facts, Routes, error
+from mahavishnu.checks._words import meant
+from mahavishnu.codes import Code
+from mahavishnu.errors import Path, Problem
+from mahavishnu.policy import Match
+
+CODE = Code(
+    "MV404",
+    "a match that no route satisfies",
+    "A limit on a route that does not exist limits nothing, and an SLO over it has no requests to judge.",
+    "limits: {login: {rate: 5/minute, match: {path: /signin}}}",
+    "Write the path as the app's router does, with its parameters in braces; `*` stands for anything.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Every match of a limit or an SLO, when the app's routes are known."""
+    if facts.routes is None:
+        return
+    for path, match in _matches(facts):
+        if not any(_satisfies(match, template, methods) for template, methods in facts.routes):
+            yield _finding(path, match, facts.routes)
+
+
+def _matches(facts: Facts) -> Iterator[tuple[Path, Match]]:
+    for section, entries in (("limits", facts.spec.limits), ("slos", facts.spec.slos)):
+        for name, entry in entries.items():
+            if entry.match is not None:
+                yield (section, name, "match"), entry.match
+
+
+def _satisfies(match: Match, template: str, methods: frozenset[str] | None) -> bool:
+    return _path_fits(match, template) and _method_fits(match, methods)
+
+
+def _path_fits(match: Match, template: str) -> bool:
+    if match.path is None or match.path == template:
+        return True
+    pattern = match.path.replace("[", "[[]").replace("?", "[?]")
+    return "*" in match.path and fnmatchcase(template, pattern)
+
+
+def _method_fits(match: Match, methods: frozenset[str] | None) -> bool:
+    return match.method is None or methods is None or match.method in methods
+
+
+def _finding(path: Path, match: Match, routes: Routes) -> Problem:
+    fitting = [methods for template, methods in routes if _path_fits(match, template)]
+    if match.path is not None and not fitting:
+        help = meant(match.path, sorted({template for template, _ in routes}))
+        return error(CODE, (*path, "path"), f"no route of the app is `{match.path}`", help)
+    allowed = sorted({method for methods in fitting for method in methods or ()})
+    subject = f"`{match.path}`" if match.path else "any route"
+    what = f"the app answers no {match.method} on {subject}"
+    return error(CODE, (*path, "method"), what, f"it answers {', '.join(allowed)}" if allowed else "")
