@@ -1,0 +1,500 @@
+"""The breaker's state machine: on a clock, on threads, and against a reference that shares no code."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from pydantic import ValidationError
+
+from mahavishnu.errors import BreakerOpen
+from mahavishnu.policies.breaker import Breaker, BreakerGuard
+from mahavishnu.policy import Outcome
+from mahavishnu.testing import VirtualClock
+from mahavishnu.units import Duration, Percent
+from tests.figures import figure
+from tests.metering import metrics_for, value
+
+MS = 1_000_000
+OK, BAD, GONE = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
+
+
+class World:
+    """A breaker, its clock and its series."""
+
+    def __init__(self, timeout: int | None = 2000 * MS, **said: Any) -> None:
+        self.settings = Breaker.model_validate(said)
+        self.clock = VirtualClock()
+        self.metrics = metrics_for(self.settings)
+        guard = self.settings.guard("stripe", self.clock, self.metrics, timeout)
+        assert guard is not None
+        self.guard: BreakerGuard = guard
+
+    def call(self, outcome: Outcome = OK, duration: int = MS) -> None:
+        """A call that is admitted and ends at once."""
+        self.leave(self.guard.enter(), outcome, duration)
+
+    def leave(self, permit: object, outcome: Outcome = OK, duration: int = MS) -> None:
+        self.guard.leave(permit, outcome, duration, self.clock.now())
+
+    def refused(self) -> int:
+        """The retry-after of a call that must be refused."""
+        with pytest.raises(BreakerOpen) as caught:
+            self.guard.enter()
+        assert caught.value.retry_after is not None
+        return caught.value.retry_after
+
+    def open(self) -> World:
+        """Make it fail until it opens."""
+        while self.guard.state == "closed":
+            self.call(BAD)
+        return self
+
+    def half_open(self) -> list[object]:
+        """Open it, wait, and take every probe."""
+        self.open()
+        self.clock.advance(self.settings.open_for)
+        return [self.guard.enter() for _ in range(self.settings.probes)]
+
+
+def test_it_opens_at_the_rate_and_not_before_enough_calls() -> None:
+    """With 50% of at least 4 calls, the fourth call decides, whichever way it ends."""
+    for last in (OK, BAD):
+        world = World(failure_rate="50%", min_calls=4)
+        for outcome in (BAD, BAD, OK):
+            world.call(outcome)
+            assert world.guard.state == "closed"
+        world.call(last)
+        assert world.guard.state == "open"
+
+
+def test_just_under_the_rate_stays_closed() -> None:
+    """33.3334% is more than one in three: the comparison is exact, and 1/3 does not open it."""
+    world = World(failure_rate="33.3334%", min_calls=3)
+    for outcome in (BAD, OK, OK):
+        world.call(outcome)
+    assert world.guard.state == "closed"
+    world = World(failure_rate="33.3333%", min_calls=3)
+    for outcome in (BAD, OK, OK):
+        world.call(outcome)
+    assert world.guard.state == "open"
+
+
+def test_half_of_a_thousand_calls_opens_it() -> None:
+    """A breaker that counts failures in a row never opens at 50% (D23); this one does, by default."""
+    world = World()
+    for number in range(1000):
+        if world.guard.state == "closed":
+            world.call(BAD if number % 2 else OK)
+    assert world.guard.state == "open"
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == 20
+
+
+def test_slow_calls_open_it_without_a_failure() -> None:
+    """Only what takes longer than `slow_call` is slow; the rate is the default 50%."""
+    world = World(slow_call="1s", min_calls=2)
+    for _ in range(5):
+        world.call(OK, 1000 * MS)
+    assert world.guard.state == "closed"
+    for _ in range(5):
+        world.call(OK, 1000 * MS + 1)
+    assert world.guard.state == "open"
+    assert value(world.metrics, "mahavishnu_breaker_calls_total", speed="slow") == 5
+
+
+def test_failures_in_a_row_open_it() -> None:
+    """One success between them starts the count anew, and rates are not judged when nobody asked."""
+    world = World(consecutive_failures=3, min_calls=1)
+    for outcome in (BAD, BAD, OK, BAD, BAD):
+        world.call(outcome)
+    assert world.guard.state == "closed"
+    world.call(Outcome.TIMEOUT)
+    assert world.guard.state == "open"
+
+
+def test_a_slow_rate_needs_to_know_what_slow_is() -> None:
+    """`slow_rate` alone is refused, with the fix in its help."""
+    with pytest.raises(ValidationError, match="slow_rate"):
+        Breaker.model_validate({"slow_rate": "50%"})
+
+
+def test_old_calls_leave_the_window() -> None:
+    """After a window of silence the failures of before count no more."""
+    world = World(failure_rate="50%", min_calls=4, window="20s")
+    for _ in range(3):
+        world.call(BAD)
+    world.clock.advance("20s")
+    for _ in range(3):
+        world.call(BAD)
+    assert world.guard.state == "closed"
+    world.clock.advance("19s")
+    world.call(BAD)
+    assert world.guard.state == "open"
+
+
+def test_the_retry_after_is_exact() -> None:
+    """One nanosecond before it is over it still refuses; then the first call is a probe."""
+    world = World(consecutive_failures=1, open_for="30s").open()
+    wait = world.refused()
+    assert wait == Duration.parse("30s")
+    world.clock.advance(wait - 1)
+    assert world.refused() == 1
+    world.clock.advance(1)
+    world.guard.enter()
+    assert world.guard.state == "half_open"
+
+
+def test_refusals_are_never_counted() -> None:
+    """Refused calls move no series of judged calls and do not prolong the open time."""
+    world = World(consecutive_failures=1, open_for="30s").open()
+    judged = value(world.metrics, "mahavishnu_breaker_calls_total")
+    for _ in range(100):
+        world.refused()
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == judged == 1
+    assert world.refused() == Duration.parse("30s")
+
+
+def test_half_open_lets_only_its_probes_through() -> None:
+    """While three probes are out everybody else is refused, until the first lease ends at the latest."""
+    world = World(consecutive_failures=1, probes=3)
+    world.half_open()
+    assert world.refused() == 2000 * MS
+
+
+@pytest.mark.parametrize(
+    ("reports", "then"),
+    [
+        ([BAD, BAD], "open"),
+        ([OK, OK], "closed"),
+        ([BAD, OK], "half_open"),
+        ([BAD, OK, OK], "closed"),
+        ([OK, BAD, BAD], "open"),
+        ([OK, GONE, GONE], "half_open"),
+    ],
+)
+def test_probes_decide_as_soon_as_they_can(reports: list[Outcome], then: str) -> None:
+    """With 3 probes at 50%, two of a kind decide, early; cancelled ones decide nothing."""
+    world = World(failure_rate="50%", min_calls=1, probes=3)
+    for probe, outcome in zip(world.half_open(), reports, strict=False):
+        world.leave(probe, outcome)
+    assert world.guard.state == then
+
+
+def test_slow_probes_open_it_again() -> None:
+    """A dependency that answers, but slowly, is not well."""
+    world = World(slow_call="100ms", slow_rate="60%", min_calls=1, consecutive_failures=1, probes=3)
+    probes = world.half_open()
+    world.leave(probes[0], OK, 200 * MS)
+    assert world.guard.state == "half_open"
+    world.leave(probes[1], OK, 200 * MS)
+    assert world.guard.state == "open"
+
+
+def test_a_lost_probe_counts_as_failed() -> None:
+    """When leases run out half open cannot stick (D25): it opens, and the late results are nothing."""
+    world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
+    probes = world.half_open()
+    world.clock.advance(2000 * MS)
+    assert world.refused() == Duration.parse("30s")
+    assert world.guard.state == "open"
+    for probe in probes:
+        world.leave(probe, OK)
+    assert world.guard.state == "open"
+
+
+def test_a_probe_that_makes_progress_keeps_its_lease() -> None:
+    """A streamed answer renews the lease with every part; only silence loses it."""
+    world = World(consecutive_failures=1, probes=1)
+    (probe,) = world.half_open()
+    for _ in range(10):
+        world.clock.advance(1999 * MS)
+        world.guard.renew(probe)
+    assert world.refused() == 2000 * MS
+    world.leave(probe, OK)
+    assert world.guard.state == "closed"
+    world.guard.renew(probe)
+
+
+def test_without_a_timeout_the_lease_is_the_open_time() -> None:
+    """A dependency without `timeout` still cannot hold a probe for ever."""
+    world = World(timeout=None, consecutive_failures=1, probes=1, open_for="7s")
+    world.half_open()
+    assert world.refused() == Duration.parse("7s")
+
+
+def test_a_cancelled_call_is_nothing() -> None:
+    """Closed, it counts neither way (D21); half open, its permit returns and nothing is decided (D20)."""
+    world = World(consecutive_failures=1, min_calls=1, probes=1)
+    for _ in range(100):
+        world.call(GONE)
+    assert (world.guard.state, value(world.metrics, "mahavishnu_breaker_calls_total")) == ("closed", 0)
+    (probe,) = world.half_open()
+    world.leave(probe, GONE)
+    assert world.guard.state == "half_open"
+    world.call(OK)
+    assert world.guard.state == "closed"
+
+
+def test_late_results_of_an_older_generation_change_nothing() -> None:
+    """A success from before the trip does not close it, a failure from before opens nothing (M10)."""
+    world = World(consecutive_failures=1, probes=1)
+    before = [world.guard.enter() for _ in range(4)]
+    world.leave(before[0], BAD)
+    assert world.guard.state == "open"
+    world.leave(before[1], OK)
+    assert world.guard.state == "open"
+    world.clock.advance("30s")
+    probe = world.guard.enter()
+    world.leave(before[2], BAD)
+    assert world.guard.state == "half_open"
+    world.leave(probe, OK)
+    world.leave(before[3], BAD)
+    world.leave(probe, BAD)
+    assert world.guard.state == "closed"
+
+
+def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
+    """With `mode: observe` calls pass while it would be open, uncounted, and its probes still decide."""
+    world = World(consecutive_failures=1, mode="observe", probes=1).open()
+    assert not world.guard.refuses()
+    for _ in range(10):
+        world.call(BAD)
+    assert value(world.metrics, "mahavishnu_breaker_state", state="open") == 1
+    world.clock.advance("30s")
+    probe, other = world.guard.enter(), world.guard.enter()
+    world.leave(other, BAD)
+    world.leave(probe, OK)
+    assert world.guard.state == "closed"
+
+
+def test_switched_off_it_is_not_there() -> None:
+    """With `mode: off` there is no guard, no series and no alert."""
+    off = Breaker(mode="off")
+    assert off.guard("stripe", VirtualClock(), metrics_for(), None) is None
+    assert (off.signals("stripe"), off.alerts("stripe")) == ((), ())
+
+
+def test_its_series_show_every_state_and_transition() -> None:
+    """Exactly one state is 1 at any time, and each transition is counted once."""
+    world = World(consecutive_failures=1, probes=1)
+
+    def states() -> dict[str, float]:
+        names = ("closed", "open", "half_open")
+        return {name: value(world.metrics, "mahavishnu_breaker_state", state=name) for name in names}
+
+    assert states() == {"closed": 1, "open": 0, "half_open": 0}
+    (probe,) = world.half_open()
+    assert states() == {"closed": 0, "open": 0, "half_open": 1}
+    world.leave(probe, BAD)
+    assert states() == {"closed": 0, "open": 1, "half_open": 0}
+    counted = [value(world.metrics, "mahavishnu_breaker_transitions_total", to=to) for to in states()]
+    assert counted == [0, 2, 1]
+
+
+def test_it_tells_whether_trying_again_is_of_any_use() -> None:
+    """Open it refuses everybody, until its time is over."""
+    world = World(consecutive_failures=1)
+    assert not world.guard.refuses()
+    world.open()
+    assert world.guard.refuses()
+    world.clock.advance("30s")
+    assert not world.guard.refuses()
+
+
+def _everybody(count: int, work: Any) -> None:
+    """Run `work` in so many threads, all released at the same moment."""
+    start = threading.Barrier(count)
+
+    def run(number: int) -> None:
+        start.wait()
+        work(number)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_threads_lose_no_count() -> None:
+    """Sixteen threads, each with its own share of failures: the running totals are exact."""
+    world = World(failure_rate="100%", min_calls=1_000_000)
+
+    def work(number: int) -> None:
+        for turn in range(500):
+            world.call(BAD if turn % 16 == number else OK, MS)
+
+    _everybody(16, work)
+    closed: Any = world.guard.enter()
+    assert (closed.total, sum(closed.totals)) == (8000, 8000)
+    assert closed.wrong == sum(closed.fails) == sum(len(range(number, 500, 16)) for number in range(16))
+
+
+def test_threads_share_the_probes() -> None:
+    """Of sixteen threads that come at once to a half-open breaker, exactly three get through."""
+    for _ in range(20):
+        world = World(consecutive_failures=1, probes=3).open()
+        world.clock.advance("30s")
+        admitted: list[object] = []
+
+        def work(number: int, world: World = world, admitted: list[object] = admitted) -> None:
+            try:
+                admitted.append(world.guard.enter())
+            except BreakerOpen:
+                return
+
+        _everybody(16, work)
+        assert len(admitted) == 3
+
+
+class Reference:
+    """What the breaker should do, said as directly as possible: every call of the window is remembered."""
+
+    def __init__(self, said: Breaker, lease: int) -> None:
+        self.said, self.lease, self.width = said, lease, -(-said.window // 20)
+        self.generation, self.tickets = 0, itertools.count()
+        self.to("closed", 0)
+
+    def to(self, state: str, now: int) -> None:
+        self.state, self.generation, self.until = state, self.generation + 1, now + self.said.open_for
+        self.seen: list[tuple[int, bool, bool]] = []
+        self.leases: dict[int, int] = {}
+
+    def enter(self, now: int) -> tuple[int, int | None] | int:
+        if self.state == "open" and now >= self.until:
+            self.to("half_open", now)
+        self.expire(now)
+        if self.state == "closed":
+            return self.generation, None
+        if self.state == "half_open" and len(self.seen) + len(self.leases) < self.said.probes:
+            ticket = next(self.tickets)
+            self.leases[ticket] = now + self.lease
+            return self.generation, ticket
+        return (self.until if self.state == "open" else min(self.leases.values())) - now
+
+    def leave(self, permit: tuple[int, int | None], outcome: Outcome, duration: int, now: int) -> None:
+        generation, ticket = permit
+        if ticket is not None:
+            self.expire(now)
+        held = ticket is None or self.leases.pop(ticket, None) is not None
+        if held and generation == self.generation and outcome is not GONE:
+            slow = self.said.slow_call is not None and duration > self.said.slow_call
+            self.seen.append((now // self.width, outcome is not OK, slow))
+            self.judge(now)
+
+    def expire(self, now: int) -> None:
+        for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
+            del self.leases[ticket]
+            self.seen.append((0, True, False))
+        if self.state == "half_open":
+            self.judge(now)
+
+    def judge(self, now: int) -> None:
+        said, half, probing = self.said, Percent(Decimal("0.5")), self.state == "half_open"
+        alone = said.slow_call is None and said.consecutive_failures is None
+        fail = said.failure_rate or (half if alone or probing else None)
+        slow = (said.slow_rate or said.failure_rate or half) if said.slow_call else None
+        live = self.seen if probing else [one for one in self.seen if now // self.width - one[0] < 20]
+        total = said.probes if probing else len(live)
+        tests = [
+            (sum(one[kind] for one in live), rate.ratio) for kind, rate in ((1, fail), (2, slow)) if rate
+        ]
+        over = any(Fraction(count, total) >= rate for count, rate in tests)
+        streak = sum(1 for _ in itertools.takewhile(lambda one: one[1], reversed(self.seen)))
+        if probing and not over:
+            left = total - len(live)
+            if all(Fraction(count + left, total) < rate for count, rate in tests):
+                self.to("closed", now)
+        elif (over and (probing or total >= said.min_calls)) or (
+            not probing and said.consecutive_failures is not None and streak >= said.consecutive_failures
+        ):
+            self.to("open", now)
+
+
+RATES = st.sampled_from([None, "25%", "33.3333%", "50%", "99.9%", "100%"])
+BREAKERS = st.fixed_dictionaries(
+    {
+        "failure_rate": RATES,
+        "slow_call": st.sampled_from([None, "10ms"]),
+        "slow_rate": RATES,
+        "consecutive_failures": st.sampled_from([None, None, 1, 2, 5]),
+        "min_calls": st.integers(1, 6),
+        "window": st.sampled_from(["20ms", "100ms", "33ms"]),
+        "open_for": st.sampled_from(["5ms", "50ms"]),
+        "probes": st.integers(1, 5),
+    }
+).map(lambda said: said if said["slow_call"] else {**said, "slow_rate": None})
+DURATIONS = st.sampled_from([MS, 10 * MS, 11 * MS])
+OUTCOMES = st.sampled_from([OK, OK, BAD, BAD, Outcome.TIMEOUT, GONE])
+
+
+class Agreement(RuleBasedStateMachine):
+    """The breaker and the reference, driven alike, never disagree on an answer or on the state."""
+
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pairs: list[tuple[object, tuple[int, int | None]]] = []
+
+    @initialize(said=BREAKERS, lease=st.sampled_from([3 * MS, 40 * MS]))
+    def begin(self, said: dict[str, Any], lease: int) -> None:
+        self.world = World(timeout=lease, **said)
+        self.reference = Reference(self.world.settings, lease)
+
+    @rule()
+    def enter(self) -> None:
+        expected = self.reference.enter(self.world.clock.now())
+        if isinstance(expected, int):
+            assert self.world.refused() == expected
+        else:
+            self.pairs.append((self.world.guard.enter(), expected))
+
+    @precondition(lambda self: self.pairs)
+    @rule(
+        choice=st.randoms(use_true_random=False),
+        outcome=OUTCOMES,
+        duration=st.sampled_from([MS, 10 * MS, 11 * MS]),
+    )
+    def leave(self, choice: random.Random, outcome: Outcome, duration: int) -> None:
+        permit, ticket = self.pairs.pop(choice.randrange(len(self.pairs)))
+        self.reference.leave(ticket, outcome, duration, self.world.clock.now())
+        self.world.leave(permit, outcome, duration)
+
+    @rule(by=st.sampled_from([1, MS // 2, MS, 3 * MS, 5 * MS, 21 * MS, 100 * MS]))
+    def wait(self, by: int) -> None:
+        self.world.clock.advance(by)
+
+    @invariant()
+    def agree(self) -> None:
+        Agreement.steps += 1
+        if hasattr(self, "world"):
+            assert self.world.guard.state == self.reference.state
+
+
+class TestAgreement(Agreement.TestCase):
+    """A quick look at every commit."""
+
+    settings = examples(max_examples=40, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.proof
+def test_fifty_thousand_steps_agree_with_the_reference() -> None:
+    """The same machine, at length."""
+    Agreement.steps = 0
+    case: Any = type("Long", (Agreement.TestCase,), {})
+    case.settings = examples(
+        max_examples=5000 if os.environ.get("FULL") == "1" else 1100, stateful_step_count=50, deadline=None
+    )
+    case("runTest").runTest()
+    figure("breaker: steps that agree with a reference", "50,000, 0 apart", f"{Agreement.steps:,}, 0 apart")
+    assert Agreement.steps >= 50_000
