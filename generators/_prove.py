@@ -320,16 +320,26 @@ def _moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iter
         grows = feed.series.signal.kind is not Kind.GAUGE
         parts: list[str] = []
         last: Fraction | None = None
+        reached = 0.0
         for phase in phases:
             level = _level(feed, phase.depth)
             if level is None:
                 parts.append(f"_x{phase.samples}")
                 continue
-            growth = level * minutes if grows else Fraction(0)
-            start = level if not grows else Fraction(0) if last is None else last + growth
-            parts.append(f"{_text(start)}+{_text(growth)}x{phase.samples - 1}")
-            last = start + growth * (phase.samples - 1)
+            growth = _text(level * minutes) if grows else "0"
+            start = level if not grows else Fraction(0) if last is None else last + Fraction(growth)
+            first = _text(start) if not grows or float(_text(start)) >= reached else f"{Decimal(reached):f}"
+            parts.append(f"{first}+{growth}x{phase.samples - 1}")
+            last = start + Fraction(growth) * (phase.samples - 1)
+            reached = _added(float(first), float(growth), phase.samples - 1)
         yield Series(replace(feed.series, window=None).render(), " ".join(parts))
+
+
+def _added(start: float, growth: float, times: int) -> float:
+    """Where promtool arrives, adding step by step: a next part that began below it would be a counter's reset."""
+    for _ in range(times):
+        start += growth
+    return start
 
 
 def _text(number: Fraction) -> str:

@@ -13,7 +13,9 @@ from typing import Annotated
 
 import typer
 
-from mahavishnu import compile as compiling, load
+# ruff: noqa: PT028  (a verb, no test)
+from mahavishnu import compile as compiling
+from mahavishnu import load
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.signals import Severity
@@ -39,7 +41,7 @@ class Step:
     command: tuple[str, ...]
 
 
-def test(  # noqa: PT028 (a verb, no test)
+def test(
     spec: Annotated[Path | None, typer.Option("--spec", help="The spec; found upwards when absent.")] = None,
     env: Annotated[str | None, typer.Option("--env", help="The environment it was generated for.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder it was generated to.")] = Path("deploy"),
@@ -47,8 +49,8 @@ def test(  # noqa: PT028 (a verb, no test)
     """Prove the generated rules with promtool and amtool.
 
     Every alert must be silent while all is well, fire on its fault, and clear; every severity must reach its
-    receiver. Exit code 0: all of it holds; 1: something does not, or the files are not those of the spec; 2: a tool
-    is missing, which proves nothing.
+    receiver. Exit code 0: all of it holds; 1: something does not, or the files are not those of the spec;
+    2: a tool is missing, which proves nothing.
     """
     tools = {name: _found(name) for name in _SOURCES}
     made = contract(load.load(spec or load.find_spec(None), env).declared)

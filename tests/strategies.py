@@ -1,0 +1,249 @@
+"""Random valid specs: every section this version carries out, every policy, with and without its options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Mapping = dict[str, Any]
+Draw = st.DrawFn
+
+_WORDS = (
+    "shop",
+    "login",
+    "a1",
+    "per_client",
+    "x",
+    "search_v2",
+    "reports",
+    "orders",
+    "long_name_of_a_part",
+    "b2_c3",
+)
+names = st.sampled_from(_WORDS) | st.from_regex(
+    r"[a-z][a-z0-9]{0,8}(_[a-z][a-z0-9]{0,4}){0,2}", fullmatch=True
+)
+severities = st.sampled_from(["P1", "P2", "P3", "P4"])
+paths = st.sampled_from(["/", "/login", "/orders/{id}", "/orders/*", "/a.b-c~d/*/e", "/{path:path}"])
+methods = st.sampled_from(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+modes = st.sampled_from(["observe", "enforce", "off"])
+percents = st.sampled_from(["0.1%", "1%", "5%", "33.3%", "50%", "90%", "99.5%"])
+times = st.sampled_from(["100ms", "500ms", "1s", "2s", "5s", "10s"])
+holds = st.sampled_from(["1m", "90s", "5m", "30m", "45m", "2h"])
+texts = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=30).map(
+    lambda text: text if text.strip() else "team"
+)
+
+
+def _some(draw: Draw, required: Mapping, **optional: st.SearchStrategy[Any]) -> Mapping:
+    """The required keys, and each optional one or not."""
+    chosen = {key: draw(value) for key, value in optional.items() if draw(st.booleans())}
+    return {**required, **chosen}
+
+
+@st.composite
+def matches(draw: Draw) -> Mapping:
+    """Which requests a policy is about."""
+    return _some(draw, {}, path=paths, method=methods)
+
+
+@st.composite
+def limits(draw: Draw) -> Mapping:
+    """One limit of any kind."""
+    shared: Mapping = {"match": matches(), "mode": modes}
+    kind = draw(st.sampled_from(["rate", "concurrency", "body", "timeout"]))
+    if kind == "rate":
+        count = draw(st.integers(1, 1000))
+        period = draw(st.sampled_from(["second", "minute", "15m", "hour", "1d"]))
+        algorithm = draw(st.sampled_from(["gcra", "sliding_window", "sliding_log"]))
+        burst: Mapping = {"burst": st.integers(1, 500)} if algorithm == "gcra" else {}
+        dimensions = st.lists(
+            st.sampled_from(["client", "ip", "user", "route"]), min_size=1, max_size=3, unique=True
+        )
+        said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process"}
+        return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
+    if kind == "concurrency":
+        said = {"concurrency": draw(st.integers(1, 500))}
+        return _some(draw, said, queue=st.integers(0, 100), wait=times, **shared)
+    if kind == "body":
+        return _some(draw, {"body": draw(st.sampled_from(["1kB", "64KiB", "1MiB", "5MB"]))}, **shared)
+    return _some(draw, {"timeout": draw(times)}, idle=st.sampled_from(["10s", "30s"]), **shared)
+
+
+@st.composite
+def dependencies(draw: Draw) -> Mapping:
+    """One dependency with any of its policies."""
+    retry = st.fixed_dictionaries(
+        {"attempts": st.integers(1, 4), "base": st.just("50ms"), "max": st.just("200ms")},
+        optional={"budget": percents, "retry_on": st.just(["timeout", "connect", 503])},
+    )
+    window = {"window": st.sampled_from(["10s", "30s", "1m"]), "min_calls": st.integers(1, 30)}
+    opens = {"open_for": st.sampled_from(["5s", "30s"]), "probes": st.integers(1, 10), "mode": modes}
+    failing = {"failure_rate": percents, **window}
+    slow = {"slow_call": times, "slow_rate": percents, **window}
+    breaker = st.one_of(
+        st.fixed_dictionaries(failing, optional=opens),
+        st.fixed_dictionaries({**failing, "slow_call": times}, optional=opens),
+        st.fixed_dictionaries(slow, optional=opens),
+        st.fixed_dictionaries({"consecutive_failures": st.integers(2, 20)}, optional=opens),
+    )
+    bulkhead = st.fixed_dictionaries({"concurrency": st.integers(1, 100)}, optional={"wait": times})
+    said = {"timeout": draw(st.sampled_from(["100ms", "250ms", "1s"]))}
+    url = st.sampled_from(["https://api.example.com", "http://catalogue:8080/v1"])
+    return _some(draw, said, url=url, retry=retry, breaker=breaker, bulkhead=bulkhead)
+
+
+@st.composite
+def slos(draw: Draw) -> Mapping:
+    """One promise whose alerts can all fire."""
+    said: Mapping = {
+        "objective": draw(st.sampled_from(["99%", "99.5%", "99.9%", "99.95%", "99.999%", "98.7%"]))
+    }
+    if draw(st.booleans()) and draw(st.booleans()):
+        said = {"objective": "80%", "severities": ["P4"]}
+    kinds = st.lists(severities, unique=True, min_size=1, max_size=4)
+    more: Mapping = {} if "severities" in said else {"severities": kinds}
+    return _some(
+        draw,
+        said,
+        under=st.sampled_from(["5ms", "300ms", "1s", "1234ms", "30s"]),
+        window=st.sampled_from(["7d", "28d", "30d", "90d"]),
+        match=matches(),
+        **more,
+    )
+
+
+CHANNELS: tuple[Mapping, ...] = (
+    {"slack": "${SLACK_WEBHOOK}", "channel": "#alerts"},
+    {"pagerduty": "${PAGERDUTY_KEY}"},
+    {"webhook": "http://alerts.internal:9000/hook?x=1&y=%20"},
+    {"webhook": "https://hooks.example.com/a", "token": "${HOOK_TOKEN}"},
+    {"email": "oncall@example.com", "smtp": "smtp.example.com:587"},
+    {
+        "email": "o'ncall+x@example.com",
+        "smtp": "smtp.example.com:25",
+        "sender": "me@example.com",
+        "password": "${SMTP_PASSWORD}",
+    },
+)
+SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD"]
+
+
+@st.composite
+def conditions(draw: Draw, spec: Mapping) -> str:
+    """One condition over what the spec has."""
+    on = {name: one for name, one in spec["limits"].items() if one.get("mode") != "off"}
+    gates = [name for name, one in on.items() if "concurrency" in one]
+    rates = [name for name in on if name not in gates]
+    slow = [
+        name
+        for name, one in spec["dependencies"].items()
+        if "slow_call" in one.get("breaker", {}) and one["breaker"].get("mode") != "off"
+    ]
+    shares = ["memory", "cpu", "error_rate"]
+    shares += [f"limits.{name}.refused" for name in (*gates, *rates)]
+    shares += [f"limits.{name}.utilisation" for name in gates]
+    shares += [f"dependencies.{name}.failures" for name in spec["dependencies"]]
+    shares += [f"dependencies.{name}.slow" for name in slow]
+    choices = [
+        st.builds("{} > {}".format, st.sampled_from(shares), percents),
+        st.builds("{} > {}".format, st.sampled_from(["latency.p50", "latency.p95", "latency.p99"]), times),
+        st.sampled_from(
+            ["memory > 100Mi", "memory >= 64Mi", "cpu >= 100%", "latency.p99 > 20s", "latency.p50 < 1ms"]
+        ),
+    ]
+    queues = [
+        f"queue.{name} > {spec['limits'][name]['queue'] // 2}"
+        for name in gates
+        if spec["limits"][name].get("queue")
+    ]
+    return draw(st.one_of(*choices, *([st.sampled_from(queues)] if queues else [])))
+
+
+@st.composite
+def alerting(draw: Draw, spec: Mapping) -> Mapping:
+    """Routes, thresholds and quiet hours over what the spec has."""
+    said: Mapping = {}
+    if spec["channels"]:
+        known = st.lists(st.sampled_from(sorted(spec["channels"])), min_size=1, max_size=3, unique=True)
+        said["route"] = draw(st.dictionaries(severities, known, max_size=4))
+    threshold = st.fixed_dictionaries(
+        {"when": conditions(spec), "severity": severities}, optional={"for": holds}
+    )
+    hours = st.sampled_from(["00:00", "06:30", "12:00", "22:00", "23:59"])
+    quiet = st.fixed_dictionaries(
+        {"severity": severities, "from": hours, "to": hours},
+        optional={"timezone": st.sampled_from(["UTC", "Europe/London", "Asia/Kolkata"])},
+    ).filter(lambda one: one["from"] != one["to"])
+    return _some(
+        draw,
+        said,
+        runbooks=st.sampled_from(["https://runbooks.example.com/shop", "http://r/"]),
+        thresholds=st.dictionaries(names, threshold, max_size=4),
+        quiet=st.lists(quiet, max_size=3),
+    )
+
+
+@st.composite
+def deployments(draw: Draw) -> Mapping:
+    """Where and how large."""
+    least = draw(st.integers(1, 5))
+    kubernetes = st.fixed_dictionaries(
+        {}, optional={"namespace": st.sampled_from(["shop", "a-b"]), "host": st.just("shop.example.com")}
+    )
+    compose = st.fixed_dictionaries({}, optional={"monitoring": st.booleans()})
+    targets = st.fixed_dictionaries({}, optional={"compose": compose, "kubernetes": kubernetes})
+    return _some(
+        draw,
+        {"shutdown": "45s"},
+        image=st.sampled_from(["ghcr.io/example/shop", "shop"]),
+        resources=st.fixed_dictionaries(
+            {"cpu": st.sampled_from(["250m", "2000m"]), "memory": st.just("256Mi")}
+        ),
+        replicas=st.integers(least, 12).map(lambda most: {"min": least, "max": most}),
+        targets=targets,
+    )
+
+
+@st.composite
+def services(draw: Draw) -> Mapping:
+    """A service."""
+    return _some(
+        draw,
+        {"name": draw(names), "app": "shop.main:app"},
+        owner=texts,
+        tier=st.sampled_from(["critical", "standard", "experimental"]),
+        port=st.integers(1024, 65535),
+        traffic=st.sampled_from(["50/second", "1000/minute"]),
+        trusted_proxies=st.just(["10.0.0.0/8", "fd00::/8"]),
+    )
+
+
+@st.composite
+def specs(draw: Draw) -> Mapping:
+    """A whole spec, as the mapping that a file would hold."""
+    spec: Mapping = {
+        "mahavishnu": 1,
+        "service": draw(services()),
+        "secrets": SECRETS,
+        "limits": draw(st.dictionaries(names, limits(), max_size=5)),
+        "dependencies": draw(st.dictionaries(names, dependencies(), max_size=3)),
+        "slos": draw(st.dictionaries(names, slos(), max_size=2)),
+        "channels": draw(st.dictionaries(names, st.sampled_from(CHANNELS), max_size=4)),
+    }
+    spec["alerts"] = draw(alerting(spec))
+    spec["deploy"] = draw(deployments())
+    return _some(
+        draw,
+        spec,
+        retention=st.just({"metrics": "100d"}),
+        observability=st.fixed_dictionaries(
+            {},
+            optional={
+                "metrics": st.just({"path": "/internal/metrics"}),
+                "logs": st.just({"format": "console", "level": "debug", "redact": ["card"]}),
+            },
+        ),
+        security=st.just({"headers": "strict", "cors": {"origins": ["https://shop.example.com"]}}),
+    )
