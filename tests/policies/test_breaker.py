@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from pydantic import ValidationError
 
 from mahavishnu.errors import BreakerOpen
@@ -400,23 +407,19 @@ class Reference:
 
     def judge(self, now: int) -> None:
         said, half, probing = self.said, Percent(Decimal("0.5")), self.state == "half_open"
-        alone = said.slow_call is None and said.consecutive_failures is None
-        fail = said.failure_rate or (half if alone or probing else None)
+        row = said.consecutive_failures or 10**9
+        fail = said.failure_rate or (half if probing or not (said.slow_call or row < 10**9) else None)
         slow = (said.slow_rate or said.failure_rate or half) if said.slow_call else None
         live = self.seen if probing else [one for one in self.seen if now // self.width - one[0] < 20]
         total = said.probes if probing else len(live)
-        tests = [
-            (sum(one[kind] for one in live), rate.ratio) for kind, rate in ((1, fail), (2, slow)) if rate
-        ]
+        tests = [(sum(one[at] for one in live), rate.ratio) for at, rate in ((1, fail), (2, slow)) if rate]
         over = any(Fraction(count, total) >= rate for count, rate in tests)
         streak = sum(1 for _ in itertools.takewhile(lambda one: one[1], reversed(self.seen)))
         if probing and not over:
             left = total - len(live)
             if all(Fraction(count + left, total) < rate for count, rate in tests):
                 self.to("closed", now)
-        elif (over and (probing or total >= said.min_calls)) or (
-            not probing and said.consecutive_failures is not None and streak >= said.consecutive_failures
-        ):
+        elif (over and (probing or total >= said.min_calls)) or (not probing and streak >= row):
             self.to("open", now)
 
 
@@ -481,20 +484,18 @@ class Agreement(RuleBasedStateMachine):
             assert self.world.guard.state == self.reference.state
 
 
-class TestAgreement(Agreement.TestCase):
+def test_it_agrees_with_the_reference() -> None:
     """A quick look at every commit."""
-
-    settings = examples(max_examples=40, stateful_step_count=40, deadline=None)
+    short = examples(max_examples=40, stateful_step_count=40, deadline=None)
+    run_state_machine_as_test(Agreement, settings=short)
 
 
 @pytest.mark.proof
 def test_fifty_thousand_steps_agree_with_the_reference() -> None:
     """The same machine, at length."""
     Agreement.steps = 0
-    case: Any = type("Long", (Agreement.TestCase,), {})
-    case.settings = examples(
-        max_examples=5000 if os.environ.get("FULL") == "1" else 1100, stateful_step_count=50, deadline=None
-    )
-    case("runTest").runTest()
+    often = 10_000 if os.environ.get("FULL") == "1" else 1_500
+    long = examples(max_examples=often, stateful_step_count=50, deadline=None)
+    run_state_machine_as_test(Agreement, settings=long)
     figure("breaker: steps that agree with a reference", "50,000, 0 apart", f"{Agreement.steps:,}, 0 apart")
     assert Agreement.steps >= 50_000
