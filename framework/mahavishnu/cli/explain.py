@@ -1,0 +1,176 @@
+"""`mahavishnu explain`: what a code, a key, a place of the spec or an alert means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.codes import LOADER, Code
+from mahavishnu.contract import Contract, contract
+from mahavishnu.errors import MahavishnuError, Path, SpecError
+from mahavishnu.faults import place_at
+from mahavishnu.load import Loaded, accept
+from mahavishnu.shape import Place, dotted, keys_of, listing, nearest, places
+from mahavishnu.signals import Alert
+from mahavishnu.units import Quantity
+from mahavishnu.yaml_tree import Mapping, at
+
+
+def explain(
+    subject: Annotated[str, typer.Argument(help="MV101, limits.per_client.rate, breaker.window, ShopDown …")],
+    spec: SpecOption = None,
+    env: EnvOption = None,
+) -> None:
+    """Say what a code, a key of the format, a place of your spec or an alert means.
+
+    Codes and keys need no spec; with one at hand its own places and alerts are explained too.
+    """
+    found = _code(subject) or _ours(subject, _loaded(spec, env)) or _key(subject)
+    if not found:
+        near = nearest(subject, list(_subjects()))
+        hint = f"; did you mean `{near}`?" if near else ""
+        raise MahavishnuError(f"nothing is called `{subject}`{hint}")
+    print(found)
+
+
+def codes() -> dict[str, Code]:
+    """Every code there is: the loader's and those of the cross-checks."""
+    from mahavishnu.checks import ALL
+
+    known = (*LOADER, *(one.CODE for one in ALL))
+    return {code.id: code for code in sorted(known, key=lambda code: code.id)}
+
+
+def _subjects() -> Iterator[str]:
+    yield from codes()
+    yield from (dotted(path) for path, _ in places() if path)
+    yield from (str(path[-1]) for path, _ in places() if path)
+
+
+def _loaded(spec: Any, env: str | None) -> Loaded | None:
+    """The spec, when there is one and it holds; one that was named must hold."""
+    try:
+        return accept(spec_path(spec), env)
+    except SpecError:
+        if spec is not None:
+            raise
+        return None
+
+
+def _code(subject: str) -> str:
+    code = codes().get(subject.upper())
+    if code is None:
+        return ""
+    example = "\n".join(f"    {line}" for line in code.example.splitlines())
+    return f"{code.id}: {code.title}\n\nWhy\n  {code.why}\n\nExample\n{example}\n\nFix\n  {code.fix}"
+
+
+def _ours(subject: str, loaded: Loaded | None) -> str:
+    """A place of the spec, or one of its alerts."""
+    if loaded is None:
+        return ""
+    made = contract(loaded.spec)
+    for alert in made.alerts:
+        if alert.name == subject:
+            return "\n".join(_alert(alert, loaded))
+    path: Path = tuple(subject.split("."))
+    place = place_at(path, loaded.tree)
+    said = [origin for one, origin in loaded.origins.items() if one[: len(path)] == path]
+    if place is None or not said:
+        return ""
+    node = at(loaded.tree, path)
+    chosen = place.chosen(node.entries) if isinstance(node, Mapping) else None
+    place = Place(chosen, field=place.field) if chosen else place
+    return "\n".join([*_about(subject, place), "", *_here(path, said[0], loaded, made)])
+
+
+def _alert(alert: Alert, loaded: Loaded) -> Iterator[str]:
+    origins = loaded.origins.items()
+    place = next((origin for one, origin in origins if one[: len(alert.path)] == alert.path), "")
+    yield f"{alert.name}: {alert.severity}, " + (f"after {alert.hold}" if alert.hold else "at once")
+    yield f"  {alert.summary}"
+    for title, text in (("Meaning", alert.meaning), ("Impact", alert.impact), ("Action", alert.action)):
+        yield f"\n{title}\n  {text}"
+    yield f"\nQuery\n  {alert.expr.render()}"
+    yield f"\nAsked for by\n  {dotted(alert.path)}" + (f"  ({place})" if place else "")
+
+
+def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[str]:
+    value: Any = loaded.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    for step in path:
+        value = value.get(step) if isinstance(value, dict) else None
+    if value is not None and not isinstance(value, dict | list):
+        yield f"Here      {value}"
+    yield f"Said in   {origin}"
+    alerts = [
+        alert.name
+        for alert in made.alerts
+        if alert.path[: len(path)] == path or path[: len(alert.path)] == alert.path
+    ]
+    if alerts:
+        yield f"Alerts    {', '.join(alerts)}"
+
+
+def _key(subject: str) -> str:
+    """A key of the format, by its whole path or by its end."""
+    steps = tuple(subject.split("."))
+    fitting = [(path, place) for path, place in places() if path and _fits(path, steps)]
+    shortest = min((len(path) for path, _ in fitting), default=0)
+    texts = {"\n".join(_about(_written(path), place)) for path, place in fitting if len(path) == shortest}
+    return "\n\n".join(sorted(texts))
+
+
+def _fits(path: Path, steps: tuple[str, ...]) -> bool:
+    """Whether the steps are the end of the path; a name of the user's own only stands in a whole path."""
+    tail = path[-len(steps) :]
+    whole = len(path) == len(steps)
+    return len(tail) == len(steps) and tail[-1] != "*" and all(
+        one == step or (whole and one == "*") for one, step in zip(tail, steps, strict=True)
+    )
+
+
+def _written(path: Path) -> str:
+    return dotted(path).replace("*", "<name>")
+
+
+def _about(title: str, place: Place) -> Iterator[str]:
+    """Meaning, form, default and keys of one place."""
+    yield title
+    if place.meaning:
+        yield f"  {place.meaning}"
+    for label, text in (("Form", _form(place)), ("Default", _default(place))):
+        if text:
+            yield f"{label:<9} {text}"
+    if place.secret:
+        yield "Secret    `${NAME}`, with NAME declared in `secrets`"
+    for model in place.models():
+        name = f"{getattr(model, 'keyword', '')}: " if place.choice else ""
+        yield f"Keys      {name}{', '.join(keys_of(model))}"
+
+
+def _form(place: Place) -> str:
+    if place.choice:
+        return f"one of {listing(tuple(place.choice))}"
+    if place.listed:
+        return f"a list of: {_form(place.item())}"
+    if place.words:
+        return listing(place.words)
+    kind = place.kind if isinstance(place.kind, type) else None
+    if kind and issubclass(kind, Quantity):
+        return f"{kind.form}, like {listing(kind.examples)}"
+    if place.model or place.named:
+        return "a mapping" + (" of names" if place.named else "")
+    return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "") if kind else ""
+
+
+def _default(place: Place) -> str:
+    if place.field is None:
+        return ""
+    if place.field.is_required():
+        return "none: it must be there"
+    value = place.field.default
+    simple = isinstance(value, str | int | Quantity) and not isinstance(value, bool)
+    return str(value) if simple else str(value).lower() if isinstance(value, bool) else ""

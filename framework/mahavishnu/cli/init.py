@@ -1,0 +1,111 @@
+"""`mahavishnu init`: a first spec for an app, which observes and refuses nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mahavishnu import appinfo
+from mahavishnu.errors import MahavishnuError, Problem
+from mahavishnu.load import NAME, load
+from mahavishnu.schema import text as schema_text
+from mahavishnu.spec import Service
+
+_APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette)\(", re.MULTILINE)
+_LOGIN = re.compile(r"/(log-?in|sign-?in|token|session|auth)[^/]*$", re.IGNORECASE)
+_SCHEMA = Path(".mahavishnu/schema.json")
+
+
+def init(
+    app: Annotated[str | None, typer.Option("--app", help="The ASGI app, as module:attribute.")] = None,
+    app_dir: Annotated[str, typer.Option("--app-dir", help="The folder in which the module is found.")] = ".",
+    name: Annotated[str | None, typer.Option("--name", help="The service's name; else the folder's.")] = None,
+) -> None:
+    """Look at the routes of an app and write a short mahavishnu.yaml, with every limit in `mode: observe`.
+
+    Nothing that exists is overwritten, and the new spec has been checked before it is written.
+    """
+    if Path(NAME).exists():
+        raise MahavishnuError(
+            f"{NAME} is there already, and init overwrites nothing; `mahavishnu check` judges it"
+        )
+    target = app or _guessed(Path(app_dir))
+    service = _service(name or _name(Path.cwd().name), target, app_dir)
+    routes = appinfo.routes(service, Path(NAME))
+    if isinstance(routes, Problem):
+        raise MahavishnuError(f"{routes.what}; correct --app or --app-dir")
+    text = "".join(f"{line}\n" for line in _lines(service, routes))
+    _prove(text)
+    _SCHEMA.parent.mkdir(exist_ok=True)
+    _SCHEMA.write_text(schema_text(), encoding="utf-8")
+    Path(NAME).write_text(text, encoding="utf-8")
+    print(
+        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} routes; it observes and refuses nothing"
+    )
+    print(
+        "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and `mahavishnu generate`"
+    )
+
+
+def _service(name: str, target: str, app_dir: str) -> Service:
+    try:
+        return Service(name=name, app=target, app_dir=app_dir)
+    except ValueError:
+        raise MahavishnuError(
+            f"`{target}` in `{app_dir}` does not name an app: write module:attribute"
+        ) from None
+
+
+def _guessed(folder: Path) -> str:
+    """The one app that the folder's modules define."""
+    files = [path for pattern in ("*.py", "*/*.py") for path in sorted(folder.glob(pattern))]
+    found = [
+        f"{'.'.join(path.relative_to(folder).with_suffix('').parts)}:{match[1]}"
+        for path in files
+        if "test" not in path.name
+        for match in _APP.finditer(path.read_text(encoding="utf-8", errors="replace"))
+    ]
+    if len(found) != 1:
+        several = f"several apps are here ({', '.join(found)})" if found else "no app was found here"
+        raise MahavishnuError(f"{several}; name one with --app module:attribute")
+    return found[0]
+
+
+def _name(folder: str) -> str:
+    return (
+        re.sub(r"[^a-z0-9]+", "_", folder.lower()).strip("_").lstrip("0123456789_")[:40].strip("_")
+        or "service"
+    )
+
+
+def _lines(service: Service, routes: appinfo.Routes) -> Iterator[str]:
+    """A short spec: one limit for every client, one for each place to log in, one SLO, one target."""
+    where = f", app_dir: {json.dumps(service.app_dir)}" if service.app_dir != "." else ""
+    yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
+    yield "mahavishnu: 1"
+    yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}}}"
+    yield "limits:                       # observe: counted and never refused; enforce when the numbers are right"
+    yield "  per_client: {rate: 300/minute, per: client, mode: observe}"
+    for path, methods in routes:
+        if _LOGIN.search(path) and "POST" in (methods or ()):
+            match = f"{{path: {json.dumps(path)}, method: POST}}"
+            yield f"  {_name(path)}: {{rate: 10/minute, per: ip, match: {match}, mode: observe}}"
+    yield "  uploads: {body: 10MiB, mode: observe}"
+    yield "  request: {timeout: 30s, mode: observe}"
+    yield "slos:"
+    yield "  availability: {objective: 99.9%}"
+    yield "deploy: {targets: {compose: {monitoring: true}}}"
+
+
+def _prove(text: str) -> None:
+    """Load what is about to be written: `init` never leaves a spec that does not hold."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, NAME)
+        path.write_text(text, encoding="utf-8")
+        load(path)
