@@ -23,7 +23,7 @@ from mahavishnu.units import Quantity
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
 _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# … or a number that its unit keeps from being one (`1e5`, `0x1F`, `1:30` and `1_0` are numbers to somebody).
+# … or a number that its unit keeps from being one (to somebody `1e5`, `0x1F`, `1:30` and `1_0` are numbers).
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
 _PRINTABLE = re.compile(r"[ -~]*")
 # Lines that a literal block carries as they are: no blanks at its beginning, at its end, or at the end of a line.
@@ -68,12 +68,9 @@ def yaml_document(value: Mapping[str, object]) -> str:
     """A whole document: sections and what they name on lines of their own, what is deeper in flow style."""
     lines: list[str] = []
     for section, content in value.items():
-        if isinstance(content, Mapping) and content:
-            pairs = cast("Mapping[str, object]", content).items()
-            lines.append(f"{yaml_text(section)}:")
-            lines += [f"  {yaml_text(key)}: {yaml_scalar(one)}" for key, one in pairs]
-        else:
-            lines.append(f"{yaml_text(section)}: {yaml_scalar(cast('object', content))}")
+        named = cast("Mapping[str, object]", content) if isinstance(content, Mapping) else {}
+        lines.append(f"{yaml_text(section)}:" + ("" if named else f" {yaml_scalar(value[section])}"))
+        lines += [f"  {yaml_text(key)}: {yaml_scalar(one)}" for key, one in named.items()]
     return "\n".join(lines) + "\n"
 
 

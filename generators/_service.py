@@ -1,4 +1,4 @@
-"""What the files of every target say alike: how the service is named, started, stopped and told its secrets."""
+"""What the files of every target say alike: how the service is named, started, and told its secrets."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def host(contract: Contract) -> str:
 
 
 def image(contract: Contract) -> str:
-    """The image with its tag or digest; one that the spec does not pin is `unreleased`, never `latest`."""
+    """The image with its tag or digest; what the spec does not pin is `unreleased`, never `latest`."""
     name = contract.spec.deploy.image or host(contract)
     return name if re.search(r"[:@]", name.rsplit("/", 1)[-1]) else f"{name}:{UNRELEASED}"
 
 
 def command(contract: Contract) -> list[str]:
-    """How uvicorn starts the service: behind our middleware, which resolves clients and writes the log itself."""
+    """How uvicorn starts the service: our middleware resolves clients and writes the log itself."""
     service = contract.spec.service
     return [
         "uvicorn",
@@ -61,7 +61,7 @@ def app_secrets(spec: Spec) -> list[str]:
 
 
 def spec_text(contract: Contract) -> str:
-    """The spec as it is compiled, environment merged in: what the running service reads, so that both agree."""
+    """The spec as compiled, environment merged in: what the running service reads, so that both agree."""
     said = contract.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"environments"})
     return yaml_document(said)
 

@@ -16,6 +16,8 @@ from ._service import SPEC_PATH, UID, alert_secrets, app_secrets, command, host,
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
+# Python is in the image for sure, curl is not; an answer of 400 and above raises.
+_HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _SIDECARS = ("prometheus", "alertmanager")
 
 
@@ -55,7 +57,7 @@ def _compose(contract: Contract) -> dict[str, object]:
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
-        "healthy": f"import urllib.request as r; r.urlopen('http://127.0.0.1:{spec.service.port}/readyz', timeout=2)",
+        "healthy": _HEALTHY.format(port=spec.service.port),
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
 

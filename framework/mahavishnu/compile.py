@@ -6,7 +6,8 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import import_module
@@ -79,12 +80,24 @@ def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact
     return tuple(sorted(made.values()))
 
 
-def drift(out: Path, artifacts: Iterable[Artifact], spec_hash: str) -> tuple[Drift, ...]:
-    """What on disk is not as the artifacts say, the lock included; changes nothing."""
-    return _survey(out, artifacts, spec_hash).drifts()
+def drift(
+    out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None = None
+) -> tuple[Drift, ...]:
+    """What on disk is not as the artifacts say, the lock included; changes nothing.
+
+    With `only`, files outside the folders of these names are neither looked at nor missed.
+    """
+    return _survey(out, artifacts, spec_hash, only).drifts()
 
 
-def write(out: Path, artifacts: Iterable[Artifact], spec_hash: str, *, force: bool = False) -> Written:
+def write(
+    out: Path,
+    artifacts: Iterable[Artifact],
+    spec_hash: str,
+    *,
+    only: Container[str] | None = None,
+    force: bool = False,
+) -> Written:
     """Bring the folder to what the artifacts say, or change nothing.
 
     First goes a lock that knows the old and the new digest of every file, then the files, then the final
@@ -94,7 +107,7 @@ def write(out: Path, artifacts: Iterable[Artifact], spec_hash: str, *, force: bo
     """
     try:
         with folder.alone(out):
-            survey = _survey(out, artifacts, spec_hash)
+            survey = _survey(out, artifacts, spec_hash, only)
             if obstacles := survey.obstacles(force=force):
                 raise OverwriteError(obstacles)
             folder.sweep(out, survey.paths())
@@ -112,6 +125,7 @@ class _Survey:
     found: Mapping[str, bytes | None]
     known: Mapping[str, frozenset[str]]
     spec_hash: str
+    elsewhere: Mapping[str, frozenset[str]]
 
     def paths(self) -> set[str]:
         return {LOCK, *self.wanted, *self.known}
@@ -141,17 +155,19 @@ class _Survey:
 
     def lock(self) -> bytes:
         """The lock of a finished run: one digest for each file."""
-        return self._lock({path: _digest(content) for path, content in self.wanted.items()})
+        return self._lock({path: {_digest(content)} for path, content in self.wanted.items()})
 
     def _lock_of_both(self) -> bytes:
         """The lock of a run under way: every digest that a file of ours may have, before or after."""
         both = {path: set(digests) for path, digests in self.known.items()}
         for path, content in self.wanted.items():
             both.setdefault(path, set()).add(_digest(content))
-        return self._lock({path: sorted(digests) for path, digests in both.items()})
+        return self._lock(both)
 
-    def _lock(self, files: Mapping[str, str | list[str]]) -> bytes:
-        lock = {"files": files, "spec": self.spec_hash, "version": __version__}
+    def _lock(self, files: Mapping[str, AbstractSet[str]]) -> bytes:
+        every = {**self.elsewhere, **files}.items()
+        digests = {path: sorted(known) if len(known) > 1 else min(known) for path, known in every}
+        lock = {"files": digests, "spec": self.spec_hash, "version": __version__}
         return (json.dumps(lock, indent=2, sort_keys=True) + "\n").encode()
 
     def _drift(self, path: str) -> Drift | None:
@@ -184,10 +200,12 @@ class _Survey:
         return () if found == self.lock() else (Drift(Kind.STALE, LOCK, _diff(LOCK, found, self.lock())),)
 
 
-def _survey(out: Path, artifacts: Iterable[Artifact], spec_hash: str) -> _Survey:
+def _survey(out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None) -> _Survey:
     wanted = {one.path: one.text.encode() for one in artifacts}
-    known = _known(folder.scan(out, [LOCK]).get(LOCK))
-    return _Survey(wanted, folder.scan(out, {LOCK, *wanted, *known}), known, spec_hash)
+    every = _known(folder.scan(out, [LOCK]).get(LOCK))
+    known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
+    elsewhere = {path: one for path, one in every.items() if path not in known}
+    return _Survey(wanted, folder.scan(out, {LOCK, *wanted, *known}), known, spec_hash, elsewhere)
 
 
 def _known(lock: bytes | None) -> dict[str, frozenset[str]]:

@@ -1,0 +1,184 @@
+"""`mahavishnu generate`: write everything that follows from the spec, or say what on disk does not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mahavishnu import compile as compiler
+from mahavishnu.artifact import Artifact
+from mahavishnu.cli import _output
+from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.compile import Drift, Kind, OverwriteError, Written
+from mahavishnu.contract import Contract, agree, contract
+from mahavishnu.load import Loaded, accept
+from mahavishnu.signals import AgreementError, Alert
+
+_TEMPLATES = Path(".mahavishnu/templates")
+_LONGEST_DIFF = 60
+_WIDTH = 60
+
+
+def generate(
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder to write to.")] = Path("deploy"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 when a file is not as the spec says.")
+    ] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option("--target", help="Only this family of files, like `kubernetes`; may be repeated."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over files that somebody else has changed.")
+    ] = False,
+    stdout: Annotated[
+        bool, typer.Option("--stdout", help="Print the files instead of writing them.")
+    ] = False,
+) -> None:
+    """Write rules, routes, and what Compose and Kubernetes need; all of it agrees with what the app enforces.
+
+    A file that was changed by hand, or that nobody generated, is refused with its diff: nothing is written.
+    Templates in .mahavishnu/templates beside the spec go before our own.
+    """
+    if check + force + stdout > 1:
+        raise typer.BadParameter("--check, --force and --stdout exclude each other")
+    began = time.monotonic()
+    run = _prepared(spec, env, out, target or ())
+    _output.report(run.loaded.findings)
+    if stdout:
+        print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
+    elif check:
+        _check(run)
+    else:
+        _write(run, force, began)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is to be written where."""
+
+    loaded: Loaded
+    env: str | None
+    made: Contract
+    artifacts: tuple[Artifact, ...]
+    out: Path
+    only: frozenset[str] | None
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The paths of each family of files; a family is a folder."""
+        found: dict[str, list[str]] = {}
+        for one in self.artifacts:
+            found.setdefault(one.path.split("/")[0], []).append(one.path)
+        return found
+
+
+def _prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str]) -> _Run:
+    loaded = accept(spec_path(spec), env)
+    home = loaded.path.parent
+    made = replace(contract(loaded.declared), place=_place(home, out))
+    overrides = home / _TEMPLATES
+    run = _Run(
+        loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None
+    )
+    if not (chosen := frozenset(only)):
+        return run
+    if unknown := sorted(chosen - {*run.families}):
+        there = ", ".join(run.families)
+        raise typer.BadParameter(
+            f"this spec asks for no `{unknown[0]}`; there is {there}", param_hint="--target"
+        )
+    kept = tuple(one for one in run.artifacts if one.path.split("/")[0] in chosen)
+    return replace(run, artifacts=kept, only=chosen)
+
+
+def _place(home: Path, out: Path) -> str:
+    """The output folder as seen from the spec's; one that lies elsewhere is written as if it lay in `deploy`."""
+    here, there = home.resolve(), out.resolve()
+    return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
+
+
+def _agrees(made: Contract, alert: Alert) -> bool:
+    """Whether every series, label and value that an alert names is one the app shows."""
+    try:
+        agree(replace(made, recordings=(), alerts=(alert,)))
+    except AgreementError:
+        return False
+    return True
+
+
+def _check(run: _Run) -> None:
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
+    _show(drifts, run.out)
+    if drifts:
+        print(f"{_count(len(drifts), 'file')} not as the spec says: run `mahavishnu generate`")
+        raise typer.Exit(1)
+    print(f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says")
+
+
+def _write(run: _Run, force: bool, began: float) -> None:
+    try:
+        done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
+    except OverwriteError as refusal:
+        _show(refusal.drifts, run.out)
+        print(
+            "nothing was written: these files are not as they were generated. Take the change into the spec, "
+            "or into a template of your own in .mahavishnu/templates; `--force` writes over it.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from None
+    print(_summary(run, done, time.monotonic() - began))
+
+
+def _show(drifts: Iterable[Drift], out: Path) -> None:
+    for one in drifts:
+        print(f"{one.kind}: {out / one.path}", file=sys.stderr)
+        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != compiler.LOCK else []
+        shown = lines[:_LONGEST_DIFF]
+        if len(lines) > len(shown):
+            shown.append(f"… and {len(lines) - len(shown)} more lines")
+        for line in shown:
+            print(f"  {line}", file=sys.stderr)
+
+
+def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
+    """What is in one family of files, in its own words."""
+    match family:
+        case "prometheus":
+            counts = ((made.alerts, "alert"), (made.recordings, "recording rule"), (made.spec.slos, "SLO"))
+            return ", ".join(_count(len(those), noun) for those, noun in counts)
+        case "alertmanager":
+            severities = {alert.severity for alert in made.alerts}
+            return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
+        case "compose":
+            target = made.spec.deploy.targets.compose
+            return _count(3 if target is not None and target.monitoring else 1, "service")
+        case "kubernetes":
+            return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
+        case _:
+            return _count(len(paths), "file")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _summary(run: _Run, done: Written, took: float) -> str:
+    head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
+    lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
+    for family, paths in run.families.items():
+        lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
+    agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
+    lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
+    changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
+    told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
+    lines.append(f"{_count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
+    return "\n".join(lines)

@@ -1,0 +1,157 @@
+"""Kubernetes: every object a service needs to be run, reached, scaled, drained and kept apart, for kustomize."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.spec import Spec
+from mahavishnu.targets import Kubernetes
+from mahavishnu.units import Size
+
+from ._render import Block, render
+from ._service import SPEC_PATH, UID, app_secrets, command, host, image, seconds, spec_text
+
+# Seconds in which a pod that is going away still answers, until every proxy has heard of it; and what is left
+# over when the service has had its own time.
+_DRAIN = 5
+_MARGIN = 5
+# Where an ingress controller lives when it is installed as its own documentation says.
+_INGRESS_NAMESPACES = {"nginx": "ingress-nginx"}
+# Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials.
+_ELSEWHERE = [
+    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
+]
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """One file for each object, and the kustomization that names them all."""
+    target = contract.spec.deploy.targets.kubernetes
+    if target is None:
+        return
+    values = _values(contract, target)
+    names = list(_objects(contract.spec, target))
+    for name in names:
+        yield Artifact(f"kubernetes/{name}.yaml", render(f"kubernetes/{name}.yaml.j2", **values))
+    files = [f"{name}.yaml" for name in names]
+    yield Artifact(
+        "kubernetes/kustomization.yaml", render("kubernetes/kustomization.yaml.j2", **values, files=files)
+    )
+
+
+def _objects(spec: Spec, target: Kubernetes) -> Iterator[str]:
+    yield from ("configmap", "deployment")
+    if _scales(spec):
+        yield "hpa"
+    if target.host is not None:
+        yield "ingress"
+    yield from ("networkpolicy", "pdb", "service", "serviceaccount")
+
+
+def _scales(spec: Spec) -> bool:
+    return spec.deploy.replicas.min < spec.deploy.replicas.max
+
+
+def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
+    spec = contract.spec
+    text = spec_text(contract)
+    return {
+        "name": host(contract),
+        "namespace": target.namespace,
+        "labels": {
+            "app.kubernetes.io/name": host(contract),
+            "app.kubernetes.io/managed-by": "mahavishnu",
+        },
+        "selector": {"app.kubernetes.io/name": host(contract)},
+        "host": target.host,
+        "ingress_class": target.ingress_class,
+        "port": spec.service.port,
+        "spec_text": Block(text, 4),
+        "spec_name": f"{host(contract)}-spec",
+        "secret_name": f"{host(contract)}-secrets",
+        "tls_name": f"{host(contract)}-tls",
+        **_pod(contract, text),
+        **_flows(spec, target),
+    }
+
+
+def _pod(contract: Contract, text: str) -> dict[str, object]:
+    spec = contract.spec
+    size = {
+        "cpu": str(spec.deploy.resources.cpu),
+        "memory": _bytes(spec.deploy.resources.memory),
+        "ephemeral-storage": "256Mi",
+    }
+    return {
+        "image": image(contract),
+        "command": command(contract),
+        "replicas": None if _scales(spec) else spec.deploy.replicas.min,
+        "min": spec.deploy.replicas.min,
+        "max": spec.deploy.replicas.max,
+        "uid": UID,
+        "size": size,
+        "spec_path": SPEC_PATH,
+        "annotations": {
+            # A pod reads its spec once, so another spec is another pod.
+            "checksum/mahavishnu-spec": hashlib.sha256(text.encode()).hexdigest(),
+            "prometheus.io/scrape": "true",
+            "prometheus.io/port": str(spec.service.port),
+            "prometheus.io/path": spec.observability.metrics.path,
+        },
+        "secrets": app_secrets(spec),
+        "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
+        "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
+    }
+
+
+def _bytes(size: Size) -> str:
+    """A number of bytes as Kubernetes writes it: `Mi` where it can be, else plain."""
+    text = str(size)
+    return text if text.endswith("i") else str(int(size))
+
+
+def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
+    """Who may reach the pods, and whom they may reach."""
+    controller = _INGRESS_NAMESPACES.get(target.ingress_class, target.ingress_class)
+    return {
+        "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
+        "reached": [{"name": name, **_reached(one.url)} for name, one in spec.dependencies.items() if one.url],
+        "unknown": [name for name, one in spec.dependencies.items() if not one.url],
+    }
+
+
+def _reached(url: str) -> dict[str, object]:
+    """The peers and ports of one dependency: pods for a name inside the cluster, else every address but ours.
+
+    A Service's port says nothing of the port its pods listen on, and that is what a policy sees; so inside the
+    cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
+    """
+    address = urlsplit(url)
+    name = address.hostname or ""
+    port = address.port or (443 if address.scheme == "https" else 80)
+    ports = [{"protocol": "TCP", "port": port}]
+    if literal := _literal(name):
+        return {"peers": [{"ipBlock": {"cidr": literal}}], "ports": ports}
+    service, namespace, kind = (*name.split("."), "", "")[:3]
+    if service == name:
+        return {"peers": [{"podSelector": {}}], "ports": None}
+    if kind == "svc":
+        return {"peers": [_namespace(namespace)], "ports": None}
+    return {"peers": _ELSEWHERE, "ports": ports}
+
+
+def _literal(name: str) -> str | None:
+    try:
+        address = ip_address(name)
+    except ValueError:
+        return None
+    return f"{address}/{address.max_prefixlen}"
+
+
+def _namespace(name: str) -> dict[str, object]:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
