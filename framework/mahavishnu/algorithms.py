@@ -12,6 +12,7 @@ class Gcra:
     """Generic cell rate algorithm (ITU-T I.371): the state is the theoretical arrival time of the next request.
 
     Times are kept in ticks of 1/count ns, in which the emission interval is the whole number `period`: exact.
+    Beside it the state counts the cost ever taken, by which a refund knows how much was taken since.
     """
 
     count: int
@@ -22,18 +23,30 @@ class Gcra:
     def horizon(self) -> int:
         return -(-self.period * self.burst // self.count)
 
-    def admit(self, state: int | None, now: int, cost: int) -> Verdict[int]:
+    def admit(self, state: tuple[int, int] | None, now: int, cost: int) -> Verdict[tuple[int, int]]:
         ticks, tolerance = now * self.count, self.period * self.burst
-        base = ticks if state is None or state < ticks else state
+        arrival, spent = state or (0, 0)
+        base = ticks if state is None or arrival < ticks else arrival
         after = base + cost * self.period
         over = after - tolerance - ticks
         if over > 0:
-            never = cost > self.burst
-            return Verdict(False, base, self._left(base, ticks), self._ns(base - ticks), None if never else self._ns(over))
-        return Verdict(True, after, self._left(after, ticks), self._ns(after - ticks), 0)
+            wait = None if cost > self.burst else self._ns(over)
+            return Verdict(False, (base, spent), self._left(base, ticks), self._ns(base - ticks), wait)
+        return Verdict(True, (after, spent + cost), self._left(after, ticks), self._ns(after - ticks), 0)
 
-    def refund(self, state: int, at: int, cost: int) -> int:
-        return state - cost * self.period
+    def refund(
+        self, state: tuple[int, int], after: tuple[int, int], at: int, now: int, cost: int
+    ) -> tuple[int, int]:
+        """What has refilled by itself meanwhile is not returned again, else quota could be saved up.
+
+        Without the request the state would be that of what came before it, less its cost, or that of what came
+        after it alone, whichever is later; the latter is at most its whole cost from now on.
+        """
+        if now - at >= self.horizon:
+            return state
+        arrival, spent = state
+        since = now * self.count + (spent - after[1]) * self.period
+        return max(arrival - cost * self.period, min(arrival, since)), spent
 
     def _left(self, state: int, ticks: int) -> int:
         return (self.period * self.burst - (state - ticks)) // self.period
@@ -68,7 +81,9 @@ class SlidingWindow:
         wait = self._wait(before, current, elapsed, cost)
         return Verdict(False, (index, before, current), self._left(used), self._reset(elapsed), wait)
 
-    def refund(self, state: tuple[int, int, int], at: int, cost: int) -> tuple[int, int, int]:
+    def refund(
+        self, state: tuple[int, int, int], after: tuple[int, int, int], at: int, now: int, cost: int
+    ) -> tuple[int, int, int]:
         index, before, current = state
         age = index - at // self.period
         return (index, before - cost * (age == 1), current - cost * (age == 0))
@@ -115,6 +130,8 @@ class SlidingLog:
         wait = None if cost > self.count else live[len(live) + cost - self.count - 1] + self.period - now
         return Verdict(False, live, self.count - len(live), live[-1] + self.period - now if live else 0, wait)
 
-    def refund(self, state: tuple[int, ...], at: int, cost: int) -> tuple[int, ...]:
+    def refund(
+        self, state: tuple[int, ...], after: tuple[int, ...], at: int, now: int, cost: int
+    ) -> tuple[int, ...]:
         place = state.index(at) if at in state else len(state)
         return state[:place] + state[place + cost :]

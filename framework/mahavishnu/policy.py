@@ -189,8 +189,11 @@ class Algorithm(Protocol):
     @property
     def horizon(self) -> int: ...
     def admit(self, state: Any, now: int, cost: int) -> Verdict[Any]: ...
-    def refund(self, state: Any, at: int, cost: int) -> Any:
-        """The state without a request that was admitted at `at`."""
+    def refund(self, state: Any, after: Any, at: int, now: int, cost: int) -> Any:
+        """The state at `now` without a request that was admitted at `at` and had led to the state `after`.
+
+        It may keep a little of the cost, and never returns more than was taken.
+        """
         ...
 
 
@@ -206,9 +209,10 @@ class Claim:
 
 
 class Taken(NamedTuple):
-    """The verdicts of one `take`, in the order of its claims, and the store's time when it decided."""
+    """The verdicts of one `take`, in the order of its claims, the buckets it took from, and when (store's time)."""
 
     verdicts: Sequence[Verdict[Any]]
+    keys: Sequence[str]
     at: int
 
 

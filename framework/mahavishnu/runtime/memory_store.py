@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mahavishnu.policy import Claim, Clock, Taken
 
@@ -13,14 +13,15 @@ _SHARED_BUCKETS = 1024
 
 
 class MemoryStore:
-    """States by limit and key, at most `cap` keys per limit.
+    """States by limit and key: at most `cap` keys per limit, and 1,024 shared ones.
 
-    When a limit is full, new keys share buckets by a keyed hash: stricter for them, never looser for anyone.
+    When a limit is full, new keys share buckets by a keyed hash: stricter for them, never looser for anyone. Once
+    there is room again, they go on by themselves from where the shared bucket stood.
     """
 
     def __init__(self, clock: Clock, cap: int = _CAP) -> None:
         self._clock = clock
-        self._cap = cap
+        self.cap = cap
         self._seed = secrets.randbits(64)
         self._tables: dict[str, _Table] = {}
 
@@ -29,43 +30,59 @@ class MemoryStore:
         now = self._clock.now()
         places = [self._place(claim, now) for claim in claims]
         verdicts = [
-            claim.algorithm.admit(table.get(key), now, claim.cost)
-            for claim, (table, key) in zip(claims, places, strict=True)
+            claim.algorithm.admit(place.state, now, claim.cost)
+            for claim, place in zip(claims, places, strict=True)
         ]
-        if all(verdict.allowed or not claim.enforced for claim, verdict in zip(claims, verdicts, strict=True)):
-            for (table, key), verdict in zip(places, verdicts, strict=True):
+        if all(
+            verdict.allowed or not claim.enforced for claim, verdict in zip(claims, verdicts, strict=True)
+        ):
+            for place, verdict in zip(places, verdicts, strict=True):
                 if verdict.allowed:
-                    table.put(key, verdict.state)
-        return Taken(verdicts, now)
+                    place.table.put(place.key, verdict.state)
+        return Taken(verdicts, [place.key for place in places], now)
 
     async def give_back(self, claims: Sequence[Claim], taken: Taken) -> None:
         """Return what `take` consumed, for a request that was denied later."""
-        for claim, verdict in zip(claims, taken.verdicts, strict=True):
-            table, key = self._place(claim, self._clock.now())
+        now = self._clock.now()
+        for claim, verdict, key in zip(claims, taken.verdicts, taken.keys, strict=True):
+            table = self._tables[claim.limit]
             state = table.get(key)
             if verdict.allowed and state is not None:
-                table.put(key, claim.algorithm.refund(state, taken.at, claim.cost))
+                table.put(key, claim.algorithm.refund(state, verdict.state, taken.at, now, claim.cost))
 
     def keys(self) -> int:
         """How many keys are held, over all limits."""
         return sum(len(table) for table in self._tables.values())
 
-    def _place(self, claim: Claim, now: int) -> tuple[_Table, str]:
+    def _place(self, claim: Claim, now: int) -> _Place:
         table = self._tables.get(claim.limit)
         if table is None:
             table = self._tables[claim.limit] = _Table(claim.algorithm.horizon, now)
         table.age(now)
-        if len(table) >= self._cap and claim.key not in table:
-            return table, f"~{hash((self._seed, claim.key)) % _SHARED_BUCKETS}"
-        return table, claim.key
+        state = table.get(claim.key)
+        full = len(table) >= self.cap
+        if state is not None or not (full or table.crowded):
+            return _Place(table, claim.key, state)
+        table.crowded = True
+        shared = f"~{hash((self._seed, claim.key)) % _SHARED_BUCKETS}"
+        return _Place(table, shared if full else claim.key, table.get(shared))
+
+
+class _Place(NamedTuple):
+    """Where a claim's state is kept, and the state it starts from."""
+
+    table: _Table
+    key: str
+    state: Any
 
 
 class _Table:
     """Two generations of states: what was not touched for a whole horizon is dropped with its dict, in one step."""
 
-    __slots__ = ("_horizon", "_old", "_since", "_young")
+    __slots__ = ("_horizon", "_old", "_since", "_young", "crowded")
 
     def __init__(self, horizon: int, now: int) -> None:
+        self.crowded = False
         self._horizon = horizon
         self._since = now
         self._young: dict[str, Any] = {}
@@ -73,9 +90,6 @@ class _Table:
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._young or key in self._old
 
     def age(self, now: int) -> None:
         if now - self._since < self._horizon:

@@ -1,0 +1,244 @@
+"""The store of rates: bounded, all or nothing, and never forgiving anyone for lack of room."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.policy import Algorithm, Claim, Taken
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.process import usage
+from mahavishnu.testing import VirtualClock
+from tests.figures import figure
+
+SECOND = 10**9
+ALGORITHMS: dict[str, Callable[[], Algorithm]] = {
+    "gcra": lambda: Gcra(4, 10 * SECOND, 3),
+    "sliding_window": lambda: SlidingWindow(4, 10 * SECOND),
+    "sliding_log": lambda: SlidingLog(4, 10 * SECOND),
+}
+by_name = pytest.mark.parametrize("kind", list(ALGORITHMS))
+moves = st.lists(
+    st.tuples(
+        st.integers(0, 6), st.sampled_from([0, 1, SECOND // 3, SECOND, 7 * SECOND, 12 * SECOND, 21 * SECOND])
+    ),
+    max_size=80,
+)
+
+
+def take(store: MemoryStore, *claims: Claim) -> Taken:
+    """One decision; the store never waits, so no event loop is needed."""
+    asking = store.take(claims)
+    try:
+        asking.send(None)
+    except StopIteration as done:
+        taken: Taken = done.value
+        return taken
+    raise AssertionError("the store waited")
+
+
+def give_back(store: MemoryStore, taken: Taken, *claims: Claim) -> None:
+    """Return what was taken."""
+    with pytest.raises(StopIteration):
+        store.give_back(claims, taken).send(None)
+
+
+def admitted(taken: Taken) -> list[bool]:
+    """Which of the claims were admitted."""
+    return [verdict.allowed for verdict in taken.verdicts]
+
+
+@by_name
+@given(moves=moves)
+def test_generations_decide_as_an_unbounded_table_would(kind: str, moves: list[tuple[int, int]]) -> None:
+    """What was dropped carried nothing: each decision, and each number told, equals those of a plain dict."""
+    algorithm = ALGORITHMS[kind]()
+    clock = VirtualClock(10**12)
+    store, states = MemoryStore(clock), dict[int, Any]()
+    for client, pause in moves:
+        clock.advance(pause)
+        verdict = take(store, Claim("a", f"i:{client}", algorithm)).verdicts[0]
+        expected = algorithm.admit(states.get(client), clock.now(), 1)
+        if expected.allowed:
+            states[client] = expected.state
+        assert (verdict.allowed, verdict.remaining, verdict.retry_after) == (
+            expected.allowed,
+            expected.remaining,
+            expected.retry_after,
+        )
+
+
+@settings(max_examples=200)
+@given(moves=moves, cap=st.integers(1, 4))
+def test_a_full_store_is_stricter_and_never_looser(moves: list[tuple[int, int]], cap: int) -> None:
+    """Whatever is evicted and shared: no client gets more than burst and refill, in any interval."""
+    algorithm = Gcra(4, 10 * SECOND, 3)
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock, cap)
+    seen: dict[int, list[int]] = {}
+    for client, pause in moves:
+        clock.advance(pause)
+        if admitted(take(store, Claim("a", f"i:{client}", algorithm))) == [True]:
+            seen.setdefault(client, []).append(clock.now())
+        assert store.keys() <= cap + 1024
+    for times in seen.values():
+        for first in range(len(times)):
+            for last in range(first, len(times)):
+                assert last - first + 1 <= 3 + Fraction((times[last] - times[first]) * 4, 10 * SECOND)
+
+
+def test_a_client_that_shared_a_bucket_is_not_forgiven_when_there_is_room_again() -> None:
+    """It goes on from the shared state: a rotation of the table is no fresh start."""
+    clock = VirtualClock(10**12)
+    algorithm = Gcra(3, 30 * SECOND, 3)
+    store = MemoryStore(clock, cap=1)
+    take(store, Claim("a", "i:first", algorithm))
+    clock.advance(29 * SECOND)
+    late = Claim("a", "i:late", algorithm)
+    assert [admitted(take(store, late)) for _ in range(4)] == [[True], [True], [True], [False]]
+    clock.advance(2 * SECOND)
+    take(store, Claim("a", "i:other", algorithm))  # the table turns: the first client is old now
+    assert admitted(take(store, late)) == [False]
+
+
+def test_a_refund_goes_to_the_bucket_that_paid() -> None:
+    """Taken from a shared bucket, returned to it: the client's own bucket gains nothing."""
+    clock = VirtualClock(10**12)
+    algorithm = SlidingWindow(3, 10 * SECOND)
+    store = MemoryStore(clock, cap=1)
+    take(store, Claim("a", "i:first", algorithm))
+    claim = Claim("a", "i:late", algorithm)
+    shared = take(store, claim)
+    clock.advance(45 * SECOND)
+    store.cap = 10  # room again, in whatever way it came
+    own = [take(store, claim) for _ in range(3)]
+    assert [admitted(one) for one in own] == [[True]] * 3
+    give_back(store, shared, claim)
+    assert admitted(take(store, claim)) == [False]
+
+
+def test_one_denial_consumes_nothing_anywhere() -> None:
+    """Three rates, the last one exhausted: the others stay as they were, and an observed one too."""
+    clock = VirtualClock()
+    store = MemoryStore(clock)
+    wide, narrow = Gcra(10, SECOND, 10), Gcra(1, SECOND, 1)
+    claims = [
+        Claim("minute", "", wide),
+        Claim("hour", "", wide),
+        Claim("seen", "", wide, enforced=False),
+        Claim("narrow", "", narrow),
+    ]
+    assert admitted(take(store, *claims)) == [True] * 4
+    for _ in range(50):
+        assert admitted(take(store, *claims)) == [True, True, True, False]
+    assert take(store, *claims[:3]).verdicts[0].remaining == 8
+
+
+def test_an_observed_rate_refuses_nothing() -> None:
+    """Exhausted, it says so; the enforced ones are consumed all the same."""
+    store = MemoryStore(VirtualClock())
+    claims = [Claim("seen", "", Gcra(1, SECOND, 1), enforced=False), Claim("real", "", Gcra(9, SECOND, 9))]
+    taken = [take(store, *claims) for _ in range(5)]
+    assert [admitted(one) for one in taken] == [[True, True], *[[False, True]] * 4]
+    assert taken[-1].verdicts[1].remaining == 4
+
+
+@by_name
+def test_ten_thousand_claims_on_a_frozen_clock(kind: str) -> None:
+    """Exactly the burst, or the count, is admitted."""
+    store = MemoryStore(VirtualClock(123))
+    algorithm = ALGORITHMS[kind]()
+    total = sum(sum(admitted(take(store, Claim("a", "i:1", algorithm)))) for _ in range(10_000))
+    assert total == (3 if kind == "gcra" else 4)
+
+
+def test_a_limited_client_stays_limited_under_a_flood_of_keys() -> None:
+    """An attacker who invents 50,000 names cannot wash his own state, nor a victim's, out of the table."""
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock, cap=1000)
+    algorithm = Gcra(5, 60 * SECOND, 5)
+    established = [Claim("a", f"i:good{number}", algorithm) for number in range(500)]
+    for claim in established:
+        take(store, claim)
+    attacker = Claim("a", "i:attacker", algorithm)
+    assert sum(admitted(take(store, attacker))[0] for _ in range(20)) == 5
+    for number in range(50_000):
+        take(store, Claim("a", f"i:{number}", algorithm))
+    assert store.keys() <= 1000 + 1024
+    assert not admitted(take(store, attacker))[0]
+    assert all(sum(admitted(take(store, claim))[0] for _ in range(9)) == 4 for claim in established)
+
+
+def test_after_a_flood_the_store_recovers() -> None:
+    """Two horizons later newcomers have buckets of their own again."""
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock, cap=10)
+    algorithm = Gcra(5, SECOND, 5)
+    for number in range(5000):
+        take(store, Claim("a", f"i:{number}", algorithm))
+    for _ in range(2):
+        clock.advance(SECOND)
+        take(store, Claim("a", "i:tick", algorithm))
+    newcomers = [Claim("a", f"i:new{number}", algorithm) for number in range(5)]
+    assert all(sum(admitted(take(store, claim))[0] for _ in range(9)) == 5 for claim in newcomers)
+
+
+def test_the_store_asks_only_its_clock() -> None:
+    """A clock that stands still re-grants nothing, whatever the wall clock says; and take never yields."""
+
+    async def scenario() -> int:
+        store = MemoryStore(VirtualClock())
+        claim = Claim("a", "", Gcra(7, SECOND, 7))
+        taken = await asyncio.gather(*(store.take([claim]) for _ in range(2000)))
+        return sum(one.verdicts[0].allowed for one in taken)
+
+    assert asyncio.run(scenario()) == 7
+
+
+@pytest.mark.proof
+def test_a_million_keys_stay_in_bounded_memory() -> None:
+    """1,000,000 spoofed keys, a cap of 100,000: memory is bounded, the limited attacker stays limited."""
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock)
+    algorithm = Gcra(5, 3600 * SECOND, 5)
+    attacker = Claim("a", "i:attacker", algorithm)
+    first = sum(admitted(take(store, attacker))[0] for _ in range(50))
+    before = usage().memory
+    for number in range(1_000_000):
+        take(store, Claim("a", f"i:10.{number >> 16}.{number >> 8 & 255}.{number & 255}", algorithm))
+    grown = (usage().memory - before) / 2**20
+    extra = sum(admitted(take(store, attacker))[0] for _ in range(50))
+    figure("memory for 1,000,000 spoofed keys", "< 64 MB", f"{grown:.0f} MB")
+    figure("extra admissions of a limited client after the flood", 0, extra)
+    assert (first, extra) == (5, 0)
+    assert grown < 64
+    assert store.keys() <= 100_000 + 1024
+
+
+@pytest.mark.proof
+def test_ten_thousand_sequences_equal_the_unbounded_reference() -> None:
+    """10,000 random sequences, three algorithms: evicting generations differ from a plain dict nowhere."""
+    chance = random.Random("generations")
+    differences = 0
+    for turn in range(10_000):
+        algorithm = ALGORITHMS[chance.choice(list(ALGORITHMS))]()
+        clock, states = VirtualClock(10**12 + turn), dict[int, Any]()
+        store = MemoryStore(clock)
+        for _ in range(30):
+            clock.advance(chance.choice([0, 1, SECOND, 5 * SECOND, chance.randrange(25 * SECOND)]))
+            client = chance.randrange(5)
+            expected = algorithm.admit(states.get(client), clock.now(), 1)
+            if expected.allowed:
+                states[client] = expected.state
+            verdict = take(store, Claim("a", str(client), algorithm)).verdicts[0]
+            differences += (verdict.allowed, verdict.retry_after) != (expected.allowed, expected.retry_after)
+    figure("eviction against an unbounded reference, 10,000 sequences", "0 differences", differences)
+    assert differences == 0

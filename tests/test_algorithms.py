@@ -1,0 +1,328 @@
+"""Rates as state machines, against small references that share nothing with them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.policy import Algorithm
+
+MS = 10**6
+SECOND = 10**9
+
+
+class Bucket:
+    """GCRA seen as what it equals: a bucket of tokens that refills evenly, in exact fractions."""
+
+    def __init__(self, count: int, period: int, burst: int) -> None:
+        self.pace = Fraction(count, period)
+        self.burst = burst
+        self.tokens = Fraction(burst)
+        self.at = 0
+
+    def take(self, now: int, cost: int) -> bool:
+        self.tokens = min(Fraction(self.burst), self.tokens + (now - self.at) * self.pace)
+        self.at = now
+        if self.tokens < cost:
+            return False
+        self.tokens -= cost
+        return True
+
+
+class Log:
+    """An exact window: every admitted request with its time."""
+
+    def __init__(self, count: int, period: int) -> None:
+        self.count, self.period = count, period
+        self.seen: list[int] = []
+
+    def take(self, now: int, cost: int) -> bool:
+        if sum(at > now - self.period for at in self.seen) + cost > self.count:
+            return False
+        self.seen += [now] * cost
+        return True
+
+
+class Weighed:
+    """Cloudflare's two counters, in exact fractions."""
+
+    def __init__(self, count: int, period: int) -> None:
+        self.count, self.period = count, period
+        self.windows: dict[int, int] = {}
+
+    def take(self, now: int, cost: int) -> bool:
+        index = now // self.period
+        share = 1 - Fraction(now % self.period, self.period)
+        used = self.windows.get(index - 1, 0) * share + self.windows.get(index, 0)
+        if used + cost > self.count:
+            return False
+        self.windows[index] = self.windows.get(index, 0) + cost
+        return True
+
+
+counts = st.integers(1, 20)
+periods = st.sampled_from([7, 10, 97, 1000, SECOND, 60 * SECOND, 3_600 * SECOND + 1])
+arrivals = st.lists(st.tuples(st.integers(0, 2000), st.integers(1, 3)), max_size=60)
+
+
+def at_times(moves: list[tuple[int, int]], period: int) -> Iterator[tuple[int, int]]:
+    """Absolute times and costs from steps in thousandths of the period."""
+    now = 10 * period
+    for step, cost in moves:
+        now += step * period // 1000
+        yield now, cost
+
+
+def played(algorithm: Algorithm, requests: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The admitted requests: time and cost."""
+    state: Any = None
+    admitted: list[tuple[int, int]] = []
+    for now, cost in requests:
+        verdict = algorithm.admit(state, now, cost)
+        if verdict.allowed:
+            state = verdict.state
+            admitted.append((now, cost))
+    return admitted
+
+
+@given(counts, periods, counts, arrivals)
+def test_gcra_is_an_exact_token_bucket(
+    count: int, period: int, burst: int, moves: list[tuple[int, int]]
+) -> None:
+    """Every single decision is that of a bucket in exact fractions: no token is lost to rounding."""
+    reference = Bucket(count, period, burst)
+    expected = [(now, cost) for now, cost in at_times(moves, period) if reference.take(now, cost)]
+    assert played(Gcra(count, period, burst), at_times(moves, period)) == expected
+
+
+@given(counts, periods, counts, arrivals)
+def test_gcra_admits_at_most_its_burst_and_the_refill_in_any_interval(
+    count: int, period: int, burst: int, moves: list[tuple[int, int]]
+) -> None:
+    """Between any two admitted requests: cost <= burst + elapsed * count / period."""
+    admitted = played(Gcra(count, period, burst), at_times(moves, period))
+    for first in range(len(admitted)):
+        total = 0
+        for now, cost in admitted[first:]:
+            total += cost
+            assert total <= burst + Fraction((now - admitted[first][0]) * count, period)
+
+
+@given(counts, periods, arrivals)
+def test_sliding_log_is_exact_over_every_window(
+    count: int, period: int, moves: list[tuple[int, int]]
+) -> None:
+    """Each decision is the reference's, and no window of any start holds more than the count."""
+    reference = Log(count, period)
+    expected = [(now, cost) for now, cost in at_times(moves, period) if reference.take(now, cost)]
+    admitted = played(SlidingLog(count, period), at_times(moves, period))
+    assert admitted == expected
+    for start, _ in admitted:
+        assert sum(cost for now, cost in admitted if start <= now < start + period) <= count
+
+
+@given(counts, periods, arrivals)
+def test_sliding_window_is_cloudflares_in_exact_arithmetic(
+    count: int, period: int, moves: list[tuple[int, int]]
+) -> None:
+    """Each decision is the reference's, and no window holds twice the count: the stated error."""
+    reference = Weighed(count, period)
+    expected = [(now, cost) for now, cost in at_times(moves, period) if reference.take(now, cost)]
+    admitted = played(SlidingWindow(count, period), at_times(moves, period))
+    assert admitted == expected
+    for start, _ in admitted:
+        assert sum(cost for now, cost in admitted if start <= now < start + period) <= max(1, 2 * count - 1)
+
+
+def _random(kind: str, chance: random.Random) -> Algorithm:
+    count, period = chance.randint(1, 50), chance.choice([SECOND, 60 * SECOND, 900 * SECOND, 3600 * SECOND])
+    if kind == "gcra":
+        return Gcra(count, period, chance.randint(1, 50))
+    return SlidingWindow(count, period) if kind == "sliding_window" else SlidingLog(count, period)
+
+
+def _refused(algorithm: Algorithm, chance: random.Random) -> tuple[Any, int, int, int] | None:
+    """A state that refuses, the time, the cost, and how long to wait."""
+    state: Any = None
+    now = chance.randrange(10**15)
+    for _ in range(300):
+        cost = chance.choice([1, 1, 1, 2, 3])
+        verdict = algorithm.admit(state, now, cost)
+        if not verdict.allowed and verdict.retry_after is not None and chance.random() < 0.3:
+            return state, now, cost, verdict.retry_after
+        if verdict.allowed:
+            state = verdict.state
+        if chance.random() < 0.3:
+            now += chance.randrange(algorithm.horizon // 4)
+    return None
+
+
+@pytest.mark.parametrize("kind", ["gcra", "sliding_window", "sliding_log"])
+def test_who_waits_as_told_is_admitted_and_who_comes_earlier_is_not(kind: str) -> None:
+    """1,000 random refusals: admitted after exactly `retry_after`; refused 1 ns, and 1 ms, before."""
+    chance = random.Random(f"retry after {kind}")
+    shown = 0
+    while shown < 1000:
+        algorithm = _random(kind, chance)
+        found = _refused(algorithm, chance)
+        if found is None:
+            continue
+        state, now, cost, wait = found
+        assert wait > 0
+        assert algorithm.admit(state, now + wait, cost).allowed
+        assert not algorithm.admit(state, now + wait - 1, cost).allowed
+        assert not algorithm.admit(state, now + max(0, wait - MS), cost).allowed
+        shown += 1
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [Gcra(10, SECOND, 5), SlidingWindow(5, SECOND), SlidingLog(5, SECOND)],
+    ids=["gcra", "window", "log"],
+)
+def test_a_cost_that_never_fits_is_told_so(algorithm: Algorithm) -> None:
+    """Waiting does not help, so no time is named; and a cost of all is admitted at once."""
+    assert algorithm.admit(None, SECOND, 6).retry_after is None
+    assert algorithm.admit(None, SECOND, 5).allowed
+
+
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
+def test_what_is_left_is_true(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
+    """A client that now asks for `remaining` gets it, and for one more does not."""
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    for now, cost in at_times(moves, algorithm.horizon):
+        verdict = algorithm.admit(state, now, cost)
+        state = verdict.state if verdict.allowed else state
+        assert verdict.remaining >= 0
+        if verdict.remaining:
+            assert algorithm.admit(state, now, verdict.remaining).allowed
+        assert not algorithm.admit(state, now, verdict.remaining + 1).allowed
+
+
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
+def test_after_its_horizon_a_state_says_nothing(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
+    """What is forgotten then does nobody good: each later decision is that of no state at all."""
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    now = 0
+    for now, cost in at_times(moves, algorithm.horizon):
+        verdict = algorithm.admit(state, now, cost)
+        state = verdict.state if verdict.allowed else state
+    later = now + algorithm.horizon
+    for cost in (1, 2, 50, 51):
+        old, new = algorithm.admit(state, later, cost), algorithm.admit(None, later, cost)
+        assert (old.allowed, old.remaining, old.retry_after) == (new.allowed, new.remaining, new.retry_after)
+
+
+def _tokens(algorithm: Algorithm, state: Any, now: int) -> int:
+    """How much the state would still admit at once."""
+    free = 0
+    while True:
+        verdict = algorithm.admit(state, now, 1)
+        if not verdict.allowed:
+            return free
+        state, free = verdict.state, free + 1
+
+
+def _refund(algorithm: Algorithm, state: Any, after: Any, at: int, now: int, cost: int) -> Any:
+    return algorithm.refund(state, after, at, now, cost)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals, st.data())
+def test_a_refund_never_gives_more_than_was_taken(
+    kind: str, seed: int, moves: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    """Any requests are denied later, at any time: the state is never looser than if they had never come.
+
+    Sliding windows and logs are exact; GCRA may keep a little of what was taken.
+    """
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    taken: list[tuple[Any, int, int]] = []
+    removed: list[int] = []
+    requests = list(at_times(moves, algorithm.horizon))
+    for now, cost in requests:
+        verdict = algorithm.admit(state, now, cost)
+        if verdict.allowed:
+            state = verdict.state
+            taken.append((state, now, cost))
+        if taken:
+            place = data.draw(st.integers(0, 2 * len(taken)), label="which is denied later")
+            if place < len(taken) and place not in removed:
+                removed.append(place)
+                after, at, paid = taken[place]
+                state = _refund(algorithm, state, after, at, now, paid)
+        without: Any = None
+        for place, (_, at, paid) in enumerate(taken):
+            if place not in removed:
+                without = _forced(algorithm, without, at, paid)
+        loose, true = _tokens(algorithm, state, now), _tokens(algorithm, without, now)
+        assert loose <= true
+        assert kind == "gcra" or loose == true
+
+
+def _forced(algorithm: Algorithm, state: Any, at: int, cost: int) -> Any:
+    """The state with a request that was admitted at `at`; removing others can only have made room for it."""
+    verdict = algorithm.admit(state, at, cost)
+    assert verdict.allowed
+    return verdict.state
+
+
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
+def test_a_refund_at_once_leaves_no_trace(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
+    """A full queue or an announced body: what was taken in this moment is returned to the last token."""
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    for now, cost in at_times(moves, algorithm.horizon):
+        before = _tokens(algorithm, state, now)
+        verdict = algorithm.admit(state, now, cost)
+        if verdict.allowed:
+            returned = _refund(algorithm, verdict.state, verdict.state, now, now, cost)
+            assert _tokens(algorithm, returned, now) == before
+            assert _tokens(algorithm, returned, now + algorithm.horizon // 7) == _tokens(
+                algorithm, state, now + algorithm.horizon // 7
+            )
+            state = verdict.state
+
+
+def test_quota_cannot_be_saved_up_by_late_refunds() -> None:
+    """Requests that stall for minutes and are then refused add nothing: burst stays the most."""
+    algorithm = Gcra(5, 60 * SECOND, 5)
+    state: Any = None
+    stalled: list[tuple[Any, int]] = []
+    for turn in range(100):
+        now = turn * 12 * SECOND
+        state = algorithm.admit(state, now, 1).state
+        stalled.append((state, now))
+    now = 2000 * SECOND
+    admitted = 0
+    for after, at in stalled:
+        verdict = algorithm.admit(state, now, 1)
+        if verdict.allowed:
+            admitted += 1
+            state = verdict.state
+        state = _refund(algorithm, state, after, at, now, 1)
+    assert admitted == 5
+
+
+def test_those_that_waited_together_are_refunded_exactly() -> None:
+    """Five come at once, one runs, four give up two seconds later: it is as if only one had come."""
+    algorithm = Gcra(5, 60 * SECOND, 5)
+    state: Any = None
+    taken: list[Any] = []
+    for _ in range(5):
+        state = algorithm.admit(state, 0, 1).state
+        taken.append(state)
+    for after in taken[1:]:
+        state = _refund(algorithm, state, after, 0, 2 * SECOND, 1)
+    alone = algorithm.admit(None, 0, 1).state
+    assert algorithm.admit(state, 2 * SECOND, 1)[2:] == algorithm.admit(alone, 2 * SECOND, 1)[2:]
