@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import httpx
 from starlette.applications import Starlette
@@ -46,10 +47,15 @@ async def login(request: Request) -> Response:
     return JSONResponse({"error": "wrong name or password"}, 401)
 
 
-async def reports(request: Request) -> Response:
+async def build_report() -> dict[str, int]:
     """A report takes a while to build."""
     await asyncio.sleep(0.3)
-    return JSONResponse({"orders": 0})
+    return {"orders": 0}
+
+
+async def reports(request: Request) -> Response:
+    """The report of the day, built anew for each reader."""
+    return JSONResponse(await build_report())
 
 
 async def orders(request: Request) -> Response:
@@ -83,16 +89,21 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
 
 
-app = Starlette(
-    routes=[
-        Route("/products", products),
-        Route("/products/{id:int}", product),
-        Route("/search", search),
-        Route("/login", login, methods=["POST"]),
-        Route("/reports", reports),
-        Route("/orders", orders, methods=["POST"]),
-        Route("/events", events),
-    ],
-    middleware=[Middleware(Hardening)],
-    lifespan=lifespan,
-)
+def create_app(**options: Any) -> Starlette:
+    """The shop, with options for its middleware: tests inject a clock."""
+    return Starlette(
+        routes=[
+            Route("/products", products),
+            Route("/products/{id:int}", product),
+            Route("/search", search),
+            Route("/login", login, methods=["POST"]),
+            Route("/reports", reports),
+            Route("/orders", orders, methods=["POST"]),
+            Route("/events", events),
+        ],
+        middleware=[Middleware(Hardening, **options)],
+        lifespan=lifespan,
+    )
+
+
+app = create_app()

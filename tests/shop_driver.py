@@ -1,0 +1,118 @@
+"""The real shop on a virtual clock: traffic minute by minute, faults that can be switched on, and every scrape kept."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+import examples.shop.main as shop
+from mahavishnu.firing import samples
+from mahavishnu.runtime import current
+from mahavishnu.runtime.process import Usage
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
+
+MINUTE = 60 * 10**9
+STEP = 10**7
+Fault = Callable[["Shop"], Awaitable[None]]
+
+
+class Payment(httpx.AsyncBaseTransport):
+    """The payment service: answers after a virtual delay; some of each five calls fail."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.failing = 0
+        self.delay = 0
+        self._calls = itertools.count()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.delay:
+            await self.clock.sleep(self.delay)
+        return httpx.Response(503 if next(self._calls) % 5 < self.failing else 200)
+
+
+class Shop:
+    """Drives the shop; `series` holds one value for each virtual minute, None where a scrape had none."""
+
+    def __init__(self, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+        current.forget()
+        self.clock = VirtualClock()
+        self.usage = Usage(memory=100e6, cpu=0)
+        self.building = 0
+        self.up = True
+        self.minutes = 0
+        self.series: dict[str, list[float | None]] = {}
+        self.payment = Payment(self.clock)
+        self._clients = itertools.count()
+        monkeypatch.setattr(shop, "build_report", self._build)
+        app = shop.create_app(
+            spec=spec, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO()
+        )
+        app.middleware_stack = app.build_middleware_stack()  # before the client asks which spec is at work
+        app.state.payment = shop.payment.httpx_async_client(transport=self.payment)
+        inside = httpx.ASGITransport(app=app, client=("10.0.0.1", 1))
+        self.http = httpx.AsyncClient(transport=inside, base_url="http://shop")
+        self._direct = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop")
+
+    async def run(self, minutes: int, fault: Fault | None = None) -> int:
+        """So many minutes of everyday traffic, with a fault in each of them; the number of the last minute."""
+        for _ in range(minutes):
+            await self.everyday()
+            if fault is not None:
+                await fault(self)
+            else:
+                await self.scrape()
+            self.clock.advance(MINUTE - self.clock.now() % MINUTE)
+        return self.minutes - 1
+
+    async def everyday(self) -> None:
+        """What customers do in a good minute."""
+        await self.finish([self.ask("GET", "/products") for _ in range(10)])
+        await self.finish([self.ask("POST", "/orders") for _ in range(2)])
+        await self.finish([self.ask("GET", "/reports"), self.ask("GET", "/search?q=drum"), self.ask("POST", "/login")])
+
+    async def ask(self, method: str, path: str, client: int | None = None, content: bytes = b"{}") -> int:
+        """One request, by a client of its own unless said; the status."""
+        number = next(self._clients) if client is None else client
+        address = f"198.{18 + number // 65536 % 2}.{number // 256 % 256}.{number % 256}"
+        sent = content if method == "POST" else None
+        answer = await self.http.request(method, path, content=sent, headers={"x-forwarded-for": address})
+        return answer.status_code
+
+    async def finish(self, requests: list[Awaitable[int]]) -> list[int]:
+        """Let requests run to their end, moving the time as far as they need it."""
+        return await self.end(self.begin(requests))
+
+    def begin(self, requests: list[Awaitable[int]]) -> list[asyncio.Future[int]]:
+        """Start requests."""
+        return [asyncio.ensure_future(one) for one in requests]
+
+    async def end(self, begun: list[asyncio.Future[int]]) -> list[int]:
+        """Wait for requests that were begun, moving the time as far as they need it."""
+        for _ in range(3000):
+            await self.clock.settle(3)
+            if all(one.done() for one in begun):
+                return [one.result() for one in begun]
+            self.clock.advance(STEP)
+        raise AssertionError("a request never ended")
+
+    async def scrape(self) -> None:
+        """Prometheus comes by: one sample more for every series."""
+        scraped: Mapping[str, float] = {next(iter(samples("", "shop"))): 0.0}
+        if self.up:
+            scraped = samples((await self._direct.get("/metrics")).text, "shop")
+        for name in {*self.series, *scraped}:
+            self.series.setdefault(name, [None] * self.minutes).append(scraped.get(name))
+        self.minutes += 1
+
+    async def _build(self) -> dict[str, Any]:
+        if self.building:
+            await self.clock.sleep(self.building)
+        return {}

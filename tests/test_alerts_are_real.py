@@ -1,0 +1,171 @@
+"""Every alert of the shop is made to fire by driving the real app, and to clear again; promtool is the judge."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from mahavishnu import yaml_tree
+from mahavishnu.compile import compile
+from mahavishnu.contract import Contract, contract
+from mahavishnu.firing import firing
+from mahavishnu.spec import Spec
+from tests.judges import judge
+from tests.shop_driver import Fault, Shop
+
+ROOT = Path(__file__).parents[1]
+SHORT, LONG = 40, 365  # minutes to clear: beyond the longest window of a threshold, of the slowest SLO tier
+
+
+async def stopped(shop: Shop) -> None:
+    shop.up = False
+    await shop.scrape()
+    shop.up = True
+
+
+async def crowd(shop: Shop) -> None:
+    """One client asks far more often than it may, and guesses passwords; all of them together too."""
+    await shop.finish([shop.ask("GET", "/products", client=7) for _ in range(150)])
+    await shop.finish([shop.ask("POST", "/login", client=8) for _ in range(12)])
+    await shop.finish([shop.ask("GET", "/products") for _ in range(60)])
+    await shop.scrape()
+
+
+async def long_reports(shop: Shop) -> None:
+    """More reports than places and queue; the scrape comes while they run."""
+    shop.building = 2 * 10**9
+    begun = shop.begin([shop.ask("GET", "/reports") for _ in range(12)])
+    await shop.clock.settle()
+    await shop.scrape()
+    await shop.end(begun)
+    shop.building = 0
+
+
+async def hanging(shop: Shop) -> None:
+    """Reports hang beyond the deadline, searches look for everything, bodies are too large."""
+    shop.building = 60 * 10**9
+    begun: list[Awaitable[int]] = [shop.ask("GET", "/reports"), shop.ask("GET", "/search")]
+    await shop.finish([*begun, *(shop.ask("POST", "/login", content=b"x" * 70_000) for _ in range(4))])
+    shop.building = 0
+    await shop.scrape()
+
+
+async def payment_down(shop: Shop) -> None:
+    shop.payment.failing = 5
+    for _ in range(3):
+        await shop.finish([shop.ask("POST", "/orders") for _ in range(20)])
+    await shop.scrape()
+    shop.payment.failing = 0
+
+
+async def payment_shaky(shop: Shop) -> None:
+    """Two calls of five fail: too few for the breaker, too many for the retry budget."""
+    shop.payment.failing = 2
+    for _ in range(10):
+        await shop.finish([shop.ask("POST", "/orders") for _ in range(4)])
+    await shop.scrape()
+    shop.payment.failing = 0
+
+
+async def payment_crowded(shop: Shop) -> None:
+    """More orders at once than the bulkhead has places, each a moment longer than the rest would wait."""
+    shop.payment.delay = 150 * 10**6
+    begun = shop.begin([shop.ask("POST", "/orders") for _ in range(50)])
+    await shop.clock.settle()
+    await shop.scrape()
+    await shop.end(begun)
+    shop.payment.delay = 0
+
+
+async def slow(shop: Shop) -> None:
+    """Most requests take two seconds."""
+    shop.building = 2 * 10**9
+    for _ in range(20):
+        await shop.finish([shop.ask("GET", "/reports") for _ in range(4)])
+    shop.building = 0
+    await shop.scrape()
+
+
+async def hungry(shop: Shop) -> None:
+    """The process takes nearly all the memory and all the processor time that the spec gives it."""
+    shop.usage = shop.usage._replace(memory=500e6, cpu=shop.usage.cpu + 30)
+    await shop.scrape()
+    shop.usage = shop.usage._replace(memory=100e6)
+
+
+def burns(slo: str) -> list[str]:
+    return [f"ShopSlo{slo}BurnP{tier}" for tier in (1, 2, 3, 4)]
+
+
+CASES: dict[str, tuple[Fault, int, list[str]]] = {
+    "stopped": (stopped, SHORT, ["ShopDown"]),
+    "crowd": (
+        crowd,
+        SHORT,
+        ["ShopLimitPerClientRefusing", "ShopLimitLoginRefusing", "ShopLimitCeilingRefusing", "ShopThresholdThrottling"],
+    ),
+    "long_reports": (long_reports, SHORT, ["ShopLimitReportsSaturated", "ShopLimitReportsQueueFull"]),
+    "hanging": (
+        hanging,
+        SHORT,
+        ["ShopLimitRequestTimingOut", "ShopLimitSearchTimingOut", "ShopLimitUploadsTooLarge"],
+    ),
+    "payment_down": (
+        payment_down,
+        LONG,
+        ["ShopDependencyPaymentBreakerOpen", *burns("Availability"), *burns("Checkout")],
+    ),
+    "payment_shaky": (payment_shaky, SHORT, ["ShopDependencyPaymentRetryBudgetExhausted"]),
+    "payment_crowded": (
+        payment_crowded,
+        SHORT,
+        ["ShopDependencyPaymentBulkheadSaturated", "ShopDependencyPaymentBulkheadRefusing"],
+    ),
+    "slow": (slow, LONG, burns("Latency")),
+    "hungry": (hungry, SHORT, ["ShopThresholdMemory", "ShopThresholdCpu"]),
+}
+
+
+@pytest.fixture(scope="module")
+def made() -> Contract:
+    """The shop's own spec, but for a ceiling that a test can reach."""
+    tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
+    assert isinstance(tree, yaml_tree.Mapping)
+    said = yaml_tree.plain(tree)
+    said["limits"]["ceiling"]["rate"] = "100/second"
+    return contract(Spec.model_validate(said))
+
+
+@pytest.fixture(scope="module")
+def rules(made: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rules as they are generated."""
+    path = tmp_path_factory.mktemp("rules") / "rules.yml"
+    path.write_text(next(one.text for one in compile(made) if one.path == "prometheus/rules.yml"))
+    return path
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("case", CASES)
+def test_fires_and_clears(case: str, made: Contract, rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silent while all is well, firing while the fault is there, silent again after it has gone."""
+    fault, to_clear, wanted = CASES[case]
+    promtool = judge("promtool")
+    shop = Shop(made.spec, monkeypatch)
+    minutes = asyncio.run(phases(shop, fault, to_clear))
+    before, during, after = firing(promtool, rules, shop.series, minutes)
+    assert before == frozenset()
+    assert set(wanted) <= during
+    assert not set(wanted) & after
+
+
+async def phases(shop: Shop, fault: Fault, to_clear: int) -> list[int]:
+    """Twenty good minutes, thirty bad ones, and as many good ones as it takes; the last minute of each."""
+    return [await shop.run(20), await shop.run(30, fault), await shop.run(to_clear)]
+
+
+def test_every_alert_has_a_case(made: Contract) -> None:
+    """No alert ships that is not driven above."""
+    assert sorted(one for _, _, names in CASES.values() for one in names) == sorted(one.name for one in made.alerts)
