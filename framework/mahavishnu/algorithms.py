@@ -9,7 +9,7 @@ from mahavishnu.policy import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Gcra:
-    """Generic cell rate algorithm (ITU-T I.371): the state is the theoretical arrival time of the next request.
+    """Generic cell rate algorithm (ITU-T I.371): the state is the theoretical arrival time of the next one.
 
     Times are kept in ticks of 1/count ns, in which the emission interval is the whole number `period`: exact.
     Beside it the state counts the cost ever taken, by which a refund knows how much was taken since.
@@ -39,8 +39,8 @@ class Gcra:
     ) -> tuple[int, int]:
         """What has refilled by itself meanwhile is not returned again, else quota could be saved up.
 
-        Without the request the state would be that of what came before it, less its cost, or that of what came
-        after it alone, whichever is later; the latter is at most its whole cost from now on.
+        Without the request the state would be that of what came before it, less its cost, or that of what
+        came after it alone, whichever is later; the latter is at most its whole cost from now on.
         """
         if now - at >= self.horizon:
             return state
@@ -57,11 +57,11 @@ class Gcra:
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindow:
-    """Two counters weighed by how far the previous window still reaches in; the state is (index, previous, current).
+    """Two counters weighed by how far the previous window still reaches in: (index, previous, current).
 
-    Exact in integers for an even previous window; for an uneven one the admitted count of any window may be off by
-    at most the previous count's unevenness, below `count`. Source: Cloudflare, "How we built rate limiting capable
-    of scaling to millions of domains".
+    Exact in integers for an even previous window; for an uneven one the admitted count of any window may be
+    off by at most the previous count's unevenness, below `count`. Source: Cloudflare, "How we built rate
+    limiting capable of scaling to millions of domains".
     """
 
     count: int
@@ -82,7 +82,7 @@ class SlidingWindow:
         return Verdict(False, (index, before, current), self._left(used), self._reset(elapsed), wait)
 
     def refund(
-        self, state: tuple[int, int, int], after: tuple[int, int, int], at: int, now: int, cost: int
+        self, state: tuple[int, int, int], _after: tuple[int, int, int], at: int, _now: int, cost: int
     ) -> tuple[int, int, int]:
         index, before, current = state
         age = index - at // self.period
@@ -131,7 +131,7 @@ class SlidingLog:
         return Verdict(False, live, self.count - len(live), live[-1] + self.period - now if live else 0, wait)
 
     def refund(
-        self, state: tuple[int, ...], after: tuple[int, ...], at: int, now: int, cost: int
+        self, state: tuple[int, ...], _after: tuple[int, ...], at: int, _now: int, cost: int
     ) -> tuple[int, ...]:
         place = state.index(at) if at in state else len(state)
         return state[:place] + state[place + cost :]

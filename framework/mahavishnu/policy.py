@@ -189,7 +189,7 @@ class Algorithm(Protocol):
     @property
     def horizon(self) -> int: ...
     def admit(self, state: Any, now: int, cost: int) -> Verdict[Any]: ...
-    def refund(self, state: Any, after: Any, at: int, now: int, cost: int) -> Any:
+    def refund(self, state: Any, after: Any, at: int, now: int, cost: int, /) -> Any:
         """The state at `now` without a request that was admitted at `at` and had led to the state `after`.
 
         It may keep a little of the cost, and never returns more than was taken.

@@ -1,4 +1,4 @@
-"""A tiny in-process ASGI caller: what a server would do, without one, so that 10,000 requests cost nothing."""
+"""A tiny in-process ASGI caller: what a server does, without one, so that 10,000 requests cost nothing."""
 
 from __future__ import annotations
 
@@ -48,10 +48,8 @@ class Answer:
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
         """The header lines of the response."""
-        lines: list[tuple[bytes, bytes]] = next(
-            (one["headers"] for one in self.messages if "headers" in one), []
-        )
-        return list(lines)
+        found = [one["headers"] for one in self.messages if "headers" in one]
+        return list(found[0]) if found else []
 
     @property
     def headers(self) -> dict[str, str]:
@@ -204,11 +202,12 @@ class House:
 
     def samples(self) -> dict[str, float]:
         """Every series that is shown, by its name and labels."""
-        return {
-            f"{one.name}{{{','.join(f'{name}={value}' for name, value in sorted(one.labels.items()))}}}": one.value
-            for family in self.app.service.metrics.collect()
-            for one in family.samples
-        }
+        shown = [one for family in self.app.service.metrics.collect() for one in family.samples]
+        return {f"{one.name}{{{_labels(one.labels)}}}": one.value for one in shown}
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    return ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
 
 
 def harden(app: Any, spec: Spec, *, clock: Clock | None = None, **more: Any) -> House:

@@ -1,4 +1,4 @@
-"""The state of rates inside one process: bounded, without sweeps, and forgetting only what carries no information."""
+"""The state of rates inside one process: bounded, without sweeps, forgetting only what says nothing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _SHARED_BUCKETS = 1024
 class MemoryStore:
     """States by limit and key: at most `cap` keys per limit, and 1,024 shared ones.
 
-    When a limit is full, new keys share buckets by a keyed hash: stricter for them, never looser for anyone. Once
-    there is room again, they go on by themselves from where the shared bucket stood.
+    When a limit is full, new keys share buckets by a keyed hash: stricter for them, never looser for anyone.
+    Once there is room again, they go on by themselves from where the shared bucket stood.
     """
 
     def __init__(self, clock: Clock, cap: int = _CAP) -> None:
@@ -77,7 +77,7 @@ class _Place(NamedTuple):
 
 
 class _Table:
-    """Two generations of states: what was not touched for a whole horizon is dropped with its dict, in one step."""
+    """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step."""
 
     __slots__ = ("_horizon", "_old", "_since", "_young", "crowded")
 
