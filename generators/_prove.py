@@ -1,10 +1,10 @@
 """The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
 
-Three kinds. A **threshold** test moves an alert's series through five steady times (healthy, just within the
-bound, just beyond it, healthy again, and gone where absence is a fault): silent, silent, firing, silent, firing.
+Three kinds. A **threshold** test moves an alert's series through five steady times: healthy, just within the
+bound, just beyond it, healthy again, and gone where absence is a fault (silent, silent, firing, silent, firing).
 Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
-**timing** test starts a fault after a full long window of health and asks for the very steps at which the alert
-must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
+**timing** test starts a fault after a full long window of health and asks for the very steps at which the
+alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
 short x (1 - factor x budget / e).
 """
 
@@ -24,8 +24,8 @@ from mahavishnu.units import Duration, plain
 
 from ._steady import Moving, Steady, matches, moving
 
-_STEPS = 10_000  # a fault's depth is sought in so many steps between healthy and faulty
-_MARGIN = Fraction(1, 100)
+_STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
+_MARGIN = Fraction(1, 1000)
 _SLACK = 0.15  # of a step: how near to a step a moment may lie before the test looks one step further away
 _LOOKBACK = Duration.parse("5m")
 _DIGITS = Context(prec=12)
@@ -187,9 +187,12 @@ def _meet(one: Alert, other: Alert, contract: Contract) -> bool:
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
     """How many steps one steady time must last: the longest window, the hold, and a step at each end."""
-    window = max((one.window for one in _base(alert, contract) if one.window is not None), default=0)
     gone = _LOOKBACK if _absent(alert) else 0
-    return -(-(window + (alert.hold or 0) + gone) // pace.step) + 2
+    return -(-(_window(alert, contract) + (alert.hold or 0) + gone) // pace.step) + 2
+
+
+def _window(alert: Alert, contract: Contract) -> int:
+    return max((one.window for one in _base(alert, contract) if one.window is not None), default=0)
 
 
 def _absent(alert: Alert) -> bool:
@@ -199,7 +202,7 @@ def _absent(alert: Alert) -> bool:
 def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
     samples = steps * (pace.step // pace.sample)
     series = [one for alert in alerts for one in _five(contract, alert, samples)]
-    checks = [check for alert in alerts for check in _states(alert, steps, pace)]
+    checks = [check for alert in alerts for check in _states(contract, alert, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
@@ -210,11 +213,13 @@ def _five(contract: Contract, alert: Alert, samples: int) -> Iterator[Series]:
     return _moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
 
 
-def _states(alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
+def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
     hold = -(-(alert.hold or 0) // pace.step)
     ends = [(steps, False), (2 * steps, False), (3 * steps, True), (4 * steps, False)]
     if hold > 0:
-        ends.insert(2, (2 * steps + hold, False))
+        # Just beyond the bound a rate crosses it when a third of its window has seen the fault, or later.
+        crossed = max(0, _window(alert, contract) // pace.step // 3 - 1)
+        ends.insert(2, (2 * steps + crossed + hold, False))
     if _absent(alert):
         ends.append((5 * steps, True))
     return (Check(Duration(pace.step * (end - 1)), alert, firing) for end, firing in ends)
@@ -336,7 +341,7 @@ def _moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iter
 
 
 def _added(start: float, growth: float, times: int) -> float:
-    """Where promtool arrives, adding step by step: a next part that began below it would be a counter's reset."""
+    """Where promtool arrives by adding: a next part that began below it would be a counter's reset."""
     for _ in range(times):
         start += growth
     return start

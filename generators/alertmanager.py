@@ -26,7 +26,7 @@ _MIDNIGHT, _DAY_END = "00:00", "24:00"
 
 
 class Rhythm(NamedTuple):
-    """How long alerts are gathered before the first message, between two about news, and before a reminder."""
+    """How long alerts are gathered before a first message, between two about news, before a reminder."""
 
     wait: str
     interval: str
@@ -96,7 +96,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 
 def _receivers(spec: Spec) -> list[Receiver]:
-    """One for each severity, and the one that hears of what has none: everybody, so that somebody asks why."""
+    """One for each severity; and everybody for what has none, so that somebody asks why."""
     if not spec.channels:
         return [Receiver("nobody")]
     routes = {one: spec.alerts.route.get(one, tuple(spec.channels)) for one in Severity}

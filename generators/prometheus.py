@@ -15,6 +15,7 @@ from mahavishnu.units import Duration
 from . import _prove
 from ._go import literal
 from ._render import render
+from ._service import host
 
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
 _COSTLY = Duration.parse("1d")
@@ -50,8 +51,13 @@ class Group:
 
 def generate(contract: Contract) -> Iterable[Artifact]:
     """prometheus.yml, rules.yml, and its tests in two files: minutes, and (where there are any) hours."""
-    groups = _groups(contract)
-    yield Artifact("prometheus/prometheus.yml", render("prometheus/prometheus.yml.j2", **_scraping(contract)))
+    groups, scraping = _groups(contract), _scraping(contract)
+    yield Artifact("prometheus/prometheus.yml", render("prometheus/prometheus.yml.j2", **scraping))
+    if kubernetes := contract.spec.deploy.targets.kubernetes:
+        values = {**scraping, "namespace": kubernetes.namespace}
+        yield Artifact(
+            "prometheus/scrape.kubernetes.yml", render("prometheus/scrape.kubernetes.yml.j2", **values)
+        )
     yield Artifact("prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups))
     paces = (
         ("rules.test.yml", _prove.FAST, _prove.fast(contract)),
@@ -64,13 +70,10 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 
 def _scraping(contract: Contract) -> dict[str, object]:
-    spec, targets = contract.spec, contract.spec.deploy.targets
-    host = contract.job.replace("_", "-")
-    namespace = targets.kubernetes.namespace if targets.kubernetes and not targets.compose else None
+    spec = contract.spec
     return {
         "job": contract.job,
-        "host": host,
-        "namespace": namespace,
+        "host": host(contract),
         "path": spec.observability.metrics.path,
         "port": spec.service.port,
     }
