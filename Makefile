@@ -38,7 +38,7 @@ proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1
 	FULL=$(FULL) $(BIN)/pytest -m proof -s -q $(ARGS)
 
 bench: $(BENCH)/.bench ## against the peers, as ratios measured in one run
-	$(BENCH)/bin/python benchmarks/run.py $(ARGS)
+	$(BENCH)/bin/python -m benchmarks.run $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy and pyright, all strict
 	$(BIN)/ruff check .

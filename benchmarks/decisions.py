@@ -1,0 +1,227 @@
+"""What one decision of a rate costs in memory, with 10,000 distinct clients, and what each takes there."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from itertools import cycle
+from typing import Any, cast
+
+from benchmarks.app import CLIENTS, IN_FLIGHT
+from benchmarks.fused import Rate
+from benchmarks.harness import CONTROL, Candidate, peer, side_by_side, table, times, whole
+from mahavishnu.clock import SystemClock
+from mahavishnu.contract import contract
+from mahavishnu.runtime.engine import Admission, Engine
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.rates import Caller
+from mahavishnu.spec import Spec
+
+RATE = 100
+_TRACED = 2_000
+_BOUND = "the lower bound, by hand"
+Ask = Callable[[str], Awaitable[bool]]
+"""Whether one more request of this client is admitted."""
+
+
+def report(rounds: int) -> str:
+    """Both tables; raises AssertionError when a limiter does not limit each client by itself."""
+    return "\n\n".join((_cost(rounds), _memory()))
+
+
+def _limiters() -> dict[str, Callable[[], Ask]]:
+    return {
+        "mahavishnu: engine, with counters and answer": lambda: _engine("gcra"),
+        "mahavishnu: engine, sliding window": lambda: _engine("sliding_window"),
+        _BOUND: _bound,
+        "limits fixed window": lambda: _limits("FixedWindowRateLimiter"),
+        "limits sliding window counter": lambda: _limits("SlidingWindowCounterRateLimiter"),
+        "limits moving window": lambda: _limits("MovingWindowRateLimiter"),
+        "limits (async) fixed window": _limits_async,
+        "throttled-py GCRA": lambda: _throttled("gcra"),
+        "throttled-py token bucket (default)": lambda: _throttled("token_bucket"),
+        "throttled-py sliding window": lambda: _throttled("sliding_window"),
+        "pyrate-limiter, a GCRA bucket per client": lambda: _pyrate("StateBucket"),
+        "pyrate-limiter, a log per client (default)": lambda: _pyrate("InMemoryBucket"),
+    }
+
+
+def _engine(algorithm: str) -> Ask:
+    spec = Spec.model_validate(
+        {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop.main:app"},
+            "limits": {"per_client": {"rate": f"{RATE}/minute", "algorithm": algorithm}},
+        }
+    )
+    said, clock = contract(spec), SystemClock()
+    engine = Engine(said, clock, Metrics(said.signals), MemoryStore(clock))
+    plan = engine.plan("/", "GET")
+
+    async def ask(client: str) -> bool:
+        admission = Admission()
+        await engine.admit(plan, Caller(client, None, "/"), admission)
+        return admission.refused is None
+
+    return ask
+
+
+def _bound() -> Ask:
+    rate = Rate(RATE, 60)
+
+    async def ask(client: str) -> bool:
+        return rate.admits(client, time.monotonic_ns())
+
+    return ask
+
+
+def _limits(strategy: str) -> Ask:
+    limits = peer("limits")
+    item = limits.RateLimitItemPerMinute(RATE)
+    limiter = getattr(limits.strategies, strategy)(limits.storage.MemoryStorage())
+
+    async def ask(client: str) -> bool:
+        return cast("bool", limiter.hit(item, client))
+
+    return ask
+
+
+def _limits_async() -> Ask:
+    limits = peer("limits.aio")
+    item = peer("limits").RateLimitItemPerMinute(RATE)
+    limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
+
+    async def ask(client: str) -> bool:
+        return cast("bool", await limiter.hit(item, client))
+
+    return ask
+
+
+def _throttled(kind: str) -> Ask:
+    throttled = peer("throttled.asyncio")
+    # By default it keeps 1,024 clients and forgets the others, whose limit is then off.
+    store = throttled.MemoryStore(options={"MAX_SIZE": 2 * CLIENTS})
+    throttle = throttled.Throttled(using=kind, quota=f"{RATE}/m burst {RATE}", store=store)
+
+    async def ask(client: str) -> bool:
+        return not (await throttle.limit(client)).limited
+
+    return ask
+
+
+def _pyrate(bucket: str) -> Ask:
+    pyrate = peer("pyrate_limiter")
+    rates = [pyrate.Rate(RATE, pyrate.Duration.MINUTE)]
+    limiter = pyrate.Limiter(_per_client(pyrate, lambda: getattr(pyrate, bucket)(rates)))
+
+    async def ask(client: str) -> bool:
+        return cast("bool", limiter.try_acquire(client, blocking=False))
+
+    return ask
+
+
+def _per_client(pyrate: Any, new: Callable[[], Any]) -> Any:
+    """A bucket for each client, which its own factory leaves to the user."""
+
+    class Factory(pyrate.BucketFactory):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.clock = pyrate.MonotonicClock()
+            self.buckets: dict[str, Any] = {}
+
+        def wrap_item(self, name: str, weight: int = 1) -> Any:
+            return pyrate.RateItem(name, self.clock.now(), weight=weight)
+
+        def get(self, item: Any) -> Any:
+            bucket = self.buckets.get(item.name)
+            if bucket is None:
+                bucket = self.buckets[item.name] = new()
+            return bucket
+
+    return Factory()
+
+
+class _Asking:
+    """Asks for each client in turn, and lets the event loop turn as often as requests would."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._clients = cycle([_client(number) for number in range(CLIENTS)])
+
+    async def __call__(self, questions: int) -> None:
+        for done in range(0, questions, IN_FLIGHT):
+            for _ in range(min(IN_FLIGHT, questions - done)):
+                if not await self._ask(next(self._clients)):
+                    raise AssertionError(f"{self._ask} refuses what its rate allows")
+            await asyncio.sleep(0)
+
+
+async def _always(_: str) -> bool:
+    return True
+
+
+def _cost(rounds: int) -> str:
+    asks = {name: make() for name, make in _limiters().items()}
+    base = Candidate("nothing", _Asking(_always))
+    # limits counts expired keys in threads that start 10 ms later.
+    candidates = [
+        Candidate(name, _Asking(ask), settle=0.015 if _threads(name) else 0) for name, ask in asks.items()
+    ]
+    for one in (base, *candidates):
+        one.run(CLIENTS)
+    _, results = side_by_side(base, candidates, rounds=rounds, block=320)
+    for one in candidates:
+        one.check(partial(_limits_each, asks[one.name]))
+        one.close()
+    base.close()
+    rows = [(name, whole(results[name].ns), times(results[name].ns / results[_BOUND].ns)) for name in asks]
+    rows.append((CONTROL, whole(results[CONTROL].ns), ""))
+    title = f"One decision over {CLIENTS:,} clients in memory, {RATE} a minute each:"
+    return f"### A decision\n\n{title}\n\n{table(('limiter', 'ns', 'x bound'), rows)}"
+
+
+def _threads(name: str) -> bool:
+    return name.startswith("limits") and "async" not in name
+
+
+async def _limits_each(ask: Ask) -> None:
+    """A newcomer has its own rate, and no more than that."""
+    answers = [await ask("203.0.113.9") for _ in range(2 * RATE + 10)]
+    if not RATE <= sum(answers) <= 2 * RATE or not all(answers[:RATE]):
+        raise AssertionError(f"{sum(answers)} of {len(answers)} were admitted at {RATE} a minute")
+
+
+def _memory() -> str:
+    rows = [(name, *(whole(one) for one in _bytes(make))) for name, make in _limiters().items()]
+    title = "Bytes per tracked client, its key included, after one request and after ten (tracemalloc):"
+    return f"### Memory\n\n{title}\n\n{table(('limiter', 'after 1', 'after 10'), rows)}"
+
+
+def _bytes(make: Callable[[], Ask]) -> Sequence[float]:
+    loop = asyncio.new_event_loop()
+    ask = make()
+    loop.run_until_complete(_everyone(ask, 1, 10))
+    gc.collect()
+    tracemalloc.start()
+    sizes: list[float] = []
+    for hits in (1, 9):
+        loop.run_until_complete(_everyone(ask, hits, _TRACED))
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0] / _TRACED)
+    tracemalloc.stop()
+    loop.close()
+    return sizes
+
+
+async def _everyone(ask: Ask, hits: int, clients: int) -> None:
+    for _ in range(hits):
+        for number in range(clients):
+            await ask(_client(number))  # a new string each time, as with each request
+
+
+def _client(number: int) -> str:
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

@@ -1,0 +1,73 @@
+"""No stack is measured on trust: each must have refused, counted, logged and ended what it says."""
+
+from __future__ import annotations
+
+from benchmarks.app import Visit, visit
+from benchmarks.stacks import Build, Setup, Stack, lines_of
+
+_NEWCOMER = 1_000_000
+_RATE = Setup().requests
+_FLOOD = 2 * _RATE + 10  # more than any window, fixed ones at their boundary included, lets through
+
+
+def worked(stack: Stack, sent: int) -> None:
+    """After the measurement: its metrics have seen every request, its log has a line for each."""
+    if stack.counted is not None:
+        seen = stack.counted()
+        _holds(stack, seen == sent, f"its metrics show {seen:.0f} of {sent} requests")
+    if stack.sink is not None:
+        stack.flush()
+        _holds(
+            stack, stack.sink.size > 100 * sent, f"its log has {stack.sink.size} bytes for {sent} requests"
+        )
+
+
+async def refuses(stack: Stack) -> None:
+    """The measured instance admits a newcomer's rate, and no more."""
+    if stack.limits:
+        statuses = [(await visit(stack.app, _NEWCOMER)).status for _ in range(_FLOOD)]
+        admitted = statuses.count(200)
+        _holds(stack, _RATE <= admitted <= 2 * _RATE, f"{admitted} of {_FLOOD} admitted at {_RATE} a minute")
+        _holds(stack, statuses.count(429) == _FLOOD - admitted, f"it answers {set(statuses)}")
+
+
+async def behaves(build: Build) -> None:
+    """A second instance with a short deadline does everything else that the first one says of itself."""
+    stack = build(Setup(deadline=0.05))
+    await _logs(stack)
+    if stack.times:
+        _holds(stack, (await visit(stack.app, 1, "/slow")).status == 504, "a slow request is not ended")
+    if stack.breaks:
+        await _breaks(stack)
+
+
+async def _logs(stack: Stack) -> None:
+    if stack.sink is not None:
+        stack.sink.kept = []
+    answers = [await visit(stack.app, client) for client in range(3)]
+    ids = {_header(one, b"x-request-id") for one in answers}
+    _holds(stack, len(ids) == (3 if stack.names else 1), f"request ids {ids}")
+    if stack.sink is not None:
+        stack.flush()
+        lines = lines_of(stack.sink)
+        _holds(stack, [line["status"] for line in lines] == [200] * 3, f"it logs {lines}")
+        for wanted in ("method", "path", "duration_ms", "client", "request_id", "timestamp"):
+            _holds(stack, all(line.get(wanted) for line in lines), f"no {wanted} in {lines}")
+        _holds(stack, {line["request_id"] for line in lines} == {str(one) for one in ids}, "the ids differ")
+
+
+async def _breaks(stack: Stack) -> None:
+    stack.payments.failing = True
+    for client in range(50):
+        await visit(stack.app, 100 + client)
+    reached = stack.payments.reached
+    _holds(stack, reached < 30, f"a failing dependency was called {reached} times")
+
+
+def _header(one: Visit, name: bytes) -> str:
+    return next((value.decode() for key, value in one.headers if key == name), "")
+
+
+def _holds(stack: Stack, holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise AssertionError(f"{stack.name} does not do its job: {otherwise}")
