@@ -21,10 +21,10 @@ help: ## this list
 
 # --- for users -------------------------------------------------------------------------------------------------
 
-demo: $(VENV)/.demo ## the shop under fire, from an empty machine, in one command
+demo: $(VENV)/.demo tools ## the shop under fire, from an empty machine, in one command
 	$(BIN)/python -m examples.shop.demo $(ARGS)
 
-run: $(VENV)/.demo ## the same, and stay up to be looked at
+run: $(VENV)/.demo tools ## the same, and stay up to be looked at
 	$(BIN)/python -m examples.shop.demo --stay $(ARGS)
 
 # --- for developers --------------------------------------------------------------------------------------------

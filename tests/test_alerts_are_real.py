@@ -72,7 +72,7 @@ async def payment_shaky(shop: Shop) -> None:
 
 async def payment_crowded(shop: Shop) -> None:
     """More orders at once than the bulkhead has places, each a moment longer than the rest would wait."""
-    shop.payment.delay = 150 * 10**6
+    shop.payment.delay = 120 * 10**6
     begun = shop.begin([shop.ask("POST", "/orders") for _ in range(50)])
     await shop.clock.settle()
     await shop.scrape()

@@ -46,7 +46,7 @@ def generate() -> None:
     """Compile the spec: what `mahavishnu generate` prints is part of the show."""
     title("One file says how the shop survives; everything around it is compiled from it")
     say("$ mahavishnu generate --spec mahavishnu.yaml --out examples/shop/deploy")
-    command = [sys.executable, "-m", "mahavishnu", "generate", "--spec", "mahavishnu.yaml", "--out", str(DEPLOY)]
+    command = [sys.executable, "-m", "mahavishnu", "generate", "--spec", "mahavishnu.yaml", "--out", "examples/shop/deploy"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise SystemExit("generate failed; see above")
 
@@ -114,7 +114,7 @@ class Show:
             answers.append(self.order(number))
         say(f"the payment service answers 503; 40 orders: {tally(answers)}")
         say(f"it was called {self.calls() - calls} times (40 orders x 3 attempts would be 120)")
-        say(f"breaker: {self.breaker()}   {answers[-1].json()['error']}")
+        say(f"breaker: {self.breaker()}   what the last customer was told: {answers[-1].json()['error']}")
 
     def healing_payment(self) -> None:
         """The payment service is well again: probes close the breaker."""

@@ -1,0 +1,105 @@
+"""CONTRIBUTING's worked examples, carried out: a policy costs one file and two lines, a generator one and its template."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.judges import judge
+from tests.pages import ROOT, blocks
+
+SPEC = """
+mahavishnu: 1
+service: {name: shop, app: "app:app"}
+limits: {apart: {spacing: 200ms}}
+"""
+TWICE = """
+import asyncio, json
+import httpx
+from mahavishnu.asgi import Hardening
+from mahavishnu.testing import VirtualClock
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+async def home(request): return PlainTextResponse("here")
+
+async def main():
+    clock = VirtualClock()
+    app = Hardening(Starlette(routes=[Route("/", home)]), spec="mahavishnu.yaml", clock=clock)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop") as client:
+        first, second = await client.get("/"), await client.get("/")
+        clock.advance("200ms")
+        print(first.status_code, second.status_code, (await client.get("/")).status_code)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def branch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A branch of the project in which both examples have been followed; its package is `site/mahavishnu`."""
+    folder = tmp_path_factory.mktemp("branch")
+    package = folder / "site/mahavishnu"
+    homes = {"framework/mahavishnu": package, "generators": package / "generators", "templates": package / "templates"}
+    for source, home in homes.items():
+        shutil.copytree(ROOT / source, home, ignore=shutil.ignore_patterns("__pycache__"))
+    for marker, text in blocks("CONTRIBUTING.md").items():
+        kind, _, path = marker.partition(": ")
+        home = next(home / Path(path).relative_to(source) for source, home in homes.items() if path.startswith(source))
+        home.parent.mkdir(exist_ok=True)
+        home.write_text(text if kind == "file" else changed(home.read_text(), text))
+    (folder / "mahavishnu.yaml").write_text(SPEC)
+    return folder
+
+
+def changed(text: str, diff: str) -> str:
+    """The text with the lines of a diff carried out: each `-` line becomes the `+` line after it; others are added."""
+    gone = [line[1:] for line in diff.splitlines() if line.startswith("-")]
+    come = [line[1:] for line in diff.splitlines() if line.startswith("+")]
+    assert len(come) == 2, "a policy costs two lines in the catalogue"
+    assert text.count(gone[0]) == 1, "the page shows a line that the catalogue does not have"
+    return text.replace(gone[0], come[1]).replace("from mahavishnu.policies.timeout", f"{come[0]}\nfrom mahavishnu.policies.timeout")
+
+
+def run(branch: Path, *arguments: str) -> str:
+    """Run Python in the branch, with its own package."""
+    tools = f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ['PATH']}"
+    ran = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=branch,
+        env={**os.environ, "PYTHONPATH": str(branch / "site"), "PATH": tools},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_a_new_policy_appears_by_itself(branch: Path) -> None:
+    """Its alert is in the rules, its word in the schema, and clients are refused."""
+    run(branch, "-m", "mahavishnu", "generate")
+    assert "ShopLimitApartCrowded" in (branch / "deploy/prometheus/rules.yml").read_text()
+    assert '"spacing"' in run(branch, "-m", "mahavishnu", "schema")
+    assert run(branch, "-c", TWICE).split()[-3:] == ["200", "429", "200"]
+
+
+@pytest.mark.judge
+def test_its_alert_fires_and_clears(branch: Path) -> None:
+    """promtool agrees with the tests that were derived from its proof."""
+    judge("promtool")
+    run(branch, "-m", "mahavishnu", "generate")
+    assert "2 alerts seen to fire and to clear" in run(branch, "-m", "mahavishnu", "test")
+
+
+def test_a_new_generator_appears_by_itself(branch: Path) -> None:
+    """Its file is written and locked like any other."""
+    run(branch, "-m", "mahavishnu", "generate")
+    assert "{alert: ShopLimitApartCrowded, severity: P4" in (branch / "deploy/inventory/alerts.yaml").read_text()
+    assert "inventory/alerts.yaml" in (branch / "deploy/mahavishnu.lock").read_text()
