@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence as Many
-from typing import Any
+from typing import Any, cast
 
+from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
@@ -31,9 +32,11 @@ _PATTERN = "string_pattern_mismatch"
 
 def judge(tree: Mapping) -> list[Problem]:
     """Every fault of the shape of a merged tree, one for each mistake."""
-    found: list[Problem] = []
-    for problem in (*_empty(tree), *_errors(tree), *_references(tree)):
-        if not any(_same(known, problem) for known in found):
+    found = list(_empty(tree))
+    empty = {problem.path for problem in found}
+    for problem in (*_errors(tree), *_references(tree)):
+        below_empty = any(problem.path[:length] in empty for length in range(1, len(problem.path) + 1))
+        if not below_empty and not any(_same(known, problem) for known in found):
             found.append(problem)
     return found
 
@@ -54,7 +57,7 @@ def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
     """The lines of the file with every secret that is written out, or might be one, hidden."""
     shown = list(lines)
     for path, scalar in scalars(tree) if tree else ():
-        if _sensitive(path) and isinstance(scalar.value, str) and not REFERENCE.fullmatch(scalar.value):
+        if isinstance(scalar.value, str) and not REFERENCE.fullmatch(scalar.value) and _secret(path, tree):
             for number in range(scalar.mark.line, min(scalar.mark.last, len(shown)) + 1):
                 shown[number - 1] = _starred(shown[number - 1], scalar.mark, number)
     return tuple(_USERINFO.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown)
@@ -75,7 +78,17 @@ def value(scalar: Scalar, path: Path) -> str:
     """The value for a sentence; nothing of it when it might be a secret."""
     if _sensitive(path) or scalar.mark.origin.startswith(SECRET_FILE):
         return "the value"
-    return f"`{_USERINFO.sub(_stars, short(scalar.text))}`" if scalar.text else "an empty text"
+    text = _USERINFO.sub(_stars, short(scalar.text)).replace("\n", "\\n")
+    quoted = isinstance(scalar.value, str) and not isinstance(_as_plain(scalar.text), str)
+    return f'`"{text}"`' if quoted or not text else f"`{text}`"
+
+
+def _as_plain(text: str) -> object:
+    """What the text would be without quotes."""
+    try:
+        return yaml_tree.resolve(text)
+    except ValueError:
+        return 0
 
 
 def _same(known: Problem, problem: Problem) -> bool:
@@ -92,7 +105,7 @@ def _empty(tree: Mapping) -> Iterator[Problem]:
     for path, scalar in scalars(tree):
         if scalar.value is None and path[:1] != ("environments",):
             what = f"`{dotted(path)}` is empty"
-            yield _problem(codes.KIND, path, what, _filled(place_at(path, tree)), on_key=True)
+            yield _problem(codes.KIND, path, what, _filled(place_at(path, tree)))
 
 
 def _filled(place: Place | None) -> str:
@@ -143,7 +156,7 @@ def _errors(tree: Mapping) -> Iterator[Problem]:
         groups: dict[tuple[Path, bool, str], list[_Error]] = {}
         for details in fault.errors(include_url=False):
             error = _Error(details, tree)
-            if not error.emptied:
+            if not error.repeats:
                 groups.setdefault((error.path, error.on_key, error.missing), []).append(error)
         yield from (_problem_of(errors) for errors in groups.values())
 
@@ -178,12 +191,13 @@ class _Error:
     def _walk(self, loc: list[str | int]) -> None:
         while loc:
             step = loc.pop(0)
-            if step == "[key]" and not loc:
+            if self.kind == "missing" and not loc:
+                self.missing = str(step)
+            elif step == "[key]" and not loc:
                 self.on_key = True
             elif isinstance(step, str) and step.startswith("~") and self.place.choice:
                 self.place = Place(self.place.choice[step[1:]], field=self.place.field)
             elif at(self.node, (step,)) is None:
-                self.missing = str(step) if self.kind == "missing" else ""
                 return
             else:
                 self._down(step)
@@ -196,8 +210,10 @@ class _Error:
         self.place = below or self.place
 
     @property
-    def emptied(self) -> bool:
-        """Whether only an empty value, which is a finding already, makes a key seem to be missing."""
+    def repeats(self) -> bool:
+        """Whether it only follows from another finding: an empty value, or items that are wrong themselves."""
+        if self.kind == "too_short" and isinstance(self.node, Sequence):
+            return len(self.node.items) > 0
         words = str(self.about.get("words", self.missing)).split(" | ")
         empty = (at(self.node, (word,)) for word in words) if self.kind in ("missing", "one_of") else ()
         return any(isinstance(node, Scalar) and node.value is None for node in empty)
@@ -248,7 +264,11 @@ _LATER = "is part of the format, but this version does not carry it out"
 def _elsewhere(key: str) -> str:
     """Where a key belongs that is known in another place only."""
     homes = {path[:-1] for path, _ in places() if path and path[-1] == key}
-    return f"`{key}` belongs under `{dotted(homes.pop())}`" if len(homes) == 1 and () not in homes else ""
+    return (
+        f"`{key}` belongs under `{dotted(homes.pop()).replace('*', '<name>')}`"
+        if len(homes) == 1 and () not in homes
+        else ""
+    )
 
 
 def _later(error: _Error) -> Problem:
@@ -287,14 +307,16 @@ def _quantity(error: _Error) -> Problem:
 
 
 def _policy(error: _Error) -> Problem:
-    return _problem(codes.CONTRADICTION, error.path, str(error.about["what"]), str(error.about["help"]))
+    whole = isinstance(error.node, Mapping)
+    what, help = str(error.about["what"]), str(error.about["help"])
+    return _problem(codes.CONTRADICTION, error.path, what, help, on_key=whole)
 
 
 def _one_of(error: _Error) -> Problem:
     words = str(error.about["words"]).split(" | ")
     if not isinstance(error.node, Mapping):
         return _wrong_kind(error)
-    said = [word for word in words if word in error.node.entries]
+    said = [key for key in error.node.entries if key in words]
     if said:
         what = f"{error.here} is {' and '.join(f'`{word}`' for word in said)}; it can be only one of them"
         return _problem(codes.ONE_OF, (*error.path, said[1]), what, "write two entries", on_key=True)
@@ -348,24 +370,31 @@ def _wanted(error: _Error) -> tuple[str, str]:
 
 
 def _range(error: _Error) -> Problem:
-    bounds = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-    said = " and ".join(f"{words} {error.about[key]}" for key, words in bounds.items() if key in error.about)
-    return _problem(
-        codes.RANGE, error.path, f"{error.shown} is out of range: `{dotted(error.path)}` takes {said}", ""
-    )
+    least, most = _bounds(error.place)
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    said = " and ".join(f"{text} {error.about[key]}" for key, text in words.items() if key in error.about)
+    takes = f"{least} to {most}" if least is not None and most is not None else said
+    what = f"{error.shown} is out of range: `{dotted(error.path)}` takes {takes}"
+    return _problem(codes.RANGE, error.path, what, "")
+
+
+def _bounds(place: Place) -> tuple[int | None, int | None]:
+    """The least and the largest whole number that may stand here."""
+    least = [note.ge for note in place.notes if isinstance(note, Ge)] + [
+        cast("int", note.gt) + 1 for note in place.notes if isinstance(note, Gt)
+    ]
+    most = [note.le for note in place.notes if isinstance(note, Le)]
+    return (cast("int", least[0]) if least else None), (cast("int", most[0]) if most else None)
 
 
 def _length(error: _Error) -> Problem:
     least, most = error.about.get("min_length"), error.about.get("max_length")
-    unit = "characters" if error.kind.startswith("string") else "entries"
-    bound = f"at most {most} {unit}" if most else f"at least {least} {unit}"
-    name = error.on_key and error.path
-    what = (
-        f"the name `{short(str(error.path[-1]))}` is too long: names have {bound}"
-        if name
-        else f"{error.here} takes {bound}"
-    )
-    return _problem(codes.NAME if name else codes.RANGE, error.path, what, "", on_key=error.on_key)
+    unit = "character" if error.kind.startswith("string") else "entry"
+    bound = f"at most {most} {unit}s" if most else f"at least {'one' if least == 1 else least} {unit}"
+    if error.on_key:
+        what = f"the name `{short(str(error.path[-1]))}` is too long: names have {bound}"
+        return _problem(codes.NAME, error.path, what, "", on_key=True)
+    return _problem(codes.RANGE, error.path, f"{error.here} takes {bound}", "")
 
 
 def _form(error: _Error) -> Problem:
@@ -386,8 +415,7 @@ _NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 
 def _example(place: Place) -> str:
-    examples = (place.field.examples or []) if place.field else []
-    return f", like `{examples[0]}`" if examples else ""
+    return f", like {listing(place.examples)}" if place.examples and " like " not in place.meaning else ""
 
 
 def _as_secret(error: _Error) -> str:
@@ -411,7 +439,7 @@ def _as_name(word: str) -> str:
 def _network(error: _Error) -> Problem:
     node = error.node
     help = "write a network like `10.0.0.0/8`"
-    if isinstance(node, Scalar) and re.fullmatch(r"[0-9.]+/[0-9]{1,2}", node.text):
+    if isinstance(node, Scalar) and re.fullmatch(r"([0-9]+[.]){3}[0-9]+/[0-9]{1,2}", node.text):
         help = "the address part may have no bits beyond the prefix, as in `10.0.0.0/8`"
     return _problem(codes.FORM, error.path, f"{error.shown} is not a network", help)
 
@@ -457,6 +485,19 @@ def _problem(code: Code, path: Path, what: str, help: str, *, on_key: bool = Fal
 
 
 # --- hiding -------------------------------------------------------------------------------------------------------
+
+
+def _secret(path: Path, tree: Node | None) -> bool:
+    """Whether a value may be a secret: by its key, by what the format takes there, or nearly takes there."""
+    if tree is None or _sensitive(path):
+        return True
+    keys = [step for step in path if isinstance(step, str)]
+    above = (place_at(path[:length], tree) for length in range(1, len(path) + 1))
+    taken = any(place is not None and place.secret for place in above)
+    return taken or (place_at(path, tree) is None and bool(nearest(keys[-1:] and keys[-1], _SECRET_KEYS)))
+
+
+_SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret})
 
 
 def _sensitive(path: Path) -> bool:

@@ -32,7 +32,7 @@ class Variable:
     origin: str
 
 
-def variables(folder: File, secrets: File = SECRETS) -> tuple[Variable, ...]:
+def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]:
     """Every variable of the secrets directory, the folder's `.env` and the environment, the strongest last."""
     from pydantic_settings import (
         BaseSettings,
@@ -45,7 +45,7 @@ def variables(folder: File, secrets: File = SECRETS) -> tuple[Variable, ...]:
         """No settings of its own: only the variables are wanted."""
 
     sources = {
-        SECRET_FILE: NestedSecretsSettingsSource(Anything, secrets_dir=secrets, secrets_dir_missing="ok"),
+        SECRET_FILE: NestedSecretsSettingsSource(Anything, secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"),
         ".env variable": DotEnvSettingsSource(Anything, env_file=folder / ".env", env_file_encoding="utf-8"),
         "environment variable": EnvSettingsSource(Anything),
     }

@@ -123,8 +123,10 @@ class _Source:
         self.tree = self._root(reading.tree)
 
     def judged(self, tree: Mapping) -> list[Finding]:
-        """What is wrong with the shape of a merged tree."""
-        return [faults.locate(problem, tree, self.lines, self.file) for problem in faults.judge(tree)]
+        """What is wrong with the shape of a merged tree, but for values that could not even be read."""
+        unread = {(one.where.line, one.where.column) for one in self.reading.findings if one.where}
+        found = (faults.locate(problem, tree, self.lines, self.file) for problem in faults.judge(tree))
+        return [one for one in found if one.where is None or (one.where.line, one.where.column) not in unread]
 
     def located(self, problem: Problem) -> Finding:
         """A problem of the file itself, before anything is merged."""

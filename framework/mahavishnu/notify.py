@@ -16,7 +16,16 @@ _SECRET = r"^\$\{[A-Z][A-Z0-9_]*\}$"
 SecretRef = Annotated[str, StringConstraints(pattern=_SECRET)]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Url = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/?#@]+[^\s]*$", max_length=500)]
+Url = Annotated[
+    str,
+    StringConstraints(pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", max_length=500),
+    Field(examples=["https://example.com/path"]),
+]
+Address = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^\s@,<>]+@[^\s@,<>]+$", max_length=200),
+    Field(examples=["oncall@example.com"]),
+]
 Clock24 = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
@@ -26,7 +35,7 @@ class Slack(Policy):
     keyword: ClassVar[str] = "slack"
     slack: SecretRef
     """The secret that holds the incoming webhook's URL."""
-    channel: Annotated[str, StringConstraints(pattern=r"^[#@][^\s]{1,80}$")]
+    channel: Annotated[str, StringConstraints(pattern=r"^[#@][^\s]{1,80}$"), Field(examples=["#shop-alerts"])]
     """The channel, with its `#`."""
 
 
@@ -42,11 +51,15 @@ class Email(Policy):
     """Mail to an address."""
 
     keyword: ClassVar[str] = "email"
-    email: Annotated[str, StringConstraints(pattern=r"^[^\s@,<>]+@[^\s@,<>]+$", max_length=200)]
+    email: Address
     """Who gets the mail."""
-    smtp: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$")]
+    smtp: Annotated[
+        str,
+        StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"),
+        Field(examples=["smtp.example.com:587"]),
+    ]
     """The server that sends it, as host:port."""
-    sender: Annotated[str, StringConstraints(pattern=r"^[^\s@,<>]+@[^\s@,<>]+$", max_length=200)] | None = None
+    sender: Address | None = None
     """The address it comes from; the receiver's own when absent."""
     password: SecretRef | None = None
     """The secret that holds the server's password; the user is the sender."""
@@ -69,7 +82,9 @@ AnyChannel = Annotated[Channel, OneOf(Slack, PagerDuty, Email, Webhook)]
 def _known_zone(name: str) -> str:
     if name not in available_timezones():
         what = f"`{name}` is no time zone"
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": "write one like `Europe/London`"})
+        raise PydanticCustomError(
+            "policy", "{what}", {"what": what, "help": "write one like `Europe/London`"}
+        )
     return name
 
 
@@ -89,7 +104,9 @@ class Quiet(Settings):
     def _ends(self) -> Quiet:
         if self.start == self.end:
             what = f"quiet hours from {self.start} to {self.end} either never begin or never end"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "make `from` and `to` differ"})
+            raise PydanticCustomError(
+                "policy", "{what}", {"what": what, "help": "make `from` and `to` differ"}
+            )
         return self
 
 
@@ -104,5 +121,3 @@ class Alerts(Settings):
     """Further alerts, on top of those derived from limits, dependencies and SLOs."""
     quiet: tuple[Quiet, ...] = ()
     """Hours in which alerts of one severity are held back."""
-
-

@@ -76,9 +76,16 @@ class Place:
         """What the key here means, from its docstring."""
         return (self.field.description or "") if self.field else ""
 
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """How a value here may look, where the models say so."""
+        fields = (self.field, *(note for note in self.notes if isinstance(note, FieldInfo)))
+        return next((tuple(map(str, one.examples)) for one in fields if one and one.examples), ())
+
     def item(self) -> Place:
-        """The place of one item of a list, or of one named entry."""
-        return _place(get_args(self.kind)[1 if self.named else 0])
+        """The place of one item of a list, which means what the list does; or of one named entry."""
+        inner = _place(get_args(self.kind)[1 if self.named else 0])
+        return inner if self.named else Place(inner.kind, inner.notes, self.field)
 
     def below(self, step: str | int, keys: Collection[str] = ()) -> Place | None:
         """The place one step down; `keys` of the mapping here choose among policies. None: no such word."""

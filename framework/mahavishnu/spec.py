@@ -22,8 +22,12 @@ from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration, Rate as Traffic
 
 AnyLimit = Annotated[Limit, OneOf(Rate, Concurrency, Body, Timeout)]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$")]
-RoutePath = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=100)]
+SecretName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$"), Field(examples=["SLACK_WEBHOOK"])
+]
+RoutePath = Annotated[
+    str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=100), Field(examples=["/metrics"])
+]
 
 
 class Service(Settings):
@@ -35,9 +39,15 @@ class Service(Settings):
     """Who answers for it."""
     tier: Literal["critical", "standard", "experimental"] = "standard"
     """How much depends on it."""
-    app: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    app: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"), Field(examples=["shop.main:app"])
+    ]
     """The ASGI app as `module:attribute`."""
-    app_dir: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$|^\.$")] = "."
+    app_dir: Annotated[
+        str,
+        StringConstraints(pattern=r"^(\.|\w[\w.-]*(/\w[\w.-]*)*)$", max_length=200),
+        Field(examples=["src"]),
+    ] = "."
     """The folder in which the module is found, from the spec's own folder."""
     port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = 8000
     """The port the service listens on."""
@@ -95,7 +105,10 @@ class Logs(Settings):
     """`json` for machines, `console` for people."""
     level: Literal["debug", "info", "warning", "error"] = "info"
     """What is written: this and worse."""
-    redact: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")], ...] = ()
+    redact: tuple[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"), Field(examples=["card_number"])],
+        ...,
+    ] = ()
     """Fields whose values are never written, besides those that are secret anyway."""
 
 
@@ -114,7 +127,15 @@ class Cors(Settings):
     """Which other origins may call from a browser."""
 
     origins: Annotated[
-        tuple[Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...], Field(min_length=1)
+        tuple[
+            Annotated[
+                str,
+                StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$"),
+                Field(examples=["https://shop.example.com"]),
+            ],
+            ...,
+        ],
+        Field(min_length=1),
     ]
     """Their origins, like `https://shop.example.com`."""
 
@@ -141,7 +162,9 @@ class Spec(Settings):
     """Which service this is and how it is started."""
     secrets: tuple[SecretName, ...] = ()
     """The names of the secrets that `${NAME}` may stand for."""
-    store: Annotated[Literal["memory://"], not_yet("redis", "rediss", "valkey", "valkeys", "unix", "$")] = "memory://"
+    store: Annotated[Literal["memory://"], not_yet("redis", "rediss", "valkey", "valkeys", "unix", "$")] = (
+        "memory://"
+    )
     """Where the state of limits lives: `memory://` is each process by itself."""
     limits: dict[Name, AnyLimit] = Field(default_factory=dict)
     """Inbound: who may ask how much."""
@@ -170,4 +193,6 @@ class Spec(Settings):
         for name, dependency in self.dependencies.items():
             yield from ((("dependencies", name, key), name, policy) for key, policy in dependency.policies())
         yield from ((("slos", name), name, slo) for name, slo in self.slos.items())
-        yield from ((("alerts", "thresholds", name), name, one) for name, one in self.alerts.thresholds.items())
+        yield from (
+            (("alerts", "thresholds", name), name, one) for name, one in self.alerts.thresholds.items()
+        )

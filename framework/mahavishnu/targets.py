@@ -12,14 +12,20 @@ from mahavishnu.units import Cpu, Duration, Size
 
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Host = Annotated[
-    str, StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=253)
+    str,
+    StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=253),
+    Field(examples=["shop.example.com"]),
 ]
-DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+DnsLabel = Annotated[
+    str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["shop-eu"])
+]
 Image = Annotated[
     str,
     StringConstraints(
-        pattern=r"^[a-z0-9]+([._/:-][a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$", max_length=255
+        pattern=r"^[a-z0-9]+([._/:-][a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$",
+        max_length=255,
     ),
+    Field(examples=["ghcr.io/example/shop"]),
 ]
 
 

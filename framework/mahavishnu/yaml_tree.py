@@ -195,7 +195,7 @@ def find(node: Node, path: Path, on_key: bool = False) -> Mark:
 
     Of a path that is not there, the place of its longest part that is.
     """
-    key = node.mark
+    key = top = node.mark
     for step in path:
         if isinstance(node, Mapping) and step in node.entries:
             entry = node.entries[str(step)]
@@ -204,10 +204,17 @@ def find(node: Node, path: Path, on_key: bool = False) -> Mark:
             node = node.items[step]
             key = node.mark
         else:
-            return key
+            return _beginning(node) if key is top else key
     # A block below its key, and an empty value, are shown by the key.
     visible = node.mark.width > 0 if isinstance(node, Scalar) else node.mark.line == key.line
+    if key is top:
+        return _beginning(node)
     return node.mark if visible and not on_key else key
+
+
+def _beginning(node: Node) -> Mark:
+    """The first key of a mapping: the place of what is missing from it."""
+    return next((entry.mark for entry in node.entries.values()), node.mark) if isinstance(node, Mapping) else node.mark
 
 
 def scalars(node: Node, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:

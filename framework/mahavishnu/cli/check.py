@@ -69,7 +69,7 @@ def _summary(loaded: Loaded | None, findings: tuple[Finding, ...], path: Path) -
     errors = sum(finding.level is Level.ERROR for finding in findings)
     counts = [_count(errors, "error"), _count(len(findings) - errors, "warning")]
     verdict = ", ".join(filter(None, counts)) or "no findings"
-    size = f"{len(loaded.lines)} lines, " if loaded else ""
+    size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
         size += f"{len(contract(loaded.spec).alerts)} alerts, "
     return f"{loaded.file if loaded else path}: {size}{verdict}"

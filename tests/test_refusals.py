@@ -1,0 +1,58 @@
+"""More than two hundred bad values: each is refused, once, with its code, under the right token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.refusals import BASE, ROWS
+
+from mahavishnu.errors import SpecError
+from mahavishnu.load import load
+
+CASES = [line.split(" ", 1) for line in ROWS.splitlines() if line]
+
+
+def written(row: str, folder: Path) -> Path:
+    """The base spec with the row's section in it, without marks."""
+    section = row.replace("«", "").replace("»", "").split(":")[0]
+    lines = [
+        text
+        for name, text in BASE.items()
+        if name != section and not (name == "mahavishnu" and "mahavishnu2" in row)
+    ]
+    path = folder / "mahavishnu.yaml"
+    path.write_text("\n".join([*lines, row.replace("«", "").replace("»", ""), ""]), encoding="utf-8")
+    return path
+
+
+def test_the_table_is_as_long_as_it_says() -> None:
+    """Two hundred rows or more, no two alike."""
+    assert len({row for _, row in CASES}) == len(CASES) >= 200
+
+
+@pytest.mark.parametrize(("code", "row"), CASES, ids=[row for _, row in CASES])
+def test_a_bad_value_is_refused_once_and_where_it_stands(code: str, row: str, tmp_path: Path) -> None:
+    """Exactly one finding: the code of the row, at the marked token, in words of our own."""
+    path = written(row, tmp_path)
+
+    with pytest.raises(SpecError) as refused:
+        load(path)
+
+    found = refused.value.findings
+    assert [one.code for one in found if "mahavishnu2" not in one.what] == [code], [one.what for one in found]
+    assert "Input should" not in found[0].what
+    if "«" in row:
+        where = found[0].where
+        assert where is not None
+        line = path.read_text(encoding="utf-8").splitlines()[where.line - 1]
+        assert line[where.column - 1 :][: where.width] == row.split("«")[1].split("»")[0]
+
+
+@pytest.mark.parametrize("text", list(BASE.values()))
+def test_the_base_of_the_table_holds(text: str, tmp_path: Path) -> None:
+    """What the rows are added to is itself accepted, so that each refusal is the row's own."""
+    path = tmp_path / "mahavishnu.yaml"
+    path.write_text("\n".join(BASE.values()), encoding="utf-8")
+
+    assert text in load(path).text
