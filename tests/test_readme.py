@@ -17,6 +17,13 @@ README = blocks("README.md")
 COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
+PLAIN = """
+from starlette.applications import Starlette
+from starlette.routing import Route
+app = Starlette(routes=[Route("/products", print)])
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that holds README's spec and the app it names."""
@@ -49,7 +56,7 @@ def test_command(command: str, folder: Path) -> None:
     if command.startswith("mahavishnu init"):
         (folder / "mahavishnu.yaml").unlink()
         (folder / "shop").mkdir()
-        (folder / "shop/main.py").write_text("from starlette.applications import Starlette\napp = Starlette()\n")
+        (folder / "shop/main.py").write_text(PLAIN)
     if command.startswith("mahavishnu test"):
         judge("promtool")
         assert run(folder, "mahavishnu generate").returncode == 0

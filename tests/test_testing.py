@@ -132,3 +132,39 @@ def test_users_get_the_fixture_by_installing_the_package(pytester: pytest.Pytest
         "    assert virtual_clock.now() == 10**9\n"
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> None:
+    """A user's own test: limits, waiting and series on the virtual clock, and nothing is left for the next test."""
+    pytester.makefile(
+        ".yaml",
+        mahavishnu="""
+        mahavishnu: 1
+        service: {name: shop, app: "app:app"}
+        limits: {per_client: {rate: 2/minute}}
+        """,
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Route
+        from starlette.testclient import TestClient
+        from mahavishnu.asgi import Hardening
+
+        async def home(request):
+            return PlainTextResponse("here")
+
+        @pytest.mark.parametrize("again", [1, 2])
+        def test_limit(hardening, again):
+            app = Starlette(routes=[Route("/", home)])
+            app.add_middleware(Hardening)
+            with TestClient(app) as client:
+                assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
+                hardening.clock.advance("30s")
+                assert client.get("/").status_code == 200
+            assert hardening.series("mahavishnu_limit_decisions_total", outcome="refused") == 1
+        """
+    )
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=2)

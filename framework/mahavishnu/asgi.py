@@ -7,7 +7,7 @@ import re
 import secrets
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
-from mahavishnu.clock import SystemClock
+from mahavishnu.clock import process_clock
 from mahavishnu.load import Loaded, find_spec, load
 from mahavishnu.policy import Clock, Decision, Scope
 from mahavishnu.runtime.context import DEADLINE, REQUEST_ID
@@ -36,6 +36,7 @@ from mahavishnu.spec import Spec
 
 _KEY = "mahavishnu"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 
 
@@ -76,13 +77,13 @@ class Hardening:
         self._disabled = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         if self._disabled:
             return
-        self.service = start(_loaded(spec), clock or SystemClock(), process, log_to)
+        self.service = start(_loaded(spec), clock or process_clock(), process, log_to)
         use(self.service)
         loaded = self.service.spec
         self._identity = Identity(loaded.service.trusted_proxies, identify)
         self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count())
         self._headers = STRICT if loaded.security.headers == "strict" else ()
-        self._routes: list[Any] | None = None
+        self._routes: Sequence[Any] | None = None
         self._guarded = self._with_cors(self._guard)
         self._built_in: Mapping[str, Callable[[Scope], Response]] = {
             loaded.observability.metrics.path: self._metrics,
@@ -129,30 +130,36 @@ class Hardening:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         passage: Passage = scope.pop(_KEY)
-        exchange, plan = passage.exchange, passage.plan
-        if plan.body and self._announced(scope, passage):
-            assert exchange.pending is not None
-            await exchange.refuse(exchange.pending, send)
-            return
         admission = Admission()
+        body = self._bounded(passage, receive)
+        fault: Exception | None = None
         try:
-            await self._timed(passage, admission, scope, self._bounded(passage, receive), send)
+            if body is None or not body.announced(scope["headers"]):
+                await self._timed(passage, admission, scope, body or receive, send)
         except BodyTooLarge:
             pass
+        except Exception as error:  # noqa: BLE001  raised again below, once the refusal it may come from is sent
+            fault = error
         finally:
             self.service.engine.release(admission)
-        if exchange.pending is not None:
+        if passage.exchange.pending is not None:
+            await self._refuse(passage.exchange, passage.exchange.pending, admission, send)
+        elif passage.plan.body and body and not body.over:
+            self.service.engine.kept(passage.plan.body[0])
+        if fault is not None:
+            raise fault
+
+    async def _refuse(self, exchange: Exchange, refusal: Decision, admission: Admission, send: Send) -> None:
+        """Answer with the refusal; who was refused before the handler ran, or for the body, has spent no quota."""
+        if not admission.running or refusal.status == 413:
             await self.service.engine.give_back(admission)
-            await exchange.refuse(exchange.pending, send)
-        elif plan.body:
-            self.service.engine.kept(plan.body[0])
+        await exchange.refuse(refusal, send)
 
     async def _timed(self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         if passage.plan.timeout is None:
             await self._admitted(passage, admission, scope, receive, send)
             return
-        watch = Watch(self.service, passage.plan.timeout, passage.began)
-        passage.exchange.on_part = watch.part
+        watch = Watch(self.service, passage.plan.timeout, passage.began, passage.exchange)
         deadline = DEADLINE.set(watch.deadline)
         try:
             async with watch.cutoff:
@@ -160,11 +167,10 @@ class Hardening:
         except TimeoutError:
             if not watch.cutoff.expired:
                 raise
-            passage.exchange.pending = watch.expired()
         finally:
             DEADLINE.reset(deadline)
-        if passage.exchange.pending is None:
-            watch.ended()
+            if passage.exchange.pending is None:
+                watch.ended()
 
     async def _admitted(
         self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send
@@ -174,6 +180,7 @@ class Hardening:
         if admission.refused is not None:
             passage.exchange.pending = admission.refused
             return
+        admission.running = True
         await self.app(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,15 +189,19 @@ class Hardening:
         plan = self.service.engine.plan(route, "GET")
         admission = Admission()
         token = REQUEST_ID.set(self._request_id(scope))
+        fault: dict[str, str] = {}
         try:
             await self.service.engine.admit(plan, caller, admission)
             if admission.refused is not None:
                 await _refuse_websocket(scope, receive, send, admission.refused)
             else:
                 await self.app(scope, receive, send)
-            self._log_websocket(route, caller, admission)
+        except BaseException as error:
+            fault["error"] = type(error).__name__
+            raise
         finally:
             self.service.engine.release(admission)
+            self._log_websocket(route, caller, admission, fault)
             REQUEST_ID.reset(token)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -224,7 +235,7 @@ class Hardening:
     def _caller(self, scope: Scope, route: str) -> Caller:
         return Caller(bucket(self._identity.address(scope)), self._identity.user(scope), route)
 
-    def _router(self, scope: Scope) -> list[Any]:
+    def _router(self, scope: Scope) -> Sequence[Any]:
         if self._routes is None:
             self._routes = router_of(self.app)
         return self._routes
@@ -241,18 +252,9 @@ class Hardening:
         closing = ((b"connection", b"close"),) if self.service.draining else ()
         return [(b"x-request-id", request_id.encode()), *self._headers, *closing]
 
-    def _announced(self, scope: Scope, passage: Passage) -> bool:
-        """Whether the request announces a body that is refused unread."""
-        assert passage.plan.body is not None
-        name, limit = passage.plan.body
-        length = next((value for key, value in scope["headers"] if key == b"content-length"), b"")
-        if length.isdigit() and int(length) > limit.body and limit.mode == "enforce":
-            passage.exchange.pending = self.service.engine.too_large(name, limit)
-        return passage.exchange.pending is not None
-
-    def _bounded(self, passage: Passage, receive: Receive) -> Receive:
+    def _bounded(self, passage: Passage, receive: Receive) -> Bounded | None:
         if passage.plan.body is None:
-            return receive
+            return None
         name, limit = passage.plan.body
 
         def excess() -> bool:
@@ -282,9 +284,11 @@ class Hardening:
             facts["error"] = type(error).__name__
         (self.service.log.error if status >= 500 else self.service.log.info)("request", **facts)
 
-    def _log_websocket(self, route: str, caller: Caller, admission: Admission) -> None:
+    def _log_websocket(
+        self, route: str, caller: Caller, admission: Admission, fault: Mapping[str, str]
+    ) -> None:
         refused = {"refused_by": admission.refused.limit} if admission.refused else {}
-        self.service.log.info("websocket", route=route, client=caller.address, **refused)
+        self.service.log.info("websocket", route=route, client=caller.address, **refused, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         cors = self.service.spec.security.cors
@@ -296,7 +300,7 @@ class Hardening:
     def _metrics(self, scope: Scope) -> Response:
         """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
         names = {name: value for name, value in scope["headers"]}
-        if b"x-forwarded-for" in names or b"forwarded" in names:
+        if any(name in _VIA or name.startswith(b"x-forwarded-") for name in names):
             return PlainTextResponse("not found\n", 404)
         body, content_type = self.service.metrics.expose(names.get(b"accept", b"").decode("latin-1"))
         return Response(body, headers={"content-type": content_type})

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-from mahavishnu.policy import Handle
+from mahavishnu.policy import Clock, Handle
 
 _SECOND = 1_000_000_000
 
@@ -34,3 +35,21 @@ class SystemClock:
     def wait(self, event: threading.Event, delay: int) -> None:
         """Block this thread until the event is set, at most this long."""
         event.wait(delay / _SECOND)
+
+
+_PROCESS: list[Clock] = [SystemClock()]
+
+
+def process_clock() -> Clock:
+    """The clock of whatever starts in this process now: the real one, but in tests that replace it."""
+    return _PROCESS[-1]
+
+
+@contextmanager
+def replaced(clock: Clock) -> Iterator[None]:
+    """Within the block, everything that starts reads this clock; for tests."""
+    _PROCESS.append(clock)
+    try:
+        yield
+    finally:
+        _PROCESS.remove(clock)

@@ -10,9 +10,10 @@ import heapq
 import itertools
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from mahavishnu.clock import replaced
 from mahavishnu.units import Duration
 
 
@@ -136,8 +137,36 @@ def _running() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+class Hardened:
+    """What a test sees of the service it drives: the virtual clock, and every series as a scrape would find it."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+
+    def series(self, name: str, **labels: str) -> float:
+        """The sum of a series' samples whose labels include these; 0 when there is none, or no service yet."""
+        from mahavishnu.runtime.current import current  # only those who run a service pay for the runtime
+
+        service = current()
+        return service.metrics.total(name, labels) if service else 0.0
+
+
 if TYPE_CHECKING or "pytest" in sys.modules:
     import pytest
+
+    @pytest.fixture
+    def hardening() -> Iterator[Hardened]:
+        """Every middleware and dependency that starts in this test runs on one virtual clock, and nothing sleeps.
+
+        Starlette builds its middlewares at the first request, so an app must be made, or first asked, in the test.
+        """
+        from mahavishnu.runtime.current import forget
+
+        clock = VirtualClock(auto=True)
+        forget()
+        with replaced(clock):
+            yield Hardened(clock)
+        forget()
 
     @pytest.fixture
     def virtual_clock() -> VirtualClock:

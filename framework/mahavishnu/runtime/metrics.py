@@ -112,6 +112,11 @@ class Metrics(Collector):
         encode, content_type = choose_encoder(accept)
         return encode(self._registry), content_type
 
+    def total(self, name: str, labels: Mapping[str, str]) -> float:
+        """The sum of the samples of that name whose labels include these."""
+        samples = (sample for family in self.collect() for sample in family.samples if sample.name == name)
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
     def series(self) -> int:
         """How many series are shown now."""
         return sum(len(family.samples) for family in self.collect())
