@@ -23,10 +23,10 @@ from mahavishnu.units import Quantity
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
 _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
-# … or a number that its unit keeps from being one (to somebody `1e5`, `0x1F`, `1:30` and `1_0` are numbers).
+# … or a number that its unit keeps from being one (somebody reads `1e5`, `0x1F`, `1:30`, `1_0` as numbers).
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
 _PRINTABLE = re.compile(r"[ -~]*")
-# Lines that a literal block carries as they are: no blanks at its beginning, at its end, or at the end of a line.
+# Lines that a literal block carries as they are: no blanks at its beginning, its end, or the end of a line.
 _LINES = re.compile(r"(?! )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
 
 _overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
@@ -68,8 +68,11 @@ def yaml_document(value: Mapping[str, object]) -> str:
     """A whole document: sections and what they name on lines of their own, what is deeper in flow style."""
     lines: list[str] = []
     for section, content in value.items():
-        named = cast("Mapping[str, object]", content) if isinstance(content, Mapping) else {}
-        lines.append(f"{yaml_text(section)}:" + ("" if named else f" {yaml_scalar(value[section])}"))
+        whole: object = content
+        named: Mapping[str, object] = {}
+        if isinstance(content, Mapping):
+            named = cast("Mapping[str, object]", content)
+        lines.append(f"{yaml_text(section)}:" + ("" if named else f" {yaml_scalar(whole)}"))
         lines += [f"  {yaml_text(key)}: {yaml_scalar(one)}" for key, one in named.items()]
     return "\n".join(lines) + "\n"
 
@@ -160,7 +163,7 @@ def _language(template: str) -> str:
 def _environment(language: str, overrides: Path | None) -> jinja2.Environment:
     ours = jinja2.FunctionLoader(_own_text)
     loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(overrides), ours]) if overrides else ours
-    return jinja2.Environment(  # noqa: S701 (HTML's escaping is no help here: `finalize` quotes for the file's language)
+    return jinja2.Environment(  # noqa: S701  HTML's escaping is no help here: `finalize` quotes
         loader=loader,
         finalize=_LANGUAGES[language],
         undefined=jinja2.StrictUndefined,

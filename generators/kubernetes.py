@@ -1,4 +1,4 @@
-"""Kubernetes: every object a service needs to be run, reached, scaled, drained and kept apart, for kustomize."""
+"""Kubernetes: every object a service needs to be run, reached, scaled, drained and fenced, for kustomize."""
 
 from __future__ import annotations
 
@@ -117,19 +117,20 @@ def _bytes(size: Size) -> str:
 
 def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     """Who may reach the pods, and whom they may reach."""
+    named = spec.dependencies.items()
     controller = _INGRESS_NAMESPACES.get(target.ingress_class, target.ingress_class)
     return {
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
-        "reached": [{"name": name, **_reached(one.url)} for name, one in spec.dependencies.items() if one.url],
-        "unknown": [name for name, one in spec.dependencies.items() if not one.url],
+        "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
+        "unknown": [name for name, one in named if not one.url],
     }
 
 
 def _reached(url: str) -> dict[str, object]:
     """The peers and ports of one dependency: pods for a name inside the cluster, else every address but ours.
 
-    A Service's port says nothing of the port its pods listen on, and that is what a policy sees; so inside the
-    cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
+    A Service's port says nothing of the port its pods listen on, and that is what a policy sees; so inside
+    the cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
     """
     address = urlsplit(url)
     name = address.hostname or ""

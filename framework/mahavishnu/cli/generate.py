@@ -101,7 +101,7 @@ def _prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str]
 
 
 def _place(home: Path, out: Path) -> str:
-    """The output folder as seen from the spec's; one that lies elsewhere is written as if it lay in `deploy`."""
+    """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
     here, there = home.resolve(), out.resolve()
     return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
 

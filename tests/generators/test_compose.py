@@ -1,0 +1,278 @@
+"""The Compose file and the Dockerfile: valid, confined, in agreement, and told no secret."""
+
+from __future__ import annotations
+
+import copy
+import re
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from mahavishnu.contract import contract
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.spec import Spec
+from tests.generators.specs import LARGE, SMALL, generated, merged
+from tests.judges import judge
+from tests.reading import read
+from tests.strategies import specs
+
+QUIET = merged(LARGE, {"deploy": {"targets": {"compose": {"monitoring": False}}}})
+SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET}
+YAMLLINT = "{extends: default, rules: {line-length: disable, document-start: disable}}"
+
+
+def compose(spec: Mapping[str, Any]) -> Any:
+    return read(generated("compose", spec)["compose/compose.yaml"])
+
+
+def dangling(file: Mapping[str, Any]) -> Iterator[str]:
+    """Names of networks, volumes and secrets that are used and not defined, or defined and not used."""
+    for kind in ("networks", "volumes", "secrets"):
+        used: set[str] = set()
+        for service in file["services"].values():
+            for one in service.get(kind, []):
+                if isinstance(one, str) or one["type"] == "volume":
+                    used.add(one if isinstance(one, str) else one["source"])
+        yield from (f"{kind}: {name}" for name in sorted(used ^ {*file.get(kind, {})}))
+
+
+def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
+    """What Docker's own benchmark (its section 5) would find, and what a service must have besides."""
+    for name, service in file["services"].items():
+        limits = service["deploy"]["resources"]["limits"]
+        user = int(service.get("user", "0").split(":")[0])
+        copied = service.get("secrets") and all("environment" in one for one in file["secrets"].values())
+        wrong = {
+            "capabilities": service.get("cap_drop") != ["ALL"] or "cap_add" in service,
+            "privileges": service.get("security_opt") != ["no-new-privileges:true"]
+            or service.get("privileged"),
+            "root": user <= 10000,
+            "writable": service.get("read_only") is not True and not copied,
+            "processes": not 0 < service.get("pids_limit", 0) <= 1024,
+            "memory": not re.fullmatch(r"[0-9]+[bkmg]", limits.get("memory", "")),
+            "cpu": not float(limits.get("cpus", 0)) > 0,
+            "restart": service.get("restart") != "on-failure:5",
+            "health": service.get("healthcheck", {}).get("test", [""])[0] != "CMD",
+            "logs": not service.get("logging", {}).get("options", {}).get("max-size"),
+            "grace": "stop_grace_period" not in service,
+            "socket": "docker.sock" in str(service.get("volumes")),
+            "host": any(key in service for key in ("network_mode", "pid", "ipc", "userns_mode", "devices")),
+            "newest": service["image"].endswith(":latest") or ":" not in service["image"].rsplit("/", 1)[-1],
+            "public": name in ("prometheus", "alertmanager")
+            and not all(port.startswith("127.0.0.1:") for port in service["ports"]),
+            "unneeded mounts": any(
+                one["type"] == "bind" and one.get("read_only") is not True
+                for one in service.get("volumes", [])
+            ),
+        }
+        yield from (f"{name}: {fault}" for fault, found in wrong.items() if found)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_compose_file_is_sound(name: str) -> None:
+    """Every name is defined, every service is confined."""
+    file = compose(SPECS[name])
+    assert [*dangling(file), *unconfined(file)] == []
+
+
+@settings(max_examples=25, deadline=None)
+@given(specs())
+def test_random_specs_give_a_sound_compose_file(spec: dict[str, Any]) -> None:
+    """Whatever a valid spec says."""
+    file = compose(merged(spec, {"deploy": {"targets": {"compose": {"monitoring": True}}}}))
+    assert [*dangling(file), *unconfined(file)] == []
+
+
+Break = Callable[[Any], object]
+PLANTED: Mapping[str, Break] = {
+    "networks: nowhere": lambda f: f["services"]["prometheus"].update(networks=["monitoring", "nowhere"]),
+    "volumes: nothing": lambda f: f["volumes"].update(nothing={}),
+    "secrets: HOOK_TOKEN": lambda f: f["secrets"].pop("HOOK_TOKEN"),
+    "prometheus: capabilities": lambda f: f["services"]["prometheus"].update(cap_add=["SYS_ADMIN"]),
+    "prometheus: privileges": lambda f: f["services"]["prometheus"].pop("security_opt"),
+    "shop-api: root": lambda f: f["services"]["shop-api"].pop("user"),
+    "shop-api: writable": lambda f: f["services"]["shop-api"].pop("read_only"),
+    "shop-api: processes": lambda f: f["services"]["shop-api"].pop("pids_limit"),
+    "shop-api: memory": lambda f: f["services"]["shop-api"]["deploy"]["resources"]["limits"].update(
+        memory="256Mi"
+    ),
+    "shop-api: cpu": lambda f: f["services"]["shop-api"]["deploy"]["resources"]["limits"].pop("cpus"),
+    "shop-api: restart": lambda f: f["services"]["shop-api"].update(restart="always"),
+    "shop-api: health": lambda f: f["services"]["shop-api"]["healthcheck"].update(test=["curl", "x"]),
+    "shop-api: logs": lambda f: f["services"]["shop-api"].pop("logging"),
+    "shop-api: grace": lambda f: f["services"]["shop-api"].pop("stop_grace_period"),
+    "shop-api: socket": lambda f: f["services"]["shop-api"]["volumes"].append(
+        {"type": "bind", "source": "/var/run/docker.sock", "target": "/x", "read_only": True}
+    ),
+    "shop-api: host": lambda f: f["services"]["shop-api"].update(network_mode="host"),
+    "prometheus: newest": lambda f: f["services"]["prometheus"].update(image="docker.io/prom/prometheus"),
+    "prometheus: public": lambda f: f["services"]["prometheus"].update(ports=["9090:9090"]),
+    "shop-api: unneeded mounts": lambda f: f["services"]["shop-api"]["volumes"][0].pop("read_only"),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_planted_fault_is_found(fault: str) -> None:
+    """Each check is seen to refuse what it is for."""
+    file = copy.deepcopy(compose(LARGE))
+    PLANTED[fault](file)
+    assert [*dangling(file), *unconfined(file)] == [fault]
+
+
+# --- outside judges -------------------------------------------------------------------------------
+
+
+def verdict(name: str, *words: str | Path) -> int:
+    return subprocess.run([judge(name), *words], capture_output=True, check=False).returncode
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("name", SPECS)
+def test_the_judges_accept(name: str, tmp_path: Path) -> None:
+    """compose-spec's schema, hadolint and yamllint have nothing to say, not even a warning."""
+    for path, text in generated("compose", SPECS[name]).items():
+        (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
+    file = tmp_path / "compose.yaml"
+    assert verdict("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file) == 0
+    assert verdict("yamllint", "--strict", "-d", YAMLLINT, file, tmp_path / "mahavishnu.yaml") == 0
+    assert verdict("hadolint", tmp_path / "Dockerfile") == 0
+
+
+@pytest.mark.judge
+def test_the_judges_can_refuse(tmp_path: Path) -> None:
+    """Each of them sees its planted fault."""
+    made = generated("compose", LARGE)
+    file, docker = tmp_path / "compose.yaml", tmp_path / "Dockerfile"
+    file.write_text(made["compose/compose.yaml"].replace("restart:", "restrat:"), encoding="utf-8")
+    assert verdict("check-jsonschema", "--builtin-schema", "vendor.compose-spec", file) != 0
+    file.write_text(made["compose/compose.yaml"] + "name: again\n", encoding="utf-8")
+    assert verdict("yamllint", "--strict", "-d", YAMLLINT, file) != 0
+    docker.write_text(
+        made["compose/Dockerfile"].replace("--no-cache-dir 'uvicorn>=0.34,<1'", "uvicorn"), encoding="utf-8"
+    )
+    assert verdict("hadolint", docker) != 0
+
+
+# --- what the files say ---------------------------------------------------------------------------
+
+
+def test_the_container_reads_the_spec_that_was_compiled() -> None:
+    """The mounted file is the spec itself, environments merged: same values, same hash."""
+    again = Spec.model_validate(read(generated("compose", LARGE)["compose/mahavishnu.yaml"]))
+    assert contract(again).hash == contract(Spec.model_validate(LARGE)).hash
+    service = compose(LARGE)["services"]["shop-api"]
+    assert service["volumes"][0]["source"] == "./mahavishnu.yaml"
+    assert service["volumes"][0]["target"] == service["environment"]["MAHAVISHNU_SPEC"]
+
+
+def test_secrets_are_names() -> None:
+    """Alertmanager gets its secrets as files, the service its own as variables; no file holds a value."""
+    file = compose(LARGE)
+    assert file["services"]["alertmanager"]["secrets"] == ["HOOK_TOKEN", "SLACK_WEBHOOK"]
+    assert file["secrets"]["SLACK_WEBHOOK"] == {"environment": "SLACK_WEBHOOK"}
+    environment = file["services"]["shop-api"]["environment"]
+    assert {*environment} == {"MAHAVISHNU_SPEC", "DATABASE_URL"}
+    assert environment["DATABASE_URL"].startswith("${DATABASE_URL:?")
+
+
+def test_alertmanager_finds_its_secrets_where_compose_puts_them() -> None:
+    """The two generators agree on the folder of secrets."""
+    alertmanager = generated("alertmanager", LARGE)["alertmanager/alertmanager.yml"]
+    files = set(re.findall(r"/run/secrets/([A-Z_]+)", alertmanager))
+    assert files == {*compose(LARGE)["secrets"]}
+
+
+def test_the_monitoring_finds_the_service_and_each_other() -> None:
+    """prometheus.yml asks a name, a port and a path that this Compose file provides."""
+    file = compose(LARGE)
+    prometheus = read(generated("prometheus", LARGE)["prometheus/prometheus.yml"])
+    (job,) = prometheus["scrape_configs"]
+    (found,) = job["dns_sd_configs"]
+    assert found["names"] == ["shop-api"]
+    assert f"{found['port']}:{found['port']}" in file["services"]["shop-api"]["ports"]
+    assert "monitoring" in file["services"]["shop-api"]["networks"]
+    (target,) = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert target.split(":")[0] in file["services"]
+
+
+def test_every_mounted_folder_is_generated() -> None:
+    """What Compose mounts from beside itself is there."""
+    made = {path for family in ("compose", "prometheus", "alertmanager") for path in generated(family, LARGE)}
+    for service in compose(LARGE)["services"].values():
+        for one in service["volumes"]:
+            if one["type"] == "bind":
+                source = Path("compose", one["source"]).as_posix().replace("compose/../", "")
+                assert any(path == source or path.startswith(f"{source}/") for path in made), source
+
+
+def test_time_to_stop() -> None:
+    """Compose waits longer than the server, which waits as long as the spec says."""
+    made = generated("compose", LARGE)
+    assert "--timeout-graceful-shutdown=45" in made["compose/Dockerfile"]
+    assert read(made["compose/compose.yaml"])["services"]["shop-api"]["stop_grace_period"] == "50s"
+
+
+def test_numbers_are_those_of_the_spec() -> None:
+    """Retention, processor and memory."""
+    services = compose(LARGE)["services"]
+    assert "--storage.tsdb.retention.time=60d" in services["prometheus"]["command"]
+    assert services["shop-api"]["deploy"]["resources"]["limits"] == {"cpus": "0.25", "memory": "256m"}
+
+
+@pytest.mark.parametrize(
+    ("said", "written"), [("512Mi", "512m"), ("2Gi", "2g"), ("1000kB", "1000000b"), ("100KiB", "100k")]
+)
+def test_sizes_are_written_as_compose_reads_them(said: str, written: str) -> None:
+    """Its `m` is 1024 times 1024; what is no multiple is written in bytes."""
+    spec = merged(SMALL, {"deploy": {"resources": {"memory": said}}})
+    assert compose(spec)["services"]["shop"]["deploy"]["resources"]["limits"]["memory"] == written
+
+
+@pytest.mark.parametrize(
+    ("place", "context", "dockerfile"),
+    [
+        ("deploy", "../..", "deploy/compose/Dockerfile"),
+        ("examples/shop/deploy", "../../../..", "examples/shop/deploy/compose/Dockerfile"),
+        (".", "..", "compose/Dockerfile"),
+        ("a $b/c", "../../..", "a $$b/c/compose/Dockerfile"),
+    ],
+)
+def test_the_build_finds_the_project(place: str, context: str, dockerfile: str, tmp_path: Path) -> None:
+    """From wherever the files are, the context is the folder of the spec, and the Dockerfile lies in it."""
+    made = replace(contract(Spec.model_validate(SMALL)), place=place)
+    generator: Any = import_module("mahavishnu.generators.compose")
+    (text,) = [one.text for one in generator.generate(made) if one.path == "compose/compose.yaml"]
+    build = read(text)["services"]["shop"]["build"]
+    assert build == {"context": context, "dockerfile": dockerfile}
+    folder = tmp_path / place / "compose"
+    assert (folder / context).resolve() == tmp_path
+    assert (tmp_path / dockerfile.replace("$$", "$")).parent == folder
+
+
+def test_without_monitoring_there_is_only_the_service() -> None:
+    """Nothing of Prometheus, Alertmanager or their secrets is left."""
+    file = compose(QUIET)
+    assert {*file["services"]} == {"shop-api"}
+    assert {*file} == {"name", "services", "networks"}
+
+
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_a_service_with_the_name_of_a_sidecar_is_refused(name: str) -> None:
+    """Two services of one name would be one; without the sidecars the name is free."""
+    spec = merged(SMALL, {"service": {"name": name}})
+    with pytest.raises(MahavishnuError, match=f"a service named `{name}`"):
+        compose(spec)
+    assert (
+        name in compose(merged(spec, {"deploy": {"targets": {"compose": {"monitoring": False}}}}))["services"]
+    )
+
+
+def test_nothing_is_written_for_a_target_not_asked_for() -> None:
+    """No `compose`, no files."""
+    assert generated("compose", merged(SMALL, {"deploy": {"targets": {"compose": None}}})) == {}
