@@ -1,0 +1,65 @@
+"""A process with a dependency at work, on a virtual clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mahavishnu
+from mahavishnu.policies.breaker import BreakerGuard
+from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.runtime.current import forget, use
+from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
+from tests.metering import value
+
+SECOND = 10**9
+ALL: dict[str, Any] = {
+    "timeout": "2s",
+    "retry": {"attempts": 3, "base": "100ms"},
+    "breaker": {"failure_rate": "50%", "min_calls": 100, "open_for": "30s", "probes": 3},
+    "bulkhead": {"concurrency": 4, "wait": "1s"},
+}
+
+
+class World:
+    """A process with a spec at work: its clock, its series, its dependencies."""
+
+    def __init__(self, *, auto: bool = True, others: dict[str, Any] | None = None, **stripe: Any) -> None:
+        said = {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop:app"},
+            "dependencies": {"stripe": stripe or ALL, **(others or {})},
+        }
+        self.clock = VirtualClock(auto=auto)
+        self.service = Service(Spec.model_validate(said), self.clock)
+        forget()
+        use(self.service)
+        self.stripe = mahavishnu.dependency("stripe")
+
+    def guard(self, kind: type[Any], name: str = "stripe") -> Any:
+        return next(one for one in self.service.dependencies[name].guards if isinstance(one, kind))
+
+    @property
+    def breaker(self) -> BreakerGuard:
+        found: BreakerGuard = self.guard(BreakerGuard)
+        return found
+
+    @property
+    def bulkhead(self) -> BulkheadGuard:
+        found: BulkheadGuard = self.guard(BulkheadGuard)
+        return found
+
+    def calls(self, outcome: str, name: str = "stripe") -> float:
+        series = "mahavishnu_dependency_calls_total"
+        return value(self.service.metrics, series, dependency=name, outcome=outcome)
+
+    def retries(self, outcome: str) -> float:
+        return value(self.service.metrics, "mahavishnu_retries_total", outcome=outcome)
+
+    def judged(self) -> float:
+        return value(self.service.metrics, "mahavishnu_breaker_calls_total", dependency="stripe")
+
+    def at_rest(self) -> bool:
+        """Whether nothing is held, waited for or timed any more."""
+        return (self.bulkhead.in_flight, self.bulkhead.waiting, self.clock.timers) == (0, 0, 0)
