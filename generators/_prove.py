@@ -1,7 +1,7 @@
 """The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
 
 Three kinds. A **threshold** test moves an alert's series through five steady times: healthy, just within the
-bound, just beyond it, healthy again, and gone where absence is a fault (silent, silent, firing, silent, firing).
+bound, just beyond it, healthy again, gone where absence is a fault: silent, silent, firing, silent, firing.
 Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
 **timing** test starts a fault after a full long window of health and asks for the very steps at which the
 alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
@@ -266,7 +266,8 @@ def _timings(burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
 def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
     # Deep enough that the quickest alert needs four and a half steps, or as deep as can be.
     share = min(Fraction(1), *(2 * one.threshold * one.long / (9 * pace.step) for one in burns))
-    healthy = -(-max(one.long for one in burns) // pace.step)
+    # A quarter more than the longest window, so that one that looks further back is seen to be late.
+    healthy = -(-max(one.long for one in burns) * 5 // (4 * pace.step))
     begins = {one: one.threshold * one.long / share / pace.step for one in burns}
     fault = (
         max(*(math.ceil(at) for at in begins.values()), *(-(-one.short // pace.step) for one in burns)) + 1

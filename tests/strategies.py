@@ -31,7 +31,7 @@ modes = st.sampled_from(["observe", "enforce", "off"])
 percents = st.sampled_from(["0.1%", "1%", "5%", "33.3%", "50%", "90%", "99.5%"])
 times = st.sampled_from(["100ms", "500ms", "1s", "2s", "5s", "10s"])
 holds = st.sampled_from(["1m", "90s", "5m", "30m", "45m", "2h"])
-texts = st.text(st.characters(codec="utf-8", exclude_categories=("C",)), min_size=1, max_size=30).map(
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=30).map(
     lambda text: text if text.strip() else "team"
 )
 
@@ -64,8 +64,8 @@ def limits(draw: Draw) -> Mapping:
         said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process"}
         return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
     if kind == "concurrency":
-        said = {"concurrency": draw(st.integers(1, 500))}
-        return _some(draw, said, queue=st.integers(0, 100), wait=times, **shared)
+        places = draw(st.integers(1, 500))
+        return _some(draw, {"concurrency": places}, queue=st.integers(0, 100), wait=times, **shared)
     if kind == "body":
         return _some(draw, {"body": draw(st.sampled_from(["1kB", "64KiB", "1MiB", "5MB"]))}, **shared)
     return _some(draw, {"timeout": draw(times)}, idle=st.sampled_from(["10s", "30s"]), **shared)
@@ -146,7 +146,7 @@ def conditions(draw: Draw, spec: Mapping) -> str:
     shares += [f"limits.{name}.utilisation" for name in gates]
     shares += [f"dependencies.{name}.failures" for name in spec["dependencies"]]
     shares += [f"dependencies.{name}.slow" for name in slow]
-    choices = [
+    choices: list[st.SearchStrategy[str]] = [
         st.builds("{} > {}".format, st.sampled_from(shares), percents),
         st.builds("{} > {}".format, st.sampled_from(["latency.p50", "latency.p95", "latency.p99"]), times),
         st.sampled_from(
@@ -158,7 +158,9 @@ def conditions(draw: Draw, spec: Mapping) -> str:
         for name in gates
         if spec["limits"][name].get("queue")
     ]
-    return draw(st.one_of(*choices, *([st.sampled_from(queues)] if queues else [])))
+    if queues:
+        choices.append(st.sampled_from(queues))
+    return draw(st.one_of(choices))
 
 
 @st.composite

@@ -263,7 +263,7 @@ def _reading(when: Condition) -> Reading:
 
 def _memory(when: Condition) -> Reading:
     if isinstance(when.bound, Size):
-        return Reading(MEMORY.select(), "bytes", lambda at: ((MEMORY.select(), at.below, at.above),))
+        return Reading(MEMORY.select(), "bytes", _gauge(MEMORY.select()))
     return _fraction(MEMORY.select(), MEMORY_LIMIT.select(), Decimal(2**29))
 
 
@@ -332,13 +332,21 @@ def _slow(name: str) -> Reading:
 
 def _queue(name: str) -> Reading:
     waiting = LIMIT_QUEUED.select(limit=name)
-    return Reading(waiting, "count", lambda at: ((waiting, at.below, at.above),))
+    return Reading(waiting, "count", _gauge(waiting))
 
 
 def _fraction(used: Selector, limit: Selector, level: Decimal) -> Reading:
-    return Reading(
-        used / limit, "ratio", lambda at: ((used, level * at.below, level * at.above), (limit, level, level))
-    )
+    def proof(at: Levels) -> Proof:
+        return ((used, level * at.below, level * at.above), (limit, level, level))
+
+    return Reading(used / limit, "ratio", proof)
+
+
+def _gauge(series: Selector) -> Callable[[Levels], Proof]:
+    def proof(at: Levels) -> Proof:
+        return ((series, at.below, at.above),)
+
+    return proof
 
 
 def _split(bad: Selector, good: Selector) -> Callable[[Levels], Proof]:

@@ -1,0 +1,519 @@
+"""Rules that promtool accepts, each proved to fire and to clear, and no proof that a wrong number passes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+
+from mahavishnu.contract import Contract, agree
+from mahavishnu.promql import Call, Expr, Number, total
+from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUOTA
+from mahavishnu.signals import AgreementError, Alert, Severity
+from mahavishnu.units import Duration
+from tests.figures import figure
+from tests.monitoring import MINIMAL, accepts, artifacts, ask, made, shop, texts, written
+from tests.reading import read
+from tests.strategies import specs
+
+prove: Any = import_module("mahavishnu.generators._prove")
+steady: Any = import_module("mahavishnu.generators._steady")
+go: Any = import_module("mahavishnu.generators._go")
+
+# One of each kind of alert that has a window, a hold, or an absence of its own.
+EVERYTHING: dict[str, Any] = {
+    **MINIMAL,
+    "service": {"name": "my_shop", "app": "shop.main:app", "owner": "payments"},
+    "limits": {
+        "per_client": {"rate": "100/minute"},
+        "reports": {"concurrency": 4, "queue": 8},
+        "uploads": {"body": "1MiB"},
+        "request": {"timeout": "10s", "mode": "observe"},
+    },
+    "dependencies": {
+        "stripe": {
+            "timeout": "1s",
+            "retry": {"attempts": 2},
+            "breaker": {"failure_rate": "50%", "slow_call": "500ms"},
+            "bulkhead": {"concurrency": 8},
+        }
+    },
+    "slos": {
+        "latency": {"objective": "95%", "under": "300ms", "match": {"path": "/orders/*", "method": "GET"}}
+    },
+    "alerts": {
+        "runbooks": "https://runbooks.example.com/shop/",
+        "thresholds": {
+            "memory": {"when": "memory > 90%", "for": "10m", "severity": "P2"},
+            "bytes": {"when": "memory >= 400Mi", "severity": "P3"},
+            "cpu": {"when": "cpu > 85%", "for": "2h", "severity": "P3"},
+            "errors": {"when": "error_rate > 5%", "severity": "P2"},
+            "slow": {"when": "latency.p95 > 800ms", "severity": "P3"},
+            "slowest": {"when": "latency.p99 > 20s", "severity": "P3"},
+            "idle": {"when": "limits.reports.utilisation < 10%", "severity": "P4"},
+            "refused": {"when": "limits.per_client.refused > 20%", "severity": "P4"},
+            "queue": {"when": "queue.reports > 4", "severity": "P3"},
+            "failures": {"when": "dependencies.stripe.failures > 20%", "severity": "P2"},
+            "sluggish": {"when": "dependencies.stripe.slow > 20%", "severity": "P3"},
+        },
+    },
+}
+
+
+def rules(of: Contract) -> list[dict[str, Any]]:
+    """The rules that are written, read back."""
+    groups = read(texts(of)["prometheus/rules.yml"])["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def exprs(of: Contract) -> list[Expr]:
+    """Every query of the rules."""
+    return [*(one.expr for one in of.recordings), *(one.expr for one in of.alerts)]
+
+
+def proofs(folder: Path) -> Iterator[Path]:
+    return (folder / "prometheus").glob("*.test.yml")
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("of", [made(MINIMAL), made(EVERYTHING)], ids=["minimal", "everything"])
+def test_promtool_accepts_rules_configuration_and_tests(of: Contract, tmp_path: Path) -> None:
+    """And the tests really pass: every alert fires and clears when the arithmetic says so."""
+    folder = written(of, tmp_path)
+    accepts("promtool", "check", "rules", "--lint-fatal", folder / "prometheus/rules.yml")
+    accepts("promtool", "check", "config", folder / "prometheus/prometheus.yml")
+    accepts("promtool", "test", "rules", *proofs(folder))
+
+
+@pytest.mark.parametrize(
+    "of", [made(MINIMAL), made(EVERYTHING), shop()], ids=["minimal", "everything", "shop"]
+)
+def test_every_alert_is_tested_both_ways(of: Contract) -> None:
+    """Silent when healthy, firing on its fault, silent again afterwards; nothing else is tested."""
+    for alert in of.alerts:
+        tests = [*prove.fast(of), *prove.slow(of)]
+        said = [check for test in tests for check in test.checks if check.alert is alert]
+        assert {check.firing for check in said} == {False, True}, alert.name
+        clears = [
+            test
+            for test in tests
+            if (found := [check.firing for check in test.checks if check.alert is alert])
+            and not found[0]
+            and any(found)
+            and not found[max(index for index, firing in enumerate(found[:-1]) if firing) + 1]
+        ]
+        assert clears, f"{alert.name} is never seen to clear"
+
+
+def test_generating_twice_gives_the_same_bytes() -> None:
+    """A pure function of the contract."""
+    assert artifacts(made(EVERYTHING)) == artifacts(made(EVERYTHING))
+
+
+# --- mutation: a number that is off by one step must not pass ----------------------------------------------
+
+
+class Mutation(NamedTuple):
+    """One rule changed in one place."""
+
+    alert: Alert
+    what: str
+    old: str
+    new: str
+
+
+def mutations(of: Contract) -> Iterator[Mutation]:
+    """Every threshold one step up and down, every hold halved and doubled."""
+    for alert in of.alerts:
+        text = alert.expr.render()
+        for number in dict.fromkeys(re.findall(r"(?:[<>]=?|==) ([0-9.]+)", text)):
+            for new in steps(number):
+                yield Mutation(
+                    alert,
+                    "threshold",
+                    text,
+                    re.sub(rf"([<>]=?|==) {re.escape(number)}\b", rf"\1 {new}", text),
+                )
+        if alert.hold is not None and alert.hold >= Duration.parse("2m"):
+            for hold in (Duration(alert.hold // 2), Duration(alert.hold * 2)):
+                yield Mutation(alert, "hold", f"for: {alert.hold}", f"for: {hold}")
+
+
+def steps(number: str) -> Iterator[str]:
+    """The next number up and down in its last digit, in the fourth one where there are more."""
+    value = Decimal(number)
+    digits = len(value.normalize().as_tuple().digits)
+    place = value.adjusted() - min(digits, 4) + 1 if value else 0
+    for new in (value + Decimal(1).scaleb(place), value - Decimal(1).scaleb(place)):
+        if new >= 0:
+            yield f"{new:f}"
+
+
+def unnoticed(of: Contract, chosen: list[Mutation], folder: Path) -> list[str]:
+    """The mutations under which every generated test of the alert still passes."""
+    written(of, folder)
+    whole = (folder / "prometheus/rules.yml").read_text(encoding="utf-8")
+    missed: list[str] = []
+    for one in chosen:
+        start = whole.index(f"- alert: {one.alert.name}\n")
+        assert one.old in whole[start:], one
+        changed = whole[:start] + whole[start:].replace(one.old, one.new, 1)
+        (folder / "prometheus/rules.yml").write_text(changed, encoding="utf-8")
+        if all(ask("promtool", "test", "rules", path).returncode == 0 for path in alone(folder, one.alert)):
+            missed.append(f"{one.alert.name}: {one.what} {one.old!r} -> {one.new!r}")
+    return missed
+
+
+def alone(folder: Path, alert: Alert) -> Iterator[Path]:
+    """The test files, reduced to the tests in which this alert is checked."""
+    for path in proofs(folder):
+        whole = read(path.read_text(encoding="utf-8"))
+        name = f'alertname="{alert.name}"'
+        whole["tests"] = [
+            test for test in whole["tests"] if any(name in one["expr"] for one in test["promql_expr_test"])
+        ]
+        if whole["tests"]:
+            reduced = path.with_name(f"alone.{path.name}.json")
+            reduced.write_text(json.dumps(whole), encoding="utf-8")
+            yield reduced
+
+
+@pytest.mark.judge
+def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
+    """A sample over every kind of alert; `make proof` does them all."""
+    of = made(EVERYTHING)
+    chosen = {one.alert.name: one for one in mutations(of)}
+    assert len(chosen) == len(of.alerts)
+    assert unnoticed(of, list(chosen.values())[::3], tmp_path) == []
+
+
+@pytest.mark.judge
+@pytest.mark.proof
+@pytest.mark.parametrize("of", [made(EVERYTHING), shop()], ids=["everything", "shop"])
+def test_every_threshold_and_hold_off_by_one_step_is_noticed(of: Contract, tmp_path: Path) -> None:
+    """Up and down, for every alert."""
+    chosen = list(mutations(of))
+    missed = unnoticed(of, chosen, tmp_path)
+    caught = len(chosen) - len(missed)
+    figure(f"mutated thresholds and holds caught ({of.job})", "all", f"{caught} of {len(chosen)}")
+    assert missed == []
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("old", "new"), [("[1h]", "[2h]"), ("[5m]", "[10m]"), ("[3d]", "[2d]"), ("[6h]", "[5h]")]
+)
+def test_a_recording_over_another_window_is_noticed(old: str, new: str, tmp_path: Path) -> None:
+    """The timing tests know when each window must be full."""
+    of = made({**MINIMAL, "limits": {}})
+    folder = written(of, tmp_path)
+    path = folder / "prometheus/rules.yml"
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+    assert ask("promtool", "test", "rules", *proofs(folder)).returncode == 1
+
+
+# --- what the rules say ------------------------------------------------------------------------------------
+
+
+def test_labels_say_severity_service_and_tier() -> None:
+    """What Alertmanager routes and inhibits by."""
+    labels = {rule["alert"]: rule["labels"] for rule in rules(made(EVERYTHING)) if "alert" in rule}
+    assert labels["MyShopSloLatencyBurnP2"] == {
+        "severity": "P2",
+        "service": "my_shop",
+        "slo": "latency",
+        "tier": "medium",
+        "short": "30m",
+        "long": "6h",
+    }
+
+
+def test_a_runbook_is_linked_only_where_runbooks_are_served() -> None:
+    """No link to a page that nobody serves."""
+    linked = [rule["annotations"].get("runbook_url") for rule in rules(made(EVERYTHING)) if "alert" in rule]
+    assert "https://runbooks.example.com/shop/MyShopDown" in linked
+    assert None not in linked
+    assert all("runbook_url" not in rule["annotations"] for rule in rules(made(MINIMAL)) if "alert" in rule)
+
+
+def test_no_number_carries_the_dirt_of_a_float() -> None:
+    """At most twelve significant digits, however odd the objective is."""
+    for objective in ("99.9%", "99.95%", "98.7%", "99.999999%", "70.3%"):
+        for window in ("7d", "28d", "30d", "90d"):
+            of = made({**MINIMAL, "slos": {"odd": {"objective": objective, "window": window}}})
+            numbers = [node.value for expr in exprs(of) for node in expr.walk() if isinstance(node, Number)]
+            assert max(len(number.normalize().as_tuple().digits) for number in numbers) <= 12
+            assert "e" not in "".join(f"{number:f}" for number in numbers).lower()
+
+
+def test_the_scrape_job_is_the_one_the_rules_select() -> None:
+    """Job, path and port are the service's own, under the name it has in the compose file."""
+    spec = {**EVERYTHING, "observability": {"metrics": {"path": "/internal/metrics"}}}
+    spec["service"] = {**EVERYTHING["service"], "port": 9999}
+    of = made(spec)
+    (scrape,) = read(texts(of)["prometheus/prometheus.yml"])["scrape_configs"]
+    assert scrape["job_name"] == "my_shop"
+    assert scrape["metrics_path"] == "/internal/metrics"
+    assert scrape["dns_sd_configs"][0] == {
+        "names": ["my-shop"],
+        "type": "A",
+        "port": 9999,
+        "refresh_interval": "15s",
+    }
+    selected = {
+        m.value for one in of.alerts for s in one.expr.selectors() for m in s.matchers if m.label == "job"
+    }
+    assert selected == {"my_shop"}
+
+
+def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
+    """Namespace, label and port of the scrape job are those of the generated pods."""
+    of = made({**EVERYTHING, "deploy": {"targets": {"kubernetes": {"namespace": "prod"}}}})
+    kubernetes: Any = import_module("mahavishnu.generators.kubernetes")
+    objects = {one.path: one.text for one in kubernetes.generate(of)}
+    deployment = read(objects["kubernetes/deployment.yaml"])
+    pod = deployment["spec"]["template"]
+    (port,) = [port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]]
+    (job,) = read(texts(of)["prometheus/scrape.kubernetes.yml"])
+    keep = job["relabel_configs"][0]
+    assert job["job_name"] == of.job
+    assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [deployment["metadata"]["namespace"]]
+    assert re.fullmatch(keep["regex"], f"{pod['metadata']['labels']['app.kubernetes.io/name']};{port}")
+    assert keep["source_labels"][0].endswith("pod_label_app_kubernetes_io_name")
+
+
+# --- agreement ---------------------------------------------------------------------------------------------
+
+
+def test_a_rule_that_names_an_unknown_series_is_refused() -> None:
+    """Take any series out of the contract, and the rules that need it no longer agree."""
+    of = made(EVERYTHING)
+    used = {s.signal.name for expr in exprs(of) for s in expr.selectors()}
+    assert len(used) > 15
+    for name in used:
+        with pytest.raises(AgreementError, match="no such series"):
+            agree(replace(of, signals={key: value for key, value in of.signals.items() if key != name}))
+
+
+def test_a_rule_that_names_an_unknown_value_or_boundary_is_refused() -> None:
+    """A limit that is not there, an outcome nobody counts, a bucket that is none."""
+    of = made(EVERYTHING)
+    window = Duration.parse("5m")
+    with pytest.raises(AgreementError):
+        HTTP_DURATION.bucket_rate(window, Decimal("0.123"))
+    for wrong in (
+        total(LIMIT_DECISIONS.rate(window, limit="nobody")),
+        LIMIT_IN_FLIGHT.select(limit="per_client"),
+    ):
+        with pytest.raises(AgreementError):
+            agree(replace(of, alerts=(replace(of.alerts[0], expr=wrong, proof=()),)))
+
+
+# --- text of other people ----------------------------------------------------------------------------------
+
+HOSTILE = (
+    '"} or vector(1) #',
+    "{{ 1 }}",
+    "$value",
+    "{{",
+    "}}{",
+    "a: b # c",
+    "'",
+    '{{"x"}}',
+    "{{{ .Labels }}}",
+    "{%",
+)
+
+
+def leaves(node: Any, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[object, ...], object]]:
+    """Every scalar of a document with its path."""
+    if isinstance(node, dict):
+        for key, value in cast("dict[str, Any]", node).items():
+            yield from leaves(value, (*path, key))
+    elif isinstance(node, list):
+        for index, value in enumerate(cast("list[Any]", node)):
+            yield from leaves(value, (*path, index))
+    else:
+        yield path, node
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_owner_changes_only_its_own_leaf(text: str) -> None:
+    """Everything else in the rules, the tests and the routes stays as it was, byte by byte."""
+    other = {**EVERYTHING, "service": {**EVERYTHING["service"], "owner": text}}
+    before, after = texts(made(EVERYTHING)), texts(made(other))
+    for path, old in before.items():
+        if path != "prometheus/rules.yml":
+            assert after[path] == old
+    old_leaves, new_leaves = (dict(leaves(read(one["prometheus/rules.yml"]))) for one in (before, after))
+    changed = {path for path in old_leaves | new_leaves if old_leaves.get(path) != new_leaves.get(path)}
+    assert {path[-1] for path in changed} == {"owner"}
+
+
+@pytest.mark.judge
+def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
+    """Prometheus itself renders the annotation: what a person reads is what the spec says."""
+    for index, text in enumerate(HOSTILE):
+        spec = {**MINIMAL, "limits": {}, "slos": {}, "service": {**MINIMAL["service"], "owner": text}}
+        folder = written(made(spec), tmp_path / str(index))
+        (down,) = [rule for rule in rules(made(spec)) if rule.get("alert") == "ShopDown"]
+        expected = {**down["annotations"], "owner": text}
+        labels = {**down["labels"], "job": "shop"}
+        test = {
+            "interval": "1m",
+            "input_series": [{"series": 'up{job="shop"}', "values": "0x9"}],
+            "alert_rule_test": [
+                {
+                    "eval_time": "5m",
+                    "alertname": "ShopDown",
+                    "exp_alerts": [{"exp_labels": labels, "exp_annotations": expected}],
+                }
+            ],
+        }
+        path = folder / "prometheus/rendered.test.yml"
+        whole = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+        path.write_text(json.dumps(whole), encoding="utf-8")
+        accepts("promtool", "test", "rules", path)
+
+
+@pytest.mark.judge
+def test_a_summary_shows_the_measured_value_in_its_unit(tmp_path: Path) -> None:
+    """`$value` of a share reads as a percentage, of a size as bytes, of a time as seconds."""
+    wanted = {
+        "MyShopThresholdMemory": "95%",
+        "MyShopThresholdBytes": "800Mi",
+        "MyShopThresholdQueue": "is 9;",
+        "MyShopThresholdSlow": "ms",
+    }
+    of = made(EVERYTHING)
+    written(of, tmp_path)
+    for alert in of.alerts:
+        if alert.name not in wanted:
+            continue
+        series = [
+            {
+                "series": str(feed.series),
+                "values": f"0+{feed.faulty}x30" if grows(feed) else f"{feed.faulty}+0x30",
+            }
+            for feed in alert.proof
+        ]
+        test: dict[str, Any] = {
+            "interval": "1m",
+            "input_series": series,
+            "alert_rule_test": [{"eval_time": "25m", "alertname": alert.name, "exp_alerts": []}],
+        }
+        path = tmp_path / "prometheus/summary.test.yml"
+        whole = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+        path.write_text(json.dumps(whole), encoding="utf-8")
+        said = ask("promtool", "test", "rules", path)
+        (summary,) = re.findall(r'summary="([^"]*)"', said.stderr)
+        assert wanted[alert.name] in summary, summary
+        assert "$" not in summary
+
+
+def grows(feed: Any) -> bool:
+    return str(feed.series.signal.kind) != "gauge"
+
+
+# --- the arithmetic itself ---------------------------------------------------------------------------------
+
+
+def test_the_arithmetic_answers_as_prometheus_does() -> None:
+    """Known answers: shares, nothing by nothing, quantiles within a bucket, sets."""
+    used, quota = LIMIT_IN_FLIGHT.select(limit="a"), LIMIT_QUOTA.select(limit="a")
+    world = steady.Steady((steady.moving(used, Fraction(3)), steady.moving(quota, Fraction(4))))
+    assert list(world.vector(used / quota).values()) == [Fraction(3, 4)]
+    assert not world.fires(used / quota > 1)
+    assert not world.fires(LIMIT_QUOTA.select(limit="b"))
+    nothing = steady.Steady((steady.moving(used, Fraction(0)), steady.moving(quota, Fraction(0))))
+    assert not nothing.fires(used / quota >= 0)
+    with pytest.raises(AgreementError, match="steady"):
+        world.value(Call("predict_linear", (quota,)))
+
+
+def test_a_proof_that_proves_nothing_is_refused() -> None:
+    """An alert whose own faulty state does not fire it stops the generator."""
+    of = made(MINIMAL)
+    alert = of.alerts[1]
+    idle = tuple(replace(feed, faulty=feed.healthy) for feed in alert.proof)
+    with pytest.raises(AgreementError, match="does not show"):
+        artifacts(replace(of, alerts=(replace(alert, proof=idle),)))
+
+
+# --- random specs ------------------------------------------------------------------------------------------
+
+
+def drawn(count: int) -> list[dict[str, Any]]:
+    """So many random specs, the same ones every time."""
+    found: list[dict[str, Any]] = []
+
+    @settings(
+        max_examples=count,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(specs())
+    def collect(spec: dict[str, Any]) -> None:
+        found.append(spec)
+
+    collect()
+    return found[:count]
+
+
+def judged(count: int, folder: Path) -> tuple[int, int]:
+    """Every file of so many random specs, accepted by promtool and amtool; how many specs and alerts."""
+    contracts = [made(spec) for spec in drawn(count)]
+    folders = [written(of, folder / str(index)) for index, of in enumerate(contracts)]
+    accepts("promtool", "check", "rules", "--lint-fatal", *(one / "prometheus/rules.yml" for one in folders))
+    accepts("promtool", "check", "config", *(one / "prometheus/prometheus.yml" for one in folders))
+    accepts("amtool", "check-config", *(one / "alertmanager/alertmanager.yml" for one in folders))
+    accepts("promtool", "test", "rules", *(path for one in folders for path in proofs(one)))
+    for of, one in zip(contracts, folders, strict=True):
+        config = one / "alertmanager/alertmanager.yml"
+        for severity in Severity if of.spec.channels else ():
+            verify = f"--verify.receivers={severity.value}"
+            accepts(
+                "amtool",
+                "config",
+                "routes",
+                "test",
+                f"--config.file={config}",
+                verify,
+                f"severity={severity}",
+            )
+    return len(contracts), sum(len(of.alerts) for of in contracts)
+
+
+@pytest.mark.judge
+def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
+    """A few here; `make proof` does two hundred."""
+    assert judged(6, tmp_path)[0] == 6
+
+
+@pytest.mark.judge
+@pytest.mark.proof
+def test_two_hundred_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
+    """Rules, configuration, derived tests, routes: all of them, for all severities."""
+    count, alerts = judged(200, tmp_path)
+    figure("random specs accepted by promtool and amtool", 200, count)
+    figure("alerts of theirs seen to fire and to clear", "all", alerts)
+    assert count == 200
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs())
+def test_any_spec_generates_the_same_bytes_twice(spec: dict[str, Any]) -> None:
+    """Whatever the spec is."""
+    assert artifacts(made(spec)) == artifacts(made(spec))
