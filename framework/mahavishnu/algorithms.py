@@ -45,8 +45,10 @@ class Gcra:
         if now - at >= self.horizon:
             return state
         arrival, spent = state
-        since = now * self.count + (spent - after[1]) * self.period
-        return max(arrival - cost * self.period, min(arrival, since)), spent
+        later = spent - after[1]
+        since = now * self.count + later * self.period
+        left = max(arrival - cost * self.period, min(arrival, since))
+        return left, spent if later else spent - cost  # nobody has counted the last one yet
 
     def _left(self, state: int, ticks: int) -> int:
         return (self.period * self.burst - (state - ticks)) // self.period

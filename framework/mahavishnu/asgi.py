@@ -155,7 +155,9 @@ class Hardening:
             await self.service.engine.give_back(admission)
         await exchange.refuse(refusal, send)
 
-    async def _timed(self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _timed(
+        self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if passage.plan.timeout is None:
             await self._admitted(passage, admission, scope, receive, send)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -12,12 +13,16 @@ from mahavishnu.policy import Clock, Handle
 class Cutoff:
     """An async context manager: past its time the body is cancelled, and TimeoutError leaves the block.
 
-    A cancellation from outside stays a cancellation. `restart` moves the time, `stop` lifts it.
+    A cancellation from outside stays a cancellation. `restart` moves the time, `stop` lifts it; `on_expiry` is
+    called when the time is over, before the cancellation.
     """
 
-    def __init__(self, clock: Clock, delay: int | None) -> None:
+    def __init__(
+        self, clock: Clock, delay: int | None, on_expiry: Callable[[], object] | None = None
+    ) -> None:
         self._clock = clock
         self._delay = delay
+        self._on_expiry = on_expiry
         self._task: asyncio.Task[object] | None = None
         self._timer: Handle | None = None
         self._cancelling = 0
@@ -66,5 +71,7 @@ class Cutoff:
 
     def _cancel(self) -> None:
         self.expired = True
+        if self._on_expiry is not None:
+            self._on_expiry()
         if self._task is not None:
             self._task.cancel()

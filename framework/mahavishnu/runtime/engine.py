@@ -9,10 +9,24 @@ from fnmatch import fnmatchcase
 from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Claim, Clock, Counter, Decision, Gate, Gated, Limit, Match, Meter, Metered, Store, Taken
+from mahavishnu.policy import (
+    Claim,
+    Clock,
+    Counter,
+    Decision,
+    Gate,
+    Gated,
+    Limit,
+    Match,
+    Meter,
+    Metered,
+    Store,
+    Taken,
+)
 from mahavishnu.runtime.fields import REDUCED_CAPACITY
 from mahavishnu.runtime.rates import Caller, RateLimit
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
+
 
 @dataclass(frozen=True, slots=True)
 class Cells:
@@ -52,6 +66,7 @@ class Admission:
     claims: Sequence[Claim] = ()
     taken: Taken | None = None
     gates: tuple[Gate, ...] = ()
+    running: bool = False
 
 
 class Engine:
@@ -65,8 +80,12 @@ class Engine:
         limits = {name: limit for name, limit in contract.spec.limits.items() if limit.mode != "off"}
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
-        self._rates = [RateLimit.of(name, limit) for name, limit in limits.items() if isinstance(limit, Metered)]
-        self._gates = [_gate(name, limit, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)]
+        self._rates = [
+            RateLimit.of(name, limit) for name, limit in limits.items() if isinstance(limit, Metered)
+        ]
+        self._gates = [
+            _gate(name, limit, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)
+        ]
         for name, limit in limits.items():
             meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
 
@@ -124,8 +143,14 @@ class Engine:
     async def _take(self, plan: Plan, caller: Caller, admission: Admission) -> None:
         admission.claims = [rate.claim(caller) for rate in plan.rates]
         taken = await self.store.take(admission.claims)
-        admission.decisions = [rate.decision(one) for rate, one in zip(plan.rates, taken.verdicts, strict=True)]
-        denied = [one for rate, one in zip(plan.rates, admission.decisions, strict=True) if not one.allowed and rate.enforced]
+        admission.decisions = [
+            rate.decision(one) for rate, one in zip(plan.rates, taken.verdicts, strict=True)
+        ]
+        denied = [
+            one
+            for rate, one in zip(plan.rates, admission.decisions, strict=True)
+            if not one.allowed and rate.enforced
+        ]
         for rate, decision in zip(plan.rates, admission.decisions, strict=True):
             self._count(rate, decision, admitted=not denied)
         if denied:
@@ -167,7 +192,9 @@ class Engine:
             tuple(one for one in self._rates if applies(one.match, route, method)),
             tuple(one for one in self._gates if applies(one.match, route, method)),
             max((one for one in bodies if applies(one[1].match, route, method)), key=_specific, default=None),
-            max((one for one in timeouts if applies(one[1].match, route, method)), key=_specific, default=None),
+            max(
+                (one for one in timeouts if applies(one[1].match, route, method)), key=_specific, default=None
+            ),
         )
 
 
@@ -187,11 +214,21 @@ def _glob(pattern: str, route: str) -> bool:
 def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
     """Orders limits by how exactly they name their requests: route, exact route, longer route, method."""
     match = named[1].match or Match()
-    return (match.path is not None, "*" not in (match.path or "*"), len(match.path or ""), match.method is not None)
+    return (
+        match.path is not None,
+        "*" not in (match.path or "*"),
+        len(match.path or ""),
+        match.method is not None,
+    )
 
 
 def _cells(meter: Meter, name: str) -> Cells:
-    return Cells(*(meter.counter(LIMIT_DECISIONS, limit=name, outcome=one) for one in ("allowed", "refused", "observed")))
+    return Cells(
+        *(
+            meter.counter(LIMIT_DECISIONS, limit=name, outcome=one)
+            for one in ("allowed", "refused", "observed")
+        )
+    )
 
 
 def _gate(name: str, limit: Limit, clock: Clock, meter: Meter) -> GateLimit:

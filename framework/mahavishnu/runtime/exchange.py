@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 from mahavishnu.policy import Decision
@@ -13,6 +13,10 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+_PARTS = frozenset(("http.response.start", "http.response.body", "http.response.pathsend"))
+_DIGITS = 18  # of a length: longer ones exceed every limit
+
+
 class BodyTooLarge(Exception):
     """The app has read more of the request's body than the limit lets in."""
 
@@ -20,7 +24,8 @@ class BodyTooLarge(Exception):
 class Exchange:
     """The send side of one HTTP request: exactly one start, nothing held back, headers added on the way.
 
-    Once `pending` is set, the app's own answer is dropped: the refusal takes its place.
+    Once `pending` is set, the app's own answer is dropped: the refusal takes its place. `on_part` is called for
+    each part of the response, with whether it is the last.
     """
 
     def __init__(self, send: Send, headers: Sequence[Header]) -> None:
@@ -29,7 +34,7 @@ class Exchange:
         self._refusing = False
         self.decisions: Sequence[Decision] = ()
         self.pending: Decision | None = None
-        self.on_part: Callable[[], None] | None = None
+        self.on_part: Callable[[bool], None] | None = None
         self.status = 0
         self.sent = 0
 
@@ -47,8 +52,8 @@ class Exchange:
             message = {**message, "headers": self._completed(message.get("headers", ()))}
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
-        if self.on_part is not None:
-            self.on_part()
+        if self.on_part is not None and message["type"] in _PARTS:
+            self.on_part(message["type"] != "http.response.start" and not message.get("more_body", False))
         await self._send(message)
 
     async def refuse(self, decision: Decision, send: Send) -> None:
@@ -66,21 +71,37 @@ class Exchange:
 
 
 class Bounded:
-    """The receive side of a request whose body may have `limit` bytes; `excess` is called once when it has more."""
+    """The receive side of a request whose body may have `limit` bytes.
+
+    `excess` is called once when it has more, and says whether the limit is enforced: then the app gets no
+    more of it, however often it asks.
+    """
 
     def __init__(self, receive: Receive, limit: int, excess: Callable[[], bool]) -> None:
         self._receive = receive
         self._limit = limit
         self._excess = excess
         self._read = 0
-        self._over = False
+        self._refused = False
+        self.over = False
+
+    def announced(self, headers: Iterable[Header]) -> bool:
+        """Whether the request is refused unread, for the length that it announces."""
+        length = next((value for name, value in headers if name == b"content-length"), b"").lstrip(b"0")
+        return length.isdigit() and (len(length) > _DIGITS or int(length) > self._limit) and self._exceeded()
 
     async def __call__(self) -> Message:
-        """The next message; raises BodyTooLarge when `excess` says that the limit is enforced."""
+        """The next message; raises BodyTooLarge when the limit is enforced and exceeded."""
+        if self._refused:
+            raise BodyTooLarge
         message = await self._receive()
         self._read += len(message.get("body", b""))
-        if self._read > self._limit and not self._over:
-            self._over = True
-            if self._excess():
-                raise BodyTooLarge
+        if self._read > self._limit and self._exceeded():
+            raise BodyTooLarge
         return message
+
+    def _exceeded(self) -> bool:
+        if not self.over:
+            self.over = True
+            self._refused = self._excess()
+        return self._refused

@@ -89,7 +89,11 @@ def _authenticated(scope: Scope) -> str | None:
     user: Any = scope.get("user")
     if user is None or not getattr(user, "is_authenticated", False):
         return None
-    try:
-        return str(user.identity)
-    except (AttributeError, NotImplementedError):
-        return str(getattr(user, "username", "")) or None
+    for name in ("identity", "username"):
+        try:
+            known = getattr(user, name)
+        except (AttributeError, NotImplementedError):
+            continue
+        if known not in (None, ""):
+            return str(known)
+    return None

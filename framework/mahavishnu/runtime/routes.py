@@ -24,7 +24,7 @@ def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
     """The path template of the route that the router would choose for this scope; None when it has none."""
     partial: str | None = None
     for route in routes:
-        match, child = route.matches(scope)
+        match, child = _matched(route, scope)
         if match is Match.NONE:
             continue
         template = _template(route, {**scope, **child})
@@ -34,15 +34,25 @@ def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
     return partial
 
 
-def router_of(app: Any) -> list[Any]:
-    """The route table below a stack of middlewares; empty when the app has none."""
+def router_of(app: Any) -> Sequence[Any]:
+    """The route table below a stack of middlewares, as it grows; empty when the app has none."""
     while app is not None and not hasattr(app, "routes"):
         app = getattr(app, "app", None)
-    return list(_routes(app))
+    return _routes(app)
+
+
+def _matched(route: Any, scope: Scope) -> tuple[Match, Scope]:
+    try:
+        match, child = route.matches(scope)
+    except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends at this route
+        return Match.FULL, {}
+    return match, child
 
 
 def _routes(app: Any) -> Sequence[Any]:
-    included = getattr(app, "effective_candidates", None)  # FastAPI's include_router, resolved when first asked
+    included = getattr(
+        app, "effective_candidates", None
+    )  # FastAPI's include_router, resolved when first asked
     if included is not None:
         return [getattr(one, "starlette_route", None) or one for one in included()]
     return getattr(app, "routes", None) or ()

@@ -87,12 +87,15 @@ def start(
     service = Service(source.spec, clock, process, log_to, spec_hash(source.declared))
     for finding in source.findings:
         service.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
-    service.log.info("started", service=source.spec.service.name, spec=service.hash, overridden=source.overridden)
+    service.log.info(
+        "started", service=source.spec.service.name, spec=service.hash, overridden=source.overridden
+    )
     return service
 
 
 def method_label(method: str) -> str:
-    """The method as a label: one of a fixed set, whatever a client invents."""
+    """The method as a label: one of a fixed set, whatever a client invents; apps may not care about its case."""
+    method = method.upper()
     return method if method in _METHODS else "_OTHER"
 
 

@@ -1,0 +1,279 @@
+"""The size of request bodies, as an app and its client meet it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.runtime.asgi_client import (
+    Answer,
+    House,
+    Message,
+    call,
+    collector,
+    harden,
+    limits,
+    run,
+    scope_of,
+    site,
+)
+
+LIMIT = 1000
+SMALL = limits(uploads={"body": "1000B"})
+OBSERVED = limits(uploads={"body": "1000B", "mode": "observe"})
+
+
+async def size(request: Request) -> Response:
+    """A handler that reads the whole body."""
+    return PlainTextResponse(str(len(await request.body())))
+
+
+def upload(handler: Any = size, spec: Any = SMALL) -> House:
+    """An app with one route that takes bodies."""
+    return harden(site(Route("/", handler, methods=["POST"])), spec)
+
+
+@pytest.mark.parametrize("parts", [[b"x" * LIMIT], [b"x"] * LIMIT, [b"", b"x" * LIMIT, b""], []])
+def test_a_body_of_just_the_limit_is_read_whole(parts: list[bytes]) -> None:
+    """In whatever parts it comes."""
+
+    async def scenario() -> None:
+        house = upload()
+        answer = await house.call("POST", body=parts)
+        assert (answer.status, int(answer.body)) == (200, sum(map(len, parts)))
+        assert house.decisions("uploads") == (1, 0, 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("length", ["1001", "00001001", "9" * 5000])
+def test_a_body_announced_too_large_is_refused_unread(length: str) -> None:
+    """Not one byte is read, and the handler is not called; a length of 5,000 digits is just a large one."""
+
+    async def receive() -> Message:
+        raise AssertionError("the body was read")
+
+    async def scenario() -> None:
+        house = upload()
+        answer = Answer()
+        scope = scope_of("POST", headers={"content-length": length})
+        await house.app(scope, receive, collector(answer))
+        assert (answer.status, answer.starts) == (413, 1)
+        assert answer.json()["violated-policies"] == ["uploads"]
+        assert house.decisions("uploads") == (0, 1, 0)
+        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (413, "uploads")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"content-length": "10"}, {"content-length": "-5"}, {"content-length": "x"}]
+)
+def test_a_body_that_is_larger_than_it_says_is_refused_while_read(headers: dict[str, str]) -> None:
+    """Chunked, or lying: at most the limit and the part that went beyond it are read."""
+
+    async def scenario() -> None:
+        read = 0
+
+        async def receive() -> Message:
+            nonlocal read
+            read += 400
+            return {"type": "http.request", "body": b"x" * 400, "more_body": True}
+
+        house = upload()
+        answer = Answer()
+        await house.app(scope_of("POST", headers=headers), receive, collector(answer))
+        assert (answer.status, answer.starts) == (413, 1)
+        assert read == 1200
+        assert house.decisions("uploads") == (0, 1, 0)
+
+    run(scenario())
+
+
+async def _catches(request: Request) -> Response:
+    try:
+        await request.body()
+    except Exception:  # noqa: BLE001  as careless apps do
+        return JSONResponse({"error": "bad request"}, 400)
+    return PlainTextResponse("fine")
+
+
+async def _wraps(request: Request) -> Response:
+    try:
+        await request.body()
+    except Exception as error:
+        raise RuntimeError("unreadable") from error
+    return PlainTextResponse("fine")
+
+
+def test_an_app_that_catches_everything_still_yields_413() -> None:
+    """Its own 400 is dropped: the client learns why."""
+
+    async def scenario() -> None:
+        house = upload(_catches)
+        answer = await house.call("POST", body=[b"x" * 600] * 2)
+        assert (answer.status, answer.starts) == (413, 1)
+        assert b"bad request" not in answer.body
+
+    run(scenario())
+
+
+def test_an_app_that_wraps_the_exception_still_yields_413() -> None:
+    """The refusal goes out, then the app's own fault is raised on."""
+
+    async def scenario() -> None:
+        house = upload(_wraps)
+        answer = Answer()
+        with pytest.raises(RuntimeError, match="unreadable"):
+            await house.call("POST", body=[b"x" * 600] * 2, answer=answer)
+        assert (answer.status, answer.starts) == (413, 1)
+
+    run(scenario())
+
+
+def test_fastapi_yields_413_where_it_would_say_400() -> None:
+    """FastAPI answers 400 to whatever goes wrong while it parses a body."""
+    app = FastAPI()
+
+    @app.post("/")
+    async def create(order: dict[str, Any]) -> dict[str, Any]:  # pyright: ignore[reportUnusedFunction]
+        return order
+
+    async def scenario() -> None:
+        house = harden(app, SMALL)
+        assert (
+            await house.status("POST", headers={"content-type": "application/json"}, body=[b'{"a": 1}'])
+            == 200
+        )
+        large = [b'{"a": "', b"x" * 2000, b'"}']
+        assert await house.status("POST", headers={"content-type": "application/json"}, body=large) == 413
+
+    run(scenario())
+
+
+def test_an_app_that_asks_again_gets_no_more_of_it() -> None:
+    """Catching the exception once does not open the gate."""
+    got: list[int] = []
+
+    async def greedy(scope: Any, receive: Any, send: Any) -> None:
+        for _ in range(100):
+            try:
+                got.append(len((await receive()).get("body", b"")))
+            except Exception:  # noqa: BLE001
+                got.append(0)
+
+    async def scenario() -> None:
+        answer = await harden(greedy, SMALL).call("POST", body=[b"x" * 300] * 100)
+        assert answer.status == 413
+        assert sum(got) <= LIMIT
+
+    run(scenario())
+
+
+def test_a_body_that_nobody_reads_is_no_matter() -> None:
+    """The app answers without reading: nothing is counted against it."""
+
+    async def scenario() -> None:
+        async def answers(request: Request) -> Response:
+            return PlainTextResponse("no need")
+
+        house = upload(answers)
+        assert await house.status("POST", body=[b"x" * 5000]) == 200
+        assert house.decisions("uploads") == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_an_app_that_reads_on_after_it_has_answered_is_cut() -> None:
+    """No second answer: the one that has begun stays unfinished."""
+
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (message := await receive())["type"] == "http.request":
+            await send({"type": "http.response.body", "body": message["body"], "more_body": True})
+
+    async def scenario() -> None:
+        answer = await harden(echo, SMALL).call("POST", body=[b"x" * 400] * 10)
+        assert (answer.starts, answer.status, len(answer.body), answer.complete) == (1, 200, 800, False)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "5000"}])
+def test_observing_lets_it_through_and_counts_it_once(headers: dict[str, str]) -> None:
+    """Counted under `observed` and nothing else, announced or not."""
+
+    async def scenario() -> None:
+        house = upload(spec=OBSERVED)
+        answer = await house.call("POST", headers=headers, body=[b"x" * 2500] * 2)
+        assert (answer.status, answer.body) == (200, b"5000")
+        assert house.decisions("uploads") == (0, 0, 1)
+
+    run(scenario())
+
+
+def test_observing_counts_what_enforcing_would_refuse_unread() -> None:
+    """Announced too large and never read: refused when enforced, so observed when not."""
+
+    async def scenario() -> None:
+        async def answers(request: Request) -> Response:
+            return PlainTextResponse("no need")
+
+        house = upload(answers, OBSERVED)
+        assert await house.status("POST", headers={"content-length": "5000"}) == 200
+        assert house.decisions("uploads") == (0, 0, 1)
+
+    run(scenario())
+
+
+def test_a_client_that_hangs_up_is_not_too_large() -> None:
+    """A disconnect in the middle is the app's to see."""
+
+    async def scenario() -> None:
+        messages: list[Message] = [
+            {"type": "http.request", "body": b"x" * 900, "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        house = upload()
+        with pytest.raises(ClientDisconnect):
+            await house.app(scope_of("POST"), receive, collector(Answer()))
+        assert house.count("uploads", "refused") == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-length": "5000"}])
+def test_too_large_costs_no_quota(headers: dict[str, str]) -> None:
+    """Denied later: what its rates had taken is returned, whether it was announced or found while reading."""
+
+    async def scenario() -> None:
+        spec = limits(uploads={"body": "1000B"}, calls={"rate": "2/hour"})
+        house = upload(spec=spec)
+        for _ in range(5):
+            assert await house.status("POST", headers=headers, body=[b"x" * 5000]) == 413
+        assert [await house.status("POST") for _ in range(3)] == [200, 200, 429]
+
+    run(scenario())
+
+
+def test_of_several_body_limits_the_most_specific_holds() -> None:
+    """A route for files may take more than the rest of the app."""
+
+    async def scenario() -> None:
+        spec = limits(all={"body": "1000B"}, files={"body": "9000B", "match": {"path": "/files"}})
+        app = site(Route("/", size, methods=["POST"]), Route("/files", size, methods=["POST"]))
+        house = harden(app, spec)
+        body = [b"x" * 5000]
+        assert (await call(house.app, "POST", "/", body=body)).status == 413
+        assert (await call(house.app, "POST", "/files", body=body)).status == 200
+
+    run(scenario())

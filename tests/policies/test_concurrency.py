@@ -1,0 +1,354 @@
+"""Places for requests that run at once, and the queue for those that find none."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mahavishnu.policies.concurrency import Slots
+from mahavishnu.policy import Refusal
+from mahavishnu.testing import VirtualClock
+from tests.figures import figure
+from tests.runtime.asgi_client import House, harden, limits, run, site
+
+SECOND = 10**9
+
+
+class Bench:
+    """Slots, and what became of everyone who asked for one, by number."""
+
+    def __init__(self, places: int, queue: int, wait: int = SECOND, *, enforced: bool = True) -> None:
+        self.clock = VirtualClock()
+        self.slots = Slots(places, queue, wait, self.clock, enforced=enforced)
+        self.entered: list[int] = []
+        self.refused: dict[int, Refusal] = {}
+
+    async def ask(self, number: int) -> None:
+        refusal = await self.slots.enter()
+        if refusal is None:
+            self.entered.append(number)
+        else:
+            self.refused[number] = refusal
+
+    async def all(self, count: int) -> list[asyncio.Task[None]]:
+        tasks = [asyncio.create_task(self.ask(number)) for number in range(count)]
+        await self.clock.settle()
+        return tasks
+
+
+def test_the_queue_is_bounded_and_served_in_order() -> None:
+    """Two run, three wait, the rest is refused at once; each place goes to who has waited longest."""
+
+    async def scenario() -> None:
+        bench = Bench(2, 3)
+        await bench.all(10)
+        assert bench.entered == [0, 1]
+        assert sorted(bench.refused) == [5, 6, 7, 8, 9]
+        assert (bench.slots.running, len(bench.slots.waiting)) == (2, 3)
+        for turn in range(3):
+            bench.slots.leave()
+            await bench.clock.settle()
+            assert bench.entered == list(range(turn + 3))
+            assert bench.slots.running == 2
+        bench.slots.leave()
+        bench.slots.leave()
+        assert (bench.slots.running, bench.clock.timers) == (0, 0)
+
+    run(scenario())
+
+
+def test_a_newcomer_never_overtakes_the_queue() -> None:
+    """A place that comes free belongs to the queue, even in the moment before its owner wakes."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 5)
+        await bench.all(2)
+        bench.slots.leave()
+        late = asyncio.create_task(bench.ask(7))
+        await bench.clock.settle()
+        assert bench.entered == [0, 1]
+        bench.slots.leave()
+        await late
+        assert bench.entered == [0, 1, 7]
+
+    run(scenario())
+
+
+def test_who_waits_too_long_is_refused_in_the_right_moment() -> None:
+    """Not a nanosecond before its time; and its place in the queue is free for others."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 1)
+        tasks = await bench.all(2)
+        bench.clock.advance(SECOND - 1)
+        await bench.clock.settle()
+        assert not bench.refused
+        bench.clock.advance(1)
+        await tasks[1]
+        assert bench.refused[1] == Refusal("had no free place in time", SECOND)
+        assert (len(bench.slots.waiting), bench.clock.timers) == (0, 0)
+        bench.slots.leave()
+        assert bench.slots.running == 0
+
+    run(scenario())
+
+
+def test_a_place_given_in_the_last_moment_is_not_lost() -> None:
+    """It comes free, then the wait is over, before the waiting task runs: it was given, and it is used."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 1)
+        tasks = await bench.all(2)
+        bench.slots.leave()
+        bench.clock.advance(SECOND)
+        await tasks[1]
+        assert (bench.entered, bench.slots.running) == ([0, 1], 1)
+
+    run(scenario())
+
+
+def test_a_place_that_comes_free_after_the_wait_is_over_stays_free() -> None:
+    """The other way round: it is not given to someone who has gone."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 1)
+        tasks = await bench.all(2)
+        bench.clock.advance(SECOND)
+        bench.slots.leave()
+        await tasks[1]
+        assert (bench.entered, bench.slots.running) == ([0], 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "moment", ["while waiting", "just given", "given, then cancelled twice", "wait just over"]
+)
+def test_a_cancellation_at_any_point_leaks_no_place(moment: str) -> None:
+    """The next in the queue gets it, and in the end all are free."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 2)
+        tasks = await bench.all(3)
+        if moment in ("just given", "given, then cancelled twice"):
+            bench.slots.leave()
+        if moment == "wait just over":
+            bench.clock.advance(SECOND)
+        tasks[1].cancel()
+        if moment == "given, then cancelled twice":
+            tasks[1].cancel()
+        await bench.clock.settle()
+        assert tasks[1].cancelled()
+        if moment == "while waiting":
+            bench.slots.leave()
+            await bench.clock.settle()
+        if moment != "wait just over":
+            assert bench.entered == [0, 2]
+        bench.slots.leave()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert (bench.slots.running, len(bench.slots.waiting), bench.clock.timers) == (0, 0, 0)
+
+    run(scenario())
+
+
+async def _storm(seed: int, steps: int) -> tuple[int, int]:
+    """Random entries, departures, cancellations, passing time; the places left over, and the most at once."""
+    chance = random.Random(seed)
+    bench = Bench(chance.randint(1, 4), chance.randint(0, 4))
+    running: set[int] = set()
+    most = 0
+
+    async def visit(number: int) -> None:
+        if await bench.slots.enter() is not None:
+            return
+        running.add(number)
+        try:
+            await bench.clock.sleep(chance.randrange(SECOND * 2))
+        finally:
+            running.discard(number)
+            bench.slots.leave()
+
+    tasks: list[asyncio.Task[None]] = []
+    for number in range(steps):
+        tasks.append(asyncio.create_task(visit(number)))
+        await bench.clock.settle(chance.randrange(3))
+        if chance.random() < 0.4:
+            chance.choice(tasks).cancel()
+        if chance.random() < 0.4:
+            bench.clock.advance(chance.randrange(SECOND))
+        most = max(most, len(running) - bench.slots.places)
+    while not all(task.done() for task in tasks):
+        await bench.clock.settle(3)
+        bench.clock.advance(SECOND)
+    return bench.slots.running + len(bench.slots.waiting) + bench.clock.timers, most
+
+
+def test_random_storms_leak_nothing_and_never_exceed_the_places() -> None:
+    """1,500 visits, cancelled at random points: all places are free in the end, never too many taken."""
+    for seed in range(50):
+        leaked, excess = run(_storm(seed, 30))
+        assert (leaked, excess <= 0) == (0, True), seed
+
+
+@pytest.mark.proof
+def test_ten_thousand_cancellations_leak_no_place() -> None:
+    """The long storm."""
+    total = [run(_storm(seed, 50)) for seed in range(1000)]
+    leaked, excess = sum(one[0] for one in total), max(one[1] for one in total)
+    figure("places leaked by 20,000 random cancellations", 0, leaked)
+    assert (leaked, excess <= 0) == (0, True)
+
+
+def test_observing_refuses_nobody_and_counts_who_would_be() -> None:
+    """Everyone runs at once; those beyond places and queue are told apart, and leaving is balanced."""
+
+    async def scenario() -> None:
+        bench = Bench(2, 3, enforced=False)
+        await bench.all(10)
+        assert bench.entered == [0, 1, 2, 3, 4]
+        assert sorted(bench.refused) == [5, 6, 7, 8, 9]
+        assert bench.slots.running == 10
+        for _ in range(10):
+            bench.slots.leave()
+        assert bench.slots.running == 0
+
+    run(scenario())
+
+
+class Busy:
+    """A hardened app whose handler runs until it is told to end."""
+
+    def __init__(self, **limit: object) -> None:
+        self.end = asyncio.Event()
+        self.served = 0
+        self.house: House = harden(site(Route("/", self._handler)), limits(**limit))  # type: ignore[arg-type]
+
+    async def _handler(self, request: Request) -> Response:
+        self.served += 1
+        await self.end.wait()
+        return PlainTextResponse("ok")
+
+    async def crowd(self, count: int) -> list[asyncio.Task[int]]:
+        tasks = [asyncio.create_task(self.house.status()) for _ in range(count)]
+        await self.house.clock.settle()
+        return tasks
+
+
+def test_a_full_queue_is_503_with_problem_and_retry_after() -> None:
+    """The rest of the requests is served once there are places."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": 2, "queue": 3, "wait": "1500ms"})
+        tasks = await busy.crowd(5)
+        answer = await busy.house.call()
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert answer.json()["type"].endswith("#temporary-reduced-capacity")
+        assert (busy.house.gauge("in_flight", "slots"), busy.house.gauge("queued", "slots")) == (2, 3)
+        busy.end.set()
+        assert await asyncio.gather(*tasks) == [200] * 5
+        assert (busy.house.gauge("in_flight", "slots"), busy.house.gauge("queued", "slots")) == (0, 0)
+        assert busy.house.decisions("slots") == (5, 1, 0)
+
+    run(scenario())
+
+
+def test_what_the_queue_refuses_costs_no_quota() -> None:
+    """At once or after waiting in vain: only those that ran have used the rate."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": 1, "queue": 2, "wait": "1s"}, calls={"rate": "5/hour"})
+        tasks = await busy.crowd(5)
+        busy.house.clock.advance("1s")
+        await busy.house.clock.settle()
+        assert sorted(task.result() for task in tasks[1:]) == [503] * 4
+        busy.end.set()
+        assert await tasks[0] == 200
+        assert [await busy.house.status() for _ in range(5)] == [200] * 4 + [429]
+
+    run(scenario())
+
+
+def test_a_deadline_that_ends_in_the_queue_costs_no_quota_and_no_place() -> None:
+    """504 without the handler having run: the rate is returned, the queue forgets the request."""
+
+    async def scenario() -> None:
+        busy = Busy(
+            slots={"concurrency": 1, "queue": 5, "wait": "1h"}, calls={"rate": "3/hour"}, t={"timeout": "2s"}
+        )
+        tasks = await busy.crowd(3)
+        busy.house.clock.advance("2s")
+        await busy.house.clock.settle()
+        assert [task.result() for task in tasks] == [504] * 3
+        assert busy.served == 1
+        assert (busy.house.gauge("in_flight", "slots"), busy.house.gauge("queued", "slots")) == (0, 0)
+        busy.end.set()
+        assert [await busy.house.status() for _ in range(3)] == [200, 200, 429]
+
+    run(scenario())
+
+
+def test_a_request_given_up_while_it_waits_leaves_the_queue() -> None:
+    """The server cancels it: nobody is served in its stead, and its place in the queue is free."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": 1, "queue": 1, "wait": "1h"})
+        tasks = await busy.crowd(2)
+        tasks[1].cancel()
+        await busy.house.clock.settle()
+        assert busy.house.gauge("queued", "slots") == 0
+        busy.end.set()
+        assert await tasks[0] == 200
+        assert (busy.served, busy.house.clock.timers, busy.house.app.service.active) == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_of_two_gates_the_first_is_left_when_the_second_refuses() -> None:
+    """All matching concurrency limits apply; what was entered on the way is left again."""
+
+    async def scenario() -> None:
+        busy = Busy(wide={"concurrency": 10}, narrow={"concurrency": 1})
+        tasks = await busy.crowd(4)
+        assert sorted(task.result() for task in tasks[1:]) == [503] * 3
+        assert busy.house.gauge("in_flight", "wide") == 1
+        busy.end.set()
+        await asyncio.gather(*tasks)
+        assert (busy.house.gauge("in_flight", "wide"), busy.house.gauge("in_flight", "narrow")) == (0, 0)
+
+    run(scenario())
+
+
+def test_a_failing_handler_gives_its_place_back() -> None:
+    """Whatever it raises."""
+
+    async def fails(request: Request) -> Response:
+        raise ValueError("no")
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", fails)), limits(slots={"concurrency": 1}))
+        for _ in range(3):
+            with pytest.raises(ValueError, match="no"):
+                await house.call()
+        assert house.gauge("in_flight", "slots") == 0
+        assert house.decisions("slots") == (3, 0, 0)
+
+    run(scenario())
+
+
+def test_observing_serves_all_and_counts_the_excess() -> None:
+    """Through the middleware: 200 for everyone, `observed` for those beyond."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": 2, "queue": 1, "mode": "observe"})
+        tasks = await busy.crowd(8)
+        busy.end.set()
+        assert await asyncio.gather(*tasks) == [200] * 8
+        assert busy.house.decisions("slots") == (3, 0, 5)
+        assert busy.house.gauge("in_flight", "slots") == 0
+
+    run(scenario())

@@ -1,0 +1,371 @@
+"""Time limits of requests, as an app and its client meet them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from mahavishnu.runtime.context import DEADLINE
+from tests.runtime.asgi_client import (
+    Answer,
+    House,
+    Message,
+    Receive,
+    Send,
+    chunks,
+    collector,
+    harden,
+    limits,
+    run,
+    scope_of,
+    site,
+)
+
+SLOW = limits(request={"timeout": "2s", "idle": "5s"})
+
+
+async def _for_ever(request: Request) -> Response:
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")
+
+
+async def _late(house: House, **more: Any) -> Answer:
+    """A request, and the time passing until its limit is over."""
+    task = asyncio.create_task(house.call(**more))
+    await house.clock.settle()
+    house.clock.advance("2s")
+    return await task
+
+
+def test_a_response_that_does_not_start_in_time_is_504() -> None:
+    """The handler is cancelled at the deadline, one answer goes out, and it says why; no timer is left."""
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", _for_ever)), SLOW)
+        answer = await _late(house)
+        assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
+        assert answer.json()["violated-policies"] == ["request"]
+        assert house.decisions("request") == (0, 1, 0)
+        assert house.clock.timers == 0
+        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (504, "request")
+
+    run(scenario())
+
+
+def test_a_nanosecond_before_the_deadline_is_in_time() -> None:
+    """The limit is what the spec says, not about that."""
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def handler(request: Request) -> Response:
+            await gate.wait()
+            return PlainTextResponse("ok")
+
+        house = harden(site(Route("/", handler)), SLOW)
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        house.clock.advance(2 * 10**9 - 1)
+        gate.set()
+        assert (await task).status == 200
+        assert house.decisions("request") == (1, 0, 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_a_slow_stream_is_cut_between_its_parts_and_never_answered_twice(mode: str) -> None:
+    """Once started there is no 504: the body ends unfinished, so that the server cuts the connection."""
+
+    async def scenario() -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"one"
+            await house.clock.sleep(4 * 10**9)
+            yield b"two"
+            await house.clock.sleep(6 * 10**9)
+            yield b"three"
+
+        async def handler(request: Request) -> Response:
+            return StreamingResponse(parts())
+
+        house = harden(
+            site(Route("/", handler)), limits(request={"timeout": "2s", "idle": "5s", "mode": mode})
+        )
+        answer = Answer()
+        task = asyncio.create_task(house.app(scope_of(), chunks([b""]), collector(answer)))
+        for _ in range(11):
+            await house.clock.settle()
+            house.clock.advance("1s")
+        await task
+        assert answer.starts == 1
+        assert answer.status == 200
+        if mode == "enforce":
+            assert (answer.body, answer.complete) == (b"onetwo", False)
+            assert house.decisions("request") == (0, 1, 0)
+        else:
+            assert (answer.body, answer.complete) == (b"onetwothree", True)
+
+    run(scenario())
+
+
+def test_work_after_the_response_has_no_deadline() -> None:
+    """A background task runs after the last part; no idle time cuts it."""
+
+    async def scenario() -> None:
+        done: list[bool] = []
+
+        async def background() -> None:
+            await house.clock.sleep(60 * 10**9)
+            done.append(True)
+
+        async def handler(request: Request) -> Response:
+            return PlainTextResponse("ok", background=BackgroundTask(background))
+
+        house = harden(site(Route("/", handler)), SLOW)
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        house.clock.advance("60s")
+        assert (await task).complete
+        assert done == [True]
+        assert house.decisions("request") == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_the_apps_own_timeout_error_is_its_own() -> None:
+    """It leaves the middleware as it is: a 500, not our 504."""
+
+    async def handler(request: Request) -> Response:
+        raise TimeoutError("the database")
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", handler)), SLOW)
+        answer = Answer()
+        with pytest.raises(TimeoutError, match="the database"):
+            await house.call(answer=answer)
+        assert house.count("request", "refused") == 0
+        assert house.lines[-1]["status"] == 500
+
+    run(scenario())
+
+
+def test_an_app_that_holds_on_against_its_cancellation_still_yields_504() -> None:
+    """What it sends after the deadline is dropped: the client is told the truth, once."""
+
+    async def stubborn(request: Request) -> Response:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return PlainTextResponse("too late")
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", stubborn)), SLOW)
+        answer = await _late(house)
+        assert (answer.status, answer.starts) == (504, 1)
+        assert b"too late" not in answer.body
+        assert house.decisions("request") == (0, 1, 0)
+
+    run(scenario())
+
+
+def test_an_app_that_turns_its_cancellation_into_a_fault_still_yields_504() -> None:
+    """The client gets the refusal; the fault is raised on, for the server's log."""
+
+    async def clumsy(request: Request) -> Response:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise RuntimeError("clean-up failed") from error
+        raise AssertionError("unreachable")
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", clumsy)), SLOW)
+        answer = Answer()
+        with pytest.raises(RuntimeError, match="clean-up failed"):
+            await _late(house, answer=answer)
+        assert (answer.status, answer.starts) == (504, 1)
+
+    run(scenario())
+
+
+def test_a_cancellation_from_outside_stays_one() -> None:
+    """The server gives the request up: it is cancelled, not refused, and holds nothing."""
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", _for_ever)), SLOW)
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert house.clock.timers == 0
+        assert house.app.service.active == 0
+        assert house.lines[-1]["status"] == 499
+        assert house.count("request", "refused") == 0
+
+    run(scenario())
+
+
+def test_a_cancellation_from_outside_wins_over_the_deadline() -> None:
+    """Both in the same moment: asyncio's rule is that the outer one is passed on."""
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", _for_ever)), SLOW)
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        task.cancel()
+        house.clock.advance("2s")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(scenario())
+
+
+def test_observing_never_ends_a_request_and_counts_it_once() -> None:
+    """Late, but served; counted under `observed` and nothing else."""
+
+    async def scenario() -> None:
+        gate = asyncio.Event()
+
+        async def handler(request: Request) -> Response:
+            await gate.wait()
+            return PlainTextResponse("ok")
+
+        house = harden(site(Route("/", handler)), limits(request={"timeout": "2s", "mode": "observe"}))
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        house.clock.advance("3s")
+        gate.set()
+        assert (await task).status == 200
+        assert house.decisions("request") == (0, 0, 1)
+
+    run(scenario())
+
+
+def test_the_handler_knows_its_deadline() -> None:
+    """What it calls can give up in time; elsewhere there is none."""
+
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse(str(DEADLINE.get()))
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", handler)), SLOW)
+        house.clock.advance("7s")
+        assert (await house.call()).body == b"9000000000"
+        assert DEADLINE.get() is None
+
+    run(scenario())
+
+
+def test_of_several_time_limits_the_most_specific_holds() -> None:
+    """The route's own limit replaces the general one, in both directions."""
+
+    async def scenario() -> None:
+        spec = limits(
+            request={"timeout": "2s"},
+            report={"timeout": "20s", "match": {"path": "/report"}},
+            posts={"timeout": "10s", "match": {"path": "/report", "method": "POST"}},
+            under={"timeout": "5s", "match": {"path": "/re*"}},
+        )
+        house = harden(site(Route("/report", _for_ever, methods=["GET", "POST"])), spec)
+        engine = house.app.service.engine
+        names = [
+            plan.timeout[0] if plan.timeout else None
+            for plan in (
+                engine.plan("/report", "GET"),
+                engine.plan("/report", "POST"),
+                engine.plan("/reports", "GET"),
+                engine.plan("/", "GET"),
+            )
+        ]
+        assert names == ["report", "posts", "under", "request"]
+
+    run(scenario())
+
+
+def test_a_message_before_the_response_does_not_lift_the_deadline() -> None:
+    """An early hint is no answer."""
+
+    async def hinting(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.early_hint", "links": []})
+        await asyncio.Event().wait()
+
+    async def scenario() -> None:
+        assert (await _late(harden(hinting, SLOW))).status == 504
+
+    run(scenario())
+
+
+def test_timing_out_in_the_handler_costs_quota() -> None:
+    """Who makes the service work until it gives up has used it; otherwise slow requests would be free."""
+
+    async def scenario() -> None:
+        spec = limits(request={"timeout": "2s"}, calls={"rate": "2/hour"})
+        house = harden(site(Route("/", _for_ever)), spec)
+        assert [(await _late(house)).status for _ in range(2)] == [504, 504]
+        assert await house.status() == 429
+
+    run(scenario())
+
+
+def test_idle_time_restarts_with_every_part() -> None:
+    """A stream that keeps talking lives for hours."""
+
+    async def scenario() -> None:
+        async def talking(scope: Any, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(1000):
+                await house.clock.sleep(4_999_999_999)
+                await send({"type": "http.response.body", "body": b".", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        house = harden(talking, SLOW)
+        task = asyncio.create_task(house.call())
+        for _ in range(1000):
+            await house.clock.settle(4)
+            house.clock.advance(4_999_999_999)
+        answer = await task
+        assert (len(answer.body), answer.complete) == (1000, True)
+
+    run(scenario())
+
+
+def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:
+    """Its place in a concurrency limit is held as long as it lives, and free afterwards."""
+
+    async def scenario() -> None:
+        opened = asyncio.Event()
+
+        async def socket(scope: Any, receive: Receive, send: Send) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            opened.set()
+            await asyncio.Event().wait()
+
+        spec = limits(request={"timeout": "2s"}, sockets={"concurrency": 1})
+        house = harden(socket, spec)
+        messages: list[Message] = [{"type": "websocket.connect"}]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        scope = {**scope_of(), "type": "websocket"}
+        del scope["method"]
+        task = asyncio.create_task(house.app(scope, receive, collector(Answer())))
+        await opened.wait()
+        house.clock.advance("60s")
+        await house.clock.settle()
+        assert house.gauge("in_flight", "sockets") == 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert house.gauge("in_flight", "sockets") == 0
+
+    run(scenario())
