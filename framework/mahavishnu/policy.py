@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from threading import Event
 from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -197,8 +196,7 @@ class Algorithm(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """One request's claim on one bucket of one rate; an unenforced claim is counted and never refuses."""
 
     limit: str
@@ -299,8 +297,7 @@ class Guarding(Protocol):
     def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> Guard | None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to a request: admitted, or refused with everything the refusal must say.
 
     `retry_after` and `reset` are exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import lru_cache
 
 from mahavishnu.policy import Decision
 
@@ -33,7 +34,7 @@ STRICT: tuple[Header, ...] = (
 
 def seconds(ns: int) -> int:
     """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
-    return -(-ns // 10**9)
+    return -(-ns // 1_000_000_000)
 
 
 def rate_limit(decisions: Iterable[Decision]) -> list[Header]:
@@ -41,8 +42,8 @@ def rate_limit(decisions: Iterable[Decision]) -> list[Header]:
     counted = [one for one in decisions if one.window]
     if not counted:
         return []
-    policy = ", ".join(f'"{one.limit}";q={one.quota};w={max(1, seconds(one.window))}' for one in counted)
-    left = ", ".join(f'"{one.limit}";r={one.remaining};t={seconds(_until(one))}' for one in counted)
+    policy = ", ".join([_policy(one.limit, one.quota, one.window) for one in counted])
+    left = ", ".join([f'"{one.limit}";r={one.remaining};t={seconds(_until(one))}' for one in counted])
     return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
 
@@ -70,6 +71,11 @@ def missing(headers: Iterable[Header], present: Iterable[Header]) -> list[Header
     """Those headers whose name the response does not carry yet: the app's own word wins."""
     names = {name.lower() for name, _ in present}
     return [header for header in headers if header[0] not in names]
+
+
+@lru_cache(maxsize=1024)
+def _policy(limit: str, quota: int, window: int) -> str:
+    return f'"{limit}";q={quota};w={max(1, seconds(window))}'
 
 
 def _until(decision: Decision) -> int:

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Mapping, MutableMapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO, cast
 
 import structlog
 
@@ -148,10 +148,10 @@ class Redactor:
         if depth > 5:
             return "[too deep]"
         if isinstance(value, Mapping):
-            fields: Mapping[Any, Any] = value
+            fields = cast("Mapping[object, Any]", value)
             return {str(name): self._clean(str(name), one, depth + 1) for name, one in fields.items()}
         if isinstance(value, list | tuple):
-            items: Sequence[Any] = value
+            items = cast("Sequence[Any]", value)
             return [self._clean("", one, depth + 1) for one in items[:100]]
         return value if isinstance(value, int | float | bool | None) else _text(value)
 

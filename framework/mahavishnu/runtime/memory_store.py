@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from mahavishnu.policy import Claim, Clock, Taken
+from mahavishnu.policy import Claim, Clock, Taken, Verdict
 
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
@@ -28,14 +28,16 @@ class MemoryStore:
     async def take(self, claims: Sequence[Claim]) -> Taken:
         """Decide all claims at once: every enforced one is admitted and consumed, or none is."""
         now = self._clock.now()
-        places = [self._place(claim, now) for claim in claims]
-        verdicts = [
-            claim.algorithm.admit(place.state, now, claim.cost)
-            for claim, place in zip(claims, places, strict=True)
-        ]
-        if all(
-            verdict.allowed or not claim.enforced for claim, verdict in zip(claims, verdicts, strict=True)
-        ):
+        places: list[_Place] = []
+        verdicts: list[Verdict[Any]] = []
+        admitted = True
+        for claim in claims:
+            place = self._place(claim, now)
+            verdict = claim.algorithm.admit(place.state, now, claim.cost)
+            admitted = admitted and (verdict.allowed or not claim.enforced)
+            places.append(place)
+            verdicts.append(verdict)
+        if admitted:
             for place, verdict in zip(places, verdicts, strict=True):
                 if verdict.allowed:
                     place.table.put(place.key, verdict.state)
@@ -60,9 +62,11 @@ class MemoryStore:
             table = self._tables[claim.limit] = _Table(claim.algorithm.horizon, now)
         table.age(now)
         state = table.get(claim.key)
-        full = len(table) >= self.cap
-        if state is not None or not (full or table.crowded):
+        if state is not None:
             return _Place(table, claim.key, state)
+        full = len(table) >= self.cap
+        if not (full or table.crowded):
+            return _Place(table, claim.key, None)
         table.crowded = True
         shared = f"~{hash((self._seed, claim.key)) % _SHARED_BUCKETS}"
         return _Place(table, shared if full else claim.key, table.get(shared))

@@ -51,22 +51,22 @@ class RateLimit:
 
     def claim(self, caller: Caller) -> Claim:
         """The caller's claim on its bucket."""
-        key = "\0".join(caller.part(dimension) for dimension in self.per)
+        key = "\0".join([caller.part(dimension) for dimension in self.per])
         return Claim(self.name, key, self.algorithm, self.cost, self.enforced)
 
     def decision(self, verdict: Verdict[Any]) -> Decision:
         """The verdict with the numbers a client is told."""
         return Decision(
-            allowed=verdict.allowed,
-            limit=self.name,
-            status=200 if verdict.allowed else 429,
-            problem=QUOTA_EXCEEDED,
-            detail="" if verdict.allowed else self._refusal(verdict),
-            retry_after=verdict.retry_after,
-            quota=self.quota,
-            window=self.window if self.enforced else 0,
-            remaining=verdict.remaining,
-            reset=verdict.reset,
+            verdict.allowed,
+            self.name,
+            200 if verdict.allowed else 429,
+            QUOTA_EXCEEDED,
+            "" if verdict.allowed else self._refusal(verdict),
+            verdict.retry_after,
+            self.quota,
+            self.window if self.enforced else 0,
+            verdict.remaining,
+            verdict.reset,
         )
 
     def _refusal(self, verdict: Verdict[Any]) -> str:
