@@ -11,12 +11,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
 
-from mahavishnu.clock import process_clock
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
-from mahavishnu.load import find_spec, load
+from mahavishnu.load import Loaded, find_spec, load
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
-from mahavishnu.runtime.service import Service
+from mahavishnu.runtime.service import Service, start
 from mahavishnu.shape import meant
 from mahavishnu.spec import Dependency as Settings
 from mahavishnu.spec import Spec
@@ -150,16 +149,21 @@ class Dependency:
 
 
 def _spec() -> Spec:
-    if (service := current()) is not None:
-        return service.spec
-    spec = _read(find_spec(), os.environ.get("MAHAVISHNU_ENV"))
-    expect(spec)
-    return spec
+    service = current()
+    return _loaded().spec if service is None else service.spec
 
 
-@functools.cache
-def _read(path: Path, environment: str | None) -> Spec:
-    return load(path, environment, runtime=True).spec
+def _loaded() -> Loaded:
+    path = find_spec()
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    loaded = _read(path, os.environ.get("MAHAVISHNU_ENV"), changed)
+    expect(loaded.spec)
+    return loaded
+
+
+@functools.lru_cache(maxsize=8)
+def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
+    return load(path, environment, runtime=True)
 
 
 def _start() -> Service:
@@ -167,7 +171,7 @@ def _start() -> Service:
     with _starting:
         service = current()
         if service is None:
-            service = Service(_spec(), process_clock())
+            service = start(_loaded(), SystemClock())
             if os.environ.get("MAHAVISHNU_DISABLE") == "1":
                 service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
             use(service)

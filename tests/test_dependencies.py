@@ -1,0 +1,195 @@
+"""`dependency("stripe")`: found by name in the process's one spec, and at work from its first call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import mahavishnu
+from mahavishnu.clock import SystemClock
+from mahavishnu.dependencies import Dependency
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, SpecError
+from mahavishnu.runtime.current import current, forget, use
+from mahavishnu.runtime.service import Service
+from mahavishnu.testing import VirtualClock
+from tests.metering import value
+
+SPEC = """\
+mahavishnu: 1
+service: {name: shop, app: "shop:app"}
+dependencies:
+  stripe: {timeout: 2s, retry: {}, breaker: {consecutive_failures: 1}, bulkhead: {concurrency: 1}}
+  catalogue: {breaker: {}}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A spec in a folder above the working directory, and nothing about it in the environment."""
+    path = tmp_path / "mahavishnu.yaml"
+    path.write_text(SPEC)
+    (tmp_path / "app").mkdir()
+    monkeypatch.chdir(tmp_path / "app")
+    for name in ("MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE"):
+        monkeypatch.delenv(name, raising=False)
+    return path
+
+
+def test_it_is_found_from_the_working_directory_upwards(spec: Path) -> None:
+    """Asking for it starts nothing; the first call does, with the real clock."""
+    stripe = mahavishnu.dependency("stripe")
+    assert (repr(stripe), current()) == ("dependency('stripe')", None)
+    assert stripe(lambda: "called")() == "called"
+    service = current()
+    assert service is not None
+    assert isinstance(service.clock, SystemClock)
+    assert (
+        value(service.metrics, "mahavishnu_dependency_calls_total", dependency="stripe", outcome="success")
+        == 1
+    )
+
+
+def test_it_is_found_by_the_variable(spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAHAVISHNU_SPEC wins over the folders."""
+    other = tmp_path / "other.yaml"
+    other.write_text(SPEC.replace("stripe", "paypal"))
+    monkeypatch.setenv("MAHAVISHNU_SPEC", str(other))
+    assert mahavishnu.dependency("paypal").name == "paypal"
+
+
+def test_an_unknown_name_fails_at_import(spec: Path) -> None:
+    """With the name that was probably meant, or those that there are."""
+    with pytest.raises(MahavishnuError, match="did you mean `stripe`"):
+        mahavishnu.dependency("strip")
+    with pytest.raises(MahavishnuError, match="`stripe`, `catalogue`"):
+        mahavishnu.dependency("database")
+    spec.write_text(SPEC.split("dependencies", maxsplit=1)[0])
+    forget()
+    with pytest.raises(MahavishnuError, match="the spec has none"):
+        mahavishnu.dependency("stripe")
+
+
+def test_a_spec_that_is_missing_or_wrong_fails_at_import(spec: Path) -> None:
+    """As findings."""
+    spec.write_text("mahavishnu: 1\n")
+    with pytest.raises(SpecError):
+        mahavishnu.dependency("stripe")
+    spec.unlink()
+    with pytest.raises(SpecError, match=r"no mahavishnu\.yaml"):
+        mahavishnu.dependency("stripe")
+
+
+def test_two_different_specs_in_one_process_are_refused(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes second, a dependency or the middleware's service, is told; the same one twice is fine."""
+    mahavishnu.dependency("stripe")
+    mahavishnu.dependency("catalogue")
+    other = tmp_path / "other.yaml"
+    other.write_text(SPEC.replace("2s", "3s"))
+    monkeypatch.setenv("MAHAVISHNU_SPEC", str(other))
+    with pytest.raises(MahavishnuError, match="two different specs"):
+        mahavishnu.dependency("stripe")
+    forget()
+    service = Service(_spec_of("stripe"), VirtualClock())
+    monkeypatch.setenv("MAHAVISHNU_SPEC", str(spec))
+    forget()
+    mahavishnu.dependency("stripe")
+    with pytest.raises(MahavishnuError, match="two different specs"):
+        use(service)
+
+
+def _spec_of(name: str) -> mahavishnu.spec.Spec:
+    """The spec that is in force where a dependency of that name is."""
+    mahavishnu.dependency(name)(lambda: None)()
+    service = current()
+    assert service is not None
+    return service.spec
+
+
+def test_the_guard_is_found_anew_when_another_service_starts(spec: Path) -> None:
+    """A module-level dependency follows the service at work: a test's own, with its clock and its state."""
+    stripe = mahavishnu.dependency("stripe")
+    first = Service(_spec_of("stripe"), VirtualClock())
+    use(first)
+
+    @stripe
+    def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    with pytest.raises(BreakerOpen):
+        fail()
+    use(Service(first.spec, VirtualClock()))
+    with pytest.raises(ConnectionError):
+        fail()
+
+
+def test_switched_off_everything_passes(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With MAHAVISHNU_DISABLE=1 nothing is refused, repeated or timed out; calls are still counted."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
+    calls = 0
+
+    @mahavishnu.dependency("stripe")(idempotent=True)
+    def fail() -> None:
+        nonlocal calls
+        calls += 1
+        raise ConnectionError
+
+    for _ in range(3):
+        with pytest.raises(ConnectionError):
+            fail()
+    assert calls == 3
+
+
+def test_its_errors_are_its_attributes() -> None:
+    """`except stripe.Open` needs no import."""
+    assert (Dependency.Open, Dependency.Full, Dependency.Timeout) == (BreakerOpen, BulkheadFull, CallTimeout)
+
+
+def test_naming_it_loads_no_server_and_no_client(spec: Path) -> None:
+    """`from mahavishnu import dependency`, a name and a call need neither starlette nor httpx nor pytest."""
+    program = (
+        "import sys\nfrom mahavishnu import dependency\ndependency('stripe')(lambda: None)()\n"
+        "print(sorted({'starlette', 'httpx', 'pytest', 'uvicorn', 'jinja2'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_package_has_no_other_secrets() -> None:
+    """A name that is not there is an AttributeError, as everywhere."""
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = mahavishnu.nothing_of_the_kind
+
+
+if TYPE_CHECKING:
+    # Never run: what mypy and pyright must say of user code.
+    from typing import assert_type
+
+    import httpx
+
+    stripe = mahavishnu.dependency("stripe")
+
+    @stripe
+    def plain(order: int, *, rush: bool) -> str: ...
+
+    @stripe(idempotent=True)
+    async def later(order: int) -> bytes: ...
+
+    async def user() -> None:
+        assert_type(plain(1, rush=True), str)
+        assert_type(await later(2), bytes)
+        plain("1", rush=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        async with stripe:
+            pass
+        async for attempt in stripe.attempts():
+            with attempt:
+                assert_type(attempt.number, int)
+        assert_type(stripe.httpx_client(), httpx.Client)
+        assert_type(stripe.httpx_async_client(timeout=1), httpx.AsyncClient)
