@@ -337,10 +337,10 @@ HOSTILE = (
 def leaves(node: Any, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[object, ...], object]]:
     """Every scalar of a document with its path."""
     if isinstance(node, dict):
-        for key, value in cast("dict[str, Any]", node).items():
+        for key, value in cast("dict[str, object]", node).items():
             yield from leaves(value, (*path, key))
     elif isinstance(node, list):
-        for index, value in enumerate(cast("list[Any]", node)):
+        for index, value in enumerate(cast("list[object]", node)):
             yield from leaves(value, (*path, index))
     else:
         yield path, node

@@ -1,0 +1,136 @@
+"""Promises: the maths of burn rates against the published tables, matchers, and what cannot be promised."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from mahavishnu.policies import _http
+from mahavishnu.policies.slo import Slo
+from mahavishnu.policy import Match
+from mahavishnu.units import Duration
+
+
+def slo(**said: Any) -> Slo:
+    return Slo.model_validate(said)
+
+
+def burns(**said: Any) -> dict[str, Any]:
+    return {burn.tier.severity.value: burn for burn in slo(**said).tiers()}
+
+
+@pytest.mark.parametrize(
+    ("window", "factors"),
+    [
+        ("30d", {"P1": "14.4", "P2": "6", "P3": "3", "P4": "1"}),  # SRE workbook, table 5-8
+        ("28d", {"P1": "13.44", "P2": "5.6", "P3": "2.8", "P4": "0.933333333333"}),  # sloth's catalogue
+    ],
+)
+def test_the_factors_are_the_published_ones(window: str, factors: dict[str, str]) -> None:
+    """At 99.9%, a threshold is a thousandth of the factor."""
+    found = burns(objective="99.9%", window=window)
+    for severity, factor in factors.items():
+        assert abs(found[severity].factor - Fraction(factor)) < Fraction(1, 10**12)
+    assert found["P1"].threshold == Decimal(factors["P1"]) / 1000
+
+
+def test_a_threshold_without_end_is_cut_at_twelve_digits() -> None:
+    """7 parts of 3: no float, no endless tail."""
+    assert f"{burns(objective='99.5%', window='28d')['P4'].threshold:f}" == "0.00466666666667"
+
+
+@pytest.mark.parametrize(
+    ("objective", "requests"),
+    [("99.9%", (70, 167, 334, 1000)), ("99.99%", (695, 1667, 3334, 10000))],
+)
+def test_so_many_requests_keep_one_failure_from_firing(objective: str, requests: tuple[int, ...]) -> None:
+    """One of so many is not above the threshold, one of fewer is."""
+    for burn, number in zip(burns(objective=objective).values(), requests, strict=True):
+        assert burn.requests == number
+        assert not Fraction(1, number) > burn.ratio
+        assert Fraction(1, number - 1) > burn.ratio
+
+
+@pytest.mark.parametrize(("objective", "dead"), [("93.05%", ["P1"]), ("93.06%", []), ("80%", ["P1", "P2"])])
+def test_a_tier_that_cannot_fire_is_known_and_raises_no_alert(objective: str, dead: list[str]) -> None:
+    """`check` reports it; the rules do not carry it."""
+    found = burns(objective=objective)
+    assert [name for name, burn in found.items() if burn.dead] == dead
+    raised = {str(alert.severity) for alert in slo(objective=objective).alerts("x")}
+    assert raised == found.keys() - set(dead)
+
+
+@given(st.integers(1, 99_999_999), st.sampled_from(["7d", "28d", "30d", "90d"]))
+def test_thresholds_are_exact_to_twelve_digits(parts: int, window: str) -> None:
+    """Whatever the objective: the rule's number is the fraction, rounded once."""
+    text = f"{Decimal(parts) / 10**6:f}%"
+    for burn in burns(objective=text, window=window).values():
+        assert abs(Fraction(burn.threshold) - burn.ratio) <= burn.ratio / 10**11
+        assert len(burn.threshold.normalize().as_tuple().digits) <= 12
+
+
+def test_a_promise_of_everything_is_refused() -> None:
+    """100% leaves no budget to divide by."""
+    with pytest.raises(ValidationError, match="no error budget"):
+        slo(objective="100%")
+
+
+def test_fewer_severities_need_fewer_windows() -> None:
+    """Nothing is recorded that no alert and no budget reads."""
+    names = [one.signal.name for one in slo(objective="99.9%", severities=["P1"]).recordings("x")]
+    assert names == [
+        "slo:sli_error:ratio_rate5m",
+        "slo:sli_error:ratio_rate1h",
+        "slo:sli_error:ratio_rate30d",
+        "slo:error_budget:remaining_ratio",
+    ]
+
+
+def test_the_bound_of_a_latency_promise_becomes_a_bucket() -> None:
+    """No interpolation: the histogram counts what is fast enough exactly."""
+    (durations,) = slo(objective="95%", under="1234ms").signals("x")
+    assert Decimal("1.234") in durations.buckets
+    assert list(durations.buckets) == sorted(durations.buckets)
+    ratio = slo(objective="95%", under="1234ms").recordings("x")[0].expr.render()
+    assert 'le="1.234"' in ratio
+
+
+@pytest.mark.parametrize(
+    ("path", "matching", "other"),
+    [
+        ("/orders/*", ["/orders/", "/orders/{id}", "/orders/a/b"], ["/orders", "/my/orders/"]),
+        ("/a.b*", ["/a.b", "/a.b/c"], ["/aXb"]),
+        ("/{path:path}/*", ["/{path:path}/x"], ["/path/x"]),
+        ("/*", ["/", "/x"], ["unmatched"]),
+    ],
+)
+def test_a_star_stands_for_anything_and_nothing_else_does(
+    path: str, matching: list[str], other: list[str]
+) -> None:
+    """The regex is anchored (as Prometheus anchors it) and everything but the star is escaped."""
+    pattern = _http.matchers(Match(path=path))["http_route_re"]
+    assert all(re.fullmatch(pattern, one) for one in matching)
+    assert not any(re.fullmatch(pattern, one) for one in other)
+    assert re.fullmatch(pattern, _http.sample(Match(path=path))["http_route"])
+
+
+def test_get_covers_head_and_a_plain_path_is_an_equality() -> None:
+    """As the router does."""
+    said = _http.matchers(Match(path="/a.b", method="GET"))
+    assert said == {"http_route": "/a.b", "http_request_method_re": "GET|HEAD"}
+    assert _http.matchers(Match(method="POST")) == {"http_request_method": "POST"}
+    assert _http.matchers(None) == {}
+
+
+def test_the_budget_is_gone_when_the_alert_says() -> None:
+    """At the rate of P1 a month's budget lasts two days and two hours."""
+    alert = slo(objective="99.9%").alerts("x")[0]
+    assert "gone in 2d2h" in alert.impact
+    assert Duration.parse("30d") / burns(objective="99.9%")["P1"].factor / Duration.parse("1h") == 50
