@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
 
+from mahavishnu.clock import process_clock
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
 from mahavishnu.load import Loaded, find_spec, load
 from mahavishnu.runtime.current import current, expect, use
@@ -171,7 +172,7 @@ def _start() -> Service:
     with _starting:
         service = current()
         if service is None:
-            service = start(_loaded(), SystemClock())
+            service = start(_loaded(), process_clock())
             if os.environ.get("MAHAVISHNU_DISABLE") == "1":
                 service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
             use(service)
