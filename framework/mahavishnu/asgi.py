@@ -26,6 +26,7 @@ from mahavishnu.runtime.engine import Admission, Plan
 from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Exchange, Message, Receive, Send
 from mahavishnu.runtime.fields import STRICT, Header, problem
 from mahavishnu.runtime.identity import Identify, Identity, bucket
+from mahavishnu.runtime.logs import Served
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.rates import Caller
 from mahavishnu.runtime.routes import resolve, router_of
@@ -271,20 +272,12 @@ class Hardening:
         took = self.service.clock.now() - passage.began
         method = method_label(scope["method"])
         self.service.observe(method, route, min(max(status, 100), 599), took / 1e9)
-        facts: dict[str, Any] = {
-            "method": method,
-            "route": route,
-            "path": scope["path"],
-            "status": status,
-            "duration_ms": round(took / 1e6, 3),
-            "client": passage.caller.address,
-            "bytes": exchange.sent,
-        }
-        if exchange.pending is not None:
-            facts["refused_by"] = exchange.pending.limit
-        if error is not None:
-            facts["error"] = type(error).__name__
-        (self.service.log.error if status >= 500 else self.service.log.info)("request", **facts)
+        refused_by = exchange.pending.limit if exchange.pending is not None else None
+        fault = type(error).__name__ if error is not None else None
+        client = passage.caller.address
+        self.service.access(
+            Served(method, route, scope["path"], status, took, client, exchange.sent, refused_by, fault)
+        )
 
     def _log_websocket(
         self, route: str, caller: Caller, admission: Admission, fault: Mapping[str, str]

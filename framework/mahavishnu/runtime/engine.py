@@ -143,27 +143,24 @@ class Engine:
     async def _take(self, plan: Plan, caller: Caller, admission: Admission) -> None:
         admission.claims = [rate.claim(caller) for rate in plan.rates]
         taken = await self.store.take(admission.claims)
-        admission.decisions = [
-            rate.decision(one) for rate, one in zip(plan.rates, taken.verdicts, strict=True)
-        ]
-        denied = [
-            one
-            for rate, one in zip(plan.rates, admission.decisions, strict=True)
-            if not one.allowed and rate.enforced
-        ]
-        for rate, decision in zip(plan.rates, admission.decisions, strict=True):
-            self._count(rate, decision, admitted=not denied)
+        decisions: list[Decision] = []
+        denied: list[Decision] = []
+        for rate, verdict in zip(plan.rates, taken.verdicts, strict=True):
+            decision = rate.decision(verdict)
+            decisions.append(decision)
+            if not decision.allowed:
+                cells = self._cells[rate.name]
+                (cells.refused if rate.enforced else cells.observed).inc()
+                if rate.enforced:
+                    denied.append(decision)
+        admission.decisions = decisions
         if denied:
             admission.refused = _longest(denied)
-        else:
-            admission.taken = taken
-
-    def _count(self, rate: RateLimit, decision: Decision, *, admitted: bool) -> None:
-        cells = self._cells[rate.name]
-        if not decision.allowed:
-            (cells.refused if rate.enforced else cells.observed).inc()
-        elif admitted:
-            cells.allowed.inc()
+            return
+        admission.taken = taken
+        for decision in decisions:
+            if decision.allowed:
+                self._cells[decision.limit].allowed.inc()
 
     async def _enter(self, plan: Plan, admission: Admission) -> None:
         for one in plan.gates:

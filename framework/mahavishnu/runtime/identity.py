@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
@@ -14,6 +15,9 @@ Network = IPv4Network | IPv6Network
 Identify = Callable[[Scope], str | None]
 
 _LONGEST_CHAIN = 50
+# As `ip_address` writes it: what it would take apart and put together again, for every request.
+_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 UNKNOWN = "unknown"
 
 
@@ -27,6 +31,8 @@ class Identity:
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
         client = scope.get("client")
+        if client and not self._trusted and _IPV4.fullmatch(client[0]):
+            return str(client[0])
         peer = _parsed(client[0]) if client else None
         if peer is None:
             return UNKNOWN
@@ -35,7 +41,7 @@ class Identity:
     def proxied(self, scope: Scope) -> bool:
         """Whether the request was handed over by a trusted proxy."""
         client = scope.get("client")
-        peer = _parsed(client[0]) if client else None
+        peer = _parsed(client[0]) if client and self._trusted else None
         return peer is not None and self._trusts(peer)
 
     def user(self, scope: Scope) -> str | None:
@@ -57,11 +63,16 @@ class Identity:
         return any(address.version == net.version and address in net for net in self._trusted)
 
 
+@lru_cache(maxsize=8192)
+def _network(address: str) -> str:
+    return f"{IPv6Address(int(IPv6Address(address)) >> 64 << 64)}/64"
+
+
 def bucket(address: str) -> str:
     """The key that counts an address: itself for IPv4, its /64 for IPv6, which one client owns whole."""
     if ":" not in address:
         return address
-    return f"{IPv6Address(int(IPv6Address(address)) >> 64 << 64)}/64"
+    return _network(address)
 
 
 def _hops(scope: Scope) -> Sequence[str]:

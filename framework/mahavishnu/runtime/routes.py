@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from starlette.routing import Match
+from starlette.routing import Route as Plain
 
 from mahavishnu.policy import Scope
 
@@ -23,11 +24,14 @@ def routes_of(app: Any) -> list[Route]:
 def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
     """The path template of the route that the router would choose for this scope; None when it has none."""
     partial: str | None = None
+    path = None if scope.get("root_path") else scope["path"]
     for route in routes:
+        if type(route) is Plain and path is not None and route.path_regex.match(path) is None:
+            continue  # as `matches` would find out, with less ado
         match, child = _matched(route, scope)
         if match is Match.NONE:
             continue
-        template = _template(route, {**scope, **child})
+        template = route.path if type(route) is Plain else _template(route, {**scope, **child})
         if match is Match.FULL:
             return template
         partial = partial or template
@@ -55,7 +59,8 @@ def _routes(app: Any) -> Sequence[Any]:
     )  # FastAPI's include_router, resolved when first asked
     if included is not None:
         return [getattr(one, "starlette_route", None) or one for one in included()]
-    return getattr(app, "routes", None) or ()
+    routes: Sequence[Any] | None = getattr(app, "routes", None)
+    return () if routes is None else routes
 
 
 def _template(route: Any, scope: Scope) -> str:

@@ -10,7 +10,7 @@ from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.engine import Engine
-from mahavishnu.runtime.logs import logger
+from mahavishnu.runtime.logs import AccessLog, logger
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.process import Usage, usage
@@ -48,6 +48,7 @@ class Service:
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
         self.dependencies = build_dependencies(spec, clock, self.metrics)
         self.log = logger(spec.observability.logs, log_to)
+        self.access = AccessLog(spec.observability.logs, log_to)
         self.active = 0
         self.draining = False
         self._cells: dict[tuple[str, str, int], Histogram] = {}
