@@ -15,6 +15,7 @@ from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, SpecError
 from mahavishnu.runtime.current import current, forget, use
 from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
 
@@ -103,7 +104,7 @@ def test_two_different_specs_in_one_process_are_refused(
         use(service)
 
 
-def _spec_of(name: str) -> mahavishnu.spec.Spec:
+def _spec_of(name: str) -> Spec:
     """The spec that is in force where a dependency of that name is."""
     mahavishnu.dependency(name)(lambda: None)()
     service = current()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from mahavishnu.policy import Clock, Handle
@@ -46,7 +46,7 @@ def process_clock() -> Clock:
 
 
 @contextmanager
-def replaced(clock: Clock) -> Iterator[None]:
+def replaced(clock: Clock) -> Generator[None, None, None]:
     """Within the block, everything that starts reads this clock; for tests."""
     _PROCESS.append(clock)
     try:

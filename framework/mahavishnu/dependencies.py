@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -168,11 +169,11 @@ def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa:
 
 
 def _start() -> Service:
-    """A service for a process without the middleware: a worker, a script."""
+    """A service for a process without the middleware: a worker, a script, whose output is its own."""
     with _starting:
         service = current()
         if service is None:
-            service = start(_loaded(), process_clock())
+            service = start(_loaded(), process_clock(), log_to=sys.stderr)
             if os.environ.get("MAHAVISHNU_DISABLE") == "1":
                 service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
             use(service)

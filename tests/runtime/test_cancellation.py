@@ -15,7 +15,7 @@ import pytest
 
 from mahavishnu.policy import Outcome
 from tests.figures import figure
-from tests.runtime.worlds import ALL, World
+from tests.runtime.worlds import World, all_but
 
 
 @types.coroutine
@@ -155,7 +155,8 @@ def _trip(world: World) -> None:
 async def _cancel(case: Case, rounds: int) -> tuple[int, int, int]:
     """Cancel so many calls, at one await point after the other: how many calls, leaks and wrong counts."""
     failures = 1 if case.half_open else 10**6
-    world = World(**{**ALL, "breaker": {"consecutive_failures": failures, "min_calls": 10**6, "probes": 2}})
+    breaker = {"consecutive_failures": failures, "min_calls": 10**6, "probes": 2}
+    world = World(**all_but(breaker=breaker))
     awaits, _ = await _one(world, case, 10**6)
     leaked = wrong = 0
     for number in range(rounds):

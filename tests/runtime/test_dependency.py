@@ -20,7 +20,7 @@ from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.context import DEADLINE
 from tests.figures import figure
-from tests.runtime.worlds import ALL, SECOND, World
+from tests.runtime.worlds import ALL, SECOND, World, all_but
 
 
 class Flaky:
@@ -318,7 +318,7 @@ def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
 
 def test_an_open_breaker_refuses_before_anything_is_called() -> None:
     """With the exact time to come back; bulkhead and retry budget are untouched."""
-    world = World(**{**ALL, "breaker": {"consecutive_failures": 1, "open_for": "30s"}})
+    world = World(**all_but(breaker={"consecutive_failures": 1, "open_for": "30s"}))
     with pytest.raises(ConnectionError):
         world.stripe(Flaky(1).call)()
     flaky = Flaky(0)
@@ -330,7 +330,7 @@ def test_an_open_breaker_refuses_before_anything_is_called() -> None:
 
 def test_nothing_is_repeated_once_the_breaker_is_open() -> None:
     """The fault that opened it comes out, at once, and not a refusal after a pause."""
-    world = World(**{**ALL, "breaker": {"consecutive_failures": 2}})
+    world = World(**all_but(breaker={"consecutive_failures": 2}))
     flaky = Flaky(9)
     with pytest.raises(ConnectionError):
         world.stripe(idempotent=True)(flaky.call)()
@@ -619,7 +619,7 @@ def test_a_task_that_outlives_the_attempt_retries_by_itself() -> None:
 
 def test_the_same_dependency_inside_itself_is_guarded_once() -> None:
     """A client used inside a decorated function takes no second place, and one call is judged once."""
-    world = World(**{**ALL, "bulkhead": {"concurrency": 1}})
+    world = World(**all_but(bulkhead={"concurrency": 1}))
     client = world.stripe.httpx_client(transport=httpx.MockTransport(lambda _: httpx.Response(200)))
 
     @world.stripe

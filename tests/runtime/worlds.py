@@ -22,6 +22,11 @@ ALL: dict[str, Any] = {
 }
 
 
+def all_but(**changes: Any) -> dict[str, Any]:
+    """Every policy, with some said otherwise."""
+    return {**ALL, **changes}
+
+
 class World:
     """A process with a spec at work: its clock, its series, its dependencies."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from email.utils import parsedate_to_datetime
+from typing import cast
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull
 from mahavishnu.policy import Outcome
@@ -48,11 +49,12 @@ def status_of_fault(fault: BaseException) -> int | None:
 
 def leaves(fault: BaseException) -> Iterator[BaseException]:
     """The exceptions inside a group, however deep; the exception itself when it is no group."""
-    if isinstance(fault, BaseExceptionGroup):
-        for each in fault.exceptions:
-            yield from leaves(each)
-    else:
+    if not isinstance(fault, BaseExceptionGroup):
         yield fault
+        return
+    group = cast("BaseExceptionGroup[BaseException]", fault)
+    for each in group.exceptions:
+        yield from leaves(each)
 
 
 def outcome_of(fault: BaseException) -> Outcome:

@@ -23,13 +23,15 @@ Find = Callable[[], DependencyGuard]
 def client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> Client:
     """A client of which every request is guarded; `transport` among the options is the one inside."""
     inside = options.get("transport") or httpx.HTTPTransport(**_for_transport(options))
-    return httpx.Client(**{**defaults, **options, "transport": GuardedTransport(find, inside)})
+    said: dict[str, Any] = {**defaults, **options, "transport": GuardedTransport(find, inside)}
+    return httpx.Client(**said)
 
 
 def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> AsyncClient:
     """As `client`, for tasks."""
     inside = options.get("transport") or httpx.AsyncHTTPTransport(**_for_transport(options))
-    return httpx.AsyncClient(**{**defaults, **options, "transport": AsyncGuardedTransport(find, inside)})
+    said: dict[str, Any] = {**defaults, **options, "transport": AsyncGuardedTransport(find, inside)}
+    return httpx.AsyncClient(**said)
 
 
 class GuardedTransport(httpx.BaseTransport):
