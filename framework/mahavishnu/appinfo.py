@@ -50,4 +50,4 @@ def _last_line(text: str) -> str:
 
 def _fault(service: Service, reason: str) -> Problem:
     what = f"the app `{service.app}` cannot be looked at: {reason[:300]}"
-    return Problem(codes.NO_APP.id, ("service", "app"), what, codes.NO_APP.fix)
+    return Problem(codes.NO_APP.id, ("service", "app"), what, codes.NO_APP.help)

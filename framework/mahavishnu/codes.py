@@ -15,6 +15,11 @@ class Code:
     example: str
     fix: str
 
+    @property
+    def help(self) -> str:
+        """The fix as the last line of a finding."""
+        return self.fix[:1].lower() + self.fix[1:].removesuffix(".")
+
 
 UNREADABLE = Code(
     "MV001",

@@ -45,7 +45,9 @@ def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]
         """No settings of its own: only the variables are wanted."""
 
     sources = {
-        SECRET_FILE: NestedSecretsSettingsSource(Anything, secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"),
+        SECRET_FILE: NestedSecretsSettingsSource(
+            Anything, secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"
+        ),
         ".env variable": DotEnvSettingsSource(Anything, env_file=folder / ".env", env_file_encoding="utf-8"),
         "environment variable": EnvSettingsSource(Anything),
     }

@@ -114,7 +114,7 @@ class _Source:
     """A file that has been read: its tree, its lines with secrets hidden, and what is wrong with it."""
 
     def __init__(self, path: File) -> None:
-        self.file = _shown(path)
+        self.file = shown(path)
         data = _bytes(path, self.file)
         self.text = data.decode("utf-8-sig", "replace")
         reading = yaml_tree.read(data, self.file)
@@ -139,11 +139,11 @@ class _Source:
 
     def _root(self, raw: Node | None) -> Mapping:
         if raw is None or (isinstance(raw, Scalar) and raw.value is None):
-            self._stop(codes.EMPTY, "the file is empty", codes.EMPTY.fix)
+            self._stop(codes.EMPTY, "the file is empty", codes.EMPTY.help)
         if not isinstance(raw, Mapping):
             kind = "a single value" if isinstance(raw, Scalar) else "a list"
             self._stop(
-                codes.NOT_A_SPEC, f"the file holds {kind}, not the sections of a spec", codes.NOT_A_SPEC.fix
+                codes.NOT_A_SPEC, f"the file holds {kind}, not the sections of a spec", codes.NOT_A_SPEC.help
             )
         if not {*raw.entries} & {*keys_of(Spec)}:
             what = "the line `mahavishnu: 1` is missing, and no key is a word of the format"
@@ -165,10 +165,10 @@ def _bytes(path: File, shown: str) -> bytes:
             fault.strerror if isinstance(fault, OSError) else None
         ) or "its name is not one a file can have"
         what = f"{shown} cannot be read: {reason.lower()}"
-        raise SpecError((_error(codes.UNREADABLE, what, codes.UNREADABLE.fix),)) from None
+        raise SpecError((_error(codes.UNREADABLE, what, codes.UNREADABLE.help),)) from None
 
 
-def _shown(path: File) -> str:
+def shown(path: File) -> str:
     """The path as a person in the working directory would write it."""
     try:
         return path.resolve().relative_to(File.cwd()).as_posix()
@@ -208,11 +208,17 @@ def _environment_faults(source: _Source, environment: str | None) -> Iterator[Fi
         what = f"environment `{yaml_tree.short(environment)}` is not defined"
         yield _error(codes.ENVIRONMENT, what, meant(environment, [*patches]) or "add it under `environments`")
     for name, patch in patches.items():
-        for problem in _idle(patch, source.tree, ("environments", name)):
+        for problem in _idle(patch, source.tree, source.tree, ("environments", name)):
             yield source.located(problem)
 
 
-def _idle(patch: Mapping, under: Node | None, path: Path) -> Iterator[Problem]:
+def _known(path: Path, tree: Mapping) -> bool:
+    """Whether a path of an environment ends in a word of the format: to remove what is not written is no mistake."""
+    above = faults.place_at(path[:-1], tree)
+    return faults.place_at(path, tree) is not None and not (above and above.named)
+
+
+def _idle(patch: Mapping, tree: Mapping, under: Node | None, path: Path) -> Iterator[Problem]:
     """Nulls of a patch that remove nothing, and a patch inside the patch."""
     for key, entry in patch.entries.items():
         below = yaml_tree.at(under, (key,)) if under else None
@@ -221,8 +227,13 @@ def _idle(patch: Mapping, under: Node | None, path: Path) -> Iterator[Problem]:
             what = "an environment holds no `environments` of its own"
             yield Problem(codes.UNKNOWN_KEY.id, here, what, "remove the key", Level.ERROR, on_key=True)
         elif isinstance(entry.node, Mapping):
-            yield from _idle(entry.node, below, here)
-        elif isinstance(entry.node, Scalar) and entry.node.value is None and below is None:
+            yield from _idle(entry.node, tree, below, here)
+        elif (
+            isinstance(entry.node, Scalar)
+            and entry.node.value is None
+            and below is None
+            and not _known(here, tree)
+        ):
             words = [*under.entries] if isinstance(under, Mapping) else []
             what = f"`{dotted(here)}: null` removes nothing"
             yield Problem(codes.REMOVES_NOTHING.id, here, what, meant(key, words), Level.ERROR, on_key=True)

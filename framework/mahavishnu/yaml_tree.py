@@ -214,7 +214,11 @@ def find(node: Node, path: Path, on_key: bool = False) -> Mark:
 
 def _beginning(node: Node) -> Mark:
     """The first key of a mapping: the place of what is missing from it."""
-    return next((entry.mark for entry in node.entries.values()), node.mark) if isinstance(node, Mapping) else node.mark
+    return (
+        next((entry.mark for entry in node.entries.values()), node.mark)
+        if isinstance(node, Mapping)
+        else node.mark
+    )
 
 
 def scalars(node: Node, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
@@ -318,7 +322,7 @@ class _Reader:
                 tree, _, _ = self._node(event, events, 1)
         if self.expanded > EXPANSION * self.nodes:
             what = f"aliases make {self.expanded:,} values out of {self.nodes:,}"
-            raise _Stopped(codes.ALIAS, Mark(1, 1), what, codes.ALIAS.fix)
+            raise _Stopped(codes.ALIAS, Mark(1, 1), what, codes.ALIAS.help)
         return tree
 
     def _events(self, text: str) -> Iterator[Event]:
@@ -352,7 +356,7 @@ class _Reader:
                 codes.DIRECTIVE, mark, "the file has a directive", "remove the line that begins with %"
             )
         if number > 1:
-            raise _Stopped(codes.DOCUMENTS, mark, "a second document begins here", codes.DOCUMENTS.fix)
+            raise _Stopped(codes.DOCUMENTS, mark, "a second document begins here", codes.DOCUMENTS.help)
 
     def _node(self, event: Event, events: Iterator[Event], depth: int) -> tuple[Node, int, int]:
         """The node that begins with this event, how many nodes it is when expanded, and how high it is."""

@@ -57,7 +57,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
         add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
     )
-    app.callback()(_options)
+    app.callback()(_root)
     asked = next((word for word in words if not word.startswith("-")), "")
     for verb, line in VERBS.items():
         app.command(verb, help=None if verb == asked else line)(_function(verb) if verb == asked else _stub)
@@ -72,7 +72,7 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-def _options(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,

@@ -15,7 +15,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
 from mahavishnu.contract import contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
-from mahavishnu.load import Loaded, environments, load
+from mahavishnu.load import Loaded, environments, load, shown
 
 
 def check(
@@ -72,7 +72,7 @@ def _summary(loaded: Loaded | None, findings: tuple[Finding, ...], path: Path) -
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
         size += f"{len(contract(loaded.spec).alerts)} alerts, "
-    return f"{loaded.file if loaded else path}: {size}{verdict}"
+    return f"{shown(path)}: {size}{verdict}"
 
 
 def _count(number: int, noun: str) -> str:

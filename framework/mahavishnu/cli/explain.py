@@ -127,8 +127,10 @@ def _fits(path: Path, steps: tuple[str, ...]) -> bool:
     """Whether the steps are the end of the path; a name of the user's own only stands in a whole path."""
     tail = path[-len(steps) :]
     whole = len(path) == len(steps)
-    return len(tail) == len(steps) and tail[-1] != "*" and all(
-        one == step or (whole and one == "*") for one, step in zip(tail, steps, strict=True)
+    return (
+        len(tail) == len(steps)
+        and tail[-1] != "*"
+        and all(one == step or (whole and one == "*") for one, step in zip(tail, steps, strict=True))
     )
 
 
@@ -146,8 +148,9 @@ def _about(title: str, place: Place) -> Iterator[str]:
             yield f"{label:<9} {text}"
     if place.secret:
         yield "Secret    `${NAME}`, with NAME declared in `secrets`"
-    for model in place.models():
-        name = f"{getattr(model, 'keyword', '')}: " if place.choice else ""
+    inner = place.item() if place.named or place.listed else place
+    for model in inner.models():
+        name = f"{getattr(model, 'keyword', '')}: " if inner.choice else ""
         yield f"Keys      {name}{', '.join(keys_of(model))}"
 
 

@@ -1,0 +1,109 @@
+"""The JSON Schema that editors use: valid itself, and of one mind with the loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+from tests.test_refusals import CASES, written
+
+from mahavishnu.errors import SpecError
+from mahavishnu.load import load
+from mahavishnu.schema import schema, text
+from mahavishnu.yaml_tree import plain, read
+
+ROOT = Path(__file__).parents[1]
+# What a schema cannot say: references, sums, what is doubled, what only the rest of the file decides.
+BEYOND = {"MV011", "MV012", "MV008", "MV013", "MV014", "MV109", "MV113", "MV122", "MV401"}
+
+# To JSON Schema 1.0 is a whole number, and a pattern cannot count: zero, above 100, a network's prefix.
+MISSED = """\
+mahavishnu: «1.0»
+service: {name: shop, app: shop.main:app, port: «8000.0»}
+service: {name: shop, app: shop.main:app, port: «8e3»}
+service: {name: shop, app: shop.main:app, traffic: «0/second»}
+service: {name: shop, app: shop.main:app, trusted_proxies: [«10.0.0.1/8»]}
+service: {name: shop, app: shop.main:app, trusted_proxies: [«10.0.0/8»]}
+limits: {a: {rate: «0/minute»}}
+limits: {a: {rate: «300/0s»}}
+limits: {a: {rate: 300/minute, burst: «1.0»}}
+limits: {a: {rate: 300/minute, per: «[]»}}
+limits: {a: {body: «0B»}}
+limits: {a: {timeout: «0s»}}
+dependencies: {a: {retry: {attempts: «3.0»}}}
+dependencies: {a: {retry: {budget: «120%»}}}
+dependencies: {a: {retry: {budget: «0%»}}}
+slos: {a: {objective: «101%»}}
+"""
+
+
+def faults(data: Any) -> list[str]:
+    """What the schema says against some data."""
+    return [error.message for error in Draft202012Validator(schema()).iter_errors(data)]
+
+
+def data(path: Path) -> Any:
+    """What stands in a file."""
+    tree = read(path.read_bytes(), "f.yaml").tree
+    assert tree is not None
+    return plain(tree)
+
+
+def test_it_is_valid_itself() -> None:
+    """By the metaschema of 2020-12, which it names."""
+    Draft202012Validator.check_schema(schema())
+
+    assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert text().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "tests/specs/minimal.yaml", ROOT / "mahavishnu.yaml"], ids=["minimal", "shop"]
+)
+def test_it_accepts_what_the_loader_accepts(path: Path) -> None:
+    """The smallest spec, and the one that has every section."""
+    load(path)
+
+    assert faults(data(path)) == []
+
+
+def test_it_refuses_the_words_that_are_not_carried_out() -> None:
+    """The full spec has 22 of them."""
+    assert faults(data(ROOT / "tests/specs/full.yaml"))
+
+
+def test_it_refuses_most_of_what_the_loader_refuses(tmp_path: Path) -> None:
+    """Of the table of bad values, all that a schema can say; an editor shows them while they are typed."""
+    missed = []
+    for code, row in CASES:
+        path = written(row, tmp_path)
+        with pytest.raises(SpecError):
+            load(path)
+        if code not in BEYOND and not row.startswith("environments") and not faults(data(path)):
+            missed.append(row)
+
+    assert missed == MISSED.splitlines()
+
+
+def described(node: Any, path: str = "") -> list[str]:
+    """The keys without a description."""
+    if not isinstance(node, dict):
+        return []
+    shown = {"description", "$ref"}  # what a reference leads to is described itself
+    bare = [f"{path}.{name}" for name, one in node.get("properties", {}).items() if not shown & set(one)]
+    for name, one in node.get("$defs", {}).items():
+        bare += described(one, name) + ([] if "description" in one else [name])
+    return bare
+
+
+def test_every_key_is_described() -> None:
+    """What an editor shows beside it."""
+    assert described(schema()) == []
+
+
+def test_no_value_may_be_empty() -> None:
+    """The loader refuses nulls, so the schema offers none."""
+    assert '"null"' not in text()
+    assert ": null" not in text()
