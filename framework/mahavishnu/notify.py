@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from ipaddress import ip_address
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
@@ -16,9 +19,32 @@ _SECRET = r"^\$\{[A-Z][A-Z0-9_]*\}$"
 SecretRef = Annotated[str, StringConstraints(pattern=_SECRET)]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
+
+
+def _address(host: str) -> bool:
+    return "%" not in host and bool(ip_address(host))
+
+
+def _reachable(url: str) -> str:
+    """The URL itself, when its host is a name or an address and its port a port."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        if parts.port != 0 and (_HOST.fullmatch(host) or _address(host)):
+            return url
+    except ValueError:
+        pass
+    what = f"`{url}` leads to no host and port"
+    raise PydanticCustomError(
+        "policy", "{what}", {"what": what, "help": "write one like `https://example.com:8443/path`"}
+    )
+
+
 Url = Annotated[
     str,
     StringConstraints(pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", max_length=500),
+    AfterValidator(_reachable),
     Field(examples=["https://example.com/path"]),
 ]
 Address = Annotated[

@@ -1,0 +1,268 @@
+"""`mahavishnu generate` as a person and a pipeline use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mahavishnu.cli import run
+from mahavishnu.compile import LOCK
+from tests.figures import figure
+from tests.generators.specs import LARGE, merged
+
+SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
+OTHER = merged(SPEC, {"service": {"owner": "others"}, "deploy": {"replicas": {"min": 12}}, "retention": None})
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a spec, which is where the person is."""
+    say(tmp_path, SPEC)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MAHAVISHNU_SPEC", raising=False)
+    return tmp_path
+
+
+def say(home: Path, spec: object) -> None:
+    (home / "mahavishnu.yaml").write_text(json.dumps(spec), encoding="utf-8")
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for each family, the agreement, and how many files changed."""
+    assert run(["generate"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"mahavishnu\.yaml +\d+ lines?, valid", said[0])
+    assert [line.split()[0] for line in said[1:5]] == ["alertmanager", "compose", "kubernetes", "prometheus"]
+    assert re.fullmatch(r"  kubernetes +8 objects +deploy/kubernetes/", said[3])
+    assert re.fullmatch(r"  prometheus +\d+ alerts, \d+ recording rules, 1 SLO +deploy/prometheus/", said[4])
+    agreed = re.fullmatch(r"agreement +(\d+)/(\d+) alerts name only series this app emits", said[5])
+    assert agreed
+    assert agreed[1] == agreed[2] == re.findall(r"\d+", said[4])[0]
+    files = len(tree(home / "deploy")) - 1
+    assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[6])
+
+
+def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says so; the same tree also passes `--check`."""
+    run(["generate"])
+    before = tree(home)
+    capsys.readouterr()
+    assert run(["generate"]) == 0
+    assert re.search(r"\d+ files: \d+ unchanged", capsys.readouterr().out)
+    assert run(["generate", "--check"]) == 0
+    assert "all as the spec says" in capsys.readouterr().out
+    assert tree(home) == before
+
+
+def test_check_finds_every_drift_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Stale, missing, edited, orphaned and foreign files, each by name, exit 1."""
+    run(["generate"])
+    deploy = home / "deploy"
+    (deploy / "compose/Dockerfile").unlink()
+    (deploy / "compose/compose.yaml").write_text("mine\n")
+    (deploy / "kubernetes/extra.yaml").write_text("mine\n")
+    without_host = {"deploy": {"targets": {"kubernetes": {"host": None}}, "shutdown": "50s"}}
+    say(home, merged(SPEC, without_host))
+    before = tree(home)
+    capsys.readouterr()
+    assert run(["generate", "--check"]) == 1
+    shown = capsys.readouterr()
+    drifts = {path: kind for kind, path in re.findall(r"^([a-z]+): (deploy/.*)$", shown.err, re.MULTILINE)}
+    assert drifts["deploy/compose/Dockerfile"] == "missing"
+    assert drifts["deploy/compose/compose.yaml"] == "edited"
+    assert drifts["deploy/kubernetes/extra.yaml"] == "foreign"
+    assert drifts["deploy/kubernetes/ingress.yaml"] == "orphaned"
+    assert drifts["deploy/kubernetes/deployment.yaml"] == "stale"
+    assert drifts[f"deploy/{LOCK}"] == "stale"
+    assert "  +mine" in shown.err
+    assert f"{len(drifts)} files not as the spec says" in shown.out
+    assert tree(home) == before
+
+
+def test_an_edit_is_refused_with_its_diff(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written, the next step is named, and `--force` is the way over it."""
+    run(["generate"])
+    rules = home / "deploy/prometheus/rules.yml"
+    rules.write_text(rules.read_text().replace("severity: P1", "severity: P4"))
+    say(home, OTHER)
+    before = tree(home)
+    capsys.readouterr()
+    assert run(["generate"]) == 1
+    error = capsys.readouterr().err
+    assert "edited: deploy/prometheus/rules.yml" in error
+    assert re.search(r"^  \+.*severity: P4", error, re.MULTILINE)
+    assert "`--force`" in error
+    assert tree(home) == before
+    assert run(["generate", "--force"]) == 0
+    assert run(["generate", "--check"]) == 0
+
+
+def test_one_family_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--target` writes and judges that family, and leaves the others as they are, in the lock too."""
+    run(["generate"])
+    before = tree(home / "deploy")
+    say(home, OTHER)
+    assert run(["generate", "--target", "kubernetes"]) == 0
+    after = tree(home / "deploy")
+    changed = {path for path in after if before.get(path) != after[path]}
+    assert {path.split("/")[0] for path in changed} == {"kubernetes", LOCK}
+    assert "kubernetes/hpa.yaml" not in after
+    assert run(["generate", "--check", "--target", "kubernetes"]) == 0
+    assert run(["generate", "--check"]) == 1
+    assert run(["generate"]) == 0
+    assert run(["generate", "--check"]) == 0
+    capsys.readouterr()
+    assert run(["generate", "--target", "kubernets"]) == 2
+    assert "asks for no `kubernets`" in capsys.readouterr().err
+
+
+def test_to_a_pipe(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--stdout` prints documents that a YAML reader takes apart, and writes nothing."""
+    assert run(["generate", "--stdout", "--target", "kubernetes"]) == 0
+    kinds = [one["kind"] for one in yaml.safe_load_all(capsys.readouterr().out) if one]
+    assert "Deployment" in kinds
+    assert len(kinds) == 9
+    assert not (home / "deploy").exists()
+
+
+def test_an_environment_has_its_own_numbers(home: Path) -> None:
+    """`--env` lies on top of the spec in every file."""
+    say(home, {**SPEC, "environments": {"staging": {"deploy": {"replicas": {"min": 2, "max": 3}}}}})
+    assert run(["generate", "--env", "staging"]) == 0
+    assert "maxReplicas: 3" in (home / "deploy/kubernetes/hpa.yaml").read_text()
+    assert "replicas: {min: 2, max: 3}" in (home / "deploy/compose/mahavishnu.yaml").read_text()
+    assert run(["generate", "--check"]) == 1
+
+
+def test_a_template_of_ones_own(home: Path) -> None:
+    """What lies in .mahavishnu/templates beside the spec goes before ours, quoted like ours."""
+    mine = home / ".mahavishnu/templates/kubernetes/pdb.yaml.j2"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("kind: Mine\nname: {{ name }}\nowner: {{ 'a: b' }}\n")
+    assert run(["generate"]) == 0
+    made = yaml.safe_load((home / "deploy/kubernetes/pdb.yaml").read_text())
+    assert made == {"kind": "Mine", "name": "shop-api", "owner": "a: b"}
+
+
+def test_a_refused_spec_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Findings as everywhere, exit 1, and the files of the last good spec remain."""
+    run(["generate"])
+    before = tree(home / "deploy")
+    say(home, {**SPEC, "limts": {}})
+    assert run(["generate"]) == 1
+    assert "unknown key `limts`" in capsys.readouterr().err
+    assert tree(home / "deploy") == before
+
+
+@pytest.mark.parametrize("words", [["--check", "--force"], ["--stdout", "--check"], ["--force", "--stdout"]])
+def test_words_that_exclude_each_other(home: Path, words: list[str]) -> None:
+    """Exit 2, nothing written."""
+    assert run(["generate", *words]) == 2
+    assert not (home / "deploy").exists()
+
+
+def test_a_folder_that_cannot_be_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One sentence and exit 2, no traceback."""
+    (home / "deploy").write_text("a file")
+    assert run(["generate"]) == 2
+    error = capsys.readouterr().err
+    assert "cannot write" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("out", ["deploy", "examples/shop/deploy", "."])
+def test_the_build_context_is_the_spec_s_folder(home: Path, out: str) -> None:
+    """Wherever the files go below it, Compose builds from where the spec lies."""
+    assert run(["generate", "--out", out]) == 0
+    build = yaml.safe_load((home / out / "compose/compose.yaml").read_text())["services"]["shop-api"]["build"]
+    assert (home / out / "compose" / build["context"]).resolve() == home
+    assert (home / build["dockerfile"]).is_file()
+
+
+def generate_elsewhere(home: Path, **env: str) -> dict[str, bytes]:
+    """What a process of its own writes, under another environment."""
+    command = [sys.executable, "-c", "from mahavishnu.cli import main; main()", "generate"]
+    done = subprocess.run(
+        command, cwd=home, env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    made = tree(home / "deploy")
+    shutil.rmtree(home / "deploy")
+    return made
+
+
+def test_the_same_bytes_everywhere(home: Path) -> None:
+    """Two hash seeds, two time zones, two locales, secrets in the environment: identical bytes."""
+    first = generate_elsewhere(home, PYTHONHASHSEED="0", TZ="UTC", LC_ALL="C.UTF-8")
+    other = {"PYTHONHASHSEED": "4711", "TZ": "Pacific/Kiritimati", "LC_ALL": "C", "PYTHONUTF8": "0"}
+    second = generate_elsewhere(home, **other, DATABASE_URL="s3cr3t", MAHAVISHNU_RETENTION="1d")
+    assert first == second
+    assert not any(b"s3cr3t" in content for content in first.values())
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+
+def killed(work: Callable[[], object], after: int) -> int:
+    """Run in a child that is killed, as by `kill -9`, before its n-th use of the output folder."""
+    child = os.fork()
+    if child == 0:
+        left = after
+        watched = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.scandir"}
+
+        def hook(event: str, details: tuple[object, ...]) -> None:
+            nonlocal left
+            if event in watched and "deploy" in Path(str(details[0])).parts:
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        sys.addaudithook(hook)
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.proof
+def test_kill_9_at_a_hundred_points(home: Path) -> None:
+    """Whenever it is killed, each file is whole, old or new, and the next run makes the tree complete."""
+    run(["generate"])
+    old = tree(home / "deploy")
+    say(home, OTHER)
+    assert run(["generate"]) == 0
+    new = tree(home / "deploy")
+    mixed = deaths = at = 0
+    while deaths < 100:
+        say(home, SPEC)
+        assert run(["generate"]) == 0
+        say(home, OTHER)
+        ended = killed(lambda: run(["generate"]), at)
+        left = {path: text for path, text in tree(home / "deploy").items() if ".mahavishnu-new-" not in path}
+        assert all(text in (old.get(path), new.get(path)) for path, text in left.items() if path != LOCK)
+        assert {*old} & {*new} <= {*left}
+        mixed += left not in (old, new)
+        assert run(["generate"]) == 0
+        assert tree(home / "deploy") == new
+        deaths += ended == -signal.SIGKILL
+        at = at + 1 if ended == -signal.SIGKILL else 0
+    figure("kill -9 points after which every file is whole and the next run heals", 100, deaths)
+    assert mixed > 10, "no kill fell between two files, so nothing was proved"
