@@ -148,6 +148,25 @@ def test_old_calls_leave_the_window() -> None:
     assert world.guard.state == "open"
 
 
+def test_old_slow_calls_leave_the_window() -> None:
+    """So do slow ones, a bucket at a time: the running totals stay those of the last twenty."""
+    world = World(slow_call="1ms", slow_rate="100%", min_calls=2, window="20s")
+    world.call(OK, 2 * MS)
+    world.clock.advance("20s")
+    for duration in (MS, 2 * MS, 2 * MS):
+        world.call(OK, duration)
+    world.clock.advance("19s")
+    world.call(OK, MS)
+    assert world.guard.state == "closed"
+    closed: Any = world.guard.enter()
+    for _ in range(50):
+        assert (closed.total, closed.slow) == (sum(closed.totals), sum(closed.slows))
+        world.clock.advance("7s")
+        world.call(OK, MS)
+        world.call(OK, 2 * MS)
+    assert (closed.total, closed.slow) == (6, 3)
+
+
 def test_the_retry_after_is_exact() -> None:
     """One nanosecond before it is over it still refuses; then the first call is a probe."""
     world = World(consecutive_failures=1, open_for="30s").open()
@@ -218,6 +237,15 @@ def test_a_lost_probe_counts_as_failed() -> None:
     assert world.guard.state == "open"
 
 
+def test_a_result_that_comes_after_its_lease_is_a_failure() -> None:
+    """Also when nobody has called in the meantime: a success that took too long does not close it."""
+    world = World(consecutive_failures=1, probes=1)
+    (probe,) = world.half_open()
+    world.clock.advance(2000 * MS)
+    world.leave(probe, OK)
+    assert world.guard.state == "open"
+
+
 def test_a_probe_that_makes_progress_keeps_its_lease() -> None:
     """A streamed answer renews the lease with every part; only silence loses it."""
     world = World(consecutive_failures=1, probes=1)
@@ -229,6 +257,23 @@ def test_a_probe_that_makes_progress_keeps_its_lease() -> None:
     world.leave(probe, OK)
     assert world.guard.state == "closed"
     world.guard.renew(probe)
+
+
+def test_a_lost_probe_cannot_be_renewed() -> None:
+    """Progress that comes too late brings nothing back: the probe has been counted as failed."""
+    world = World(failure_rate="50%", min_calls=1, probes=4)
+    lost, *others = world.half_open()
+    world.clock.advance(1999 * MS)
+    for probe in others:
+        world.guard.renew(probe)
+    world.clock.advance(MS)
+    world.leave(others[0], OK)
+    world.guard.renew(lost)
+    world.leave(others[1], OK)
+    world.leave(lost, OK)
+    assert world.guard.state == "half_open"
+    world.leave(others[2], OK)
+    assert world.guard.state == "closed"
 
 
 def test_without_a_timeout_the_lease_is_the_open_time() -> None:

@@ -10,16 +10,20 @@ import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack
+from io import StringIO
 from typing import Any
 
 import httpx
 import pytest
 
 import mahavishnu
+from mahavishnu.asgi import Hardening
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.context import DEADLINE
+from mahavishnu.testing import VirtualClock
 from tests.figures import figure
+from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
 from tests.runtime.worlds import ALL, SECOND, World, all_but
 
 
@@ -311,6 +315,27 @@ def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
     finally:
         DEADLINE.reset(token)
     assert (flaky.calls, world.clock.now(), world.retries("deadline")) == (1, 0, 1)
+
+
+def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
+    """Until the response starts; a stream that goes on beyond it may still call."""
+    spec = spec_of(limits={"request": {"timeout": "5s"}}, dependencies={"stripe": {"timeout": "9s"}})
+    left: list[int | None] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        stripe = mahavishnu.dependency("stripe")
+        left.append(DEADLINE.get())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        clock.advance("20s")
+        left.append(DEADLINE.get())
+        part = await stripe(Flaky(0).call_async)("part")
+        await send({"type": "http.response.body", "body": part.encode()})
+
+    clock = VirtualClock()
+    hardened = Hardening(app, spec=spec, clock=clock, log_to=StringIO())
+    assert asyncio.run(call(hardened)).body == b"part"
+    assert left == [5 * SECOND, None]
+    assert DEADLINE.get() is None
 
 
 # --- breaker and bulkhead -------------------------------------------------------------------------

@@ -199,7 +199,7 @@ class BreakerGuard:
         self._clock = clock
         self._lock = Lock()
         self._enforced = settings.mode == "enforce"
-        self._width = -(-settings.window // _BUCKETS)
+        self._width = settings.window // _BUCKETS  # exact: no duration is finer than a millisecond
         self._min_calls = settings.min_calls
         self._slow_call = settings.slow_call
         self._wrong_parts = _parts(failing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mahavishnu.policies.timeout import Timeout
+from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.runtime.exchange import Exchange
 from mahavishnu.runtime.service import Service
@@ -27,6 +28,9 @@ class Watch:
         """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
         if self._started is None:
             self._started = self._service.clock.now()
+            DEADLINE.set(
+                None
+            )  # in the context of whoever sends: what he calls from here on has its own timeout
         self.cutoff.restart(None if last else self._idle)
 
     def _expire(self) -> None:
