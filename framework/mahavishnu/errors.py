@@ -64,25 +64,26 @@ class SpecError(MahavishnuError):
 class DependencyError(MahavishnuError):
     """A policy of a dependency refused or ended a call.
 
-    Attributes: `dependency` and `policy` name who refused, `retry_after` is in nanoseconds or None.
+    Attributes: `dependency` and `policy` name who refused, `what` says why, `retry_after` is in ns or None.
     """
 
     def __init__(self, dependency: str, policy: str, what: str, retry_after: int | None = None) -> None:
         super().__init__(f"dependency `{dependency}`: {what}")
         self.dependency = dependency
         self.policy = policy
+        self.what = what
         self.retry_after = retry_after
 
 
-class BreakerOpen(DependencyError):
+class BreakerOpen(DependencyError):  # noqa: N818 - users catch `stripe.Open`
     """The breaker is open, or half open with every probe taken: the dependency was not called."""
 
 
-class BulkheadFull(DependencyError):
+class BulkheadFull(DependencyError):  # noqa: N818 - users catch `stripe.Full`
     """No place became free in the bulkhead within its `wait`: the dependency was not called."""
 
 
-class CallTimeout(DependencyError, TimeoutError):
+class CallTimeout(DependencyError, TimeoutError):  # noqa: N818 - users catch `stripe.Timeout`
     """One attempt did not end within the dependency's `timeout`."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
@@ -21,7 +22,7 @@ from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
-from tests.runtime.worlds import ALL, SECOND, World
+from tests.runtime.worlds import ALL, SECOND, World, all_but
 
 Answer = Callable[[httpx.Request], httpx.Response]
 URL = "https://stripe.example/charges"
@@ -251,6 +252,68 @@ def threading_client(world: World, script: Script) -> None:
     thread.join()
     for fault in caught:
         raise fault
+
+
+def test_whoever_knows_httpx_alone_catches_refusals_and_timeouts() -> None:
+    """They are both: this package's typed errors, with their retry-after, and errors of httpx."""
+    world = World(breaker={"consecutive_failures": 1, "open_for": "30s"})
+    with world.stripe.httpx_client(transport=httpx.MockTransport(Script(httpx.Response(500)))) as client:
+        client.get(URL)
+        with pytest.raises(httpx.HTTPError) as refused:
+            client.get(URL)
+    assert isinstance(refused.value, world.stripe.Open)
+    assert (refused.value.retry_after, str(refused.value.request.url)) == (30 * SECOND, URL)
+    assert str(refused.value) == "dependency `stripe`: the breaker is open"
+    world = World(auto=False, timeout="2s")
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(silent)) as client:
+            task = asyncio.create_task(client.get(URL))
+            await world.clock.settle()
+            world.clock.advance("2s")
+            with pytest.raises(httpx.TimeoutException) as caught:
+                await task
+            assert isinstance(caught.value, world.stripe.Timeout)
+
+    asyncio.run(scenario())
+
+
+def test_a_thousand_aborted_streams_leave_nothing_behind() -> None:
+    """Read to the end, closed early, cancelled at any moment, broken by the server: seeded, and at rest."""
+    dice = random.Random(11)
+    world = World(**all_but(breaker={"min_calls": 10**6}))
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        parts: list[bytes | Exception] = [b"x"] * dice.randrange(4)
+        if dice.randrange(3) == 0:
+            parts.append(httpx.ReadError("reset"))
+        return httpx.Response(dice.choice([200, 500]), stream=Body(*parts))
+
+    async def one(client: httpx.AsyncClient, few: int) -> None:
+        async with client.stream("POST", URL) as answer:
+            async for _ in answer.aiter_raw():
+                few -= 1
+                if few < 0:
+                    break
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
+            for _ in range(1000):
+                task = asyncio.create_task(one(client, dice.randrange(6)))
+                if dice.randrange(3) == 0:
+                    await world.clock.settle(dice.randrange(6))
+                    task.cancel()
+                await asyncio.wait([task])
+                assert world.at_rest()
+
+    asyncio.run(scenario())
+    ended = sum(world.calls(outcome) for outcome in ("success", "failure"))
+    assert world.judged() == ended
+    assert 1000 >= ended + world.calls("cancelled") > 900
 
 
 def test_no_phase_of_a_request_is_longer_than_the_timeout() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
 
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.dependency import Call, DependencyGuard
@@ -34,6 +36,18 @@ def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, 
     return httpx.AsyncClient(**said)
 
 
+class RequestTimeout(CallTimeout, httpx.TimeoutException):
+    """A CallTimeout that those who know httpx alone catch too, as the next two."""
+
+
+class RequestRefused(BreakerOpen, httpx.TransportError):
+    """A BreakerOpen of a request."""
+
+
+class NoPlace(BulkheadFull, httpx.PoolTimeout):
+    """A BulkheadFull of a request."""
+
+
 class GuardedTransport(httpx.BaseTransport):
     """Sends each request through a dependency's policies; its permits return when the body is closed."""
 
@@ -42,6 +56,10 @@ class GuardedTransport(httpx.BaseTransport):
         self._inside = inside
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
+        with _in_its_words():
+            return self._handle(request)
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
         guard = self._find()
         call = Call(guard, _repeatable(request))
         extensions = request.extensions
@@ -80,6 +98,10 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         self._inside = inside
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        with _in_its_words():
+            return await self._handle(request)
+
+    async def _handle(self, request: httpx.Request) -> httpx.Response:
         guard = self._find()
         call = Call(guard, _repeatable(request))
         extensions = request.extensions
@@ -165,6 +187,25 @@ class _AsyncStream(_Streamed, httpx.AsyncByteStream):
             await self._inside.aclose()
         finally:
             self._end()
+
+
+@contextmanager
+def _in_its_words() -> Generator[None, None, None]:
+    """Whoever replaced a client keeps the `except httpx.HTTPError` around it: ours are such errors, too."""
+    try:
+        yield
+    except DependencyError as error:
+        for kind, twin in _TWINS.items():
+            if type(error) is kind:
+                raise twin(error.dependency, error.policy, error.what, error.retry_after) from error.__cause__
+        raise
+
+
+_TWINS: dict[type[DependencyError], type[DependencyError]] = {
+    CallTimeout: RequestTimeout,
+    BreakerOpen: RequestRefused,
+    BulkheadFull: NoPlace,
+}
 
 
 def _read(response: httpx.Response) -> None:
