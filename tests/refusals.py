@@ -1,4 +1,4 @@
-"""Bad values, one a line: the code of the one finding, and a section in which «» mark what its caret is under."""
+"""Bad values, one a line: the code of the one finding, and a section with «» around its token."""
 
 BASE = {
     "mahavishnu": "mahavishnu: 1",

@@ -96,7 +96,7 @@ LATER = """\
 
 
 def test_the_full_spec_is_refused_for_each_word_that_is_not_carried_out_and_nothing_else() -> None:
-    """Every section, key or value of the format that would be accepted and ignored has one finding by name."""
+    """Every word of the format that would be accepted and ignored has one finding by name."""
     found = refusal(SPECS / "full.yaml")
 
     said = [
@@ -130,7 +130,8 @@ def test_all_faults_of_one_run_come_together_in_the_order_of_the_file(spec: Path
     """YAML, shape and references in one list."""
     path = written(
         spec.parent,
-        "mahavishnu: 1\nservice: {name: Shop, app: shop.main:app, prot: 1}\nlimits:\n  a: {rate: 5}\n  a: {rate: 6}\n"
+        "mahavishnu: 1\nservice: {name: Shop, app: shop.main:app, prot: 1}\nlimits:\n  a: {rate: "
+        "5}\n  a: {rate: 6}\n"
         "channels: {room: {slack: '${NO}', channel: '#x'}}\nretention: {metrics: 5}\n",
     )
 
@@ -189,7 +190,7 @@ CANARY = "hunter2-hunter2"
         BASE.replace('"${HOOK}"', f"{CANARY}, chanel: x"),
         BASE.replace('slack: "${HOOK}"', f"slack: {{url: {CANARY}}}"),
         BASE.replace("limits:", f"dependencies: {{a: {{url: 'https://me:{CANARY}@example.com'}}}}\nlimits:"),
-        BASE.replace('  room: {slack: "${HOOK}", channel: "#shop"}', f"  room:\n    slack: >\n      {CANARY}\n    chanel: x"),
+        BASE.replace('{slack: "${HOOK}", channel: "#shop"}', f"\n    slack: >\n      {CANARY}\n    chanel: x"),
         BASE + f"password: {CANARY}\n",
         BASE + f'"password": "{CANARY}" x\n',
         BASE + f"  prod: {{channels: {{room: {{slack: {CANARY}, x: y}}}}}}\n",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.refusals import BASE, ROWS
 
 from mahavishnu.errors import SpecError
 from mahavishnu.load import load
+from tests.refusals import BASE, ROWS
 
 CASES = [line.split(" ", 1) for line in ROWS.splitlines() if line]
 
@@ -46,7 +46,7 @@ def test_a_bad_value_is_refused_once_and_where_it_stands(code: str, row: str, tm
         where = found[0].where
         assert where is not None
         line = path.read_text(encoding="utf-8").splitlines()[where.line - 1]
-        assert line[where.column - 1 :][: where.width] == row.split("«")[1].split("»")[0]
+        assert line[where.column - 1 :][: where.width] == row.split("«")[1].split("»", maxsplit=1)[0]
 
 
 @pytest.mark.parametrize("text", list(BASE.values()))

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from tests.test_refusals import CASES, written
 
 from mahavishnu.errors import SpecError
 from mahavishnu.load import load
 from mahavishnu.schema import schema, text
 from mahavishnu.yaml_tree import plain, read
+from tests.test_refusals import CASES, written
 
 ROOT = Path(__file__).parents[1]
 # What a schema cannot say: references, sums, what is doubled, what only the rest of the file decides.

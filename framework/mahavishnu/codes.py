@@ -1,4 +1,4 @@
-"""The stable codes of findings: what each means, why it matters, an example, the fix; checks declare their own."""
+"""The stable codes of findings: what each means, why it matters, an example, the fix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ TOO_LARGE = Code(
 NOT_TEXT = Code(
     "MV003",
     "the file is not plain UTF-8 text",
-    "Other encodings, control characters and invisible line breaks make a file that two readers read differently.",
+    "Other encodings, control characters and invisible line breaks make a file that two readers read "
+    "differently.",
     "a file saved as UTF-16, or with a NUL byte in it",
     "Save the file as UTF-8, with ordinary line breaks.",
 )
@@ -47,7 +48,8 @@ SYNTAX = Code(
     "the file is not YAML",
     "Nothing can be said of a file whose structure is broken.",
     "limits: {per_client: {rate: 300/minute}",
-    "Look at the place of the caret, and at the line above it: a bracket, a quote, a tab, a missing space after `:`.",
+    "Look at the place of the caret, and at the line above it: a bracket, a quote, a tab, a missing "
+    "space after `:`.",
 )
 TOO_DEEP = Code(
     "MV005",
@@ -66,7 +68,8 @@ TOO_MANY = Code(
 ALIAS = Code(
     "MV007",
     "an alias that cannot be followed",
-    "Aliases inside aliases turn a few hundred bytes into gigabytes; an alias inside its own anchor never ends.",
+    "Aliases inside aliases turn a few hundred bytes into gigabytes; an alias inside its own anchor "
+    "never ends.",
     "a: &a [*a]",
     "Write the value out, or let an alias stand for a value without aliases.",
 )
@@ -243,14 +246,16 @@ NOT_REPLACED = Code(
 VARIABLE = Code(
     "MV131",
     "an unknown environment variable",
-    "A misspelled `MAHAVISHNU_…` that is ignored is a setting that does not hold; and no variable adds a limit.",
+    "A misspelled `MAHAVISHNU_…` that is ignored is a setting that does not hold; and no variable "
+    "adds a limit.",
     "MAHAVISHNU_LIMIT__PER_CLIENT__RATE=10/minute",
     "Use the variable that is suggested: MAHAVISHNU_ and the keys in capitals, joined by `__`.",
 )
 UNDECLARED = Code(
     "MV401",
     "a secret that is not declared",
-    "Every artifact asks for the declared secrets and no others; an undeclared one would be empty in production.",
+    "Every artifact asks for the declared secrets and no others; an undeclared one would be empty in "
+    "production.",
     'channels: {room: {slack: "${SLACK}", channel: "#shop"}}',
     "Add its name to `secrets`.",
 )
@@ -258,14 +263,47 @@ UNDECLARED = Code(
 NO_APP = Code(
     "MV406",
     "the app cannot be imported",
-    "Whether a `match` names a real route can only be seen in the app itself; it is imported in a process of its own.",
+    "Whether a `match` names a real route can only be seen in the app itself; it is imported in a "
+    "process of its own.",
     "service: {app: shop.mian:app}",
-    "Correct `service.app` or `service.app_dir`; where the app's own packages are missing, use `check --no-app`.",
+    "Correct `service.app` or `service.app_dir`; where the app's own packages are missing, use "
+    "`check --no-app`.",
 )
 
 LOADER: tuple[Code, ...] = (
-    UNREADABLE, TOO_LARGE, NOT_TEXT, SYNTAX, TOO_DEEP, TOO_MANY, ALIAS, TAG, DIRECTIVE, DOCUMENTS, DUPLICATE,
-    KEY_KIND, HIDDEN, TOO_LONG, EMPTY, NOT_A_SPEC, UNKNOWN_KEY, QUANTITY, MISSING, KIND, CHOICE, NAME, RANGE, FORM,
-    CONTRADICTION, LATER, ONE_OF, ENVIRONMENT, REMOVES_NOTHING, WRITTEN_SECRET, NOT_REPLACED, VARIABLE, UNDECLARED, NO_APP,
-)  # fmt: skip
-"""The codes of the loader itself."""
+    UNREADABLE,
+    TOO_LARGE,
+    NOT_TEXT,
+    SYNTAX,
+    TOO_DEEP,
+    TOO_MANY,
+    ALIAS,
+    TAG,
+    DIRECTIVE,
+    DOCUMENTS,
+    DUPLICATE,
+    KEY_KIND,
+    HIDDEN,
+    TOO_LONG,
+    EMPTY,
+    NOT_A_SPEC,
+    UNKNOWN_KEY,
+    QUANTITY,
+    MISSING,
+    KIND,
+    CHOICE,
+    NAME,
+    RANGE,
+    FORM,
+    CONTRADICTION,
+    LATER,
+    ONE_OF,
+    ENVIRONMENT,
+    REMOVES_NOTHING,
+    WRITTEN_SECRET,
+    NOT_REPLACED,
+    VARIABLE,
+    UNDECLARED,
+    NO_APP,
+)
+"""The codes of the loader itself; the cross-checks declare their own."""

@@ -1,9 +1,10 @@
-"""What is wrong with the shape of a tree, said in the words of the format; pydantic judges, this translates."""
+"""What is wrong with the shape of a tree, in the words of the format; pydantic judges, this translates."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence as Many
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Many
 from typing import Any, cast
 
 from annotated_types import Ge, Gt, Le
@@ -18,7 +19,7 @@ from mahavishnu.spec import Spec
 from mahavishnu.yaml_tree import Mapping, Mark, Node, Scalar, Sequence, at, find, scalars, short
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
-SECRET_FILE = "secret file"
+SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
 _SENSITIVE = re.compile(
     r"passw|secret|token|credential|api_?key|routing_?key|private|slack|pagerduty", re.IGNORECASE
 )
@@ -92,13 +93,13 @@ def _as_plain(text: str) -> object:
 
 
 def _same(known: Problem, problem: Problem) -> bool:
-    """Whether a fault only repeats a known one: said already, or at or below a value that is wrong as a whole."""
+    """Whether a fault only repeats a known one: said already, or below a value wrong as a whole."""
     if known.on_key or problem.on_key:
         return (known.path, known.what) == (problem.path, problem.what)
     return known.path == problem.path[: len(known.path)]
 
 
-# --- what the tree itself shows -----------------------------------------------------------------------------------
+# --- what the tree itself shows ---------------------------------------------------------------------
 
 
 def _empty(tree: Mapping) -> Iterator[Problem]:
@@ -146,7 +147,7 @@ def _declare(name: str, declared: list[str]) -> str:
     return f"did you mean `${{{near}}}`?" if near else f"add `{short(name)}` to `secrets`"
 
 
-# --- what pydantic finds ------------------------------------------------------------------------------------------
+# --- what pydantic finds ----------------------------------------------------------------------------
 
 
 def _errors(tree: Mapping) -> Iterator[Problem]:
@@ -174,7 +175,7 @@ def _filled_only(node: Node) -> Any:
 
 
 class _Error:
-    """One of pydantic's errors, brought back to the file: its path in the tree, the node and the place there."""
+    """One of pydantic's errors, brought back to the file: path, node and place."""
 
     def __init__(self, details: ErrorDetails, tree: Mapping) -> None:
         self.kind: str = details["type"]
@@ -211,7 +212,7 @@ class _Error:
 
     @property
     def repeats(self) -> bool:
-        """Whether it only follows from another finding: an empty value, or items that are wrong themselves."""
+        """Whether it only follows from another finding: an empty value, or wrong items."""
         if self.kind == "too_short" and isinstance(self.node, Sequence):
             return len(self.node.items) > 0
         words = str(self.about.get("words", self.missing)).split(" | ")
@@ -235,7 +236,7 @@ class _Error:
 
 
 def _problem_of(errors: list[_Error]) -> Problem:
-    """One finding for all that pydantic says of one place; of several, the one that fits the kind of the value."""
+    """One finding for all that pydantic says of one place: what fits the kind of the value best."""
     number = isinstance(errors[0].node, Scalar) and type(errors[0].node.value) is int
     ranked = sorted(
         errors, key=lambda error: (error.kind.endswith("_type"), error.kind == "literal_error" and number)
@@ -461,6 +462,7 @@ _TRANSLATIONS: dict[str, Callable[[_Error], Problem]] = {
     "enum": _choice,
     _PATTERN: _form,
     "ip_any_network": _network,
+    "string_unicode": _other,
     **dict.fromkeys(
         (
             "kind",
@@ -484,7 +486,7 @@ def _problem(code: Code, path: Path, what: str, help: str, *, on_key: bool = Fal
     return Problem(code.id, path, what, help, Level.ERROR, on_key)
 
 
-# --- hiding -------------------------------------------------------------------------------------------------------
+# --- hiding ----------------------------------------------------------------------------------------
 
 
 def _secret(path: Path, tree: Node | None) -> bool:

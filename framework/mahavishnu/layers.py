@@ -1,13 +1,14 @@
-"""The layers above the file: secrets directory, `.env`, environment, overrides; the only door to pydantic-settings.
+"""The layers above the file: secrets directory, `.env`, environment; the only door to pydantic-settings.
 
-pydantic-settings reads the variables; where each one belongs is decided here, from the format and the tree, because
-its own placing ignores what it does not know and lets a misspelled name create a second limit. Its YAML source is
+pydantic-settings reads the variables. Where each one belongs is decided here, from the format and the tree: its
+own placing ignores what it does not know, and lets a misspelled name create a second limit. Its YAML source is
 not used either: it reads YAML 1.1, and would see another file than `yaml_tree` does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping as Dict
+from collections.abc import Iterator
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from pathlib import Path as File
 
@@ -33,7 +34,7 @@ class Variable:
 
 
 def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]:
-    """Every variable of the secrets directory, the folder's `.env` and the environment, the strongest last."""
+    """Every variable of the secrets directory, of `.env` and of the environment, the strongest last."""
     from pydantic_settings import (
         BaseSettings,
         DotEnvSettingsSource,
@@ -114,7 +115,7 @@ def _value(text: str, place: Place, mark: Mark) -> Node:
 
 
 def _settable(node: Node | None, place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:
-    """Every path that a variable may set: keys of the format, below names and policies that are there already."""
+    """Every path that a variable may set: keys of the format, below names and policies that are there."""
     entries = node.entries if isinstance(node, Mapping) else {}
     if path == ("environments",):
         return

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping as Dict
+from collections.abc import Iterable, Iterator
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import NoReturn
@@ -22,8 +23,8 @@ NAME = "mahavishnu.yaml"
 class Loaded:
     """A spec that holds, and where each of its values was said.
 
-    `findings` are warnings only; `declared` is the spec by the file and its environment alone, which artifacts and
-    the hash rest on; `spec` has the variables of this machine on top, when they were asked for.
+    `findings` are warnings only. `declared` is the spec by the file and its environment alone: artifacts and the
+    hash rest on it. `spec` has the variables of this machine on top, when they were asked for.
     """
 
     spec: Spec
@@ -37,7 +38,7 @@ class Loaded:
 
     @property
     def origins(self) -> dict[Path, str]:
-        """For every value that was said somewhere: the file and line, or the variable. The rest is default."""
+        """For every value that was said: its file and line, or its variable. The rest is default."""
         return {path: origin(scalar.mark, self.file) for path, scalar in yaml_tree.scalars(self.tree)}
 
     @property
@@ -58,7 +59,7 @@ class Loaded:
 def load(
     path: File, environment: str | None = None, runtime: bool = False, overrides: Dict[str, str] | None = None
 ) -> Loaded:
-    """Read a spec; with `runtime` also what this machine says. Raises SpecError with every finding at once."""
+    """Read a spec; with `runtime` also what this machine says. Raises SpecError with every finding."""
     source = _Source(path)
     worlds = _worlds(source.tree, environment)
     chosen = worlds.get(environment, source.tree)
@@ -84,7 +85,7 @@ def accept(path: File, environment: str | None = None, runtime: bool = False) ->
 
 
 def find_spec(start: File | None = None) -> File:
-    """The spec in force: MAHAVISHNU_SPEC, else the nearest mahavishnu.yaml from `start` upwards. Raises SpecError."""
+    """The spec in force: MAHAVISHNU_SPEC, else mahavishnu.yaml from `start` upwards; or SpecError."""
     if start is None and (named := os.environ.get("MAHAVISHNU_SPEC")):
         return File(named)
     here = (start or File.cwd()).resolve()
@@ -213,7 +214,7 @@ def _environment_faults(source: _Source, environment: str | None) -> Iterator[Fi
 
 
 def _known(path: Path, tree: Mapping) -> bool:
-    """Whether a path of an environment ends in a word of the format: to remove what is not written is no mistake."""
+    """Whether a path of an environment ends in a word of the format: it may be removed unwritten."""
     above = faults.place_at(path[:-1], tree)
     return faults.place_at(path, tree) is not None and not (above and above.named)
 

@@ -1,4 +1,4 @@
-"""What may stand at each place of a spec, read from the models: for findings, variables, `explain` and the schema."""
+"""What may stand at each place of a spec, read from the models: for findings, variables and `explain`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SECRET_PATTERN = get_args(SecretRef)[1].pattern
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One place of the format: the type of its value without None and Annotated, what was annotated, its field."""
+    """One place of the format: the bare type of its value, what was annotated, its field."""
 
     kind: Any
     notes: tuple[Any, ...] = ()

@@ -1,13 +1,14 @@
-"""YAML text -> a tree of values that know their place in the file; the only door to ruamel, with guards at it.
+"""YAML text -> a tree of values that know their place in it; the only door to ruamel, with guards.
 
-One pass over the events of ruamel's pure parser: hostile input is refused before it is expanded. Plain scalars are
-resolved by YAML 1.2's core schema, here, so that nothing depends on a directive or on a resolver's version.
+One pass over the events of ruamel's pure parser, so that hostile input is refused before it is expanded. Plain
+scalars are resolved here, by YAML 1.2's core schema: nothing depends on a directive or on a resolver's version.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping as Dict
+from collections.abc import Iterator
+from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -34,7 +35,7 @@ LARGEST, DEEPEST, MOST, EXPANSION, DIGITS = 2**20, 64, 50_000, 10, 19
 _UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-# Characters that hide: controls, changes of direction, byte order marks, half characters; in keys also joiners.
+# Characters that hide: controls, changes of direction, byte order marks, halves; in keys also joiners.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _HIDDEN_IN_KEY = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
@@ -119,7 +120,7 @@ class Reading:
     lines: tuple[str, ...]
 
 
-class _Stopped(Exception):
+class _Stopped(Exception):  # noqa: N818  it ends the reading, and is always caught
     """Reading cannot go on; `finding` says why."""
 
     def __init__(self, code: Code, mark: Mark, what: str, help: str = "") -> None:
@@ -165,7 +166,7 @@ def plain(node: Node) -> Any:
 
 
 def merge(node: Node, patch: Node) -> Node:
-    """JSON merge patch (RFC 7396): mappings merge, null removes, all else replaces; places follow the patch."""
+    """JSON merge patch (RFC 7396): mappings merge, null removes, the rest replaces; places follow."""
     if not isinstance(patch, Mapping):
         return patch
     entries = dict(node.entries) if isinstance(node, Mapping) else {}
@@ -381,7 +382,7 @@ class _Reader:
             return self._sequence(events, mark, depth)
         if isinstance(event, MappingStartEvent):
             return self._mapping(events, mark, depth)
-        assert isinstance(event, ScalarEvent)  # noqa: S101  the parser's grammar has no other node
+        assert isinstance(event, ScalarEvent)
         return self._scalar(event, mark), 1, 1
 
     def _sequence(self, events: Iterator[Event], mark: Mark, depth: int) -> tuple[Node, int, int]:

@@ -111,7 +111,8 @@ def test_help_imports_no_verb_and_no_model() -> None:
     """`--help` pays for nothing but itself."""
     program = (
         "import sys; from mahavishnu.cli import run; run(['--help']);"
-        "print([name for name in sys.modules if name in ('pydantic', 'ruamel.yaml', 'mahavishnu.cli.check', 'rich')])"
+        "print([name for name in sys.modules if name in ('pydantic', 'ruamel.yaml', "
+        "'mahavishnu.cli.check', 'rich')])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
@@ -189,7 +190,8 @@ def test_nothing_that_moves_a_cursor_is_written() -> None:
 def test_github_commands_are_escaped() -> None:
     """A colon, a comma, a percent sign or a newline would end the command early."""
     assert _output.as_github([FINDING]) == (
-        "::error title=MV101,file=a%2Cb%3Ac.yaml,line=3,col=5,endColumn=8::what (help: 100%25 sure%0Areally)\n"
+        "::error title=MV101,file=a%2Cb%3Ac.yaml,line=3,col=5,endColumn=8::what (help: 100%25 "
+        "sure%0Areally)\n"
     )
 
 

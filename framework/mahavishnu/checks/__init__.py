@@ -1,4 +1,4 @@
-"""Cross-checks of a whole spec, one file and one code each: what only somebody who holds both sides can see."""
+"""Cross-checks of a whole spec, one file and one code each: what only who holds both sides can see."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from mahavishnu.errors import Problem
 CODE = Code(
     "MV501",
     "an alert that can never fire",
-    "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that is 100% or more, "
+    "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that "
+    "is 100% or more, "
     "not even the failure of every request is enough. A limit that is off refuses nothing.",
     "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
     "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
@@ -25,7 +26,8 @@ def check(facts: Facts) -> Iterator[Problem]:
         if dead:
             what = (
                 f"{' and '.join(burn.tier.severity for burn in dead)} of slo `{name}` can never fire: "
-                f"{float(dead[0].factor):g} x {float(dead[0].budget):.4g} is {float(dead[0].ratio):.0%} of all requests"
+                f"{float(dead[0].factor):g} x {float(dead[0].budget):.4g} is "
+                f"{float(dead[0].ratio):.0%} of all requests"
             )
             alive = [str(burn.tier.severity) for burn in slo.tiers() if not burn.dead]
             help = (

@@ -26,8 +26,9 @@ def check(facts: Facts) -> Iterator[Problem]:
         if processes > 1 and isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode != "off":
             count, period = str(limit.rate).split("/")
             what = (
-                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share nothing: "
+                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share "
+                f"nothing: "
                 f"up to {int(count) * processes:,}/{period} get through"
             )
-            help = "write `scope: process` if the number is meant for each process, or set `deploy.replicas.max: 1`"
+            help = "write `scope: process` if it is meant for each process, or set `deploy.replicas.max: 1`"
             yield error(CODE, ("limits", name, "rate"), what, help)

@@ -11,7 +11,8 @@ from mahavishnu.errors import Problem
 CODE = Code(
     "MV303",
     "less time to shut down than a request may take",
-    "A replica that is told to stop first ends what it has begun. When it is killed earlier, requests that were "
+    "A replica that is told to stop first ends what it has begun. When it is killed earlier, "
+    "requests that were "
     "within their deadline fail at every deployment.",
     "limits: {report: {timeout: 60s}}\ndeploy: {shutdown: 30s}",
     "Lengthen `deploy.shutdown`, or shorten the deadline.",

@@ -11,7 +11,8 @@ from mahavishnu.errors import Problem
 CODE = Code(
     "MV701",
     "metrics that live shorter than an SLO's window",
-    "What is left of an error budget is computed over the whole window; with part of it forgotten the number lies.",
+    "What is left of an error budget is computed over the whole window; with part of it forgotten "
+    "the number lies.",
     "slos: {yearly: {objective: 99.9%, window: 90d}}\nretention: {metrics: 45d}",
     "Keep metrics at least as long as the longest window.",
 )

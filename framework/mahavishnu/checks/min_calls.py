@@ -14,8 +14,10 @@ from mahavishnu.spec import Dependency, Spec
 CODE = Code(
     "MV202",
     "a breaker that can never open",
-    "No rate is judged on fewer calls than `min_calls`. If the window never holds as many, the breaker stays closed "
-    "whatever happens. Each process counts its own calls; `service.traffic` is the most a dependency can see.",
+    "No rate is judged on fewer calls than `min_calls`. If the window never holds as many, the "
+    "breaker stays closed "
+    "whatever happens. Each process counts its own calls; `service.traffic` is the most a dependency "
+    "can see.",
     "service: {traffic: 10/minute}\ndependencies: {stripe: {breaker: {min_calls: 20, window: 30s}}}",
     "Lower `min_calls`, widen `window`, or use `consecutive_failures`.",
 )
@@ -31,7 +33,8 @@ def check(facts: Facts) -> Iterator[Problem]:
         if most is not None and most < breaker.min_calls:
             what = (
                 f"the breaker of `{name}` needs {breaker.min_calls} calls within {breaker.window}; at "
-                f"{facts.spec.service.traffic} a process makes {most.quantize(Decimal('0.1')).normalize():f} at most"
+                f"{facts.spec.service.traffic} a process makes "
+                f"{most.quantize(Decimal('0.1')).normalize():f} at most"
             )
             help = f"set `min_calls: {max(1, int(most))}` or less, or widen `window`"
             path = ("dependencies", name, "breaker", "min_calls")

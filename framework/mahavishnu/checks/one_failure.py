@@ -14,7 +14,8 @@ from mahavishnu.units import Rate
 CODE = Code(
     "MV502",
     "an alert on one failed request",
-    "With few requests a single failure is a large share of them. A page for one failed request teaches people to "
+    "With few requests a single failure is a large share of them. A page for one failed request "
+    "teaches people to "
     "ignore pages.",
     "service: {traffic: 1/minute}\nslos: {availability: {objective: 99.9%}}   # 1 of 60 is more than 1.44%",
     "Promise less, leave out the fastest severities, or say the expected load in `service.traffic`.",

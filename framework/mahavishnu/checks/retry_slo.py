@@ -13,8 +13,10 @@ from mahavishnu.errors import Problem
 CODE = Code(
     "MV302",
     "attempts that outlast the latency SLO",
-    "Retries hide failures by taking time. A request that waits for them is slow, and slow counts against the SLO.",
-    "slos: {latency: {objective: 95%, under: 1s}}\ndependencies: {stripe: {timeout: 2s, retry: {attempts: 3}}}",
+    "Retries hide failures by taking time. A request that waits for them is slow, and slow counts "
+    "against the SLO.",
+    "slos: {latency: {objective: 95%, under: 1s}}\ndependencies: {stripe: {timeout: 2s, retry: "
+    "{attempts: 3}}}",
     "Shorten the timeout of one attempt, use fewer attempts, or promise what the retries allow.",
 )
 

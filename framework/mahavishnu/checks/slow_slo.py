@@ -11,7 +11,8 @@ from mahavishnu.errors import Problem
 CODE = Code(
     "MV503",
     "a latency SLO that the deadline makes idle",
-    "A request that has not begun to answer is ended at its deadline. When that is sooner than the promised latency, "
+    "A request that has not begun to answer is ended at its deadline. When that is sooner than the "
+    "promised latency, "
     "hardly a request is ever counted as slow: only a long body can still be.",
     "limits: {request: {timeout: 10s}}\nslos: {latency: {objective: 95%, under: 30s}}",
     "Promise less time than the deadline allows.",
@@ -26,5 +27,5 @@ def check(facts: Facts) -> Iterator[Problem]:
     longest = max(limit.timeout for limit in deadlines)
     for name, slo in facts.spec.slos.items():
         if slo.under is not None and slo.under >= longest:
-            what = f"slo `{name}` counts as slow what takes longer than {slo.under}, but requests end after {longest}"
+            what = f"slo `{name}` calls slow what outlasts {slo.under}, but requests end after {longest}"
             yield warning(CODE, ("slos", name, "under"), what, f"set `under` below {longest}")

@@ -11,7 +11,7 @@ import typer
 
 from mahavishnu.errors import MahavishnuError, SpecError
 
-# Verb -> one line for `--help`, so that it imports none of them. `cli/<verb>.py` holds a function of that name.
+# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name.
 VERBS = {
     "init": "Look at an app; write a short spec that refuses nothing yet.",
     "check": "Find every mistake in the spec, and what cannot agree.",
@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
         return FINDINGS
     except MahavishnuError as error:
         return _failed(str(error))
-    except Exception as error:  # noqa: BLE001  the one place where a surprise becomes a sentence
+    except Exception as error:
         if debug:
             raise
         return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")

@@ -28,7 +28,7 @@ class Format(StrEnum):
 
 
 def report(findings: Sequence[Finding], form: Format = Format.FULL) -> None:
-    """Write findings: for people on stderr, for machines on stdout, where a run without any is written too."""
+    """Write findings: for people on stderr, for machines on stdout, also when there are none."""
     if form in (Format.FULL, Format.CONCISE):
         text = full(findings, coloured(sys.stderr)) if form is Format.FULL else concise(findings)
         print(text, end="", file=sys.stderr)

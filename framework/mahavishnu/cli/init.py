@@ -46,10 +46,12 @@ def init(
     _SCHEMA.write_text(schema_text(), encoding="utf-8")
     Path(NAME).write_text(text, encoding="utf-8")
     print(
-        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} routes; it observes and refuses nothing"
+        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} routes; it observes and "
+        f"refuses nothing"
     )
     print(
-        "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and `mahavishnu generate`"
+        "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and "
+        "`mahavishnu generate`"
     )
 
 
@@ -90,7 +92,7 @@ def _lines(service: Service, routes: appinfo.Routes) -> Iterator[str]:
     yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
     yield "mahavishnu: 1"
     yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}}}"
-    yield "limits:                       # observe: counted and never refused; enforce when the numbers are right"
+    yield "limits:                    # observe: counted, never refused; enforce when the numbers are right"
     yield "  per_client: {rate: 300/minute, per: client, mode: observe}"
     for path, methods in routes:
         if _LOGIN.search(path) and "POST" in (methods or ()):
