@@ -51,7 +51,7 @@ class Passage(NamedTuple):
 
 
 class Hardening:
-    """Middleware for any ASGI app: limits, deadlines, metrics, health, drain, headers and log, as the spec says.
+    """Middleware for any ASGI app: limits, deadlines, metrics, health, headers and log, as the spec says.
 
     Args:
         app: the app inside.
@@ -151,7 +151,7 @@ class Hardening:
             raise fault
 
     async def _refuse(self, exchange: Exchange, refusal: Decision, admission: Admission, send: Send) -> None:
-        """Answer with the refusal; who was refused before the handler ran, or for the body, has spent no quota."""
+        """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
         if not admission.running or refusal.status == 413:
             await self.service.engine.give_back(admission)
         await exchange.refuse(refusal, send)
@@ -187,7 +187,7 @@ class Hardening:
         await self.app(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = resolve(self._router(scope), scope) or UNMATCHED
+        route = resolve(self._router(), scope) or UNMATCHED
         caller = self._caller(scope, route)
         plan = self.service.engine.plan(route, "GET")
         admission = Admission()
@@ -231,14 +231,14 @@ class Hardening:
         signal.signal(signal.SIGTERM, drain_first)
 
     def _passage(self, scope: Scope, exchange: Exchange) -> Passage:
-        route = resolve(self._router(scope), scope) or UNMATCHED
+        route = resolve(self._router(), scope) or UNMATCHED
         plan = self.service.engine.plan(route, method_label(scope["method"]))
         return Passage(exchange, plan, self._caller(scope, route), self.service.clock.now())
 
     def _caller(self, scope: Scope, route: str) -> Caller:
         return Caller(bucket(self._identity.address(scope)), self._identity.user(scope), route)
 
-    def _router(self, scope: Scope) -> Sequence[Any]:
+    def _router(self) -> Sequence[Any]:
         if self._routes is None:
             self._routes = router_of(self.app)
         return self._routes
@@ -261,8 +261,9 @@ class Hardening:
         name, limit = passage.plan.body
 
         def excess() -> bool:
-            passage.exchange.pending = self.service.engine.too_large(name, limit)
-            return passage.exchange.pending is not None
+            refusal = self.service.engine.too_large(name, limit)
+            passage.exchange.pending = passage.exchange.pending or refusal
+            return refusal is not None
 
         return Bounded(receive, limit.body, excess)
 
@@ -294,16 +295,16 @@ class Hardening:
 
     def _metrics(self, scope: Scope) -> Response:
         """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
-        names = {name: value for name, value in scope["headers"]}
+        names = dict(scope["headers"])
         if any(name in _VIA or name.startswith(b"x-forwarded-") for name in names):
             return PlainTextResponse("not found\n", 404)
         body, content_type = self.service.metrics.expose(names.get(b"accept", b"").decode("latin-1"))
         return Response(body, headers={"content-type": content_type})
 
-    def _health(self, scope: Scope) -> Response:
+    def _health(self, _: Scope) -> Response:
         return PlainTextResponse("ok\n")
 
-    def _ready(self, scope: Scope) -> Response:
+    def _ready(self, _: Scope) -> Response:
         return PlainTextResponse("draining\n", 503) if self.service.draining else PlainTextResponse("ready\n")
 
 

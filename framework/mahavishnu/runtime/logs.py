@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
+import re
 import sys
 import time
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -15,35 +18,28 @@ from mahavishnu.runtime.context import REQUEST_ID
 from mahavishnu.spec import Logs
 
 REDACTED = "[redacted]"
-_ALWAYS = frozenset(
-    (
-        "authorization",
-        "cookie",
-        "set_cookie",
-        "password",
-        "passwd",
-        "secret",
-        "token",
-        "api_key",
-        "x_api_key",
-        "access_token",
-        "refresh_token",
-    )
-)
-_LONGEST = 4096
+_ALWAYS = """
+    authorization proxy-authorization cookie set-cookie password passwd passphrase secret client-secret token
+    access-token refresh-token id-token auth-token x-auth-token api-key x-api-key private-key session-id
+""".split()  # noqa: SIM905 - a list of words reads best as words
+_FRAME = ("event", "request_id", "level", "timestamp")
+_LONGEST = 4096  # of one value, as it is written
+_ROOM = 14 * 1024  # for all values of a record: with what surrounds them it stays below 16 KiB
+_DEEPEST = 5
+_MOST = 100
 
 
 def logger(settings: Logs, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
     """A logger as the spec asks for it; the process's own structlog configuration is left alone."""
     wrapped: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(stream or sys.stdout),
+        _Lines(stream or sys.stdout),
         processors=[
             _with_request,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             Redactor(settings.redact),
-            _renderer(settings),
+            *_renderers(settings),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_number(settings.level)),
         cache_logger_on_first_use=True,
@@ -91,7 +87,7 @@ class AccessLog:
 
     def __init__(self, settings: Logs, stream: TextIO | None = None) -> None:
         self._log = logger(settings, stream)
-        self._print = structlog.PrintLogger(stream or sys.stdout).msg
+        self._print = _Lines(stream or sys.stdout).msg
         self._level = _number(settings.level)
         hidden = Redactor(settings.redact).hides
         self._direct = settings.format == "json" and not any(hidden(name) for name in _ACCESS)
@@ -130,30 +126,88 @@ _ACCESS = (*Served("", "", "", 0, 0, "", 0, "", "").facts(), "event", "request_i
 
 
 class Redactor:
-    """A structlog processor: secret fields lose their value at any depth, and no value exceeds 4 KiB."""
+    """A structlog processor: secret fields lose their value at any depth, and the record stays within bounds.
+
+    Whatever it is given it answers: what cannot be read is said to be so, and what is too much is cut.
+    """
 
     def __init__(self, names: tuple[str, ...]) -> None:
-        self._names = _ALWAYS | {_plain(name) for name in names}
+        self._names = {_plain(name) for name in (*_ALWAYS, *names)}
 
-    def hides(self, name: str) -> bool:
+    def hides(self, name: object) -> bool:
         """Whether the value of a field of this name is never written."""
         return _plain(name) in self._names
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-        return {key: self._clean(str(key), value, 0) for key, value in event.items()}
+        room = _Room()
+        frame = {key: self._clean(event[key], _DEEPEST, room) for key in _FRAME if key in event}
+        return {**self._fields({key: event[key] for key in event if key not in frame}, 0, room), **frame}
 
-    def _clean(self, key: str, value: Any, depth: int) -> Any:
-        if self.hides(key):
-            return REDACTED
-        if depth > 5:
-            return "[too deep]"
+    def _clean(self, value: Any, depth: int, room: _Room) -> Any:
+        try:
+            return self._cleaned(value, depth, room)
+        except Exception as fault:  # noqa: BLE001 - nothing that is logged may take the request with it
+            return room.text(_unprintable(value, fault))
+
+    def _cleaned(self, value: Any, depth: int, room: _Room) -> Any:
         if isinstance(value, Mapping):
             fields = cast("Mapping[object, Any]", value)
-            return {str(name): self._clean(str(name), one, depth + 1) for name, one in fields.items()}
+            return self._fields(fields, depth + 1, room) if depth < _DEEPEST else "[too deep]"
         if isinstance(value, list | tuple):
             items = cast("Sequence[Any]", value)
-            return [self._clean("", one, depth + 1) for one in items[:100]]
-        return value if isinstance(value, int | float | bool | None) else _text(value)
+            return self._items(items, depth + 1, room) if depth < _DEEPEST else "[too deep]"
+        if value is None or isinstance(value, bool) or _plain_number(value):
+            return room.small(value)
+        return room.text(hex(value) if isinstance(value, int) else value)
+
+    def _fields(self, fields: Mapping[Any, Any], depth: int, room: _Room) -> dict[str, Any]:
+        cleaned: dict[str, Any] = {}
+        for name, one in fields.items():
+            if room.left <= 0 or len(cleaned) >= _MOST:
+                cleaned["..."] = "[too much]"
+                break
+            hidden = self.hides(name)
+            cleaned[room.text(_name(name), 256)] = REDACTED if hidden else self._clean(one, depth, room)
+        return cleaned
+
+    def _items(self, items: Sequence[Any], depth: int, room: _Room) -> list[Any]:
+        if (
+            len(items) == 2 and isinstance(items[0], str | bytes) and self.hides(items[0])
+        ):  # a header, as a pair
+            return [room.text(_name(items[0]), 256), REDACTED]
+        cleaned: list[Any] = []
+        for one in items:
+            if room.left <= 0 or len(cleaned) >= _MOST:
+                return [*cleaned, "[too much]"]
+            cleaned.append(self._clean(one, depth, room))
+        return cleaned
+
+
+class _Room:
+    """How much a record may still hold, in characters as they are written."""
+
+    def __init__(self) -> None:
+        self.left = _ROOM
+
+    def text(self, value: object, longest: int = _LONGEST) -> str:
+        text = _text(value, max(0, min(longest, self.left)))
+        self.left -= len(_quoted(text)) + 2
+        return text
+
+    def small(self, value: Any) -> Any:
+        self.left -= 26
+        return value
+
+
+class _Lines(structlog.PrintLogger):
+    """Where the lines go. A log that cannot be written (no space, nobody reading) costs no request."""
+
+    def msg(self, message: str) -> None:
+        """Write one line."""
+        with contextlib.suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
 def _with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -162,31 +216,62 @@ def _with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     return event
 
 
-def _renderer(settings: Logs) -> Any:
+def _renderers(settings: Logs) -> Iterator[Any]:
     if settings.format == "json":
-        return structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=True)
-    return structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], drop_missing=True)
+        yield structlog.processors.JSONRenderer(sort_keys=False, ensure_ascii=True)
+    else:
+        yield _worded
+        yield structlog.processors.LogfmtRenderer(
+            key_order=["timestamp", "level", "event"], drop_missing=True
+        )
+
+
+def _worded(_: Any, __: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
+    """Text for people has no way to quote a name: it becomes one word."""
+    return {re.sub(r"[\s=\"]", "_", name) or "_": value for name, value in event.items()}
 
 
 def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 
 
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+def _plain(name: object) -> str:
+    """`X-Api-Key`, `x_api_key` and `xApiKey` are one name."""
+    return re.sub(r"[-_\s]", "", _name(name).lower())
 
 
-def _text(value: Any) -> str:
+def _name(name: object) -> str:
+    return (
+        name.decode("latin-1") if isinstance(name, bytes) else name if isinstance(name, str) else _text(name)
+    )
+
+
+def _plain_number(value: object) -> bool:
+    """Whether JSON can say it: no infinity, and no integer that Python would not print."""
+    return (isinstance(value, int) and value.bit_length() < 64) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
+
+
+def _text(value: object, longest: int = _LONGEST) -> str:
+    """A value as text on one line, at most `longest` characters once it is written as JSON."""
     try:
         text = value if isinstance(value, str) else repr(value)
     except Exception as fault:  # noqa: BLE001 - a failing __repr__ must not take the request with it
-        text = f"[unprintable {type(value).__name__}: {type(fault).__name__}]"
-    if text.isprintable() and len(text) <= _LONGEST:
+        text = _unprintable(value, fault)
+    if text.isascii() and text.isprintable() and len(text) <= longest // 2:
         return text
-    return text[:_LONGEST].translate(_CONTROLS)
+    text = text[:longest].translate(_CONTROLS)
+    while (size := len(_quoted(text))) > longest and text:
+        text = text[: len(text) * longest // size]
+    return text
+
+
+def _unprintable(value: object, fault: Exception) -> str:
+    return f"[unprintable {type(value).__name__}: {type(fault).__name__}]"
 
 
 # Line breaks, escapes and lone surrogates: a value is one piece of one line, in every renderer.
 _CONTROLS = dict.fromkeys(
-    (*range(32), 127, *range(0x80, 0xA0), *range(0xD800, 0xE000)), "\N{REPLACEMENT CHARACTER}"
+    (*range(32), 127, *range(0x80, 0xA0), 0x2028, 0x2029, *range(0xD800, 0xE000)), "\N{REPLACEMENT CHARACTER}"
 )
