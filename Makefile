@@ -32,7 +32,7 @@ run: $(VENV)/.demo tools ## the same, and stay up to be looked at
 venv: $(VENV)/.dev ## .venv with everything below in it
 
 test: $(VENV)/.dev tools ## the fast tests, judges included
-	$(BIN)/pytest -q $(ARGS)
+	$(BIN)/pytest -q --numprocesses 2 --dist worksteal $(ARGS)
 
 proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1: at full length)
 	FULL=$(FULL) $(BIN)/pytest -m proof -s -q $(ARGS)
