@@ -25,8 +25,9 @@ from mahavishnu.units import Duration, plain
 from ._steady import Moving, Steady, matches, moving
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
-_MARGIN = Fraction(1, 1000)
+_MARGIN = Fraction(1, 10_000)
 _SLACK = 0.15  # of a step: how near to a step a moment may lie before the test looks one step further away
+_TRUST = Fraction(1, 10**7)  # below this share of a depth, floats and fractions need not agree
 _LOOKBACK = Duration.parse("5m")
 _DIGITS = Context(prec=12)
 
@@ -215,14 +216,38 @@ def _five(contract: Contract, alert: Alert, samples: int) -> Iterator[Series]:
 
 def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
     hold = -(-(alert.hold or 0) // pace.step)
-    ends = [(steps, False), (2 * steps, False), (3 * steps, True), (4 * steps, False)]
-    if hold > 0:
-        # Just beyond the bound a rate crosses it when a third of its window has seen the fault, or later.
-        crossed = max(0, _window(alert, contract) // pace.step // 3 - 1)
-        ends.insert(2, (2 * steps + crossed + hold, False))
-    if _absent(alert):
-        ends.append((5 * steps, True))
-    return (Check(Duration(pace.step * (end - 1)), alert, firing) for end, firing in ends)
+    silent, firing = _crossing(contract, alert, pace)
+    begun = 2 * steps - 1
+    moments = [
+        (steps - 1, False),
+        (begun, False),
+        (begun + silent + hold, False),
+        (begun + firing + hold, True),
+    ]
+    moments += [(4 * steps - 1, False), *([(5 * steps - 1, True)] if _absent(alert) else [])]
+    return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
+
+
+def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
+    """The last step after the fault's beginning without, and the first one with, its condition surely true.
+
+    A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
+    that a window is full one sample earlier: both readings are allowed.
+    """
+    within, beyond = depths(alert, contract.recordings)
+    window = _window(alert, contract)
+    crossed: set[int] = set()
+    for reach in (max(window, 1), max(window - pace.sample, 1)):
+        for trust in (1 - _TRUST, 1 + _TRUST):
+            step = 1
+            while (seen := min(Fraction(1), Fraction((step - 1) * pace.step + pace.sample, reach))) < 1:
+                if _fires(
+                    alert, min(Fraction(1), (within + seen * (beyond - within)) * trust), contract.recordings
+                ):
+                    break
+                step += 1
+            crossed.add(step)
+    return min(crossed) - 1, max(crossed)
 
 
 # --- burn rates -------------------------------------------------------------------------------------------
@@ -280,8 +305,12 @@ def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
         Phase(share, fault * per_step),
         Phase(Fraction(0), (last - healthy - fault) * per_step),
     ]
+    # Prometheus 3 leaves the sample at the window's far end out: its windows are one sample shorter.
     moments = {
-        one: (*_around(healthy, begins[one], True), *_around(healthy + fault, ends[one], False))
+        one: (
+            *_around(healthy, begins[one], 1 - Fraction(pace.burning, one.long), True),
+            *_around(healthy + fault, ends[one], 1 - Fraction(pace.burning, one.short), False),
+        )
         for one in burns
     }
     checks = [
@@ -294,9 +323,9 @@ def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
     return Test(f"timing: {names}", pace.burning, series, tuple(checks))
 
 
-def _around(since: int, moment: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:
-    """The last step before a change and the first one after it; a step too near to the moment is left out."""
-    before, after = math.floor(moment - Fraction(_SLACK)), math.ceil(moment + Fraction(_SLACK))
+def _around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:
+    """The last step before a change and the first one after it; `early` is how much sooner it may come."""
+    before, after = math.floor(moment * early - Fraction(_SLACK)), math.ceil(moment + Fraction(_SLACK))
     if before >= 0:
         yield since + before, not becomes
     yield since + after, becomes

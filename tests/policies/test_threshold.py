@@ -89,7 +89,7 @@ def test_an_alert_does_not_wait_longer_than_a_week() -> None:
 
 def test_the_schema_accepts_what_the_parser_accepts() -> None:
     """Every example, and nothing that is plainly wrong."""
-    schema = TypeAdapter(Condition).json_schema()
+    schema: dict[str, Any] = TypeAdapter(Condition).json_schema()
     assert all(re.search(schema["pattern"], example) for example in schema["examples"])
     assert [str(threshold(example).when) for example in schema["examples"]] == schema["examples"]
     assert not any(

@@ -290,8 +290,10 @@ def _cpu(_: str) -> Reading:
 
     def proof(at: Levels) -> Proof:
         per_minute = cores * 60
+        # Off the bound itself, where the rounding of a rate would decide.
+        above = at.above if at.above < 1 else Decimal("1.1")
         return (
-            (CPU.select(), per_minute * at.below, per_minute * at.above),
+            (CPU.select(), per_minute * at.below, per_minute * above),
             (CPU_LIMIT.select(), cores, cores),
         )
 
