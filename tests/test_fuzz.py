@@ -13,6 +13,7 @@ import pytest
 
 from mahavishnu import faults
 from mahavishnu.cli import run
+from mahavishnu.errors import Problem
 from tests.figures import figure
 
 ROOT = Path(__file__).parents[1]
@@ -20,8 +21,9 @@ SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT
 ROUNDS = 20_000 if os.environ.get("FULL") else 2_000
 HOSTILE = (
     "null", "~", "true", "no", "-1", "0", "1e309", ".nan", "1" * 30, '""', "[]", "{}", "[[]]", "{a: {b: c}}",
-    "!!str x", "&a x", "*a", "*b", "|", ">-", "'", '"', '"\\0"', '"\\uD800"', '"\\u202e"', "${X}", "${", "§", "漢字", "%",
-    "@", "`", "- a", "? b", ": c", "#", "---", "...", "\t", "\r", "\x00", "\x85", "\u2028", "\ufeff",
+    "!!str x", "&a x", "*a", "*b", "|", ">-", "'", '"', '"\\0"', '"\\uD800"', '"\\u202e"', "${X}", "${", "§",
+    "漢字", "%", "@", "`", "- a", "? b", ": c", "#",
+    "---", "...", "\t", "\r", "\x00", "\x85", "\u2028", "\ufeff",
     "999999999999s",
     "0%", "100%", "1/0s", "9" * 9 + "/second", "limits.x.refused > 5%", "<<", "a" * 300, "../..", "{{ x }}",
 )  # fmt: skip
@@ -101,10 +103,14 @@ def test_thousands_of_broken_specs(
     """Seeded, in process, through the entry point: what fails can be made to fail again by its number."""
     path = tmp_path / "mahavishnu.yaml"
     strange: list[str] = []
-    monkeypatch.setattr(
-        faults, "_other", lambda error: strange.append(error.kind) or faults._wrong_kind(error)
-    )
-    times, errors = [], 0
+
+    def unforeseen(error: faults.Error) -> Problem:
+        strange.append(error.kind)
+        return Problem("MV108", error.path, error.kind)
+
+    monkeypatch.setattr(faults, "unforeseen", unforeseen)
+    times: list[float] = []
+    errors = 0
     for number in range(ROUNDS):
         path.write_bytes(broken(random.Random(number)))
         begun = time.perf_counter()

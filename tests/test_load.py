@@ -190,7 +190,7 @@ CANARY = "hunter2-hunter2"
         BASE.replace('"${HOOK}"', f"{CANARY}, chanel: x"),
         BASE.replace('slack: "${HOOK}"', f"slack: {{url: {CANARY}}}"),
         BASE.replace("limits:", f"dependencies: {{a: {{url: 'https://me:{CANARY}@example.com'}}}}\nlimits:"),
-        BASE.replace('{slack: "${HOOK}", channel: "#shop"}', f"\n    slack: >\n      {CANARY}\n    chanel: x"),
+        BASE.replace('{slack: "${HOOK}", channel: "#shop"}', f"\n    slack: >\n      {CANARY}\n    x: y"),
         BASE + f"password: {CANARY}\n",
         BASE + f'"password": "{CANARY}" x\n',
         BASE + f"  prod: {{channels: {{room: {{slack: {CANARY}, x: y}}}}}}\n",
@@ -439,7 +439,7 @@ def test_a_problem_of_a_check_is_located(spec: Path) -> None:
 
 def test_no_place_of_the_format_converts_numbers_or_truth() -> None:
     """Every whole number and every truth value of the models is strict: `true` is not 1, `"5"` is not 5."""
-    loose = []
+    loose: list[str] = []
     for path, place in places():
         strict = any(
             getattr(note, "strict", None) or getattr(note, "func", None) for note in _notes(place.notes)

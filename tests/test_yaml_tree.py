@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -38,11 +38,11 @@ def shown(node: Node, text: str, *path: str | int, on_key: bool = False) -> str:
     ("text", "expected"),
     [
         ("", None), ("~", None), ("null", None), ("NULL", None), ("nULL", "nULL"),
-        ("true", True), ("FALSE", False), ("yes", "yes"), ("no", "no"), ("on", "on"), 
+        ("true", True), ("FALSE", False), ("yes", "yes"), ("no", "no"), ("on", "on"),
         ("off", "off"), ("y", "y"),
         ("12", 12), ("-12", -12), ("+12", 12), ("022", 22), ("0o17", 15), ("0x1F", 31), ("0b11", "0b11"),
         ("1_000", "1_000"), ("12:30:45", "12:30:45"), ("2027-01-31", "2027-01-31"),
-        ("1.5", 1.5), ("-.5", -0.5), ("1e3", 1000.0), ("1.", 1.0), 
+        ("1.5", 1.5), ("-.5", -0.5), ("1e3", 1000.0), ("1.", 1.0),
         (".inf", float("inf")), ("-.INF", float("-inf")),
         ("inf", "inf"), ("nan", "nan"), ('"12"', "12"), ("'true'", "true"), ("99.9%", "99.9%"), ("=", "="),
     ],
@@ -236,10 +236,10 @@ def node(data: Any) -> Node:
 
 def merged(target: Any, patch: Any) -> Any:
     """RFC 7396, section 2, word for word."""
-    if not isinstance(patch, dict):
+    if type(patch) is not dict:
         return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for name, value in patch.items():
+    result: dict[str, Any] = {**target} if type(target) is dict else {}
+    for name, value in cast("dict[str, Any]", patch).items():
         if value is None:
             result.pop(name, None)
         else:

@@ -154,9 +154,9 @@ def _errors(tree: Mapping) -> Iterator[Problem]:
     try:
         Spec.model_validate(_filled_only(tree))
     except ValidationError as fault:
-        groups: dict[tuple[Path, bool, str], list[_Error]] = {}
+        groups: dict[tuple[Path, bool, str], list[Error]] = {}
         for details in fault.errors(include_url=False):
-            error = _Error(details, tree)
+            error = Error(details, tree)
             if not error.repeats:
                 groups.setdefault((error.path, error.on_key, error.missing), []).append(error)
         yield from (_problem_of(errors) for errors in groups.values())
@@ -174,7 +174,7 @@ def _filled_only(node: Node) -> Any:
     return [_filled_only(item) for item in node.items] if isinstance(node, Sequence) else node.value
 
 
-class _Error:
+class Error:
     """One of pydantic's errors, brought back to the file: path, node and place."""
 
     def __init__(self, details: ErrorDetails, tree: Mapping) -> None:
@@ -235,17 +235,17 @@ class _Error:
         return f"`{dotted(self.path)}`" if self.path else "the spec"
 
 
-def _problem_of(errors: list[_Error]) -> Problem:
+def _problem_of(errors: list[Error]) -> Problem:
     """One finding for all that pydantic says of one place: what fits the kind of the value best."""
     number = isinstance(errors[0].node, Scalar) and type(errors[0].node.value) is int
     ranked = sorted(
         errors, key=lambda error: (error.kind.endswith("_type"), error.kind == "literal_error" and number)
     )
     error = ranked[0]
-    return _TRANSLATIONS.get(error.kind, _other)(error)
+    return _TRANSLATIONS.get(error.kind, unforeseen)(error)
 
 
-def _unknown(error: _Error) -> Problem:
+def _unknown(error: Error) -> Problem:
     key = str(error.path[-1])
     model = error.place.model
     owner = f"`{dotted(error.parent)}`" if error.parent else "the spec"
@@ -272,7 +272,7 @@ def _elsewhere(key: str) -> str:
     )
 
 
-def _later(error: _Error) -> Problem:
+def _later(error: Error) -> Problem:
     word = str(error.about["word"])
     path = error.path
     if isinstance(error.node, Sequence):
@@ -288,7 +288,7 @@ def _later(error: _Error) -> Problem:
     return _problem(codes.LATER, path, f"`{word}` in `{dotted(error.path)}` {_LATER}", _UNTIL)
 
 
-def _missing(error: _Error) -> Problem:
+def _missing(error: Error) -> Problem:
     if not error.path and error.missing == "mahavishnu":
         what = "the line `mahavishnu: 1` is missing, which marks the file and its format"
         return _problem(codes.NOT_A_SPEC, (), what, "make it the first line", on_key=True)
@@ -303,17 +303,17 @@ def _lower(sentence: str) -> str:
     return sentence[:1].lower() + sentence[1:].removesuffix(".")
 
 
-def _quantity(error: _Error) -> Problem:
+def _quantity(error: Error) -> Problem:
     return _problem(codes.QUANTITY, error.path, str(error.about["what"]), str(error.about["help"]))
 
 
-def _policy(error: _Error) -> Problem:
+def _policy(error: Error) -> Problem:
     whole = isinstance(error.node, Mapping)
     what, help = str(error.about["what"]), str(error.about["help"])
     return _problem(codes.CONTRADICTION, error.path, what, help, on_key=whole)
 
 
-def _one_of(error: _Error) -> Problem:
+def _one_of(error: Error) -> Problem:
     words = str(error.about["words"]).split(" | ")
     if not isinstance(error.node, Mapping):
         return _wrong_kind(error)
@@ -328,7 +328,7 @@ def _one_of(error: _Error) -> Problem:
     return _problem(codes.ONE_OF, path, what, help or "add the one you mean", on_key=True)
 
 
-def _choice(error: _Error) -> Problem:
+def _choice(error: Error) -> Problem:
     words = error.place.words
     if error.on_key:
         words = tuple(re.findall(r"'([^']*)'", str(error.about.get("expected", ""))))
@@ -343,12 +343,12 @@ def _choice(error: _Error) -> Problem:
     return _problem(codes.CHOICE, error.path, what, meant(error.node.text, words))
 
 
-def _wrong_kind(error: _Error) -> Problem:
+def _wrong_kind(error: Error) -> Problem:
     wanted, help = _wanted(error)
     return _problem(codes.KIND, error.path, f"{error.here} takes {wanted}, not {error.shown}", help)
 
 
-def _wanted(error: _Error) -> tuple[str, str]:
+def _wanted(error: Error) -> tuple[str, str]:
     place, node = error.place, error.node
     written = isinstance(node, Scalar) and error.shown.startswith("`")
     if place.listed:
@@ -370,7 +370,7 @@ def _wanted(error: _Error) -> tuple[str, str]:
     return "text", f'put it in quotes: `"{short(node.text)}"`' if isinstance(node, Scalar) and written else ""
 
 
-def _range(error: _Error) -> Problem:
+def _range(error: Error) -> Problem:
     least, most = _bounds(error.place)
     words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
     said = " and ".join(f"{text} {error.about[key]}" for key, text in words.items() if key in error.about)
@@ -388,7 +388,7 @@ def _bounds(place: Place) -> tuple[int | None, int | None]:
     return (cast("int", least[0]) if least else None), (cast("int", most[0]) if most else None)
 
 
-def _length(error: _Error) -> Problem:
+def _length(error: Error) -> Problem:
     least, most = error.about.get("min_length"), error.about.get("max_length")
     unit = "character" if error.kind.startswith("string") else "entry"
     bound = f"at most {most} {unit}s" if most else f"at least {'one' if least == 1 else least} {unit}"
@@ -398,7 +398,7 @@ def _length(error: _Error) -> Problem:
     return _problem(codes.RANGE, error.path, f"{error.here} takes {bound}", "")
 
 
-def _form(error: _Error) -> Problem:
+def _form(error: Error) -> Problem:
     pattern = str(error.about.get("pattern", ""))
     if error.place.secret and not error.on_key:
         what = f"`{dotted(error.path)}` takes the name of a secret, never the secret itself"
@@ -419,7 +419,7 @@ def _example(place: Place) -> str:
     return f", like {listing(place.examples)}" if place.examples and " like " not in place.meaning else ""
 
 
-def _as_secret(error: _Error) -> str:
+def _as_secret(error: Error) -> str:
     name = "_".join(str(step) for step in error.path[-2:]).upper()
     if (
         isinstance(error.node, Scalar)
@@ -437,7 +437,7 @@ def _as_name(word: str) -> str:
     return f"write `{name[:40]}`" if name else "begin with a letter"
 
 
-def _network(error: _Error) -> Problem:
+def _network(error: Error) -> Problem:
     node = error.node
     help = "write a network like `10.0.0.0/8`"
     if isinstance(node, Scalar) and re.fullmatch(r"([0-9]+[.]){3}[0-9]+/[0-9]{1,2}", node.text):
@@ -445,13 +445,14 @@ def _network(error: _Error) -> Problem:
     return _problem(codes.FORM, error.path, f"{error.shown} is not a network", help)
 
 
-def _other(error: _Error) -> Problem:
+def unforeseen(error: Error) -> Problem:
+    """What is said of a kind of error that has no translation; the proofs see to it that there is none."""
     return _problem(
         codes.FORM, error.path, f"{error.shown} does not fit {error.here}", _lower(error.place.meaning)
     )
 
 
-_TRANSLATIONS: dict[str, Callable[[_Error], Problem]] = {
+_TRANSLATIONS: dict[str, Callable[[Error], Problem]] = {
     "extra_forbidden": _unknown,
     "later": _later,
     "missing": _missing,
@@ -462,7 +463,7 @@ _TRANSLATIONS: dict[str, Callable[[_Error], Problem]] = {
     "enum": _choice,
     _PATTERN: _form,
     "ip_any_network": _network,
-    "string_unicode": _other,
+    "string_unicode": unforeseen,
     **dict.fromkeys(
         (
             "kind",

@@ -1,8 +1,8 @@
 """The layers above the file: secrets directory, `.env`, environment; the only door to pydantic-settings.
 
-pydantic-settings reads the variables. Where each one belongs is decided here, from the format and the tree: its
-own placing ignores what it does not know, and lets a misspelled name create a second limit. Its YAML source is
-not used either: it reads YAML 1.1, and would see another file than `yaml_tree` does.
+pydantic-settings reads the variables. Where each one belongs is decided here, from the format and the tree:
+its own placing ignores what it does not know, and lets a misspelled name create a second limit. Its YAML
+source is not used either: it reads YAML 1.1, and would see another file than `yaml_tree` does.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mahavishnu.errors import Finding, Level, Path
 from mahavishnu.faults import SECRET_FILE
 from mahavishnu.policy import Settings
 from mahavishnu.shape import ROOT, Place, keys_of, nearest
-from mahavishnu.yaml_tree import Entry, Mapping, Mark, Node, Scalar, Sequence, merge, resolve
+from mahavishnu.yaml_tree import Entry, Mapping, Mark, Node, Scalar, Sequence, entries_of, merge, resolve
 
 PREFIX = "MAHAVISHNU_"
 RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE"})
@@ -40,6 +40,7 @@ def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]
         DotEnvSettingsSource,
         EnvSettingsSource,
         NestedSecretsSettingsSource,
+        SecretsSettingsSource,
     )
 
     class Anything(BaseSettings):
@@ -47,7 +48,7 @@ def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]
 
     sources = {
         SECRET_FILE: NestedSecretsSettingsSource(
-            Anything, secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"
+            SecretsSettingsSource(Anything), secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"
         ),
         ".env variable": DotEnvSettingsSource(Anything, env_file=folder / ".env", env_file_encoding="utf-8"),
         "environment variable": EnvSettingsSource(Anything),
@@ -116,7 +117,7 @@ def _value(text: str, place: Place, mark: Mark) -> Node:
 
 def _settable(node: Node | None, place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:
     """Every path that a variable may set: keys of the format, below names and policies that are there."""
-    entries = node.entries if isinstance(node, Mapping) else {}
+    entries = entries_of(node)
     if path == ("environments",):
         return
     if place.named:

@@ -23,8 +23,8 @@ NAME = "mahavishnu.yaml"
 class Loaded:
     """A spec that holds, and where each of its values was said.
 
-    `findings` are warnings only. `declared` is the spec by the file and its environment alone: artifacts and the
-    hash rest on it. `spec` has the variables of this machine on top, when they were asked for.
+    `findings` are warnings only. `declared` is the spec by the file and its environment alone: artifacts and
+    the hash rest on it. `spec` has the variables of this machine on top, when they were asked for.
     """
 
     spec: Spec
@@ -107,8 +107,8 @@ def origin(mark: Mark, file: str) -> str:
 def environments(tree: Mapping) -> dict[str, Mapping]:
     """The patches under `environments` that are mappings, by name."""
     listed = yaml_tree.at(tree, ("environments",))
-    entries = listed.entries if isinstance(listed, Mapping) else {}
-    return {name: entry.node for name, entry in entries.items() if isinstance(entry.node, Mapping)}
+    entries = yaml_tree.entries_of(listed).items()
+    return {name: entry.node for name, entry in entries if isinstance(entry.node, Mapping)}
 
 
 class _Source:

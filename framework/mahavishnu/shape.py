@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
-from types import NoneType, UnionType
+from functools import cache
+from types import MappingProxyType, NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -31,13 +32,14 @@ class Place:
     @property
     def model(self) -> type[Settings] | None:
         """The mapping that stands here, when its keys are words of the format."""
-        whole = isinstance(self.kind, type) and issubclass(self.kind, Settings) and not self.choice
-        return self.kind if whole else None
+        kind: type[Any] = self.kind if isinstance(self.kind, type) else object
+        return kind if issubclass(kind, Settings) and not self.choice else None
 
     @property
     def choice(self) -> Mapping[str, type[Policy]]:
         """The policies of which one stands here, by keyword."""
-        return next((note.policies for note in self.notes if isinstance(note, OneOf)), {})
+        none: dict[str, type[Policy]] = {}
+        return next((note.policies for note in self.notes if isinstance(note, OneOf)), none)
 
     @property
     def named(self) -> bool:
@@ -68,8 +70,10 @@ class Place:
     def types(self) -> tuple[type, ...]:
         """The plain Python types that may stand here; those of the listed words included."""
         kinds = tuple(_kinds(self.kind))
-        listed = (type(word) for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
-        return (*(kind for kind in kinds if isinstance(kind, type)), *listed)
+        words: list[object] = [
+            word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)
+        ]
+        return (*(kind for kind in kinds if isinstance(kind, type)), *(word.__class__ for word in words))
 
     @property
     def meaning(self) -> str:
@@ -107,9 +111,10 @@ class Place:
 ROOT = Place(Spec)
 
 
-def keys_of(model: type[BaseModel]) -> dict[str, Place]:
+@cache
+def keys_of(model: type[BaseModel]) -> Mapping[str, Place]:
     """The keys of a mapping of the format, as they are written, and the place below each."""
-    return {field.alias or name: _of(field) for name, field in model.model_fields.items()}
+    return MappingProxyType({field.alias or name: _of(field) for name, field in model.model_fields.items()})
 
 
 def places(place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:

@@ -1,7 +1,7 @@
 """YAML text -> a tree of values that know their place in it; the only door to ruamel, with guards.
 
-One pass over the events of ruamel's pure parser, so that hostile input is refused before it is expanded. Plain
-scalars are resolved here, by YAML 1.2's core schema: nothing depends on a directive or on a resolver's version.
+One pass over the events of ruamel's pure parser, so that hostile input is refused before it is expanded.
+Plain scalars are resolved here, by YAML 1.2's core schema: nothing depends on a directive or on a resolver.
 """
 
 from __future__ import annotations
@@ -10,20 +10,10 @@ import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    CollectionEndEvent,
-    DocumentStartEvent,
-    Event,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceStartEvent,
-)
 
 from mahavishnu import codes
 from mahavishnu.codes import Code
@@ -48,6 +38,7 @@ _FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 
+_BUGS = (AssertionError, AttributeError, TypeError)
 _ADVICE = (
     ("\\t", "indent with spaces; YAML allows no tabs there"),
     ("mapping values are not allowed", "quote a text that contains `: `, and look at the indentation"),
@@ -120,6 +111,35 @@ class Reading:
     lines: tuple[str, ...]
 
 
+class _Event(NamedTuple):
+    """What matters of one event of ruamel's; `kind` is `Scalar`, `SequenceStart`, `Alias` …"""
+
+    kind: str
+    mark: Mark
+    end: tuple[int, int]
+    text: str
+    quoted: bool
+    anchor: str
+    tag: str
+    directive: bool
+
+    @classmethod
+    def of(cls, raw: Any) -> _Event:
+        """Read off ruamel's own, whose types say nothing."""
+        start, end = raw.start_mark, raw.end_mark
+        width = end.column - start.column if start.line == end.line else 1
+        return cls(
+            kind=type(raw).__name__.removesuffix("Event"),
+            mark=Mark(start.line + 1, start.column + 1, width, end.line + 1),
+            end=(end.line + 1, end.column + 1),
+            text=str(getattr(raw, "value", None) or ""),
+            quoted=getattr(raw, "style", None) is not None,
+            anchor=str(getattr(raw, "anchor", None) or ""),
+            tag=str(getattr(raw, "tag", None) or ""),
+            directive=bool(getattr(raw, "version", None) or getattr(raw, "tags", None)),
+        )
+
+
 class _Stopped(Exception):  # noqa: N818  it ends the reading, and is always caught
     """Reading cannot go on; `finding` says why."""
 
@@ -130,7 +150,7 @@ class _Stopped(Exception):  # noqa: N818  it ends the reading, and is always cau
 
 def read(data: bytes, file: str) -> Reading:
     """Read one document from the bytes of a file; never raises, whatever the bytes are."""
-    text, lines = "", ()
+    lines: tuple[str, ...] = ()
     reader = _Reader()
     tree: Node | None = None
     try:
@@ -139,7 +159,7 @@ def read(data: bytes, file: str) -> Reading:
         _no_directives(lines)
         tree = reader.document(text)
     except _Stopped as end:
-        lines = lines or tuple(data[: 4 * LARGEST].decode("utf-8", "replace").splitlines())
+        lines = lines or tuple(data[:LARGEST].decode("utf-8", "replace").splitlines())
         reader.faults.append((end.code, end.mark, end.what, end.help))
     findings = tuple(
         Finding(Level.ERROR, code.id, what, where(file, mark, lines), help)
@@ -177,6 +197,11 @@ def merge(node: Node, patch: Node) -> Node:
             under = entries[key].node if key in entries else Mapping(entry.node.mark)
             entries[key] = Entry(entry.mark, merge(under, entry.node))
     return Mapping(node.mark if isinstance(node, Mapping) else patch.mark, entries)
+
+
+def entries_of(node: Node | None) -> Dict[str, Entry]:
+    """The entries of a mapping; none of anything else."""
+    return node.entries if isinstance(node, Mapping) else {}
 
 
 def at(node: Node, path: Path) -> Node | None:
@@ -309,115 +334,94 @@ class _Reader:
         self.faults: list[tuple[Code, Mark, str, str]] = []
         self.nodes = 0
         self.expanded = 0
-        self.anchors: dict[str, tuple[Node, int, int] | None] = {}
+        self.anchors: dict[str, _Made | None] = {}
 
     def document(self, text: str) -> Node | None:
+        """The tree of the one document of a text; None when there is none."""
         events = self._events(text)
         tree: Node | None = None
         documents = 0
         for event in events:
-            if isinstance(event, DocumentStartEvent):
+            if event.kind == "DocumentStart":
                 documents += 1
                 self._one_document(event, documents)
-            elif isinstance(event, NodeEvent):
-                tree, _, _ = self._node(event, events, 1)
+            elif event.kind in ("Scalar", "Alias", "SequenceStart", "MappingStart"):
+                tree = self._node(event, events, 1).node
         if self.expanded > EXPANSION * self.nodes:
             what = f"aliases make {self.expanded:,} values out of {self.nodes:,}"
             raise _Stopped(codes.ALIAS, Mark(1, 1), what, codes.ALIAS.help)
         return tree
 
-    def _events(self, text: str) -> Iterator[Event]:
+    def _events(self, text: str) -> Iterator[_Event]:
+        parser: Any = YAML(typ="safe", pure=True)
         try:
-            yield from YAML(typ="safe", pure=True).parse(text)
+            for raw in parser.parse(text):
+                yield _Event.of(raw)
         except MarkedYAMLError as fault:
-            raise self._broken(fault) from None
-        except (
-            YAMLError,
-            ValueError,
-            IndexError,
-            RecursionError,
-            AssertionError,
-            AttributeError,
-            TypeError,
-        ) as fault:
+            raise _broken(fault) from None
+        except (YAMLError, ValueError, LookupError, RecursionError, *_BUGS) as fault:
             # ruamel's scanner fails in many ways on broken input; all of them mean the same.
             raise _Stopped(codes.SYNTAX, Mark(1, 1), f"this is not YAML ({type(fault).__name__})") from None
 
-    def _broken(self, fault: MarkedYAMLError) -> _Stopped:
-        at = fault.problem_mark or fault.context_mark
-        mark = Mark(at.line + 1, at.column + 1) if at else Mark(1, 1)
-        said = ", ".join(part for part in (fault.context, fault.problem) if part)
-        advice = next((help for words, help in _ADVICE if words in said), "")
-        return _Stopped(codes.SYNTAX, mark, f"this is not YAML: {said}", advice)
-
-    def _one_document(self, event: DocumentStartEvent, number: int) -> None:
-        mark = _mark(event)
-        if event.version or event.tags:
-            raise _Stopped(
-                codes.DIRECTIVE, mark, "the file has a directive", "remove the line that begins with %"
-            )
+    def _one_document(self, event: _Event, number: int) -> None:
+        if event.directive:
+            raise _Stopped(codes.DIRECTIVE, event.mark, "the file has a directive", codes.DIRECTIVE.help)
         if number > 1:
-            raise _Stopped(codes.DOCUMENTS, mark, "a second document begins here", codes.DOCUMENTS.help)
+            raise _Stopped(codes.DOCUMENTS, event.mark, "a second document begins here", codes.DOCUMENTS.help)
 
-    def _node(self, event: Event, events: Iterator[Event], depth: int) -> tuple[Node, int, int]:
-        """The node that begins with this event, how many nodes it is when expanded, and how high it is."""
-        mark = _mark(event)
-        if isinstance(event, AliasEvent):
-            return self._alias(event, mark, depth)
-        self._count(mark, 1, depth)
+    def _node(self, event: _Event, events: Iterator[_Event], depth: int) -> _Made:
+        if event.kind == "Alias":
+            return self._alias(event, depth)
+        self._count(event.mark, 1, depth)
         self.nodes += 1
-        self._no_tag(event, mark)
-        anchor = getattr(event, "anchor", None)
-        if anchor:
-            self.anchors[anchor] = None
-        made = self._content(event, events, mark, depth)
-        if anchor:
-            self.anchors[anchor] = made
+        if event.tag:
+            help = "remove it; quote the value where it is text"
+            self._fault(codes.TAG, event.mark, f"`{short(event.tag)}` is a tag", help)
+        if event.anchor:
+            self.anchors[event.anchor] = None
+        made = self._content(event, events, depth)
+        if event.anchor:
+            self.anchors[event.anchor] = made
         return made
 
-    def _content(
-        self, event: Event, events: Iterator[Event], mark: Mark, depth: int
-    ) -> tuple[Node, int, int]:
-        if isinstance(event, SequenceStartEvent):
-            return self._sequence(events, mark, depth)
-        if isinstance(event, MappingStartEvent):
-            return self._mapping(events, mark, depth)
-        assert isinstance(event, ScalarEvent)
-        return self._scalar(event, mark), 1, 1
+    def _content(self, event: _Event, events: Iterator[_Event], depth: int) -> _Made:
+        if event.kind == "SequenceStart":
+            return self._sequence(event.mark, events, depth)
+        if event.kind == "MappingStart":
+            return self._mapping(event.mark, events, depth)
+        return _Made(self._scalar(event), 1, 1)
 
-    def _sequence(self, events: Iterator[Event], mark: Mark, depth: int) -> tuple[Node, int, int]:
+    def _sequence(self, mark: Mark, events: Iterator[_Event], depth: int) -> _Made:
         items: list[Node] = []
         size = height = 0
         for event in events:
-            if isinstance(event, CollectionEndEvent):
+            if event.kind == "SequenceEnd":
                 mark = _until(mark, event)
                 break
-            item, nodes, levels = self._node(event, events, depth + 1)
-            items.append(item)
-            size, height = size + nodes, max(height, levels)
-        return Sequence(mark, tuple(items)), size + 1, height + 1
+            item = self._node(event, events, depth + 1)
+            items.append(item.node)
+            size, height = size + item.size, max(height, item.height)
+        return _Made(Sequence(mark, tuple(items)), size + 1, height + 1)
 
-    def _mapping(self, events: Iterator[Event], mark: Mark, depth: int) -> tuple[Node, int, int]:
+    def _mapping(self, mark: Mark, events: Iterator[_Event], depth: int) -> _Made:
         entries: dict[str, Entry] = {}
         size = height = 0
         for event in events:
-            if isinstance(event, CollectionEndEvent):
+            if event.kind == "MappingEnd":
                 mark = _until(mark, event)
                 break
-            key, more, _ = self._node(event, events, depth + 1)
-            place = _mark(event)
-            node, nodes, levels = self._node(next(events), events, depth + 1)
-            size, height = size + more + nodes, max(height, levels)
-            self._put(entries, key, place, node)
-        return Mapping(mark, entries), size + 1, height + 1
+            key = self._node(event, events, depth + 1)
+            value = self._node(next(events), events, depth + 1)
+            size, height = size + key.size + value.size, max(height, value.height)
+            self._put(entries, key.node, event.mark, value.node)
+        return _Made(Mapping(mark, entries), size + 1, height + 1)
 
     def _put(self, entries: dict[str, Entry], key: Node, mark: Mark, node: Node) -> None:
         if not isinstance(key, Scalar) or not isinstance(key.value, str):
-            shown = f"`{short(key.text)}`" if isinstance(key, Scalar) and key.text else "an empty key"
-            what = (
-                f"{shown if isinstance(key, Scalar) else 'a list or mapping'} is not text, and keys are text"
-            )
-            self._fault(codes.KEY_KIND, mark, what, "use a name that begins with a letter")
+            text = f"`{short(key.text)}`" if isinstance(key, Scalar) and key.text else "an empty key"
+            shown = text if isinstance(key, Scalar) else "a list or mapping"
+            help = "use a name that begins with a letter"
+            self._fault(codes.KEY_KIND, mark, f"{shown} is not text, and keys are text", help)
         elif key.value in entries:
             first = entries[key.value].mark.line
             what = f"the key `{short(key.value)}` is said twice, first in line {first}"
@@ -428,11 +432,12 @@ class _Reader:
         else:
             entries[key.value] = Entry(mark, node)
 
-    def _scalar(self, event: ScalarEvent, mark: Mark) -> Scalar:
-        text: str = event.value
+    def _scalar(self, event: _Event) -> Scalar:
+        mark, text = event.mark, event.text
         if bad := _HIDDEN.search(text):
             self._hidden(mark, bad[0])
-        if event.style is not None:
+            text = _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)  # half a character cannot be shown
+        if event.quoted:
             return Scalar(mark, text, text)
         try:
             return Scalar(mark, resolve(text), text)
@@ -440,15 +445,15 @@ class _Reader:
             self._fault(codes.TOO_LONG, mark, f"a number of {len(text):,} digits; at most {DIGITS} are read")
             return Scalar(mark, 0, text)
 
-    def _alias(self, event: AliasEvent, mark: Mark, depth: int) -> tuple[Node, int, int]:
-        name = str(event.anchor)
-        target = self.anchors.get(name)
-        if target is None:
-            fault = "stands inside its own anchor" if name in self.anchors else "has no anchor before it"
-            raise _Stopped(codes.ALIAS, mark, f"alias `*{short(name)}` {fault}", "write the value out")
-        node, size, height = target
-        self._count(mark, size, depth + height - 1)
-        return node, size, height
+    def _alias(self, event: _Event, depth: int) -> _Made:
+        made = self.anchors.get(event.anchor)
+        if made is None:
+            inside = event.anchor in self.anchors
+            fault = "stands inside its own anchor" if inside else "has no anchor before it"
+            what = f"alias `*{short(event.anchor)}` {fault}"
+            raise _Stopped(codes.ALIAS, event.mark, what, "write the value out")
+        self._count(event.mark, made.size, depth + made.height - 1)
+        return made
 
     def _count(self, mark: Mark, more: int, depth: int) -> None:
         self.expanded += more
@@ -458,36 +463,31 @@ class _Reader:
             aliased = self.expanded > EXPANSION * self.nodes
             raise _Stopped(codes.ALIAS if aliased else codes.TOO_MANY, mark, f"more than {MOST:,} values")
 
-    def _no_tag(self, event: Event, mark: Mark) -> None:
-        tag = getattr(event, "tag", None)
-        if tag:
-            self._fault(
-                codes.TAG,
-                mark,
-                f"`{short(str(tag))}` is a tag",
-                "remove it; quote the value where it is text",
-            )
-
     def _hidden(self, mark: Mark, character: str) -> None:
-        self._fault(
-            codes.HIDDEN,
-            mark,
-            f"the hidden character U+{ord(character):04X} stands in this text",
-            "remove it",
-        )
+        what = f"the hidden character U+{ord(character):04X} stands in this text"
+        self._fault(codes.HIDDEN, mark, what, "remove it")
 
     def _fault(self, code: Code, mark: Mark, what: str, help: str = "") -> None:
         self.faults.append((code, mark, what, help))
 
 
-def _mark(event: Event) -> Mark:
-    start, end = event.start_mark, event.end_mark
-    same = start.line == end.line
-    return Mark(start.line + 1, start.column + 1, end.column - start.column if same else 1, end.line + 1)
+class _Made(NamedTuple):
+    """A node, how many nodes it is when its aliases are expanded, and how high it is."""
+
+    node: Node
+    size: int
+    height: int
 
 
-def _until(mark: Mark, end: Event) -> Mark:
+def _broken(fault: Any) -> _Stopped:
+    place = fault.problem_mark or fault.context_mark
+    mark = Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+    said = ", ".join(str(part) for part in (fault.context, fault.problem) if part)
+    advice = next((help for words, help in _ADVICE if words in said), "")
+    return _Stopped(codes.SYNTAX, mark, f"this is not YAML: {said}", advice)
+
+
+def _until(mark: Mark, end: _Event) -> Mark:
     """The mark of a collection, once its end is known."""
-    last = end.end_mark
-    width = last.column + 1 - mark.column if last.line + 1 == mark.line else 1
-    return replace(mark, width=max(1, width), last=last.line + 1)
+    line, column = end.end
+    return replace(mark, width=max(1, column - mark.column if line == mark.line else 1), last=line)

@@ -104,7 +104,7 @@ def test_an_error_of_our_own_is_its_sentence(
 
 def test_every_verb_of_the_help_exists() -> None:
     """The table in front of the lazy imports names real functions."""
-    assert all(callable(cli._function(verb)) for verb in cli.VERBS)
+    assert all(callable(cli.function_of(verb)) for verb in cli.VERBS)
 
 
 def test_help_imports_no_verb_and_no_model() -> None:
@@ -122,7 +122,7 @@ def test_help_imports_no_verb_and_no_model() -> None:
 @pytest.mark.proof
 def test_help_answers_at_once() -> None:
     """Under 0.2 s, interpreter included: the best of ten, for the machine may be busy."""
-    times = []
+    times: list[float] = []
     for _ in range(10):
         begun = time.perf_counter()
         subprocess.run([sys.executable, "-m", "mahavishnu", "--help"], capture_output=True, check=True)

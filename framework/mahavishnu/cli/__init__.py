@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = None  # type: ignore[assignment]  # nobody reads any more: no complaint at exit either
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  nobody reads any more: no complaint at exit
         return FINDINGS
     except MahavishnuError as error:
         return _failed(str(error))
@@ -60,7 +61,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     app.callback()(_root)
     asked = next((word for word in words if not word.startswith("-")), "")
     for verb, line in VERBS.items():
-        app.command(verb, help=None if verb == asked else line)(_function(verb) if verb == asked else _stub)
+        app.command(verb, help=None if verb == asked else line)(function_of(verb) if verb == asked else _stub)
     return app
 
 
@@ -87,7 +88,8 @@ def _stub() -> None:
     raise AssertionError("a verb is imported before it runs")
 
 
-def _function(verb: str) -> Callable[..., Any]:
+def function_of(verb: str) -> Callable[..., Any]:
+    """The function behind a verb; its module is imported now."""
     function: Callable[..., Any] = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
     return function
 

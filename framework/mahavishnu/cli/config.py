@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -57,7 +57,7 @@ def settings(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, dict) and value:
-        for key, inner in value.items():
+        for key, inner in cast("dict[str, Any]", value).items():
             yield from _leaves(inner, (*path, key))
     elif path:
         yield path, value

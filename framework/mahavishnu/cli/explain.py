@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -101,7 +101,7 @@ def _alert(alert: Alert, loaded: Loaded) -> Iterator[str]:
 def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[str]:
     value: Any = loaded.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     for step in path:
-        value = value.get(step) if isinstance(value, dict) else None
+        value = cast("dict[str, Any]", value).get(str(step)) if isinstance(value, dict) else None
     if value is not None and not isinstance(value, dict | list):
         yield f"Here      {value}"
     yield f"Said in   {origin}"
@@ -161,12 +161,12 @@ def _form(place: Place) -> str:
         return f"a list of: {_form(place.item())}"
     if place.words:
         return listing(place.words)
-    kind = place.kind if isinstance(place.kind, type) else None
-    if kind and issubclass(kind, Quantity):
+    kind: type[Any] = place.kind if isinstance(place.kind, type) else object
+    if issubclass(kind, Quantity):
         return f"{kind.form}, like {listing(kind.examples)}"
     if place.model or place.named:
         return "a mapping" + (" of names" if place.named else "")
-    return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "") if kind else ""
+    return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "")
 
 
 def _default(place: Place) -> str:
