@@ -154,6 +154,7 @@ class Hardening:
         """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
         if not admission.running or refusal.status == 413:
             await self.service.engine.give_back(admission)
+            exchange.decisions = admission.decisions
         await exchange.refuse(refusal, send)
 
     async def _timed(

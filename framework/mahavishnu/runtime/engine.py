@@ -99,7 +99,7 @@ class Engine:
     async def admit(self, plan: Plan, caller: Caller, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
 
-        What the request holds is written into `admission` step by step, so that it can be released at any time.
+        What the request holds is written into `admission` step by step, so that it can always be released.
         """
         if plan.rates:
             await self._take(plan, caller, admission)
@@ -117,6 +117,7 @@ class Engine:
         if admission.taken is not None:
             await self.store.give_back(admission.claims, admission.taken)
             admission.taken = None
+            admission.decisions = _unspent(admission)
 
     def too_large(self, name: str, limit: Body) -> Decision | None:
         """The refusal of a body that is larger than the limit; None when the limit only observes."""
@@ -124,7 +125,7 @@ class Engine:
         return self._judged(name, limit, Decision(False, name, 413, detail=detail))
 
     def too_slow(self, name: str, limit: Timeout) -> Decision | None:
-        """The refusal of a request whose response did not start in time; None when the limit only observes."""
+        """The refusal of a request whose response did not start in time; None when the limit observes."""
         detail = f"limit `{name}` gives a response {limit.timeout} to start"
         return self._judged(name, limit, Decision(False, name, 504, REDUCED_CAPACITY, detail))
 
@@ -156,6 +157,7 @@ class Engine:
         admission.decisions = decisions
         if denied:
             admission.refused = _longest(denied)
+            admission.decisions = _unspent(admission)
             return
         admission.taken = taken
         for decision in decisions:
@@ -231,6 +233,12 @@ def _cells(meter: Meter, name: str) -> Cells:
 def _gate(name: str, limit: Limit, clock: Clock, meter: Meter) -> GateLimit:
     assert isinstance(limit, Gated)
     return GateLimit(name, limit.match, limit.gate(name, clock, meter), limit.mode == "enforce")
+
+
+def _unspent(admission: Admission) -> list[Decision]:
+    """The decisions of a request that has consumed nothing in the end: that much more is left."""
+    told = zip(admission.decisions, admission.claims, strict=True)
+    return [one._replace(remaining=one.remaining + claim.cost) if one.allowed else one for one, claim in told]
 
 
 def _longest(denied: Iterable[Decision]) -> Decision:
