@@ -51,7 +51,7 @@ def generate(
     if check + force + stdout > 1:
         raise typer.BadParameter("--check, --force and --stdout exclude each other")
     began = time.monotonic()
-    run = _prepared(spec, env, out, target or ())
+    run = prepared(spec, env, out, target or ())
     _output.report(run.loaded.findings)
     if stdout:
         print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
@@ -62,7 +62,7 @@ def generate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """What is to be written where."""
 
     loaded: Loaded
@@ -81,14 +81,13 @@ class _Run:
         return found
 
 
-def _prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str]) -> _Run:
+def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] = ()) -> Run:
+    """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used."""
     loaded = accept(spec_path(spec), env)
     home = loaded.path.parent
     made = replace(contract(loaded.declared), place=_place(home, out))
     overrides = home / _TEMPLATES
-    run = _Run(
-        loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None
-    )
+    run = Run(loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None)
     if not (chosen := frozenset(only)):
         return run
     if unknown := sorted(chosen - {*run.families}):
@@ -115,7 +114,7 @@ def _agrees(made: Contract, alert: Alert) -> bool:
     return True
 
 
-def _check(run: _Run) -> None:
+def _check(run: Run) -> None:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
     _show(drifts, run.out)
     if drifts:
@@ -124,7 +123,7 @@ def _check(run: _Run) -> None:
     print(f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says")
 
 
-def _write(run: _Run, force: bool, began: float) -> None:
+def _write(run: Run, force: bool, began: float) -> None:
     try:
         done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
     except OverwriteError as refusal:
@@ -171,7 +170,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _summary(run: _Run, done: Written, took: float) -> str:
+def _summary(run: Run, done: Written, took: float) -> str:
     head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
     lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
     for family, paths in run.families.items():

@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 # ruff: noqa: PT028  (a verb, no test)
-from mahavishnu import compile as compiling
-from mahavishnu import load
-from mahavishnu.contract import Contract, contract
+from mahavishnu import compile as compiler
+from mahavishnu.cli._options import EnvOption, SpecOption
+from mahavishnu.cli.generate import Run, prepared
+from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.signals import Severity
 
@@ -42,8 +43,8 @@ class Step:
 
 
 def test(
-    spec: Annotated[Path | None, typer.Option("--spec", help="The spec; found upwards when absent.")] = None,
-    env: Annotated[str | None, typer.Option("--env", help="The environment it was generated for.")] = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
     out: Annotated[Path, typer.Option("--out", help="The folder it was generated to.")] = Path("deploy"),
 ) -> None:
     """Prove the generated rules with promtool and amtool.
@@ -53,8 +54,9 @@ def test(
     2: a tool is missing, which proves nothing.
     """
     tools = {name: _found(name) for name in _SOURCES}
-    made = contract(load.load(spec or load.find_spec(None), env).declared)
-    _current(made, out)
+    run = prepared(spec, env, out)
+    _current(run)
+    made = run.made
     failed = [step for step in _steps(made, out) if not _passes(step, tools)]
     if failed:
         print(f"{len(failed)} of the proofs failed", file=sys.stderr)
@@ -69,12 +71,12 @@ def _found(name: str) -> str:
     return path
 
 
-def _current(made: Contract, out: Path) -> None:
+def _current(run: Run) -> None:
     """Exit unless the files are those that the spec would generate now."""
-    drifts = compiling.drift(out, compiling.compile(made), made.hash)
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash)
     wrong = [one for one in drifts if one.path.startswith(_FOLDERS)]
     for one in wrong:
-        print(f"{out / one.path}: {one.kind}", file=sys.stderr)
+        print(f"{run.out / one.path}: {one.kind}", file=sys.stderr)
     if wrong:
         print("these files are not what the spec says; run `mahavishnu generate`", file=sys.stderr)
         raise typer.Exit(1)
