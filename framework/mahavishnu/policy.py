@@ -142,6 +142,10 @@ class Clock(Protocol):
 
     def now(self) -> int: ...
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle: ...
+    def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
+        """As `call_later`, for one of a few delays that recur: cheap to set and to call off."""
+        ...
+
     async def sleep(self, delay: int) -> None: ...
     def pause(self, delay: int) -> None: ...
     def wait(self, event: Event, delay: int) -> None:
@@ -339,7 +343,7 @@ class OneOf:
 
 
 def camel(name: str) -> str:
-    """`per_client` -> `PerClient`: a name of the spec as part of an alert's name."""
-    return "".join(part.capitalize() for part in name.split("_"))
-
-
+    """`per_client` -> `PerClient`: a name of the spec as part of an alert's; different ones stay different."""
+    parts = name.split("_")
+    # `a_1` must not become what `a1` becomes.
+    return "".join(f"_{part}" if part[:1].isdigit() else part.capitalize() for part in parts)

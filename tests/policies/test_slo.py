@@ -14,8 +14,9 @@ from pydantic import ValidationError
 
 from mahavishnu.policies import _http
 from mahavishnu.policies.slo import Slo
-from mahavishnu.policy import Match
+from mahavishnu.policy import Match, camel
 from mahavishnu.units import Duration
+from tests.strategies import names
 
 
 def slo(**said: Any) -> Slo:
@@ -134,3 +135,11 @@ def test_the_budget_is_gone_when_the_alert_says() -> None:
     alert = slo(objective="99.9%").alerts("x")[0]
     assert "gone in 2d2h" in alert.impact
     assert Duration.parse("30d") / burns(objective="99.9%")["P1"].factor / Duration.parse("1h") == 50
+
+
+@given(names, names)
+def test_different_names_make_different_alerts(one: str, other: str) -> None:
+    """`a_1` and `a1` are two names, and Prometheus must not see one alert."""
+    assert (camel(one) == camel(other)) is (one == other)
+    assert camel("a_1") != camel("a1")
+    assert camel("per_client") == "PerClient"
