@@ -94,12 +94,17 @@ def test_make_target(target: str) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-def test_the_demo_tells_what_happened() -> None:
-    """`make demo` reaches every boundary and says so: the limits, the breaker, the series, the alerts."""
-    ran = subprocess.run(
-        [sys.executable, "-m", "examples.shop.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
+@pytest.fixture(scope="module")
+def told() -> str:
+    """What `make demo` prints."""
+    command = [sys.executable, "-m", "examples.shop.demo"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_the_demo_tells_what_happened(told: str) -> None:
+    """`make demo` reaches every boundary and says so: the limits, the breaker, the series."""
     for fact in (
         "after waiting that Retry-After: 200",
         "7 guesses: 401 401 401 401 401 429 429",
@@ -109,20 +114,17 @@ def test_the_demo_tells_what_happened() -> None:
         "breaker: half_open -> closed",
         'mahavishnu_breaker_state{dependency="payment",state="open"}',
     ):
-        assert fact in ran.stdout
-    admitted, took = re.findall(r"as fast as they go: (\d+) x 200, 1 x 429, in ([\d.]+) s", ran.stdout)[0]
+        assert fact in told
+    admitted, took = re.findall(r"as fast as they go: (\d+) x 200, 1 x 429, in ([\d.]+) s", told)[0]
     assert 50 <= int(admitted) <= 51 + 5 * float(took)
-    assert re.search(r"12 at once: \d+ x 200, \d x 503", ran.stdout)
+    assert re.search(r"12 at once: \d+ x 200, \d x 503", told)
 
 
 @pytest.mark.judge
-def test_the_demo_names_the_alerts() -> None:
+def test_the_demo_names_the_alerts(told: str) -> None:
     """With promtool at hand, the demo says which alerts would fire."""
     judge("promtool")
-    ran = subprocess.run(
-        [sys.executable, "-m", "examples.shop.demo"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
-    assert re.search(r"ShopDependencyPaymentBreakerOpen +P2", ran.stdout)
+    assert re.search(r"ShopDependencyPaymentBreakerOpen +P2", told)
 
 
 def test_the_committed_files_are_what_is_generated() -> None:
