@@ -324,6 +324,24 @@ def test_late_results_of_an_older_generation_change_nothing() -> None:
     assert world.guard.state == "closed"
 
 
+def test_a_probe_of_a_decided_round_changes_nothing() -> None:
+    """Two of three have decided; the third comes late and neither prolongs the open time nor closes anything."""
+    world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
+    first, second, third = world.half_open()
+    world.leave(first, BAD)
+    world.leave(second, BAD)
+    world.clock.advance("1s")
+    world.leave(third, BAD)
+    assert world.refused() == Duration.parse("29s")
+    world.clock.advance("29s")
+    first, second, third = (world.guard.enter() for _ in range(3))
+    world.leave(first, OK)
+    world.leave(second, OK)
+    closed = world.guard.enter()
+    world.leave(third, OK)
+    assert world.guard.enter() is closed
+
+
 def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
     """With `mode: observe` calls pass while it would be open, uncounted, and its probes still decide."""
     world = World(consecutive_failures=1, mode="observe", probes=1).open()
