@@ -325,7 +325,7 @@ def test_late_results_of_an_older_generation_change_nothing() -> None:
 
 
 def test_a_probe_of_a_decided_round_changes_nothing() -> None:
-    """Two of three have decided; the third comes late and neither prolongs the open time nor closes anything."""
+    """Two of three have decided; the third comes late and neither prolongs the open time nor closes it."""
     world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
     first, second, third = world.half_open()
     world.leave(first, BAD)
