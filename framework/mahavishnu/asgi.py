@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
-from mahavishnu.load import Loaded, find_spec, load
+from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Decision, Scope
 from mahavishnu.runtime.context import DEADLINE, REQUEST_ID
 from mahavishnu.runtime.current import use
@@ -313,7 +313,7 @@ def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
     if isinstance(spec, Spec):
         return spec
     path = Path(spec) if spec is not None else find_spec()
-    return load(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    return accept(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
 
 
 def _path(scope: Scope) -> str:

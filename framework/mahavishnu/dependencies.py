@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast,
 
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
-from mahavishnu.load import Loaded, find_spec, load
+from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
 from mahavishnu.runtime.service import Service, start
@@ -165,7 +165,7 @@ def _loaded() -> Loaded:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
-    return load(path, environment, runtime=True)
+    return accept(path, environment, runtime=True)
 
 
 def _start() -> Service:

@@ -76,12 +76,15 @@ def load(
 
 
 def accept(path: File, environment: str | None = None, runtime: bool = False) -> Loaded:
-    """Like `load`, and refuses what the cross-checks call an error; their warnings join the findings."""
+    """Like `load`, and refuses what the cross-checks call an error.
+
+    Their warnings join the findings, but not at run time: what a start should say concerns this machine.
+    """
     loaded = load(path, environment, runtime)
     findings = loaded.crossed()
     if any(finding.level is Level.ERROR for finding in findings):
         raise SpecError(findings)
-    return replace(loaded, findings=_ordered([*loaded.findings, *findings]))
+    return loaded if runtime else replace(loaded, findings=_ordered([*loaded.findings, *findings]))
 
 
 def find_spec(start: File | None = None) -> File:
