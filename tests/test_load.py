@@ -388,6 +388,29 @@ def test_what_a_secret_file_holds_is_never_shown(spec: Path, monkeypatch: pytest
     assert CANARY not in repr(found)
 
 
+def test_other_peoples_secrets_are_not_opened(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key store beside ours, in a directory that everything shares, is none of our business."""
+    secrets = spec.parent / "secrets"
+    secrets.mkdir()
+    (secrets / "keystore").write_bytes(b"\xff\x00\xfe")
+    (secrets / "MAHAVISHNU_SERVICE__PORT").write_text("9000\n", encoding="utf-8")
+    monkeypatch.setattr(layers, "SECRETS", secrets)
+
+    assert load(spec, runtime=True).spec.service.port == 9000
+
+
+@pytest.mark.parametrize("name", [".env", "secrets/MAHAVISHNU_SERVICE__PORT"])
+def test_a_layer_that_cannot_be_read_is_a_finding(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not a traceback, and not silence: what it says would be lost."""
+    (spec.parent / "secrets").mkdir()
+    (spec.parent / name).write_bytes(b"MAHAVISHNU_X=\xff\n")
+    monkeypatch.setattr(layers, "SECRETS", spec.parent / "secrets")
+
+    assert [one.code for one in refusal(spec, runtime=True)] == ["MV131"]
+
+
 # --- finding and accepting ------------------------------------------------------------------------
 
 
@@ -422,6 +445,18 @@ def test_what_contradicts_itself_loads_but_is_not_accepted(spec: Path) -> None:
         accept(path)
 
     assert [one.code for one in refused.value.findings] == ["MV402"]
+
+
+def test_a_start_is_refused_for_errors_and_says_nothing_of_warnings(spec: Path) -> None:
+    """A condition on nothing would otherwise surface as a bug of ours, when the first alert is built."""
+    warned = written(spec.parent, BASE + "slos: {availability: {objective: 99.9%}}\n")
+    assert [one.code for one in accept(warned).findings] == ["MV502"]
+    assert accept(warned, runtime=True).findings == ()
+
+    refused = written(spec.parent, BASE + "alerts: {thresholds: {a: {when: queue.x > 5, severity: P3}}}\n")
+    with pytest.raises(SpecError) as caught:
+        accept(refused, runtime=True)
+    assert [one.code for one in caught.value.findings] == ["MV403"]
 
 
 def test_a_problem_of_a_check_is_located(spec: Path) -> None:

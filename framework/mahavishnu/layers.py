@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path as File
 
 from mahavishnu import codes
-from mahavishnu.errors import Finding, Level, Path
+from mahavishnu.errors import Finding, Level, Path, SpecError
 from mahavishnu.faults import SECRET_FILE
 from mahavishnu.policy import Settings
 from mahavishnu.shape import ROOT, Place, keys_of, nearest
@@ -22,6 +22,7 @@ from mahavishnu.yaml_tree import Entry, Mapping, Mark, Node, Scalar, Sequence, e
 PREFIX = "MAHAVISHNU_"
 RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE"})
 SECRETS = File("/run/secrets")
+Found = Dict[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +35,53 @@ class Variable:
 
 
 def variables(folder: File, secrets: File | None = None) -> tuple[Variable, ...]:
-    """Every variable of the secrets directory, of `.env` and of the environment, the strongest last."""
-    from pydantic_settings import (
-        BaseSettings,
-        DotEnvSettingsSource,
-        EnvSettingsSource,
-        NestedSecretsSettingsSource,
-        SecretsSettingsSource,
-    )
+    """Every variable of the secrets directory, of `.env` and of the environment, the strongest last.
 
-    class Anything(BaseSettings):
-        """No settings of its own: only the variables are wanted."""
-
-    sources = {
-        SECRET_FILE: NestedSecretsSettingsSource(
-            SecretsSettingsSource(Anything), secrets_dir=secrets or SECRETS, secrets_dir_missing="ok"
-        ),
-        ".env variable": DotEnvSettingsSource(Anything, env_file=folder / ".env", env_file_encoding="utf-8"),
-        "environment variable": EnvSettingsSource(Anything),
+    Raises SpecError when one of the places cannot be read.
+    """
+    readers = {
+        SECRET_FILE: lambda: _secrets(secrets or SECRETS),
+        ".env variable": lambda: _dotenv(folder / ".env"),
+        "environment variable": _environment,
     }
-    return tuple(one for kind, source in sources.items() for one in _ours(kind, source.env_vars))
+    found: list[Variable] = []
+    for kind, reader in readers.items():
+        try:
+            found += _ours(kind, reader())
+        except (OSError, UnicodeError) as fault:
+            what = f"a {kind} cannot be read: {type(fault).__name__}"
+            help = "its file must be readable, and UTF-8 text"
+            raise SpecError((Finding(Level.ERROR, codes.VARIABLE.id, what, None, help),)) from None
+    return tuple(found)
+
+
+def _secrets(folder: File) -> Found:
+    """What the directory holds for us; other people's secrets, which may be of any kind, are not opened."""
+    from pydantic_settings import BaseSettings, NestedSecretsSettingsSource, SecretsSettingsSource
+
+    class Ours(NestedSecretsSettingsSource):
+        @classmethod
+        def load_secrets(cls, path: File) -> dict[str, str]:
+            ours = (
+                file for file in path.iterdir() if file.name.upper().startswith(PREFIX) and file.is_file()
+            )
+            return {file.name: file.read_text(encoding="utf-8").strip() for file in ours}
+
+    if not folder.is_dir():
+        return {}
+    return Ours(SecretsSettingsSource(BaseSettings), secrets_dir=folder, secrets_dir_max_size=2**62).env_vars
+
+
+def _dotenv(file: File) -> Found:
+    from pydantic_settings import BaseSettings, DotEnvSettingsSource
+
+    return DotEnvSettingsSource(BaseSettings, env_file=file, env_file_encoding="utf-8").env_vars
+
+
+def _environment() -> Found:
+    from pydantic_settings import BaseSettings, EnvSettingsSource
+
+    return EnvSettingsSource(BaseSettings).env_vars
 
 
 def given(overrides: Dict[str, str]) -> tuple[Variable, ...]:
@@ -81,7 +109,7 @@ def variable(path: Path) -> str:
     return PREFIX + "__".join(str(step) for step in path).upper()
 
 
-def _ours(kind: str, found: Dict[str, str | None]) -> Iterator[Variable]:
+def _ours(kind: str, found: Found) -> Iterator[Variable]:
     for key, text in sorted(found.items()):
         name = key.upper()
         if name.startswith(PREFIX) and name not in RESERVED and text is not None:

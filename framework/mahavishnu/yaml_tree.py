@@ -140,7 +140,7 @@ class _Event(NamedTuple):
         )
 
 
-class _Stopped(Exception):  # noqa: N818  it ends the reading, and is always caught
+class _Stopped(Exception):
     """Reading cannot go on; `finding` says why."""
 
     def __init__(self, code: Code, mark: Mark, what: str, help: str = "") -> None:

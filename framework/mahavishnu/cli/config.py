@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -38,7 +39,7 @@ def config(
     Weakest first: defaults, the file, its environment, the secrets directory, .env, variables MAHAVISHNU_….
     A variable that matches no setting is an error here.
     """
-    loaded = load(spec_path(spec), env, runtime=True)
+    loaded = load(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
     rows = [row for row in settings(loaded) if defaults or row[2] != DEFAULT]
     print(_text(rows) if form is Format.TEXT else _json(rows), end="")
     findings = tuple(replace(finding, level=Level.ERROR) for finding in loaded.findings)
