@@ -81,7 +81,8 @@ def _scraping(contract: Contract) -> dict[str, object]:
 
 def _groups(contract: Contract) -> tuple[Group, ...]:
     job = contract.job
-    costly = [one for one in contract.recordings if _window(one.expr) >= _COSTLY]
+    long = {one.signal.name for one in contract.recordings if _window(one.expr) >= _COSTLY}
+    costly = [one for one in contract.recordings if long & {one.signal.name, *_names(one.expr)}]
     quick = [one for one in contract.recordings if one not in costly]
     sections = dict.fromkeys(str(alert.path[0]) for alert in contract.alerts)
     groups = [
@@ -94,6 +95,10 @@ def _groups(contract: Contract) -> tuple[Group, ...]:
 
 def _window(expr: Expr) -> int:
     return max((int(one.window) for one in expr.selectors() if one.window is not None), default=0)
+
+
+def _names(expr: Expr) -> set[str]:
+    return {one.signal.name for one in expr.selectors()}
 
 
 def _recording(one: Recording) -> Rule:

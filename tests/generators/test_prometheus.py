@@ -291,6 +291,47 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
     assert keep["source_labels"][0].endswith("pod_label_app_kubernetes_io_name")
 
 
+# --- the budget -------------------------------------------------------------------------------------------
+
+COUNT = 'http_server_request_duration_seconds_count{job="shop",http_route="/",http_request_method="GET",'
+OK, FAILED = (COUNT + f'http_response_status_code="{code}"}}' for code in (200, 500))
+LEFT = 'slo:error_budget:remaining_ratio{slo="availability"}'
+RATIO = 'slo:sli_error:ratio_rate5m{slo="availability"}'
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("series", "expr", "value"),
+    [
+        # A busy time without errors, then a hundredth of the traffic, half of it errors: 300 of 60,600 requests.
+        ({OK: "0+6000x10 60030+30x9", FAILED: "0+0x10 30+30x9"}, LEFT, 1 - (300 / 60_600) / 0.001),
+        ({OK: "0+600x20"}, LEFT, 1),
+        ({OK: "0+600x20"}, RATIO, 0),
+        ({OK: "0+600x20", FAILED: "0+0x20"}, RATIO, 0),
+        ({OK: "0+0x20", FAILED: "0+600x20"}, RATIO, 1),
+        ({OK: "7+0x20", FAILED: "7+0x20"}, RATIO, None),
+        ({OK: "7+0x20", FAILED: "7+0x20"}, LEFT, None),
+        ({}, RATIO, None),
+    ],
+)
+def test_budgets_weigh_requests_and_silence_is_no_number(
+    series: dict[str, str], expr: str, value: float | None, tmp_path: Path
+) -> None:
+    """Never an average of ratios, never NaN: without traffic there is no sample that could poison a month."""
+    checked = f"count({expr}) or vector(0)" if value is None else f"abs({expr} - {value!r}) < bool 1e-9"
+    sample = {"labels": "{}", "value": 0} if value is None else None
+    found = {"labels": '{service="shop", slo="availability"}', "value": 1}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [{"expr": checked, "eval_time": "20m", "exp_samples": [sample or found]}],
+    }
+    path = written(made(MINIMAL), tmp_path) / "prometheus/budget.test.yml"
+    whole = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    accepts("promtool", "test", "rules", path)
+
+
 # --- agreement ---------------------------------------------------------------------------------------------
 
 
