@@ -289,6 +289,9 @@ MV110 «backups»: {}
 MV110 «ops»: {path: /x}
 MV101 «limit»: {a: {rate: 300/minute}}
 MV101 «replicas»: {min: 3}
+MV104 «environments»:
+MV104 environments: {«a»: }
+MV104 environments: {a: «null»}
 MV104 environments: {a: «3»}
 MV106 environments: {«a-b»: {}}
 MV113 environments: {a: {deploy: {«target»: null}}}

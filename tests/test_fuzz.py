@@ -91,7 +91,7 @@ def judged(path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, list[di
     """The exit code of `check`, and its findings."""
     code = run(["check", "--no-app", "--format", "json", "--spec", str(path)])
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == "", path.read_bytes()
     findings: list[dict[str, object]] = json.loads(out)
     return code, findings
 

@@ -104,7 +104,8 @@ def _same(known: Problem, problem: Problem) -> bool:
 
 def _empty(tree: Mapping) -> Iterator[Problem]:
     for path, scalar in scalars(tree):
-        if scalar.value is None and path[:1] != ("environments",):
+        removes = path[:1] == ("environments",) and len(path) > 2
+        if scalar.value is None and not removes:
             what = f"`{dotted(path)}` is empty"
             yield _problem(codes.KIND, path, what, _filled(place_at(path, tree)))
 
