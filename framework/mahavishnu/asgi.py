@@ -114,7 +114,7 @@ class Hardening:
             await answer(scope)(scope, receive, send)
             return
         request_id = self._request_id(scope)
-        passage = self._passage(scope, Exchange(send, self._added(request_id)))
+        passage = self._passage(scope, Exchange(send, lambda: self._added(request_id)))
         scope[_KEY] = passage
         token = REQUEST_ID.set(request_id)
         self.service.active += 1

@@ -24,11 +24,11 @@ class BodyTooLarge(Exception):
 class Exchange:
     """The send side of one HTTP request: exactly one start, nothing held back, headers added on the way.
 
-    Once `pending` is set, the app's own answer is dropped: the refusal takes its place. `on_part` is called for
-    each part of the response, with whether it is the last.
+    Once `pending` is set, the app's own answer is dropped: the refusal takes its place. `headers` is asked when
+    the response starts; `on_part` is called for each of its parts, with whether it is the last.
     """
 
-    def __init__(self, send: Send, headers: Sequence[Header]) -> None:
+    def __init__(self, send: Send, headers: Callable[[], Sequence[Header]]) -> None:
         self._send = send
         self._headers = headers
         self._refusing = False
@@ -53,7 +53,10 @@ class Exchange:
         elif message["type"] == "http.response.body":
             self.sent += len(message.get("body", b""))
         if self.on_part is not None and message["type"] in _PARTS:
-            self.on_part(message["type"] != "http.response.start" and not message.get("more_body", False))
+            last = message["type"] != "http.response.start" and not message.get("more_body", False)
+            self.on_part(last)
+            if last:
+                self.on_part = None  # no cycle is left for the garbage collector
         await self._send(message)
 
     async def refuse(self, decision: Decision, send: Send) -> None:
@@ -67,7 +70,7 @@ class Exchange:
             self._refusing = False
 
     def _completed(self, headers: Sequence[Header]) -> list[Header]:
-        return [*headers, *missing([*self._headers, *rate_limit(self.decisions)], headers)]
+        return [*headers, *missing([*self._headers(), *rate_limit(self.decisions)], headers)]
 
 
 class Bounded:

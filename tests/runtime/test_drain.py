@@ -1,0 +1,260 @@
+"""Starting and stopping: not ready before the end, nothing in flight lost, and everything off when asked."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from mahavishnu.asgi import Hardening
+from mahavishnu.runtime.current import current
+from tests.runtime.asgi_client import (
+    Answer,
+    Message,
+    call,
+    chunks,
+    collector,
+    harden,
+    limits,
+    run,
+    site,
+    spec_of,
+)
+
+
+async def _lifespan(app: Any, *during: Any) -> list[str]:
+    """Start the app as a server does, do something, stop it; what it said."""
+    told = Answer()
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    task = asyncio.create_task(app(scope, messages.get, collector(told)))
+    await messages.put({"type": "lifespan.startup"})
+    await asyncio.sleep(0.01)
+    for one in during:
+        await one
+    await messages.put({"type": "lifespan.shutdown"})
+    await task
+    return [one["type"] for one in told.messages]
+
+
+@pytest.fixture(autouse=True)
+def _sigterm() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """The handler of this process is put back."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_shutting_down_means_not_ready() -> None:
+    """Ready until the server says stop; alive still then; answers close their connections."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits())
+        assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (200, 200)
+        said = await _lifespan(house.app, house.call(path="/readyz"))
+        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (503, 200)
+        answer = await house.call()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+    run(scenario())
+
+
+def test_sigterm_drains_first_and_then_does_what_the_server_would() -> None:
+    """Its handler is called, once, with readiness already withdrawn."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits())
+        seen: list[bool] = []
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            seen.append(house.app.service.draining)
+
+        signal.signal(signal.SIGTERM, stop)
+
+        async def terminate() -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0)
+
+        await _lifespan(house.app, terminate())
+        assert seen == [True]
+
+    run(scenario())
+
+
+def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
+    """Nothing is installed where there was no handler to go on with."""
+
+    async def scenario() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        await _lifespan(harden(site(), limits()).app)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+    run(scenario())
+
+
+def test_outside_the_main_thread_signals_are_left_alone() -> None:
+    """As in test clients, which run apps in a thread of their own."""
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=lambda: run(_lifespan(harden(site(), limits()).app)))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_app_without_lifespan_is_left_to_say_so() -> None:
+    """Its exception reaches the server, which takes it for what it is; requests are served."""
+
+    async def plain(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "http", "no lifespan here"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    async def scenario() -> None:
+        house = harden(plain, limits())
+        with pytest.raises(AssertionError, match="no lifespan"):
+            await house.app({"type": "lifespan"}, chunks([]), collector(Answer()))
+        assert await house.status() == 200
+
+    run(scenario())
+
+
+def test_a_request_in_flight_survives_the_drain() -> None:
+    """It is served to its end after readiness was withdrawn."""
+
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await end.wait()
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"done"})
+
+        house = harden(slow, limits())
+        task = asyncio.create_task(house.call())
+        await house.clock.settle()
+        house.app.drain()
+        assert await house.status(path="/readyz") == 503
+        end.set()
+        assert (await task).body == b"done"
+
+    run(scenario())
+
+
+def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAHAVISHNU_DISABLE=1: no spec is read, nothing is limited, added, counted or answered."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
+
+    async def scenario() -> None:
+        app = Hardening(site(), Path("/nonexistent/mahavishnu.yaml"))
+        for _ in range(20):
+            answer = await call(app)
+            assert (answer.status, "x-request-id" in answer.headers) == (200, False)
+        assert (await call(app, path="/metrics")).status == 404
+        assert (await call(app, path="/healthz")).status == 404
+        assert await _lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert current() is None
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("value", ["0", "", "true", "yes"])
+def test_only_1_disables(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A switch that turns protection off has one spelling."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", value)
+
+    async def scenario() -> None:
+        assert "x-request-id" in (await harden(site(), spec_of()).call()).headers
+
+    run(scenario())
+
+
+APP = """
+import asyncio
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from mahavishnu.asgi import Hardening
+from mahavishnu.runtime.current import current
+
+async def slow(request):
+    print("in flight", flush=True)
+    while not current().draining:
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    return PlainTextResponse("done")
+
+app = Starlette(routes=[Route("/slow", slow)])
+app.add_middleware(Hardening, spec="mahavishnu.yaml")
+"""
+SPEC = "mahavishnu: 1\nservice: {name: shop, app: shop:app}\nlimits: {request: {timeout: 20s}}\n"
+
+
+@contextmanager
+def _server(folder: Path) -> Generator[tuple[subprocess.Popen[str], int], None, None]:
+    """uvicorn with the app, ready."""
+    (folder / "shop.py").write_text(APP)
+    (folder / "mahavishnu.yaml").write_text(SPEC)
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), "--no-proxy-headers"]
+    server = subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            if "running on" in line:
+                break
+        yield server, port
+    finally:
+        server.kill()
+        server.wait()
+        if server.stdout is not None:
+            server.stdout.close()
+
+
+def _get(port: int, path: str) -> tuple[int, str, str]:
+    """Status, body and what is said of the connection; 0 when there is none."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.headers.get("connection", "")
+    except ConnectionError:
+        return 0, "", ""
+    finally:
+        connection.close()
+
+
+def test_a_real_server_on_sigterm(tmp_path: Path) -> None:
+    """uvicorn: the request in flight is served whole, nobody is told `ready` any more, the process ends by itself."""
+    with _server(tmp_path) as (server, port):
+        assert _get(port, "/readyz")[:2] == (200, "ready\n")
+        answers: list[tuple[int, str, str]] = []
+        client = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
+        client.start()
+        assert server.stdout is not None
+        assert any("in flight" in line for line in server.stdout)
+        server.send_signal(signal.SIGTERM)
+        client.join(10)
+        assert answers == [(200, "done", "close")]
+        assert _get(port, "/readyz")[0] in (0, 503)
+        rest = server.stdout.read()
+        assert server.wait(10) in (0, -signal.SIGTERM)
+        assert '"route": "/slow"' in rest
+        assert '"status": 200' in rest
+        assert "Traceback" not in rest
