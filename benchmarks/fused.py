@@ -1,7 +1,7 @@
 """The lower bound: what a request must pay at the least, written by hand in one ASGI layer for this one app.
 
 GCRA in a dict of two generations, a deadline wheel, plain integer cells, a request id, and one JSON line, of
-which 64 are written at a time. It knows no proxies, queues, streams, websockets, redaction or second limit, and
+which 64 are written at a time. It knows no proxies, queues, streams, websockets or second limit, and has
 no exposition. Nobody should use it, and nothing that does all those things can be quicker.
 """
 

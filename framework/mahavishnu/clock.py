@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from contextvars import Context
+from weakref import WeakKeyDictionary
 
 from mahavishnu.policy import Clock, Handle
 
 _SECOND = 1_000_000_000
+_FEW = 64
 
 
 class SystemClock:
     """Implements `policy.Clock`; every time and delay is in nanoseconds."""
+
+    def __init__(self) -> None:
+        self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Queue]] = WeakKeyDictionary()
 
     def now(self) -> int:
         """Monotonic time: only differences mean something."""
@@ -23,6 +30,17 @@ class SystemClock:
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle:
         """Run `call` on the running event loop after the delay; raises RuntimeError where no loop runs."""
         return asyncio.get_running_loop().call_later(delay / _SECOND, call)
+
+    def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
+        """As `call_later`, for one of a few delays that recur: all of one delay share a timer of the loop."""
+        loop = asyncio.get_running_loop()
+        queues = self._queues.get(loop)
+        if queues is None:
+            queues = self._queues[loop] = {}
+        queue = queues.get(delay)
+        if queue is None:
+            queue = queues[delay] = _Queue(delay)
+        return queue.add(call)
 
     async def sleep(self, delay: int) -> None:
         """Let other tasks run for this long."""
@@ -35,6 +53,67 @@ class SystemClock:
     def wait(self, event: threading.Event, delay: int) -> None:
         """Block this thread until the event is set, at most this long."""
         event.wait(delay / _SECOND)
+
+
+class _Deadline:
+    """One call that is due at a time, unless it is called off."""
+
+    __slots__ = ("_queue", "call", "due")
+
+    def __init__(self, queue: _Queue, due: int, call: Callable[[], object]) -> None:
+        self._queue = queue
+        self.due = due
+        self.call: Callable[[], object] | None = call
+
+    def cancel(self) -> None:
+        """Never call, and let go of it."""
+        if self.call is not None:
+            self.call = None
+            self._queue.live -= 1
+
+    def run(self) -> None:
+        """Call, unless it was called off meanwhile."""
+        call = self.call
+        self.cancel()
+        if call is not None:
+            call()
+
+
+class _Queue:
+    """Deadlines of one delay on one event loop: first come, first due; one timer serves them all."""
+
+    __slots__ = ("_armed", "_delay", "_waiting", "live")
+
+    def __init__(self, delay: int) -> None:
+        self._delay = delay
+        self._waiting: deque[_Deadline] = deque()
+        self._armed = False
+        self.live = 0
+
+    def add(self, call: Callable[[], object]) -> _Deadline:
+        if len(self._waiting) > _FEW + 2 * self.live:
+            self._waiting = deque(one for one in self._waiting if one.call is not None)
+        one = _Deadline(self, time.monotonic_ns() + self._delay, call)
+        self._waiting.append(one)
+        self.live += 1
+        if not self._armed:
+            self._arm(self._delay)
+        return one
+
+    def _arm(self, delay: int) -> None:
+        # In a context of its own: the timer is nobody's in particular, and keeps nobody's alive.
+        asyncio.get_running_loop().call_later(delay / _SECOND, self._ring, context=Context())
+        self._armed = True
+
+    def _ring(self) -> None:
+        self._armed = False
+        loop, now = asyncio.get_running_loop(), time.monotonic_ns()
+        while self._waiting and (self._waiting[0].call is None or self._waiting[0].due <= now):
+            one = self._waiting.popleft()
+            if one.call is not None:
+                loop.call_soon(one.run)
+        if self._waiting:
+            self._arm(self._waiting[0].due - now)
 
 
 _PROCESS: list[Clock] = [SystemClock()]

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Handle
+
+Timer = Callable[[int, Callable[[], object]], Handle]
+"""How a clock sets a timer: its `deadline` for delays that recur, its `call_later` for all others."""
 
 
 class Cutoff:
@@ -18,9 +21,12 @@ class Cutoff:
     """
 
     def __init__(
-        self, clock: Clock, delay: int | None, on_expiry: Callable[[], object] | None = None
+        self,
+        timer: Timer,
+        delay: int | None,
+        on_expiry: Callable[[], object] | None = None,
     ) -> None:
-        self._clock = clock
+        self._set = timer
         self._delay = delay
         self._on_expiry = on_expiry
         self._task: asyncio.Task[object] | None = None
@@ -37,9 +43,11 @@ class Cutoff:
     def end(self, error: BaseException | None) -> bool:
         """Lift the limit; whether the error that ends the block is the cancellation of this very cutoff."""
         self.stop()
-        if not self.expired or self._task is None:
+        task, self._task = self._task, None
+        self._on_expiry = None  # with it no cycle is left for the garbage collector
+        if not self.expired or task is None:
             return False
-        outside = self._task.uncancel() > self._cancelling
+        outside = task.uncancel() > self._cancelling
         return isinstance(error, asyncio.CancelledError) and not outside
 
     async def __aenter__(self) -> Self:
@@ -56,7 +64,7 @@ class Cutoff:
         """Count from now again; None lifts the limit."""
         self.stop()
         if delay is not None:
-            self._timer = self._clock.call_later(delay, self._expire)
+            self._timer = self._set(delay, self._expire)
 
     def stop(self) -> None:
         """Lift the limit."""

@@ -101,8 +101,8 @@ class DependencyGuard:
 
     def leave(self, permits: list[object], outcome: Outcome, duration: int, now: int) -> None:
         """Return the permits of an attempt that was made, and show how it went."""
-        for guard, permit in zip(reversed(self.guards), reversed(permits), strict=True):
-            guard.leave(permit, outcome, duration, now)
+        for place, guard in enumerate(self.guards):
+            guard.leave(permits[place], outcome, duration, now)
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:
             self._duration.observe(duration / _SECOND)
@@ -129,21 +129,25 @@ class Call:
         "through",
     )
 
+    # Set when an attempt begins; one object serves a whole call, and is made for every one.
+    limit: int | None
+    active: bool
+    retrier: Retrier | None
+    _cut: bool
+    _cutoff: Cutoff | None
+    _permits: list[object]
+    _started: int
+
     def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
-        around = _ACTIVE.get()
+        around = [call for call in _ACTIVE.get() if call.active]
         self.guard = guard
         self.active = False
         self.attempt = 1
-        self.limit: int | None = None
-        self.through = any(call.guard is guard for call in around if call.active)
-        self._cut = False
-        self._cutoff: Cutoff | None = None
-        self._permits: list[object] = []
-        self._started = 0
-        self.retrier: Retrier | None = None
+        self.through = bool(around) and any(call.guard is guard for call in around)
+        self.retrier = None
         if guard.retrier is not None and not self.through:
             guard.retrier.deposit()
-            if repeatable and not any(call.retrier for call in around if call.active):
+            if repeatable and not any(call.retrier for call in around):
                 self.retrier = guard.retrier
 
     @property
@@ -154,6 +158,7 @@ class Call:
     def enter(self) -> None:
         """Begin an attempt; raises DependencyError when a guard refuses it."""
         permits: list[object] = []
+        self.limit = None
         if not self.through:
             try:
                 self._allow()
@@ -168,6 +173,7 @@ class Call:
         """As `enter`, letting other tasks run meanwhile; the attempt then ends with its timeout."""
         permits: list[object] = []
         if self.through:
+            self.limit = None
             self._begin(permits)
             return
         try:
@@ -180,7 +186,8 @@ class Call:
             raise
         self._begin(permits)
         if self.limit is not None:
-            self._cutoff = Cutoff(self.guard.clock, self.limit)
+            clock = self.guard.clock
+            self._cutoff = Cutoff(clock.call_later if self._cut else clock.deadline, self.limit)
             self._cutoff.begin()
 
     def failed(self, fault: BaseException) -> int | None:
@@ -238,12 +245,15 @@ class Call:
 
     def _allow(self) -> None:
         """Set how long an attempt that begins now may take; raises CallTimeout past the deadline."""
+        self._cut = False
+        self.limit = self.guard.timeout
         remaining = self._remaining()
-        timeout = self.guard.timeout
-        if remaining is not None and remaining <= 0:
+        if remaining is None:
+            return
+        if remaining <= 0:
             raise CallTimeout(self.name, "timeout", "the request's deadline has passed")
-        self._cut = remaining is not None and (timeout is None or remaining < timeout)
-        self.limit = remaining if self._cut else timeout
+        if self.limit is None or remaining < self.limit:
+            self._cut, self.limit = True, remaining
 
     def _outcome(self, fault: BaseException) -> Outcome:
         outcome = outcome_of(fault)
@@ -263,7 +273,10 @@ class Call:
     def _deactivate(self) -> None:
         if self.active:
             self.active = False
-            _ACTIVE.set(tuple(call for call in _ACTIVE.get() if call is not self))
+            inside = _ACTIVE.get()
+            # Mostly it is the last; blocks of generators may end in another order than they began in.
+            last = bool(inside) and inside[-1] is self
+            _ACTIVE.set(inside[:-1] if last else tuple(call for call in inside if call is not self))
 
     def _turn_back(self, permits: list[object], fault: BaseException) -> None:
         now = self.guard.clock.now()

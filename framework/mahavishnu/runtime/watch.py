@@ -21,7 +21,7 @@ class Watch:
         enforced = self._limit.mode == "enforce"
         self._idle = self._limit.idle if enforced else None
         self.deadline = began + self._limit.timeout if enforced else None
-        self.cutoff = Cutoff(service.clock, self._limit.timeout if enforced else None, self._expire)
+        self.cutoff = Cutoff(service.clock.deadline, self._limit.timeout if enforced else None, self._expire)
         exchange.on_part = self._part
 
     def _part(self, last: bool) -> None:
