@@ -57,6 +57,10 @@ class VirtualClock:
             heapq.heappush(self._timers, timer)
         return timer
 
+    def deadline(self, delay: int, call: Callable[[], object]) -> _Timer:
+        """As `call_later`."""
+        return self.call_later(delay, call)
+
     async def sleep(self, delay: int) -> None:
         """Wait in virtual time; with `auto`, move it."""
         if self.auto:
