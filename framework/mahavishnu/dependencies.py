@@ -132,7 +132,7 @@ class Dependency:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             answer = self._guard().call(function, idempotent, *args, **kwargs)
-            if inspect.isawaitable(answer):
+            if hasattr(type(answer), "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
             return answer
 

@@ -18,9 +18,11 @@ import pytest
 
 import mahavishnu
 from mahavishnu.asgi import Hardening
+from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.context import DEADLINE
+from mahavishnu.runtime.dependency import _ACTIVE  # pyright: ignore[reportPrivateUsage]
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
@@ -514,6 +516,26 @@ def test_blocks_of_many_tasks_do_not_meet() -> None:
 
     asyncio.run(scenario())
     assert (world.calls("success"), world.calls("timeout")) == (2, 3)
+    assert world.at_rest()
+
+
+def test_blocks_of_generators_may_end_in_any_order() -> None:
+    """Two generators, whose blocks overlap without one being inside the other: nothing is left behind."""
+    world = World(others={"a": {"retry": {}}}, **ALL)
+    other = mahavishnu.dependency("a")
+
+    def block(dependency: Dependency) -> Generator[None, None, None]:
+        with dependency:
+            yield
+
+    for _ in range(3):
+        first, second = block(world.stripe), block(other)
+        next(first)
+        next(second)
+        assert len(_ACTIVE.get()) == 2
+        assert list(first) == []
+        assert list(second) == []
+    assert (_ACTIVE.get(), world.calls("success"), world.calls("success", "a")) == ((), 3, 3)
     assert world.at_rest()
 
 
