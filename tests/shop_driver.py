@@ -52,9 +52,7 @@ class Shop:
         self.payment = Payment(self.clock)
         self._clients = itertools.count()
         monkeypatch.setattr(shop, "build_report", self._build)
-        app = shop.create_app(
-            spec=spec, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO()
-        )
+        app = shop.create_app(spec=spec, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO())
         app.middleware_stack = app.build_middleware_stack()  # before the client asks which spec is at work
         app.state.payment = shop.payment.httpx_async_client(transport=self.payment)
         inside = httpx.ASGITransport(app=app, client=("10.0.0.1", 1))
@@ -76,7 +74,9 @@ class Shop:
         """What customers do in a good minute."""
         await self.finish([self.ask("GET", "/products") for _ in range(10)])
         await self.finish([self.ask("POST", "/orders") for _ in range(2)])
-        await self.finish([self.ask("GET", "/reports"), self.ask("GET", "/search?q=drum"), self.ask("POST", "/login")])
+        await self.finish(
+            [self.ask("GET", "/reports"), self.ask("GET", "/search?q=drum"), self.ask("POST", "/login")]
+        )
 
     async def ask(self, method: str, path: str, client: int | None = None, content: bytes = b"{}") -> int:
         """One request, by a client of its own unless said; the status."""

@@ -105,7 +105,12 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
     "crowd": (
         crowd,
         SHORT,
-        ["ShopLimitPerClientRefusing", "ShopLimitLoginRefusing", "ShopLimitCeilingRefusing", "ShopThresholdThrottling"],
+        [
+            "ShopLimitPerClientRefusing",
+            "ShopLimitLoginRefusing",
+            "ShopLimitCeilingRefusing",
+            "ShopThresholdThrottling",
+        ],
     ),
     "long_reports": (long_reports, SHORT, ["ShopLimitReportsSaturated", "ShopLimitReportsQueueFull"]),
     "hanging": (
@@ -168,4 +173,6 @@ async def phases(shop: Shop, fault: Fault, to_clear: int) -> list[int]:
 
 def test_every_alert_has_a_case(made: Contract) -> None:
     """No alert ships that is not driven above."""
-    assert sorted(one for _, _, names in CASES.values() for one in names) == sorted(one.name for one in made.alerts)
+    assert sorted(one for _, _, names in CASES.values() for one in names) == sorted(
+        one.name for one in made.alerts
+    )

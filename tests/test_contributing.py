@@ -1,4 +1,4 @@
-"""CONTRIBUTING's worked examples, carried out: a policy costs one file and two lines, a generator one and its template."""
+"""CONTRIBUTING's worked examples, carried out: a policy is one file and two lines, a generator one and a template."""
 
 from __future__ import annotations
 
@@ -46,12 +46,18 @@ def branch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A branch of the project in which both examples have been followed; its package is `site/mahavishnu`."""
     folder = tmp_path_factory.mktemp("branch")
     package = folder / "site/mahavishnu"
-    homes = {"framework/mahavishnu": package, "generators": package / "generators", "templates": package / "templates"}
+    homes = {
+        "framework/mahavishnu": package,
+        "generators": package / "generators",
+        "templates": package / "templates",
+    }
     for source, home in homes.items():
         shutil.copytree(ROOT / source, home, ignore=shutil.ignore_patterns("__pycache__"))
     for marker, text in blocks("CONTRIBUTING.md").items():
         kind, _, path = marker.partition(": ")
-        home = next(home / Path(path).relative_to(source) for source, home in homes.items() if path.startswith(source))
+        home = next(
+            home / Path(path).relative_to(source) for source, home in homes.items() if path.startswith(source)
+        )
         home.parent.mkdir(exist_ok=True)
         home.write_text(text if kind == "file" else changed(home.read_text(), text))
     (folder / "mahavishnu.yaml").write_text(SPEC)
@@ -64,7 +70,9 @@ def changed(text: str, diff: str) -> str:
     come = [line[1:] for line in diff.splitlines() if line.startswith("+")]
     assert len(come) == 2, "a policy costs two lines in the catalogue"
     assert text.count(gone[0]) == 1, "the page shows a line that the catalogue does not have"
-    return text.replace(gone[0], come[1]).replace("from mahavishnu.policies.timeout", f"{come[0]}\nfrom mahavishnu.policies.timeout")
+    return text.replace(gone[0], come[1]).replace(
+        "from mahavishnu.policies.timeout", f"{come[0]}\nfrom mahavishnu.policies.timeout"
+    )
 
 
 def run(branch: Path, *arguments: str) -> str:
@@ -101,5 +109,7 @@ def test_its_alert_fires_and_clears(branch: Path) -> None:
 def test_a_new_generator_appears_by_itself(branch: Path) -> None:
     """Its file is written and locked like any other."""
     run(branch, "-m", "mahavishnu", "generate")
-    assert "{alert: ShopLimitApartCrowded, severity: P4" in (branch / "deploy/inventory/alerts.yaml").read_text()
+    assert (
+        "{alert: ShopLimitApartCrowded, severity: P4" in (branch / "deploy/inventory/alerts.yaml").read_text()
+    )
     assert "inventory/alerts.yaml" in (branch / "deploy/mahavishnu.lock").read_text()

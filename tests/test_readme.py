@@ -89,7 +89,10 @@ with TestClient(app) as client:
 @pytest.mark.parametrize("target", ["demo", "test", "proof", "bench"])
 def test_make_target(target: str) -> None:
     """The Makefile has what README names; the targets' own work is done by what they call."""
-    assert f"`make {target}`" in (ROOT / "README.md").read_text() or f"make {target} " in (ROOT / "README.md").read_text()
+    assert (
+        f"`make {target}`" in (ROOT / "README.md").read_text()
+        or f"make {target} " in (ROOT / "README.md").read_text()
+    )
     ran = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
 

@@ -46,7 +46,16 @@ def generate() -> None:
     """Compile the spec: what `mahavishnu generate` prints is part of the show."""
     title("One file says how the shop survives; everything around it is compiled from it")
     say("$ mahavishnu generate --spec mahavishnu.yaml --out examples/shop/deploy")
-    command = [sys.executable, "-m", "mahavishnu", "generate", "--spec", "mahavishnu.yaml", "--out", "examples/shop/deploy"]
+    command = [
+        sys.executable,
+        "-m",
+        "mahavishnu",
+        "generate",
+        "--spec",
+        "mahavishnu.yaml",
+        "--out",
+        "examples/shop/deploy",
+    ]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         raise SystemExit("generate failed; see above")
 
@@ -79,7 +88,9 @@ class Show:
         while answers[-1].status_code == 200 and len(answers) < 1000:
             answers.append(self.get("/products", client="203.0.113.1"))
         took, refused = time.monotonic() - began, answers[-1]
-        say(f"requests as fast as they go: {tally(answers)}, in {took:.2f} s; 50 and one more for every 0.2 s")
+        say(
+            f"requests as fast as they go: {tally(answers)}, in {took:.2f} s; 50 and one more for every 0.2 s"
+        )
         say(f"the first refusal was request {len(answers)}: {refusal(refused)}")
         say(f"another client meanwhile: {self.get('/products', client='198.51.100.7').status_code}")
         time.sleep(int(refused.headers["retry-after"]))
@@ -88,15 +99,19 @@ class Show:
     def login(self) -> None:
         """A password being guessed."""
         title("limits.login: 5/minute per address, whatever the address puts into its headers")
-        answers = [self.post("/login", client="203.0.113.2", headers={"x-real-ip": f"10.9.9.{n}"}) for n in range(7)]
+        answers = [
+            self.post("/login", client="203.0.113.2", headers={"x-real-ip": f"10.9.9.{n}"}) for n in range(7)
+        ]
         say(f"7 guesses: {' '.join(str(answer.status_code) for answer in answers)}   {refusal(answers[-1])}")
 
     def reports(self) -> None:
         """More reports at once than may run and wait."""
         title("limits.reports: 4 at once, 4 more wait up to 500ms")
         with ThreadPoolExecutor(12) as pool:
-            answers = list(pool.map(lambda n: self.get("/reports", client=f"203.0.113.{20 + n}"), range(12)))
-        say(f"12 at once: {tally(answers)}   {refusal(next(one for one in answers if one.status_code == 503))}")
+            answers = list(pool.map(self.report, range(12)))
+        say(
+            f"12 at once: {tally(answers)}   {refusal(next(one for one in answers if one.status_code == 503))}"
+        )
 
     def bodies_and_deadlines(self) -> None:
         """A body that is too large, and a search that takes too long."""
@@ -109,11 +124,12 @@ class Show:
 
     def failing_payment(self) -> None:
         """The payment service answers 503: the breaker opens and spares it."""
-        title("dependencies.payment: breaker at 50% failures of at least 20 calls; 3 attempts, retry budget 20%")
+        title(
+            "dependencies.payment: breaker at 50% failures of at least 20 calls; 3 attempts, retry budget 20%"
+        )
         self.mood(status=503)
-        answers, calls = [], self.calls()
-        for number in range(40):
-            answers.append(self.order(number))
+        calls = self.calls()
+        answers = [self.order(number) for number in range(40)]
         say(f"the payment service answers 503; 40 orders: {tally(answers)}")
         say(f"it was called {self.calls() - calls} times (40 orders x 3 attempts would be 120)")
         say(f"breaker: {self.breaker()}   what the last customer was told: {answers[-1].json()['error']}")
@@ -124,7 +140,7 @@ class Show:
         wait = int(self.order(99).headers["retry-after"])
         say(f"the payment service is well again; waiting the Retry-After of {wait} s")
         time.sleep(wait)
-        answers, states = [], []
+        answers, states = list[httpx.Response](), list[str]()
         for number in range(4):
             answers.append(self.order(number))
             states.append(self.breaker())
@@ -134,7 +150,9 @@ class Show:
         """A few of the series that all of this moved."""
         title(f"The same facts as series on {self.stage.shop}/metrics")
         for name, value in sorted(scraped.items()):
-            if value and re.match(r"mahavishnu_(limit_decisions|breaker_state|dependency_calls|retries)", name):
+            if value and re.match(
+                r"mahavishnu_(limit_decisions|breaker_state|dependency_calls|retries)", name
+            ):
                 say(f"  {_short(name):<86}{value:>8.0f}")
 
     def alerts(self, before: Mapping[str, float], after: Mapping[str, float], took: float) -> None:
@@ -161,6 +179,10 @@ class Show:
         """A POST by a client behind the proxy that the demo plays."""
         return self.http.post(path, content=content, headers={"x-forwarded-for": client, **(headers or {})})
 
+    def report(self, number: int) -> httpx.Response:
+        """One report, each for a reader of its own."""
+        return self.get("/reports", client=f"203.0.113.{20 + number}")
+
     def order(self, number: int) -> httpx.Response:
         """One order, each by a customer of its own."""
         return self.post("/orders", client=f"192.0.2.{number}")
@@ -179,11 +201,17 @@ class Show:
 
     def breaker(self) -> str:
         """The state of the payment service's breaker."""
-        states = {name: value for name, value in self.scrape().items() if name.startswith("mahavishnu_breaker_state")}
-        return next(re.findall(r'state="(\w+)"', name)[0] for name, value in states.items() if value == 1)
+        states = {
+            name: value
+            for name, value in self.scrape().items()
+            if name.startswith("mahavishnu_breaker_state")
+        }
+        return next(name.split('state="')[1].split('"')[0] for name, value in states.items() if value == 1)
 
 
-def lasting(before: Mapping[str, float], after: Mapping[str, float], took: float) -> dict[str, list[float | None]]:
+def lasting(
+    before: Mapping[str, float], after: Mapping[str, float], took: float
+) -> dict[str, list[float | None]]:
     """Every series for an hour, growing as it grew between two scrapes; gauges keep the level of the second."""
     return {name: _hour(name, before.get(name, 0.0), value, took) for name, value in after.items()}
 
@@ -196,7 +224,9 @@ def _hour(name: str, before: float, after: float, took: float) -> list[float | N
 
 def tally(answers: list[httpx.Response]) -> str:
     """`50 x 200, 5 x 429`."""
-    return ", ".join(f"{count} x {status}" for status, count in sorted(Counter(a.status_code for a in answers).items()))
+    return ", ".join(
+        f"{count} x {status}" for status, count in sorted(Counter(a.status_code for a in answers).items())
+    )
 
 
 def refusal(answer: httpx.Response) -> str:
@@ -219,7 +249,9 @@ def _short(name: str) -> str:
 
 
 def _promtool() -> Path | None:
-    found = shutil.which("promtool", path=f"{ROOT / '.tools/bin'}:{Path(sys.executable).parent}") or shutil.which("promtool")
+    found = shutil.which(
+        "promtool", path=f"{ROOT / '.tools/bin'}:{Path(sys.executable).parent}"
+    ) or shutil.which("promtool")
     return Path(found) if found else None
 
 

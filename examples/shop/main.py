@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -18,7 +18,11 @@ from mahavishnu import dependency
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import DependencyError
 
-PRODUCTS = {1: {"name": "guitar", "price": 900}, 2: {"name": "violin", "price": 1200}, 3: {"name": "drums", "price": 700}}
+PRODUCTS = {
+    1: {"name": "guitar", "price": 900},
+    2: {"name": "violin", "price": 1200},
+    3: {"name": "drums", "price": 700},
+}
 
 payment = dependency("payment")
 
@@ -83,7 +87,8 @@ async def events(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(app: Starlette) -> AsyncGenerator[None]:
+    """The client of the payment service lives as long as the app."""
     async with payment.httpx_async_client() as client:
         app.state.payment = client
         yield

@@ -30,4 +30,10 @@ async def calls(request: Request) -> Response:
     return JSONResponse(getattr(request.app.state, "calls", 0))
 
 
-app = Starlette(routes=[Route("/mood", mood, methods=["PUT"]), Route("/charges", charges, methods=["POST"]), Route("/calls", calls)])
+app = Starlette(
+    routes=[
+        Route("/mood", mood, methods=["PUT"]),
+        Route("/charges", charges, methods=["POST"]),
+        Route("/calls", calls),
+    ]
+)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +27,12 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, port: int) -> Iterator[Stage]:
-    """Both services, ready; stopped when the block ends. The shop listens on `port`, or on a free one if it is taken."""
+def staged(folder: Path, port: int) -> Generator[Stage]:
+    """Both services, ready; stopped when the block ends. Where `port` is taken the shop gets a free one."""
     stage = Stage(
-        f"http://127.0.0.1:{port if _free(port) else _any_port()}", f"http://127.0.0.1:{_any_port()}", folder / "shop.log"
+        f"http://127.0.0.1:{port if _free(port) else _any_port()}",
+        f"http://127.0.0.1:{_any_port()}",
+        folder / "shop.log",
     )
     said = {
         # What the spec says of production, this machine overrides through the environment: the payment service is
@@ -47,7 +49,9 @@ def staged(folder: Path, port: int) -> Iterator[Stage]:
 
 
 @contextmanager
-def _server(app: str, url: str, app_dir: Path, log: Path, said: Mapping[str, str], ready: str) -> Iterator[None]:
+def _server(
+    app: str, url: str, app_dir: Path, log: Path, said: Mapping[str, str], ready: str
+) -> Generator[None]:
     port = url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "uvicorn", app, "--port", port, "--app-dir", str(app_dir)]
     quiet = ["--no-access-log", "--log-level", "warning", "--no-proxy-headers"]

@@ -1,11 +1,10 @@
-"""What a spec promises to show and to raise: every series, recording rule and alert, agreed with each other; its hash."""
+"""What a spec promises to show and to raise: series, recording rules and alerts that agree; its hash."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from decimal import Decimal
 
 from mahavishnu.policy import camel
 from mahavishnu.promql import Expr, Selector, absent
@@ -51,7 +50,9 @@ class Contract:
 def contract(spec: Spec) -> Contract:
     """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
     policies = tuple(one for one in spec.policies() if getattr(one[2], "mode", "enforce") != "off")
-    signals = merge([*_service_signals(spec), *(one for _, name, policy in policies for one in policy.signals(name))])
+    signals = merge(
+        [*_service_signals(spec), *(one for _, name, policy in policies for one in policy.signals(name))]
+    )
     job = spec.service.name
     recordings = tuple(
         replace(one, expr=_scoped(one.expr, job), labels=(("service", job), *one.labels))
@@ -105,11 +106,21 @@ def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
             if matcher.value not in {"+Inf", *(str(float(bound)) for bound in shown.buckets)}:
                 raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
             continue
-        shown._check_value(matcher.label, matcher.op, matcher.value)
+        shown.check_value(matcher.label, matcher.op, matcher.value)
 
 
 def _service_signals(spec: Spec) -> Iterator[Signal]:
-    yield from (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT, SPEC_INFO, LIMIT_STORE_KEYS)
+    yield from (
+        UP,
+        HTTP_DURATION,
+        HTTP_ACTIVE,
+        MEMORY,
+        MEMORY_LIMIT,
+        CPU,
+        CPU_LIMIT,
+        SPEC_INFO,
+        LIMIT_STORE_KEYS,
+    )
     for name in spec.dependencies:
         yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
 

@@ -13,7 +13,7 @@ from mahavishnu.errors import MahavishnuError
 
 Series = Mapping[str, Sequence[float | None]]
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)")
-_FIRING = re.compile(r'\bgot:(.*)')
+_FIRING = re.compile(r"\bgot:(.*)")
 _NAME = re.compile(r'alertname="(\w+)"')
 
 

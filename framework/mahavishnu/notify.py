@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from functools import cache
+from ipaddress import ip_address
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import available_timezones
@@ -16,8 +16,8 @@ from mahavishnu.policies.threshold import Threshold
 from mahavishnu.policy import Name, OneOf, Policy, Settings
 from mahavishnu.signals import Severity
 
-_SECRET = r"^\$\{[A-Z][A-Z0-9_]*\}$"
-SecretRef = Annotated[str, StringConstraints(pattern=_SECRET)]
+_REFERENCE = r"^\$\{[A-Z][A-Z0-9_]*\}$"
+SecretRef = Annotated[str, StringConstraints(pattern=_REFERENCE)]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
@@ -145,7 +145,9 @@ class Quiet(Settings):
 class Alerts(Settings):
     """Where alerts go, what they link to, and further alerts on conditions of your own."""
 
-    route: dict[Severity, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    route: dict[Severity, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
+        default_factory=dict[Severity, tuple[Name, ...]]
+    )
     """The channels of each severity; every channel for all of them when absent."""
     runbooks: Url | None = None
     """Where the generated runbooks are served; each alert links its page there."""

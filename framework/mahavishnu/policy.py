@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping, Sequence
 from enum import StrEnum
 from threading import Event
-from typing import Annotated, Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeVar,
+    cast,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -29,7 +40,11 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True, validate_default=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_default=False,
     )
     later: ClassVar[frozenset[str]] = frozenset()
 
@@ -67,12 +82,18 @@ def not_yet(*values: str) -> BeforeValidator:
     """A validator that refuses, by name, values of the format that this version does not carry out."""
 
     def refuse(value: object) -> object:
-        for one in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(one, str) and any(one == word or one.startswith((f"{word}:", f"{word}{{")) for word in values):
+        for one in _each(value):
+            if isinstance(one, str) and any(
+                one == word or one.startswith((f"{word}:", f"{word}{{")) for word in values
+            ):
                 raise PydanticCustomError("later", "{word}", {"word": one})
         return value
 
     return BeforeValidator(refuse)
+
+
+def _each(value: object) -> Sequence[object]:
+    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
 
 
 def not_yet_above(most: int) -> BeforeValidator:
@@ -326,7 +347,9 @@ class OneOf:
         self.policies = {policy.keyword: policy for policy in policies}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {f"~{keyword}": handler.generate_schema(policy) for keyword, policy in self.policies.items()}
+        choices = {
+            f"~{keyword}": handler.generate_schema(policy) for keyword, policy in self.policies.items()
+        }
         return core_schema.tagged_union_schema(
             choices,
             self._choose,

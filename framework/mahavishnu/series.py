@@ -12,9 +12,23 @@ from mahavishnu.signals import Kind, Label, Signal, Source
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
 UNMATCHED = "unmatched"
 # OpenTelemetry's advice for http.server.request.duration, seconds.
-_HTTP_BUCKETS = tuple(
-    Decimal(text) for text in "0.005 0.01 0.025 0.05 0.075 0.1 0.25 0.5 0.75 1 2.5 5 7.5 10".split()
+_BOUNDS = (
+    "0.005",
+    "0.01",
+    "0.025",
+    "0.05",
+    "0.075",
+    "0.1",
+    "0.25",
+    "0.5",
+    "0.75",
+    "1",
+    "2.5",
+    "5",
+    "7.5",
+    "10",
 )
+_HTTP_BUCKETS = tuple(Decimal(bound) for bound in _BOUNDS)
 
 UP = Signal("up", Kind.GAUGE, "Whether the last scrape of the target succeeded.", source=Source.SCRAPE)
 
@@ -33,11 +47,16 @@ HTTP_ACTIVE = Signal("http_server_active_requests", Kind.GAUGE, "HTTP requests b
 
 MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
 MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")
-CPU_LIMIT = Signal("mahavishnu_cpu_limit_cores", Kind.GAUGE, "Processor cores one replica is given by the spec.")
+CPU_LIMIT = Signal(
+    "mahavishnu_cpu_limit_cores", Kind.GAUGE, "Processor cores one replica is given by the spec."
+)
 CPU = Signal("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time spent, in seconds.")
 
 SPEC_INFO = Signal(
-    "mahavishnu_spec_info", Kind.GAUGE, "1, labelled with the hash of the spec that is enforced.", (Label("hash"),)
+    "mahavishnu_spec_info",
+    Kind.GAUGE,
+    "1, labelled with the hash of the spec that is enforced.",
+    (Label("hash"),),
 )
 LIMIT_DECISIONS = Signal(
     "mahavishnu_limit_decisions_total",
@@ -52,13 +71,20 @@ LIMIT_QUOTA = Signal(
     (Label("limit"),),
 )
 LIMIT_IN_FLIGHT = Signal(
-    "mahavishnu_limit_in_flight", Kind.GAUGE, "Requests a concurrency limit has let in and that still run.",
+    "mahavishnu_limit_in_flight",
+    Kind.GAUGE,
+    "Requests a concurrency limit has let in and that still run.",
     (Label("limit"),),
 )
 LIMIT_QUEUED = Signal(
-    "mahavishnu_limit_queued", Kind.GAUGE, "Requests that wait for a place in a concurrency limit.", (Label("limit"),)
+    "mahavishnu_limit_queued",
+    Kind.GAUGE,
+    "Requests that wait for a place in a concurrency limit.",
+    (Label("limit"),),
 )
-LIMIT_STORE_KEYS = Signal("mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory.")
+LIMIT_STORE_KEYS = Signal(
+    "mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory."
+)
 
 DEPENDENCY_CALLS = Signal(
     "mahavishnu_dependency_calls_total",

@@ -75,7 +75,9 @@ class Signal:
         fixed = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in values.items()}
         for name in fixed:
             self.label(name)
-        return replace(self, labels=tuple(replace(lb, values=fixed.get(lb.name, lb.values)) for lb in self.labels))
+        return replace(
+            self, labels=tuple(replace(lb, values=fixed.get(lb.name, lb.values)) for lb in self.labels)
+        )
 
     def select(self, **matchers: str) -> Selector:
         """The current value; a matcher is `label=…`, `label_not=…`, `label_re=…` or `label_not_re=…`."""
@@ -122,15 +124,18 @@ class Signal:
         return Selector(self, suffix, tuple(self._matcher(key, value) for key, value in matchers.items()))
 
     def _matcher(self, key: str, value: str) -> Matcher:
-        names = {label.name for label in self.labels} | ({"le"} if self.kind is Kind.HISTOGRAM else set())
+        names = {label.name for label in self.labels} | (
+            {"le"} if self.kind is Kind.HISTOGRAM else set[str]()
+        )
         for suffix, op in _MATCHER_SUFFIXES.items():
             name = key.removesuffix(suffix) if suffix else key
             if name in names and name + suffix == key:
-                self._check_value(name, op, value)
+                self.check_value(name, op, value)
                 return Matcher(name, op, value)
         raise AgreementError(f"series {self.name} has no label {key}")
 
-    def _check_value(self, name: str, op: str, value: str) -> None:
+    def check_value(self, name: str, op: str, value: str) -> None:
+        """Raise AgreementError when no value of the label can fulfil the matcher."""
         allowed = None if name == "le" else self.label(name).values
         if allowed is None:
             return

@@ -19,7 +19,8 @@ from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet, not_yet_above
 from mahavishnu.targets import Deploy
-from mahavishnu.units import Duration, Rate as Traffic
+from mahavishnu.units import Duration
+from mahavishnu.units import Rate as Traffic
 
 AnyLimit = Annotated[Limit, OneOf(Rate, Concurrency, Body, Timeout)]
 SecretName = Annotated[

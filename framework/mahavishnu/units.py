@@ -51,7 +51,9 @@ class Quantity:
         return cls.examples[0]
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(
             cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(str)
         )
@@ -256,7 +258,6 @@ def _whole(value: object) -> bool:
 def _shown(value: object) -> str:
     if value is None or isinstance(value, bool):
         return {None: "an empty value", True: "`true`", False: "`false`"}[value]
-    return f"`{value}`" if isinstance(value, str | int | float) else f"a {_KINDS.get(type(value), 'value')}"
-
-
-_KINDS = {dict: "mapping", list: "list"}
+    if isinstance(value, str | int | float):
+        return f"`{value}`"
+    return "a mapping" if isinstance(value, dict) else "a list" if isinstance(value, list) else "a value"

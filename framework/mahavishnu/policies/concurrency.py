@@ -130,7 +130,7 @@ class Slots:
     async def _turn(self) -> bool:
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.waiting.append(turn)
-        timer = self._clock.call_later(self._wait, lambda: turn.done() or turn.set_result(False))
+        timer = self._clock.call_later(self._wait, lambda: _pass_over(turn))
         try:
             return await turn
         except asyncio.CancelledError:
@@ -141,3 +141,9 @@ class Slots:
             timer.cancel()
             if turn in self.waiting:
                 self.waiting.remove(turn)
+
+
+def _pass_over(turn: asyncio.Future[bool]) -> None:
+    """It has waited long enough without a place."""
+    if not turn.done():
+        turn.set_result(False)

@@ -42,14 +42,19 @@ class Rate(Limit):
     @model_validator(mode="after")
     def _fits(self) -> Rate:
         if self.burst is not None and self.algorithm != "gcra":
-            _refuse(f"`burst` has no meaning for {self.algorithm}", "remove `burst`, or use `algorithm: gcra`")
+            _refuse(
+                f"`burst` has no meaning for {self.algorithm}", "remove `burst`, or use `algorithm: gcra`"
+            )
         if self.algorithm == "sliding_log" and self.rate.count > _LONGEST_LOG:
             _refuse(
                 f"sliding_log keeps {self.rate.count} times per client; at most {_LONGEST_LOG} are allowed",
                 "use `algorithm: sliding_window`",
             )
         if self.cost > (self.burst or self.rate.count):
-            _refuse(f"a request costs {self.cost}, more than can ever be admitted", "lower `cost`, or raise the rate")
+            _refuse(
+                f"a request costs {self.cost}, more than can ever be admitted",
+                "lower `cost`, or raise the rate",
+            )
         return self
 
     def algorithm_of(self) -> Algorithm:
@@ -68,6 +73,7 @@ class Rate(Limit):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
+        refuses = "would refuse" if self.mode == "observe" else "refuses"
         refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         return (
             Alert(
@@ -75,7 +81,7 @@ class Rate(Limit):
                 severity=Severity.P3,
                 expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
                 hold=Duration.parse("10m"),
-                summary=f"Limit {name} ({self.rate}) {'would refuse' if self.mode == 'observe' else 'refuses'} $value of its requests.",
+                summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
                 unit="ratio",
                 meaning=f"More than 5% of the requests that limit {name} applies to are refused with 429.",
                 impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit.",

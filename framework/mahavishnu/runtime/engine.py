@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -81,11 +81,9 @@ class Engine:
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
         self._rates = [
-            RateLimit.of(name, limit) for name, limit in limits.items() if isinstance(limit, Metered)
+            RateLimit.of(name, limit, limit) for name, limit in limits.items() if isinstance(limit, Metered)
         ]
-        self._gates = [
-            _gate(name, limit, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)
-        ]
+        self._gates = _gates(limits, clock, meter)
         for name, limit in limits.items():
             meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
 
@@ -230,9 +228,12 @@ def _cells(meter: Meter, name: str) -> Cells:
     )
 
 
-def _gate(name: str, limit: Limit, clock: Clock, meter: Meter) -> GateLimit:
-    assert isinstance(limit, Gated)
-    return GateLimit(name, limit.match, limit.gate(name, clock, meter), limit.mode == "enforce")
+def _gates(limits: Mapping[str, Limit], clock: Clock, meter: Meter) -> list[GateLimit]:
+    return [
+        GateLimit(name, limit.match, limit.gate(name, clock, meter), limit.mode == "enforce")
+        for name, limit in limits.items()
+        if isinstance(limit, Gated)
+    ]
 
 
 def _unspent(admission: Admission) -> list[Decision]:

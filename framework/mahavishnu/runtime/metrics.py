@@ -51,7 +51,7 @@ class HistogramCell:
 
     def buckets(self, texts: tuple[str, ...]) -> list[tuple[str, float]]:
         """Cumulative counts with the text of their upper bounds."""
-        total, rows = 0, []
+        total, rows = 0, list[tuple[str, float]]()
         for text, count in zip((*texts, "+Inf"), self.counts, strict=True):
             total += count
             rows.append((text, float(total)))
@@ -156,5 +156,7 @@ def _values(signal: Signal, labels: Mapping[str, str]) -> LabelValues:
         raise AgreementError(f"{signal.name} has the labels {_names(signal)}, not {sorted(labels)}")
     for label in signal.labels:
         if label.values is not None and labels[label.name] not in label.values:
-            raise AgreementError(f"label {label.name} of {signal.name} never has the value {labels[label.name]}")
+            raise AgreementError(
+                f"label {label.name} of {signal.name} never has the value {labels[label.name]}"
+            )
     return tuple(labels[label.name] for label in signal.labels)

@@ -42,12 +42,13 @@ class RateLimit:
     window: int
 
     @classmethod
-    def of(cls, name: str, limit: Limit) -> RateLimit:
-        """From the settings of a limit that counts requests."""
-        assert isinstance(limit, Metered)
-        quota, window = limit.quota()
+    def of(cls, name: str, limit: Limit, metered: Metered) -> RateLimit:
+        """From the settings of a limit that counts requests; both arguments are the same object."""
+        quota, window = metered.quota()
         enforced = limit.mode == "enforce"
-        return cls(name, limit.match, limit.per, limit.algorithm_of(), limit.cost, enforced, quota, window)
+        return cls(
+            name, limit.match, metered.per, metered.algorithm_of(), metered.cost, enforced, quota, window
+        )
 
     def claim(self, caller: Caller) -> Claim:
         """The caller's claim on its bucket."""

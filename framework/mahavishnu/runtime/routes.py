@@ -90,7 +90,9 @@ def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
 def _main(target: str) -> None:
     module, _, name = target.partition(":")
     app = getattr(importlib.import_module(module), name)
-    print(json.dumps([[path, sorted(methods) if methods else None] for path, methods in routes_of(app)]))
+    sys.stdout.write(
+        json.dumps([[path, sorted(methods) if methods else None] for path, methods in routes_of(app)])
+    )
 
 
 if __name__ == "__main__":
