@@ -82,7 +82,7 @@ class Hardening:
         use(self.service)
         loaded = self.service.spec
         self._identity = Identity(loaded.service.trusted_proxies, identify)
-        self._ids = (f"{secrets.token_hex(8)}-{number:x}" for number in count())
+        self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
         self._headers = STRICT if loaded.security.headers == "strict" else ()
         self._routes: Sequence[Any] | None = None
         self._guarded = self._with_cors(self._guard)
