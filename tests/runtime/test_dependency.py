@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import gc
 import inspect
 import itertools
 import os
@@ -338,6 +340,32 @@ def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
     assert asyncio.run(call(hardened)).body == b"part"
     assert left == [5 * SECOND, None]
     assert DEADLINE.get() is None
+
+
+def test_a_call_that_ends_badly_leaves_nothing_for_the_garbage_collector() -> None:
+    """Failed, refused, timed out: no error is held by a frame that it holds, so all goes at once."""
+    world = World(**all_but(breaker={"consecutive_failures": 2}))
+
+    async def slow() -> None:
+        world.clock.advance("3s")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        for function in (Flaky(1).call_async, slow, slow):
+            with contextlib.suppress(ConnectionError, CallTimeout, BreakerOpen):
+                await world.stripe(function)()
+
+    with asyncio.Runner() as runner:
+        runner.run(asyncio.sleep(0))
+        gc.collect()
+        gc.disable()
+        try:
+            runner.run(scenario())
+            assert gc.collect() == 0
+        finally:
+            gc.enable()
+    assert (world.calls("failure"), world.calls("timeout"), world.calls("rejected")) == (1, 1, 1)
 
 
 # --- breaker and bulkhead -------------------------------------------------------------------------

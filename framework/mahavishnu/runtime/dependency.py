@@ -203,9 +203,12 @@ class Call:
             pause = self._pause(retrier, retrier.asked(getattr(fault, "response", None)))
             if pause is not None:
                 return pause
-        if timeout is not None:
+        if timeout is None:
+            return None
+        try:
             raise timeout from timeout.__cause__
-        return None
+        finally:
+            del timeout, fault  # an error whose frame holds it would live until the garbage collector comes
 
     def answered(self, answer: object) -> int | None:
         """The attempt ended with an answer: the pause in ns before the next one, or None: hand it out."""
