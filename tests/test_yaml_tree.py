@@ -186,10 +186,10 @@ def test_what_is_refused_at_the_door(code: str, line: int, column: int, text: st
 )
 def test_a_hostile_mebibyte_is_refused_or_read_in_good_time(text: str) -> None:
     """No input stops the reader for long; the unguarded loader takes seconds for 2,000 brackets."""
-    begun = time.perf_counter()
+    begun = time.process_time()
     read(text.encode(), "f.yaml")
 
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_aliases_stand_for_values_but_not_for_floods() -> None:

@@ -11,7 +11,7 @@ from mahavishnu.spec import Spec
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MAPS = ("properties", "patternProperties", "$defs")
 _LISTS = ("anyOf", "oneOf", "allOf")
-_NETWORK = {"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$", "examples": ["10.0.0.0/8"]}
+_NETWORK = {"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}
 
 
 def schema() -> dict[str, Any]:

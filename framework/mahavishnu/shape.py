@@ -62,11 +62,6 @@ class Place:
         return tuple(_words(self.kind))
 
     @property
-    def text(self) -> bool:
-        """Whether a text of any kind may stand here."""
-        return str in self.types
-
-    @property
     def types(self) -> tuple[type, ...]:
         """The plain Python types that may stand here; those of the listed words included."""
         kinds = tuple(_kinds(self.kind))

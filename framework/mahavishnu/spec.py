@@ -56,7 +56,7 @@ class Service(Settings):
     """Processes per replica; one, in this version."""
     traffic: Traffic | None = None
     """The expected load, by which checks judge whether numbers can be reached."""
-    trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str)], ...] = ()
+    trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str), Field(examples=["10.0.0.0/8"])], ...] = ()
     """Networks whose X-Forwarded-For is believed; empty: nobody's."""
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import checks, cli
+from mahavishnu import checks, cli, schema
 from mahavishnu.cli import _output, run
 from mahavishnu.errors import Finding, Level, MahavishnuError, Where
 from tests.figures import figure
@@ -202,6 +202,14 @@ def test_machine_formats_of_nothing_are_whole_documents() -> None:
     assert json.loads(_output.as_json([])) == []
     assert sarif["runs"][0]["results"] == []
     assert _output.as_github([]) == ""
+
+
+def test_the_schema_is_written_where_an_editor_looks(tmp_path: Path) -> None:
+    """Into a folder that need not exist; the same as on stdout."""
+    out = tmp_path / ".mahavishnu/schema.json"
+
+    assert run(["schema", "--out", str(out)]) == 0
+    assert out.read_text(encoding="utf-8") == schema.text()
 
 
 def test_python_m_mahavishnu_is_the_same() -> None:

@@ -166,7 +166,8 @@ def _form(place: Place) -> str:
         return f"{kind.form}, like {listing(kind.examples)}"
     if place.model or place.named:
         return "a mapping" + (" of names" if place.named else "")
-    return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "")
+    name = {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "text")
+    return f"{name}, like {listing(place.examples)}" if place.examples else name
 
 
 def _default(place: Place) -> str:

@@ -1,0 +1,88 @@
+"""An app is looked at in a process of its own, and whatever it does there is a sentence here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mahavishnu import appinfo
+from mahavishnu.errors import Problem
+from mahavishnu.spec import Service
+
+APP = """
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+async def page(request): ...
+
+app = Starlette(routes=[Route("/login", page, methods=["POST"]), Mount("/shop", routes=[Route("/{id}", page)])])
+bare = Starlette()
+number = 7
+"""
+
+
+def looked(folder: Path, text: str, app: str = "main:app") -> appinfo.Routes | Problem:
+    """What is known of an app that lies beside a spec."""
+    (folder / "main.py").write_text(text, encoding="utf-8")
+    return appinfo.routes(Service(name="shop", app=app), folder / "mahavishnu.yaml")
+
+
+def test_routes_are_templates_with_methods_mounted_ones_included(tmp_path: Path) -> None:
+    """As the app's own router has them."""
+    assert looked(tmp_path, APP) == (
+        ("/login", frozenset({"POST"})),
+        ("/shop/{id}", frozenset({"GET", "HEAD"})),
+    )
+
+
+def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
+    """Only the last line is ours."""
+    assert looked(tmp_path, APP + "print('[]')\nprint('hello')\n") == looked(tmp_path, APP)
+
+
+@pytest.mark.parametrize(
+    ("text", "app", "says"),
+    [
+        ("1 / 0", "main:app", "ZeroDivisionError: division by zero"),
+        (APP, "main:nothing", "AttributeError"),
+        (APP, "elsewhere:app", "ModuleNotFoundError: No module named 'elsewhere'"),
+        (APP, "main:bare", "it has no routes"),
+        (APP, "main:number", "it has no routes"),
+        ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
+        ("import os; os._exit(0)", "main:app", "it has no routes"),
+        ("raise SystemExit", "main:app", "it has no routes"),
+        ("def", "main:app", "SyntaxError"),
+    ],
+)
+def test_what_goes_wrong_is_the_last_line_of_it(tmp_path: Path, text: str, app: str, says: str) -> None:
+    """No traceback; the place is `service.app`."""
+    problem = looked(tmp_path, text, app)
+
+    assert isinstance(problem, Problem)
+    assert says in problem.what
+    assert problem.path == ("service", "app")
+    assert "\n" not in problem.what
+
+
+def test_an_app_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After twenty seconds; here, after a moment."""
+    monkeypatch.setattr(appinfo, "_SECONDS", 0.2)
+
+    problem = looked(tmp_path, "while True: pass")
+
+    assert isinstance(problem, Problem)
+    assert "longer than" in problem.what
+
+
+def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
+    """Its dependencies read the spec at import: the one that is being checked."""
+    (tmp_path / "src").mkdir()
+    text = "import os, pathlib\nassert os.environ['MAHAVISHNU_SPEC'].endswith('mahavishnu.yaml')\n"
+    text += "assert pathlib.Path('src').is_dir()\n"
+    (tmp_path / "src/shop.py").write_text(text + APP, encoding="utf-8")
+
+    found = appinfo.routes(Service(name="shop", app="shop:app", app_dir="src"), tmp_path / "mahavishnu.yaml")
+
+    assert not isinstance(found, Problem)
+    assert len(found) == 2
