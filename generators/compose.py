@@ -53,7 +53,7 @@ def _compose(contract: Contract) -> dict[str, object]:
         "published": f"{spec.service.port}:{spec.service.port}",
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
-        "alert_secrets": {name: {"environment": name} for name in alert_secrets(spec)} if monitoring else {},
+        "alert_secrets": {name: _file(name) for name in alert_secrets(spec)} if monitoring else {},
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
@@ -63,7 +63,13 @@ def _compose(contract: Contract) -> dict[str, object]:
 
 
 def _dockerfile(contract: Contract) -> dict[str, object]:
-    return {"port": contract.spec.service.port, "command": command(contract), "user": f"{UID}:{UID}"}
+    folders = dict.fromkeys((PurePosixPath(), PurePosixPath(contract.spec.service.app_dir)))
+    return {
+        "port": contract.spec.service.port,
+        "command": command(contract),
+        "user": f"{UID}:{UID}",
+        "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
+    }
 
 
 class _Reference(str):
@@ -74,6 +80,11 @@ class _Reference(str):
 
 def _required(name: str) -> _Reference:
     return _Reference(f"${{{name}:?is a secret of this service and not set}}")
+
+
+def _file(name: str) -> _Reference:
+    # Not from the environment: Compose refuses that in a read-only container, podman-compose everywhere.
+    return _Reference(f"${{SECRETS_DIR:?is the folder with one file for each secret and not set}}/{name}")
 
 
 def _memory(size: Size) -> str:

@@ -219,7 +219,7 @@ def misplaced(text: str) -> list[str]:
         while (start := bare.find("{{")) >= 0:
             end = bare.index("}}", start) + 2
             before, after = bare[:start], bare[end:]
-            if (before and before[-1] not in " [{") or (after and after[0] not in ":,]} "):
+            if (before and before[-1] not in " [{") or (after and after[0] not in ":,;]} "):
                 found.append(line)
                 break
             bare = before + "x" * (end - start) + after

@@ -72,6 +72,13 @@ APPLETS = (
     ),
     *("test", "touch", "true", "uname", "wget"),
 )
+# The official image has Debian's tzdata.
+ZONES = Path("/usr/share/zoneinfo")
+# What compiled wheels expect of a Debian image: no program of ours loads them, so `ldd` does not tell.
+RUNTIMES = (
+    *("libgcc_s.so.1", "libstdc++.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0", "librt.so.1"),
+    "libutil.so.1",
+)
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 FILES = (CERTIFICATES, "/etc/login.defs", "/etc/nsswitch.conf", "/etc/os-release")
 TEXTS = {
@@ -192,6 +199,12 @@ def which(name: str) -> Path:
     return Path(found) if found else stop(f"there is no `{name}` on this machine to put into an image")
 
 
+def shared_library(name: str) -> Path | None:
+    """Where this machine keeps a library, as its loader says."""
+    said = run(which("ldconfig"), "-p")
+    return next((Path(line.split()[-1]) for line in said.splitlines() if line.split()[:1] == [name]), None)
+
+
 def python_image() -> None:
     """The running Python as the official slim image has it: under /usr/local, with pip and a shell."""
     image = Image()
@@ -205,6 +218,8 @@ def python_image() -> None:
     image.link("/usr/local/bin/python", f"python{VERSION}")
     image.tree(stdlib, library, BALLAST)
     image.libraries(stdlib.rglob("lib-dynload/*.so"))
+    for library_file in filter(None, map(shared_library, RUNTIMES)):
+        image.file(library_file)
     pip = find_spec("pip")
     if pip is None or pip.origin is None:
         stop(f"{sys.executable} has no pip to put into the image")
@@ -221,6 +236,7 @@ def python_image() -> None:
     for name in FILES:
         if Path(name).exists():
             image.file(Path(name))
+    image.tree(ZONES, str(ZONES))
     path = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
     # The machine's own certificates, so that pip works in a build wherever it works outside.
     trust = f"ENV PIP_CERT={CERTIFICATES}"
