@@ -314,6 +314,32 @@ def test_quota_cannot_be_saved_up_by_late_refunds() -> None:
     assert admitted == 5
 
 
+def test_refunds_in_any_order_are_never_looser_by_a_tick() -> None:
+    """3,000 short stories of takes and refunds, compared to the tick with those that never happened."""
+    chance = random.Random("stories")
+    algorithm = Gcra(1, 10, 5)
+    exact = 0
+    for _ in range(3000):
+        now, state, taken = 0, None, list[tuple[tuple[int, int], int]]()
+        kept: list[int] = []
+        for _ in range(chance.randint(3, 8)):
+            now += chance.choice([0, 0, 3, 9, 10, 19])
+            verdict = algorithm.admit(state, now, 1)
+            if chance.random() < 0.5 and verdict.allowed:
+                state = verdict.state
+                kept.append(len(taken))
+                taken.append((state, now))
+            elif kept and state is not None:
+                place = kept.pop(chance.randrange(len(kept)))
+                state = algorithm.refund(state, taken[place][0], taken[place][1], now, 1)
+            true = 0
+            for place in kept:
+                true = max(true, taken[place][1]) + 10
+            assert state is None or max(state[0], now) >= max(true, now)
+        exact += state is None or max(state[0], now) == max(true, now)
+    assert exact > 2500
+
+
 def test_those_that_waited_together_are_refunded_exactly() -> None:
     """Five come at once, one runs, four give up two seconds later: it is as if only one had come."""
     algorithm = Gcra(5, 60 * SECOND, 5)
