@@ -40,15 +40,16 @@ class RateLimit:
     enforced: bool
     quota: int
     window: int
+    words: str
 
     @classmethod
     def of(cls, name: str, limit: Limit, metered: Metered) -> RateLimit:
         """From the settings of a limit that counts requests; both arguments are the same object."""
         quota, window = metered.quota()
         enforced = limit.mode == "enforce"
-        return cls(
-            name, limit.match, metered.per, metered.algorithm_of(), metered.cost, enforced, quota, window
-        )
+        words = f"limit `{name}` allows {Rate(quota, Duration(window))}"
+        algorithm, cost = metered.algorithm_of(), metered.cost
+        return cls(name, limit.match, metered.per, algorithm, cost, enforced, quota, window, words)
 
     def claim(self, caller: Caller) -> Claim:
         """The caller's claim on its bucket."""
@@ -71,7 +72,6 @@ class RateLimit:
         )
 
     def _refusal(self, verdict: Verdict[Any]) -> str:
-        allowed = f"limit `{self.name}` allows {Rate(self.quota, Duration(self.window))}"
         if verdict.retry_after is None:
-            return allowed
-        return f"{allowed}; retry in {-(-verdict.retry_after // 10**9)} s"
+            return self.words
+        return f"{self.words}; retry in {-(-verdict.retry_after // 10**9)} s"
