@@ -175,9 +175,8 @@ def alerting(draw: Draw, spec: Mapping) -> Mapping:
     said: Mapping = {}
     if spec["channels"]:
         known = st.lists(st.sampled_from(sorted(spec["channels"])), min_size=1, max_size=3, unique=True)
-        said["route"] = draw(
-            st.fixed_dictionaries(dict.fromkeys(("P1", "P2", "P3", "P4"), known)) | st.just({})
-        )
+        if draw(st.booleans()):
+            said["route"] = {severity: draw(known) for severity in ("P1", "P2", "P3", "P4")}
     threshold = st.fixed_dictionaries(
         {"when": conditions(spec), "severity": severities}, optional={"for": holds}
     )

@@ -90,8 +90,9 @@ def test_an_alert_does_not_wait_longer_than_a_week() -> None:
 def test_the_schema_accepts_what_the_parser_accepts() -> None:
     """Every example, and nothing that is plainly wrong."""
     schema: dict[str, Any] = TypeAdapter(Condition).json_schema()
-    assert all(re.search(schema["pattern"], example) for example in schema["examples"])
-    assert [str(threshold(example).when) for example in schema["examples"]] == schema["examples"]
+    examples: list[str] = schema["examples"]
+    assert all(re.search(schema["pattern"], example) for example in examples)
+    assert [str(threshold(example).when) for example in examples] == examples
     assert not any(
         re.search(schema["pattern"], wrong) for wrong in ("memry > 9%", "queue.A > 1", "memory 90%")
     )
