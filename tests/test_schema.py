@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mahavishnu.errors import SpecError
 from mahavishnu.load import load
 from mahavishnu.schema import schema, text
 from mahavishnu.yaml_tree import plain, read
+from tests.strategies import specs
 from tests.test_refusals import CASES, written
 
 Draft202012Validator: Any = import_module("jsonschema").Draft202012Validator  # it has no types
@@ -106,3 +112,43 @@ def test_no_value_may_be_empty() -> None:
     """The loader refuses nulls, so the schema offers none."""
     assert '"null"' not in text()
     assert ": null" not in text()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs())
+def test_schema_and_loader_accept_the_same_random_specs(made: dict[str, Any]) -> None:
+    """Whatever holds, through the text of a file, holds for both; JSON is YAML."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mahavishnu.yaml")
+        path.write_text(json.dumps(made), encoding="utf-8")
+
+        assert load(path).findings == ()
+        assert faults(made) == []
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(specs(), st.data())
+def test_neither_accepts_a_key_that_is_misspelled(made: dict[str, Any], data: st.DataObject) -> None:
+    """Anywhere in a spec: nothing is accepted and ignored."""
+    homes = [one for one in mappings(made) if one]
+    home = data.draw(st.sampled_from(homes))
+    home["no_such_word"] = home.pop(next(iter(home)))
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "mahavishnu.yaml")
+        path.write_text(json.dumps(made), encoding="utf-8")
+
+        with pytest.raises(SpecError):
+            load(path)
+        assert faults(made)
+
+
+def mappings(node: Any, names: bool = False) -> Iterator[dict[str, Any]]:
+    """Every mapping whose keys are words of the format; those of names are passed through."""
+    if isinstance(node, dict):
+        entries = cast("dict[str, Any]", node)
+        if not names:
+            yield entries
+        for key, inner in entries.items():
+            if key != "environments":
+                named = not names and key in ("limits", "dependencies", "slos", "channels", "thresholds")
+                yield from mappings(inner, named)

@@ -31,6 +31,8 @@ _HIDDEN_IN_KEY = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 _NULL = re.compile(r"null|Null|NULL|~|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
@@ -433,7 +435,7 @@ class _Reader:
             entries[key.value] = Entry(mark, node)
 
     def _scalar(self, event: _Event) -> Scalar:
-        mark, text = event.mark, event.text
+        mark, text = event.mark, _joined(event.text)
         if bad := _HIDDEN.search(text):
             self._hidden(mark, bad[0])
             text = _HIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)  # half a character cannot be shown
@@ -485,6 +487,13 @@ def _broken(fault: Any) -> _Stopped:
     said = ", ".join(str(part) for part in (fault.context, fault.problem) if part)
     advice = next((help for words, help in _ADVICE if words in said), "")
     return _Stopped(codes.SYNTAX, mark, f"this is not YAML: {said}", advice)
+
+
+def _joined(text: str) -> str:
+    """The text with pairs of surrogates joined, as JSON writes what lies beyond U+FFFF."""
+    if _SURROGATE.search(text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+    return text
 
 
 def _until(mark: Mark, end: _Event) -> Mark:
