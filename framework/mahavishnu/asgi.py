@@ -55,7 +55,8 @@ class Hardening:
 
     Args:
         app: the app inside.
-        spec: the spec or its path; by default MAHAVISHNU_SPEC, else mahavishnu.yaml upwards from here.
+        spec: the spec or its path; MAHAVISHNU_SPEC goes before a path, as what is deployed sets it. By default
+            mahavishnu.yaml upwards from here.
         identify: names the verified user of a scope (None: nobody); by default what Starlette's
             AuthenticationMiddleware, mounted outside this one, has accepted.
         clock, process, log_to: time, the operating system's numbers and the log's stream, for tests.
@@ -312,7 +313,8 @@ class Hardening:
 def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
     if isinstance(spec, Spec):
         return spec
-    path = Path(spec) if spec is not None else find_spec()
+    # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
+    path = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
     return accept(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
 
 
