@@ -129,6 +129,10 @@ def test_the_guard_is_found_anew_when_another_service_starts(spec: Path) -> None
     use(Service(first.spec, VirtualClock()))
     with pytest.raises(ConnectionError):
         fail()
+    forget()
+    use(Service(first.spec.model_copy(update={"dependencies": {}}), VirtualClock()))
+    with pytest.raises(MahavishnuError, match="no dependency `stripe`"):
+        fail()
 
 
 def test_switched_off_everything_passes(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,7 @@ def dependency(name: str) -> Dependency:
     """
     spec = _spec()
     if name not in spec.dependencies:
-        help = meant(name, [*spec.dependencies]) or f"the spec has {', '.join(spec.dependencies) or 'none'}"
-        raise MahavishnuError(f"no dependency `{name}` in the spec of {spec.service.name}: {help}")
+        raise _unknown(name, spec)
     return Dependency(name)
 
 
@@ -140,7 +139,10 @@ class Dependency:
 
     def _guard(self) -> DependencyGuard:
         service = current() or _start()
-        return service.dependencies[self.name]
+        guard = service.dependencies.get(self.name)
+        if guard is None:
+            raise _unknown(self.name, service.spec)
+        return guard
 
     def _defaults(self) -> dict[str, Any]:
         settings = self._guard().settings
@@ -148,6 +150,11 @@ class Dependency:
         if settings.timeout is not None:
             defaults["timeout"] = float(settings.timeout.seconds)
         return defaults
+
+
+def _unknown(name: str, spec: Spec) -> MahavishnuError:
+    help = meant(name, [*spec.dependencies]) or "the spec has none"
+    return MahavishnuError(f"no dependency `{name}` in the spec of {spec.service.name}: {help}")
 
 
 def _spec() -> Spec:

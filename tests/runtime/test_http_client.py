@@ -6,8 +6,8 @@ import asyncio
 import random
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -144,6 +144,29 @@ def test_the_last_failed_answer_is_still_readable() -> None:
     assert world.at_rest()
 
 
+def test_an_answer_that_is_thrown_away_is_read_and_closed() -> None:
+    """In both worlds: its connection can be used again, and a body that breaks is a failure like others."""
+    world = World()
+    bodies = [Body(b"down"), Body(b"do", httpx.ReadError("reset")), Body(b"down"), Body(b"down")]
+    answers = iter([httpx.Response(503, stream=body) for body in bodies])
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert world.bulkhead.in_flight == 1
+        return next(answers, httpx.Response(200))
+
+    with world.stripe.httpx_client(transport=httpx.MockTransport(answer)) as client:
+        assert client.get(URL).status_code == 503
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
+            assert (await client.get(URL)).status_code == 200
+
+    asyncio.run(scenario())
+    assert [body.closed for body in bodies] == [1, 1, 1, 1]
+    assert (world.calls("failure"), world.calls("success")) == (4, 1)
+    assert world.at_rest()
+
+
 def test_a_retry_after_is_honoured() -> None:
     """The pause is at least what the server asked for."""
     world = World()
@@ -208,7 +231,12 @@ def test_whoever_stops_reading_has_had_a_good_answer() -> None:
                 break
 
     asyncio.run(scenario())
-    assert (world.calls("success"), world.judged()) == (1, 1)
+    transport = httpx.MockTransport(Script(httpx.Response(200, stream=Body(*[b"x"] * 100))))
+    with world.stripe.httpx_client(transport=transport) as client, client.stream("GET", URL) as answer:
+        parts = answer.iter_raw()
+        next(parts)
+        cast("Generator[bytes]", parts).close()
+    assert (world.calls("success"), world.judged()) == (2, 2)
     assert world.at_rest()
 
 
