@@ -224,3 +224,11 @@ def test_python_m_mahavishnu_is_the_same() -> None:
 
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 22
+
+
+def test_explain_knows_where_every_section_holds() -> None:
+    """A new section needs its line, or nobody learns what it does."""
+    from mahavishnu.cli import explain
+    from mahavishnu.spec import Spec
+
+    assert {*explain.__dict__["_HOLDS"]} == {*Spec.model_fields} - {"mahavishnu", "secrets"}

@@ -18,6 +18,22 @@ from mahavishnu.signals import Alert
 from mahavishnu.units import Quantity
 from mahavishnu.yaml_tree import Mapping, at
 
+_HOLDS = {
+    "service": "the process and every artifact",
+    "store": "the process: where Hardening keeps the state of limits",
+    "limits": "the process: Hardening decides before the handler runs; its alerts in Prometheus",
+    "dependencies": "the process: around every call through dependency(); its alerts in Prometheus",
+    "slos": "Prometheus: recording rules and burn rate alerts",
+    "channels": "Alertmanager: receivers",
+    "alerts": "Prometheus and Alertmanager: rules, routes, quiet hours",
+    "retention": "the deployed Prometheus",
+    "observability": "the process, and what Prometheus scrapes",
+    "security": "the process: on every response",
+    "deploy": "the generated Compose and Kubernetes files",
+    "environments": "`check`, `generate` and the process, when that environment is asked for",
+}
+"""Section -> where it is enforced, or what it is compiled to."""
+
 
 def explain(
     subject: Annotated[str, typer.Argument(help="MV101, limits.per_client.rate, breaker.window, ShopDown …")],
@@ -152,6 +168,8 @@ def _about(title: str, place: Place) -> Iterator[str]:
     for model in inner.models():
         name = f"{getattr(model, 'keyword', '')}: " if inner.choice else ""
         yield f"Keys      {name}{', '.join(keys_of(model))}"
+    if held := _HOLDS.get(title.split(".", maxsplit=1)[0]):
+        yield f"Holds in  {held}"
 
 
 def _form(place: Place) -> str:
