@@ -322,6 +322,7 @@ def test_refunds_in_any_order_are_never_looser_by_a_tick() -> None:
     for _ in range(3000):
         now, state, taken = 0, None, list[tuple[tuple[int, int], int]]()
         kept: list[int] = []
+        true = 0
         for _ in range(chance.randint(3, 8)):
             now += chance.choice([0, 0, 3, 9, 10, 19])
             verdict = algorithm.admit(state, now, 1)

@@ -213,13 +213,16 @@ def test_a_cancellation_from_outside_stays_one() -> None:
     run(scenario())
 
 
-def test_a_cancellation_from_outside_wins_over_the_deadline() -> None:
+@pytest.mark.parametrize("first", ["cancelled", "too late"])
+def test_a_cancellation_from_outside_wins_over_the_deadline(first: str) -> None:
     """Both in the same moment: asyncio's rule is that the outer one is passed on."""
 
     async def scenario() -> None:
         house = harden(site(Route("/", _for_ever)), SLOW)
         task = asyncio.create_task(house.call())
         await house.clock.settle()
+        if first == "too late":
+            house.clock.advance("2s")
         task.cancel()
         house.clock.advance("2s")
         with pytest.raises(asyncio.CancelledError):

@@ -95,6 +95,23 @@ def test_a_full_store_is_stricter_and_never_looser(moves: list[tuple[int, int]],
                 assert last - first + 1 <= 3 + Fraction((times[last] - times[first]) * 4, 10 * SECOND)
 
 
+@by_name
+@pytest.mark.parametrize("phase", range(20))
+def test_an_exhausted_client_is_forgotten_no_moment_too_early(kind: str, phase: int) -> None:
+    """At whatever point of a table's life it comes, and however the table turns: refused as long as it must be."""
+    algorithm = ALGORITHMS[kind]()
+    clock, state = VirtualClock(10**12), None
+    store = MemoryStore(clock)
+    for step in range(80):
+        take(store, Claim("a", "i:other", algorithm))
+        mine = algorithm.admit(state, clock.now(), 1)
+        if step >= phase:
+            verdict = take(store, Claim("a", "i:mine", algorithm)).verdicts[0]
+            assert (verdict.allowed, verdict.retry_after) == (mine.allowed, mine.retry_after)
+            state = mine.state if mine.allowed else state
+        clock.advance(algorithm.horizon // 20)
+
+
 def test_a_client_that_shared_a_bucket_is_not_forgiven_when_there_is_room_again() -> None:
     """It goes on from the shared state: a rotation of the table is no fresh start."""
     clock = VirtualClock(10**12)

@@ -236,6 +236,18 @@ def test_scans_probes_and_redirects_are_limited(method: str, path: str, status: 
     run(scenario())
 
 
+def test_of_two_routes_that_lack_the_method_the_first_counts() -> None:
+    """As the router chooses the one that answers 405."""
+
+    async def scenario() -> None:
+        house = house_of(site(route("/a/b"), route("/a/{x}", methods=["POST"])))
+        answer = await house.call("PUT", "/a/b")
+        assert (answer.status, answer.headers["allow"].split(", ")[-1] in {"GET", "HEAD"}) == (405, True)
+        assert house.lines[-1]["route"] == "/a/b"
+
+    run(scenario())
+
+
 def test_a_limit_on_a_mounted_route_holds() -> None:
     """By its whole template, and by a pattern over the mount."""
 
