@@ -197,6 +197,28 @@ def test_the_permit_is_held_until_the_body_is_closed() -> None:
     assert world.calls("success") == 1
 
 
+def test_requests_made_while_a_body_is_read_are_calls_of_their_own() -> None:
+    """The open stream holds its place and no more: it is not around them, and its timeout is over."""
+    world = World()
+
+    def fresh() -> httpx.MockTransport:
+        return httpx.MockTransport(Script(httpx.Response(200, stream=Body(b"x"))))
+
+    with world.stripe.httpx_client(transport=fresh()) as client, client.stream("GET", URL):
+        client.get(URL)
+        assert (world.bulkhead.in_flight, world.judged()) == (1, 1)
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=fresh()) as client, client.stream("GET", URL):
+            assert world.clock.timers == 0
+            await client.get(URL)
+            assert (world.bulkhead.in_flight, world.judged()) == (1, 3)
+
+    asyncio.run(scenario())
+    assert (world.calls("success"), world.judged()) == (4, 4)
+    assert world.at_rest()
+
+
 def test_a_body_that_breaks_is_one_failure() -> None:
     """The fault in part two comes out, the call counts once, and the permit is back."""
     world = World()
