@@ -113,9 +113,9 @@ def test_thousands_of_broken_specs(
     errors = 0
     for number in range(ROUNDS):
         path.write_bytes(broken(random.Random(number)))
-        begun = time.perf_counter()
+        begun = time.process_time()
         code, findings = judged(path, capsys)
-        times.append(time.perf_counter() - begun)
+        times.append(time.process_time() - begun)
         bad = [one for one in findings if one["level"] == "error"]
         errors += len(bad)
         assert code == (1 if bad else 0), number
@@ -129,7 +129,8 @@ def test_thousands_of_broken_specs(
         f"{ROUNDS:,} without a traceback",
         f"{len(times):,}; {errors:,} errors, all with a place",
     )
-    figure("time to judge one, 99th percentile", "< 250 ms", f"{p99 * 1000:.0f} ms")
+    figure("processor time to judge one, 99th percentile", "< 250 ms", f"{p99 * 1000:.0f} ms")
+    assert p99 < 0.25
 
 
 @pytest.mark.parametrize("number", range(60))
