@@ -67,7 +67,7 @@ class Written:
     unchanged: tuple[str, ...]
 
 
-def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact, ...]:  # noqa: A001
+def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact, ...]:
     """Every file that follows from a contract, sorted; `templates` is the folder of the user's own templates.
 
     Raises CompileError when a generator names a file that may not be, or one that another makes too.

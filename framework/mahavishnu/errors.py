@@ -75,15 +75,15 @@ class DependencyError(MahavishnuError):
         self.retry_after = retry_after
 
 
-class BreakerOpen(DependencyError):  # noqa: N818 - users catch `stripe.Open`
+class BreakerOpen(DependencyError):
     """The breaker is open, or half open with every probe taken: the dependency was not called."""
 
 
-class BulkheadFull(DependencyError):  # noqa: N818 - users catch `stripe.Full`
+class BulkheadFull(DependencyError):
     """No place became free in the bulkhead within its `wait`: the dependency was not called."""
 
 
-class CallTimeout(DependencyError, TimeoutError):  # noqa: N818 - users catch `stripe.Timeout`
+class CallTimeout(DependencyError, TimeoutError):
     """One attempt did not end within the dependency's `timeout`."""
 
 
