@@ -200,7 +200,7 @@ def test_ten_thousand_cancellations_leak_no_place() -> None:
     """The long storm."""
     total = [run(_storm(seed, 50)) for seed in range(1000)]
     leaked, excess = sum(one[0] for one in total), max(one[1] for one in total)
-    figure("places leaked by 20,000 random cancellations", 0, leaked)
+    figure("places leaked over 50,000 visits, two in five followed by a cancellation", 0, leaked)
     assert (leaked, excess <= 0) == (0, True)
 
 
