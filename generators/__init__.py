@@ -11,6 +11,7 @@ from typing import cast
 
 from mahavishnu.artifact import Artifact, Generator
 from mahavishnu.contract import Contract
+from mahavishnu.errors import MahavishnuError
 
 from ._render import overriding
 
@@ -28,12 +29,14 @@ def generate(contract: Contract, templates: Path | None = None) -> Iterator[tupl
 def discover() -> dict[str, Generator]:
     """Every generator by its name: the modules of this package, and the entry points of its group.
 
-    Raises ValueError when two carry the same name: neither would be the one a reader expects.
+    Raises MahavishnuError when two carry the same name: neither would be the one a reader expects.
     """
     own = [one.name for one in iter_modules(__path__) if not one.name.startswith("_")]
     found = {name: cast("Generator", import_module(f".{name}", __name__)) for name in sorted(own)}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if point.name in found:
-            raise ValueError(f"two generators are named `{point.name}`: rename the one at `{point.value}`")
+            raise MahavishnuError(
+                f"two generators are named `{point.name}`: rename the one at `{point.value}`"
+            )
         found[point.name] = cast("Generator", point.load())
     return found
