@@ -35,7 +35,7 @@ test: $(VENV)/.dev tools ## the fast tests, judges included
 	$(BIN)/pytest -q --numprocesses 2 --dist worksteal $(ARGS)
 
 proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1: at full length)
-	FULL=$(FULL) $(BIN)/pytest -m proof -s -q $(ARGS)
+	FULL=$(FULL) $(BIN)/pytest -m proof -q $(ARGS)
 
 bench: $(BENCH)/.bench ## against the peers, as ratios measured in one run
 	$(BENCH)/bin/python -m benchmarks.run $(ARGS)
