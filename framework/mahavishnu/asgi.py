@@ -47,6 +47,7 @@ class Passage(NamedTuple):
     exchange: Exchange
     plan: Plan
     caller: Caller
+    method: str
     began: int
 
 
@@ -234,8 +235,9 @@ class Hardening:
 
     def _passage(self, scope: Scope, exchange: Exchange) -> Passage:
         route = resolve(self._router(), scope) or UNMATCHED
-        plan = self.service.engine.plan(route, method_label(scope["method"]))
-        return Passage(exchange, plan, self._caller(scope, route), self.service.clock.now())
+        method = method_label(scope["method"])
+        plan = self.service.engine.plan(route, method)
+        return Passage(exchange, plan, self._caller(scope, route), method, self.service.clock.now())
 
     def _caller(self, scope: Scope, route: str) -> Caller:
         return Caller(bucket(self._identity.address(scope)), self._identity.user(scope), route)
@@ -273,7 +275,7 @@ class Hardening:
         exchange, route = passage.exchange, passage.caller.route
         status = exchange.status if exchange.started else 499 if _cancelled(error) else 500
         took = self.service.clock.now() - passage.began
-        method = method_label(scope["method"])
+        method = passage.method
         self.service.observe(method, route, min(max(status, 100), 599), took / 1e9)
         refused_by = exchange.pending.limit if exchange.pending is not None else None
         fault = type(error).__name__ if error is not None else None

@@ -21,7 +21,17 @@ from mahavishnu.series import (
     SPEC_INFO,
     UP,
 )
-from mahavishnu.signals import AgreementError, Alert, Feed, Label, Recording, Severity, Signal, Source
+from mahavishnu.signals import (
+    AgreementError,
+    Alert,
+    Feed,
+    Label,
+    Recording,
+    Severity,
+    Signal,
+    Source,
+    boundary_text,
+)
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
@@ -103,7 +113,7 @@ def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
         if matcher.label in ("job", "service"):
             continue
         if matcher.label == "le":
-            if matcher.value not in {"+Inf", *(str(float(bound)) for bound in shown.buckets)}:
+            if matcher.value not in {"+Inf", *map(boundary_text, shown.buckets)}:
                 raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
             continue
         shown.check_value(matcher.label, matcher.op, matcher.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping, Sequence
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from threading import Event
 from typing import (
     Annotated,
@@ -76,6 +77,12 @@ class Match(Settings):
     """A route of the app as the router writes it (`/orders/{id}`); `*` stands for anything."""
     method: Method | None = None
     """An HTTP method; `GET` covers HEAD."""
+
+    def fits(self, route: str) -> bool:
+        """Whether a route, as the router writes it, is one that `path` names."""
+        if self.path is None or self.path == route:
+            return True
+        return "*" in self.path and fnmatchcase(route, self.path.replace("[", "[[]").replace("?", "[?]"))
 
 
 def not_yet(*values: str) -> BeforeValidator:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 
 from mahavishnu.checks._facts import Facts, Routes, error
 from mahavishnu.checks._words import meant
@@ -37,14 +36,7 @@ def _matches(facts: Facts) -> Iterator[tuple[Path, Match]]:
 
 
 def _satisfies(match: Match, template: str, methods: frozenset[str] | None) -> bool:
-    return _path_fits(match, template) and _method_fits(match, methods)
-
-
-def _path_fits(match: Match, template: str) -> bool:
-    if match.path is None or match.path == template:
-        return True
-    pattern = match.path.replace("[", "[[]").replace("?", "[?]")
-    return "*" in match.path and fnmatchcase(template, pattern)
+    return match.fits(template) and _method_fits(match, methods)
 
 
 def _method_fits(match: Match, methods: frozenset[str] | None) -> bool:
@@ -52,7 +44,7 @@ def _method_fits(match: Match, methods: frozenset[str] | None) -> bool:
 
 
 def _finding(path: Path, match: Match, routes: Routes) -> Problem:
-    fitting = [methods for template, methods in routes if _path_fits(match, template)]
+    fitting = [methods for template, methods in routes if match.fits(template)]
     if match.path is not None and not fitting:
         help = meant(match.path, sorted({template for template, _ in routes}))
         return error(CODE, (*path, "path"), f"no route of the app is `{match.path}`", help)

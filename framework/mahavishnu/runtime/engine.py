@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
@@ -201,11 +200,7 @@ def applies(match: Match | None, route: str, method: str) -> bool:
         return True
     if match.method is not None and match.method != ("GET" if method == "HEAD" else method):
         return False
-    return match.path is None or match.path == route or ("*" in match.path and _glob(match.path, route))
-
-
-def _glob(pattern: str, route: str) -> bool:
-    return fnmatchcase(route, pattern.replace("[", "[[]").replace("?", "[?]"))
+    return match.fits(route)
 
 
 def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
