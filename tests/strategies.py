@@ -97,7 +97,8 @@ def dependencies(draw: Draw) -> Mapping:
     bulkhead = st.fixed_dictionaries({"concurrency": st.integers(1, 100)}, optional={"wait": waits})
     said = {"timeout": draw(st.sampled_from(["100ms", "250ms", "1s"]))}
     url = st.sampled_from(["https://api.example.com", "http://catalogue:8080/v1"])
-    return _some(draw, said, url=url, retry=retry, breaker=breaker, bulkhead=bulkhead)
+    told = st.sampled_from(["grpc-timeout", "x-request-timeout-ms", "request-timeout"])
+    return _some(draw, said, url=url, retry=retry, breaker=breaker, bulkhead=bulkhead, propagate=told)
 
 
 @st.composite

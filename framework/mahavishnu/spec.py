@@ -9,6 +9,7 @@ from pydantic import Field, IPvAnyNetwork, StringConstraints
 
 from mahavishnu.errors import Path
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
+from mahavishnu.policies._http import BudgetHeader
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.breaker import Breaker
 from mahavishnu.policies.bulkhead import Bulkhead
@@ -75,6 +76,9 @@ class Dependency(Settings):
     """When to stop calling it."""
     bulkhead: Bulkhead | None = None
     """How many calls run at once."""
+    propagate: BudgetHeader | None = None
+    """The header in which its httpx clients tell it how long they still wait: `grpc-timeout` in gRPC's form,
+    names that end in `-ms` in milliseconds, all others in seconds."""
 
     def policies(self) -> Iterator[tuple[str, Policy]]:
         """Its policies with their keys, from the outermost to the innermost."""

@@ -23,6 +23,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
+from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.dependency import _ACTIVE  # pyright: ignore[reportPrivateUsage]
 from mahavishnu.testing import VirtualClock
@@ -292,11 +293,12 @@ def test_the_requests_deadline_ends_an_attempt_sooner() -> None:
     assert (world.breaker.state, world.calls("cancelled"), world.judged()) == ("closed", 1, 0)
 
 
-def test_past_the_deadline_nobody_is_called() -> None:
-    """Neither in a thread nor in a task; the refusal is counted as one."""
+@pytest.mark.parametrize("left", [-SECOND, 0, MARGIN, MARGIN + LEAST - 1])
+def test_past_the_deadline_nobody_is_called(left: int) -> None:
+    """Neither in a thread nor in a task, nor in its last moment; the refusal is counted as one."""
     world = World()
     flaky = Flaky(0)
-    token = DEADLINE.set(world.clock.now())
+    token = DEADLINE.set(world.clock.now() + left)
     try:
         with pytest.raises(CallTimeout, match="passed"):
             world.stripe(flaky.call)()
@@ -308,11 +310,29 @@ def test_past_the_deadline_nobody_is_called() -> None:
     assert world.at_rest()
 
 
+def test_an_attempt_leaves_the_request_time_to_answer() -> None:
+    """What the deadline leaves, less a margin: whoever called can still send a fallback."""
+    world = World(auto=False, timeout="2s")
+
+    async def scenario() -> None:
+        DEADLINE.set(world.clock.now() + SECOND)
+        task = asyncio.create_task(world.stripe(_forever)())
+        await world.clock.settle()
+        world.clock.advance(SECOND - MARGIN - 1)
+        await world.clock.settle()
+        assert not task.done()
+        world.clock.advance(1)
+        with pytest.raises(CallTimeout, match="deadline"):
+            await task
+
+    asyncio.run(scenario())
+
+
 def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
     """The fault comes out at once instead of after a pause that would end too late."""
     world = World(retry={"base": "10s", "max": "10s"})
     flaky = Flaky(1)
-    token = DEADLINE.set(1)
+    token = DEADLINE.set(MARGIN + LEAST)
     try:
         with pytest.raises(ConnectionError):
             world.stripe(idempotent=True)(flaky.call)()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
 
 from mahavishnu.policy import Match
 from mahavishnu.promql import Expr, Number, total
@@ -13,6 +16,12 @@ from mahavishnu.signals import Signal
 from mahavishnu.units import Duration
 
 FAILED = "5.."
+BudgetHeader = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z0-9]+-)*timeout(-ms)?$", max_length=64),
+    Field(examples=["grpc-timeout", "x-request-timeout-ms", "request-timeout"]),
+]
+"""A header that says how much time is left; its name tells its form, see `runtime.budget`."""
 
 
 def matchers(match: Match | None) -> dict[str, str]:

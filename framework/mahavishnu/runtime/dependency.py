@@ -11,6 +11,7 @@ from mahavishnu.errors import CallTimeout, DependencyError
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policy import Clock, Guard, Guarding, Meter, Outcome
+from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
@@ -119,6 +120,7 @@ class Call:
     __slots__ = (
         "_cut",
         "_cutoff",
+        "_outer",
         "_permits",
         "_started",
         "active",
@@ -143,7 +145,8 @@ class Call:
         self.guard = guard
         self.active = False
         self.attempt = 1
-        self.through = bool(around) and any(call.guard is guard for call in around)
+        self._outer = next((call for call in reversed(around) if call.guard is guard), None)
+        self.through = self._outer is not None
         self.retrier = None
         if guard.retrier is not None and not self.through:
             guard.retrier.deposit()
@@ -232,6 +235,14 @@ class Call:
         self._timeout(None)
         self._deactivate()
 
+    def left(self) -> int | None:
+        """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
+        if self._outer is not None:
+            return self._outer.left()
+        if self.limit is None:
+            return None
+        return max(LEAST, self.limit - (self.guard.clock.now() - self._started))
+
     def progress(self) -> None:
         """A part of the answer came: leases start anew."""
         for guard, permit in zip(self.guard.guards, self._permits, strict=False):
@@ -253,8 +264,8 @@ class Call:
         remaining = self._remaining()
         if remaining is None:
             return
-        if remaining <= 0:
-            raise CallTimeout(self.name, "timeout", "the request's deadline has passed")
+        if remaining < LEAST:
+            raise CallTimeout(self.name, "timeout", "the request's deadline has passed, or nearly so")
         if self.limit is None or remaining < self.limit:
             self._cut, self.limit = True, remaining
 
@@ -306,7 +317,7 @@ class Call:
 
     def _remaining(self) -> int | None:
         deadline = DEADLINE.get()
-        return None if deadline is None else deadline - self.guard.clock.now()
+        return None if deadline is None else deadline - MARGIN - self.guard.clock.now()
 
 
 def innermost(name: str) -> Call:

@@ -11,6 +11,7 @@ import httpx
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.policy import Outcome
+from mahavishnu.runtime import budget
 from mahavishnu.runtime.dependency import Call, DependencyGuard
 
 Client = httpx.Client
@@ -67,6 +68,7 @@ class GuardedTransport(httpx.BaseTransport):
             call.enter()
             try:
                 request.extensions = _timed(extensions, call.limit)
+                _tell(request, call)
                 response = self._inside.handle_request(request)
                 streamed = not response.is_closed
                 if streamed and call.wants(response):
@@ -109,6 +111,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             await call.enter_async()
             try:
                 request.extensions = _timed(extensions, call.limit)
+                _tell(request, call)
                 response = await self._inside.handle_async_request(request)
                 streamed = not response.is_closed
                 if streamed and call.wants(response):
@@ -239,6 +242,13 @@ def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     said = extensions.get("timeout", {})
     phases = {phase: _shorter(said.get(phase), seconds) for phase in _PHASES}
     return {**extensions, "timeout": phases}
+
+
+def _tell(request: httpx.Request, call: Call) -> None:
+    """Tell the dependency how long this attempt may take, in the header that its `propagate` names."""
+    name, left = call.guard.settings.propagate, call.left()
+    if name is not None and left is not None:
+        request.headers[name] = budget.write(name, left)
 
 
 def _shorter(said: float | None, limit: float) -> float:
