@@ -1,99 +1,147 @@
-"""Who is asking: the nearest address that no trusted proxy vouches away, and the user that the app has verified."""
+"""Who is asking: the nearest address that no trusted proxy vouches away, and whom the app has verified."""
 
 from __future__ import annotations
 
-import re
+import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Any
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from typing import Any, NamedTuple
 
 from mahavishnu.policy import Scope
+from mahavishnu.runtime.forwarding import LONGEST_NODE, Address, Header, address_of, is_hidden, nodes_of
+from mahavishnu.runtime.keys import Caller, Headers, Principal
 
-Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
-Identify = Callable[[Scope], str | None]
+Identify = Callable[[Scope], str | Principal | None]
 
-_LONGEST_CHAIN = 50
-# As `ip_address` writes it: what it would take apart and put together again, for every request.
-_BYTE = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IPV4 = re.compile(rf"{_BYTE}(?:\.{_BYTE}){{3}}")
 UNKNOWN = "unknown"
+_log = logging.getLogger("mahavishnu")
+# Verdicts kept, of peers and of what proxies say: each a few hundred bytes.
+_KEPT = 16_384
+
+
+class _Hop(NamedTuple):
+    """A node of the way a request came: its address (empty: it names none) and bucket, and who may speak for it."""
+
+    address: str
+    bucket: str
+    trusted: bool = False
+    hidden: bool = False
+
+
+_NOBODY = _Hop(UNKNOWN, UNKNOWN)
+_BROKEN = _Hop("", "")
+_HIDDEN = _Hop("", "", hidden=True)
 
 
 class Identity:
-    """Names the client of a request; nothing a client can write into a header changes its own name."""
+    """Names the caller of a request; nothing a client can write into a header changes its own name.
 
-    def __init__(self, trusted: Sequence[Network], identify: Identify | None = None) -> None:
-        self._trusted = tuple(trusted)
+    Args:
+        trusted: the networks of the proxies that are believed; of what they say only `forwarded` is read.
+        identify: the app's hook; by default whom Starlette's authentication has accepted.
+        forwarded: the one header in which these proxies tell whom they speak for.
+        report: told of an exception in the hook, whose request then counts as nobody's but its address'.
+    """
+
+    def __init__(
+        self,
+        trusted: Sequence[Network] = (),
+        identify: Identify | None = None,
+        forwarded: Header = "x-forwarded-for",
+        report: Callable[[Exception], object] | None = None,
+    ) -> None:
+        self._trusted = tuple(_canonical(one) for one in trusted)
         self._identify = identify or _authenticated
+        self._report = report or _warn
+        self._header = forwarded.encode("ascii")
+        self._nodes = nodes_of(forwarded)
+        self._peer = lru_cache(_KEPT)(self._judged_peer)
+        self._judge = lru_cache(_KEPT)(self._judged)
+
+    def caller(self, scope: Scope, route: str) -> Caller:
+        """Everything a limit can count by."""
+        client = scope.get("client")
+        hop = self._peer(client[0]) if client else _NOBODY
+        if not hop.trusted:
+            return Caller(hop.bucket, route, self._principal(scope))
+        headers: Headers = scope["headers"]
+        return Caller(self._walk(hop, headers).bucket, route, self._principal(scope), headers)
 
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
         client = scope.get("client")
-        if client and not self._trusted and _IPV4.fullmatch(client[0]):
-            return str(client[0])
-        peer = _parsed(client[0]) if client else None
-        if peer is None:
-            return UNKNOWN
-        return str(self._walk(peer, _hops(scope)) if self._trusts(peer) else peer)
+        hop = self._peer(client[0]) if client else _NOBODY
+        return (self._walk(hop, scope["headers"]) if hop.trusted else hop).address
 
     def proxied(self, scope: Scope) -> bool:
         """Whether the request was handed over by a trusted proxy."""
         client = scope.get("client")
-        peer = _parsed(client[0]) if client and self._trusted else None
-        return peer is not None and self._trusts(peer)
+        return self._peer(client[0]).trusted if client else False
 
     def user(self, scope: Scope) -> str | None:
         """The user that the app's own authentication, or the hook, has accepted; None for everybody else."""
-        return self._identify(scope)
+        principal = self._principal(scope)
+        return principal.user or None if principal else None
 
-    def _walk(self, peer: Address, hops: Sequence[str]) -> Address:
+    def _principal(self, scope: Scope) -> Principal | None:
+        try:
+            said = self._identify(scope)
+            return said if said is None or isinstance(said, Principal) else Principal(user=said)
+        except Exception as fault:  # noqa: BLE001  whatever the app's hook raises: nobody is verified
+            self._report(fault)
+            return None
+
+    def _walk(self, peer: _Hop, headers: Headers) -> _Hop:
+        """From the peer to the left, as long as a trusted proxy speaks.
+
+        Who does not tell is counted as the proxy that asked him; when what stands there cannot be read, or never
+        ends, nothing of it is believed.
+        """
+        lines = [value for name, value in headers if name == self._header]
         nearest = peer
-        for hop in reversed(hops):
-            address = _parsed(hop)
-            if address is None:
-                return nearest
-            nearest = address
-            if not self._trusts(address):
-                return nearest
+        for node in self._nodes(lines) if lines else ():
+            hop = self._judge(node) if len(node) <= LONGEST_NODE else _BROKEN
+            if not hop.address:
+                return nearest if hop.hidden else peer
+            nearest = hop
+            if not hop.trusted:
+                break
         return nearest
 
-    def _trusts(self, address: Address) -> bool:
-        return any(address.version == net.version and address in net for net in self._trusted)
+    def _judged_peer(self, peer: str) -> _Hop:
+        hop = self._judged(peer.encode("utf-8", "replace"))
+        return hop if hop.address else _NOBODY
 
-
-@lru_cache(maxsize=8192)
-def _network(address: str) -> str:
-    return f"{IPv6Address(int(IPv6Address(address)) >> 64 << 64)}/64"
+    def _judged(self, node: bytes) -> _Hop:
+        address = address_of(node)
+        if address is None:
+            return _HIDDEN if is_hidden(node) else _BROKEN
+        trusted = any(address.version == one.version and address in one for one in self._trusted)
+        return _Hop(str(address), _bucket(address), trusted)
 
 
 def bucket(address: str) -> str:
     """The key that counts an address: itself for IPv4, its /64 for IPv6, which one client owns whole."""
-    if ":" not in address:
-        return address
-    return _network(address)
+    return _bucket(IPv6Address(address)) if ":" in address else address
 
 
-def _hops(scope: Scope) -> Sequence[str]:
-    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-    hops = b",".join(values).decode("latin-1").split(",") if values else []
-    return hops[-_LONGEST_CHAIN:]
+def _bucket(address: Address) -> str:
+    if isinstance(address, IPv6Address):
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
 
 
-@lru_cache(maxsize=8192)
-def _parsed(text: str) -> Address | None:
-    text = text.strip()
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+def _warn(fault: Exception) -> None:
+    # Its words may hold what it was asked to verify.
+    _log.warning("`identify` failed with %s: the request counts for its address", type(fault).__name__)
+
+
+def _canonical(net: Network) -> Network:
+    """A network of IPv4 written inside IPv6 is one of IPv4, as its addresses are."""
+    mapped = net.network_address.ipv4_mapped if isinstance(net, IPv6Network) and net.prefixlen >= 96 else None
+    return ip_network(f"{mapped}/{net.prefixlen - 96}") if mapped else net
 
 
 def _authenticated(scope: Scope) -> str | None:

@@ -1,0 +1,112 @@
+"""What proxies say of whom they speak for: the nodes of X-Forwarded-For and Forwarded, nearest first.
+
+Both are read from the right, where trusted proxies write: nothing further to the left, which a client may have
+written, changes how they are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal
+
+Address = IPv4Address | IPv6Address
+Header = Literal["x-forwarded-for", "forwarded"]
+
+LONGEST_CHAIN = 50
+LONGEST_NODE = 80
+BROKEN = b","
+"""A node that cannot be read, whoever wrote it."""
+HIDDEN = b"unknown"
+"""A node that is not told (RFC 7239, sections 6.2 and 6.3)."""
+
+_PORT = rb"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
+_NODE = re.compile(
+    rb"(?P<four>[0-9]{1,3}(?:\.[0-9]{1,3}){3})" + _PORT
+    + rb"|\[(?P<six>[0-9A-Fa-f:.]+)(?:%[^\]\s]*)?\]" + _PORT
+    + rb"|(?P<bare>[0-9A-Fa-f:.]+)(?:%[^\]\s]*)?"
+)  # fmt: skip
+_HIDDEN = re.compile(rb"(?:unknown|_[A-Za-z0-9._-]+)" + _PORT, re.IGNORECASE)
+_QUOTE = re.compile(rb'(?<!\\)(?:\\\\)*"')
+# One `name=value` of an element, or nothing, up to its semicolon; a value that is not quoted may hold brackets.
+_PAIR = re.compile(
+    rb"[ \t]*(?:(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<plain>[^\s\",;=\\]+)))?"
+    rb"[ \t]*(?:;|\Z)",
+    re.DOTALL,
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+
+
+def nodes_of(header: Header) -> Callable[[Sequence[bytes]], Iterator[bytes]]:
+    """How the lines of this header are read."""
+    return _NODES[header]
+
+
+def address_of(node: bytes) -> Address | None:
+    """The address of a node, without port, brackets and zone; IPv4 inside IPv6 is IPv4. None: it names none."""
+    match = _NODE.fullmatch(node)
+    if match is None:
+        return None
+    try:
+        if match["four"]:
+            return IPv4Address(match["four"].decode("ascii"))
+        six = IPv6Address((match["six"] or match["bare"]).decode("ascii"))
+    except ValueError:
+        return None
+    return six.ipv4_mapped or six
+
+
+def is_hidden(node: bytes) -> bool:
+    """Whether the proxy says that it does not tell: `unknown`, or a name of its own like `_gateway`."""
+    return _HIDDEN.fullmatch(node) is not None
+
+
+def _x_forwarded_for(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Its nodes from the right; what is beyond the longest chain cannot be read."""
+    nodes = b",".join(lines).rsplit(b",", LONGEST_CHAIN)
+    for node in reversed(nodes[-LONGEST_CHAIN:]):
+        yield node.strip(b" \t")
+    if len(nodes) > LONGEST_CHAIN:
+        yield BROKEN
+
+
+def _forwarded(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """The `for` of each element of RFC 7239, from the right."""
+    rest = b",".join(lines)
+    if len(rest) > LONGEST_CHAIN * LONGEST_NODE:
+        rest = BROKEN + rest[-LONGEST_CHAIN * LONGEST_NODE :]
+    for _ in range(LONGEST_CHAIN):
+        rest, comma, element = _last(rest)
+        yield _for(element)
+        if not comma:
+            return
+    yield BROKEN
+
+
+def _last(text: bytes) -> tuple[bytes, bytes, bytes]:
+    """The last element, and what is before its comma: the last one outside quotes, counted from the right."""
+    at = text.rfind(b",")
+    while at >= 0 and len(_QUOTE.findall(text, at)) % 2:
+        at = text.rfind(b",", 0, at)
+    return text[: max(at, 0)], text[at : at + 1] if at >= 0 else b"", text[at + 1 :]
+
+
+def _for(element: bytes) -> bytes:
+    """The node that an element speaks for."""
+    found: list[bytes] = []
+    at = 0 if element.strip(b" \t") else -1
+    while 0 <= at < len(element):
+        match = _PAIR.match(element, at)
+        at = match.end() if match else -1
+        if match and match["name"] and match["name"].lower() == b"for":
+            found.append(match["plain"] or _ESCAPED.sub(rb"\1", match["quoted"]))
+    if at < 0 or len(found) > 1:
+        return BROKEN
+    return found[0] if found else HIDDEN
+
+
+_NODES: Mapping[Header, Callable[[Sequence[bytes]], Iterator[bytes]]] = {
+    "x-forwarded-for": _x_forwarded_for,
+    "forwarded": _forwarded,
+}

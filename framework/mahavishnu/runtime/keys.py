@@ -1,0 +1,171 @@
+"""Whose bucket a request claims: the caller as the engine sees it, and its name in every dimension of a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv6Address
+from operator import attrgetter
+
+Headers = Sequence[tuple[bytes, bytes]]
+Part = Callable[["Caller"], str]
+
+# Longer values, and those with characters that could be mistaken for a separator, are hashed.
+_LONGEST = 48
+# What has an attribute of its own needs no function; and no part holds what the parts are joined with.
+_ATTRIBUTES = {"client": "client", "ip": "address", "route": "route"}
+_SEPARATOR = "\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who the app has verified a request to be from: None, or an empty text, for what it has not.
+
+    Raises TypeError for what is no text: a name like `True` would be everybody's.
+    """
+
+    user: str | None = None
+    api_key: str | None = None
+    session: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("user", "api_key", "session"):
+            value: object = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"the `{name}` of a Principal is a text, not {type(value).__name__}")
+
+
+class Caller:
+    """Who asks, and for what.
+
+    `address` is the bucket of the address (itself for IPv4, the /64 for IPv6), `client` the key of the verified
+    user, else of the API key, else the address; `believed` the request's headers when a trusted proxy has handed
+    it over, else None.
+    """
+
+    __slots__ = ("address", "believed", "client", "principal", "route")
+
+    def __init__(
+        self, address: str, route: str, principal: Principal | None = None, believed: Headers | None = None
+    ) -> None:
+        self.address = address
+        self.client = address if principal is None else _client(address, principal)
+        self.route = route
+        self.principal = principal
+        self.believed = believed
+
+    @property
+    def user(self) -> str | None:
+        """The verified user."""
+        return self.principal.user if self.principal else None
+
+    @property
+    def api_key(self) -> str | None:
+        """The accepted API key."""
+        return self.principal.api_key if self.principal else None
+
+    @property
+    def session(self) -> str | None:
+        """The session that the app itself has issued."""
+        return self.principal.session if self.principal else None
+
+
+def key_of(per: tuple[str, ...]) -> Part:
+    """The function that names a caller's bucket in a limit counted `per` these dimensions.
+
+    Kinds are marked and everything from outside is bounded: no two callers that differ share a key, and nobody
+    can be named like an address. An address needs no mark: no other part begins with a hexadecimal digit.
+    """
+    if per == ("global",):
+        return _nobody
+    if all(one in _ATTRIBUTES for one in per):
+        return _joined_attributes([_ATTRIBUTES[one] for one in per])
+    parts = [_part(one) for one in per]
+    return parts[0] if len(parts) == 1 else lambda caller: _SEPARATOR.join([part(caller) for part in parts])
+
+
+def outside(mark: str, value: str) -> str:
+    """A value from outside as part of a key: bounded, printable, and marked with its kind."""
+    if len(value) <= _LONGEST and value.isprintable():
+        return f"{mark}:{value}"
+    return secret(mark, value)
+
+
+def secret(mark: str, value: str) -> str:
+    """As `outside`, for what must not stand in a store or a log: always its digest."""
+    digest = blake2b(value.encode("utf-8", "surrogatepass"), digest_size=16)
+    return f"{mark}#{digest.hexdigest()}"
+
+
+@lru_cache(maxsize=8192)
+def network(address: str) -> str:
+    """The wider tier of an address' bucket: the /48 of IPv6, which one site owns whole, the /24 of IPv4."""
+    if ":" in address:
+        return f"{IPv6Address(int(IPv6Address(address.partition('/')[0])) >> 80 << 80)}/48"
+    return f"{address.rpartition('.')[0]}.0/24" if "." in address else address
+
+
+def _client(address: str, principal: Principal) -> str:
+    if principal.user:
+        return outside("u", principal.user)
+    return secret("k", principal.api_key) if principal.api_key else address
+
+
+def _joined_attributes(names: list[str]) -> Part:
+    if len(names) == 1:
+        return attrgetter(names[0])
+    read: Callable[[Caller], tuple[str, ...]] = attrgetter(*names)
+    return lambda caller: _SEPARATOR.join(read(caller))
+
+
+def _part(dimension: str) -> Part:
+    if dimension.startswith("header:"):
+        return _header(dimension.removeprefix("header:").lower().encode("ascii"))
+    attribute = _ATTRIBUTES.get(dimension)
+    return attrgetter(attribute) if attribute else _PARTS[dimension]
+
+
+def _header(name: bytes) -> Part:
+    mark = f"h:{name.decode('ascii')}"
+
+    def part(caller: Caller) -> str:
+        """One line of the header, from a trusted proxy: of two, one may be the client's own."""
+        lines = [value for said, value in caller.believed or () if said == name]
+        value = lines[0].strip().decode("latin-1") if len(lines) == 1 else ""
+        return outside(mark, value) if value else caller.address
+
+    return part
+
+
+def _nobody(_: Caller) -> str:
+    return ""
+
+
+def _network(caller: Caller) -> str:
+    return network(caller.address)
+
+
+def _user(caller: Caller) -> str:
+    user = caller.user
+    return outside("u", user) if user else caller.address
+
+
+def _api_key(caller: Caller) -> str:
+    key = caller.api_key
+    return secret("k", key) if key else caller.address
+
+
+def _session(caller: Caller) -> str:
+    session = caller.session
+    return secret("s", session) if session else caller.address
+
+
+_PARTS: dict[str, Part] = {
+    "global": _nobody,
+    "network": _network,
+    "user": _user,
+    "api_key": _api_key,
+    "session": _session,
+}
