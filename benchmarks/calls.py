@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.app import IN_FLIGHT, Call
 from benchmarks.fused import Closed, Wheel
+from benchmarks.goals import Report
 from benchmarks.harness import CONTROL, Candidate, peer, side_by_side, table, times, whole
 from mahavishnu.clock import SystemClock
 from mahavishnu.dependencies import dependency
@@ -28,7 +29,7 @@ _RETRY = {"retry": {"attempts": _ATTEMPTS, "base": "1ms", "max": "1ms"}}
 _TIMEOUT = {"timeout": "100ms"}
 
 
-def report(rounds: int) -> str:
+def report(rounds: int) -> Report:
     """The tables; raises AssertionError when a breaker, a retry or a deadline is none."""
     families = (
         ("a closed breaker", _breakers, _breaks),
@@ -36,7 +37,8 @@ def report(rounds: int) -> str:
         ("a deadline that is kept", _deadlines, _ends),
     )
     tables = [_family(rounds, title, make, proof) for title, make, proof in families]
-    return "### A call\n\nAdded to one awaited call of a coroutine function:\n\n" + "\n\n".join(tables)
+    introduction = "### A call\n\nAdded to one awaited call of a coroutine function:\n\n"
+    return Report(introduction + "\n\n".join(tables))
 
 
 def _start() -> None:
@@ -111,7 +113,7 @@ def _loop(call: Call) -> Call:
 def _deadlines() -> Mapping[str, Protect]:
     return {
         "mahavishnu, with its series": _ours("ending"),
-        _BOUND: partial(_wheel, Wheel(_DEADLINE)),
+        _BOUND: partial(_wheel, Wheel(int(_DEADLINE * 1e9))),
         "asyncio.timeout": partial(_within, asyncio.timeout),
         "asyncio.wait_for": lambda call: lambda item: asyncio.wait_for(call(item), _DEADLINE),
         "hyx": partial(_within, peer("hyx.timeout").timeout),

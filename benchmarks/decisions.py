@@ -6,14 +6,15 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
-from typing import Any, cast
 
 from benchmarks.app import CLIENTS, IN_FLIGHT
 from benchmarks.fused import Rate
-from benchmarks.harness import CONTROL, Candidate, peer, side_by_side, table, times, whole
+from benchmarks.goals import Report
+from benchmarks.harness import CONTROL, Candidate, side_by_side, table, times, whole
+from benchmarks.limiters import RATE, Ask, limits, limits_async, pyrate, throttled
 from mahavishnu.clock import SystemClock
 from mahavishnu.contract import contract
 from mahavishnu.runtime.engine import Admission, Engine
@@ -22,16 +23,13 @@ from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.rates import Caller
 from mahavishnu.spec import Spec
 
-RATE = 100
 _TRACED = 2_000
 _BOUND = "the lower bound, by hand"
-Ask = Callable[[str], Awaitable[bool]]
-"""Whether one more request of this client is admitted."""
 
 
-def report(rounds: int) -> str:
+def report(rounds: int) -> Report:
     """Both tables; raises AssertionError when a limiter does not limit each client by itself."""
-    return "\n\n".join((_cost(rounds), _memory()))
+    return Report("\n\n".join((_cost(rounds), _memory())))
 
 
 def _limiters() -> dict[str, Callable[[], Ask]]:
@@ -39,15 +37,15 @@ def _limiters() -> dict[str, Callable[[], Ask]]:
         "mahavishnu: engine, with counters and answer": lambda: _engine("gcra"),
         "mahavishnu: engine, sliding window": lambda: _engine("sliding_window"),
         _BOUND: _bound,
-        "limits fixed window": lambda: _limits("FixedWindowRateLimiter"),
-        "limits sliding window counter": lambda: _limits("SlidingWindowCounterRateLimiter"),
-        "limits moving window": lambda: _limits("MovingWindowRateLimiter"),
-        "limits (async) fixed window": _limits_async,
-        "throttled-py GCRA": lambda: _throttled("gcra"),
-        "throttled-py token bucket (default)": lambda: _throttled("token_bucket"),
-        "throttled-py sliding window": lambda: _throttled("sliding_window"),
-        "pyrate-limiter, a GCRA bucket per client": lambda: _pyrate("StateBucket"),
-        "pyrate-limiter, a log per client (default)": lambda: _pyrate("InMemoryBucket"),
+        "limits fixed window": lambda: limits("FixedWindowRateLimiter"),
+        "limits sliding window counter": lambda: limits("SlidingWindowCounterRateLimiter"),
+        "limits moving window": lambda: limits("MovingWindowRateLimiter"),
+        "limits (async) fixed window": limits_async,
+        "throttled-py GCRA": lambda: throttled("gcra"),
+        "throttled-py token bucket (default)": lambda: throttled("token_bucket"),
+        "throttled-py sliding window": lambda: throttled("sliding_window"),
+        "pyrate-limiter, a GCRA bucket per client": lambda: pyrate("StateBucket"),
+        "pyrate-limiter, a log per client (default)": lambda: pyrate("InMemoryBucket"),
     }
 
 
@@ -78,71 +76,6 @@ def _bound() -> Ask:
         return rate.admits(client, time.monotonic_ns())
 
     return ask
-
-
-def _limits(strategy: str) -> Ask:
-    limits = peer("limits")
-    item = limits.RateLimitItemPerMinute(RATE)
-    limiter = getattr(limits.strategies, strategy)(limits.storage.MemoryStorage())
-
-    async def ask(client: str) -> bool:
-        return cast("bool", limiter.hit(item, client))
-
-    return ask
-
-
-def _limits_async() -> Ask:
-    limits = peer("limits.aio")
-    item = peer("limits").RateLimitItemPerMinute(RATE)
-    limiter = limits.strategies.FixedWindowRateLimiter(limits.storage.MemoryStorage())
-
-    async def ask(client: str) -> bool:
-        return cast("bool", await limiter.hit(item, client))
-
-    return ask
-
-
-def _throttled(kind: str) -> Ask:
-    throttled = peer("throttled.asyncio")
-    # By default it keeps 1,024 clients and forgets the others, whose limit is then off.
-    store = throttled.MemoryStore(options={"MAX_SIZE": 2 * CLIENTS})
-    throttle = throttled.Throttled(using=kind, quota=f"{RATE}/m burst {RATE}", store=store)
-
-    async def ask(client: str) -> bool:
-        return not (await throttle.limit(client)).limited
-
-    return ask
-
-
-def _pyrate(bucket: str) -> Ask:
-    pyrate = peer("pyrate_limiter")
-    rates = [pyrate.Rate(RATE, pyrate.Duration.MINUTE)]
-    limiter = pyrate.Limiter(_per_client(pyrate, lambda: getattr(pyrate, bucket)(rates)))
-
-    async def ask(client: str) -> bool:
-        return cast("bool", limiter.try_acquire(client, blocking=False))
-
-    return ask
-
-
-def _per_client(pyrate: Any, new: Callable[[], Any]) -> Any:
-    """A bucket for each client, which its own factory leaves to the user."""
-
-    class Factory(pyrate.BucketFactory):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self.clock = pyrate.MonotonicClock()
-            self.buckets: dict[str, Any] = {}
-
-        def wrap_item(self, name: str, weight: int = 1) -> Any:
-            return pyrate.RateItem(name, self.clock.now(), weight=weight)
-
-        def get(self, item: Any) -> Any:
-            bucket = self.buckets.get(item.name)
-            if bucket is None:
-                bucket = self.buckets[item.name] = new()
-            return bucket
-
-    return Factory()
 
 
 class _Asking:

@@ -25,11 +25,13 @@ def peer(module: str) -> Any:
 class Candidate:
     """Something to measure: `work(n)` does it n times, on an event loop of its own.
 
-    `settle` is how long to wait for what it leaves to background threads, whose CPU time is then its own.
+    `settle` is how long to wait for what it leaves to background threads, whose CPU time is then its own;
+    `over` is what it is compared with, if that is not the baseline.
     """
 
-    def __init__(self, name: str, work: Work, *, settle: float = 0) -> None:
+    def __init__(self, name: str, work: Work, *, settle: float = 0, over: Candidate | None = None) -> None:
         self.name = name
+        self.over = over
         self._work = work
         self._settle = settle
         self._loop = asyncio.new_event_loop()
@@ -45,11 +47,15 @@ class Candidate:
     def block(self, times: int) -> float:
         """CPU nanoseconds of the whole process for one of `times`, once the caches know the way."""
         self.run(WARM)
-        began = time.process_time_ns()
+        began = time.process_time_ns() - self._own()
         self.run(times)
         if self._settle:
             time.sleep(self._settle)
-        return (time.process_time_ns() - began) / times
+        return (time.process_time_ns() - self._own() - began) / times
+
+    def _own(self) -> int:
+        """What the harness itself has taken to make up the work."""
+        return getattr(self._work, "own", 0)
 
     def close(self) -> None:
         """Give the event loop back."""
@@ -58,7 +64,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One candidate over all rounds, each against the block of the baseline right before it (ns)."""
+    """One candidate over all rounds, each against the block right before it of what it is over (ns)."""
 
     name: str
     added: list[float] = field(default_factory=list[float])
@@ -86,8 +92,9 @@ def side_by_side(
 ) -> tuple[float, dict[str, Measured]]:
     """The baseline's median in ns, and every candidate against it; the order is drawn anew in each round.
 
-    Every block follows one of the baseline, so that a slow moment of the machine weighs on both. The first
-    round warms up and is dropped. What exists by then is kept out of the way of the garbage collector.
+    Every block follows one of the baseline, or of what the candidate is over: a slow moment of the machine
+    weighs on both. The first round warms up and is dropped. What exists by then is kept out of the way of the
+    garbage collector.
     """
     order = [*candidates, baseline]
     results = {one.name: Measured(one.name) for one in candidates} | {CONTROL: Measured(CONTROL)}
@@ -96,12 +103,13 @@ def side_by_side(
     for turn in range(rounds + 1):
         draw.shuffle(order)
         for one in order:
-            base, took = baseline.block(block), one.block(block)
+            base, took = (one.over or baseline).block(block), one.block(block)
             if turn:
                 result = results[CONTROL if one is baseline else one.name]
                 result.added.append(took - base)
                 result.ratios.append(took / base)
-                bases.append(base)
+                if one.over is None:
+                    bases.append(base)
         if not turn:
             gc.collect()
             gc.freeze()

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 from functools import partial
 
-from benchmarks import stacks
+from benchmarks import assembled, ours, peers, stacks
 from benchmarks.app import Traffic
-from benchmarks.harness import CONTROL, Candidate, side_by_side, table, times
-from benchmarks.served import candidate
-from benchmarks.stacks import Build, Setup
+from benchmarks.goals import Report, at_most
+from benchmarks.harness import Candidate, side_by_side, table, times
+from benchmarks.served import FULL, candidate
+from benchmarks.stacks import EVERYTHING, Build, On, Setup
 
+_ONE = "Hardening, one limit"
 _BUILDS: tuple[Build, ...] = (
-    partial(stacks.hardened, full=True),
-    partial(stacks.hardened, full=False),
-    stacks.bound,
-    stacks.best,
-    stacks.usual,
-    stacks.slowapi,
-    stacks.asgi_ratelimit,
+    partial(ours.hardened, on=EVERYTHING, name=FULL),
+    partial(ours.hardened, on=On(limits=1), name=_ONE),
+    partial(ours.bound, on=EVERYTHING),
+    partial(ours.bound, on=On(limits=1), name="the bound, one limit"),
+    assembled.best,
+    assembled.usual,
+    *peers.ONE_LIMIT,
 )
 _CLIENT = 7
 
 
-def report(rounds: int) -> str:
+def report(rounds: int) -> Report:
     """The table; every measured answer is a 429, or it raises AssertionError."""
     setup = Setup(requests=1, period="day")  # nothing is admitted anew while it runs
     built = [build(setup) for build in _BUILDS]
@@ -33,5 +35,10 @@ def report(rounds: int) -> str:
     _, results = side_by_side(base, candidates, rounds=rounds, block=160)
     for one in (base, *candidates):
         one.close()
-    rows = [(name, times(results[name].ratio)) for name in (*(stack.name for stack in built), CONTROL)]
-    return "### A refusal\n\nThe whole 429 against a bare 200:\n\n" + table(("stack", "x bare 200"), rows)
+    rows = [(one.name, times(one.ratio)) for one in results.values()]
+    text = "### A refusal\n\nThe whole 429 against a bare 200:\n\n" + table(("stack", "x bare 200"), rows)
+    goals = (
+        at_most("a refusal, one limit", results[_ONE].ratio, 0.3, "a bare 200"),
+        at_most("a refusal, everything on", results[FULL].ratio, 0.3, "a bare 200"),
+    )
+    return Report(text, goals)

@@ -10,20 +10,24 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import calls, decisions, refused, served
+from benchmarks import calls, decisions, layers, refused, routes, served
+from benchmarks.goals import Goal, Report, shown
 
 README = Path(__file__).with_name("README.md")
 MARKS = ("<!-- measured -->\n", "<!-- /measured -->\n")
 _ROUNDS = 15
-_FAMILIES: dict[str, Callable[[int], str]] = {
+_FAMILIES: dict[str, Callable[[int], Report]] = {
     "served": served.report,
+    "layers": layers.report,
+    "routes": routes.report,
     "refused": refused.report,
     "decisions": decisions.report,
     "calls": calls.report,
 }
 _PEERS = (
     "starlette slowapi limits throttled-py pyrate-limiter asgi-ratelimit prometheus-fastapi-instrumentator "
-    "structlog asgi-correlation-id circuitbreaker purgatory hyx aiobreaker pybreaker stamina tenacity"
+    "starlette-exporter structlog asgi-correlation-id circuitbreaker purgatory hyx aiobreaker pybreaker stamina "
+    "tenacity"
 )
 
 
@@ -38,7 +42,13 @@ def main() -> None:
     if unknown:
         parser.error(f"no family {', '.join(unknown)}; there are {', '.join(_FAMILIES)}")
     began = time.monotonic()
-    parts = [_printed(_FAMILIES[name](said.rounds)) for name in said.families or _FAMILIES]
+    parts, goals = list[str](), list[Goal]()
+    for name in said.families or _FAMILIES:
+        report = _FAMILIES[name](said.rounds)
+        parts.append(_printed(report.text))
+        goals.extend(report.goals)
+    if goals:
+        parts.insert(0, _printed(shown(goals)))
     parts.append(_printed(_conditions(said.rounds, time.monotonic() - began)))
     if said.readme:
         before, rest = README.read_text().split(MARKS[0])
