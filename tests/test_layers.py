@@ -62,7 +62,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "redis": (("runtime.*",), 1),
     "rich": (("cli", "cli.*"), 99),
     "ruamel": (("load", "yaml_tree"), 1),
-    "starlette": (("asgi", "runtime.routes", "testing"), 3),
+    "starlette": (("asgi", "runtime.route_table", "testing"), 3),
     "structlog": (("runtime.logs",), 1),
     "typer": (("cli", "cli.*"), 99),
     "uvicorn": (("cli", "cli.*"), 1),

@@ -1,4 +1,4 @@
-"""Which of the app's own routes a request goes to, as the router itself would decide it."""
+"""The routes of an app, as it has declared them: what `check` and the route table are told."""
 
 from __future__ import annotations
 
@@ -8,31 +8,26 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from starlette.routing import Match
-from starlette.routing import Route as Plain
-
 from mahavishnu.policy import Scope
 
 Route = tuple[str, frozenset[str] | None]
+_DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circle
 
 
 def routes_of(app: Any) -> list[Route]:
     """Every route of an app, mounted ones included: its path template and its methods (None: all)."""
-    return list(_listed(_routes(app), ""))
+    return list(_listed(resolved_routes(app), ""))
 
 
 def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
     """The path template of the route that the router would choose for this scope; None when it has none."""
     partial: str | None = None
-    path = None if scope.get("root_path") else scope["path"]
     for route in routes:
-        if type(route) is Plain and path is not None and route.path_regex.match(path) is None:
-            continue  # as `matches` would find out, with less ado
         match, child = _matched(route, scope)
-        if match is Match.NONE:
+        if match == "NONE":
             continue
-        template = route.path if type(route) is Plain else _template(route, {**scope, **child})
-        if match is Match.FULL:
+        template = _template(route, {**scope, **child})
+        if match == "FULL":
             return template
         partial = partial or template
     return partial
@@ -40,20 +35,20 @@ def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
 
 def router_of(app: Any) -> Sequence[Any]:
     """The route table below a stack of middlewares, as it grows; empty when the app has none."""
-    while app is not None and not hasattr(app, "routes"):
+    return resolved_routes(with_routes(app))
+
+
+def with_routes(app: Any) -> Any | None:
+    """What has the routes, below a stack of middlewares; None when nothing has."""
+    for _ in range(_DEEPEST):
+        if app is None or hasattr(app, "routes"):
+            return app
         app = getattr(app, "app", None)
-    return _routes(app)
+    return None
 
 
-def _matched(route: Any, scope: Scope) -> tuple[Match, Scope]:
-    try:
-        match, child = route.matches(scope)
-    except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends at this route
-        return Match.FULL, {}
-    return match, child
-
-
-def _routes(app: Any) -> Sequence[Any]:
+def resolved_routes(app: Any) -> Sequence[Any]:
+    """The routes of an app, a router, a mount, or an included router; empty when it has none."""
     included = getattr(
         app, "effective_candidates", None
     )  # FastAPI's include_router, resolved when first asked
@@ -63,24 +58,33 @@ def _routes(app: Any) -> Sequence[Any]:
     return () if routes is None else routes
 
 
+def is_mount(route: Any) -> bool:
+    """Whether a whole app stands behind a route, mounted at a path or at a host."""
+    return hasattr(route, "app") and not hasattr(route, "endpoint")
+
+
+def _matched(route: Any, scope: Scope) -> tuple[str, Scope]:
+    try:
+        match, child = route.matches(scope)
+    except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends at this route
+        return "FULL", {}
+    return match.name, child
+
+
 def _template(route: Any, scope: Scope) -> str:
     path = str(getattr(route, "path", ""))
-    if not _routes(route) and not _is_mount(route):
+    if not resolved_routes(route) and not is_mount(route):
         return path
-    below = resolve(_routes(route), scope)
+    below = resolve(resolved_routes(route), scope)
     return path + ("/*" if below is None else below)
-
-
-def _is_mount(route: Any) -> bool:
-    return hasattr(route, "app") and not hasattr(route, "endpoint")
 
 
 def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
     for route in routes:
         path = prefix + str(getattr(route, "path", ""))
-        if _routes(route):
-            yield from _listed(_routes(route), path)
-        elif _is_mount(route):
+        if resolved_routes(route):
+            yield from _listed(resolved_routes(route), path)
+        elif is_mount(route):
             yield f"{path}/*", None
         else:
             methods = getattr(route, "methods", None)

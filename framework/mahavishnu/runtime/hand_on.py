@@ -1,0 +1,165 @@
+"""A route that was found outside is handed on to the router inside, which then need not look for it again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from mahavishnu.policy import Scope
+
+HANDED = "mahavishnu.route"  # the key of a scope under which a Found travels
+
+_Receive = Callable[[], Awaitable[Any]]
+_Send = Callable[[Any], Awaitable[None]]
+_App = Callable[[Scope, _Receive, _Send], Awaitable[None]]
+
+STARLETTES = ("starlette.routing", "Router.app")
+FASTAPIS = ("fastapi.routing", "APIRouter.app")
+
+
+class Found:
+    """The route of a request.
+
+    `template` is its path as the app has written it, mounts included; nothing of it comes from the client.
+    `route` is what the router is to hand the request to, None where only the router itself can tell. The rest
+    says for which request that holds, and what is handed on to the router of a mounted app below.
+    """
+
+    __slots__ = ("_method", "_outer", "_params", "_path", "_root", "_type", "below", "child", "route",
+                 "router", "template")  # fmt: skip
+
+    def __init__(self, template: str, router: Any, route: Any, child: Scope, scope: Scope) -> None:
+        self.template = template
+        self.router = router
+        self.route = route
+        self.child = child
+        self.below: Found | None = None
+        get = scope.get
+        self._path = scope["path"]
+        self._type = scope["type"]
+        self._method = get("method")
+        self._root = get("root_path", "")
+        self._params = get("path_params")
+        self._outer = get("app_root_path")
+
+    def fits(self, router: Any, scope: Scope) -> bool:
+        """Whether this router would find the same for the scope, which middleware may have rewritten."""
+        get = scope.get
+        return (
+            self.router is router
+            and self.route is not None
+            and scope["path"] == self._path
+            and scope["type"] == self._type
+            and get("method") == self._method
+            and get("root_path", "") == self._root
+            and get("path_params") == self._params
+            and get("app_root_path") == self._outer
+        )
+
+
+def plant(router: Any, full: object) -> bool:
+    """Let a router take what is handed on to it; False where it is not one whose own code is known.
+
+    `full` is what a route's `matches` says to a request that is its own. Planting twice is planting once.
+    """
+    inside: Any = getattr(router, "middleware_stack", None)
+    if isinstance(inside, Door):
+        return inside.router is router
+    kind: Any = router.__class__
+    own: Any = getattr(kind, "app", None)
+    known = (getattr(own, "__module__", ""), getattr(own, "__qualname__", ""))
+    if known not in {STARLETTES, FASTAPIS} or inside != router.app or inside.__func__ is not own:
+        return False
+    router.middleware_stack = Door(router, inside, own, known == STARLETTES and _does_as_we_do(own, full))
+    return True
+
+
+class Door:
+    """Stands before a router's own code: goes straight to the route that was found, else lets the router look."""
+
+    __slots__ = ("_code", "_direct", "_own", "router")
+
+    def __init__(self, router: Any, own: _App, code: Callable[..., Awaitable[None]], direct: bool) -> None:
+        self.router = router
+        self._own = own
+        self._code = code
+        self._direct = direct
+
+    async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
+        found: Found | None = scope.pop(HANDED, None)
+        if found is None or not found.fits(self.router, scope):
+            await self._own(scope, receive, send)
+            return
+        if found.below is not None:
+            scope[HANDED] = found.below
+        if "router" not in scope:
+            scope["router"] = self.router
+        if self._direct:
+            scope["route"] = found.route
+            scope.update(found.child)
+            await found.route.handle(scope, receive, send)
+        else:
+            await self._code(_with_only(self.router, found.route), scope, receive, send)
+
+
+def _with_only(router: Any, route: Any) -> Any:
+    """The router as it is now, but with one route: its own code does the rest, whatever that is."""
+    twin = _twin(router)
+    twin.routes = [route]
+    return twin
+
+
+def included_with_only(included: Any, candidate: Any) -> Any:
+    """FastAPI's record of an `include_router`, with one of the routes that it has resolved."""
+    twin = _twin(included)
+    twin.effective_candidates = lambda: [candidate]
+    return twin
+
+
+def _twin(one: Any) -> Any:
+    kind: Any = one.__class__
+    twin = object.__new__(kind)
+    twin.__dict__.update(one.__dict__)
+    return twin
+
+
+@cache
+def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
+    """Whether the router's code leaves behind exactly the scope that a Door leaves, seen with a probe.
+
+    Versions differ in what they note in a scope; one that notes something else does it itself.
+    """
+    seen: list[Scope] = []
+
+    async def handle(scope: Scope, *_: object) -> None:
+        seen.append(dict(scope))
+
+    asked: Scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []}
+    child: Scope = {"endpoint": handle, "path_params": {"a": "b"}}
+
+    def matches(_: object) -> tuple[object, Scope]:
+        return full, child
+
+    route = SimpleNamespace(matches=matches, handle=handle)
+    router = SimpleNamespace(routes=[route])
+    door = Door(router, handle, code, direct=True)
+    handed = Found("", router, route, child, asked)
+    for run in (code(router, dict(asked), None, None), door({**asked, HANDED: handed}, _never, _nobody)):
+        try:
+            run.send(None)
+        except StopIteration:
+            continue
+        except Exception:  # noqa: BLE001  it wants more of a router than a probe has
+            return False
+        run.close()
+    return len(seen) == 2 and seen[0] == seen[1]
+
+
+async def _never() -> Any:
+    """Nothing is received by a probe."""
+
+
+async def _nobody(_: Any) -> None:
+    """Nothing is sent by a probe."""

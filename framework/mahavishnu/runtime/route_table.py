@@ -1,0 +1,292 @@
+"""The compiled route table: the route of a request, as the app's own router would decide it, found once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from starlette._utils import get_route_path  # pyright: ignore[reportPrivateUsage]  the router's own reading
+from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor, UUIDConvertor
+from starlette.routing import PARAM_REGEX, Match, compile_path
+
+from mahavishnu.policy import Scope
+from mahavishnu.runtime.hand_on import Found, included_with_only, plant
+from mahavishnu.runtime.routes import is_mount, resolved_routes, with_routes
+from mahavishnu.runtime.shapes import Shape, Shapes
+
+_NONE, _FULL = Match.NONE, Match.FULL
+
+# Routes whose `matches` looks at nothing but the type, path, root path and method of a scope, by their patterns.
+_PLAIN = frozenset((
+    ("starlette.routing", "Route.matches"),
+    ("starlette.routing", "WebSocketRoute.matches"),
+    ("fastapi.routing", "APIRoute.matches"),
+    ("fastapi.routing", "APIWebSocketRoute.matches"),
+    ("fastapi.routing", "_EffectiveRouteContext.matches"),
+))  # fmt: skip
+_MOUNT = ("starlette.routing", "Mount.matches")
+_WITH_METHODS = frozenset(one for one in _PLAIN if "WebSocket" not in one[1])
+
+# The patterns of convertors that stay within one segment of a path. Any other may go on to its end.
+_WITHIN = frozenset((
+    "[^/]+",
+    "[0-9]+",
+    r"[0-9]+(\.[0-9]+)?",
+    "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}",
+))  # fmt: skip
+_UNFAILING = (StringConvertor, PathConvertor, FloatConvertor, UUIDConvertor)
+_ANY = "\0"
+
+
+class RouteTable:
+    """The routes of an app, below whatever middleware; routes that are added later are seen.
+
+    The table only narrows down whom to ask, in the router's order; the verdict is each route's own `matches`.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._top: _Level | None = None
+
+    def find(self, scope: Scope) -> Found | None:
+        """The route the router will choose for a request or websocket; None when it has none for it.
+
+        Put it into the scope under `HANDED` to spare the router the search.
+        """
+        if self._top is None:
+            owner = with_routes(self._app)
+            if owner is None:
+                return None
+            self._top = _Level(owner, owner, "", ())
+        return self._top.find(scope)
+
+
+class _Entry:
+    """A route that requests are handed to.
+
+    `place`: its turn; `top`, `at`: what stands in the router's list, and where; `route`: what is asked, not the
+    same where FastAPI has included a router; `handed`: what the router is handed. `sure`: its verdict holds for
+    all requests of the same path, method and type; `waits`: that cannot fail, and methods it does not have
+    can be left for later; `below`: the routes of a mounted app.
+    """  # fmt: skip
+
+    __slots__ = ("at", "below", "handed", "opaque", "place", "route", "sure", "template", "top", "waits")
+
+    def __init__(self, place: int, leaf: _Leaf, prefix: str, above: tuple[Any, ...]) -> None:
+        self.place = place
+        self.at, self.top, self.route, self.handed = leaf
+        kind = _kind(self.route)
+        self.sure = kind in _PLAIN or kind == _MOUNT
+        self.waits = kind in _WITH_METHODS and all(
+            type(one) in _UNFAILING for one in self.route.param_convertors.values()
+        )
+        self.template = prefix + str(getattr(self.route, "path", ""))
+        self.opaque = self.template + "/*"
+        self.below: _Level | None = None
+        if kind not in _PLAIN and (is_mount(self.route) or resolved_routes(self.route)):
+            self.below = _below(self.route, self.template, above)
+
+    def shape(self) -> Shape | None:
+        """What a path must look like for this route to match; None when that is not known."""
+        if not self.sure:
+            return None
+        path = self.route.path + ("/{path:path}" if _kind(self.route) == _MOUNT else "")
+        return _shape(path, self.route.path_regex)
+
+    def lacks(self, method: Any) -> bool:
+        """Whether it can at best answer that the method is not allowed."""
+        if not self.waits:
+            return False
+        methods = self.route.methods
+        return bool(methods) and method not in methods
+
+
+class _Verdict(NamedTuple):
+    entry: _Entry
+    full: bool
+    child: Scope
+    sure: bool
+
+
+class _Level:
+    """The routes of one router, and those of the routers mounted in it.
+
+    `of` is asked for the routes; `owner` has them; `prefix` comes before their templates; `above` are the owners
+    that these are mounted in.
+    """
+
+    def __init__(self, of: Any, owner: Any, prefix: str, above: tuple[Any, ...]) -> None:
+        self._of = of
+        self._owner = owner
+        self._prefix = prefix
+        self._above = (*above, owner)
+        self._sets_root = any(one.__module__ == "fastapi.applications" for one in type(owner).__mro__)
+        self._router = getattr(owner, "router", owner)
+        self._known: Sequence[Any] = []
+        self._editions: list[tuple[Any, int]] = []
+        self._shapes: Shapes[_Entry] = Shapes(())
+        self.planted = False
+
+    def find(self, scope: Scope) -> Found | None:
+        """The route for a scope that has come this far."""
+        routes = _listed(self._of)
+        if routes != self._known or any(one._routes_version != version for one, version in self._editions):  # noqa: SLF001
+            self._compile(routes)
+        if self._sets_root and self._owner.root_path:
+            scope = {**scope, "root_path": self._owner.root_path}
+        path = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        entries = self._shapes.narrow(path)
+        if not entries:
+            return None
+        verdict = _verdict(entries, scope)
+        if verdict is None:
+            return None
+        if routes[verdict.entry.at] is not verdict.entry.top:  # equal to what stood there, but not the same
+            self._compile(routes)
+            return self.find(scope)
+        return self._found(verdict, scope)
+
+    def _found(self, verdict: _Verdict, scope: Scope) -> Found:
+        entry, _, child, sure = verdict
+        route = entry.handed if sure and self.planted else None
+        if entry.below is None:
+            return Found(entry.template, self._router, route, child, scope)
+        below = entry.below.find({**scope, **child})
+        found = Found(below.template if below else entry.opaque, self._router, route, child, scope)
+        if below is not None and below.route is not None:
+            found.below = below
+        return found
+
+    def _compile(self, routes: Sequence[Any]) -> None:
+        self._known = list(routes)
+        self._editions = [
+            (one, one._routes_version)  # noqa: SLF001
+            for route in routes
+            for one in _routers_in(route)
+        ]
+        leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
+        entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
+        self._shapes = Shapes([(entry.shape(), entry) for entry in entries])
+        self.planted = getattr(self._router, "routes", None) is routes and plant(self._router, _FULL)
+
+
+def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
+    """The first that matches in full, else the first that lacks only the method."""
+    if len(entries) > 1:
+        method = scope.get("method")
+        able = [one for one in entries if not one.lacks(method)]
+        if len(able) < len(entries):
+            verdict = _asked(able, scope)
+            if verdict is not None and verdict.full:
+                return verdict
+    return _asked(entries, scope)
+
+
+def _asked(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
+    partial: tuple[_Entry, Scope] | None = None
+    sure = True
+    for entry in entries:
+        sure = sure and entry.sure
+        try:
+            match, child = entry.route.matches(scope)
+        except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends there
+            return _Verdict(entry, True, {}, False)
+        if match is _FULL:
+            return _Verdict(entry, True, child, sure)
+        if match is not _NONE and partial is None:
+            partial = entry, child
+    return _Verdict(partial[0], False, partial[1], sure) if partial is not None else None
+
+
+def _listed(app: Any) -> list[Any]:
+    routes: Any = resolved_routes(app)
+    return routes if type(routes) is list else list(routes)  # pyright: ignore[reportUnknownVariableType]
+
+
+_Leaf = tuple[int, Any, Any, Any]  # at, top, route, handed: see _Entry
+
+
+def _leaves(at: int, route: Any) -> Iterator[_Leaf]:
+    """A route itself; in place of FastAPI's `include_router`, all that it includes."""
+    if not _includes(route):
+        yield at, route, route, route
+        return
+    for candidate in route.effective_candidates():
+        one = getattr(candidate, "starlette_route", None) or candidate
+        for _, _, leaf, handed in _leaves(at, one):
+            yield at, route, leaf, included_with_only(route, candidate if one is not candidate else handed)
+
+
+def _routers_in(route: Any) -> Iterator[Any]:
+    """The routers that FastAPI has included, and those included in them: each counts its changes."""
+    if _includes(route):
+        yield route.original_router
+        for one in route.original_router.routes:
+            yield from _routers_in(one)
+
+
+def _includes(route: Any) -> bool:
+    router = getattr(route, "original_router", None)
+    return (
+        (type(route).__module__, type(route).__qualname__) == ("fastapi.routing", "_IncludedRouter")
+        and _kind(router) == ("fastapi.routing", "APIRouter.matches")
+        and isinstance(getattr(router, "_routes_version", None), int)
+    )
+
+
+def _kind(route: Any) -> tuple[str, str]:
+    """Where the `matches` of a route comes from; no known place when it is its own or stands for another's."""
+    if "matches" in getattr(route, "__dict__", {"matches": None}):
+        return "", ""
+    inner = getattr(route, "original_route", None)
+    if inner is not None and _kind(inner) != ("fastapi.routing", "APIRoute.matches"):
+        return "", ""
+    kind: Any = route.__class__
+    matches: Any = getattr(kind, "matches", None)
+    return getattr(matches, "__module__", ""), getattr(matches, "__qualname__", "")
+
+
+def _below(route: Any, prefix: str, above: tuple[Any, ...]) -> _Level | None:
+    """The level of a mounted app; none for an app that is mounted within itself."""
+    owner = with_routes(getattr(route, "app", None))
+    if owner is not None and any(one is owner for one in above):
+        return None
+    return _Level(route, owner if owner is not None else route, prefix, above)
+
+
+def _shape(path: str, regex: Any) -> Shape | None:
+    """The shape of the paths that a template matches, if the pattern is what Starlette makes of it."""
+    try:
+        made, _, convertors = compile_path(path)
+    except (AssertionError, ValueError):
+        return None
+    if not path.startswith("/") or (regex.pattern, regex.flags) != (made.pattern, made.flags):
+        return None
+    text, end = "", 0
+    for parameter in PARAM_REGEX.finditer(path):
+        text += path[end : parameter.start()]
+        pattern = convertors[parameter[1]].regex
+        if pattern not in _WITHIN:
+            return _open(text) if _stands_alone(pattern) else None
+        text += _ANY
+        end = parameter.end()
+    return Shape(_words(text + path[end:]), open=False)
+
+
+def _open(text: str) -> Shape:
+    """Everything that begins like this; of the last segment one knows but that it is there."""
+    return Shape((*_words(text)[:-1], None), open=True)
+
+
+def _words(text: str) -> tuple[str | None, ...]:
+    return tuple(None if _ANY in word else word for word in text.split("/"))
+
+
+def _stands_alone(pattern: str) -> bool:
+    """Whether what stands around a convertor's pattern keeps its meaning: its own brackets are balanced."""
+    try:
+        re.compile(pattern)
+    except re.error:
+        return False
+    return True
