@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -13,12 +13,22 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
+from starlette.routing import PARAM_REGEX, BaseRoute, Host, Match, Mount, Route, Router, WebSocketRoute
 from starlette.websockets import WebSocket
 
 WORDS = ("a", "b", "items", "1", "2.5", "%41", "é", "A", "a.json", ";x", "..", "a b")
 METHODS: tuple[str, ...] = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
-UUID = "6f1c2f4e-0f6b-4b0a-9a5e-2f0e4a1b2c3d"
+VALUES = {
+    "str": ("a", "x", "1", "é", "items", "%41"),
+    "int": ("1", "0", "007", "9" * 5000),
+    "float": ("2.5", "1", "9" * 5000),
+    "uuid": ("6f1c2f4e-0f6b-4b0a-9a5e-2f0e4a1b2c3d", "6F1C2F4E0F6B4B0A9A5E2F0E4A1B2C3D"),
+    "path": ("", "a", "a/b", "/", "a//b", "..", "x\ny"),
+    "even": ("2", "44", "3"),
+    "several": ("a", "a/b", "a/b/c/"),
+    "maybe": ("", "a", "items"),
+    "unbalanced": ("a", "x/b", "b"),
+}
 
 
 class Even(Convertor[int]):
@@ -82,6 +92,8 @@ class Site:
         self._chance = random.Random(str(seed))
         self.templates: dict[str, str] = {}
         self._params = 0
+        self._paths: dict[str, list[str]] = {}
+        self._asked: list[tuple[str, str, Sequence[str]]] = []
         self.app: Any = self._chance.choice([self._starlette, self._starlette, self._fastapi, self._router])(
             "", 0
         )
@@ -101,28 +113,28 @@ class Site:
         return app
 
     def _fill(self, router: APIRouter, prefix: str, depth: int) -> None:
-        for _ in range(self._chance.choice((1, 3, 6))):
+        for _ in range(self._chance.choice((2, 4, 8))):
             kind = self._chance.random()
             if kind < 0.25 and depth < 3:
-                inner, inside = APIRouter(), self._chance.choice(("", self._path().rstrip("/")))
+                inner, inside = APIRouter(), self._chance.choice(("", self._new_path().rstrip("/")))
                 self._fill(inner, prefix + inside, depth + 1)
                 if inside or all(getattr(one, "path", "") for one in inner.routes):
                     router.include_router(inner, prefix=inside)
             elif kind < 0.35:
                 self._mounted(router.routes, prefix, depth)
             elif kind < 0.45:
-                path = self._path()
+                path = self._path(prefix)
                 router.add_api_websocket_route(path, self._socket(prefix + path, api=True))
             elif kind < 0.55:
                 router.routes.append(self._plain(prefix))
             else:
-                path = self._path()
+                path = self._path(prefix)
                 methods = self._chance.sample(METHODS, self._chance.choice((1, 1, 2)))
-                router.add_api_route(path, self._handler(prefix + path), methods=methods)
+                router.add_api_route(path, self._handler(prefix + path, methods), methods=methods)
 
     def _routes(self, prefix: str, depth: int) -> list[BaseRoute]:
         routes: list[BaseRoute] = []
-        for _ in range(self._chance.choice((0, 1, 2, 4, 8))):
+        for _ in range(self._chance.choice((0, 2, 4, 8, 8))):
             kind = self._chance.random()
             if kind < 0.2 and depth < 3:
                 self._mounted(routes, prefix, depth)
@@ -130,23 +142,23 @@ class Site:
                 host = self._chance.choice(("one.example", "{sub}.example", "two.example"))
                 routes.append(Host(host, app=self._app(prefix, depth + 1)))
             elif kind < 0.35:
-                path = self._path()
+                path = self._path(prefix)
                 routes.append(WebSocketRoute(path, self._socket(prefix + path)))
             elif kind < 0.4:
-                path = self._path()
-                routes.append(Picky(path, self._handler(prefix + path)))
+                path = self._path(prefix)
+                routes.append(Picky(path, self._handler(prefix + path, None)))
             else:
                 routes.append(self._plain(prefix))
         return routes
 
     def _plain(self, prefix: str) -> Route:
-        path = self._path()
+        path = self._path(prefix)
         methods = self._chance.choice((None, None, ["POST"], ["PUT", "GET"], ["HEAD"], ["OPTIONS"], []))
-        return Route(path, self._handler(prefix + path), methods=methods)
+        return Route(path, self._handler(prefix + path, methods), methods=methods)
 
     def _mounted(self, routes: list[BaseRoute], prefix: str, depth: int) -> None:
         path = self._chance.choice(
-            ("", "/a", "/items", "/{tenant}", "/{n:even}", "/a/b", self._path().rstrip("/"))
+            ("", "/a", "/items", "/{tenant}", "/{n:even}", "/a/b", self._new_path().rstrip("/"))
         )
         if "{path" in path:
             return
@@ -161,7 +173,15 @@ class Site:
     def _app(self, prefix: str, depth: int) -> Any:
         return self._chance.choice([self._starlette, self._router, self._fastapi])(prefix, depth)
 
-    def _path(self) -> str:
+    def _path(self, prefix: str) -> str:
+        """A path like none before, or one that another route under the same prefix has."""
+        known = self._paths.setdefault(prefix, [])
+        if known and self._chance.random() < 0.3:
+            return self._chance.choice(known)
+        known.append(self._new_path())
+        return known[-1]
+
+    def _new_path(self) -> str:
         chance = self._chance
         parts: list[str] = []
         for _ in range(chance.choice((0, 1, 1, 2, 2, 3))):
@@ -178,13 +198,14 @@ class Site:
             )
         return "/" + "/".join(parts) + chance.choice(("", "", "", "/"))
 
-    def _named(self, template: str) -> str:
+    def _named(self, template: str, methods: Sequence[str] = METHODS, kind: str = "http") -> str:
         name = f"handler{len(self.templates)}"
         self.templates[name] = template
+        self._asked.append((template, kind, methods))
         return name
 
-    def _handler(self, template: str) -> Callable[[Request], Any]:
-        name = self._named(template)
+    def _handler(self, template: str, methods: Sequence[str] | None) -> Callable[[Request], Any]:
+        name = self._named(template, methods or METHODS)
 
         async def handler(request: Request) -> Response:
             return JSONResponse(seen(request, name), headers={"x-handler": name})
@@ -193,7 +214,7 @@ class Site:
         return handler
 
     def _socket(self, template: str, *, api: bool = False) -> Callable[[WebSocket], Any]:
-        name = self._named(template)
+        name = self._named(template, kind="websocket")
 
         async def socket(websocket: WebSocket) -> None:
             await websocket.accept(headers=[(b"x-handler", name.encode())])
@@ -218,12 +239,18 @@ class Site:
     def request(self) -> dict[str, Any]:
         """A request to one of the routes, or nearly, or to nowhere, as changes to a scope."""
         chance = self._chance
-        path = self._spelled(chance.choice([*self.templates.values(), "/", "/nowhere"]))
-        root = chance.choice(("", "", "", "/proxy", "/a", path))
+        template, kind, methods = chance.choice(
+            [*self._asked, ("/", "http", METHODS), ("/nowhere", "http", METHODS)]
+        )
+        path = self._spelled(template)
+        root = chance.choice(("", "", "", "", "", "/proxy", "/a", path))
         host = chance.choice(("one.example", "two.example:80", "x.example", "a/b", ""))
+        other = chance.random() < 0.2
         return {
-            "type": chance.choice(("http", "http", "http", "websocket")),
-            "method": chance.choice((*METHODS, "GET", "GET", "GET", "get", "BREW")),
+            "type": chance.choice(("http", "websocket")) if other else kind,
+            "method": chance.choice((*METHODS, "get", "BREW"))
+            if other or not methods
+            else chance.choice(methods),
             "path": chance.choice(("", root)) + path,
             "root_path": root,
             "headers": {"host": host} | ({"x-picky": "1"} if chance.random() < 0.3 else {}),
@@ -231,11 +258,18 @@ class Site:
 
     def _spelled(self, template: str) -> str:
         chance = self._chance
-        path = ""
-        for part in template.replace("/*", "/" + chance.choice(("", "a", "a/b"))).split("/")[1:]:
-            word = chance.choice((*WORDS, "x", "3", "44", "v1", "1-z", "xy", UUID, "", "\n", "9" * 5000))
-            path += "/" + (word if "{" in part or chance.random() < 0.1 else part)
-        return path + chance.choice(("", "", "", "", "", "/", "\n", "//"))
+        path = template.replace("/*", "/" + chance.choice(("", "a", "a/b")))
+        path = PARAM_REGEX.sub(lambda found: self._value((found[2] or ":str")[1:]), path)
+        if chance.random() < 0.2:
+            parts = path.split("/")
+            parts[chance.randrange(len(parts))] = chance.choice((*WORDS, "x", "", "\n", "v1", "9" * 5000))
+            path = "/".join(parts)
+        return path + chance.choice(("",) * 12 + ("/", "\n", "//"))
+
+    def _value(self, convertor: str) -> str:
+        if self._chance.random() < 0.1:
+            return self._chance.choice((*WORDS, "3", "", "\n", "9" * 5000))
+        return self._chance.choice(VALUES[convertor])
 
 
 def seen(connection: HTTPConnection, name: str) -> dict[str, Any]:

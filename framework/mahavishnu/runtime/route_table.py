@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from starlette._utils import get_route_path  # pyright: ignore[reportPrivateUsage]  the router's own reading
 from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor, UUIDConvertor
@@ -78,9 +78,7 @@ class _Entry:
         self.at, self.top, self.route, self.handed = leaf
         kind = _kind(self.route)
         self.sure = kind in _PLAIN or kind == _MOUNT
-        self.waits = kind in _WITH_METHODS and all(
-            type(one) in _UNFAILING for one in self.route.param_convertors.values()
-        )
+        self.waits = kind in _WITH_METHODS and hasattr(self.route, "methods") and _never_fails(self.route)
         self.template = prefix + str(getattr(self.route, "path", ""))
         self.opaque = self.template + "/*"
         self.below: _Level | None = None
@@ -91,22 +89,11 @@ class _Entry:
         """What a path must look like for this route to match; None when that is not known."""
         if not self.sure:
             return None
-        path = self.route.path + ("/{path:path}" if _kind(self.route) == _MOUNT else "")
-        return _shape(path, self.route.path_regex)
-
-    def lacks(self, method: Any) -> bool:
-        """Whether it can at best answer that the method is not allowed."""
-        if not self.waits:
-            return False
-        methods = self.route.methods
-        return bool(methods) and method not in methods
-
-
-class _Verdict(NamedTuple):
-    entry: _Entry
-    full: bool
-    child: Scope
-    sure: bool
+        path: Any = getattr(self.route, "path", None)
+        regex: Any = getattr(self.route, "path_regex", None)
+        if not isinstance(path, str) or not isinstance(regex, re.Pattern):
+            return None
+        return _shape(path + "/{path:path}" if _kind(self.route) == _MOUNT else path, regex)
 
 
 class _Level:
@@ -123,40 +110,43 @@ class _Level:
         self._above = (*above, owner)
         self._sets_root = any(one.__module__ == "fastapi.applications" for one in type(owner).__mro__)
         self._router = getattr(owner, "router", owner)
+        self._planted = False
         self._known: Sequence[Any] = []
         self._editions: list[tuple[Any, int]] = []
-        self._shapes: Shapes[_Entry] = Shapes(())
-        self.planted = False
+        self._narrow: Callable[[str], Sequence[_Entry]] = Shapes[_Entry](()).narrow
 
     def find(self, scope: Scope) -> Found | None:
         """The route for a scope that has come this far."""
-        routes = _listed(self._of)
-        if routes != self._known or any(one._routes_version != version for one, version in self._editions):  # noqa: SLF001
+        routes = self._router.routes if self._planted else _listed(self._of)
+        if routes != self._known or (self._editions and self._outdated()):
             self._compile(routes)
         if self._sets_root and self._owner.root_path:
             scope = {**scope, "root_path": self._owner.root_path}
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        entries = self._shapes.narrow(path)
+        entries = self._narrow(path)
         if not entries:
             return None
         verdict = _verdict(entries, scope)
         if verdict is None:
             return None
-        if routes[verdict.entry.at] is not verdict.entry.top:  # equal to what stood there, but not the same
+        entry, child, sure = verdict
+        if routes[entry.at] is not entry.top:  # equal to what stood there, but not the same
             self._compile(routes)
             return self.find(scope)
-        return self._found(verdict, scope)
+        route = entry.handed if sure and self._planted else None
+        if entry.below is not None:
+            return self._mounted(entry, route, child, scope)
+        return Found(entry.template, self._router, route, child, scope)
 
-    def _found(self, verdict: _Verdict, scope: Scope) -> Found:
-        entry, _, child, sure = verdict
-        route = entry.handed if sure and self.planted else None
-        if entry.below is None:
-            return Found(entry.template, self._router, route, child, scope)
-        below = entry.below.find({**scope, **child})
+    def _mounted(self, entry: _Entry, route: Any, child: Scope, scope: Scope) -> Found:
+        below = entry.below.find({**scope, **child}) if entry.below else None
         found = Found(below.template if below else entry.opaque, self._router, route, child, scope)
         if below is not None and below.route is not None:
             found.below = below
         return found
+
+    def _outdated(self) -> bool:
+        return any(one._routes_version != version for one, version in self._editions)  # noqa: SLF001
 
     def _compile(self, routes: Sequence[Any]) -> None:
         self._known = list(routes)
@@ -167,36 +157,46 @@ class _Level:
         ]
         leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
-        self._shapes = Shapes([(entry.shape(), entry) for entry in entries])
-        self.planted = getattr(self._router, "routes", None) is routes and plant(self._router, _FULL)
+        self._narrow = Shapes([(entry.shape(), entry) for entry in entries]).narrow
+        self._planted = getattr(self._router, "routes", None) is routes and plant(self._router, _FULL)
+
+
+_Verdict = tuple[_Entry, Scope, bool]  # whom to hand it to, what that adds to the scope, and if it is sure
 
 
 def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
     """The first that matches in full, else the first that lacks only the method."""
-    if len(entries) > 1:
-        method = scope.get("method")
-        able = [one for one in entries if not one.lacks(method)]
-        if len(able) < len(entries):
-            verdict = _asked(able, scope)
-            if verdict is not None and verdict.full:
-                return verdict
-    return _asked(entries, scope)
-
-
-def _asked(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
+    method = scope.get("method")
+    waiting = False
     partial: tuple[_Entry, Scope] | None = None
     sure = True
     for entry in entries:
+        if entry.waits:
+            methods = entry.route.methods
+            if methods and method not in methods:  # at best partial: let us first see who has it
+                waiting = True
+                continue
         sure = sure and entry.sure
         try:
             match, child = entry.route.matches(scope)
         except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends there
-            return _Verdict(entry, True, {}, False)
+            return entry, {}, False
         if match is _FULL:
-            return _Verdict(entry, True, child, sure)
+            return entry, child, sure
         if match is not _NONE and partial is None:
             partial = entry, child
-    return _Verdict(partial[0], False, partial[1], sure) if partial is not None else None
+    if waiting:
+        return _partial(entries, scope, sure)
+    return (*partial, sure) if partial is not None else None
+
+
+def _partial(entries: Sequence[_Entry], scope: Scope, sure: bool) -> _Verdict | None:
+    """The first that lacks only the method, where none matches in full and none fails."""
+    for entry in entries:
+        match, child = entry.route.matches(scope)
+        if match is not _NONE:
+            return entry, child, sure
+    return None
 
 
 def _listed(app: Any) -> list[Any]:
@@ -255,6 +255,12 @@ def _below(route: Any, prefix: str, above: tuple[Any, ...]) -> _Level | None:
     return _Level(route, owner if owner is not None else route, prefix, above)
 
 
+def _never_fails(route: Any) -> bool:
+    """Whether all that its pattern lets through can be converted; a number of 5,000 digits cannot."""
+    convertors: Any = getattr(route, "param_convertors", None)
+    return type(convertors) is dict and all(type(one) in _UNFAILING for one in convertors.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
 def _shape(path: str, regex: Any) -> Shape | None:
     """The shape of the paths that a template matches, if the pattern is what Starlette makes of it."""
     try:
@@ -263,12 +269,13 @@ def _shape(path: str, regex: Any) -> Shape | None:
         return None
     if not path.startswith("/") or (regex.pattern, regex.flags) != (made.pattern, made.flags):
         return None
+    if not all(_stands_alone(one.regex) for one in convertors.values()):
+        return None
     text, end = "", 0
     for parameter in PARAM_REGEX.finditer(path):
         text += path[end : parameter.start()]
-        pattern = convertors[parameter[1]].regex
-        if pattern not in _WITHIN:
-            return _open(text) if _stands_alone(pattern) else None
+        if convertors[parameter[1]].regex not in _WITHIN:
+            return _open(text)
         text += _ANY
         end = parameter.end()
     return Shape(_words(text + path[end:]), open=False)

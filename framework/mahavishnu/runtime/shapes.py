@@ -41,21 +41,19 @@ class Shapes(Generic[T]):
         self._closed: dict[int, list[tuple[_Pick, _Buckets[T]]]] = {}
         self._open: list[tuple[int, _Pick, _Buckets[T]]] = []
         self._static: dict[str, tuple[T, ...]] = {}
-        listed = list(things)
-        for (size, is_open, fixed), alike in _grouped(listed).items():
+        words: dict[str, list[T]] = {}
+        for (size, is_open, fixed), alike in _grouped(things).items():
             if size == 0 or not fixed:
                 self._always = _merged(self._always, tuple(thing for _, thing in alike))
-                continue
-            pick = _pick(fixed)
-            buckets = _buckets(pick, alike)
-            if is_open:
-                self._open.append((size, pick, buckets))
+            elif is_open:
+                self._open.append((size, _pick(fixed), _buckets(fixed, alike)))
+            elif len(fixed) < size:
+                self._closed.setdefault(size, []).append((_pick(fixed), _buckets(fixed, alike)))
             else:
-                self._closed.setdefault(size, []).append((pick, buckets))
-        for shape, _ in listed:
-            if shape is not None and not shape.open and None not in shape.words:
-                path = "/".join(word or "" for word in shape.words)
-                self._static[path] = self._looked_up(path)
+                for shape, thing in alike:
+                    words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
+        for path, found in words.items():
+            self._static[path] = _merged(self._looked_up(path), tuple(found))
 
     def narrow(self, path: str) -> Sequence[T]:
         """Everything that a path may mean, in the order of the places."""
@@ -64,7 +62,8 @@ class Shapes(Generic[T]):
             return found
         found = self._looked_up(path)
         if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
-            return _merged(found, self._looked_up(path[:-1]))
+            shorter = path[:-1]
+            return _merged(found, self._static.get(shorter) or self._looked_up(shorter))
         return found
 
     def _looked_up(self, path: str) -> tuple[T, ...]:
@@ -100,7 +99,8 @@ def _pick(places: Sequence[int]) -> _Pick:
     return itemgetter(*places)
 
 
-def _buckets(pick: _Pick, alike: Iterable[tuple[Shape, T]]) -> _Buckets[T]:
+def _buckets(places: Sequence[int], alike: Iterable[tuple[Shape, T]]) -> _Buckets[T]:
+    pick = _pick(places)
     buckets: _Buckets[T] = {}
     for shape, thing in alike:
         key = pick(shape.words)
