@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import re
+import tracemalloc
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route, Router
 
-from mahavishnu.runtime.hand_on import HANDED
+from mahavishnu.runtime.hand_on import HANDED, Door
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.routes import resolve, router_of
 from tests.figures import figure
@@ -93,3 +103,350 @@ def test_ten_thousand_random_route_tables() -> None:
         len(wrong),
     )
     assert wrong == []
+
+
+# --- one by one -----------------------------------------------------------------------------------
+
+
+async def handed(app: Any, table: RouteTable, path: str, method: str = "GET", **more: Any) -> tuple[str, str]:
+    """The route that was found, and the answer once it is handed on."""
+    scope = scope_of(method, path, **more)
+    found = table.find(scope)
+    answer = Answer()
+    await app({**scope, HANDED: found}, chunks(()), collector(answer))
+    return found.template if found else "unmatched", answer.body.decode()
+
+
+def says(text: str) -> Any:
+    """A handler with an answer of its own."""
+
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse(f"{text} {sorted(request.path_params.items())}")
+
+    return handler
+
+
+def counting(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every route that is asked from now on, by its path."""
+    asked: list[str] = []
+    own = Route.matches
+
+    @functools.wraps(own)
+    def matches(route: Route, scope: Any) -> Any:
+        asked.append(route.path)
+        return own(route, scope)
+
+    monkeypatch.setattr(Route, "matches", matches)
+    return asked
+
+
+@pytest.mark.parametrize("kind", [Starlette, Router])
+def test_of_a_hundred_routes_one_is_asked_once(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the table nor the router behind it asks any other; for a miss the table asks nobody."""
+    app = kind(routes=[Route(f"/v1/r{n}/{{id}}", says(f"r{n}")) for n in range(100)])
+    table, asked = RouteTable(app), counting(monkeypatch)
+    assert run(handed(app, table, "/v1/r70/x")) == ("/v1/r70/{id}", "r70 [('id', 'x')]")
+    assert asked == ["/v1/r70/{id}"]
+    assert table.find(scope_of("GET", "/v1/r70/x/y")) is None
+    assert len(asked) == 1
+
+
+def test_of_a_hundred_included_routes_few_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FastAPI asks an included router twice, each time all its routes: handed on, only the one that is meant."""
+    api, inner = APIRouter(), APIRouter()
+    for n in range(100):
+        inner.add_api_route(f"/r{n}/{{id}}", says(f"r{n}"))
+    api.include_router(inner, prefix="/v1")
+    app = FastAPI()
+    app.include_router(api, prefix="/api")
+    table, asked = RouteTable(app), 0
+    run(handed(app, table, "/api/v1/r0/x"))
+    own = APIRoute.matches
+
+    @functools.wraps(own)
+    def matches(route: APIRoute, scope: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return own(route, scope)
+
+    monkeypatch.setattr(APIRoute, "matches", matches)
+    assert run(handed(app, table, "/api/v1/r70/x")) == ("/api/v1/r70/{id}", "r70 [('id', 'x')]")
+    assert asked == 3  # twice by the outer, once by the inner
+
+
+def test_who_lacks_the_method_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five routes of one path, by method: the one that has it is asked; for a method of none, the first answers."""
+    methods = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+    app = Starlette(routes=[Route("/a/{id}", says(one), methods=[one]) for one in methods])
+    table, asked = RouteTable(app), counting(monkeypatch)
+    assert run(handed(app, table, "/a/1", "DELETE")) == ("/a/{id}", "DELETE [('id', '1')]")
+    assert len(asked) == 1
+    answer = Answer()
+    scope = scope_of("BREW", "/a/1")
+    run(app({**scope, HANDED: table.find(scope)}, chunks(()), collector(answer)))
+    assert (answer.status, answer.headers["allow"] in {"GET, HEAD", "HEAD, GET"}) == (405, True)
+
+
+def test_a_method_that_fails_to_convert_is_not_passed_over() -> None:
+    """The router fails at the first route whose convertor does, whatever its method; so it counts as that one."""
+    app = Starlette(routes=[Route("/{n:int}", says("int")), Route("/{s}", says("str"), methods=["POST"])])
+    table = RouteTable(app)
+    found = table.find(scope_of("POST", "/" + "9" * 5000))
+    assert found is not None
+    assert (found.template, found.route) == ("/{n:int}", None)
+
+
+def changed(change: str, app: Any) -> None:
+    """Change the routes of a running app."""
+    routes: list[Any] = app.router.routes
+    new = Route("/a", says("new"))
+    if change == "appended":
+        routes[:] = [one for one in routes if one.path != "/a"]
+        routes.append(new)
+    elif change == "put before":
+        routes.insert(0, new)
+    elif change == "replaced":
+        routes[1] = new
+    elif change == "another list":
+        app.router.routes = [new]
+    elif change == "turned round":
+        routes.append(new)
+        routes.reverse()
+    elif change == "an equal one":
+        old = routes[1]
+        routes[1] = Route("/a", old.endpoint, middleware=[Middleware(Saying, text="new []")])
+
+
+class Saying:
+    """Middleware that answers itself."""
+
+    def __init__(self, app: Any, text: str) -> None:
+        self._text = text
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse(self._text)(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    "change", ["appended", "put before", "replaced", "another list", "turned round", "an equal one"]
+)
+@pytest.mark.parametrize("kind", [Starlette, FastAPI])
+def test_routes_that_change_later_are_seen(change: str, kind: Any) -> None:
+    """However the list of a running app is changed."""
+    app = kind(routes=[Route("/b/{x}", says("b")), Route("/a", says("old")), Route("/c", says("c"))])
+    table = RouteTable(app)
+    assert run(handed(app, table, "/a")) == ("/a", "old []")
+    changed(change, app)
+    assert run(handed(app, table, "/a")) == ("/a", "new []")
+
+
+def test_routes_that_are_added_to_an_included_or_mounted_router_are_seen() -> None:
+    """As soon as the app's own router sees them."""
+    app, api, sub = FastAPI(), APIRouter(), Router([Route("/x", says("x"))])
+    api.add_api_route("/x", says("x"))
+    app.include_router(api, prefix="/api")
+    app.mount("/sub", sub)
+    table = RouteTable(app)
+    for prefix in ("/api", "/sub"):
+        assert run(handed(app, table, f"{prefix}/x")) == (f"{prefix}/x", "x []")
+    api.add_api_route("/{y}", says("y"))
+    sub.routes.append(Route("/{y}", says("y")))
+    for prefix in ("/api", "/sub"):
+        assert run(handed(app, table, f"{prefix}/y")) == (f"{prefix}/{{y}}", "y [('y', 'y')]")
+
+
+class Rewriting:
+    """Middleware between the table and the router that changes a request."""
+
+    def __init__(self, app: Any, **changes: Any) -> None:
+        self.app = app
+        self._changes = changes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        scope.update(self._changes)
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"path": "/b"}, "b []"),
+        ({"method": "POST"}, "posted []"),
+        ({"root_path": "/a"}, "Not Found"),
+        ({"path_params": {"given": 1}}, "a [('given', 1)]"),
+        ({"root_path": ""}, "a []"),
+        ({}, "a []"),
+    ],
+)
+def test_a_request_that_is_rewritten_on_the_way_goes_where_it_then_belongs(changes: Any, answer: str) -> None:
+    """What was found for another path, method or root path is not handed on."""
+    routes = [
+        Route("/a", says("a")), Route("/a", says("posted"), methods=["POST"]), Route("/b", says("b")),
+    ]  # fmt: skip
+    app = Starlette(routes=routes, middleware=[Middleware(Rewriting, **changes)])
+    bare = Answer()
+    run(app(scope_of("GET", "/a"), chunks(()), collector(bare)))
+    found, answered = run(handed(app, RouteTable(app), "/a"))
+    assert (found, answered) == ("/a", bare.body.decode())
+    assert answered == answer
+
+
+def test_a_scope_that_is_used_twice_is_routed_twice() -> None:
+    """Middleware that calls the app again with the same scope gets the same answer."""
+    app = Starlette(routes=[Route("/a/{x}", says("a"))])
+    table = RouteTable(app)
+    scope = scope_of("GET", "/a/1")
+    scope[HANDED] = table.find(scope)
+    answers = [Answer(), Answer()]
+    for answer in answers:
+        run(app(scope, chunks(()), collector(answer)))
+        assert HANDED not in scope
+    assert [answer.body for answer in answers] == [b"a [('x', '1')]"] * 2
+
+
+def test_a_router_is_planted_once() -> None:
+    """By however many tables; and apps do not get in each other's way."""
+    one, two = (Starlette(routes=[Route("/{x}", says(name))]) for name in ("one", "two"))
+    table = RouteTable(one)
+    run(handed(one, table, "/x"))
+    door = one.router.middleware_stack
+    assert isinstance(door, Door)
+    for again, app in ((RouteTable(one), one), (RouteTable(two), two)):
+        run(handed(app, again, "/x"))
+    assert one.router.middleware_stack is door
+    scope = scope_of("GET", "/x")
+    answer = Answer()
+    run(two({**scope, HANDED: table.find(scope)}, chunks(()), collector(answer)))
+    assert answer.body == b"two [('x', 'x')]"  # what was found for another app is not handed on
+
+
+def test_one_router_in_two_places_has_two_names() -> None:
+    """Mounted twice, its routes are found under both prefixes, and handed on to."""
+    shared = Router([Route("/x", says("x"))])
+    app = Starlette(routes=[Mount("/a", shared), Mount("/{b}", shared)])
+    table = RouteTable(app)
+    assert run(handed(app, table, "/a/x")) == ("/a/x", "x []")
+    assert run(handed(app, table, "/c/x")) == ("/{b}/x", "x [('b', 'c')]")
+    found = table.find(scope_of("GET", "/a/x"))
+    assert found is not None
+    assert found.below is not None
+
+
+def test_a_router_that_is_mounted_in_itself_ends_somewhere() -> None:
+    """The table does not follow it round; the app does what it did before."""
+    router = Router([Route("/x", says("x"))])
+    router.routes.append(Mount("/a", router))
+    table = RouteTable(router)
+    assert run(handed(router, table, "/a/a/a/x"))[1] == "x []"
+    found = table.find(scope_of("GET", "/a/a/a/x"))
+    assert found is not None
+    assert found.template == "/a/*"
+
+
+class Own(Router):
+    """A router with an idea of its own: the last route wins."""
+
+    async def app(self, scope: Any, receive: Any, send: Any) -> None:
+        """Backwards."""
+        self.routes.reverse()
+        await super().app(scope, receive, send)
+        self.routes.reverse()
+
+
+@pytest.mark.parametrize("app", [lambda: Own([Route("/{x}", says("first")), Route("/a", says("last"))])])
+def test_a_router_of_unknown_ways_goes_them(app: Any) -> None:
+    """Nothing is planted in a router whose code is not the known one, nor behind middleware of its own."""
+    own = app()
+    assert run(handed(own, RouteTable(own), "/a"))[1] == "last []"
+    behind = Router([Route("/a", says("a"))], middleware=[Middleware(Rewriting)])
+    assert run(handed(behind, RouteTable(behind), "/a")) == ("/a", "a []")
+    assert isinstance(behind.middleware_stack, Rewriting)
+
+
+def test_a_router_that_notes_something_else_does_so_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions of Starlette differ in what they leave in a scope; the router's own code is then what runs."""
+    own = Router.app
+
+    @functools.wraps(own)
+    async def newer(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        scope["starlette.newer"] = True
+        await own(self, scope, receive, send)
+
+    async def tells(request: Request) -> Response:
+        router: Router = request.scope["router"]
+        return PlainTextResponse(f"{request.scope.get('starlette.newer')} {len(router.routes)}")
+
+    monkeypatch.setattr(Router, "app", newer)
+    app = Router([Route("/a", tells), Route("/b", says("b"))])
+    asked = counting(monkeypatch)
+    assert run(handed(app, RouteTable(app), "/a")) == ("/a", "True 2")
+    assert asked == ["/a", "/a"]
+
+
+def test_a_fastapi_app_with_a_root_path_of_its_own() -> None:
+    """FastAPI sets the root path inside; a request that names it is found under its route all the same."""
+    app = FastAPI()
+    app.root_path = "/proxy"
+    app.add_api_route("/orders/{id}", says("orders"))
+    table = RouteTable(app)
+    for path in ("/proxy/orders/1", "/orders/1"):
+        assert run(handed(app, table, path)) == ("/orders/{id}", "orders [('id', '1')]")
+
+
+def test_patterns_that_were_replaced_are_asked_for_everything() -> None:
+    """A known recipe makes routes ignore case by another pattern; the table goes by what the route says."""
+    app = Starlette(routes=[Route("/login", says("login")), Route("/{x}", says("x"))])
+    for one in app.router.routes[:1]:
+        assert isinstance(one, Route)
+        one.path_regex = re.compile(one.path_regex.pattern, re.IGNORECASE)
+    table = RouteTable(app)
+    assert run(handed(app, table, "/LOGIN")) == ("/login", "login []")
+    assert run(handed(app, table, "/logout")) == ("/{x}", "x [('x', 'logout')]")
+
+
+class Listed:
+    """An app with something like routes."""
+
+    def __init__(self, *routes: Any) -> None:
+        self.routes = routes
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await PlainTextResponse("listed")(scope, receive, send)
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    """No routes at all."""
+    await PlainTextResponse("bare")(scope, receive, send)
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (bare, ("unmatched", "bare")),
+        (Listed(), ("unmatched", "listed")),
+        (Listed(Route("/b", says("b")), Route("/a", says("a"))), ("/a", "listed")),
+        (Listed(object()), ("", "listed")),
+        (Rewriting(Rewriting(bare)), ("unmatched", "bare")),
+    ],
+)
+def test_apps_of_other_kinds(app: Any, expected: tuple[str, str]) -> None:
+    """An app without routes has none; of one that only shows some, the names are used."""
+    table = RouteTable(app)
+    for _ in range(2):
+        assert run(handed(app, table, "/a")) == expected
+
+
+def test_what_clients_ask_for_is_not_kept() -> None:
+    """Twenty thousand paths that nobody has asked for before leave nothing behind."""
+    app = Starlette(routes=[Route("/a/{x}", says("a")), Mount("/m", routes=[Route("/{x}", says("m"))])])
+    table = RouteTable(app)
+    paths = [f"/{prefix}/{n}" for n in range(10_000) for prefix in ("a", "m", "n")]
+    scopes = [scope_of("GET", path) for path in paths]
+    for one in scopes[:100]:
+        table.find(one)
+    tracemalloc.start()
+    for one in scopes:
+        table.find(one)
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 20_000

@@ -84,6 +84,8 @@ class _Entry:
         self.below: _Level | None = None
         if kind not in _PLAIN and (is_mount(self.route) or resolved_routes(self.route)):
             self.below = _below(self.route, self.template, above)
+            if self.below is None:
+                self.template = self.opaque
 
     def shape(self) -> Shape | None:
         """What a path must look like for this route to match; None when that is not known."""
@@ -186,17 +188,22 @@ def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
         if match is not _NONE and partial is None:
             partial = entry, child
     if waiting:
-        return _partial(entries, scope, sure)
+        partial = _first_partial(entries, scope, partial)
     return (*partial, sure) if partial is not None else None
 
 
-def _partial(entries: Sequence[_Entry], scope: Scope, sure: bool) -> _Verdict | None:
-    """The first that lacks only the method, where none matches in full and none fails."""
+def _first_partial(
+    entries: Sequence[_Entry], scope: Scope, known: tuple[_Entry, Scope] | None
+) -> tuple[_Entry, Scope] | None:
+    """Of those that had to wait, and the one that is known already, the first that lacks only the method."""
     for entry in entries:
-        match, child = entry.route.matches(scope)
-        if match is not _NONE:
-            return entry, child, sure
-    return None
+        if known is not None and entry is known[0]:
+            break
+        if entry.waits:
+            match, child = entry.route.matches(scope)
+            if match is not _NONE:
+                return entry, child
+    return known
 
 
 def _listed(app: Any) -> list[Any]:
