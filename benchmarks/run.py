@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import calls, decisions, layers, refused, routes, served
+from benchmarks import battery, calls, decisions, layers, refused, routes, served
 from benchmarks.goals import Goal, Report, shown
 
 README = Path(__file__).with_name("README.md")
@@ -23,11 +23,12 @@ _FAMILIES: dict[str, Callable[[int], Report]] = {
     "refused": refused.report,
     "decisions": decisions.report,
     "calls": calls.report,
+    "battery": battery.report,
 }
 _PEERS = (
-    "starlette slowapi limits throttled-py pyrate-limiter asgi-ratelimit prometheus-fastapi-instrumentator "
-    "starlette-exporter structlog asgi-correlation-id circuitbreaker purgatory hyx aiobreaker pybreaker stamina "
-    "tenacity"
+    "starlette fastapi slowapi fastapi-limiter limits throttled-py pyrate-limiter asgi-ratelimit "
+    "prometheus-fastapi-instrumentator starlette-exporter structlog asgi-correlation-id circuitbreaker purgatory hyx "
+    "aiobreaker pybreaker stamina tenacity"
 )
 
 
