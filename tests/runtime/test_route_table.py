@@ -258,9 +258,9 @@ def test_routes_that_are_added_to_an_included_or_mounted_router_are_seen() -> No
 class Rewriting:
     """Middleware between the table and the router that changes a request."""
 
-    def __init__(self, app: Any, **changes: Any) -> None:
+    def __init__(self, app: Any, changes: dict[str, Any] | None = None) -> None:
         self.app = app
-        self._changes = changes
+        self._changes = changes or {}
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         scope.update(self._changes)
@@ -283,7 +283,7 @@ def test_a_request_that_is_rewritten_on_the_way_goes_where_it_then_belongs(chang
     routes = [
         Route("/a", says("a")), Route("/a", says("posted"), methods=["POST"]), Route("/b", says("b")),
     ]  # fmt: skip
-    app = Starlette(routes=routes, middleware=[Middleware(Rewriting, **changes)])
+    app = Starlette(routes=routes, middleware=[Middleware(Rewriting, changes)])
     bare = Answer()
     run(app(scope_of("GET", "/a"), chunks(()), collector(bare)))
     found, answered = run(handed(app, RouteTable(app), "/a"))
