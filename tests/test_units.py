@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mahavishnu.units import Cpu, Duration, Percent, Quantity, Rate, Size, plain
+from mahavishnu.units import Cpu, Duration, Percent, Quantity, Rate, Size, Throughput, plain
 
 GOOD = [
     (Duration, "2s", 2 * 10**9, "2s"),
@@ -21,6 +21,8 @@ GOOD = [
     (Size, "1MiB", 2**20, "1Mi"),
     (Size, "100kB", 100_000, "100kB"),
     (Size, "1000B", 1000, "1kB"),
+    (Throughput, "1KiB/s", 1024, "1Ki/s"),
+    (Throughput, "100kB/s", 100_000, "100kB/s"),
     (Cpu, "500m", 500, "500m"),
 ]
 BAD = {
@@ -41,6 +43,19 @@ BAD = {
         "2s\n",
     ],
     Size: ["", "512", "0Mi", "-1Mi", "1.5Gi", "1TB", "1mi", "Mi", "1Mi\n"],
+    Throughput: [
+        "",
+        "1KiB",
+        "1KiB/",
+        "/s",
+        "1/s",
+        "0B/s",
+        "-1B/s",
+        "1KiB/m",
+        "1KiB/s/s",
+        "1KiB/s\n",
+        "1KiB /s",
+    ],
     Cpu: ["", "1", "0m", "-5m", "0.5", "500M", "m"],
     Percent: ["", "99", "0.999", "0%", "101%", "-1%", "1e1%", "99,9%", "100.0000001%", "nan%", "5%\n"],
     Rate: [
@@ -105,3 +120,4 @@ def test_advice_keeps_the_number_that_was_meant() -> None:
     """The fix for a bare number has that number in it."""
     fixes = [Percent.fix(0.9995), Percent.fix(95), Duration.fix(30), Rate.fix(120), Size.fix(256), Cpu.fix(2)]
     assert fixes == ["99.95%", "95%", "30s", "120/minute", "256Mi", "2000m"]
+    assert [Throughput.fix(value) for value in (5, "2kB", "x")] == ["5KiB/s", "2kB/s", "1KiB/s"]

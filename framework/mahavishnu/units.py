@@ -149,6 +149,36 @@ class Size(int, Quantity):
         return f"Size({self})"
 
 
+class Throughput(int, Quantity):
+    """A number of bytes in a second, written `1KiB/s`; always above zero."""
+
+    form = "a size per second"
+    pattern = f"{Size.pattern}/s"
+    examples = ("1KiB/s", "100kB/s")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        size, slash, rest = text.partition("/s")
+        try:
+            if slash and not rest:
+                return cls(Size.parse(size))
+        except ValueError:
+            pass
+        raise cls._refusal(text)
+
+    @classmethod
+    def fix(cls, value: object) -> str:
+        if isinstance(value, str) and re.fullmatch(Size.pattern, value):
+            return f"{value}/s"
+        return f"{value}KiB/s" if _whole(value) else cls.examples[0]
+
+    def __str__(self) -> str:
+        return f"{Size(self)}/s"
+
+    def __repr__(self) -> str:
+        return f"Throughput({self})"
+
+
 class Cpu(int, Quantity):
     """Processor time in thousandths of a core, written `500m`; always above zero."""
 
