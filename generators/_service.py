@@ -30,7 +30,7 @@ def image(contract: Contract) -> str:
 
 
 def command(contract: Contract) -> list[str]:
-    """How uvicorn starts the service: our middleware resolves clients and writes the log itself."""
+    """How uvicorn starts the service; the middleware resolves clients and writes the log itself."""
     service = contract.spec.service
     return [
         "uvicorn",
@@ -38,6 +38,7 @@ def command(contract: Contract) -> list[str]:
         "--host=0.0.0.0",
         f"--port={service.port}",
         f"--app-dir={service.app_dir}",
+        "--http=mahavishnu.server:HeadDeadline",
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",

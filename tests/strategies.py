@@ -225,6 +225,7 @@ def services(draw: Draw) -> Mapping:
         owner=texts,
         tier=st.sampled_from(["critical", "standard", "experimental"]),
         port=st.integers(1024, 65535),
+        head_timeout=st.sampled_from(["500ms", "10s"]),
         traffic=st.sampled_from(["50/second", "1000/minute"]),
         trusted_proxies=st.just(["10.0.0.0/8", "fd00::/8"]),
     )

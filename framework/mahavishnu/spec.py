@@ -55,6 +55,9 @@ class Service(Settings):
     """The port the service listens on."""
     workers: Annotated[int, Field(strict=True, ge=1, le=1), not_yet_above(1)] = 1
     """Processes per replica; one, in this version."""
+    head_timeout: Duration = Duration.parse("10s")
+    """How long a client may take to send the head of a request, where uvicorn is started with
+    `--http mahavishnu.server:HeadDeadline`, as the generated files do."""
     traffic: Traffic | None = None
     """The expected load, by which checks judge whether numbers can be reached."""
     trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str), Field(examples=["10.0.0.0/8"])], ...] = ()

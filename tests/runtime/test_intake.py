@@ -57,7 +57,7 @@ class World:
         self.clock = VirtualClock()
         self.client = Client(self.clock, *script)
         self.late = 0
-        said = {"within": None, "rate": None, **settings}
+        said: dict[str, Any] = {"within": None, "rate": None, **settings}
         self.intake = Intake(self.client.receive, self.clock, self._count, **said)
 
     def _count(self) -> None:
@@ -243,7 +243,8 @@ def test_the_real_clock_ends_it_too() -> None:
         async def receive() -> Message:
             for message in script:
                 return message
-            return await asyncio.get_running_loop().create_future()
+            await asyncio.Event().wait()
+            raise AssertionError("unreachable")
 
         intake = Intake(receive, SystemClock(), lambda: None, within=10**7, rate=None)
         for _ in range(parts):

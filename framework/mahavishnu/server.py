@@ -1,0 +1,94 @@
+"""For uvicorn: a connection whose next request does not begin in time is closed.
+
+An ASGI app never sees a request whose head is incomplete, so a middleware cannot end a client that sends one
+header a minute (slowloris); the server's protocol can. Other servers, and proxies such as nginx
+(`client_header_timeout`), have an option of their own. A TLS handshake is asyncio's: it ends after a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from mahavishnu.runtime.current import current
+from mahavishnu.spec import Service
+
+_SECOND = 1e9
+_TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class _HeadDeadline(asyncio.Protocol):
+    """What is put before a protocol of uvicorn: while no request is being served, the next head must come in time.
+
+    So must what is left of a body whose request has been answered. A pause between two requests is not meant:
+    that is uvicorn's `--timeout-keep-alive`.
+    """
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    cycle: Any
+    _waiting: asyncio.TimerHandle | None = None
+    _heard = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expect()
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        super().data_received(data)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._stop_waiting()
+        elif self._waiting is None and self.transport.get_protocol() is self:
+            self._expect()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self, *event: Any) -> None:
+        """The connection is another protocol's from here on."""
+        self._stop_waiting()
+        inside: Any = super()
+        inside.handle_websocket_upgrade(*event)
+
+    def _expect(self) -> None:
+        if (delay := head_timeout()) is not None and not self.transport.is_closing():
+            self._waiting = self.loop.call_later(delay, self._too_late)
+
+    def _stop_waiting(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _too_late(self) -> None:
+        self._waiting = None
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()  # it does not read either
+            return
+        if self._heard and self.cycle is None:  # a browser that connects ahead of time expects no answer
+            self.transport.write(_TOO_LATE)
+        self.transport.close()
+
+
+def head_timeout() -> float | None:
+    """The seconds that a head may take, by the spec at work or the default before there is one; None: for ever."""
+    if os.environ.get("MAHAVISHNU_DISABLE") == "1":
+        return None
+    service = current()
+    timeout: int = (
+        Service.model_fields["head_timeout"].default if service is None else service.spec.service.head_timeout
+    )
+    return timeout / _SECOND
+
+
+def with_deadline(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """One of uvicorn's protocol classes, with the deadline for heads."""
+    return type(f"HeadDeadline{protocol.__name__}", (_HeadDeadline, protocol), {})
+
+
+HeadDeadline = with_deadline(AutoHTTPProtocol)
+"""uvicorn's own choice (httptools where it is installed, else h11): `uvicorn --http mahavishnu.server:HeadDeadline`."""
