@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,24 @@ from mahavishnu.policy import Algorithm
 
 MS = 10**6
 SECOND = 10**9
+
+
+class Verdict(NamedTuple):
+    """Everything an algorithm says of one request; `state` is the next one, or the old one when denied."""
+
+    allowed: bool
+    state: Any
+    remaining: int
+    reset: int
+    retry_after: int | None
+
+
+def judged(algorithm: Algorithm, state: Any, now: int, cost: int) -> Verdict:
+    """One request, and where its bucket stands after it."""
+    after = algorithm.admit(state, now, cost)
+    kept = state if after is None else after
+    wait = algorithm.wait(state, now, cost) if after is None else 0
+    return Verdict(after is not None, kept, *algorithm.standing(kept, now), wait)
 
 
 class Bucket:
@@ -85,7 +103,7 @@ def played(algorithm: Algorithm, requests: Iterator[tuple[int, int]]) -> list[tu
     state: Any = None
     admitted: list[tuple[int, int]] = []
     for now, cost in requests:
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         if verdict.allowed:
             state = verdict.state
             admitted.append((now, cost))
@@ -154,7 +172,7 @@ def _refused(algorithm: Algorithm, chance: random.Random) -> tuple[Any, int, int
     now = chance.randrange(10**15)
     for _ in range(300):
         cost = chance.choice([1, 1, 1, 2, 3])
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         if not verdict.allowed and verdict.retry_after is not None and chance.random() < 0.3:
             return state, now, cost, verdict.retry_after
         if verdict.allowed:
@@ -176,9 +194,9 @@ def test_who_waits_as_told_is_admitted_and_who_comes_earlier_is_not(kind: str) -
             continue
         state, now, cost, wait = found
         assert wait > 0
-        assert algorithm.admit(state, now + wait, cost).allowed
-        assert not algorithm.admit(state, now + wait - 1, cost).allowed
-        assert not algorithm.admit(state, now + max(0, wait - MS), cost).allowed
+        assert judged(algorithm, state, now + wait, cost).allowed
+        assert not judged(algorithm, state, now + wait - 1, cost).allowed
+        assert not judged(algorithm, state, now + max(0, wait - MS), cost).allowed
         shown += 1
 
 
@@ -189,8 +207,8 @@ def test_who_waits_as_told_is_admitted_and_who_comes_earlier_is_not(kind: str) -
 )
 def test_a_cost_that_never_fits_is_told_so(algorithm: Algorithm) -> None:
     """Waiting does not help, so no time is named; and a cost of all is admitted at once."""
-    assert algorithm.admit(None, SECOND, 6).retry_after is None
-    assert algorithm.admit(None, SECOND, 5).allowed
+    assert judged(algorithm, None, SECOND, 6).retry_after is None
+    assert judged(algorithm, None, SECOND, 5).allowed
 
 
 @given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
@@ -199,12 +217,12 @@ def test_what_is_left_is_true(kind: str, seed: int, moves: list[tuple[int, int]]
     algorithm = _random(kind, random.Random(seed))
     state: Any = None
     for now, cost in at_times(moves, algorithm.horizon):
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         state = verdict.state if verdict.allowed else state
         assert verdict.remaining >= 0
         if verdict.remaining:
-            assert algorithm.admit(state, now, verdict.remaining).allowed
-        assert not algorithm.admit(state, now, verdict.remaining + 1).allowed
+            assert judged(algorithm, state, now, verdict.remaining).allowed
+        assert not judged(algorithm, state, now, verdict.remaining + 1).allowed
 
 
 @given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
@@ -214,11 +232,11 @@ def test_after_its_horizon_a_state_says_nothing(kind: str, seed: int, moves: lis
     state: Any = None
     now = 0
     for now, cost in at_times(moves, algorithm.horizon):
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         state = verdict.state if verdict.allowed else state
     later = now + algorithm.horizon
     for cost in (1, 2, 50, 51):
-        old, new = algorithm.admit(state, later, cost), algorithm.admit(None, later, cost)
+        old, new = judged(algorithm, state, later, cost), judged(algorithm, None, later, cost)
         assert (old.allowed, old.remaining, old.retry_after) == (new.allowed, new.remaining, new.retry_after)
 
 
@@ -226,7 +244,7 @@ def _tokens(algorithm: Algorithm, state: Any, now: int) -> int:
     """How much the state would still admit at once."""
     free = 0
     while True:
-        verdict = algorithm.admit(state, now, 1)
+        verdict = judged(algorithm, state, now, 1)
         if not verdict.allowed:
             return free
         state, free = verdict.state, free + 1
@@ -251,7 +269,7 @@ def test_a_refund_never_gives_more_than_was_taken(
     removed: list[int] = []
     requests = list(at_times(moves, algorithm.horizon))
     for now, cost in requests:
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         if verdict.allowed:
             state = verdict.state
             taken.append((state, now, cost))
@@ -272,7 +290,7 @@ def test_a_refund_never_gives_more_than_was_taken(
 
 def _forced(algorithm: Algorithm, state: Any, at: int, cost: int) -> Any:
     """The state with a request that was admitted at `at`; removing others can only have made room for it."""
-    verdict = algorithm.admit(state, at, cost)
+    verdict = judged(algorithm, state, at, cost)
     assert verdict.allowed
     return verdict.state
 
@@ -284,7 +302,7 @@ def test_a_refund_at_once_leaves_no_trace(kind: str, seed: int, moves: list[tupl
     state: Any = None
     for now, cost in at_times(moves, algorithm.horizon):
         before = _tokens(algorithm, state, now)
-        verdict = algorithm.admit(state, now, cost)
+        verdict = judged(algorithm, state, now, cost)
         if verdict.allowed:
             returned = _refund(algorithm, verdict.state, verdict.state, now, now, cost)
             assert _tokens(algorithm, returned, now) == before
@@ -301,12 +319,12 @@ def test_quota_cannot_be_saved_up_by_late_refunds() -> None:
     stalled: list[tuple[Any, int]] = []
     for turn in range(100):
         now = turn * 12 * SECOND
-        state = algorithm.admit(state, now, 1).state
+        state = judged(algorithm, state, now, 1).state
         stalled.append((state, now))
     now = 2000 * SECOND
     admitted = 0
     for after, at in stalled:
-        verdict = algorithm.admit(state, now, 1)
+        verdict = judged(algorithm, state, now, 1)
         if verdict.allowed:
             admitted += 1
             state = verdict.state
@@ -320,12 +338,12 @@ def test_refunds_in_any_order_are_never_looser_by_a_tick() -> None:
     algorithm = Gcra(1, 10, 5)
     exact = 0
     for _ in range(3000):
-        now, state, taken = 0, None, list[tuple[tuple[int, int], int]]()
+        now, state, taken = 0, None, list[tuple[int, int]]()
         kept: list[int] = []
         true = 0
         for _ in range(chance.randint(3, 8)):
             now += chance.choice([0, 0, 3, 9, 10, 19])
-            verdict = algorithm.admit(state, now, 1)
+            verdict = judged(algorithm, state, now, 1)
             if chance.random() < 0.5 and verdict.allowed:
                 state = verdict.state
                 kept.append(len(taken))
@@ -336,8 +354,8 @@ def test_refunds_in_any_order_are_never_looser_by_a_tick() -> None:
             true = 0
             for place in kept:
                 true = max(true, taken[place][1]) + 10
-            assert state is None or max(state[0], now) >= max(true, now)
-        exact += state is None or max(state[0], now) == max(true, now)
+            assert state is None or max(state >> 24, now) >= max(true, now)
+        exact += state is None or max(state >> 24, now) == max(true, now)
     assert exact > 2500
 
 
@@ -347,9 +365,9 @@ def test_those_that_waited_together_are_refunded_exactly() -> None:
     state: Any = None
     taken: list[Any] = []
     for _ in range(5):
-        state = algorithm.admit(state, 0, 1).state
+        state = judged(algorithm, state, 0, 1).state
         taken.append(state)
     for after in taken[1:]:
         state = _refund(algorithm, state, after, 0, 2 * SECOND, 1)
-    alone = algorithm.admit(None, 0, 1).state
-    assert algorithm.admit(state, 2 * SECOND, 1)[2:] == algorithm.admit(alone, 2 * SECOND, 1)[2:]
+    alone = judged(algorithm, None, 0, 1).state
+    assert judged(algorithm, state, 2 * SECOND, 1)[2:] == judged(algorithm, alone, 2 * SECOND, 1)[2:]

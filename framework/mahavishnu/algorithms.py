@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mahavishnu.policy import Verdict
+_SHIFT = 24
+_SPENT = (1 << _SHIFT) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,31 +13,46 @@ class Gcra:
     """Generic cell rate algorithm (ITU-T I.371): the state is the theoretical arrival time of the next one.
 
     Times are kept in ticks of 1/count ns, in which the emission interval is the whole number `period`: exact.
-    Beside it the state counts the cost ever taken, by which a refund knows how much was taken since.
+    The low 24 bits of the state count the cost ever taken, by which a refund knows how much was taken since;
+    when they overflow, the arrival is one tick later: never looser.
     """
 
     count: int
     period: int
     burst: int
+    _tick: int = field(init=False, repr=False, compare=False)
+    _step: int = field(init=False, repr=False, compare=False)
+    _most: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tick", self.count << _SHIFT)
+        object.__setattr__(self, "_step", (self.period << _SHIFT) + 1)
+        object.__setattr__(self, "_most", (self.period * self.burst << _SHIFT) | _SPENT)
 
     @property
     def horizon(self) -> int:
         return -(-self.period * self.burst // self.count)
 
-    def admit(self, state: tuple[int, int] | None, now: int, cost: int) -> Verdict[tuple[int, int]]:
-        ticks, tolerance = now * self.count, self.period * self.burst
-        arrival, spent = state or (0, 0)
-        base = ticks if state is None or arrival < ticks else arrival
-        after = base + cost * self.period
-        over = after - tolerance - ticks
-        if over > 0:
-            wait = None if cost > self.burst else self._ns(over)
-            return Verdict(False, (base, spent), self._left(base, ticks), self._ns(base - ticks), wait)
-        return Verdict(True, (after, spent + cost), self._left(after, ticks), self._ns(after - ticks), 0)
+    def admit(self, state: int | None, now: int, cost: int) -> int | None:
+        ticks = now * self._tick
+        if state is None:
+            state = ticks
+        elif state < ticks:
+            state = ticks | (state & _SPENT)
+        after = state + cost * self._step
+        return after if after - ticks <= self._most else None
 
-    def refund(
-        self, state: tuple[int, int], after: tuple[int, int], at: int, now: int, cost: int
-    ) -> tuple[int, int]:
+    def standing(self, state: int | None, now: int) -> tuple[int, int]:
+        ahead = 0 if state is None else max(0, (state >> _SHIFT) - now * self.count)
+        return (self.period * self.burst - ahead) // self.period, -(-ahead // self.count)
+
+    def wait(self, state: int | None, now: int, cost: int) -> int | None:
+        if cost > self.burst:
+            return None
+        ahead = 0 if state is None else max(0, (state >> _SHIFT) - now * self.count)
+        return max(0, -(-(ahead + (cost - self.burst) * self.period) // self.count))
+
+    def refund(self, state: int, after: int, at: int, now: int, cost: int) -> int:
         """What has refilled by itself meanwhile is not returned again, else quota could be saved up.
 
         Without the request the state would be that of what came before it, less its cost, or that of what
@@ -44,17 +60,12 @@ class Gcra:
         """
         if now - at >= self.horizon:
             return state
-        arrival, spent = state
-        later = spent - after[1]
+        arrival, spent = state >> _SHIFT, state & _SPENT
+        later = (spent - after) & _SPENT
         since = now * self.count + later * self.period
         left = max(arrival - cost * self.period, min(arrival, since))
-        return left, spent if later else spent - cost  # nobody has counted the last one yet
-
-    def _left(self, state: int, ticks: int) -> int:
-        return (self.period * self.burst - (state - ticks)) // self.period
-
-    def _ns(self, ticks: int) -> int:
-        return -(-ticks // self.count)
+        # When nobody has counted the last one yet, it is as if it had never come.
+        return left << _SHIFT | (spent if later else (spent - cost) & _SPENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +84,27 @@ class SlidingWindow:
     def horizon(self) -> int:
         return 2 * self.period
 
-    def admit(self, state: tuple[int, int, int] | None, now: int, cost: int) -> Verdict[tuple[int, int, int]]:
+    def admit(self, state: tuple[int, int, int] | None, now: int, cost: int) -> tuple[int, int, int] | None:
+        index, elapsed = divmod(now, self.period)
+        before, current = self._counts(state, index)
+        if before * (self.period - elapsed) + (current + cost) * self.period > self.count * self.period:
+            return None
+        return index, before, current + cost
+
+    def standing(self, state: tuple[int, int, int] | None, now: int) -> tuple[int, int]:
         index, elapsed = divmod(now, self.period)
         before, current = self._counts(state, index)
         used = before * (self.period - elapsed) + current * self.period
-        if used + cost * self.period <= self.count * self.period:
-            after = used + cost * self.period
-            return Verdict(True, (index, before, current + cost), self._left(after), self._reset(elapsed), 0)
-        wait = self._wait(before, current, elapsed, cost)
-        return Verdict(False, (index, before, current), self._left(used), self._reset(elapsed), wait)
+        return max(0, (self.count * self.period - used) // self.period), 2 * self.period - elapsed
+
+    def wait(self, state: tuple[int, int, int] | None, now: int, cost: int) -> int | None:
+        if cost > self.count:
+            return None
+        index, elapsed = divmod(now, self.period)
+        before, current = self._counts(state, index)
+        if current + cost <= self.count:
+            return max(0, self._fade(before, self.count - current - cost) - elapsed)
+        return self.period - elapsed + self._fade(current, self.count - cost)
 
     def refund(
         self, state: tuple[int, int, int], _after: tuple[int, int, int], at: int, _now: int, cost: int
@@ -95,22 +118,9 @@ class SlidingWindow:
             return 0, 0
         return (state[1], state[2]) if index == state[0] else (state[2], 0)
 
-    def _left(self, used: int) -> int:
-        return max(0, (self.count * self.period - used) // self.period)
-
-    def _reset(self, elapsed: int) -> int:
-        return 2 * self.period - elapsed
-
-    def _wait(self, before: int, current: int, elapsed: int, cost: int) -> int | None:
-        if cost > self.count:
-            return None
-        if current + cost <= self.count:
-            return self._fade(before, self.count - current - cost) - elapsed
-        return self.period - elapsed + self._fade(current, self.count - cost)
-
     def _fade(self, counted: int, room: int) -> int:
         """How far into the next window `counted` has faded to `room`."""
-        return max(0, -(-self.period * (counted - room) // counted))
+        return max(0, -(-self.period * (counted - room) // counted)) if counted else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +134,26 @@ class SlidingLog:
     def horizon(self) -> int:
         return self.period
 
-    def admit(self, state: tuple[int, ...] | None, now: int, cost: int) -> Verdict[tuple[int, ...]]:
-        live = tuple(at for at in state or () if at > now - self.period)
-        if len(live) + cost <= self.count:
-            after = live + (now,) * cost
-            return Verdict(True, after, self.count - len(after), after[-1] + self.period - now, 0)
-        wait = None if cost > self.count else live[len(live) + cost - self.count - 1] + self.period - now
-        return Verdict(False, live, self.count - len(live), live[-1] + self.period - now if live else 0, wait)
+    def admit(self, state: tuple[int, ...] | None, now: int, cost: int) -> tuple[int, ...] | None:
+        live = self._live(state, now)
+        return live + (now,) * cost if len(live) + cost <= self.count else None
+
+    def standing(self, state: tuple[int, ...] | None, now: int) -> tuple[int, int]:
+        live = self._live(state, now)
+        return self.count - len(live), live[-1] + self.period - now if live else 0
+
+    def wait(self, state: tuple[int, ...] | None, now: int, cost: int) -> int | None:
+        if cost > self.count:
+            return None
+        live = self._live(state, now)
+        over = len(live) + cost - self.count
+        return live[over - 1] + self.period - now if over > 0 else 0
 
     def refund(
         self, state: tuple[int, ...], _after: tuple[int, ...], at: int, _now: int, cost: int
     ) -> tuple[int, ...]:
         place = state.index(at) if at in state else len(state)
         return state[:place] + state[place + cost :]
+
+    def _live(self, state: tuple[int, ...] | None, now: int) -> tuple[int, ...]:
+        return tuple(at for at in state or () if at > now - self.period)

@@ -7,11 +7,12 @@ import re
 import secrets
 import signal
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO, cast
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -19,16 +20,16 @@ from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
 from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.policies.body import Body
 from mahavishnu.policy import Clock, Decision, Scope
-from mahavishnu.runtime.context import DEADLINE, REQUEST_ID
+from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import use
-from mahavishnu.runtime.engine import Admission, Plan
-from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Exchange, Message, Receive, Send
-from mahavishnu.runtime.fields import STRICT, Header, problem
+from mahavishnu.runtime.engine import Admission
+from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage, Receive, Send
+from mahavishnu.runtime.fields import STRICT, problem
 from mahavishnu.runtime.identity import Identify, Identity, bucket
-from mahavishnu.runtime.logs import Served
+from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.process import Usage, usage
-from mahavishnu.runtime.rates import Caller
 from mahavishnu.runtime.routes import resolve, router_of
 from mahavishnu.runtime.service import method_label, start
 from mahavishnu.runtime.watch import Watch
@@ -39,16 +40,6 @@ _KEY = "mahavishnu"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
-
-
-class Passage(NamedTuple):
-    """What the guarded part of a request needs to know."""
-
-    exchange: Exchange
-    plan: Plan
-    caller: Caller
-    method: str
-    began: int
 
 
 class Hardening:
@@ -83,11 +74,13 @@ class Hardening:
         self.service = start(_loaded(spec), clock or process_clock(), process, log_to)
         use(self.service)
         loaded = self.service.spec
+        loaded = self.service.spec
         self._identity = Identity(loaded.service.trusted_proxies, identify)
+        self._proxies = bool(loaded.service.trusted_proxies)
         self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
         self._headers = STRICT if loaded.security.headers == "strict" else ()
         self._routes: Sequence[Any] | None = None
-        self._guarded = self._with_cors(self._guard)
+        self._inside = self._with_cors(self._guard)
         self._built_in: Mapping[str, Callable[[Scope], Response]] = {
             loaded.observability.metrics.path: self._metrics,
             "/healthz": self._health,
@@ -95,109 +88,103 @@ class Hardening:
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._disabled:
-            await self.app(scope, receive, send)
-        elif scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
+        if scope["type"] != "http" or self._disabled:
+            await self._other(scope, receive, send)
+            return
+        answer = self._built_in.get(_path(scope))
+        if answer is not None and scope["method"] in ("GET", "HEAD"):
+            await answer(scope)(scope, receive, send)
+            return
+        passage = self._passage(scope, send)
+        token = CURRENT.set(passage)
+        self.service.active += 1
+        try:
+            await self._inside(scope, receive, passage.send)
+        except BaseException as error:
+            passage.failed(error)
+            raise
+        finally:
+            self.service.active -= 1
+            CURRENT.reset(token)
+            self._finish(passage)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
         self.service.draining = True
-
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer = self._built_in.get(_path(scope)) if scope["method"] in ("GET", "HEAD") else None
-        if answer is not None:
-            await answer(scope)(scope, receive, send)
-            return
-        request_id = self._request_id(scope)
-        passage = self._passage(scope, Exchange(send, lambda: self._added(request_id)))
-        scope[_KEY] = passage
-        token = REQUEST_ID.set(request_id)
-        self.service.active += 1
-        try:
-            await self._guarded(scope, receive, passage.exchange.send)
-        except BaseException as error:
-            self._finish(scope, passage, error)
-            raise
-        else:
-            self._finish(scope, passage, None)
-        finally:
-            self.service.active -= 1
-            REQUEST_ID.reset(token)
+        self._headers = (*self._headers, (b"connection", b"close"))
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        passage: Passage = scope.pop(_KEY)
-        admission = Admission()
-        body = self._bounded(passage, receive)
+        """Everything that may refuse a request, around the app."""
+        passage = cast("Passage", CURRENT.get())
+        plan, engine = passage.plan, self.service.engine
+        body = None if plan.body is None else self._bounded(plan.body, passage, receive)
         fault: Exception | None = None
         try:
             if body is None or not body.announced(scope["headers"]):
-                await self._timed(passage, admission, scope, body or receive, send)
+                await self._admitted(passage, scope, body or receive, send)
         except BodyTooLarge:
             pass
         except Exception as error:  # noqa: BLE001  raised again below, once the refusal it may come from is sent
             fault = error
         finally:
-            self.service.engine.release(admission)
-        if passage.exchange.pending is not None:
-            await self._refuse(passage.exchange, passage.exchange.pending, admission, send)
-        elif passage.plan.body and body and not body.over:
-            self.service.engine.kept(passage.plan.body[0])
+            if passage.gates is not None:
+                engine.release(passage, passage.took())
+        if passage.refused is not None:
+            await self._refuse(passage, send)
+        elif plan.body is not None and body is not None and not body.over:
+            engine.kept(plan.body[0])
         if fault is not None:
             raise fault
 
-    async def _refuse(self, exchange: Exchange, refusal: Decision, admission: Admission, send: Send) -> None:
-        """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
-        if not admission.running or refusal.status == 413:
-            await self.service.engine.give_back(admission)
-            exchange.decisions = admission.decisions
-        await exchange.refuse(refusal, send)
-
-    async def _timed(
-        self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        if passage.plan.timeout is None:
-            await self._admitted(passage, admission, scope, receive, send)
+    async def _admitted(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app, once all limits have let the request in; rates that answer at once come before any timer."""
+        plan, engine = passage.plan, self.service.engine
+        waiting = engine.charge(plan, passage) if plan.rates else None
+        if passage.refused is not None:
             return
-        watch = Watch(self.service, passage.plan.timeout, passage.began, passage.exchange)
-        deadline = DEADLINE.set(watch.deadline)
+        watch = None if plan.timeout is None else Watch(engine, plan.timeout, passage, passage.began)
+        if watch is not None:
+            passage.watch = watch
+            watch.begin()
         try:
-            async with watch.cutoff:
-                await self._admitted(passage, admission, scope, receive, send)
-        except TimeoutError:
-            if not watch.cutoff.expired:
+            if waiting is not None:
+                await waiting
+            if plan.gates and not engine.try_enter(plan, passage):
+                await engine.enter(plan, passage)
+            if passage.let_in():
+                await self.app(scope, receive, send)
+        except CancelledError as error:
+            if watch is None or not watch.end(error):
                 raise
         finally:
-            DEADLINE.reset(deadline)
-            if passage.exchange.pending is None:
-                watch.ended()
+            if watch is not None:
+                passage.watch = None
+                watch.end(None)
+                if passage.refused is None:
+                    watch.ended(passage.answered)
 
-    async def _admitted(
-        self, passage: Passage, admission: Admission, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        await self.service.engine.admit(passage.plan, passage.caller, admission)
-        passage.exchange.decisions = admission.decisions
-        if admission.refused is not None:
-            passage.exchange.pending = admission.refused
-            return
-        admission.running = True
-        await self.app(scope, receive, send)
+    async def _refuse(self, passage: Passage, send: Send) -> None:
+        """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
+        if passage.refused is not None and (not passage.running or passage.refused.status == 413):
+            await self.service.engine.give_back(passage)
+        await passage.refuse(send)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not self._disabled:
+            await self._websocket(scope, receive, send)
+        elif scope["type"] == "lifespan" and not self._disabled:
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         route = resolve(self._router(), scope) or UNMATCHED
-        caller = self._caller(scope, route)
-        plan = self.service.engine.plan(route, "GET")
-        admission = Admission()
-        token = REQUEST_ID.set(self._request_id(scope))
+        engine = self.service.engine
+        admission = Admission(self._request_id(scope), self._caller(scope, route), self.service.clock.now())
+        token = CURRENT.set(admission)
         fault: dict[str, str] = {}
         try:
-            await self.service.engine.admit(plan, caller, admission)
+            await engine.admit(engine.plan(route, "GET"), admission)
             if admission.refused is not None:
                 await _refuse_websocket(scope, receive, send, admission.refused)
             else:
@@ -206,9 +193,9 @@ class Hardening:
             fault["error"] = type(error).__name__
             raise
         finally:
-            self.service.engine.release(admission)
-            self._log_websocket(route, caller, admission, fault)
-            REQUEST_ID.reset(token)
+            engine.release(admission, None)
+            self._log_websocket(admission, fault)
+            CURRENT.reset(token)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._on_sigterm()
@@ -233,14 +220,17 @@ class Hardening:
 
         signal.signal(signal.SIGTERM, drain_first)
 
-    def _passage(self, scope: Scope, exchange: Exchange) -> Passage:
+    def _passage(self, scope: Scope, send: Send) -> Passage:
         route = resolve(self._router(), scope) or UNMATCHED
-        method = method_label(scope["method"])
-        plan = self.service.engine.plan(route, method)
-        return Passage(exchange, plan, self._caller(scope, route), method, self.service.clock.now())
+        service = self.service
+        plan = service.engine.plan(route, method_label(scope["method"]))
+        caller, name = self._caller(scope, route), self._request_id(scope)
+        return Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
 
     def _caller(self, scope: Scope, route: str) -> Caller:
-        return Caller(bucket(self._identity.address(scope)), self._identity.user(scope), route)
+        user = self._identity.user(scope)
+        principal = None if user is None else Principal(user)
+        return Caller(bucket(self._identity.address(scope)), route, principal)
 
     def _router(self) -> Sequence[Any]:
         if self._routes is None:
@@ -249,46 +239,34 @@ class Hardening:
 
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""
-        if self._identity.proxied(scope):
+        if self._proxies and self._identity.proxied(scope):
             for name, value in scope["headers"]:
                 if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
                     return str(value.decode("ascii"))
         return next(self._ids)
 
-    def _added(self, request_id: str) -> list[Header]:
-        closing = ((b"connection", b"close"),) if self.service.draining else ()
-        return [(b"x-request-id", request_id.encode()), *self._headers, *closing]
-
-    def _bounded(self, passage: Passage, receive: Receive) -> Bounded | None:
-        if passage.plan.body is None:
-            return None
-        name, limit = passage.plan.body
+    def _bounded(self, named: tuple[str, Body], passage: Passage, receive: Receive) -> Bounded:
+        name, limit = named
 
         def excess() -> bool:
             refusal = self.service.engine.too_large(name, limit)
-            passage.exchange.pending = passage.exchange.pending or refusal
+            passage.refused = passage.refused or refusal
             return refusal is not None
 
         return Bounded(receive, limit.body, excess)
 
-    def _finish(self, scope: Scope, passage: Passage, error: BaseException | None) -> None:
-        exchange, route = passage.exchange, passage.caller.route
-        status = exchange.status if exchange.started else 499 if _cancelled(error) else 500
+    def _finish(self, passage: Passage) -> None:
+        """Count the request, and write its line."""
         took = self.service.clock.now() - passage.began
-        method = passage.method
-        self.service.observe(method, route, min(max(status, 100), 599), took / 1e9)
-        refused_by = exchange.pending.limit if exchange.pending is not None else None
-        fault = type(error).__name__ if error is not None else None
-        client = passage.caller.address
-        self.service.access(
-            Served(method, route, scope["path"], status, took, client, exchange.sent, refused_by, fault)
-        )
+        if not passage.status:
+            passage.status = 499 if passage.cancelled else 500
+        self.service.observe(passage.plan, passage.status, took / 1e9)
+        self.service.access(passage, took)
 
-    def _log_websocket(
-        self, route: str, caller: Caller, admission: Admission, fault: Mapping[str, str]
-    ) -> None:
+    def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
         refused = {"refused_by": admission.refused.limit} if admission.refused else {}
-        self.service.log.info("websocket", route=route, client=caller.address, **refused, **fault)
+        caller = admission.caller
+        self.service.log.info("websocket", route=caller.route, client=caller.address, **refused, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         cors = self.service.spec.security.cors
@@ -321,11 +299,9 @@ def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
 
 
 def _path(scope: Scope) -> str:
-    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
-
-
-def _cancelled(error: BaseException | None) -> bool:
-    return error is not None and not isinstance(error, Exception)
+    root: str = scope.get("root_path", "")
+    path: str = scope["path"]
+    return path.removeprefix(root) if root else path
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:

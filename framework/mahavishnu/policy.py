@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
@@ -10,11 +10,9 @@ from typing import (
     Annotated,
     Any,
     ClassVar,
-    Generic,
     Literal,
     NamedTuple,
     Protocol,
-    TypeVar,
     cast,
     runtime_checkable,
 )
@@ -29,7 +27,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Mode = Literal["observe", "enforce", "off"]
-State = TypeVar("State")
 Scope = MutableMapping[str, Any]
 """What ASGI says of a connection."""
 
@@ -201,25 +198,26 @@ class Meter(Protocol):
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None: ...
 
 
-class Verdict(NamedTuple, Generic[State]):
-    """What an algorithm says of one request: the next state, what is left, and times in nanoseconds.
-
-    `retry_after` is exact and 0 when allowed; None means that waiting never helps.
-    """
-
-    allowed: bool
-    state: State
-    remaining: int
-    reset: int
-    retry_after: int | None
-
-
 class Algorithm(Protocol):
-    """A rate as a pure state machine; after `horizon` ns without a request a state is as good as none."""
+    """A rate as a pure state machine; after `horizon` ns without a request a state is as good as none.
+
+    Times are nanoseconds, of any clock that only goes forward.
+    """
 
     @property
     def horizon(self) -> int: ...
-    def admit(self, state: Any, now: int, cost: int) -> Verdict[Any]: ...
+    def admit(self, state: Any, now: int, cost: int) -> Any:
+        """The next state, or None: the request does not fit, and nothing has changed."""
+        ...
+
+    def standing(self, state: Any, now: int) -> tuple[int, int]:
+        """How much still fits at once, and in how many ns all of it does again."""
+        ...
+
+    def wait(self, state: Any, now: int, cost: int) -> int | None:
+        """In exactly how many ns a cost that does not fit now will; None: never."""
+        ...
+
     def refund(self, state: Any, after: Any, at: int, now: int, cost: int, /) -> Any:
         """The state at `now` without a request that was admitted at `at` and had led to the state `after`.
 
@@ -228,32 +226,52 @@ class Algorithm(Protocol):
         ...
 
 
-class Claim(NamedTuple):
-    """One request's claim on one bucket of one rate; an unenforced claim is counted and never refuses."""
+class Standing(NamedTuple):
+    """Where a bucket stands after a decision: times in ns; `retry_after` is exact, None where it never helps."""
 
-    limit: str
-    key: str
-    algorithm: Algorithm
-    cost: int = 1
-    enforced: bool = True
+    remaining: int
+    reset: int
+    retry_after: int | None = 0
 
 
-class Taken(NamedTuple):
-    """The verdicts of one `take`, in the order of its claims, the buckets it took from, and when (store's time)."""
+class Charge(Protocol):
+    """What a rate charges for one request; an unenforced one is counted and never refuses."""
 
-    verdicts: Sequence[Verdict[Any]]
-    keys: Sequence[str]
-    at: int
+    @property
+    def name(self) -> str: ...
+    @property
+    def algorithm(self) -> Algorithm: ...
+    @property
+    def cost(self) -> int: ...
+    @property
+    def enforced(self) -> bool: ...
+
+
+class Taken(Protocol):
+    """What a store said to the charges of one request: `denied` are the places of those that do not fit.
+
+    `lost`: the store could not be asked, and the denied ones are those that are closed without it.
+    """
+
+    @property
+    def admitted(self) -> bool: ...
+    @property
+    def denied(self) -> Sequence[int]: ...
+    @property
+    def lost(self) -> bool: ...
+    def standing(self, place: int) -> Standing: ...
 
 
 class Store(Protocol):
-    """Where the state of rates lives."""
+    """Where the state of rates lives; one whose answers come at once never `waits`."""
 
-    async def take(self, claims: Sequence[Claim]) -> Taken:
-        """Decide all claims at once: every enforced one is admitted and consumed, or none is."""
+    @property
+    def waits(self) -> bool: ...
+    def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taken | Awaitable[Taken]:
+        """Decide all charges at once: every enforced one is admitted and consumed, or none is."""
         ...
 
-    async def give_back(self, claims: Sequence[Claim], taken: Taken) -> None:
+    def give_back(self, taken: Any) -> Awaitable[None] | None:
         """Return what `take` consumed, for a request that was denied later."""
         ...
 
@@ -273,10 +291,19 @@ class Metered(Protocol):
 
 
 class Gate(Protocol):
-    """A limit on what runs at once: enter returns None when admitted, else a refusal."""
+    """A limit on what runs at once. `rank` is how much a request matters: 0 critical, 1 normal, 2 sheddable."""
 
-    async def enter(self) -> Refusal | None: ...
-    def leave(self) -> None: ...
+    def try_enter(self, rank: int) -> bool:
+        """Take a place if one is free, without waiting; then `leave` must follow exactly once."""
+        ...
+
+    async def enter(self, rank: int) -> Refusal | None:
+        """Take a place, waiting for one if need be; None when admitted, else why not."""
+        ...
+
+    def leave(self, took: int | None) -> None:
+        """Give the place back; `took`: ns from entering to the start of the response, None says nothing."""
+        ...
 
 
 @runtime_checkable
@@ -284,6 +311,9 @@ class Gated(Protocol):
     """A limit that becomes a gate."""
 
     def gate(self, name: str, clock: Clock, meter: Meter) -> Gate: ...
+    def rank(self, route: str, method: str) -> int:
+        """How much requests for this route and method matter to the gate."""
+        ...
 
 
 class Refusal(NamedTuple):
@@ -332,7 +362,7 @@ class Guarding(Protocol):
 class Decision(NamedTuple):
     """The answer to a request: admitted, or refused with everything the refusal must say.
 
-    `retry_after` and `reset` are exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457.
+    `retry_after` is exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457.
     """
 
     allowed: bool
@@ -341,10 +371,6 @@ class Decision(NamedTuple):
     problem: str = "about:blank"
     detail: str = ""
     retry_after: int | None = None
-    quota: int = 0
-    window: int = 0
-    remaining: int = 0
-    reset: int = 0
 
 
 class OneOf:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from mahavishnu.runtime.context import DEADLINE
+from mahavishnu.runtime.context import deadline
 from tests.runtime.asgi_client import (
     Answer,
     House,
@@ -256,13 +256,13 @@ def test_the_handler_knows_its_deadline() -> None:
     """What it calls can give up in time; elsewhere there is none."""
 
     async def handler(request: Request) -> Response:
-        return PlainTextResponse(str(DEADLINE.get()))
+        return PlainTextResponse(str(deadline()))
 
     async def scenario() -> None:
         house = harden(site(Route("/", handler)), SLOW)
         house.clock.advance("7s")
         assert (await house.call()).body == b"9000000000"
-        assert DEADLINE.get() is None
+        assert deadline() is None
 
     run(scenario())
 

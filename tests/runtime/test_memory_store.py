@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm, Claim, Taken
-from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.policy import Algorithm
+from mahavishnu.runtime.memory_store import MemoryStore, Taking
 from mahavishnu.runtime.process import usage
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
@@ -34,24 +33,67 @@ moves = st.lists(
 )
 
 
-def take(store: MemoryStore, *claims: Claim) -> Taken:
-    """One decision; the store never waits, so no event loop is needed."""
-    asking = store.take(claims)
-    try:
-        asking.send(None)
-    except StopIteration as done:
-        taken: Taken = done.value
-        return taken
-    raise AssertionError("the store waited")
+class Claim(NamedTuple):
+    """What a request asks of one rate: the charge, and the key of its bucket."""
+
+    name: str
+    key: str
+    algorithm: Algorithm
+    cost: int = 1
+    enforced: bool = True
 
 
-def give_back(store: MemoryStore, taken: Taken, *claims: Claim) -> None:
+class Verdict(NamedTuple):
+    """What the store says of one claim."""
+
+    allowed: bool
+    remaining: int
+    retry_after: int | None
+
+
+class Answer(NamedTuple):
+    """What the store says of all claims of a request."""
+
+    taken: Taking
+    verdicts: list[Verdict]
+
+
+def take(store: MemoryStore, *claims: Claim) -> Answer:
+    """One decision."""
+    taken = store.take(claims, [claim.key for claim in claims])
+    standings = [taken.standing(place) for place in range(len(claims))]
+    said = [
+        (place not in taken.denied, one.remaining, one.retry_after) for place, one in enumerate(standings)
+    ]
+    assert taken.admitted is all(
+        allowed or not claim.enforced for (allowed, *_), claim in zip(said, claims, strict=True)
+    )
+    return Answer(taken, [Verdict(*one) for one in said])
+
+
+def give_back(store: MemoryStore, answer: Answer) -> None:
     """Return what was taken."""
-    with pytest.raises(StopIteration):
-        store.give_back(claims, taken).send(None)
+    store.give_back(answer.taken)
 
 
-def admitted(taken: Taken) -> list[bool]:
+class Expected(NamedTuple):
+    """What an algorithm itself says of one request."""
+
+    allowed: bool
+    state: Any
+    remaining: int
+    retry_after: int | None
+
+
+def judged(algorithm: Algorithm, state: Any, now: int) -> Expected:
+    """One request of cost 1, decided without a store."""
+    after = algorithm.admit(state, now, 1)
+    kept = state if after is None else after
+    wait = algorithm.wait(state, now, 1) if after is None else 0
+    return Expected(after is not None, kept, algorithm.standing(kept, now)[0], wait)
+
+
+def admitted(taken: Answer) -> list[bool]:
     """Which of the claims were admitted."""
     return [verdict.allowed for verdict in taken.verdicts]
 
@@ -66,7 +108,7 @@ def test_generations_decide_as_an_unbounded_table_would(kind: str, moves: list[t
     for client, pause in moves:
         clock.advance(pause)
         verdict = take(store, Claim("a", f"i:{client}", algorithm)).verdicts[0]
-        expected = algorithm.admit(states.get(client), clock.now(), 1)
+        expected = judged(algorithm, states.get(client), clock.now())
         if expected.allowed:
             states[client] = expected.state
         assert (verdict.allowed, verdict.remaining, verdict.retry_after) == (
@@ -104,7 +146,7 @@ def test_an_exhausted_client_is_forgotten_no_moment_too_early(kind: str, phase: 
     store = MemoryStore(clock)
     for step in range(80):
         take(store, Claim("a", "i:other", algorithm))
-        mine = algorithm.admit(state, clock.now(), 1)
+        mine = judged(algorithm, state, clock.now())
         if step >= phase:
             verdict = take(store, Claim("a", "i:mine", algorithm)).verdicts[0]
             assert (verdict.allowed, verdict.retry_after) == (mine.allowed, mine.retry_after)
@@ -138,7 +180,7 @@ def test_a_refund_goes_to_the_bucket_that_paid() -> None:
     store.cap = 10  # room again, in whatever way it came
     own = [take(store, claim) for _ in range(3)]
     assert [admitted(one) for one in own] == [[True]] * 3
-    give_back(store, shared, claim)
+    give_back(store, shared)
     assert admitted(take(store, claim)) == [False]
 
 
@@ -209,15 +251,41 @@ def test_after_a_flood_the_store_recovers() -> None:
 
 
 def test_the_store_asks_only_its_clock() -> None:
-    """A clock that stands still re-grants nothing, whatever the wall clock says; and take never yields."""
+    """A clock that stands still re-grants nothing, whatever the wall clock says."""
+    store = MemoryStore(VirtualClock())
+    claim = Claim("a", "", Gcra(7, SECOND, 7))
+    assert sum(admitted(take(store, claim))[0] for _ in range(2000)) == 7
 
-    async def scenario() -> int:
-        store = MemoryStore(VirtualClock())
-        claim = Claim("a", "", Gcra(7, SECOND, 7))
-        taken = await asyncio.gather(*(store.take([claim]) for _ in range(2000)))
-        return sum(one.verdicts[0].allowed for one in taken)
 
-    assert asyncio.run(scenario()) == 7
+def test_what_is_forgotten_is_let_go_within_two_horizons_under_any_traffic() -> None:
+    """50,000 clients that do not come back; one that does, a few hundred times, empties the table behind them."""
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock)
+    algorithm = Gcra(5, SECOND, 5)
+    for number in range(50_000):
+        take(store, Claim("a", f"i:{number}", algorithm))
+    assert store.keys() == 50_000
+    for _ in range(512):
+        clock.advance(2 * SECOND // 256)
+        take(store, Claim("a", "i:alone", algorithm))
+    assert store.keys() == 1
+
+
+def test_no_single_decision_moves_many_keys() -> None:
+    """However many clients are held, one decision forgets at most one shard of 256."""
+    clock = VirtualClock(10**12)
+    store = MemoryStore(clock)
+    algorithm = Gcra(5, SECOND, 5)
+    for number in range(50_000):
+        take(store, Claim("a", f"i:{number}", algorithm))
+    most, before = 0, 50_000
+    for _ in range(600):
+        clock.advance(SECOND)
+        take(store, Claim("a", "i:alone", algorithm))
+        held = sum(len(one.old) + len(one.young) for one in store._tables["a"].shards)
+        most, before = max(most, before - held), held
+    assert before == 1
+    assert 0 < most < 400
 
 
 @pytest.mark.proof
@@ -252,7 +320,7 @@ def test_ten_thousand_sequences_equal_the_unbounded_reference() -> None:
         for _ in range(30):
             clock.advance(chance.choice([0, 1, SECOND, 5 * SECOND, chance.randrange(25 * SECOND)]))
             client = chance.randrange(5)
-            expected = algorithm.admit(states.get(client), clock.now(), 1)
+            expected = judged(algorithm, states.get(client), clock.now())
             if expected.allowed:
                 states[client] = expected.state
             verdict = take(store, Claim("a", str(client), algorithm)).verdicts[0]

@@ -83,6 +83,10 @@ class Concurrency(Limit):
             ),
         )
 
+    def rank(self, route: str, method: str) -> int:  # noqa: ARG002
+        """Every request is worth the same."""
+        return 1
+
     def gate(self, name: str, clock: Clock, meter: Meter) -> Gate:
         """The places of this limit in this process."""
         slots = Slots(self.concurrency, self.queue, self.wait, clock, enforced=self.mode == "enforce")
@@ -106,10 +110,16 @@ class Slots:
         self._clock = clock
         self._enforced = enforced
 
-    async def enter(self) -> Refusal | None:
-        """Take a place, waiting for one if need be; the refusal says why there was none."""
+    def try_enter(self, rank: int) -> bool:  # noqa: ARG002 - every request is worth the same here
+        """Take a place if one is free, without waiting."""
         if self.running < self.places:
             self.running += 1
+            return True
+        return False
+
+    async def enter(self, rank: int) -> Refusal | None:
+        """Take a place, waiting for one if need be; the refusal says why there was none."""
+        if self.try_enter(rank):
             return None
         if not self._enforced:
             self.running += 1
@@ -118,7 +128,7 @@ class Slots:
             return Refusal("is full, and so is its queue" if self.queue else "is full", self._wait)
         return None if await self._turn() else Refusal("had no free place in time", self._wait)
 
-    def leave(self) -> None:
+    def leave(self, took: int | None) -> None:  # noqa: ARG002 - the number of places does not depend on it
         """Give the place to the next that waits, or free it."""
         while self.waiting:
             turn = self.waiting.popleft()
@@ -135,7 +145,7 @@ class Slots:
             return await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result():
-                self.leave()  # the place was given in the same moment in which the request was given up
+                self.leave(None)  # the place was given in the same moment in which the request was given up
             raise
         finally:
             timer.cancel()

@@ -20,6 +20,8 @@ class Cutoff:
     called when the time is over, before the cancellation.
     """
 
+    __slots__ = ("_cancelling", "_delay", "_on_expiry", "_set", "_task", "_timer", "expired")
+
     def __init__(
         self,
         timer: Timer,

@@ -11,8 +11,8 @@ from mahavishnu.errors import CallTimeout, DependencyError
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policy import Clock, Guard, Guarding, Meter, Outcome
+from mahavishnu.runtime import context
 from mahavishnu.runtime.budget import LEAST, MARGIN
-from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
@@ -316,7 +316,7 @@ class Call:
         return pause
 
     def _remaining(self) -> int | None:
-        deadline = DEADLINE.get()
+        deadline = context.deadline()
         return None if deadline is None else deadline - MARGIN - self.guard.clock.now()
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import (
-    Claim,
     Clock,
-    Counter,
     Decision,
     Gate,
     Gated,
+    Histogram,
     Limit,
     Match,
     Meter,
@@ -22,50 +22,51 @@ from mahavishnu.policy import (
     Store,
     Taken,
 )
-from mahavishnu.runtime.fields import REDUCED_CAPACITY
-from mahavishnu.runtime.rates import Caller, RateLimit
+from mahavishnu.runtime.context import Request
+from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
+from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.rates import Cells, RateLimit
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The three counters of one limit."""
-
-    allowed: Counter
-    refused: Counter
-    observed: Counter
-
-
-@dataclass(frozen=True, slots=True)
 class GateLimit:
-    """A concurrency limit as the engine applies it."""
+    """A concurrency limit as the engine applies it to one route."""
 
     name: str
-    match: Match | None
     gate: Gate
+    rank: int
     enforced: bool
+    cells: Cells
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The limits that one route and method meet."""
+    """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series."""
 
+    key: tuple[str, str] = ("", "")
     rates: tuple[RateLimit, ...] = ()
     gates: tuple[GateLimit, ...] = ()
     body: tuple[str, Body] | None = None
     timeout: tuple[str, Timeout] | None = None
+    told: Told = NOTHING_TOLD
+    cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
-@dataclass(slots=True)
-class Admission:
-    """What a request holds while it runs; `refused` is set when it was not let in."""
+class Admission(Request):
+    """What a request holds while it runs; `refused` is set when it was not let in.
 
-    decisions: Sequence[Decision] = ()
-    refused: Decision | None = None
-    claims: Sequence[Claim] = ()
-    taken: Taken | None = None
-    gates: tuple[Gate, ...] = ()
-    running: bool = False
+    `entered` is when it came past the gates: before that it waited, and the work is not to blame.
+    """
+
+    __slots__ = ("entered", "gates", "refused", "taken")
+
+    def __init__(self, request_id: str, caller: Caller, began: int) -> None:
+        super().__init__(request_id, caller)
+        self.entered = began
+        self.refused: Decision | None = None
+        self.taken: Taken | None = None
+        self.gates: list[Gate] | None = None
 
 
 class Engine:
@@ -80,41 +81,85 @@ class Engine:
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
         self._rates = [
-            RateLimit.of(name, limit, limit) for name, limit in limits.items() if isinstance(limit, Metered)
+            RateLimit.of(name, limit, limit, self._cells[name])
+            for name, limit in limits.items()
+            if isinstance(limit, Metered)
         ]
-        self._gates = _gates(limits, clock, meter)
+        self._gates = {
+            name: limit.gate(name, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)
+        }
         for name, limit in limits.items():
             meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
         key = (route, method)
-        if key not in self._plans:
-            self._plans[key] = self._planned(route, method)
-        return self._plans[key]
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._planned(route, method)
+        return plan
 
-    async def admit(self, plan: Plan, caller: Caller, admission: Admission) -> None:
+    async def admit(self, plan: Plan, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
 
         What the request holds is written into `admission` step by step, so that it can always be released.
         """
-        if plan.rates:
-            await self._take(plan, caller, admission)
-        if admission.refused is None and plan.gates:
-            await self._enter(plan, admission)
+        if plan.rates and (waiting := self.charge(plan, admission)):
+            await waiting
+        if plan.gates and not self.try_enter(plan, admission):
+            await self.enter(plan, admission)
 
-    def release(self, admission: Admission) -> None:
-        """Leave the gates, once the request has ended."""
-        for gate in admission.gates:
-            gate.leave()
-        admission.gates = ()
+    def charge(self, plan: Plan, admission: Admission) -> Awaitable[None] | None:
+        """Decide all rates of a plan: at once, or once what is returned has been awaited."""
+        taken = self.store.take(plan.rates, [rate.key(admission.caller) for rate in plan.rates])
+        if self.store.waits:
+            return self._charged_later(plan, admission, taken)  # type: ignore[arg-type]
+        self._charged(plan, admission, taken)  # type: ignore[arg-type]
+        return None
+
+    def try_enter(self, plan: Plan, admission: Admission) -> bool:
+        """Enter all gates that have a free place right now; False: one has not, and `enter` must follow."""
+        if admission.refused is not None:
+            return True
+        inside: list[Gate] = []
+        admission.gates = inside
+        for one in plan.gates:
+            if not one.gate.try_enter(one.rank):
+                return False
+            one.cells.allowed.inc()
+            inside.append(one.gate)
+        return True
+
+    async def enter(self, plan: Plan, admission: Admission) -> None:
+        """Enter the gates that `try_enter` has not, waiting for a place where that is allowed."""
+        inside = admission.gates or []
+        for one in plan.gates[len(inside) :]:
+            refusal = await one.gate.enter(one.rank)
+            if refusal is not None and one.enforced:
+                one.cells.refused.inc()
+                detail = f"limit `{one.name}` {refusal.reason}"
+                admission.refused = Decision(
+                    False, one.name, 503, REDUCED_CAPACITY, detail, refusal.retry_after
+                )
+                self.release(admission, None)
+                await self.give_back(admission)
+                return
+            (one.cells.allowed if refusal is None else one.cells.observed).inc()
+            inside.append(one.gate)
+        admission.entered = self.clock.now()
+
+    def release(self, admission: Admission, took: int | None) -> None:
+        """Leave the gates, once the request has ended; `took` is what `Gate.leave` says."""
+        gates, admission.gates = admission.gates, None
+        for gate in gates or ():
+            gate.leave(took)
 
     async def give_back(self, admission: Admission) -> None:
         """Return what the request consumed of its rates: it was refused after all."""
         if admission.taken is not None:
-            await self.store.give_back(admission.claims, admission.taken)
-            admission.taken = None
-            admission.decisions = _unspent(admission)
+            waiting = self.store.give_back(admission.taken)
+            if waiting is not None:
+                await waiting
 
     def too_large(self, name: str, limit: Body) -> Decision | None:
         """The refusal of a body that is larger than the limit; None when the limit only observes."""
@@ -138,60 +183,55 @@ class Engine:
         cells.refused.inc()
         return refusal
 
-    async def _take(self, plan: Plan, caller: Caller, admission: Admission) -> None:
-        admission.claims = [rate.claim(caller) for rate in plan.rates]
-        taken = await self.store.take(admission.claims)
-        decisions: list[Decision] = []
-        denied: list[Decision] = []
-        for rate, verdict in zip(plan.rates, taken.verdicts, strict=True):
-            decision = rate.decision(verdict)
-            decisions.append(decision)
-            if not decision.allowed:
-                cells = self._cells[rate.name]
-                (cells.refused if rate.enforced else cells.observed).inc()
-                if rate.enforced:
-                    denied.append(decision)
-        admission.decisions = decisions
-        if denied:
-            admission.refused = _longest(denied)
-            admission.decisions = _unspent(admission)
-            return
+    async def _charged_later(self, plan: Plan, admission: Admission, taking: Awaitable[Taken]) -> None:
+        self._charged(plan, admission, await taking)
+
+    def _charged(self, plan: Plan, admission: Admission, taken: Taken) -> None:
         admission.taken = taken
-        for decision in decisions:
-            if decision.allowed:
-                self._cells[decision.limit].allowed.inc()
+        if taken.denied:
+            self._denied(plan, admission, taken)
+            return
+        for rate in plan.rates:
+            rate.cells.allowed.inc()
 
-    async def _enter(self, plan: Plan, admission: Admission) -> None:
-        for one in plan.gates:
-            if not await self._entered(one, admission):
-                break
-        if admission.refused is not None:
-            self.release(admission)
-            await self.give_back(admission)
-
-    async def _entered(self, one: GateLimit, admission: Admission) -> bool:
-        refusal = await one.gate.enter()
-        cells = self._cells[one.name]
-        if refusal is not None and one.enforced:
-            cells.refused.inc()
-            detail = f"limit `{one.name}` {refusal.reason}"
-            admission.refused = Decision(False, one.name, 503, REDUCED_CAPACITY, detail, refusal.retry_after)
-            return False
-        (cells.allowed if refusal is None else cells.observed).inc()
-        admission.gates = (*admission.gates, one.gate)
-        return True
+    def _denied(self, plan: Plan, admission: Admission, taken: Taken) -> None:
+        for place in taken.denied:
+            plan.rates[place].denied()
+        if taken.admitted:
+            for place, rate in enumerate(plan.rates):
+                if place not in taken.denied:
+                    rate.cells.allowed.inc()
+            return
+        said = [
+            plan.rates[place].refusal(taken.standing(place), lost=taken.lost)
+            for place in taken.denied
+            if plan.rates[place].enforced
+        ]
+        admission.refused = said[0] if len(said) == 1 else _longest(said)
 
     def _planned(self, route: str, method: str) -> Plan:
-        bodies = [(name, one) for name, one in self._limits.items() if isinstance(one, Body)]
-        timeouts = [(name, one) for name, one in self._limits.items() if isinstance(one, Timeout)]
+        bodies = {name: one for name, one in self._limits.items() if isinstance(one, Body)}
+        timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
+        rates = tuple(one for one in self._rates if applies(one.match, route, method))
+        said = [(place, one.name, one.quota, one.window) for place, one in enumerate(rates) if one.enforced]
         return Plan(
-            tuple(one for one in self._rates if applies(one.match, route, method)),
-            tuple(one for one in self._gates if applies(one.match, route, method)),
-            max((one for one in bodies if applies(one[1].match, route, method)), key=_specific, default=None),
-            max(
-                (one for one in timeouts if applies(one[1].match, route, method)), key=_specific, default=None
+            (route, method),
+            rates,
+            tuple(
+                self._gate(name, route, method) for name in self._gates if self._applies(name, route, method)
             ),
+            _most_specific(bodies, route, method),
+            _most_specific(timeouts, route, method),
+            Told(said),
         )
+
+    def _applies(self, name: str, route: str, method: str) -> bool:
+        return applies(self._limits[name].match, route, method)
+
+    def _gate(self, name: str, route: str, method: str) -> GateLimit:
+        limit: Any = self._limits[name]
+        enforced = limit.mode == "enforce"
+        return GateLimit(name, self._gates[name], limit.rank(route, method), enforced, self._cells[name])
 
 
 def applies(match: Match | None, route: str, method: str) -> bool:
@@ -201,6 +241,12 @@ def applies(match: Match | None, route: str, method: str) -> bool:
     if match.method is not None and match.method != ("GET" if method == "HEAD" else method):
         return False
     return match.fits(route)
+
+
+def _most_specific(limits: Mapping[str, Any], route: str, method: str) -> tuple[str, Any] | None:
+    """The one of its kind that a request meets: of several, the one that names it most exactly."""
+    fitting = ((name, one) for name, one in limits.items() if applies(one.match, route, method))
+    return max(fitting, key=_specific, default=None)
 
 
 def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
@@ -215,26 +261,8 @@ def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
 
 
 def _cells(meter: Meter, name: str) -> Cells:
-    return Cells(
-        *(
-            meter.counter(LIMIT_DECISIONS, limit=name, outcome=one)
-            for one in ("allowed", "refused", "observed")
-        )
-    )
-
-
-def _gates(limits: Mapping[str, Limit], clock: Clock, meter: Meter) -> list[GateLimit]:
-    return [
-        GateLimit(name, limit.match, limit.gate(name, clock, meter), limit.mode == "enforce")
-        for name, limit in limits.items()
-        if isinstance(limit, Gated)
-    ]
-
-
-def _unspent(admission: Admission) -> list[Decision]:
-    """The decisions of a request that has consumed nothing in the end: that much more is left."""
-    told = zip(admission.decisions, admission.claims, strict=True)
-    return [one._replace(remaining=one.remaining + claim.cost) if one.allowed else one for one, claim in told]
+    outcomes = ("allowed", "refused", "observed")
+    return Cells(*(meter.counter(LIMIT_DECISIONS, limit=name, outcome=one) for one in outcomes))
 
 
 def _longest(denied: Iterable[Decision]) -> Decision:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mahavishnu.policy import Decision
-from mahavishnu.runtime.fields import Header, missing, problem, rate_limit
+from mahavishnu.policy import Decision, Gate, Taken
+from mahavishnu.runtime.engine import Admission, Plan
+from mahavishnu.runtime.fields import Header, problem
+from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.watch import Watch
+
+if TYPE_CHECKING:
+    pass
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-
-_PARTS = frozenset(("http.response.start", "http.response.body", "http.response.pathsend"))
 _DIGITS = 18  # of a length: longer ones exceed every limit
 
 
@@ -21,56 +25,115 @@ class BodyTooLarge(Exception):
     """The app has read more of the request's body than the limit lets in."""
 
 
-class Exchange:
-    """The send side of one HTTP request: exactly one start, nothing held back, headers added on the way.
+class Passage(Admission):
+    """One HTTP request: exactly one start, nothing held back, headers added on the way.
 
-    Once `pending` is set, the app's own answer is dropped: the refusal takes its place. `headers` is asked when
-    the response starts; `on_part` is called for each of its parts, with whether it is the last.
+    Once it is refused, the app's own answer is dropped: the refusal takes its place. `began` and `answered` (the
+    response's start) are times of the clock `now`, `sent` counts the body's bytes, `fault` names what was raised.
     """
 
-    def __init__(self, send: Send, headers: Callable[[], Sequence[Header]]) -> None:
-        self._send = send
-        self._headers = headers
-        self._refusing = False
-        self.decisions: Sequence[Decision] = ()
-        self.pending: Decision | None = None
-        self.on_part: Callable[[bool], None] | None = None
-        self.status = 0
-        self.sent = 0
+    __slots__ = (
+        "_headers", "_now", "_refusing", "_send", "answered", "began", "cancelled", "fault", "path", "plan",
+        "running", "sent", "status", "watch",
+    )  # fmt: skip
 
-    @property
-    def started(self) -> bool:
-        """Whether the response has begun."""
-        return self.status > 0
+    def __init__(
+        self,
+        send: Send,
+        plan: Plan,
+        caller: Caller,
+        request_id: str,
+        path: str,
+        headers: tuple[Header, ...],
+        now: Callable[[], int],
+    ) -> None:
+        self.request_id = request_id
+        self.caller = caller
+        self.deadline = None
+        self.refused: Decision | None = None
+        self.taken: Taken | None = None
+        self.gates: list[Gate] | None = None
+        self.watch: Watch | None = None
+        self.began = self.entered = now()
+        self._send = send
+        self.plan = plan
+        self.path = path
+        self._headers = headers
+        self._now = now
+        self._refusing = self.running = self.cancelled = False
+        self.answered: int | None = None
+        self.fault: str | None = None
+        self.status = self.sent = 0
+
+    def let_in(self) -> bool:
+        """Whether no limit has refused it; from now on the app runs."""
+        self.running = self.refused is None
+        return self.running
 
     async def send(self, message: Message) -> None:
         """Pass a message on, with the headers added to the start of the response."""
-        if self.pending is not None and not self._refusing:
+        if self.refused is not None and not self._refusing:
             return
-        if message["type"] == "http.response.start":
-            self.status = message["status"]
-            message = {**message, "headers": self._completed(message.get("headers", ()))}
-        elif message["type"] == "http.response.body":
+        kind = message["type"]
+        if kind == "http.response.body":
             self.sent += len(message.get("body", b""))
-        if self.on_part is not None and message["type"] in _PARTS:
-            last = message["type"] != "http.response.start" and not message.get("more_body", False)
-            self.on_part(last)
-            if last:
-                self.on_part = None  # no cycle is left for the garbage collector
+            if self.watch is not None and self.watch.idle is not None:
+                self.watch.part(not message.get("more_body", False))
+        elif kind == "http.response.start":
+            self.status = message["status"]
+            self.answered = self._now()
+            if self.watch is not None:
+                self.watch.part(False)
+            message = {**message, "headers": self._completed(message.get("headers", ()))}
+        elif kind == "http.response.pathsend" and self.watch is not None:
+            self.watch.part(True)
         await self._send(message)
 
-    async def refuse(self, decision: Decision, send: Send) -> None:
+    async def refuse(self, send: Send) -> None:
         """Answer with the refusal through `send`, unless the response has begun already."""
-        self.pending = decision
-        self._refusing = not self.started
-        if self._refusing:
-            body, headers = problem(decision)
-            await send({"type": "http.response.start", "status": decision.status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            self._refusing = False
+        if self.refused is None or self.status:
+            return
+        self._refusing = True
+        body, headers = problem(self.refused)
+        await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+        self._refusing = False
+
+    def took(self) -> int | None:
+        """How long the work took until the response began, or was given up for lack of time (ns)."""
+        if self.answered is not None:
+            return self.answered - self.entered
+        return self._now() - self.entered if self.refused is not None else None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """The route and the method."""
+        return self.plan.key
+
+    @property
+    def client(self) -> str:
+        """The address of the client."""
+        return self.caller.address
+
+    @property
+    def refused_by(self) -> str | None:
+        """The limit that has refused it."""
+        return None if self.refused is None else self.refused.limit
+
+    def failed(self, error: BaseException) -> None:
+        """Remember how it ended: by name only, for an error holds on to everything it came from."""
+        self.fault = type(error).__name__
+        self.cancelled = not isinstance(error, Exception)
 
     def _completed(self, headers: Sequence[Header]) -> list[Header]:
-        return [*headers, *missing([*self._headers(), *rate_limit(self.decisions)], headers)]
+        """The response's headers and those of ours whose name it does not carry: the app's own word wins."""
+        added = (
+            (b"x-request-id", self.request_id.encode()),
+            *self._headers,
+            *self.plan.told.fields(self.taken),
+        )
+        names = {name.lower() for name, _ in headers}
+        return [*headers, *(header for header in added if header[0] not in names)]
 
 
 class Bounded:

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from functools import lru_cache
 
-from mahavishnu.policy import Decision
+from mahavishnu.policy import Decision, Taken
 
 Header = tuple[bytes, bytes]
 
@@ -40,14 +39,34 @@ def seconds(ns: int) -> int:
     return -(-ns // 1_000_000_000)
 
 
-def rate_limit(decisions: Iterable[Decision]) -> list[Header]:
-    """The two RateLimit fields for the rates that a request was counted by."""
-    counted = [one for one in decisions if one.window]
-    if not counted:
-        return []
-    policy = ", ".join([_policy(one.limit, one.quota, one.window) for one in counted])
-    left = ", ".join([f'"{one.limit}";r={one.remaining};t={seconds(_until(one))}' for one in counted])
-    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+class Told:
+    """The RateLimit fields of a plan: what never changes is written once.
+
+    `said` are the rates a client is told of: their places among the charges, names, quotas and windows (ns).
+    """
+
+    __slots__ = ("_left", "_policy")
+
+    def __init__(self, said: Iterable[tuple[int, str, int, int]]) -> None:
+        listed = list(said)
+        policy = ", ".join(
+            f'"{name}";q={quota};w={max(1, seconds(window))}' for _, name, quota, window in listed
+        )
+        self._policy: Header = (b"ratelimit-policy", policy.encode())
+        self._left = [(place, f'"{name}";r=') for place, name, _, _ in listed]
+
+    def fields(self, taken: Taken | None) -> tuple[Header, ...]:
+        """Both fields, for a request that was charged; none for others."""
+        if taken is None or not self._left:
+            return ()
+        left: list[str] = []
+        for place, words in self._left:
+            remaining, reset, wait = taken.standing(place)
+            left.append(f"{words}{remaining};t={-(-(wait or reset) // 1_000_000_000)}")
+        return self._policy, (b"ratelimit", ", ".join(left).encode())
+
+
+NOTHING_TOLD = Told(())
 
 
 def problem(decision: Decision) -> tuple[bytes, list[Header]]:
@@ -68,18 +87,3 @@ def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     if decision.retry_after is not None:
         headers.append((b"retry-after", str(seconds(decision.retry_after)).encode()))
     return body, headers
-
-
-def missing(headers: Iterable[Header], present: Iterable[Header]) -> list[Header]:
-    """Those headers whose name the response does not carry yet: the app's own word wins."""
-    names = {name.lower() for name, _ in present}
-    return [header for header in headers if header[0] not in names]
-
-
-@lru_cache(maxsize=1024)
-def _policy(limit: str, quota: int, window: int) -> str:
-    return f'"{limit}";q={quota};w={max(1, seconds(window))}'
-
-
-def _until(decision: Decision) -> int:
-    return decision.reset if decision.allowed or decision.retry_after is None else decision.retry_after

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import math
 import re
 import sys
 import time
+import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
-from typing import Any, NamedTuple, TextIO, cast
+from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
-from mahavishnu.runtime.context import REQUEST_ID
+from mahavishnu.runtime import context
 from mahavishnu.spec import Logs
 
 REDACTED = "[redacted]"
@@ -27,6 +29,7 @@ _LONGEST = 4096  # of one value, as it is written
 _ROOM = 14 * 1024  # for all values of a record: with what surrounds them it stays below 16 KiB
 _DEEPEST = 5
 _MOST = 100
+_MOST_LINES = 64
 
 
 def logger(settings: Logs, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
@@ -47,71 +50,81 @@ def logger(settings: Logs, stream: TextIO | None = None) -> structlog.typing.Fil
     return wrapped
 
 
-class Served(NamedTuple):
-    """What the log says of one request; `took` is nanoseconds, `sent` bytes of the response's body."""
+class Served(Protocol):
+    """What the log says of one request; `key` is its route and method, `sent` bytes of the response's body."""
 
-    method: str
-    route: str
-    path: str
-    status: int
-    took: int
-    client: str
-    sent: int
-    refused_by: str | None = None
-    error: str | None = None
-
-    def facts(self) -> dict[str, Any]:
-        """The fields of the event, in their order."""
-        facts: dict[str, Any] = {
-            "method": self.method,
-            "route": self.route,
-            "path": self.path,
-            "status": self.status,
-            "duration_ms": round(self.took / 1e6, 3),
-            "client": self.client,
-            "bytes": self.sent,
-        }
-        if self.refused_by is not None:
-            facts["refused_by"] = self.refused_by
-        if self.error is not None:
-            facts["error"] = self.error
-        return facts
+    @property
+    def key(self) -> tuple[str, str]: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def client(self) -> str: ...
+    @property
+    def sent(self) -> int: ...
+    @property
+    def refused_by(self) -> str | None: ...
+    @property
+    def fault(self) -> str | None: ...
+    @property
+    def request_id(self) -> str: ...
 
 
 class AccessLog:
     """One `request` event for each request, an error from 500 on.
 
-    A JSON line is encoded here, byte for byte as the logger would, in a fifth of its time. What this does not
-    cover goes through the logger: text for people, fields that are to be redacted.
+    A JSON line is encoded here, byte for byte as the logger would, in a fraction of its time; the lines of one turn
+    of the event loop are written together at its end: a killed process loses those of its last turn at most. What
+    this does not cover goes through the logger: text for people, fields that are to be redacted.
     """
 
     def __init__(self, settings: Logs, stream: TextIO | None = None) -> None:
         self._log = logger(settings, stream)
-        self._print = _Lines(stream or sys.stdout).msg
+        self._stream = stream or sys.stdout
         self._level = _number(settings.level)
         hidden = Redactor(settings.redact).hides
         self._direct = settings.format == "json" and not any(hidden(name) for name in _ACCESS)
         self._stamp = (-1, "")
+        self._heads: dict[tuple[str, str], str] = {}
+        self._lines: list[str] = []
+        weakref.finalize(self, _write, self._lines, self._stream)  # at the latest when the process ends
 
-    def __call__(self, served: Served) -> None:
-        """Write the event, if the level asks for it."""
-        level = "error" if served.status >= 500 else "info"
+    def __call__(self, one: Served, took: int) -> None:
+        """Write the event of a request that took so many nanoseconds, if the level asks for it."""
+        level = "error" if one.status >= 500 else "info"
         if not self._direct:
-            getattr(self._log, level)("request", **served.facts())
-        elif self._level <= (logging.ERROR if level == "error" else logging.INFO):
-            self._print(self._line(level, served))
+            getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
+        elif self._level <= (logging.ERROR if one.status >= 500 else logging.INFO):
+            self._add(
+                f"{self._heads.get(one.key) or self._head(one.key)}{_quoted(_text(one.path))}, "
+                f'"status": {one.status:d}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
+                f'"bytes": {one.sent}{_unusual(one)}, "event": "request", "request_id": "{one.request_id}", '
+                f'"level": "{level}", "timestamp": "{self._now()}"}}\n'
+            )
 
-    def _line(self, level: str, one: Served) -> str:
-        refused = "" if one.refused_by is None else f', "refused_by": {_quoted(one.refused_by)}'
-        fault = "" if one.error is None else f', "error": {_quoted(_text(one.error))}'
-        request_id = REQUEST_ID.get()
-        named = f', "request_id": {_quoted(request_id)}' if request_id else ""
-        return (
-            f'{{"method": {_quoted(one.method)}, "route": {_quoted(_text(one.route))}, '
-            f'"path": {_quoted(_text(one.path))}, "status": {one.status:d}, '
-            f'"duration_ms": {round(one.took / 1e6, 3)}, "client": {_quoted(one.client)}, "bytes": {one.sent}'
-            f'{refused}{fault}, "event": "request"{named}, "level": "{level}", "timestamp": "{self._now()}"}}'
-        )
+    def flush(self) -> None:
+        """Write what is held back."""
+        _write(self._lines, self._stream)
+
+    def _flush_soon(self) -> None:
+        try:
+            asyncio.get_running_loop().call_soon(self.flush)
+        except RuntimeError:
+            self.flush()
+
+    def _add(self, line: str) -> None:
+        self._lines.append(line)
+        if len(self._lines) == 1:
+            self._flush_soon()
+        elif len(self._lines) >= _MOST_LINES:
+            self.flush()
+
+    def _head(self, key: tuple[str, str]) -> str:
+        route, method = key
+        head = f'{{"method": {_quoted(method)}, "route": {_quoted(_text(route))}, "path": '
+        self._heads[key] = head
+        return head
 
     def _now(self) -> str:
         now, ns = divmod(time.time_ns(), 10**9)
@@ -122,7 +135,44 @@ class AccessLog:
         return f"{text}.{ns // 1000:06d}Z"
 
 
-_ACCESS = (*Served("", "", "", 0, 0, "", 0, "", "").facts(), "event", "request_id", "level", "timestamp")
+def _write(lines: list[str], stream: TextIO) -> None:
+    """Write and drop lines. A log that cannot be written (no space, nobody reading) costs no request."""
+    if count := len(lines):
+        text = "".join(lines[:count])
+        del lines[:count]  # what other threads have added meanwhile stays
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text)
+            stream.flush()
+
+
+def _facts(one: Served, took: int) -> dict[str, Any]:
+    """The fields of the event, in their order."""
+    route, method = one.key
+    facts: dict[str, Any] = {
+        "method": method,
+        "route": route,
+        "path": one.path,
+        "status": one.status,
+        "duration_ms": round(took / 1e6, 3),
+        "client": one.client,
+        "bytes": one.sent,
+    }
+    if one.refused_by is not None:
+        facts["refused_by"] = one.refused_by
+    if one.fault is not None:
+        facts["error"] = one.fault
+    return facts
+
+
+def _unusual(one: Served) -> str:
+    """The fields that most events lack, as they stand in the line."""
+    refused = "" if one.refused_by is None else f', "refused_by": {_quoted(one.refused_by)}'
+    return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
+
+
+_ACCESS = """
+    method route path status duration_ms client bytes refused_by error event request_id level timestamp
+""".split()  # noqa: SIM905
 
 
 class Redactor:
@@ -211,7 +261,7 @@ class _Lines(structlog.PrintLogger):
 
 
 def _with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    if request_id := REQUEST_ID.get():
+    if request_id := context.request_id():
         event.setdefault("request_id", request_id)
     return event
 

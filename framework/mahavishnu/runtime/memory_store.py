@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-from mahavishnu.policy import Claim, Clock, Taken, Verdict
+from mahavishnu.policy import Charge, Clock, Standing
 
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
+_SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
 
 
 class MemoryStore:
@@ -19,93 +20,187 @@ class MemoryStore:
     Once there is room again, they go on by themselves from where the shared bucket stood.
     """
 
+    waits = False
+
     def __init__(self, clock: Clock, cap: int = _CAP) -> None:
-        self._clock = clock
+        self._now = clock.now
         self.cap = cap
+        self.shared = 0
+        """How many decisions fell on a shared bucket."""
         self._seed = secrets.randbits(64)
         self._tables: dict[str, _Table] = {}
 
-    async def take(self, claims: Sequence[Claim]) -> Taken:
-        """Decide all claims at once: every enforced one is admitted and consumed, or none is."""
-        now = self._clock.now()
-        places: list[_Place] = []
-        verdicts: list[Verdict[Any]] = []
-        admitted = True
-        for claim in claims:
-            place = self._place(claim, now)
-            verdict = claim.algorithm.admit(place.state, now, claim.cost)
-            admitted = admitted and (verdict.allowed or not claim.enforced)
-            places.append(place)
-            verdicts.append(verdict)
-        if admitted:
-            for place, verdict in zip(places, verdicts, strict=True):
-                if verdict.allowed:
-                    place.table.put(place.key, verdict.state)
-        return Taken(verdicts, [place.key for place in places], now)
+    def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taking:
+        """Decide all charges at once: every enforced one is admitted and consumed, or none is.
 
-    async def give_back(self, claims: Sequence[Claim], taken: Taken) -> None:
+        This is the hottest loop of all: what fits is consumed on the way, and restored if a charge denies.
+        """
+        now = self._now()
+        seats: list[_Seat] = []
+        afters: list[Any] = []
+        fits = True
+        for charge, key in zip(charges, keys):  # noqa: B905 - `strict` costs as much as the decision
+            table = self._tables.get(charge.name) or self._open(charge, now)
+            if now >= table.due:
+                table.turn(now)
+            shard = table.shards[hash(key) % _SHARDS]
+            state = shard.young.get(key)
+            if state is None:
+                seat = self._older(table, shard, key)
+                shard, key, state = seat  # noqa: PLW2901
+            else:
+                seat = shard, key, state
+            after = charge.algorithm.admit(state, now, charge.cost)
+            seats.append(seat)
+            afters.append(after)
+            if after is None:
+                fits = False
+                continue
+            if state is None:
+                table.size += 1
+            shard.young[key] = after
+        taking = Taking(charges, seats, afters, now)
+        if not fits:
+            taking.deny()
+        return taking
+
+    def give_back(self, taken: Taking) -> None:
         """Return what `take` consumed, for a request that was denied later."""
-        now = self._clock.now()
-        for claim, verdict, key in zip(claims, taken.verdicts, taken.keys, strict=True):
-            table = self._tables[claim.limit]
-            state = table.get(key)
-            if verdict.allowed and state is not None:
-                table.put(key, claim.algorithm.refund(state, verdict.state, taken.at, now, claim.cost))
+        taken.give_back(self._now())
 
     def keys(self) -> int:
-        """How many keys are held, over all limits."""
-        return sum(len(table) for table in self._tables.values())
+        """How many keys are held, over all limits; and a few more of the old ones are let go."""
+        now = self._now()
+        for table in self._tables.values():
+            for _ in range(_SHARDS // 16):
+                table.turn(now)
+        return sum(table.size for table in self._tables.values())
 
-    def _place(self, claim: Claim, now: int) -> _Place:
-        table = self._tables.get(claim.limit)
-        if table is None:
-            table = self._tables[claim.limit] = _Table(claim.algorithm.horizon, now)
-        table.age(now)
-        state = table.get(claim.key)
+    def _open(self, charge: Charge, now: int) -> _Table:
+        table = self._tables[charge.name] = _Table(charge.algorithm.horizon, now)
+        return table
+
+    def _older(self, table: _Table, shard: _Shard, key: str) -> _Seat:
+        """The seat of a key that was not seen lately; a new one gets its own, or shares one if all are taken."""
+        state = shard.old.pop(key, None)
         if state is not None:
-            return _Place(table, claim.key, state)
-        full = len(table) >= self.cap
-        if not (full or table.crowded):
-            return _Place(table, claim.key, None)
+            shard.young[key] = state
+        elif table.crowded or table.size >= self.cap:
+            return self._crowded(table, shard, key)
+        return shard, key, state
+
+    def _crowded(self, table: _Table, shard: _Shard, key: str) -> _Seat:
+        """A new key where there is, or was, no room: its shared bucket, or its own that goes on from there."""
         table.crowded = True
-        shared = f"~{hash((self._seed, claim.key)) % _SHARED_BUCKETS}"
-        return _Place(table, shared if full else claim.key, table.get(shared))
+        shared = f"~{hash((self._seed, key)) % _SHARED_BUCKETS}"
+        home = table.shards[hash(shared) % _SHARDS]
+        state = home.get(shared)
+        if table.size < self.cap:
+            if state is not None:
+                table.size += 1
+                shard.young[key] = state
+            return shard, key, state
+        self.shared += 1
+        return home, shared, state
 
 
-class _Place(NamedTuple):
-    """Where a claim's state is kept, and the state it starts from."""
+class Taking:
+    """The charges of one request: where the state of each is kept, what it was, and what it has become."""
 
-    table: _Table
-    key: str
-    state: Any
+    __slots__ = ("admitted", "afters", "at", "charges", "denied", "seats", "spent")
+
+    lost = False
+
+    def __init__(self, charges: Sequence[Charge], seats: list[_Seat], afters: list[Any], at: int) -> None:
+        self.charges = charges
+        self.seats = seats
+        self.afters = afters
+        self.at = at
+        self.admitted = self.spent = True
+        self.denied: Sequence[int] = ()
+
+    def deny(self) -> None:
+        """Some do not fit: if one of them is enforced, nothing has been consumed."""
+        self.denied = [place for place, after in enumerate(self.afters) if after is None]
+        self.admitted = not any(self.charges[place].enforced for place in self.denied)
+        if not self.admitted:
+            self.spent = False
+            for (shard, key, state), after in zip(self.seats, self.afters, strict=True):
+                if after is not None:
+                    shard.restore(key, state)
+
+    def give_back(self, now: int) -> None:
+        """Undo it all, at a later time."""
+        if not self.spent:
+            return
+        self.spent = False
+        for charge, (shard, key, _), after in zip(self.charges, self.seats, self.afters, strict=True):
+            state = shard.get(key)
+            if after is not None and state is not None:
+                shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
+
+    def standing(self, place: int) -> Standing:
+        """Where the bucket of one charge stood after the decision; what was not consumed is left."""
+        algorithm, cost, after = self.charges[place].algorithm, self.charges[place].cost, self.afters[place]
+        if after is None:
+            before = self.seats[place][2]
+            wait = algorithm.wait(before, self.at, cost)
+            return Standing(*algorithm.standing(before, self.at), wait)
+        remaining, reset = algorithm.standing(after, self.at)
+        return Standing(remaining if self.spent else remaining + cost, reset)
 
 
 class _Table:
-    """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step."""
+    """The states of one limit, in shards that turn one after the other."""
 
-    __slots__ = ("_horizon", "_old", "_since", "_young", "crowded")
+    __slots__ = ("_hand", "_horizon", "crowded", "due", "shards", "size")
 
     def __init__(self, horizon: int, now: int) -> None:
         self.crowded = False
+        self.size = 0
+        self.shards = [_Shard(self, now - horizon + place * horizon // _SHARDS) for place in range(_SHARDS)]
+        self._hand = 0
         self._horizon = horizon
-        self._since = now
-        self._young: dict[str, Any] = {}
-        self._old: dict[str, Any] = {}
+        self.due = now
 
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
-
-    def age(self, now: int) -> None:
-        if now - self._since < self._horizon:
+    def turn(self, now: int) -> None:
+        """Let the next shard forget what has rested for a whole horizon, if its time has come."""
+        shard = self.shards[self._hand]
+        self.due = shard.since + self._horizon
+        if now < self.due:
             return
-        self._old = self._young if now - self._since < 2 * self._horizon else {}
-        self._young = {}
-        self._since = now
+        self.size -= len(shard.old)
+        shard.old, shard.young, shard.since = shard.young, {}, now
+        self._hand = (self._hand + 1) % _SHARDS
+
+
+class _Shard:
+    """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step."""
+
+    __slots__ = ("_table", "old", "since", "young")
+
+    def __init__(self, table: _Table, since: int) -> None:
+        self._table = table
+        self.since = since
+        self.young: dict[str, Any] = {}
+        self.old: dict[str, Any] = {}
 
     def get(self, key: str) -> Any:
-        state = self._young.get(key)
-        return self._old.get(key) if state is None else state
+        state = self.young.get(key)
+        return self.old.get(key) if state is None else state
 
     def put(self, key: str, state: Any) -> None:
-        self._old.pop(key, None)
-        self._young[key] = state
+        self.old.pop(key, None)
+        self.young[key] = state
+
+    def restore(self, key: str, state: Any) -> None:
+        """Undo what was written a moment ago."""
+        if state is None:
+            del self.young[key]
+            self._table.size -= 1
+        else:
+            self.young[key] = state
+
+
+_Seat = tuple[_Shard, str, Any]
+"""Where a charge's state is kept: the shard, the key in it, and the state it found (None: none)."""

@@ -1,31 +1,23 @@
-"""A rate as the engine applies it: whose bucket a request claims, and the answer in words and numbers."""
+"""A rate as the engine applies it: whose bucket a request charges, and the answer in words and numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
-from mahavishnu.policy import Algorithm, Claim, Decision, Dimension, Limit, Match, Metered, Verdict
-from mahavishnu.runtime.fields import QUOTA_EXCEEDED
+from mahavishnu.policy import Algorithm, Counter, Decision, Limit, Match, Metered, Standing
+from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
+from mahavishnu.runtime.keys import Caller, key_of
 from mahavishnu.units import Duration, Rate
 
 
-class Caller(NamedTuple):
-    """Who asks, and for what: the bucket of the address, the verified user, the route."""
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The three counters of one limit."""
 
-    address: str
-    user: str | None
-    route: str
-
-    def part(self, dimension: Dimension) -> str:
-        """The caller's name in one dimension; kinds are marked, so that no user can be named like an address."""
-        if dimension == "global":
-            return ""
-        if dimension == "route":
-            return f"r:{self.route}"
-        if dimension == "ip" or self.user is None:
-            return f"i:{self.address}"
-        return f"u:{self.user}"
+    allowed: Counter
+    refused: Counter
+    observed: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +26,33 @@ class RateLimit:
 
     name: str
     match: Match | None
-    per: tuple[Dimension, ...]
+    key: Callable[[Caller], str]
     algorithm: Algorithm
     cost: int
     enforced: bool
     quota: int
     window: int
     words: str
+    cells: Cells
 
     @classmethod
-    def of(cls, name: str, limit: Limit, metered: Metered) -> RateLimit:
-        """From the settings of a limit that counts requests; both arguments are the same object."""
+    def of(cls, name: str, limit: Limit, metered: Metered, cells: Cells) -> RateLimit:
+        """From the settings of a limit that counts requests; `limit` and `metered` are the same object."""
         quota, window = metered.quota()
-        enforced = limit.mode == "enforce"
         words = f"limit `{name}` allows {Rate(quota, Duration(window))}"
-        algorithm, cost = metered.algorithm_of(), metered.cost
-        return cls(name, limit.match, metered.per, algorithm, cost, enforced, quota, window, words)
+        algorithm, enforced = metered.algorithm_of(), limit.mode == "enforce"
+        key = key_of(metered.per)
+        return cls(name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells)
 
-    def claim(self, caller: Caller) -> Claim:
-        """The caller's claim on its bucket."""
-        key = "\0".join([caller.part(dimension) for dimension in self.per])
-        return Claim(self.name, key, self.algorithm, self.cost, self.enforced)
+    def denied(self) -> None:
+        """Count a request that did not fit."""
+        (self.cells.refused if self.enforced else self.cells.observed).inc()
 
-    def decision(self, verdict: Verdict[Any]) -> Decision:
-        """The verdict with the numbers a client is told."""
-        return Decision(
-            verdict.allowed,
-            self.name,
-            200 if verdict.allowed else 429,
-            QUOTA_EXCEEDED,
-            "" if verdict.allowed else self._refusal(verdict),
-            verdict.retry_after,
-            self.quota,
-            self.window if self.enforced else 0,
-            verdict.remaining,
-            verdict.reset,
-        )
-
-    def _refusal(self, verdict: Verdict[Any]) -> str:
-        if verdict.retry_after is None:
-            return self.words
-        return f"{self.words}; retry in {-(-verdict.retry_after // 10**9)} s"
+    def refusal(self, standing: Standing, *, lost: bool) -> Decision:
+        """The answer to a request that this rate refuses; `lost`: for want of the store, not of quota."""
+        wait = standing.retry_after
+        if lost:
+            detail = f"limit `{self.name}` is closed while its store cannot be asked"
+            return Decision(False, self.name, 503, REDUCED_CAPACITY, detail, wait)
+        detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
+        return Decision(False, self.name, 429, QUOTA_EXCEEDED, detail, wait)

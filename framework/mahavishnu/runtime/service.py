@@ -9,7 +9,7 @@ from mahavishnu.contract import contract, spec_hash
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import build_dependencies
-from mahavishnu.runtime.engine import Engine
+from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.logs import AccessLog, logger
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
@@ -51,21 +51,22 @@ class Service:
         self.access = AccessLog(spec.observability.logs, log_to)
         self.active = 0
         self.draining = False
-        self._cells: dict[tuple[str, str, int], Histogram] = {}
         self._show(process)
 
-    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Record one finished HTTP request; the route must be a template of the app, or `unmatched`."""
-        key = (method, route, status)
-        cell = self._cells.get(key)
+    def observe(self, plan: Plan, status: int, seconds: float) -> None:
+        """Record one finished HTTP request; the plan's route must be a template of the app, or `unmatched`."""
+        cell = plan.cells.get(status)
         if cell is None:
-            cell = self._cells[key] = self.metrics.histogram(
-                HTTP_DURATION,
-                http_request_method=method,
-                http_route=route,
-                http_response_status_code=str(status),
-            )
+            cell = plan.cells[status] = self._cell(*plan.key, min(max(status, 100), 599))
         cell.observe(seconds)
+
+    def _cell(self, route: str, method: str, status: int) -> Histogram:
+        return self.metrics.histogram(
+            HTTP_DURATION,
+            http_request_method=method,
+            http_route=route,
+            http_response_status_code=str(status),
+        )
 
     def _show(self, process: Callable[[], Usage]) -> None:
         resources = self.spec.deploy.resources

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.cutoff import Cutoff
-from mahavishnu.runtime.exchange import Exchange
-from mahavishnu.runtime.service import Service
+from mahavishnu.runtime.engine import Admission, Engine
 
 
-class Watch:
+class Watch(Cutoff):
     """Ends a request that is too slow, or only counts it when the limit observes."""
 
-    def __init__(self, service: Service, named: tuple[str, Timeout], began: int, exchange: Exchange) -> None:
-        self._service = service
-        self._name, self._limit = named
+    __slots__ = ("_began", "_engine", "_limit", "_name", "_request", "idle")
+
+    def __init__(self, engine: Engine, named: tuple[str, Timeout], request: Admission, began: int) -> None:
+        name, limit = named
+        enforced = limit.mode == "enforce"
+        super().__init__(engine.clock.deadline, limit.timeout if enforced else None, self._too_late)
+        self.idle = limit.idle if enforced else None
+        if enforced:
+            request.deadline = began + limit.timeout
+        self._engine = engine
+        self._request = request
+        self._name = name
+        self._limit = limit
         self._began = began
-        self._exchange = exchange
-        self._started: int | None = None
-        enforced = self._limit.mode == "enforce"
-        self._idle = self._limit.idle if enforced else None
-        self.deadline = began + self._limit.timeout if enforced else None
-        self.cutoff = Cutoff(service.clock.deadline, self._limit.timeout if enforced else None, self._expire)
-        exchange.on_part = self._part
 
-    def _part(self, last: bool) -> None:
+    def part(self, last: bool) -> None:
         """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
-        if self._started is None:
-            self._started = self._service.clock.now()
-            DEADLINE.set(
-                None
-            )  # in the context of whoever sends: what he calls from here on has its own timeout
-        self.cutoff.restart(None if last else self._idle)
+        self._request.deadline = None  # what is called from here on has its own timeout
+        self.restart(None if last else self.idle)
 
-    def _expire(self) -> None:
-        """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
-        if self._exchange.pending is None:
-            self._exchange.pending = self._service.engine.too_slow(self._name, self._limit)
-
-    def ended(self) -> None:
-        """Count a request that ran to its end."""
-        started = self._service.clock.now() if self._started is None else self._started
+    def ended(self, answered: int | None) -> None:
+        """Count a request that ran to its end, and began to answer at that time (ns; None: it did not)."""
+        started = self._engine.clock.now() if answered is None else answered
         if started - self._began > self._limit.timeout:
-            self._service.engine.too_slow(self._name, self._limit)
+            self._engine.too_slow(self._name, self._limit)
         else:
-            self._service.engine.kept(self._name)
+            self._engine.kept(self._name)
+
+    def _too_late(self) -> None:
+        """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
+        if self._request.refused is None:
+            self._request.refused = self._engine.too_slow(self._name, self._limit)
