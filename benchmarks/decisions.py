@@ -18,9 +18,9 @@ from benchmarks.limiters import RATE, Ask, limits, limits_async, pyrate, throttl
 from mahavishnu.clock import SystemClock
 from mahavishnu.contract import contract
 from mahavishnu.runtime.engine import Admission, Engine
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
-from mahavishnu.runtime.rates import Caller
 from mahavishnu.spec import Spec
 
 _TRACED = 2_000
@@ -62,8 +62,8 @@ def _engine(algorithm: str) -> Ask:
     plan = engine.plan("/", "GET")
 
     async def ask(client: str) -> bool:
-        admission = Admission()
-        await engine.admit(plan, Caller(client, None, "/"), admission)
+        admission = Admission("", Caller(client, "/"), 0)
+        await engine.admit(plan, admission)
         return admission.refused is None
 
     return ask

@@ -95,7 +95,8 @@ def test_a_new_policy_appears_by_itself(branch: Path) -> None:
     run(branch, "-m", "mahavishnu", "generate")
     assert "ShopLimitApartCrowded" in (branch / "deploy/prometheus/rules.yml").read_text()
     assert '"spacing"' in run(branch, "-m", "mahavishnu", "schema")
-    assert run(branch, "-c", TWICE).split()[-3:] == ["200", "429", "200"]
+    printed = run(branch, "-c", TWICE).split()  # the access log among them
+    assert [word for word in printed if word.isdigit()] == ["200", "429", "200"]
 
 
 @pytest.mark.judge

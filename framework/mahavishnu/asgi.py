@@ -8,11 +8,11 @@ import secrets
 import signal
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import Any, TextIO, cast
+from typing import TextIO, cast
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -27,10 +27,10 @@ from mahavishnu.runtime.current import use
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage, Receive, Send
 from mahavishnu.runtime.fields import STRICT, problem
-from mahavishnu.runtime.identity import Identify, Identity, bucket
-from mahavishnu.runtime.keys import Caller, Principal
+from mahavishnu.runtime.hand_on import HANDED
+from mahavishnu.runtime.identity import Identify, Identity
 from mahavishnu.runtime.process import Usage, usage
-from mahavishnu.runtime.routes import resolve, router_of
+from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import method_label, start
 from mahavishnu.runtime.watch import Watch
 from mahavishnu.series import METHODS, UNMATCHED
@@ -75,11 +75,11 @@ class Hardening:
         use(self.service)
         loaded = self.service.spec
         loaded = self.service.spec
-        self._identity = Identity(loaded.service.trusted_proxies, identify)
+        self._identity = Identity(loaded.service.trusted_proxies, identify, report=self._unidentified)
         self._proxies = bool(loaded.service.trusted_proxies)
         self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
-        self._headers = STRICT if loaded.security.headers == "strict" else ()
-        self._routes: Sequence[Any] | None = None
+        self._headers = [*STRICT] if loaded.security.headers == "strict" else []
+        self._routes = RouteTable(app)
         self._inside = self._with_cors(self._guard)
         self._built_in: Mapping[str, Callable[[Scope], Response]] = {
             loaded.observability.metrics.path: self._metrics,
@@ -110,8 +110,9 @@ class Hardening:
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
-        self.service.draining = True
-        self._headers = (*self._headers, (b"connection", b"close"))
+        if not self.service.draining:
+            self.service.draining = True
+            self._headers.append((b"connection", b"close"))
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that may refuse a request, around the app."""
@@ -178,9 +179,11 @@ class Hardening:
             await self.app(scope, receive, send)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = resolve(self._router(), scope) or UNMATCHED
+        found = self._routes.find(scope)
+        route = UNMATCHED if found is None else found.template
         engine = self.service.engine
-        admission = Admission(self._request_id(scope), self._caller(scope, route), self.service.clock.now())
+        caller = self._identity.caller(scope, route)
+        admission = Admission(self._request_id(scope), caller, self.service.clock.now())
         token = CURRENT.set(admission)
         fault: dict[str, str] = {}
         try:
@@ -221,21 +224,16 @@ class Hardening:
         signal.signal(signal.SIGTERM, drain_first)
 
     def _passage(self, scope: Scope, send: Send) -> Passage:
-        route = resolve(self._router(), scope) or UNMATCHED
+        found = self._routes.find(scope)
+        route = UNMATCHED
+        if found is not None:
+            route = found.template
+            if found.route is not None:
+                scope[HANDED] = found
         service = self.service
         plan = service.engine.plan(route, method_label(scope["method"]))
-        caller, name = self._caller(scope, route), self._request_id(scope)
+        caller, name = self._identity.caller(scope, route), self._request_id(scope)
         return Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
-
-    def _caller(self, scope: Scope, route: str) -> Caller:
-        user = self._identity.user(scope)
-        principal = None if user is None else Principal(user)
-        return Caller(bucket(self._identity.address(scope)), route, principal)
-
-    def _router(self) -> Sequence[Any]:
-        if self._routes is None:
-            self._routes = router_of(self.app)
-        return self._routes
 
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""
@@ -262,6 +260,10 @@ class Hardening:
             passage.status = 499 if passage.cancelled else 500
         self.service.observe(passage.plan, passage.status, took / 1e9)
         self.service.access(passage, took)
+
+    def _unidentified(self, fault: Exception) -> None:
+        """The app's `identify` hook has failed; its words may hold what it was asked to verify."""
+        self.service.log.warning("identify failed", error=type(fault).__name__)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
         refused = {"refused_by": admission.refused.limit} if admission.refused else {}

@@ -29,7 +29,7 @@ class Bench:
         self.refused: dict[int, Refusal] = {}
 
     async def ask(self, number: int) -> None:
-        refusal = await self.slots.enter()
+        refusal = await self.slots.enter(1)
         if refusal is None:
             self.entered.append(number)
         else:
@@ -51,12 +51,12 @@ def test_the_queue_is_bounded_and_served_in_order() -> None:
         assert sorted(bench.refused) == [5, 6, 7, 8, 9]
         assert (bench.slots.running, len(bench.slots.waiting)) == (2, 3)
         for turn in range(3):
-            bench.slots.leave()
+            bench.slots.leave(None)
             await bench.clock.settle()
             assert bench.entered == list(range(turn + 3))
             assert bench.slots.running == 2
-        bench.slots.leave()
-        bench.slots.leave()
+        bench.slots.leave(None)
+        bench.slots.leave(None)
         assert (bench.slots.running, bench.clock.timers) == (0, 0)
 
     run(scenario())
@@ -68,11 +68,11 @@ def test_a_newcomer_never_overtakes_the_queue() -> None:
     async def scenario() -> None:
         bench = Bench(1, 5)
         await bench.all(2)
-        bench.slots.leave()
+        bench.slots.leave(None)
         late = asyncio.create_task(bench.ask(7))
         await bench.clock.settle()
         assert bench.entered == [0, 1]
-        bench.slots.leave()
+        bench.slots.leave(None)
         await late
         assert bench.entered == [0, 1, 7]
 
@@ -92,7 +92,7 @@ def test_who_waits_too_long_is_refused_in_the_right_moment() -> None:
         await tasks[1]
         assert bench.refused[1] == Refusal("had no free place in time", SECOND)
         assert (len(bench.slots.waiting), bench.clock.timers) == (0, 0)
-        bench.slots.leave()
+        bench.slots.leave(None)
         assert bench.slots.running == 0
 
     run(scenario())
@@ -104,7 +104,7 @@ def test_a_place_given_in_the_last_moment_is_not_lost() -> None:
     async def scenario() -> None:
         bench = Bench(1, 1)
         tasks = await bench.all(2)
-        bench.slots.leave()
+        bench.slots.leave(None)
         bench.clock.advance(SECOND)
         await tasks[1]
         assert (bench.entered, bench.slots.running) == ([0, 1], 1)
@@ -119,7 +119,7 @@ def test_a_place_that_comes_free_after_the_wait_is_over_stays_free() -> None:
         bench = Bench(1, 1)
         tasks = await bench.all(2)
         bench.clock.advance(SECOND)
-        bench.slots.leave()
+        bench.slots.leave(None)
         await tasks[1]
         assert (bench.entered, bench.slots.running) == ([0], 0)
 
@@ -136,7 +136,7 @@ def test_a_cancellation_at_any_point_leaks_no_place(moment: str) -> None:
         bench = Bench(1, 2)
         tasks = await bench.all(3)
         if moment in ("just given", "given, then cancelled twice"):
-            bench.slots.leave()
+            bench.slots.leave(None)
         if moment == "wait just over":
             bench.clock.advance(SECOND)
         tasks[1].cancel()
@@ -145,11 +145,11 @@ def test_a_cancellation_at_any_point_leaks_no_place(moment: str) -> None:
         await bench.clock.settle()
         assert tasks[1].cancelled()
         if moment == "while waiting":
-            bench.slots.leave()
+            bench.slots.leave(None)
             await bench.clock.settle()
         if moment != "wait just over":
             assert bench.entered == [0, 2]
-        bench.slots.leave()
+        bench.slots.leave(None)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (bench.slots.running, len(bench.slots.waiting), bench.clock.timers) == (0, 0, 0)
 
@@ -164,14 +164,14 @@ async def _storm(seed: int, steps: int) -> tuple[int, int]:
     most = 0
 
     async def visit(number: int) -> None:
-        if await bench.slots.enter() is not None:
+        if await bench.slots.enter(1) is not None:
             return
         running.add(number)
         try:
             await bench.clock.sleep(chance.randrange(SECOND * 2))
         finally:
             running.discard(number)
-            bench.slots.leave()
+            bench.slots.leave(None)
 
     tasks: list[asyncio.Task[None]] = []
     for number in range(steps):
@@ -214,7 +214,7 @@ def test_observing_refuses_nobody_and_counts_who_would_be() -> None:
         assert sorted(bench.refused) == [5, 6, 7, 8, 9]
         assert bench.slots.running == 10
         for _ in range(10):
-            bench.slots.leave()
+            bench.slots.leave(None)
         assert bench.slots.running == 0
 
     run(scenario())

@@ -13,8 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mahavishnu.runtime.budget import LEAST, MARGIN, parse, reader, write
-from mahavishnu.runtime.context import DEADLINE
-from tests.runtime.worlds import SECOND, World
+from tests.runtime.worlds import SECOND, World, serving
 
 FORMS = ("grpc-timeout", "x-request-timeout-ms", "request-timeout")
 URL = "https://stripe.example/charges"
@@ -141,11 +140,8 @@ class Heard:
 @contextmanager
 def within(world: World, left: int) -> Generator[None, None, None]:
     """A request with so much time left."""
-    token = DEADLINE.set(world.clock.now() + left)
-    try:
+    with serving(deadline=world.clock.now() + left):
         yield
-    finally:
-        DEADLINE.reset(token)
 
 
 def get(world: World, heard: Heard, **more: Any) -> None:

@@ -24,12 +24,12 @@ from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import LEAST, MARGIN
-from mahavishnu.runtime.context import DEADLINE
+from mahavishnu.runtime.context import deadline
 from mahavishnu.runtime.dependency import _ACTIVE  # pyright: ignore[reportPrivateUsage]
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
-from tests.runtime.worlds import ALL, SECOND, World, all_but
+from tests.runtime.worlds import ALL, SECOND, World, all_but, serving
 
 
 class Flaky:
@@ -282,12 +282,12 @@ def test_the_requests_deadline_ends_an_attempt_sooner() -> None:
     world = World(auto=False, timeout="2s", breaker={"consecutive_failures": 1})
 
     async def scenario() -> None:
-        DEADLINE.set(world.clock.now() + SECOND)
-        task = asyncio.create_task(world.stripe(_forever)())
-        await world.clock.settle()
-        world.clock.advance(SECOND)
-        with pytest.raises(CallTimeout, match="deadline"):
-            await task
+        with serving(deadline=world.clock.now() + SECOND):
+            task = asyncio.create_task(world.stripe(_forever)())
+            await world.clock.settle()
+            world.clock.advance(SECOND)
+            with pytest.raises(CallTimeout, match="deadline"):
+                await task
 
     asyncio.run(scenario())
     assert (world.breaker.state, world.calls("cancelled"), world.judged()) == ("closed", 1, 0)
@@ -298,14 +298,11 @@ def test_past_the_deadline_nobody_is_called(left: int) -> None:
     """Neither in a thread nor in a task, nor in its last moment; the refusal is counted as one."""
     world = World()
     flaky = Flaky(0)
-    token = DEADLINE.set(world.clock.now() + left)
-    try:
+    with serving(deadline=world.clock.now() + left):
         with pytest.raises(CallTimeout, match="passed"):
             world.stripe(flaky.call)()
         with pytest.raises(CallTimeout, match="passed"):
             asyncio.run(world.stripe(flaky.call_async)())
-    finally:
-        DEADLINE.reset(token)
     assert (flaky.calls, world.calls("rejected"), world.judged()) == (0, 2, 0)
     assert world.at_rest()
 
@@ -315,15 +312,15 @@ def test_an_attempt_leaves_the_request_time_to_answer() -> None:
     world = World(auto=False, timeout="2s")
 
     async def scenario() -> None:
-        DEADLINE.set(world.clock.now() + SECOND)
-        task = asyncio.create_task(world.stripe(_forever)())
-        await world.clock.settle()
-        world.clock.advance(SECOND - MARGIN - 1)
-        await world.clock.settle()
-        assert not task.done()
-        world.clock.advance(1)
-        with pytest.raises(CallTimeout, match="deadline"):
-            await task
+        with serving(deadline=world.clock.now() + SECOND):
+            task = asyncio.create_task(world.stripe(_forever)())
+            await world.clock.settle()
+            world.clock.advance(SECOND - MARGIN - 1)
+            await world.clock.settle()
+            assert not task.done()
+            world.clock.advance(1)
+            with pytest.raises(CallTimeout, match="deadline"):
+                await task
 
     asyncio.run(scenario())
 
@@ -332,12 +329,8 @@ def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
     """The fault comes out at once instead of after a pause that would end too late."""
     world = World(retry={"base": "10s", "max": "10s"})
     flaky = Flaky(1)
-    token = DEADLINE.set(MARGIN + LEAST)
-    try:
-        with pytest.raises(ConnectionError):
-            world.stripe(idempotent=True)(flaky.call)()
-    finally:
-        DEADLINE.reset(token)
+    with serving(deadline=MARGIN + LEAST), pytest.raises(ConnectionError):
+        world.stripe(idempotent=True)(flaky.call)()
     assert (flaky.calls, world.clock.now(), world.retries("deadline")) == (1, 0, 1)
 
 
@@ -348,10 +341,10 @@ def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         stripe = mahavishnu.dependency("stripe")
-        left.append(DEADLINE.get())
+        left.append(deadline())
         await send({"type": "http.response.start", "status": 200, "headers": []})
         clock.advance("20s")
-        left.append(DEADLINE.get())
+        left.append(deadline())
         part = await stripe(Flaky(0).call_async)("part")
         await send({"type": "http.response.body", "body": part.encode()})
 
@@ -359,7 +352,7 @@ def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
     hardened = Hardening(app, spec=spec, clock=clock, log_to=StringIO())
     assert asyncio.run(call(hardened)).body == b"part"
     assert left == [5 * SECOND, None]
-    assert DEADLINE.get() is None
+    assert deadline() is None
 
 
 def test_a_call_that_ends_badly_leaves_nothing_for_the_garbage_collector() -> None:

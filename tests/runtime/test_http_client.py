@@ -18,12 +18,11 @@ from mahavishnu.clock import SystemClock
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import MARGIN
-from mahavishnu.runtime.context import DEADLINE
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
-from tests.runtime.worlds import ALL, SECOND, World, all_but
+from tests.runtime.worlds import ALL, SECOND, World, all_but, serving
 
 Answer = Callable[[httpx.Request], httpx.Response]
 URL = "https://stripe.example/charges"
@@ -372,11 +371,8 @@ def test_no_phase_of_a_request_is_longer_than_the_timeout() -> None:
     world = World()
     sync, later = both(world, timeout=httpx.Timeout(9, connect=0.5))
     assert sync.timeouts == later.timeouts == [{"connect": 0.5, "read": 2.0, "write": 2.0, "pool": 2.0}]
-    token = DEADLINE.set(world.clock.now() + SECOND)
-    try:
+    with serving(deadline=world.clock.now() + SECOND):
         sync, _ = both(world)
-    finally:
-        DEADLINE.reset(token)
     assert sync.timeouts == [dict.fromkeys(("connect", "read", "write", "pool"), (SECOND - MARGIN) / SECOND)]
     bare = World(breaker={})
     sync, _ = both(bare, timeout=None)

@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from mahavishnu.policy import Decision
 from mahavishnu.runtime.engine import Admission
-from mahavishnu.runtime.rates import Caller
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.spec import Spec
 from tests.figures import figure
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
@@ -40,9 +40,9 @@ async def crowd(house: House, count: int, **more: Any) -> list[int]:
 
 async def refusal(house: House, caller: Caller) -> Decision | None:
     """What the engine decides; refused requests consume nothing, so this may be asked before a request."""
-    admission = Admission()
+    admission = Admission("", caller, house.clock.now())
     plan = house.app.service.engine.plan("/", "GET")
-    await house.app.service.engine.admit(plan, caller, admission)
+    await house.app.service.engine.admit(plan, admission)
     if admission.refused is None:
         await house.app.service.engine.give_back(admission)
     return admission.refused
@@ -103,7 +103,7 @@ async def _promises(chance: random.Random, algorithm: str, cases: int) -> int:
     kept = 0
     for number in range(cases):
         client = f"198.51.{number // 250}.{number % 250}"
-        caller = Caller(client, None, "/")
+        caller = Caller(client, "/")
         for _ in range(chance.randint(0, 9)):
             await house.status(client=client)
             house.clock.advance(chance.choice([0, 0, 0, chance.randrange(10**10)]))

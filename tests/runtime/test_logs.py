@@ -20,7 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from mahavishnu.runtime.context import REQUEST_ID
+from mahavishnu.runtime.context import request_id
 from mahavishnu.runtime.current import current
 from mahavishnu.runtime.logs import REDACTED, AccessLog, logger
 from mahavishnu.spec import Logs
@@ -256,7 +256,7 @@ def test_lines_of_the_handler_carry_the_request_id() -> None:
         await asyncio.sleep(0)
         await asyncio.to_thread(service.log.info, "thread", who=request.query_params["n"])
         await asyncio.create_task(_later(service, request.query_params["n"]))
-        return PlainTextResponse(REQUEST_ID.get())
+        return PlainTextResponse(request_id())
 
     async def _later(service: Any, number: str) -> None:
         service.log.info("task", who=number)
@@ -270,7 +270,7 @@ def test_lines_of_the_handler_carry_the_request_id() -> None:
         assert len(said) == 60
         assert all(line["request_id"] == ids[line["who"]] for line in said)
         assert [answer.headers["x-request-id"] for answer in answers] == list(ids.values())
-        assert REQUEST_ID.get() == ""
+        assert request_id() == ""
 
     run(scenario())
 

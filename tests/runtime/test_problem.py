@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mahavishnu.policy import Decision
-from mahavishnu.runtime.fields import problem, rate_limit
+from mahavishnu.algorithms import Gcra
+from mahavishnu.policy import Algorithm, Decision
+from mahavishnu.runtime.fields import Told, problem
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import Answer, House, harden, limits, run, site, spec_of
 
 # RFC 9651: a list of strings with integer parameters, as the draft writes both fields.
@@ -162,11 +165,24 @@ def test_the_rate_limit_fields_say_what_holds() -> None:
     run(scenario())
 
 
+class Rated(NamedTuple):
+    """A rate as a store sees it."""
+
+    name: str
+    algorithm: Algorithm
+    cost: int = 1
+    enforced: bool = True
+
+
 def test_times_are_never_rounded_down() -> None:
     """One nanosecond more than a second is two seconds."""
-    decision = Decision(False, "a", 429, "about:blank", "", 10**9 + 1, 5, 10**9, 0, 10**9 + 1)
+    decision = Decision(False, "a", 429, "about:blank", "", 10**9 + 1)
     assert (b"retry-after", b"2") in problem(decision)[1]
-    assert rate_limit([decision])[1][1] == b'"a";r=0;t=2'
+    one_a_while = [Rated("a", Gcra(1, 10**9 + 1, 1))]
+    store = MemoryStore(VirtualClock())
+    store.take(one_a_while, [""])
+    told = Told([(0, "a", 5, 10**9)])
+    assert told.fields(store.take(one_a_while, [""]))[1] == (b"ratelimit", b'"a";r=0;t=2')
 
 
 def test_an_app_without_rates_shows_no_fields() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mahavishnu
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.current import forget, use
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
@@ -25,6 +29,18 @@ ALL: dict[str, Any] = {
 def all_but(**changes: Any) -> dict[str, Any]:
     """Every policy, with some said otherwise."""
     return {**ALL, **changes}
+
+
+@contextmanager
+def serving(request_id: str = "", *, deadline: int | None = None) -> Iterator[Request]:
+    """As if a request of this id and deadline (ns) were being served."""
+    request = Request(request_id, Caller("203.0.113.1", "/"))
+    request.deadline = deadline
+    token = CURRENT.set(request)
+    try:
+        yield request
+    finally:
+        CURRENT.reset(token)
 
 
 class World:

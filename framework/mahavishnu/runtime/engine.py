@@ -132,7 +132,8 @@ class Engine:
 
     async def enter(self, plan: Plan, admission: Admission) -> None:
         """Enter the gates that `try_enter` has not, waiting for a place where that is allowed."""
-        inside = admission.gates or []
+        inside: list[Gate] = [] if admission.gates is None else admission.gates
+        admission.gates = inside
         for one in plan.gates[len(inside) :]:
             refusal = await one.gate.enter(one.rank)
             if refusal is not None and one.enforced:

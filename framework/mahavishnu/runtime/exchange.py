@@ -44,7 +44,7 @@ class Passage(Admission):
         caller: Caller,
         request_id: str,
         path: str,
-        headers: tuple[Header, ...],
+        headers: Sequence[Header],
         now: Callable[[], int],
     ) -> None:
         self.request_id = request_id
