@@ -282,7 +282,7 @@ def test_no_single_decision_moves_many_keys() -> None:
     for _ in range(600):
         clock.advance(SECOND)
         take(store, Claim("a", "i:alone", algorithm))
-        held = sum(len(one.old) + len(one.young) for one in store._tables["a"].shards)
+        held = sum(len(one.old) + len(one.young) for one in store._tables["a"].shards)  # pyright: ignore[reportPrivateUsage]
         most, before = max(most, before - held), held
     assert before == 1
     assert 0 < most < 400

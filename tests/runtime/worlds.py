@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def all_but(**changes: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def serving(request_id: str = "", *, deadline: int | None = None) -> Iterator[Request]:
+def serving(request_id: str = "", *, deadline: int | None = None) -> Generator[Request, None, None]:
     """As if a request of this id and deadline (ns) were being served."""
     request = Request(request_id, Caller("203.0.113.1", "/"))
     request.deadline = deadline
