@@ -152,10 +152,14 @@ MV106 limits: {«aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa»: {rate: 300/minute}
 MV013 limits: {«"a\u200bb"»: {rate: 300/minute}}
 MV011 limits: {a: {rate: 300/minute}, «a»: {rate: 3/minute}}
 MV008 limits: {a: {rate: «!!str 300/minute»}}
-MV110 limits: {a: {concurrency: «adaptive»}}
-MV104 limits: {a: {concurrency: «four»}}
+MV105 limits: {a: {concurrency: «adaptve»}}
+MV105 limits: {a: {concurrency: «four»}}
 MV107 limits: {a: {concurrency: «0»}}
-MV110 limits: {a: {concurrency: 4, «max»: 400}}
+MV109 limits: {«a»: {concurrency: 4, max: 400}}
+MV107 limits: {a: {concurrency: adaptive, max: «0»}}
+MV104 limits: {a: {concurrency: 4, critical: «/checkout»}}
+MV104 limits: {a: {concurrency: 4, sheddable: [«/search»]}}
+MV110 limits: {a: {concurrency: 4, critical: [{«tool»: pay}]}}
 MV107 limits: {a: {concurrency: 4, queue: «-1»}}
 MV102 limits: {a: {concurrency: 4, wait: «2»}}
 MV102 limits: {a: {body: «1048576»}}

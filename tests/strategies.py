@@ -64,8 +64,19 @@ def limits(draw: Draw) -> Mapping:
         said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process"}
         return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
     if kind == "concurrency":
-        places = draw(st.integers(1, 500))
-        return _some(draw, {"concurrency": places}, queue=st.integers(0, 100), wait=times, **shared)
+        places = draw(st.integers(1, 500) | st.just("adaptive"))
+        most: Mapping = {"max": st.integers(1, 500)} if places == "adaptive" else {}
+        ranks = st.lists(matches(), max_size=3)
+        return _some(
+            draw,
+            {"concurrency": places},
+            queue=st.integers(0, 100),
+            wait=times,
+            critical=ranks,
+            sheddable=ranks,
+            **most,
+            **shared,
+        )
     if kind == "body":
         return _some(draw, {"body": draw(st.sampled_from(["1kB", "64KiB", "1MiB", "5MB"]))}, **shared)
     return _some(

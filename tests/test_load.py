@@ -75,8 +75,6 @@ LATER = """\
 21:45 `tool` in `limits.search.per`
 21:60 `tool` in `limits.search.match`
 22:61 `tool` in `limits.reports.match`
-23:29 `adaptive` in `limits.whole.concurrency`
-23:39 `max` in `limits.whole`
 35:5 `fallback` in `dependencies.stripe`
 40:5 `fallback` in `dependencies.catalogue`
 42:1 `dead_letters` in the spec

@@ -341,7 +341,10 @@ def _choice(error: Error) -> Problem:
         what = f"format {error.shown} is unknown; this version reads format 1"
         return _problem(codes.CHOICE, error.path, what, "write `mahavishnu: 1`")
     what = f"{error.shown} is not a value of `{dotted(error.path)}`"
-    return _problem(codes.CHOICE, error.path, what, meant(error.node.text, words))
+    help = meant(error.node.text, words)
+    if int in error.place.types and not nearest(error.node.text, words):
+        help = f"write a whole number, or {listing(words)}"
+    return _problem(codes.CHOICE, error.path, what, help)
 
 
 def _wrong_kind(error: Error) -> Problem:

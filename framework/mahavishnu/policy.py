@@ -81,6 +81,11 @@ class Match(Settings):
             return True
         return "*" in self.path and fnmatchcase(route, self.path.replace("[", "[[]").replace("?", "[?]"))
 
+    def meets(self, route: str, method: str) -> bool:
+        """Whether requests for this route and method are among those named."""
+        wanted = self.method
+        return (wanted is None or wanted == ("GET" if method == "HEAD" else method)) and self.fits(route)
+
 
 def not_yet(*values: str) -> BeforeValidator:
     """A validator that refuses, by name, values of the format that this version does not carry out."""

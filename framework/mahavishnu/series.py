@@ -82,6 +82,12 @@ LIMIT_QUEUED = Signal(
     "Requests that wait for a place in a concurrency limit.",
     (Label("limit"),),
 )
+LIMIT_SHED = Signal(
+    "mahavishnu_limit_shed_total",
+    Kind.COUNTER,
+    "Requests a concurrency limit turned away, or would have, by how much they matter.",
+    (Label("limit"), Label("rank", ("critical", "normal", "sheddable"))),
+)
 LIMIT_STORE_KEYS = Signal(
     "mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory."
 )

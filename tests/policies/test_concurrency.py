@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from mahavishnu.policies._places import Places
 from mahavishnu.policies.concurrency import Slots
 from mahavishnu.policy import Refusal
 from mahavishnu.testing import VirtualClock
@@ -24,7 +25,7 @@ class Bench:
 
     def __init__(self, places: int, queue: int, wait: int = SECOND, *, enforced: bool = True) -> None:
         self.clock = VirtualClock()
-        self.slots = Slots(places, queue, wait, self.clock, enforced=enforced)
+        self.slots = Slots(Places(places, queue), wait, self.clock, enforced=enforced)
         self.entered: list[int] = []
         self.refused: dict[int, Refusal] = {}
 
@@ -49,7 +50,7 @@ def test_the_queue_is_bounded_and_served_in_order() -> None:
         await bench.all(10)
         assert bench.entered == [0, 1]
         assert sorted(bench.refused) == [5, 6, 7, 8, 9]
-        assert (bench.slots.running, len(bench.slots.waiting)) == (2, 3)
+        assert (bench.slots.running, bench.slots.waiting) == (2, 3)
         for turn in range(3):
             bench.slots.leave(None)
             await bench.clock.settle()
@@ -91,7 +92,7 @@ def test_who_waits_too_long_is_refused_in_the_right_moment() -> None:
         bench.clock.advance(1)
         await tasks[1]
         assert bench.refused[1] == Refusal("had no free place in time", SECOND)
-        assert (len(bench.slots.waiting), bench.clock.timers) == (0, 0)
+        assert (bench.slots.waiting, bench.clock.timers) == (0, 0)
         bench.slots.leave(None)
         assert bench.slots.running == 0
 
@@ -151,7 +152,7 @@ def test_a_cancellation_at_any_point_leaks_no_place(moment: str) -> None:
             assert bench.entered == [0, 2]
         bench.slots.leave(None)
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert (bench.slots.running, len(bench.slots.waiting), bench.clock.timers) == (0, 0, 0)
+        assert (bench.slots.running, bench.slots.waiting, bench.clock.timers) == (0, 0, 0)
 
     run(scenario())
 
@@ -185,7 +186,7 @@ async def _storm(seed: int, steps: int) -> tuple[int, int]:
     while not all(task.done() for task in tasks):
         await bench.clock.settle(3)
         bench.clock.advance(SECOND)
-    return bench.slots.running + len(bench.slots.waiting) + bench.clock.timers, most
+    return bench.slots.running + bench.slots.waiting + bench.clock.timers, most
 
 
 def test_random_storms_leak_nothing_and_never_exceed_the_places() -> None:

@@ -1,17 +1,20 @@
-"""How many requests run at once, and how many may wait for how long."""
+"""How many requests run at once, how many may wait for how long, and which of them go first and last."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
-from mahavishnu.policy import Clock, Count, Gate, Limit, Meter, Refusal, camel, not_yet
+from mahavishnu.policies._gradient import LEAST, START, Gradient
+from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
+from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
 from mahavishnu.promql import total
-from mahavishnu.series import LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUEUED, LIMIT_QUOTA
+from mahavishnu.series import LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUEUED, LIMIT_QUOTA, LIMIT_SHED
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
@@ -19,29 +22,75 @@ _WINDOW = Duration.parse("5m")
 _HOLD = Duration.parse("5m")
 _NEARLY_FULL = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
+_MOST = 1000
+_FLOOR = 2  # an adaptive limit that has come down to this protects a service that hardly works
 
 
 class Concurrency(Limit):
     """At most so many matching requests at once; the rest wait in a bounded queue or are refused."""
 
     keyword: ClassVar[str] = "concurrency"
-    later: ClassVar[frozenset[str]] = frozenset({"max"})
 
-    concurrency: Annotated[Count, not_yet("adaptive")]
-    """How many requests run at once in one process."""
+    concurrency: Count | Literal["adaptive"]
+    """How many requests run at once in one process; `adaptive` finds out how many it can do."""
+    max: Count | None = None
+    """The most that `adaptive` goes up to, by default 1000."""
     queue: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
-    """How many more may wait for a place."""
+    """How many more may wait for a place; `critical` ones always may, up to as many as there are places."""
     wait: Duration = Duration.parse("1s")
-    """How long one of them waits at the most."""
+    """How long one of them waits at the most; 5ms while the queue never empties."""
+    critical: Annotated[tuple[Match, ...], Field(max_length=100)] = ()
+    """Requests that are turned away last: one place in ten is kept for them, and they go first in the queue."""
+    sheddable: Annotated[tuple[Match, ...], Field(max_length=100)] = ()
+    """Requests that are turned away first: one place in ten is kept from them, and they go last in the queue."""
+
+    @model_validator(mode="after")
+    def _max_is_for_adaptive(self) -> Concurrency:
+        if self.max is not None and self.concurrency != "adaptive":
+            raise PydanticCustomError(
+                "policy",
+                "{what}",
+                {
+                    "what": f"`max` says how far `adaptive` goes, but concurrency is {self.concurrency}",
+                    "help": "remove `max`, or write `concurrency: adaptive`",
+                },
+            )
+        return self
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the limit is found, not said."""
+        return self.concurrency == "adaptive"
+
+    @property
+    def most(self) -> int:
+        """The number of places, or the most that an adaptive limit goes up to."""
+        return (self.max or _MOST) if self.concurrency == "adaptive" else self.concurrency
+
+    @property
+    def ranked(self) -> bool:
+        """Whether some requests matter more than others."""
+        return bool(self.critical or self.sheddable)
 
     def number(self) -> float:
-        return self.concurrency
+        return self.most
+
+    def rank(self, route: str, method: str) -> int:
+        """0 for critical, 1 for normal, 2 for sheddable requests; who is both is critical."""
+        if any(one.meets(route, method) for one in self.critical):
+            return CRITICAL
+        return SHEDDABLE if any(one.meets(route, method) for one in self.sheddable) else NORMAL
 
     def signals(self, name: str) -> tuple[Signal, ...]:
-        return (*super().signals(name), LIMIT_IN_FLIGHT.closed(limit=name), LIMIT_QUEUED.closed(limit=name))
+        shed = (LIMIT_SHED.closed(limit=name),) if self.ranked else ()
+        gauges = LIMIT_IN_FLIGHT.closed(limit=name), LIMIT_QUEUED.closed(limit=name)
+        return (*super().signals(name), *gauges, *shed)
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        return (self._saturated(name), self._refusing(name))
+        full = (self._saturated(name),) if not self.adaptive else ()
+        floor = (self._at_floor(name),) if self.adaptive and self.most >= _FLOOR else ()
+        critical = (self._shedding_critical(name),) if self.critical else ()
+        return (*full, *floor, self._refusing(name), *critical)
 
     def _saturated(self, name: str) -> Alert:
         running, quota = LIMIT_IN_FLIGHT.select(limit=name), LIMIT_QUOTA.select(limit=name)
@@ -57,14 +106,31 @@ class Concurrency(Limit):
             action=f"Find what keeps requests running; raise limits.{name}.concurrency if there is room.",
             path=("limits", name),
             proof=(
-                Feed(running, healthy=0, faulty=self.concurrency),
-                Feed(quota, healthy=self.concurrency, faulty=self.concurrency),
+                Feed(running, healthy=0, faulty=self.most),
+                Feed(quota, healthy=self.most, faulty=self.most),
             ),
+        )
+
+    def _at_floor(self, name: str) -> Alert:
+        """An adaptive limit is full whenever there is more to do than can be done; low is what it must not be."""
+        quota = LIMIT_QUOTA.select(limit=name)
+        return Alert(
+            name=f"Limit{camel(name)}AtFloor",
+            severity=Severity.P2,
+            expr=quota < _FLOOR,
+            hold=_HOLD,
+            summary=f"Limit {name} has come down to $value: the process gets nothing done side by side.",
+            meaning=f"Every further request only made the others slower, for {_HOLD}: what they need is busy.",
+            impact="Requests are served one by one, and refused as soon as a few come together.",
+            action=f"Find what all requests of limits.{name} wait for: a lock, a pool, a dependency, the processor.",
+            path=("limits", name),
+            proof=(Feed(quota, healthy=min(START, self.most), faulty=LEAST),),
         )
 
     def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
+        places = "as many as it can do" if self.adaptive else f"all {self.concurrency} places"
         return Alert(
             name=f"Limit{camel(name)}QueueFull",
             severity=Severity.P2,
@@ -72,7 +138,7 @@ class Concurrency(Limit):
             hold=_HOLD,
             summary=f"Limit {name} finds no place for $value of its requests.",
             unit="ratio",
-            meaning=f"More than 1% of the requests found all {self.concurrency} places and the queue of "
+            meaning=f"More than 1% of the requests found {places} and the queue of "
             f"{self.queue} full, or waited longer than {self.wait}.",
             impact=f"They {'are' if self.mode == 'enforce' else 'would be'} refused with 503.",
             action=f"Find what keeps requests running; then weigh `queue` against `wait` of limits.{name}.",
@@ -83,77 +149,156 @@ class Concurrency(Limit):
             ),
         )
 
-    def rank(self, route: str, method: str) -> int:  # noqa: ARG002
-        """Every request is worth the same."""
-        return 1
+    def _shedding_critical(self, name: str) -> Alert:
+        shed = LIMIT_SHED.closed(limit=name)
+        return Alert(
+            name=f"Limit{camel(name)}ShedsCritical",
+            severity=Severity.P1,
+            expr=total(shed.rate(_WINDOW, limit=name, rank="critical")) > 0,
+            hold=Duration.parse("2m"),
+            summary=f"Limit {name} turns away $value critical requests a second.",
+            meaning=f"Critical requests go before all others of limit {name}, and still some find no place.",
+            impact=f"What matters most {'is' if self.mode == 'enforce' else 'would be'} refused with 503.",
+            action="There is more critical work than the process can do: add replicas, or find what slows it down.",
+            path=("limits", name, "critical"),
+            proof=(Feed(shed.select(limit=name, rank="critical"), healthy=0, faulty=30),),
+        )
 
     def gate(self, name: str, clock: Clock, meter: Meter) -> Gate:
         """The places of this limit in this process."""
-        slots = Slots(self.concurrency, self.queue, self.wait, clock, enforced=self.mode == "enforce")
+        slots = Slots.of(self, clock)
         meter.gauge(LIMIT_IN_FLIGHT, lambda: slots.running, limit=name)
-        meter.gauge(LIMIT_QUEUED, lambda: len(slots.waiting), limit=name)
+        meter.gauge(LIMIT_QUEUED, lambda: slots.waiting, limit=name)
+        meter.gauge(LIMIT_QUOTA, lambda: slots.places, limit=name)
+        for rank, word in enumerate(RANKS if self.ranked else ()):
+            slots.shed[rank] = meter.counter(LIMIT_SHED, limit=name, rank=word).inc
         return slots
 
 
+def _uncounted() -> None:
+    """Where all ranks are equal."""
+
+
 class Slots:
-    """Places for requests and a first-come, first-served queue for those that find none.
+    """A gate: places for requests, and a queue for those that find none. Belongs to one event loop.
 
     When not enforced nobody waits or is refused: every request is let in, and told what would have happened.
     """
 
-    def __init__(self, places: int, queue: int, wait: int, clock: Clock, *, enforced: bool = True) -> None:
-        self.places = places
-        self.queue = queue
-        self.running = 0
-        self.waiting: deque[asyncio.Future[bool]] = deque()
+    def __init__(
+        self,
+        places: Places,
+        wait: int,
+        clock: Clock,
+        *,
+        gradient: Gradient | None = None,
+        enforced: bool = True,
+    ) -> None:
+        self._places = places
         self._wait = wait
         self._clock = clock
+        self._gradient = gradient
         self._enforced = enforced
+        self.try_enter = places.take
+        """Take a place, if there is one for that rank; needs no event loop."""
+        self.shed: list[Callable[[], None]] = [_uncounted] * len(RANKS)
 
-    def try_enter(self, rank: int) -> bool:  # noqa: ARG002 - every request is worth the same here
-        """Take a place if one is free, without waiting."""
-        if self.running < self.places:
-            self.running += 1
-            return True
-        return False
+    @classmethod
+    def of(cls, limit: Concurrency, clock: Clock) -> Slots:
+        """The gate of a limit."""
+        enforced = limit.mode == "enforce"
+        gradient = Gradient(limit.most, clock.now(), drains=enforced) if limit.adaptive else None
+        places = Places(
+            gradient.limit if gradient else limit.most,
+            limit.queue,
+            critical=bool(limit.critical),
+            sheddable=bool(limit.sheddable),
+        )
+        return cls(places, limit.wait, clock, gradient=gradient, enforced=enforced)
+
+    @property
+    def running(self) -> int:
+        """How many have a place."""
+        return self._places.running
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        return self._places.waiting
+
+    @property
+    def places(self) -> int:
+        """How many may run now."""
+        return self._places.limit
 
     async def enter(self, rank: int) -> Refusal | None:
         """Take a place, waiting for one if need be; the refusal says why there was none."""
         if self.try_enter(rank):
             return None
+        if self._gradient is not None:
+            self._gradient.pressed()
         if not self._enforced:
-            self.running += 1
-            return Refusal("is full", self._wait) if self.running > self.places + self.queue else None
-        if len(self.waiting) >= self.queue:
-            return Refusal("is full, and so is its queue" if self.queue else "is full", self._wait)
-        return None if await self._turn() else Refusal("had no free place in time", self._wait)
+            self._places.running += 1
+            # Nobody waits here: who runs beyond the places stands for who would.
+            over = self._places.running > self._places.limit + self._places.spots(rank)
+            refusal = Refusal("is full", self._wait) if over else None
+        else:
+            refusal = await self._turn(rank)
+        if refusal is not None:
+            self.shed[rank]()
+        return refusal
 
-    def leave(self, took: int | None) -> None:  # noqa: ARG002 - the number of places does not depend on it
-        """Give the place to the next that waits, or free it."""
-        while self.waiting:
-            turn = self.waiting.popleft()
+    def leave(self, took: int | None) -> None:
+        """Free the place; `took` is how long the answer took to begin, ns, None: there was none."""
+        places, gradient = self._places, self._gradient
+        if gradient is None:
+            places.leave(self._clock.now() if places.waiting else 0)
+            return
+        now = self._clock.now()
+        if gradient.sample(now, took, places.running):
+            places.resize(gradient.limit, now, gradient.whole)
+        places.leave(now)
+
+    def lagging(self) -> None:
+        """The event loop is late: an adaptive limit does not grow meanwhile."""
+        if self._gradient is not None:
+            self._gradient.lagging()
+
+    async def _turn(self, rank: int) -> Refusal | None:
+        turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        def told(given: bool) -> None:
             if not turn.done():
-                turn.set_result(True)
-                return
-        self.running -= 1
+                turn.set_result(_GIVEN if given else _DISPLACED)
+            elif given:
+                self._places.leave(self._clock.now())
 
-    async def _turn(self) -> bool:
-        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self.waiting.append(turn)
-        timer = self._clock.call_later(self._wait, lambda: _pass_over(turn))
+        waiter = self._places.wait(rank, self._clock.now(), told)
+        if waiter is None:
+            return Refusal(
+                "is full, and so is its queue" if self._places.spots(rank) else "is full", self._wait
+            )
+        waiting = waiter
+
+        def pass_over() -> None:
+            if not turn.done():
+                self._places.withdraw(waiting)
+                turn.set_result(_LATE)
+
+        timer = self._clock.deadline(self._wait, pass_over)
         try:
-            return await turn
+            said = await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled() and turn.result():
-                self.leave(None)  # the place was given in the same moment in which the request was given up
+            if turn.done() and not turn.cancelled() and turn.result() is _GIVEN:
+                # The place was given in the same moment in which the request was given up.
+                self._places.leave(self._clock.now())
             raise
         finally:
             timer.cancel()
-            if turn in self.waiting:
-                self.waiting.remove(turn)
+            self._places.withdraw(waiter)
+        return None if said is _GIVEN else Refusal(said, self._wait)
 
 
-def _pass_over(turn: asyncio.Future[bool]) -> None:
-    """It has waited long enough without a place."""
-    if not turn.done():
-        turn.set_result(False)
+_GIVEN = "has a place"
+_DISPLACED = "is overloaded"
+_LATE = "had no free place in time"

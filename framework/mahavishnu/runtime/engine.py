@@ -89,7 +89,8 @@ class Engine:
             name: limit.gate(name, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)
         }
         for name, limit in limits.items():
-            meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
+            if name not in self._gates:  # a gate shows its own, which may move
+                meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
@@ -237,11 +238,7 @@ class Engine:
 
 def applies(match: Match | None, route: str, method: str) -> bool:
     """Whether a policy with this match concerns requests for this route and method."""
-    if match is None:
-        return True
-    if match.method is not None and match.method != ("GET" if method == "HEAD" else method):
-        return False
-    return match.fits(route)
+    return match is None or match.meets(route, method)
 
 
 def _most_specific(limits: Mapping[str, Any], route: str, method: str) -> tuple[str, Any] | None:

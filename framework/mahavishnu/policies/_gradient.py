@@ -1,0 +1,238 @@
+"""How much a service can do at once, learnt from how long it takes: Gradient2, with a baseline that cannot drift."""
+
+from __future__ import annotations
+
+from math import exp, log
+
+WINDOW = 1_000_000_000
+"""The least length of a window, ns; as in Netflix's WindowedLimit."""
+START = 20
+"""Where an adaptive limit begins."""
+LEAST = 1
+"""Below which it never falls."""
+
+_ENOUGH, _FEW = 100, 10  # samples of a window; the second, when it has lasted ten times as long as it should
+_EXACT = 0.05  # a window ends when its mean duration is known to so much
+_SMOOTHING = 0.2  # of each step towards the new limit
+_TOLERANCE = 1.05  # by so much may an answer be slower before the limit stops to grow
+_HEADROOM = 0.03  # of the limit is added to what the gradient asks for, but at least one place
+_STEEPEST, _GENTLEST = 0.5, 1.25  # bounds of the gradient
+_WARM_UP = 10  # windows whose mean is the first baseline
+_LEARNING = 0.4  # weight of one window without a queue in the baseline afterwards
+_CHANGED, _RELEARNING = 1.5, 0.7  # a baseline so far from what is measured learns faster
+_QUICKLY = 1.25  # growth of a window as long as nothing becomes slower
+_SLOWER = 1.15  # the ratio that ends the quick growth …
+_CALM, _NO_SLOWER = 4, 1.03  # … and so many full windows with a mean ratio below that start it again
+_DRAIN = 0.5  # the part of what ran that a drained window lets in …
+_WORTH = 0.6  # … if that much of the limit was used
+_DRAIN_FIRST, _DRAIN_EVERY = 3, 50  # full windows between two of them, at first and in the end …
+_DRAIN_SOON, _DOUBTS, _DOUBTFUL = 5, 3, 0.8  # … or these, when so many gradients in a row were below that
+_IN_VAIN = 0.8  # a smaller limit with this much of the throughput was the better one
+_GIVEN_UP = 0.5  # of those that left, without an answer: the service is slower than clients wait
+_LAGGING = 0.9  # of the limit remains while the event loop is late
+
+
+class Gradient:
+    """The adaptive limit of one gate; every time is given, in nanoseconds, so that it can be simulated.
+
+    Netflix's Gradient2 (concurrency-limits): once a window `limit = .8 limit + .2 (gradient * limit + headroom)`,
+    where `gradient = tolerance * baseline / recent` is clamped, and nothing changes while less than half of the
+    limit is used. Its baseline is a mean over all windows: under lasting overload it follows the very queue that
+    the limit should prevent, and the limit grows for ever (Netflix/concurrency-limits#134, failsafe-go#127).
+
+    Here the baseline is learnt only where the limit causes no queue: in windows that use less than half of it, and
+    in drained ones, in which now and then half as much is let in (Envoy's adaptive concurrency drains to three).
+    A drained window that does as much as a full one has shown the limit to be too high, and keeps it low.
+    Durations are averaged by their logarithm, so that a long tail does not decide, and a window lasts until its
+    mean is known to 5 %. While nothing becomes slower the limit grows by a quarter each window.
+    """
+
+    __slots__ = (
+        "_baseline",
+        "_began",
+        "_calm",
+        "_count",
+        "_doubts",
+        "_drain_after",
+        "_drained",
+        "_drains",
+        "_lagging",
+        "_limit",
+        "_logs",
+        "_most",
+        "_next",
+        "_pressed",
+        "_quick",
+        "_rate",
+        "_settling",
+        "_since_drain",
+        "_squares",
+        "_total",
+        "_unanswered",
+        "_warm",
+        "limit",
+    )
+
+    def __init__(self, most: int, now: int, *, drains: bool = True) -> None:
+        """`drains`: whether the limit is enforced; where it only observes, nothing can be drained."""
+        self._most = most
+        self._drains = drains
+        self._limit = float(min(START, most))
+        self.limit = int(self._limit)
+        """How many may run now."""
+        self._baseline = 0.0
+        self._warm = 0
+        self._rate = 0.0
+        self._quick = True
+        self._calm: tuple[float, ...] = ()
+        self._doubts = 0
+        self._drained = False
+        self._since_drain = 0
+        self._drain_after = _DRAIN_FIRST
+        self._settling = True  # what ends first was short: it tells nothing of the rest
+        self._lagging = False
+        self._open(now)
+
+    @property
+    def whole(self) -> int:
+        """How many may run of what is not drained: critical requests."""
+        return int(self._limit)
+
+    @property
+    def baseline(self) -> int:
+        """How long an answer takes while nothing stands in its way, ns; 0 before that is known."""
+        return round(self._baseline)
+
+    def pressed(self) -> None:
+        """Somebody found no place: the limit is what holds this window back."""
+        self._pressed = True
+
+    def lagging(self) -> None:
+        """The event loop is late: whatever the durations say, this window is one of overload."""
+        self._lagging = True
+
+    def sample(self, now: int, took: int | None, running: int) -> bool:
+        """One of so many requests ends, `took` None: without an answer. Whether `limit` is another one now."""
+        self._total += running
+        if took is None:
+            self._unanswered += 1
+        else:
+            length = log(took) if took > 1 else 0.0
+            self._count += 1
+            self._logs += length
+            self._squares += length * length
+        if now < self._next or not self._full(now):
+            return False
+        before = self.limit
+        if self._settling:
+            self._settling = False
+        else:
+            self._close(now)
+        self._open(now)
+        return self.limit != before
+
+    def _open(self, now: int) -> None:
+        self._began = now
+        # Long enough to see the effect of the limit: what ends in the first part of it has begun before.
+        self._next = now + max(WINDOW, 2 * round(self._baseline))
+        self._count = self._unanswered = self._total = 0
+        self._logs = self._squares = 0.0
+        self._pressed = False
+
+    def _full(self, now: int) -> bool:
+        """Whether the window has told enough, or has lasted long enough without."""
+        seen = self._count + self._unanswered
+        if self._settling or now - self._began >= 10 * (self._next - self._began):
+            return seen >= _FEW
+        return seen >= _ENOUGH and self._squares - self._logs**2 / seen <= (_EXACT * seen) ** 2
+
+    def _close(self, now: int) -> None:
+        lost = self._unanswered / (self._unanswered + self._count)
+        rate = self._count / (now - self._began)
+        recent = exp(self._logs / self._count) if self._count else 0.0
+        running = self._total / (self._unanswered + self._count)
+        if self._drained:
+            self._end_drain(recent, rate, lost, running)
+        elif lost > _GIVEN_UP:
+            self._give_way(rate, lost)
+        elif self._warm == 0 or (running < self._limit / 2 and not self._pressed):
+            self._learn(recent)
+        elif self._pressed:
+            self._rate += (_LEARNING if self._rate else 1.0) * (rate - self._rate)
+            self._adapt(recent / self._baseline, running)
+            self._drain_if_due(running)
+        elif recent > _SLOWER * self._baseline:
+            self._step(_TOLERANCE * self._baseline / recent, self._limit)
+        self._lagging = False
+
+    def _give_way(self, rate: float, lost: float) -> None:
+        """More clients went than were answered: what is left of the durations is what was short enough."""
+        if self._pressed:
+            self._quick = False
+            self._rate = rate
+            self._step(1 - lost, self._limit)
+            self._doubts = _DOUBTS
+            self._drain_if_due(self._limit)
+
+    def _learn(self, recent: float) -> None:
+        weight = max(_LEARNING, 1 / (self._warm + 1)) if self._warm < _WARM_UP else _LEARNING
+        if self._warm and not 1 / _CHANGED < recent / self._baseline < _CHANGED:
+            weight = max(weight, _RELEARNING)
+        self._warm += 1
+        self._baseline += weight * (recent - self._baseline)
+
+    def _adapt(self, ratio: float, running: float) -> None:
+        """A window in which the limit held back, and answers took this much longer than the baseline."""
+        self._calm = (*self._calm[1 - _CALM :], log(ratio))
+        if self._lagging or ratio > _SLOWER:
+            if self._quick:
+                self._since_drain = self._drain_after  # see at once where the knee is
+            self._quick = False
+        elif len(self._calm) == _CALM and sum(self._calm) < _CALM * log(_NO_SLOWER):
+            self._quick = True
+        if self._quick:
+            self._set(self._limit * _QUICKLY)
+            return
+        gradient = _TOLERANCE / ratio
+        self._doubts = self._doubts + 1 if gradient < _DOUBTFUL else 0
+        # Where the limit only observes, more runs than it says.
+        self._step(gradient, max(self.limit, running), useful=running / ratio)
+
+    def _step(self, gradient: float, running: float, useful: float | None = None) -> None:
+        target = min(max(gradient, _STEEPEST), _GENTLEST) * running
+        if useful is not None:
+            target += max(1.0, _HEADROOM * self._limit)
+            if self._lagging:
+                # Never less than what does the work: a handler that blocks the loop is no reason to starve others.
+                target = min(target, self._limit, max(_LAGGING * self._limit, useful))
+        self._set((1 - _SMOOTHING) * self._limit + _SMOOTHING * target)
+
+    def _drain_if_due(self, running: float) -> None:
+        self._since_drain += 1
+        soon = self._doubts >= _DOUBTS and self._since_drain >= _DRAIN_SOON
+        due = soon or self._since_drain >= self._drain_after
+        if self._drains and due and running > max(LEAST, _WORTH * self._limit):
+            self._drained = self._settling = True
+            self._since_drain = 0
+            self._drain_after = min(2 * self._drain_after, _DRAIN_EVERY)
+            self.limit = max(LEAST, int(min(running, self._limit) * _DRAIN))
+
+    def _end_drain(self, recent: float, rate: float, lost: float, running: float) -> None:
+        """What took as long with less running was no queue of ours; what was as much needs no more."""
+        self._drained = False
+        self._doubts = 0
+        self._calm = ()
+        if running > (1 + _DRAIN) / 2 * self._limit:
+            self._set(self._limit)  # critical requests were let in all the same
+        elif lost > _GIVEN_UP or rate >= _IN_VAIN * self._rate:
+            self._baseline = min(recent or self._baseline, self._baseline)
+            self._rate = rate
+            self._since_drain = self._drain_after - 1
+            self._set(float(self.limit))
+        else:
+            self._learn(recent)
+            self._set(self._limit)
+
+    def _set(self, limit: float) -> None:
+        self._limit = min(max(limit, float(LEAST)), float(self._most))
+        self.limit = int(self._limit)
