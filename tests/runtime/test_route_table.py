@@ -15,14 +15,14 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route, Router
+from starlette.routing import Host, Match, Mount, Route, Router
 
 from mahavishnu.runtime.hand_on import HANDED, Door
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.routes import resolve, router_of
 from tests.figures import figure
 from tests.runtime.asgi_client import Answer, chunks, collector, run, scope_of
-from tests.runtime.random_sites import Site
+from tests.runtime.random_sites import Picky, Site
 
 FULL = os.environ.get("FULL") == "1"
 Outcome = tuple[Any, ...]
@@ -151,6 +151,15 @@ def test_of_a_hundred_routes_one_is_asked_once(kind: Any, monkeypatch: pytest.Mo
     assert len(asked) == 1
 
 
+def test_of_a_hundred_mounted_routes_one_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is found in a mounted router is handed on to it as well."""
+    inner = Starlette(routes=[Route(f"/r{n}/{{id}}", says(f"r{n}")) for n in range(100)])
+    app = Starlette(routes=[Mount("/{tenant}", inner)])
+    table, asked = RouteTable(app), counting(monkeypatch)
+    assert run(handed(app, table, "/t/r70/x")) == ("/{tenant}/r70/{id}", "r70 [('id', 'x'), ('tenant', 't')]")
+    assert asked == ["/r70/{id}"]
+
+
 def test_of_a_hundred_included_routes_few_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """FastAPI asks an included router twice, each time all its routes: handed on, only the one that is meant."""
     api, inner = APIRouter(), APIRouter()
@@ -187,6 +196,23 @@ def test_who_lacks_the_method_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> 
     assert (answer.status, answer.headers["allow"] in {"GET, HEAD", "HEAD, GET"}) == (405, True)
 
 
+@pytest.mark.parametrize("first", ["/{n:int}", "/{s}"])
+def test_of_those_that_lack_the_method_the_first_answers(first: str) -> None:
+    """Whether its convertors can fail, so that it is asked at once, or not."""
+    paths = [first, *({"/{n:int}", "/{s}"} - {first})]
+    app = Starlette(
+        routes=[
+            Route(path, says(path), methods=[method])
+            for path, method in zip(paths, ("PUT", "GET"), strict=True)
+        ]
+    )
+    answer, scope = Answer(), scope_of("POST", "/1")
+    found = RouteTable(app).find(scope)
+    run(app({**scope, HANDED: found}, chunks(()), collector(answer)))
+    assert found is not None
+    assert (found.template, answer.status, answer.headers["allow"]) == (first, 405, "PUT")
+
+
 def test_a_method_that_fails_to_convert_is_not_passed_over() -> None:
     """The router fails at the first route whose convertor does, whatever its method; so it counts as that one."""
     app = Starlette(routes=[Route("/{n:int}", says("int")), Route("/{s}", says("str"), methods=["POST"])])
@@ -207,6 +233,8 @@ def changed(change: str, app: Any) -> None:
         routes.insert(0, new)
     elif change == "replaced":
         routes[1] = new
+    elif change == "another before replaced":
+        routes[0] = new
     elif change == "another list":
         app.router.routes = [new]
     elif change == "turned round":
@@ -228,7 +256,16 @@ class Saying:
 
 
 @pytest.mark.parametrize(
-    "change", ["appended", "put before", "replaced", "another list", "turned round", "an equal one"]
+    "change",
+    [
+        "appended",
+        "put before",
+        "replaced",
+        "another before replaced",
+        "another list",
+        "turned round",
+        "an equal one",
+    ],
 )
 @pytest.mark.parametrize("kind", [Starlette, FastAPI])
 def test_routes_that_change_later_are_seen(change: str, kind: Any) -> None:
@@ -291,6 +328,35 @@ def test_a_request_that_is_rewritten_on_the_way_goes_where_it_then_belongs(chang
     assert answered == answer
 
 
+@pytest.mark.parametrize(
+    "picky", [Picky("/a", says("picky")), Host("a.example", Router([Route("/a", says("picky"))]))]
+)
+def test_what_hangs_on_headers_is_left_to_the_router(picky: Any) -> None:
+    """Middleware on the way may take a header away: for routes that look at headers the router itself decides."""
+    routes = [picky, Route("/a", says("plain"))]
+    headers = {"x-picky": "1", "host": "a.example"}
+    app = Starlette(routes=routes)
+    assert run(handed(app, RouteTable(app), "/a", headers=headers)) == ("/a", "picky []")
+    app = Starlette(routes=routes, middleware=[Middleware(Rewriting, {"headers": []})])
+    assert run(handed(app, RouteTable(app), "/a", headers=headers)) == ("/a", "plain []")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"path": "/b"}, {"type": "websocket"}, {"method": "POST"}, {"root_path": "/x"}, {"path_params": {"a": "b"}},
+        {"app_root_path": "/x"},
+    ],
+)  # fmt: skip
+def test_what_was_found_holds_for_that_request_only(change: dict[str, Any]) -> None:
+    """Everything that Starlette's routes look at has to be as it was."""
+    app = Starlette(routes=[Route("/a", says("a"))])
+    found = RouteTable(app).find(scope_of("GET", "/a"))
+    assert found is not None
+    assert found.fits(app.router, scope_of("GET", "/a", headers={"other": "headers"}))
+    assert not found.fits(app.router, scope_of("GET", "/a") | change)
+
+
 def test_a_scope_that_is_used_twice_is_routed_twice() -> None:
     """Middleware that calls the app again with the same scope gets the same answer."""
     app = Starlette(routes=[Route("/a/{x}", says("a"))])
@@ -313,6 +379,9 @@ def test_a_router_is_planted_once() -> None:
     assert isinstance(door, Door)
     for again, app in ((RouteTable(one), one), (RouteTable(two), two)):
         run(handed(app, again, "/x"))
+        found = again.find(scope_of("GET", "/x"))
+        assert found is not None
+        assert found.fits(app.router, scope_of("GET", "/x"))
     assert one.router.middleware_stack is door
     scope = scope_of("GET", "/x")
     answer = Answer()
@@ -404,6 +473,46 @@ def test_patterns_that_were_replaced_are_asked_for_everything() -> None:
     assert run(handed(app, table, "/logout")) == ("/{x}", "x [('x', 'logout')]")
 
 
+class Everywhere(APIRoute):
+    """A route that is meant wherever one goes."""
+
+    def matches(self, scope: Any) -> Any:
+        """Always."""
+        return Match.FULL, {"endpoint": self.endpoint, "path_params": {}, "route": self}
+
+
+class Shy(APIRouter):
+    """A router that shows itself to nobody."""
+
+    def matches(self, scope: Any) -> Any:
+        """Never."""
+        return Match.NONE, {}
+
+
+def test_routes_with_ideas_of_their_own_are_asked() -> None:
+    """Of a class of their own, included or not, or with a `matches` that was put upon one."""
+    api, own = APIRouter(route_class=Everywhere), Route("/odd", says("odd"))
+    api.add_api_route("/everywhere", says("everywhere"))
+    app, included = FastAPI(), FastAPI()
+    app.router.routes.extend([own, Everywhere("/elsewhere", says("elsewhere"))])
+    included.include_router(api, prefix="/api")
+    assert run(handed(included, RouteTable(included), "/a"))[0] == "/api/everywhere"
+    assert run(handed(app, RouteTable(app), "/a"))[0] == "/elsewhere"
+    own.matches = lambda scope: (Match.FULL, {"endpoint": own.endpoint, "path_params": {}})  # type: ignore[method-assign]
+    assert run(handed(app, RouteTable(app), "/a")) == ("/odd", "odd []")
+
+
+def test_a_router_that_shows_itself_to_nobody_is_not_found() -> None:
+    """FastAPI asks the included router, so the table does."""
+    shy, app = Shy(), FastAPI()
+    shy.add_api_route("/a", says("shy"))
+    app.include_router(shy)
+    app.add_api_route("/a", says("a"))
+    assert run(handed(app, RouteTable(app), "/a")) == ("/a", "a []")
+    app.router.routes.pop()
+    assert RouteTable(app).find(scope_of("GET", "/a")) is None
+
+
 class Listed:
     """An app with something like routes."""
 
@@ -412,6 +521,17 @@ class Listed:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await PlainTextResponse("listed")(scope, receive, send)
+
+
+class Fronted:
+    """An app that shows other routes than its router has."""
+
+    def __init__(self) -> None:
+        self.routes = [Route("/a", says("shown"))]
+        self.router = Router([Route("/a", says("routed"))])
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.router(scope, receive, send)
 
 
 async def bare(scope: Any, receive: Any, send: Any) -> None:
@@ -426,6 +546,7 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
         (Listed(), ("unmatched", "listed")),
         (Listed(Route("/b", says("b")), Route("/a", says("a"))), ("/a", "listed")),
         (Listed(object()), ("", "listed")),
+        (Fronted(), ("/a", "routed []")),
         (Rewriting(Rewriting(bare)), ("unmatched", "bare")),
     ],
 )

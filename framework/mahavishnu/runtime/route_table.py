@@ -65,19 +65,33 @@ class RouteTable:
 class _Entry:
     """A route that requests are handed to.
 
-    `place`: its turn; `top`, `at`: what stands in the router's list, and where; `route`: what is asked, not the
-    same where FastAPI has included a router; `handed`: what the router is handed. `sure`: its verdict holds for
-    all requests of the same path, method and type; `waits`: that cannot fail, and methods it does not have
-    can be left for later; `below`: the routes of a mounted app.
+    `place`: its turn; `top`, `at`: what stands in the router's list, and where; `route`: the route itself, not the
+    same where FastAPI has included a router; `handed`: what the router is handed; `asked`: whose verdict counts.
+    `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
+    methods it does not have can be left for later; `below`: the routes of a mounted app.
     """  # fmt: skip
 
-    __slots__ = ("at", "below", "handed", "opaque", "place", "route", "sure", "template", "top", "waits")
+    __slots__ = (
+        "asked",
+        "at",
+        "below",
+        "handed",
+        "opaque",
+        "place",
+        "route",
+        "sure",
+        "template",
+        "top",
+        "waits",
+    )
 
     def __init__(self, place: int, leaf: _Leaf, prefix: str, above: tuple[Any, ...]) -> None:
         self.place = place
         self.at, self.top, self.route, self.handed = leaf
         kind = _kind(self.route)
         self.sure = kind in _PLAIN or kind == _MOUNT
+        # A route of an included router with a `matches` of its own: FastAPI's record knows how to ask it.
+        self.asked = self.handed if hasattr(self.route, "original_route") and not self.sure else self.route
         self.waits = kind in _WITH_METHODS and hasattr(self.route, "methods") and _never_fails(self.route)
         self.template = prefix + str(getattr(self.route, "path", ""))
         self.opaque = self.template + "/*"
@@ -160,7 +174,8 @@ class _Level:
         leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
         self._narrow = Shapes([(entry.shape(), entry) for entry in entries]).narrow
-        self._planted = getattr(self._router, "routes", None) is routes and plant(self._router, _FULL)
+        its_own = type(routes) is list and getattr(self._router, "routes", None) is routes
+        self._planted = its_own and plant(self._router, _FULL)
 
 
 _Verdict = tuple[_Entry, Scope, bool]  # whom to hand it to, what that adds to the scope, and if it is sure
@@ -174,13 +189,13 @@ def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
     sure = True
     for entry in entries:
         if entry.waits:
-            methods = entry.route.methods
+            methods = entry.asked.methods
             if methods and method not in methods:  # at best partial: let us first see who has it
                 waiting = True
                 continue
         sure = sure and entry.sure
         try:
-            match, child = entry.route.matches(scope)
+            match, child = entry.asked.matches(scope)
         except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends there
             return entry, {}, False
         if match is _FULL:
@@ -200,7 +215,7 @@ def _first_partial(
         if known is not None and entry is known[0]:
             break
         if entry.waits:
-            match, child = entry.route.matches(scope)
+            match, child = entry.asked.matches(scope)
             if match is not _NONE:
                 return entry, child
     return known
