@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import count
+from itertools import cycle, repeat
 from typing import Any
 
 from starlette.applications import Starlette
@@ -114,29 +114,37 @@ def scope(client: int, path: str = "/items/17") -> Scope:
 
 
 class Traffic:
-    """Calls an app: each request is a task of its own, as under a server, 32 in flight, clients in turn.
+    """Calls an app: each request is a task of its own, as under a server, some in flight, clients in turn.
 
     With `one`, all requests come from that client. Every answer must have the status `expected`. What it takes
     to make up requests and to look at answers is added up in `own` (CPU ns): it is no part of a measurement.
     """
 
-    def __init__(self, app: ASGIApp, expected: int = 200, one: int | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        expected: int = 200,
+        one: int | None = None,
+        *,
+        clients: int = CLIENTS,
+        at_once: int = IN_FLIGHT,
+    ) -> None:
         self._app: Any = app
         self._expected = expected
-        self._clients = count() if one is None else None
-        self._one = one
+        self._clients = repeat(one) if one is not None else cycle(range(clients))
+        self._at_once = at_once
         self.sent = 0
         self.own = 0
 
     async def __call__(self, requests: int) -> None:
         """Make so many requests."""
-        for done in range(0, requests, IN_FLIGHT):
-            await self._together(min(IN_FLIGHT, requests - done))
+        for done in range(0, requests, self._at_once):
+            await self._together(min(self._at_once, requests - done))
 
     async def _together(self, requests: int) -> None:
         began = time.thread_time_ns()
         loop = asyncio.get_running_loop()
-        made = [(scope(self._next()), Visit()) for _ in range(requests)]
+        made = [(scope(next(self._clients)), Visit()) for _ in range(requests)]
         self.own += time.thread_time_ns() - began
         tasks = [loop.create_task(self._app(one, visit.receive, visit.send)) for one, visit in made]
         for task in tasks:
@@ -147,9 +155,6 @@ class Traffic:
                 raise AssertionError(f"{self._app}: {visit.status} {visit.body!r}, not {self._expected}")
         self.sent += requests
         self.own += time.thread_time_ns() - began
-
-    def _next(self) -> int:
-        return self._one if self._clients is None else next(self._clients) % CLIENTS  # type: ignore[return-value]
 
 
 async def visit(app: ASGIApp, client: int, path: str = "/items/17") -> Visit:

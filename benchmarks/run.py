@@ -10,7 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import battery, calls, decisions, layers, refused, routes, served
+from benchmarks import battery, calls, crowd, decisions, fleet, layers, refused, routes, served, socket
 from benchmarks.goals import Goal, Report, shown
 
 README = Path(__file__).with_name("README.md")
@@ -21,7 +21,10 @@ _FAMILIES: dict[str, Callable[[int], Report]] = {
     "layers": layers.report,
     "routes": routes.report,
     "refused": refused.report,
+    "crowd": crowd.report,
     "decisions": decisions.report,
+    "socket": socket.report,
+    "fleet": fleet.report,
     "calls": calls.report,
     "battery": battery.report,
 }

@@ -1,0 +1,62 @@
+"""One limit with 100,000 tracked clients against 100: what a request costs, and the longest wait for any decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from benchmarks import ours, peers, stacks
+from benchmarks.app import Traffic
+from benchmarks.goals import Report, at_most
+from benchmarks.harness import CONTROL, Candidate, Measured, side_by_side, table, times, whole
+from benchmarks.served import candidate
+from benchmarks.stacks import Build, On, Setup
+
+_FEW, _MANY = 100, 100_000
+_ONE = "Hardening, one limit"
+_BUILDS: Mapping[str, Build] = {
+    _ONE: partial(ours.hardened, on=On(limits=1), name=_ONE),
+    ours.BOUND: partial(ours.bound, on=On(limits=1)),
+    "asgi-ratelimit": peers.asgi_ratelimit,
+}
+_TITLE = f"""\
+What one limit adds to a request while {_FEW} clients are tracked, and while {_MANY:,} are (of ours and the bound with
+metrics and request ids):"""
+
+
+def report(rounds: int) -> Report:
+    """The table and its goal."""
+    results = _measured(2 * rounds)
+    rows = [
+        (
+            name,
+            *(whole(results[f"{name}, {clients}"].ns) for clients in (_FEW, _MANY)),
+            times(_grown(results, name)),
+        )
+        for name in _BUILDS
+    ]
+    rows.append((CONTROL, whole(results[CONTROL].ns), "", ""))
+    headings = ("one limit", f"{_FEW} clients, ns", f"{_MANY:,} clients, ns", "ratio")
+    goal = at_most(f"one limit, {_MANY:,} clients", _grown(results, _ONE), 1.3, f"as much as with {_FEW}")
+    return Report(f"### A crowd\n\n{_TITLE}\n\n{table(headings, rows)}", (goal,))
+
+
+def _measured(rounds: int) -> dict[str, Measured]:
+    setup = Setup(requests=1_000_000)  # a hundred clients ask often
+    base = Candidate("bare", Traffic(stacks.plain(setup).app))
+    candidates: list[Candidate] = []
+    for name, build in _BUILDS.items():
+        for clients in (_FEW, _MANY):
+            stack = build(setup)
+            one = candidate(stack, Traffic(stack.app, clients=clients))
+            one.name = f"{name}, {clients}"
+            one.run(clients)
+            candidates.append(one)
+    _, results = side_by_side(base, candidates, rounds=rounds, block=320)
+    for one in (base, *candidates):
+        one.close()
+    return results
+
+
+def _grown(results: Mapping[str, Measured], name: str) -> float:
+    return results[f"{name}, {_MANY}"].ns / results[f"{name}, {_FEW}"].ns
