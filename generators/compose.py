@@ -9,6 +9,7 @@ from typing import Any, cast
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
 from ._render import render
@@ -31,16 +32,17 @@ def generate(contract: Contract) -> Iterable[Artifact]:
             f"a service named `{host(contract)}` cannot run beside Compose's own: "
             "rename it, or set `deploy.targets.compose.monitoring: false`"
         )
-    yield Artifact("compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract))))
+    yield Artifact(
+        "compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract, target)))
+    )
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
     yield Artifact("compose/Dockerfile.dockerignore", render("compose/Dockerfile.dockerignore.j2"))
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
 
-def _compose(contract: Contract) -> dict[str, object]:
+def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     spec = contract.spec
-    target = spec.deploy.targets.compose
-    monitoring = target is not None and target.monitoring
+    monitoring = target.monitoring
     place = PurePosixPath(contract.place)
     ups = "/".join([".."] * (len(place.parts) + 1))
     return {
@@ -50,7 +52,7 @@ def _compose(contract: Contract) -> dict[str, object]:
         "dockerfile": (place / "compose/Dockerfile").as_posix(),
         "monitoring": monitoring,
         "user": f"{UID}:{UID}",
-        "published": f"{spec.service.port}:{spec.service.port}",
+        "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
         "alert_secrets": {name: _file(name) for name in alert_secrets(spec)} if monitoring else {},
@@ -60,6 +62,11 @@ def _compose(contract: Contract) -> dict[str, object]:
         "healthy": _HEALTHY.format(port=spec.service.port),
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
+
+
+def _published(port: int, target: Compose) -> str:
+    """The port's place on the host; a proxy there is reached by nobody else than through it."""
+    return f"127.0.0.1:{port}:{port}" if target.publish == "host" else f"{port}:{port}"
 
 
 def _dockerfile(contract: Contract) -> dict[str, object]:

@@ -70,6 +70,8 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "selector": {"app.kubernetes.io/name": host(contract)},
         "host": target.host,
         "ingress_class": target.ingress_class,
+        "forwarded": spec.service.forwarded,
+        "proxies": [str(one) for one in spec.service.trusted_proxies],
         "port": spec.service.port,
         "spec_text": Block(text, 4),
         "spec_name": f"{host(contract)}-spec",

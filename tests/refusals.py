@@ -63,6 +63,8 @@ MV108 service: {name: shop, app: shop.main:app, trusted_proxies: [«10.0.0.1/8»
 MV108 service: {name: shop, app: shop.main:app, trusted_proxies: [«10.0.0/8»]}
 MV108 service: {name: shop, app: shop.main:app, trusted_proxies: [«proxy»]}
 MV104 service: {name: shop, app: shop.main:app, trusted_proxies: [«10»]}
+MV105 service: {name: shop, app: shop.main:app, forwarded: «X-Real-IP»}
+MV104 service: {name: shop, app: shop.main:app, forwarded: «[forwarded]»}
 MV107 service: {name: shop, app: shop.main:app, owner: «""»}
 MV108 service: {name: shop, app: shop.main:app, owner: «"a\nb"»}
 MV122 service: {name: shop, app: shop.main:app, owner: «"${KEY}"»}
@@ -127,7 +129,9 @@ MV104 limits: {a: {rate: 300/minute, per: «5»}}
 MV105 limits: {a: {rate: 300/minute, per: [client, «ipp»]}}
 MV107 limits: {a: {rate: 300/minute, per: «[]»}}
 MV110 limits: {a: {rate: 300/minute, per: «tool»}}
-MV110 limits: {a: {rate: 300/minute, per: [client, «header:X-Key»]}}
+MV105 limits: {a: {rate: 300/minute, per: [client, «header:X_Key»]}}
+MV105 limits: {a: {rate: 300/minute, per: «"header:"»}}
+MV110 limits: {a: {rate: 300/minute, per: [client, «tool»]}}
 MV105 limits: {a: {rate: 300/minute, algorithm: «fixed»}}
 MV105 limits: {a: {rate: 300/minute, mode: «on»}}
 MV105 limits: {a: {rate: 300/minute, mode: «false»}}
@@ -282,6 +286,7 @@ MV104 deploy: {targets: {«compose»: }}
 MV104 deploy: {targets: {compose: {monitoring: «1»}}}
 MV104 deploy: {targets: {compose: {monitoring: «yes»}}}
 MV104 deploy: {targets: {compose: {monitoring: «"true"»}}}
+MV105 deploy: {targets: {compose: {publish: «nobody»}}}
 MV104 deploy: {targets: «[compose]»}
 MV108 deploy: {targets: {kubernetes: {namespace: «Shop_1»}}}
 MV108 deploy: {targets: {kubernetes: {host: «localhost»}}}

@@ -58,9 +58,8 @@ def limits(draw: Draw) -> Mapping:
         period = draw(st.sampled_from(["second", "minute", "15m", "hour", "1d"]))
         algorithm = draw(st.sampled_from(["gcra", "sliding_window", "sliding_log"]))
         burst: Mapping = {"burst": st.integers(1, 500)} if algorithm == "gcra" else {}
-        dimensions = st.lists(
-            st.sampled_from(["client", "ip", "user", "route"]), min_size=1, max_size=3, unique=True
-        )
+        kinds = ["client", "ip", "network", "user", "api_key", "session", "route", "header:X-Tenant"]
+        dimensions = st.lists(st.sampled_from(kinds), min_size=1, max_size=4, unique=True)
         said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process"}
         return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
     if kind == "concurrency":
@@ -213,7 +212,8 @@ def deployments(draw: Draw) -> Mapping:
     kubernetes = st.fixed_dictionaries(
         {}, optional={"namespace": st.sampled_from(["shop", "a-b"]), "host": st.just("shop.example.com")}
     )
-    compose = st.fixed_dictionaries({}, optional={"monitoring": st.booleans()})
+    publish = st.sampled_from(["all", "host"])
+    compose = st.fixed_dictionaries({}, optional={"monitoring": st.booleans(), "publish": publish})
     targets = st.fixed_dictionaries({}, optional={"compose": compose, "kubernetes": kubernetes})
     return _some(
         draw,
@@ -227,6 +227,9 @@ def deployments(draw: Draw) -> Mapping:
     )
 
 
+PROXIES = ["10.0.0.0/8", "fd00::/8"]
+
+
 @st.composite
 def services(draw: Draw) -> Mapping:
     """A service."""
@@ -238,7 +241,7 @@ def services(draw: Draw) -> Mapping:
         port=st.integers(1024, 65535),
         head_timeout=st.sampled_from(["500ms", "10s"]),
         traffic=st.sampled_from(["50/second", "1000/minute"]),
-        trusted_proxies=st.just(["10.0.0.0/8", "fd00::/8"]),
+        trusted_proxies=st.just(PROXIES),
     )
 
 
@@ -257,6 +260,12 @@ def specs(draw: Draw) -> Mapping:
     }
     spec["alerts"] = draw(alerting(spec))
     spec["deploy"] = draw(deployments())
+    targets: Mapping = spec["deploy"].get("targets", {})
+    ingress = "host" in targets.get("kubernetes", {})
+    if ingress or targets.get("compose", {}).get("publish") == "host" or "header:" in str(spec["limits"]):
+        spec["service"]["trusted_proxies"] = PROXIES
+    if "trusted_proxies" in spec["service"] and not ingress and draw(st.booleans()):
+        spec["service"]["forwarded"] = "forwarded"
     return _some(
         draw,
         spec,

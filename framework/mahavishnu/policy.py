@@ -131,12 +131,19 @@ def _listed(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
-Dimension = Literal["client", "ip", "user", "route", "global"]
+Dimension = (
+    Literal["client", "ip", "network", "user", "api_key", "session", "route", "global"]
+    | Annotated[
+        str,
+        StringConstraints(pattern=r"^header:[A-Za-z][A-Za-z0-9-]{0,63}$"),
+        Field(examples=["header:x-tenant"]),
+    ]
+)
 Per = Annotated[
     tuple[Dimension, ...],
     Field(min_length=1, max_length=4),
     BeforeValidator(_listed, json_schema_input_type=Dimension | list[Dimension]),
-    not_yet("tool", "session", "api_key", "header"),
+    not_yet("tool"),
 ]
 
 
@@ -286,7 +293,7 @@ class Metered(Protocol):
     """A limit that counts requests: its algorithm, and the numbers shown in the RateLimit fields."""
 
     @property
-    def per(self) -> tuple[Dimension, ...]: ...
+    def per(self) -> tuple[str, ...]: ...
     @property
     def cost(self) -> int: ...
     def algorithm_of(self) -> Algorithm: ...

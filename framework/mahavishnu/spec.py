@@ -61,7 +61,9 @@ class Service(Settings):
     traffic: Traffic | None = None
     """The expected load, by which checks judge whether numbers can be reached."""
     trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str), Field(examples=["10.0.0.0/8"])], ...] = ()
-    """Networks whose X-Forwarded-For is believed; empty: nobody's."""
+    """Networks whose forwarding header is believed; empty: nobody's."""
+    forwarded: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
+    """The one header in which they tell whom they speak for; the other one is never read."""
 
 
 class Dependency(Settings):

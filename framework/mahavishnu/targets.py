@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -59,6 +59,8 @@ class Compose(Settings):
 
     monitoring: StrictBool = True
     """Whether Prometheus and Alertmanager run beside the service."""
+    publish: Literal["all", "host"] = "all"
+    """Who reaches the port: everybody, or this host alone, where a proxy runs before it."""
 
 
 class Kubernetes(Settings):

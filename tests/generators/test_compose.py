@@ -73,6 +73,21 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"{name}: {fault}" for fault, found in wrong.items() if found)
 
 
+@pytest.mark.parametrize(("said", "port"), [({}, "8000:8000"), ({"publish": "all"}, "8000:8000"),
+    ({"publish": "host"}, "127.0.0.1:8000:8000")])  # fmt: skip
+def test_who_reaches_the_port(said: Mapping[str, Any], port: str) -> None:
+    """Everybody, or the proxy on the host alone: then nobody else can speak for clients."""
+    file = compose(merged(SMALL, {"deploy": {"targets": {"compose": said}}}))
+    assert file["services"]["shop"]["ports"] == [port]
+
+
+def test_the_server_leaves_the_walk_to_the_middleware() -> None:
+    """Both would take a hop away: uvicorn believes 127.0.0.1 unless it is told not to."""
+    image = generated("compose", LARGE)["compose/Dockerfile"]
+    assert "--no-proxy-headers" in image.splitlines()[-1]
+    assert "FORWARDED_ALLOW_IPS" not in image
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_the_compose_file_is_sound(name: str) -> None:
     """Every name is defined, every service is confined."""

@@ -242,6 +242,38 @@ def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
+    ("service", "ingress_class", "told", "untold"),
+    [
+        ({}, "nginx", ["every client has the address of the controller"], ["use-forwarded-headers"]),
+        (
+            {"trusted_proxies": ["10.0.0.0/8"]},
+            "nginx",
+            ["into x-forwarded-for", "10.0.0.0/8", "proxy-real-ip-cidr"],
+            [],
+        ),
+        ({"trusted_proxies": ["10.0.0.0/8"]}, "traefik", ["into x-forwarded-for"], ["ingress-nginx"]),
+        (
+            {"trusted_proxies": ["fd00::/8"], "forwarded": "forwarded"},
+            "own",
+            ["into forwarded", "fd00::/8"],
+            [],
+        ),
+    ],
+)
+def test_the_ingress_says_whose_word_counts(
+    service: dict[str, Any], ingress_class: str, told: list[str], untold: list[str]
+) -> None:
+    """What the service reads is what the controller must write, and the service's own server reads none of it."""
+    target = {"host": "a.example.com", "ingress_class": ingress_class}
+    made = generated(
+        "kubernetes", merged(SMALL, {"service": service, "deploy": {"targets": {"kubernetes": target}}})
+    )
+    text = made["kubernetes/ingress.yaml"]
+    assert [one for one in told if one not in text] + [one for one in untold if one in text] == []
+    assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
+
+
+@pytest.mark.parametrize(
     ("patch", "callers"),
     [
         ({"host": "a.example.com"}, ["ingress-nginx", "monitoring"]),

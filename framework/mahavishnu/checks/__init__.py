@@ -6,13 +6,19 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from mahavishnu.checks import (
+    behind_proxy,
+    believed,
     channels,
     dead_alerts,
+    docker_gateway,
     effective_limit,
+    forwarded,
     grace,
+    header_key,
     history,
     min_calls,
     one_failure,
+    overlapping,
     retry_deadline,
     retry_slo,
     routes,
@@ -35,7 +41,8 @@ class Check(Protocol):
 
 
 ALL: tuple[Check, ...] = (
-    effective_limit, min_calls, retry_deadline, retry_slo, grace, channels, subjects, routes, dead_alerts,
+    effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
+    retry_deadline, retry_slo, grace, channels, subjects, routes, dead_alerts,
     one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

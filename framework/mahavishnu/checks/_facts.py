@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mahavishnu.codes import Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Level, Path, Problem
+from mahavishnu.policies.rate import Rate
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.spec import Spec
 
@@ -30,6 +31,12 @@ class Facts:
         for name, limit in self.spec.limits.items():
             if isinstance(limit, Timeout) and limit.mode == "enforce":
                 yield name, limit
+
+    def counted_by_address(self) -> Iterator[str]:
+        """The limits that count who is not verified, or everybody, by address."""
+        for name, limit in self.spec.limits.items():
+            if isinstance(limit, Rate) and limit.mode != "off" and {*limit.per} - {"route", "global"}:
+                yield name
 
 
 def error(code: Code, path: Path, what: str, help: str) -> Problem:

@@ -158,7 +158,7 @@ def _about(title: str, place: Place) -> Iterator[str]:
     """Meaning, form, default and keys of one place."""
     yield title
     if place.meaning:
-        yield f"  {place.meaning}"
+        yield "  " + place.meaning.replace("\n", "\n  ").replace("\n  \n", "\n\n")
     for label, text in (("Form", _form(place)), ("Default", _default(place))):
         if text:
             yield f"{label:<9} {text}"

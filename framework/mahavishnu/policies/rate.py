@@ -31,7 +31,12 @@ class Rate(Limit):
     burst: Count | None = None
     """How many may come at once; the whole count when absent. Only for `gcra`."""
     per: Per = ("client",)
-    """Whose requests are counted together; several names make one bucket per combination."""
+    """Whose requests are counted together; several names make one bucket per combination.
+
+    `client` is the verified user, else the API key, else the address; `ip` an IPv4 address or an IPv6 /64;
+    `network` its /24 or /48; `user`, `api_key` and `session` whom the app has verified, else the address;
+    `header:<name>` what a trusted proxy writes there.
+    """
     algorithm: Literal["gcra", "sliding_window", "sliding_log"] = "gcra"
     """`gcra` refills evenly; `sliding_window` weighs two counters; `sliding_log` is exact, for small counts."""
     cost: Count = 1

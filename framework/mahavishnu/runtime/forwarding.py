@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-Address = IPv4Address | IPv6Address
+from mahavishnu.addresses import Address
+
 Header = Literal["x-forwarded-for", "forwarded"]
 
 LONGEST_CHAIN = 50

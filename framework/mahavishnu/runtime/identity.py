@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv6Address
 from typing import Any, NamedTuple
 
+from mahavishnu.addresses import Address, Network, canonical
 from mahavishnu.policy import Scope
-from mahavishnu.runtime.forwarding import LONGEST_NODE, Address, Header, address_of, is_hidden, nodes_of
+from mahavishnu.runtime.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of
 from mahavishnu.runtime.keys import Caller, Headers, Principal
 
-Network = IPv4Network | IPv6Network
 Identify = Callable[[Scope], str | Principal | None]
 
 UNKNOWN = "unknown"
@@ -52,13 +52,14 @@ class Identity:
         forwarded: Header = "x-forwarded-for",
         report: Callable[[Exception], object] | None = None,
     ) -> None:
-        self._trusted = tuple(_canonical(one) for one in trusted)
+        self._trusted = tuple(canonical(one) for one in trusted)
         self._identify = identify or _authenticated
         self._report = report or _warn
         self._header = forwarded.encode("ascii")
         self._nodes = nodes_of(forwarded)
         self._peer = lru_cache(_KEPT)(self._judged_peer)
         self._judge = lru_cache(_KEPT)(self._judged)
+        self._way = lru_cache(_KEPT)(self._walked)
 
     def caller(self, scope: Scope, route: str) -> Caller:
         """Everything a limit can count by."""
@@ -67,13 +68,13 @@ class Identity:
         if not hop.trusted:
             return Caller(hop.bucket, route, self._principal(scope))
         headers: Headers = scope["headers"]
-        return Caller(self._walk(hop, headers).bucket, route, self._principal(scope), headers)
+        return Caller(self._client(hop, headers).bucket, route, self._principal(scope), headers)
 
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
         client = scope.get("client")
         hop = self._peer(client[0]) if client else _NOBODY
-        return (self._walk(hop, scope["headers"]) if hop.trusted else hop).address
+        return (self._client(hop, scope["headers"]) if hop.trusted else hop).address
 
     def proxied(self, scope: Scope) -> bool:
         """Whether the request was handed over by a trusted proxy."""
@@ -93,15 +94,20 @@ class Identity:
             self._report(fault)
             return None
 
-    def _walk(self, peer: _Hop, headers: Headers) -> _Hop:
+    def _client(self, peer: _Hop, headers: Headers) -> _Hop:
+        lines = [value for name, value in headers if name == self._header]
+        if len(lines) == 1 and len(lines[0]) <= LONGEST_NODE:
+            return self._way(peer, lines[0])
+        return self._walked(peer, *lines) if lines else peer
+
+    def _walked(self, peer: _Hop, *lines: bytes) -> _Hop:
         """From the peer to the left, as long as a trusted proxy speaks.
 
         Who does not tell is counted as the proxy that asked him; when what stands there cannot be read, or never
         ends, nothing of it is believed.
         """
-        lines = [value for name, value in headers if name == self._header]
         nearest = peer
-        for node in self._nodes(lines) if lines else ():
+        for node in self._nodes(lines):
             hop = self._judge(node) if len(node) <= LONGEST_NODE else _BROKEN
             if not hop.address:
                 return nearest if hop.hidden else peer
@@ -136,12 +142,6 @@ def _bucket(address: Address) -> str:
 def _warn(fault: Exception) -> None:
     # Its words may hold what it was asked to verify.
     _log.warning("`identify` failed with %s: the request counts for its address", type(fault).__name__)
-
-
-def _canonical(net: Network) -> Network:
-    """A network of IPv4 written inside IPv6 is one of IPv4, as its addresses are."""
-    mapped = net.network_address.ipv4_mapped if isinstance(net, IPv6Network) and net.prefixlen >= 96 else None
-    return ip_network(f"{mapped}/{net.prefixlen - 96}") if mapped else net
 
 
 def _authenticated(scope: Scope) -> str | None:

@@ -1,0 +1,38 @@
+"""MV210: clients that come through a proxy nobody believes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.checks._facts import Facts, error
+from mahavishnu.codes import Code
+from mahavishnu.errors import Path, Problem
+
+CODE = Code(
+    "MV210",
+    "all clients share the address of the proxy before them",
+    "Whoever comes through a proxy arrives from its address. Unless the proxy is believed, everybody is one client: "
+    "the first busy minute refuses them all.",
+    "limits: {per_client: {rate: 300/minute}}\ndeploy: {targets: {kubernetes: {host: shop.example.com}}}",
+    "List the networks of the proxies in `service.trusted_proxies`; in a cluster that is the network of its pods.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """A target with a proxy before it, limits that count addresses, and no proxy that is believed."""
+    names = list(facts.counted_by_address())
+    if facts.spec.service.trusted_proxies or not names:
+        return
+    limits = f"limit{'s' if len(names) > 1 else ''} {', '.join(f'`{name}`' for name in names)}"
+    for path, who in _proxied(facts):
+        what = f"{who}, which nobody believes, so to {limits} all clients are one"
+        yield error(CODE, path, what, "add its network to `service.trusted_proxies`, like `10.0.0.0/8`")
+
+
+def _proxied(facts: Facts) -> Iterator[tuple[Path, str]]:
+    targets = facts.spec.deploy.targets
+    if targets.kubernetes and targets.kubernetes.host:
+        path = ("deploy", "targets", "kubernetes", "host")
+        yield path, f"`{targets.kubernetes.host}` is served by an ingress controller"
+    if targets.compose and targets.compose.publish == "host":
+        yield ("deploy", "targets", "compose", "publish"), "the port is for a proxy on the host"
