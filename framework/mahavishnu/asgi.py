@@ -29,6 +29,7 @@ from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage,
 from mahavishnu.runtime.fields import STRICT, problem
 from mahavishnu.runtime.hand_on import HANDED
 from mahavishnu.runtime.identity import Identify, Identity
+from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import method_label, start
@@ -36,7 +37,8 @@ from mahavishnu.runtime.watch import Watch
 from mahavishnu.series import METHODS, UNMATCHED
 from mahavishnu.spec import Spec
 
-_KEY = "mahavishnu"
+__all__ = ["Hardening", "Identify", "Principal"]
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
@@ -49,8 +51,8 @@ class Hardening:
         app: the app inside.
         spec: the spec or its path; MAHAVISHNU_SPEC goes before a path, as what is deployed sets it. By default
             mahavishnu.yaml upwards from here.
-        identify: names the verified user of a scope (None: nobody); by default what Starlette's
-            AuthenticationMiddleware, mounted outside this one, has accepted.
+        identify: names the verified user of a scope, or a Principal (None: nobody); by default what Starlette's
+            AuthenticationMiddleware, mounted outside this one, has accepted. When it raises, nobody is verified.
         clock, process, log_to: time, the operating system's numbers and the log's stream, for tests.
 
     Raises:
@@ -74,8 +76,9 @@ class Hardening:
         self.service = start(_loaded(spec), clock or process_clock(), process, log_to)
         use(self.service)
         loaded = self.service.spec
-        loaded = self.service.spec
-        self._identity = Identity(loaded.service.trusted_proxies, identify, report=self._unidentified)
+        self._identity = Identity(
+            loaded.service.trusted_proxies, identify, loaded.service.forwarded, self._unidentified
+        )
         self._proxies = bool(loaded.service.trusted_proxies)
         self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
         self._headers = [*STRICT] if loaded.security.headers == "strict" else []
