@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mahavishnu.contract import contract
+from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
 from tests.figures import figure
 from tests.judges import judge
@@ -162,12 +162,12 @@ def played(folder: Path, writes: str, requests: int) -> Seen:
             running([judge("nginx"), "-c", config, "-p", folder], port, folder, folder / "nginx.log")
         )
         with ThreadPoolExecutor(8) as pool:
-            asked = pool.map(lambda peer: ask(port, peer, requests // len(PEERS), writes), PEERS)
-            admitted = Counter({peer: found.count(200) for peer, found in zip(PEERS, asked, strict=True)})
+            asked = {peer: pool.submit(ask, port, peer, requests // len(PEERS), writes) for peer in PEERS}
+            admitted = Counter({peer: found.result().count(200) for peer, found in asked.items()})
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     clients = {one["request_id"]: one["client"] for one in lines if "client" in one}
-    seen = (line.partition(" ")[::2] for line in (folder / "seen.log").read_text().splitlines())
-    return Seen(dict(seen), clients, admitted)
+    seen = [line.split() for line in (folder / "seen.log").read_text().splitlines()]
+    return Seen({line[0]: line[1] for line in seen}, clients, admitted)
 
 
 def disagreements(seen: Seen, requests: int) -> int:
@@ -197,9 +197,11 @@ def test_the_server_must_not_walk_too(tmp_path: Path, monkeypatch: pytest.Monkey
     """Without the flag that the generators write uvicorn believes the leftmost address: it would be seen."""
     service: Any = import_module("mahavishnu.generators._service")
     said = service.command
-    monkeypatch.setattr(
-        service, "command", lambda one: [word for word in said(one) if word != "--no-proxy-headers"]
-    )
+
+    def without(one: Contract) -> list[str]:
+        return [word for word in said(one) if word != "--no-proxy-headers"]
+
+    monkeypatch.setattr(service, "command", without)
     assert disagreements(played(tmp_path, "appended", 400), 400) > 50
 
 
