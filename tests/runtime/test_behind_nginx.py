@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -104,7 +104,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[Any], port: int, folder: Path, output: Path) -> Iterator[None]:
+def running(command: list[Any], port: int, folder: Path, output: Path) -> Generator[None, None, None]:
     """A server that answers on the port; FORWARDED_ALLOW_IPS as many images have it."""
     env = {**os.environ, "FORWARDED_ALLOW_IPS": "*", "MAHAVISHNU_SPEC": str(folder / "mahavishnu.yaml")}
     with (
