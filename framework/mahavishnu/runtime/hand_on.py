@@ -27,8 +27,7 @@ class Found:
     says for which request that holds, and what is handed on to the router of a mounted app below.
     """
 
-    __slots__ = ("_method", "_outer", "_params", "_path", "_root", "_type", "below", "child", "route",
-                 "router", "template")  # fmt: skip
+    __slots__ = ("_facts", "below", "child", "route", "router", "template")
 
     def __init__(self, template: str, router: Any, route: Any, child: Scope, scope: Scope) -> None:
         self.template = template
@@ -36,27 +35,19 @@ class Found:
         self.route = route
         self.child = child
         self.below: Found | None = None
-        get = scope.get
-        self._path = scope["path"]
-        self._type = scope["type"]
-        self._method = get("method")
-        self._root = get("root_path", "")
-        self._params = get("path_params")
-        self._outer = get("app_root_path")
+        self._facts = _facts(scope)
 
     def fits(self, router: Any, scope: Scope) -> bool:
         """Whether this router would find the same for the scope, which middleware may have rewritten."""
-        get = scope.get
-        return (
-            self.router is router
-            and self.route is not None
-            and scope["path"] == self._path
-            and scope["type"] == self._type
-            and get("method") == self._method
-            and get("root_path", "") == self._root
-            and get("path_params") == self._params
-            and get("app_root_path") == self._outer
-        )
+        return self.router is router and self.route is not None and self._facts == _facts(scope)
+
+
+def _facts(scope: Scope) -> tuple[object, ...]:
+    """All that Starlette's routes look at, and that their answer depends on; not so Host, which is never handed on."""
+    get = scope.get
+    return (
+        scope["path"], scope["type"], get("method"), get("root_path", ""), get("path_params"), get("app_root_path")
+    )  # fmt: skip
 
 
 def plant(router: Any, full: object) -> bool:
