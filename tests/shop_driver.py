@@ -54,6 +54,9 @@ class Shop:
         monkeypatch.setattr(shop, "build_report", self._build)
         app = shop.create_app(spec=spec, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO())
         app.middleware_stack = app.build_middleware_stack()  # before the client asks which spec is at work
+        service = current.current()
+        assert service is not None
+        service.lag.start()
         app.state.payment = shop.payment.httpx_async_client(transport=self.payment)
         inside = httpx.ASGITransport(app=app, client=("10.0.0.1", 1))
         self.http = httpx.AsyncClient(transport=inside, base_url="http://shop")

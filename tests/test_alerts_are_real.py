@@ -96,6 +96,14 @@ async def hungry(shop: Shop) -> None:
     shop.usage = shop.usage._replace(memory=100e6)
 
 
+async def blocked(shop: Shop) -> None:
+    """Some handler computes for 500 ms at a time, for most of the minute."""
+    for _ in range(80):
+        shop.clock.stall("500ms")
+        shop.clock.advance("100ms")
+    await shop.scrape()
+
+
 def burns(slo: str) -> list[str]:
     return [f"ShopSlo{slo}BurnP{tier}" for tier in (1, 2, 3, 4)]
 
@@ -130,6 +138,7 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
         ["ShopDependencyPaymentBulkheadSaturated", "ShopDependencyPaymentBulkheadRefusing"],
     ),
     "slow": (slow, LONG, burns("Latency")),
+    "blocked": (blocked, SHORT, ["ShopEventLoopLagging"]),
     "hungry": (hungry, SHORT, ["ShopThresholdMemory", "ShopThresholdCpu"]),
 }
 

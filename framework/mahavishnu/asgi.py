@@ -205,10 +205,12 @@ class Hardening:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._on_sigterm()
+        self.service.lag.start()
 
         async def watched() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
+                self.service.lag.stop()
                 self.drain()
             return message
 

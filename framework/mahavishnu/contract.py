@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 
 from mahavishnu.policy import camel
 from mahavishnu.promql import Expr, Selector, absent
@@ -15,6 +16,8 @@ from mahavishnu.series import (
     DEPENDENCY_DURATION,
     HTTP_ACTIVE,
     HTTP_DURATION,
+    LAG,
+    LATE,
     LIMIT_STORE_KEYS,
     MEMORY,
     MEMORY_LIMIT,
@@ -70,7 +73,7 @@ def contract(spec: Spec) -> Contract:
         for one in policy.recordings(name)
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
-    named = tuple(_named(alert, job) for alert in (_down(), *alerts))
+    named = tuple(_named(alert, job) for alert in (_down(), _lagging(), *alerts))
     shown = merge([*signals, *(one.signal for one in recordings)])
     made = Contract(spec, spec_hash(spec), {one.name: one for one in shown}, recordings, named)
     agree(made)
@@ -124,6 +127,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         UP,
         HTTP_DURATION,
         HTTP_ACTIVE,
+        LAG,
         MEMORY,
         MEMORY_LIMIT,
         CPU,
@@ -147,6 +151,27 @@ def _down() -> Alert:
         action="Look at the service's processes and its log; then at Prometheus' page of targets.",
         path=("service",),
         proof=(Feed(UP.select(), healthy=1, faulty=0),),
+    )
+
+
+def _lagging() -> Alert:
+    window = Duration.parse("5m")
+    return Alert(
+        name="EventLoopLagging",
+        severity=Severity.P3,
+        expr=LAG.sum_rate(window) / LAG.count_rate(window) > LATE.seconds,
+        hold=window,
+        summary="The event loop runs everything $value late.",
+        unit="seconds",
+        meaning=f"What is due is run more than {LATE} late on average, for {window}: "
+        "the processor is busy, or a handler blocks.",
+        impact="Every request takes that much longer, and timeouts fire late; adaptive limits let in less.",
+        action="Look for blocking calls in async handlers and for heavy work in the process; then add replicas.",
+        path=("service",),
+        proof=(
+            Feed(LAG.part("_sum"), healthy=Decimal("0.6"), faulty=90),
+            Feed(LAG.part("_count"), healthy=600, faulty=300),
+        ),
     )
 
 

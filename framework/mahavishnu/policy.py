@@ -317,6 +317,10 @@ class Gate(Protocol):
         """Give the place back; `took`: ns from entering to the start of the response, None says nothing."""
         ...
 
+    def lagging(self) -> None:
+        """The event loop is late, and every duration longer than it would be."""
+        ...
+
 
 @runtime_checkable
 class Gated(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from mahavishnu.signals import Kind, Label, Signal, Source
+from mahavishnu.units import Duration
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
 UNMATCHED = "unmatched"
@@ -44,6 +45,17 @@ HTTP_DURATION = Signal(
     _HTTP_BUCKETS,
 )
 HTTP_ACTIVE = Signal("http_server_active_requests", Kind.GAUGE, "HTTP requests being served now.")
+
+LATE = Duration.parse("100ms")
+"""By how much an event loop may be late: more is overload, whatever else is measured."""
+LAG = Signal(
+    "mahavishnu_event_loop_lag_seconds",
+    Kind.HISTOGRAM,
+    "How late the event loop runs what is due, looked at ten times a second.",
+    buckets=tuple(
+        map(Decimal, ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"))
+    ),
+)
 
 MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
 MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")

@@ -45,6 +45,12 @@ class VirtualClock:
         with self._lock:
             self._now = max(self._now, until)
 
+    def stall(self, by: int | str) -> None:
+        """Move the time while nothing runs, as a handler does that blocks: what came due meanwhile runs late."""
+        with self._lock:
+            self._now += Duration.parse(by) if isinstance(by, str) else by
+        self.advance(0)
+
     async def settle(self, turns: int = 20) -> None:
         """Let every task that can go on do so, for this many turns of the event loop."""
         for _ in range(turns):

@@ -34,7 +34,7 @@ from tests.runtime.asgi_client import (
 )
 
 
-async def _lifespan(app: Any, *during: Any) -> list[str]:
+async def lifespan(app: Any, *during: Any) -> list[str]:
     """Start the app as a server does, do something, stop it; what it said."""
     told = Answer()
     messages: asyncio.Queue[Message] = asyncio.Queue()
@@ -63,7 +63,7 @@ def test_shutting_down_means_not_ready() -> None:
     async def scenario() -> None:
         house = harden(site(), limits())
         assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (200, 200)
-        said = await _lifespan(house.app, house.call(path="/readyz"))
+        said = await lifespan(house.app, house.call(path="/readyz"))
         assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
         assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (503, 200)
         answer = await house.call()
@@ -88,7 +88,7 @@ def test_sigterm_drains_first_and_then_does_what_the_server_would() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
             await asyncio.sleep(0)
 
-        await _lifespan(house.app, terminate())
+        await lifespan(house.app, terminate())
         assert seen == [True]
 
     run(scenario())
@@ -99,7 +99,7 @@ def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
 
     async def scenario() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        await _lifespan(harden(site(), limits()).app)
+        await lifespan(harden(site(), limits()).app)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
     run(scenario())
@@ -108,7 +108,7 @@ def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
     """As in test clients, which run apps in a thread of their own."""
     before = signal.getsignal(signal.SIGTERM)
-    thread = threading.Thread(target=lambda: run(_lifespan(harden(site(), limits()).app)))
+    thread = threading.Thread(target=lambda: run(lifespan(harden(site(), limits()).app)))
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is before
@@ -164,7 +164,7 @@ def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             assert (answer.status, "x-request-id" in answer.headers) == (200, False)
         assert (await call(app, path="/metrics")).status == 404
         assert (await call(app, path="/healthz")).status == 404
-        assert await _lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
         assert current() is None
 
     run(scenario())

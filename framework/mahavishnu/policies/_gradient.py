@@ -11,6 +11,7 @@ START = 20
 LEAST = 1
 """Below which it never falls."""
 
+_INSTANT = 100_000  # ns; below that a duration says nothing of the load, and its logarithm too much
 _ENOUGH, _FEW = 100, 10  # samples of a window; the second, when it has lasted ten times as long as it should
 _EXACT = 0.05  # a window ends when its mean duration is known to so much
 _SMOOTHING = 0.2  # of each step towards the new limit
@@ -117,7 +118,7 @@ class Gradient:
         if took is None:
             self._unanswered += 1
         else:
-            length = log(took) if took > 1 else 0.0
+            length = log(max(took, _INSTANT))
             self._count += 1
             self._logs += length
             self._squares += length * length

@@ -163,6 +163,11 @@ class Engine:
             if waiting is not None:
                 await waiting
 
+    def lagging(self) -> None:
+        """The event loop is late."""
+        for gate in self._gates.values():
+            gate.lagging()
+
     def too_large(self, name: str, limit: Body) -> Decision | None:
         """The refusal of a body that is larger than the limit; None when the limit only observes."""
         detail = f"limit `{name}` accepts bodies of at most {limit.body}"

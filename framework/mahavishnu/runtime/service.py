@@ -10,6 +10,7 @@ from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.engine import Engine, Plan
+from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, logger
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
@@ -46,6 +47,7 @@ class Service:
         self.metrics = Metrics(self.contract.signals)
         self.store = MemoryStore(clock)
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
+        self.lag = Lag(clock, self.metrics, self.engine.lagging)
         self.dependencies = build_dependencies(spec, clock, self.metrics)
         self.log = logger(spec.observability.logs, log_to)
         self.access = AccessLog(spec.observability.logs, log_to)

@@ -1,0 +1,47 @@
+"""How late the event loop is: the first thing to suffer when there is more to do than can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mahavishnu.policy import Clock, Handle, Meter
+from mahavishnu.series import LAG, LATE
+
+PERIOD = 100_000_000
+"""How often the loop is looked at, ns."""
+
+
+class Lag:
+    """A timer of the event loop that measures how much too late it is called.
+
+    `late` is called whenever that is more than 100 ms: it tells the limits that learn from durations, which the
+    lag is a part of. One for each process; it belongs to the loop that starts it.
+    """
+
+    def __init__(self, clock: Clock, meter: Meter, late: Callable[[], None]) -> None:
+        self._clock = clock
+        self._late = late
+        self._cell = meter.histogram(LAG)
+        self._timer: Handle | None = None
+
+    def start(self) -> None:
+        """Measure from now on, on the running loop; again: on this one instead of the one before."""
+        self.stop()
+        self._arm()
+
+    def stop(self) -> None:
+        """Measure no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        due = self._clock.now() + PERIOD
+        self._timer = self._clock.call_later(PERIOD, lambda: self._look(due))
+
+    def _look(self, due: int) -> None:
+        lag = max(0, self._clock.now() - due)
+        self._cell.observe(lag / 1e9)
+        if lag > LATE:
+            self._late()
+        self._arm()
