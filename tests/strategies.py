@@ -77,11 +77,14 @@ def limits(draw: Draw) -> Mapping:
             **shared,
         )
     if kind == "body":
-        return _some(draw, {"body": draw(st.sampled_from(["1kB", "64KiB", "1MiB", "5MB"]))}, **shared)
+        size = draw(st.sampled_from(["1kB", "64KiB", "1MiB", "5MB"]))
+        paces: Mapping = {"within": times, "min_rate": st.sampled_from(["1KiB/s", "10kB/s"])}
+        return _some(draw, {"body": size}, **paces, **shared)
     return _some(
         draw,
         {"timeout": draw(st.sampled_from(["15s", "20s", "30s"]))},
         idle=st.sampled_from(["10s", "30s"]),
+        inherit=st.sampled_from(["grpc-timeout", ["x-request-timeout-ms", "request-timeout"]]),
         **shared,
     )
 

@@ -8,8 +8,10 @@ from typing import Protocol
 from mahavishnu.checks import (
     behind_proxy,
     believed,
+    body_deadline,
     channels,
     dead_alerts,
+    deadline_first,
     docker_gateway,
     effective_limit,
     forwarded,
@@ -42,7 +44,7 @@ class Check(Protocol):
 
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
-    retry_deadline, retry_slo, grace, channels, subjects, routes, dead_alerts,
+    retry_deadline, retry_slo, grace, deadline_first, body_deadline, channels, subjects, routes, dead_alerts,
     one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
 from mahavishnu.policy import Match
 from mahavishnu.promql import Expr, Number, total
@@ -16,12 +16,23 @@ from mahavishnu.signals import Signal
 from mahavishnu.units import Duration
 
 FAILED = "5.."
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
 BudgetHeader = Annotated[
     str,
     StringConstraints(pattern=r"^([a-z0-9]+-)*timeout(-ms)?$", max_length=64),
     Field(examples=["grpc-timeout", "x-request-timeout-ms", "request-timeout"]),
 ]
 """A header that says how much time is left; its name tells its form, see `runtime.budget`."""
+BudgetHeaders = Annotated[
+    tuple[BudgetHeader, ...],
+    Field(min_length=1, max_length=4),
+    BeforeValidator(_listed, json_schema_input_type=BudgetHeader | list[BudgetHeader]),
+]
 
 
 def matchers(match: Match | None) -> dict[str, str]:

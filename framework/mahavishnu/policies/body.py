@@ -1,4 +1,4 @@
-"""How large a request body may be."""
+"""How large a request body may be, and how slowly it may come."""
 
 from __future__ import annotations
 
@@ -9,22 +9,38 @@ from mahavishnu.policy import Limit, camel
 from mahavishnu.promql import total
 from mahavishnu.series import LIMIT_DECISIONS
 from mahavishnu.signals import Alert, Feed, Severity
-from mahavishnu.units import Duration, Size
+from mahavishnu.units import Duration, Size, Throughput
 
 _WINDOW = Duration.parse("30m")
 _REFUSED_RATIO = Decimal("0.05")
 
 
 class Body(Limit):
-    """A request body larger than this is refused with 413, before it is read where its length is announced."""
+    """A request body larger than this is refused with 413, before it is read where its length is announced.
+
+    One that comes too slowly is refused with 408.
+    """
 
     keyword: ClassVar[str] = "body"
 
     body: Size
     """The largest body that is read."""
+    within: Duration | None = None
+    """How long the app may have to wait for the whole of it."""
+    min_rate: Throughput | None = None
+    """How much of it must come in each second on the average, give or take what comes in 5s."""
 
     def number(self) -> float:
         return self.body
+
+    def beyond(self) -> str:
+        """What a body is refused for, in words."""
+        said = [f"of more than {self.body}"]
+        if self.within is not None:
+            said.append(f"that takes longer than {self.within}")
+        if self.min_rate is not None:
+            said.append(f"that comes at less than {self.min_rate}")
+        return " or ".join(said)
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
@@ -35,11 +51,11 @@ class Body(Limit):
                 severity=Severity.P4,
                 expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
                 hold=Duration.parse("15m"),
-                summary=f"$value of the requests of limit {name} have a body of more than {self.body}.",
+                summary=f"$value of the requests of limit {name} have a body {self.beyond()}.",
                 unit="ratio",
-                meaning=f"More than 5% of the requests under limit {name} are larger than {self.body}.",
+                meaning=f"More than 5% of the requests under limit {name} have a body {self.beyond()}.",
                 impact="What these callers send is not accepted." if self.mode == "enforce" else "None yet.",
-                action=f"Find out who sends them; raise limits.{name}.body if they are right.",
+                action=f"Find out who sends them; relax limits.{name} if they are right.",
                 path=("limits", name),
                 proof=(
                     Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),

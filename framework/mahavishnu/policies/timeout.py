@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import ClassVar
 
+from mahavishnu.policies._http import BudgetHeaders
 from mahavishnu.policy import Limit, camel
 from mahavishnu.promql import total
 from mahavishnu.series import LIMIT_DECISIONS
@@ -22,6 +23,10 @@ class Timeout(Limit):
 
     timeout: Duration
     """From the arrival of the request to the start of its response."""
+    inherit: BudgetHeaders = ()
+    """Request headers in which callers say how long they still wait: `grpc-timeout` in gRPC's form, names that end
+    in `-ms` in milliseconds, all others in seconds. They only ever shorten the time; a request that is ended
+    because its caller waits no longer does not count against this limit."""
     idle: Duration | None = None
     """The longest pause between two parts of a response that has started; a slower stream is cut."""
 
