@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 from mahavishnu.clock import process_clock
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policies.body import Body
+from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Clock, Decision, Scope
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import use
@@ -29,6 +30,7 @@ from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage,
 from mahavishnu.runtime.fields import STRICT, problem
 from mahavishnu.runtime.hand_on import HANDED
 from mahavishnu.runtime.identity import Identify, Identity
+from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.route_table import RouteTable
@@ -126,7 +128,7 @@ class Hardening:
         try:
             if body is None or not body.announced(scope["headers"]):
                 await self._admitted(passage, scope, body or receive, send)
-        except BodyTooLarge:
+        except (BodyTooLarge, BodyTooSlow):
             pass
         except Exception as error:  # noqa: BLE001  raised again below, once the refusal it may come from is sent
             fault = error
@@ -146,7 +148,7 @@ class Hardening:
         waiting = engine.charge(plan, passage) if plan.rates else None
         if passage.refused is not None:
             return
-        watch = None if plan.timeout is None else Watch(engine, plan.timeout, passage, passage.began)
+        watch = None if plan.timeout is None else self._watch(plan.timeout, passage, scope)
         if watch is not None:
             passage.watch = watch
             watch.begin()
@@ -166,6 +168,11 @@ class Hardening:
                 watch.end(None)
                 if passage.refused is None:
                     watch.ended(passage.answered)
+
+    def _watch(self, named: tuple[str, Timeout], passage: Passage, scope: Scope) -> Watch:
+        inherit = passage.plan.inherit
+        given = None if inherit is None else inherit(scope["headers"])
+        return Watch(self.service.engine, named, passage, passage.began, given)
 
     async def _refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
@@ -250,13 +257,24 @@ class Hardening:
 
     def _bounded(self, named: tuple[str, Body], passage: Passage, receive: Receive) -> Bounded:
         name, limit = named
+        engine = self.service.engine
 
         def excess() -> bool:
-            refusal = self.service.engine.too_large(name, limit)
+            refusal = engine.too_large(name, limit)
             passage.refused = passage.refused or refusal
             return refusal is not None
 
-        return Bounded(receive, limit.body, excess)
+        def late() -> None:
+            bounded.over = True
+            passage.refused = passage.refused or engine.dripping(name, limit)
+
+        if limit.within is not None or limit.min_rate is not None:
+            enforced = limit.mode == "enforce"
+            receive = Intake(
+                receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced
+            )
+        bounded = Bounded(receive, limit.body, excess)
+        return bounded
 
     def _finish(self, passage: Passage) -> None:
         """Count the request, and write its line."""

@@ -378,7 +378,8 @@ class Guarding(Protocol):
 class Decision(NamedTuple):
     """The answer to a request: admitted, or refused with everything the refusal must say.
 
-    `retry_after` is exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457.
+    `retry_after` is exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457;
+    `counted` is the status in the series and the log, where that is not the one sent.
     """
 
     allowed: bool
@@ -387,6 +388,7 @@ class Decision(NamedTuple):
     problem: str = "about:blank"
     detail: str = ""
     retry_after: int | None = None
+    counted: int | None = None
 
 
 class OneOf:

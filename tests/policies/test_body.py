@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -275,5 +276,137 @@ def test_of_several_body_limits_the_most_specific_holds() -> None:
         body = [b"x" * 5000]
         assert (await call(house.app, "POST", "/", body=body)).status == 413
         assert (await call(house.app, "POST", "/files", body=body)).status == 200
+
+    run(scenario())
+
+
+# --- bodies that drip -------------------------------------------------------------------------------
+
+PACED = limits(uploads={"body": "1000B", "within": "3s"}, calls={"rate": "2/hour"})
+
+
+async def dripping(house: House, parts: int) -> Answer:
+    """A request whose body comes in so many parts, a byte each second."""
+
+    async def receive() -> Message:
+        nonlocal parts
+        parts -= 1
+        if parts < 0:
+            await asyncio.Event().wait()
+        await house.clock.sleep(10**9)
+        return {"type": "http.request", "body": b"x", "more_body": parts > 0}
+
+    got = Answer()
+    task = asyncio.create_task(house.app(scope_of("POST"), receive, collector(got)))
+    for _ in range(12):
+        await house.clock.settle()
+        house.clock.advance("1s")
+    await task
+    return got
+
+
+@pytest.mark.parametrize("handler", [size, None])
+def test_a_body_that_drips_is_408(handler: Any) -> None:
+    """One answer that says why, and that the connection ends: what is left of the body is not read."""
+
+    async def scenario() -> None:
+        house = upload(spec=PACED) if handler else harden(_forms(), PACED)
+        answer = await dripping(house, 8)
+        assert (answer.status, answer.starts, answer.complete) == (408, 1, True)
+        assert answer.headers["connection"] == "close"
+        assert answer.json()["violated-policies"] == ["uploads"]
+        assert "longer than 3s" in answer.json()["detail"]
+        assert house.decisions("uploads") == (0, 1, 0)
+        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (408, "uploads")
+        assert house.clock.timers == 0
+
+    run(scenario())
+
+
+def _forms() -> FastAPI:
+    """An app whose framework turns faults while reading into answers of its own."""
+    app = FastAPI()
+
+    @app.post("/")
+    def take(item: dict[str, str]) -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return item
+
+    return app
+
+
+def test_a_body_in_time_is_counted_once_as_allowed() -> None:
+    """Just within its time."""
+
+    async def scenario() -> None:
+        house = upload(spec=limits(uploads={"body": "1000B", "within": "4s", "min_rate": "1B/s"}))
+        answer = await dripping(house, 3)
+        assert (answer.status, answer.body) == (200, b"3")
+        assert house.decisions("uploads") == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_a_body_below_its_rate_is_408() -> None:
+    """Beyond the grace of five seconds."""
+
+    async def scenario() -> None:
+        house = upload(spec=limits(uploads={"body": "1000B", "min_rate": "2B/s"}))
+        assert (await dripping(house, 11)).status == 408
+
+    run(scenario())
+
+
+def test_observing_reads_a_dripping_body_to_its_end() -> None:
+    """Counted once, under `observed` alone."""
+
+    async def scenario() -> None:
+        house = upload(spec=limits(uploads={"body": "4B", "within": "3s", "mode": "observe"}))
+        answer = await dripping(house, 8)
+        assert (answer.status, answer.body) == (200, b"8")
+        assert house.decisions("uploads") == (0, 0, 1)
+
+    run(scenario())
+
+
+def test_dripping_costs_quota() -> None:
+    """It holds a connection for its whole time; a client that could drip for nothing would do nothing else."""
+
+    async def scenario() -> None:
+        house = upload(spec=PACED)
+        assert [(await dripping(house, 8)).status for _ in range(2)] == [408, 408]
+        assert await house.status("POST") == 429
+
+    run(scenario())
+
+
+def test_the_longer_of_two_deadlines_never_speaks() -> None:
+    """The request's own time goes on while its body is read."""
+
+    async def scenario() -> None:
+        spec = limits(uploads={"body": "1000B", "within": "5s"}, request={"timeout": "2s"})
+        house = upload(spec=spec)
+        assert (await dripping(house, 8)).status == 504
+        assert (house.decisions("uploads")[1], house.decisions("request")[1]) == (0, 1)
+
+    run(scenario())
+
+
+def test_a_client_that_hangs_up_while_dripping_is_not_too_slow() -> None:
+    """The app sees it, and nothing is refused."""
+
+    async def scenario() -> None:
+        messages: list[Message] = [
+            {"type": "http.request", "body": b"x", "more_body": True},
+            {"type": "http.disconnect"},
+        ]
+
+        async def receive() -> Message:
+            return messages.pop(0)
+
+        house = upload(spec=PACED)
+        with pytest.raises(ClientDisconnect):
+            await house.app(scope_of("POST"), receive, collector(Answer()))
+        assert house.count("uploads", "refused") == 0
+        assert house.clock.timers == 0
 
     run(scenario())

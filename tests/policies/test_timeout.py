@@ -7,12 +7,14 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+import mahavishnu
 from mahavishnu.runtime.context import deadline
 from tests.runtime.asgi_client import (
     Answer,
@@ -27,6 +29,7 @@ from tests.runtime.asgi_client import (
     run,
     scope_of,
     site,
+    spec_of,
 )
 
 SLOW = limits(request={"timeout": "2s", "idle": "5s"})
@@ -370,5 +373,151 @@ def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         assert house.gauge("in_flight", "sockets") == 0
+
+    run(scenario())
+
+
+# --- time that callers give ---------------------------------------------------------------------------
+
+GIVEN = limits(request={"timeout": "5s", "idle": "3s", "inherit": ["grpc-timeout", "x-request-timeout-ms"]})
+
+
+async def _tells_deadline(request: Request) -> Response:
+    return PlainTextResponse(str(deadline()))
+
+
+@pytest.mark.parametrize(
+    ("headers", "left"),
+    [
+        ({}, 5000),
+        ({"grpc-timeout": "2S"}, 2000),
+        ({"x-request-timeout-ms": "2500"}, 2500),
+        ({"grpc-timeout": "4S", "x-request-timeout-ms": "300"}, 300),
+        ({"grpc-timeout": "5S"}, 5000),
+        ({"grpc-timeout": "1H"}, 5000),
+        ({"grpc-timeout": "99999999H"}, 5000),
+        ({"grpc-timeout": "0S"}, 5000),
+        ({"grpc-timeout": "-1S"}, 5000),
+        ({"grpc-timeout": "soon"}, 5000),
+        ({"request-timeout": "1"}, 5000),
+    ],
+)
+def test_a_caller_can_only_shorten_the_time(headers: dict[str, str], left: int) -> None:
+    """By a header that the spec names and that can be understood."""
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", _tells_deadline)), GIVEN)
+        house.clock.advance("7s")
+        answer = await house.call(headers=headers)
+        assert int(answer.body) == 7 * 10**9 + left * 10**6
+        assert house.decisions("request") == (1, 0, 0)
+        assert house.clock.timers == 0
+
+    run(scenario())
+
+
+def test_past_its_callers_time_a_request_is_ended_and_nobody_is_blamed() -> None:
+    """504 in case he still listens; but what clients ask for themselves burns no error budget and pages nobody."""
+
+    async def scenario() -> None:
+        spec = limits(
+            request={"timeout": "5s", "inherit": "grpc-timeout"},
+            calls={"rate": "2/hour"},
+            all={"concurrency": 9},
+        )
+        house = harden(site(Route("/", _for_ever)), spec)
+        answer = await _late(house, headers={"grpc-timeout": "1999m"})
+        assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
+        assert "came with the request" in answer.json()["detail"]
+        assert house.decisions("request") == (1, 0, 0)
+        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (499, "request")
+        shown = [name for name in house.samples() if "duration_seconds_count" in name]
+        assert len(shown) == 1
+        assert "http_response_status_code=499" in shown[0]
+        assert (house.clock.timers, house.gauge("in_flight", "all")) == (0, 0)
+
+    run(scenario())
+
+
+def test_ones_own_time_is_not_excused_by_the_callers() -> None:
+    """Where the limit itself comes first, it has been exceeded."""
+
+    async def scenario() -> None:
+        house = harden(
+            site(Route("/", _for_ever)), limits(request={"timeout": "2s", "inherit": "grpc-timeout"})
+        )
+        assert (await _late(house, headers={"grpc-timeout": "3S"})).status == 504
+        assert house.decisions("request") == (0, 1, 0)
+        assert house.lines[-1]["status"] == 504
+
+    run(scenario())
+
+
+def test_a_response_that_has_begun_is_not_ended_by_its_callers_time() -> None:
+    """A stream then has its idle time, and that is the limit's own."""
+
+    async def scenario() -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            yield b"one"
+            await house.clock.sleep(2 * 10**9)
+            yield b"two"
+            await house.clock.sleep(9 * 10**9)
+
+        async def handler(request: Request) -> Response:
+            return StreamingResponse(parts())
+
+        house = harden(site(Route("/", handler)), GIVEN)
+        answer = Answer()
+        scope = scope_of(headers={"grpc-timeout": "1S"})
+        task = asyncio.create_task(house.app(scope, chunks([b""]), collector(answer)))
+        for _ in range(12):
+            await house.clock.settle()
+            house.clock.advance("1s")
+        await task
+        assert (answer.status, answer.body, answer.complete) == (200, b"onetwo", False)
+        assert house.decisions("request") == (0, 1, 0)
+
+    run(scenario())
+
+
+def test_observing_ends_nothing_for_a_caller_either() -> None:
+    """Such a limit only counts what it would refuse."""
+
+    async def scenario() -> None:
+        spec = limits(request={"timeout": "5s", "inherit": "grpc-timeout", "mode": "observe"})
+        house = harden(site(Route("/", _tells_deadline)), spec)
+        answer = await house.call(headers={"grpc-timeout": "1n"})
+        assert (answer.status, answer.body) == (200, b"None")
+
+    run(scenario())
+
+
+def test_time_goes_from_the_caller_through_to_the_dependency() -> None:
+    """In by one header, out by another, less what has passed and a margin."""
+
+    async def scenario() -> None:
+        told: list[str | None] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            told.append(request.headers.get("x-request-timeout-ms"))
+            return httpx.Response(200)
+
+        async def handler(request: Request) -> Response:
+            await house.clock.sleep(10**9)
+            client = mahavishnu.dependency("stock").httpx_async_client(transport=httpx.MockTransport(answer))
+            async with client:
+                await client.get("http://stock/")
+            return PlainTextResponse("ok")
+
+        spec = spec_of(
+            limits={"request": {"timeout": "5s", "inherit": "grpc-timeout"}},
+            dependencies={"stock": {"timeout": "4s", "propagate": "x-request-timeout-ms"}},
+        )
+        house = harden(site(Route("/", handler)), spec)
+        task = asyncio.create_task(house.call(headers={"grpc-timeout": "3S"}))
+        await house.clock.settle()
+        house.clock.advance("1s")
+        assert (await task).status == 200
+        assert told == ["1990"]
 
     run(scenario())

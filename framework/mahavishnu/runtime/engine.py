@@ -22,6 +22,7 @@ from mahavishnu.policy import (
     Store,
     Taken,
 )
+from mahavishnu.runtime import budget
 from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
 from mahavishnu.runtime.keys import Caller
@@ -42,7 +43,10 @@ class GateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series."""
+    """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
+
+    `inherit` reads from a request's headers how long its caller waits.
+    """
 
     key: tuple[str, str] = ("", "")
     rates: tuple[RateLimit, ...] = ()
@@ -50,6 +54,7 @@ class Plan:
     body: tuple[str, Body] | None = None
     timeout: tuple[str, Timeout] | None = None
     told: Told = NOTHING_TOLD
+    inherit: budget.Read | None = None
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -173,6 +178,20 @@ class Engine:
         detail = f"limit `{name}` accepts bodies of at most {limit.body}"
         return self._judged(name, limit, Decision(False, name, 413, detail=detail))
 
+    def dripping(self, name: str, limit: Body) -> Decision | None:
+        """The refusal of a body that comes too slowly; None when the limit only observes."""
+        detail = f"limit `{name}` refuses bodies {limit.beyond()}"
+        return self._judged(name, limit, Decision(False, name, 408, detail=detail))
+
+    def given_up(self, name: str) -> Decision:
+        """The answer to a request whose caller waits no longer: he may have said so for his own reasons.
+
+        It has kept the limit, and is counted as one whose client has gone.
+        """
+        self.kept(name)
+        detail = "the time that came with the request is over"
+        return Decision(False, name, 504, detail=detail, counted=499)
+
     def too_slow(self, name: str, limit: Timeout) -> Decision | None:
         """The refusal of a request whose response did not start in time; None when the limit observes."""
         detail = f"limit `{name}` gives a response {limit.timeout} to start"
@@ -221,6 +240,7 @@ class Engine:
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
         rates = tuple(one for one in self._rates if applies(one.match, route, method))
         said = [(place, one.name, one.quota, one.window) for place, one in enumerate(rates) if one.enforced]
+        timeout = _most_specific(timeouts, route, method)
         return Plan(
             (route, method),
             rates,
@@ -228,8 +248,9 @@ class Engine:
                 self._gate(name, route, method) for name in self._gates if self._applies(name, route, method)
             ),
             _most_specific(bodies, route, method),
-            _most_specific(timeouts, route, method),
+            timeout,
             Told(said),
+            budget.reader(timeout[1].inherit) if timeout is not None and timeout[1].inherit else None,
         )
 
     def _applies(self, name: str, route: str, method: str) -> bool:

@@ -96,6 +96,7 @@ class Passage(Admission):
         self._refusing = True
         body, headers = problem(self.refused)
         await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
+        self.status = self.refused.counted or self.refused.status
         await send({"type": "http.response.body", "body": body})
         self._refusing = False
 
@@ -103,7 +104,9 @@ class Passage(Admission):
         """How long the work took until the response began, or was given up for lack of time (ns)."""
         if self.answered is not None:
             return self.answered - self.entered
-        return self._now() - self.entered if self.refused is not None else None
+        refused = self.refused
+        late = refused is not None and refused.status == 504 and refused.counted is None
+        return self._now() - self.entered if late else None
 
     @property
     def key(self) -> tuple[str, str]:

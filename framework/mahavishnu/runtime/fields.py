@@ -14,6 +14,7 @@ Header = tuple[bytes, bytes]
 
 _TYPES = "https://iana.org/assignments/http-problem-types#"
 _TITLES = {
+    408: "Request Timeout",
     413: "Content Too Large",
     429: "Too Many Requests",
     503: "Service Unavailable",
@@ -84,6 +85,8 @@ def problem(decision: Decision) -> tuple[bytes, list[Header]]:
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
+    if decision.status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
     if decision.retry_after is not None:
         headers.append((b"retry-after", str(seconds(decision.retry_after)).encode()))
     return body, headers

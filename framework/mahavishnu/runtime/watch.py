@@ -8,17 +8,28 @@ from mahavishnu.runtime.engine import Admission, Engine
 
 
 class Watch(Cutoff):
-    """Ends a request that is too slow, or only counts it when the limit observes."""
+    """Ends a request that is too slow, or only counts it when the limit observes.
+
+    `given` is how long its caller waits (ns; None: he has not said): it only ever shortens the time.
+    """
 
     __slots__ = ("_began", "_engine", "_limit", "_name", "_request", "idle")
 
-    def __init__(self, engine: Engine, named: tuple[str, Timeout], request: Admission, began: int) -> None:
+    def __init__(
+        self, engine: Engine, named: tuple[str, Timeout], request: Admission, began: int, given: int | None
+    ) -> None:
         name, limit = named
-        enforced = limit.mode == "enforce"
-        super().__init__(engine.clock.deadline, limit.timeout if enforced else None, self._too_late)
-        self.idle = limit.idle if enforced else None
-        if enforced:
+        self.idle = None
+        if limit.mode != "enforce":
+            super().__init__(engine.clock.deadline, None)
+        elif given is None or given >= limit.timeout:
+            super().__init__(engine.clock.deadline, limit.timeout, self._too_late)
             request.deadline = began + limit.timeout
+            self.idle = limit.idle
+        else:  # of a length of the caller's choice: not one that recurs
+            super().__init__(engine.clock.call_later, given, self._given_up)
+            request.deadline = began + given
+            self.idle = limit.idle
         self._engine = engine
         self._request = request
         self._name = name
@@ -37,6 +48,13 @@ class Watch(Cutoff):
             self._engine.too_slow(self._name, self._limit)
         else:
             self._engine.kept(self._name)
+
+    def _given_up(self) -> None:
+        """The caller waits no longer: nothing that is done now reaches him."""
+        if self._request.deadline is None:  # the response has begun, and this is its idle time
+            self._too_late()
+        elif self._request.refused is None:
+            self._request.refused = self._engine.given_up(self._name)
 
     def _too_late(self) -> None:
         """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
