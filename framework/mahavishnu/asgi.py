@@ -8,7 +8,7 @@ import secrets
 import signal
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -34,7 +34,7 @@ from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.route_table import RouteTable
-from mahavishnu.runtime.service import method_label, start
+from mahavishnu.runtime.service import Service, method_label, start
 from mahavishnu.runtime.watch import Watch
 from mahavishnu.series import METHODS, UNMATCHED
 from mahavishnu.spec import Spec
@@ -75,49 +75,163 @@ class Hardening:
         self._disabled = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         if self._disabled:
             return
-        self.service = start(_loaded(spec), clock or process_clock(), process, log_to)
-        use(self.service)
-        loaded = self.service.spec
-        self._identity = Identity(
-            loaded.service.trusted_proxies, identify, loaded.service.forwarded, self._unidentified
-        )
-        self._proxies = bool(loaded.service.trusted_proxies)
-        self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
-        self._headers = [*STRICT] if loaded.security.headers == "strict" else []
+        self._identify = identify
         self._routes = RouteTable(app)
-        self._inside = self._with_cors(self._guard)
-        self._built_in: Mapping[str, Callable[[Scope], Response]] = {
-            loaded.observability.metrics.path: self._metrics,
-            "/healthz": self._health,
-            "/readyz": self._ready,
-        }
+        self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
+        self._edition = self._at_work(start(_loaded(spec), clock or process_clock(), process, log_to))
+        use(self.service)
+
+    @property
+    def service(self) -> Service:
+        """The spec at work, and everything that enforces it."""
+        return self._edition.service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or self._disabled:
             await self._other(scope, receive, send)
             return
-        answer = self._built_in.get(_path(scope))
+        edition = self._edition  # this request's from now on, whatever is loaded meanwhile
+        answer = edition.built_in.get(_path(scope))
         if answer is not None and scope["method"] in ("GET", "HEAD"):
             await answer(scope)(scope, receive, send)
             return
-        passage = self._passage(scope, send)
+        passage = edition.passage(scope, send)
         token = CURRENT.set(passage)
-        self.service.active += 1
+        lasting = edition.lasting
+        lasting.active += 1
         try:
-            await self._inside(scope, receive, passage.send)
+            await edition.inside(scope, receive, passage.send)
         except BaseException as error:
             passage.failed(error)
             raise
         finally:
-            self.service.active -= 1
+            lasting.active -= 1
             CURRENT.reset(token)
-            self._finish(passage)
+            edition.finish(passage)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
-        if not self.service.draining:
-            self.service.draining = True
+        self._edition.drain()
+
+    def _at_work(self, service: Service) -> Edition:
+        return Edition(self.app, service, self._routes, self._identify, self._ids)
+
+    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket" and not self._disabled:
+            await self._edition.websocket(scope, receive, send)
+        elif scope["type"] == "lifespan" and not self._disabled:
+            await self._lifespan(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._on_sigterm()
+        self.service.lag.start()
+
+        async def watched() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                self.service.lag.stop()
+                self.drain()
+            return message
+
+        await self.app(scope, watched, send)
+
+    def _on_sigterm(self) -> None:
+        """Drain on SIGTERM, then do what the server would have done."""
+        before = signal.getsignal(signal.SIGTERM)
+        if not callable(before) or threading.current_thread() is not threading.main_thread():
+            return
+
+        def drain_first(number: int, frame: FrameType | None) -> None:
+            self.drain()
+            before(number, frame)
+
+        signal.signal(signal.SIGTERM, drain_first)
+
+
+class Edition:
+    """One spec at work on requests; a request stays with the one it began with, so it never sees two."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        routes: RouteTable,
+        identify: Identify | None,
+        ids: Iterator[str],
+    ) -> None:
+        spec = service.spec
+        self.app = app
+        self.service = service
+        self.lasting = service.lasting
+        self._routes = routes
+        self._ids = ids
+        self._identity = Identity(
+            spec.service.trusted_proxies, identify, spec.service.forwarded, self._unidentified
+        )
+        self._proxies = bool(spec.service.trusted_proxies)
+        self._headers = [*STRICT] if spec.security.headers == "strict" else []
+        self.inside = self._with_cors(self._guard)
+        self.built_in: Mapping[str, Callable[[Scope], Response]] = {
+            spec.observability.metrics.path: self._metrics,
+            "/healthz": self._health,
+            "/readyz": self._ready,
+        }
+
+    def drain(self) -> None:
+        """Say `not ready` from now on, and close connections with their next response."""
+        if not self.lasting.draining:
+            self.lasting.draining = True
             self._headers.append((b"connection", b"close"))
+
+    def passage(self, scope: Scope, send: Send) -> Passage:
+        """The request that begins now."""
+        found = self._routes.find(scope)
+        route = UNMATCHED
+        if found is not None:
+            route = found.template
+            if found.route is not None:
+                scope[HANDED] = found
+        service = self.service
+        plan = service.engine.plan(route, method_label(scope["method"]))
+        caller, name = self._identity.caller(scope, route), self._request_id(scope)
+        made = Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
+        made.service = service
+        return made
+
+    def finish(self, passage: Passage) -> None:
+        """Count the request, and write its line."""
+        took = self.service.clock.now() - passage.began
+        if not passage.status:
+            passage.status = 499 if passage.cancelled else 500
+        self.service.observe(passage.plan, passage.status, took / 1e9)
+        self.service.access(passage, took)
+        passage.service = None  # what it leaves running goes on with whichever spec is at work
+
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket, from its handshake to its end."""
+        found = self._routes.find(scope)
+        route = UNMATCHED if found is None else found.template
+        engine = self.service.engine
+        caller = self._identity.caller(scope, route)
+        admission = Admission(self._request_id(scope), caller, self.service.clock.now())
+        admission.service = self.service
+        token = CURRENT.set(admission)
+        fault: dict[str, str] = {}
+        try:
+            await engine.admit(engine.plan(route, "GET"), admission)
+            if admission.refused is not None:
+                await _refuse_websocket(scope, receive, send, admission.refused)
+            else:
+                await self.app(scope, receive, send)
+        except BaseException as error:
+            fault["error"] = type(error).__name__
+            raise
+        finally:
+            engine.release(admission, None)
+            self._log_websocket(admission, fault)
+            CURRENT.reset(token)
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that may refuse a request, around the app."""
@@ -180,73 +294,6 @@ class Hardening:
             await self.service.engine.give_back(passage)
         await passage.refuse(send)
 
-    async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not self._disabled:
-            await self._websocket(scope, receive, send)
-        elif scope["type"] == "lifespan" and not self._disabled:
-            await self._lifespan(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = self._routes.find(scope)
-        route = UNMATCHED if found is None else found.template
-        engine = self.service.engine
-        caller = self._identity.caller(scope, route)
-        admission = Admission(self._request_id(scope), caller, self.service.clock.now())
-        token = CURRENT.set(admission)
-        fault: dict[str, str] = {}
-        try:
-            await engine.admit(engine.plan(route, "GET"), admission)
-            if admission.refused is not None:
-                await _refuse_websocket(scope, receive, send, admission.refused)
-            else:
-                await self.app(scope, receive, send)
-        except BaseException as error:
-            fault["error"] = type(error).__name__
-            raise
-        finally:
-            engine.release(admission, None)
-            self._log_websocket(admission, fault)
-            CURRENT.reset(token)
-
-    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._on_sigterm()
-        self.service.lag.start()
-
-        async def watched() -> Message:
-            message = await receive()
-            if message["type"] == "lifespan.shutdown":
-                self.service.lag.stop()
-                self.drain()
-            return message
-
-        await self.app(scope, watched, send)
-
-    def _on_sigterm(self) -> None:
-        """Drain on SIGTERM, then do what the server would have done."""
-        before = signal.getsignal(signal.SIGTERM)
-        if not callable(before) or threading.current_thread() is not threading.main_thread():
-            return
-
-        def drain_first(number: int, frame: FrameType | None) -> None:
-            self.drain()
-            before(number, frame)
-
-        signal.signal(signal.SIGTERM, drain_first)
-
-    def _passage(self, scope: Scope, send: Send) -> Passage:
-        found = self._routes.find(scope)
-        route = UNMATCHED
-        if found is not None:
-            route = found.template
-            if found.route is not None:
-                scope[HANDED] = found
-        service = self.service
-        plan = service.engine.plan(route, method_label(scope["method"]))
-        caller, name = self._identity.caller(scope, route), self._request_id(scope)
-        return Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
-
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""
         if self._proxies and self._identity.proxied(scope):
@@ -276,14 +323,6 @@ class Hardening:
         bounded = Bounded(receive, limit.body, excess)
         return bounded
 
-    def _finish(self, passage: Passage) -> None:
-        """Count the request, and write its line."""
-        took = self.service.clock.now() - passage.began
-        if not passage.status:
-            passage.status = 499 if passage.cancelled else 500
-        self.service.observe(passage.plan, passage.status, took / 1e9)
-        self.service.access(passage, took)
-
     def _unidentified(self, fault: Exception) -> None:
         """The app's `identify` hook has failed; its words may hold what it was asked to verify."""
         self.service.log.warning("identify failed", error=type(fault).__name__)
@@ -312,7 +351,7 @@ class Hardening:
         return PlainTextResponse("ok\n")
 
     def _ready(self, _: Scope) -> Response:
-        return PlainTextResponse("draining\n", 503) if self.service.draining else PlainTextResponse("ready\n")
+        return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
 
 
 def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast,
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
 from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
 from mahavishnu.runtime.service import Service, start
@@ -138,7 +139,8 @@ class Dependency:
         return call
 
     def _guard(self) -> DependencyGuard:
-        service = current() or _start()
+        request = CURRENT.get()
+        service = (request and request.service) or current() or _start()
         guard = service.dependencies.get(self.name)
         if guard is None:
             raise _unknown(self.name, service.spec)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from mahavishnu.runtime.keys import Caller
 
+if TYPE_CHECKING:
+    from mahavishnu.runtime.service import Service
+
 
 class Request:
-    """One request, for whatever it calls; `deadline` is in ns of the engine's clock, None once it has answered."""
+    """One request, for whatever it calls; `deadline` is in ns of the engine's clock, None once it has answered.
 
-    __slots__ = ("caller", "deadline", "request_id")
+    `service` is the one it began with (None: whichever is at work): a reload changes nothing for it.
+    """
+
+    __slots__ = ("caller", "deadline", "request_id", "service")
 
     def __init__(self, request_id: str, caller: Caller) -> None:
         self.request_id = request_id
         self.caller = caller
         self.deadline: int | None = None
+        self.service: Service | None = None
 
 
 CURRENT: ContextVar[Request | None] = ContextVar("mahavishnu_request", default=None)

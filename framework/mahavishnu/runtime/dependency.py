@@ -145,7 +145,7 @@ class Call:
         self.guard = guard
         self.active = False
         self.attempt = 1
-        self._outer = next((call for call in reversed(around) if call.guard is guard), None)
+        self._outer = next((call for call in reversed(around) if call.name == guard.name), None)
         self.through = self._outer is not None
         self.retrier = None
         if guard.retrier is not None and not self.through:

@@ -20,7 +20,7 @@ class Lag:
 
     def __init__(self, clock: Clock, meter: Meter, late: Callable[[], None]) -> None:
         self._clock = clock
-        self._late = late
+        self.late = late
         self._cell = meter.histogram(LAG)
         self._timer: Handle | None = None
 
@@ -43,5 +43,5 @@ class Lag:
         lag = max(0, self._clock.now() - due)
         self._cell.observe(lag / 1e9)
         if lag > LATE:
-            self._late()
+            self.late()
         self._arm()

@@ -19,6 +19,7 @@ import structlog
 from mahavishnu.runtime import context
 from mahavishnu.spec import Logs
 
+Log = structlog.typing.FilteringBoundLogger
 REDACTED = "[redacted]"
 _ALWAYS = """
     authorization proxy-authorization cookie set-cookie password passwd passphrase secret client-secret token
@@ -32,9 +33,9 @@ _MOST = 100
 _MOST_LINES = 64
 
 
-def logger(settings: Logs, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
+def logger(settings: Logs, stream: TextIO | None = None) -> Log:
     """A logger as the spec asks for it; the process's own structlog configuration is left alone."""
-    wrapped: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+    wrapped: Log = structlog.wrap_logger(
         _Lines(stream or sys.stdout),
         processors=[
             _with_request,

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from mahavishnu.signals import AgreementError, Kind, Signal, boundary_text
 
 LabelValues = tuple[str, ...]
+Bounds = tuple[float, ...]
 
 
 class CounterCell:
@@ -58,13 +59,26 @@ class HistogramCell:
         return rows
 
 
-class Metrics(Collector):
-    """The Meter of a process: it knows the signals of the contract and refuses every other one."""
+class Cells:
+    """What is counted in a process, by series and label values; it outlives every contract.
 
-    def __init__(self, signals: Mapping[str, Signal]) -> None:
+    Histograms by their boundaries too: those may change, and no count may be lost.
+    """
+
+    def __init__(self) -> None:
+        self.counters: dict[str, dict[LabelValues, CounterCell]] = {}
+        self.histograms: dict[str, dict[Bounds, dict[LabelValues, HistogramCell]]] = {}
+
+
+class Metrics(Collector):
+    """The Meter of a process: it knows the signals of the contract and refuses every other one.
+
+    The one of a new contract takes over the cells `before` it: what it shows again goes on from there.
+    """
+
+    def __init__(self, signals: Mapping[str, Signal], before: Metrics | None = None) -> None:
         self._signals = signals
-        self._counters: dict[str, dict[LabelValues, CounterCell]] = {}
-        self._histograms: dict[str, dict[LabelValues, HistogramCell]] = {}
+        self.cells: Cells = before.cells if before else Cells()
         self._counter_reads: dict[str, dict[LabelValues, Callable[[], float]]] = {}
         self._gauges: dict[str, dict[LabelValues, Callable[[], float]]] = {}
         self._registry = CollectorRegistry(auto_describe=False)
@@ -73,20 +87,21 @@ class Metrics(Collector):
     def counter(self, signal: Signal, **labels: str) -> CounterCell:
         """The cell of a counter for these label values; raises AgreementError outside the contract."""
         shown = self._shown(signal, Kind.COUNTER)
-        cells = self._counters.setdefault(shown.name, {})
+        cells = self.cells.counters.setdefault(shown.name, {})
         values = _values(shown, labels)
         if values not in cells:
             cells[values] = CounterCell()
-            self.read_counter(signal, cells[values].read, **labels)
+        self.read_counter(signal, cells[values].read, **labels)
         return cells[values]
 
     def histogram(self, signal: Signal, **labels: str) -> HistogramCell:
         """The cell of a histogram for these label values; raises AgreementError outside the contract."""
         shown = self._shown(signal, Kind.HISTOGRAM)
-        cells = self._histograms.setdefault(shown.name, {})
+        bounds = _bounds(shown)
+        cells = self.cells.histograms.setdefault(shown.name, {}).setdefault(bounds, {})
         values = _values(shown, labels)
         if values not in cells:
-            cells[values] = HistogramCell(tuple(float(bound) for bound in shown.buckets))
+            cells[values] = HistogramCell(bounds)
         return cells[values]
 
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
@@ -104,8 +119,8 @@ class Metrics(Collector):
             yield self._counter_family(self._signals[name], counters)
         for name, gauges in self._gauges.items():
             yield self._gauge_family(self._signals[name], gauges)
-        for name, histograms in self._histograms.items():
-            yield self._histogram_family(self._signals[name], histograms)
+        for name in [name for name in self.cells.histograms if name in self._signals]:
+            yield self._histogram_family(self._signals[name])
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition in the format that the scraper accepts, and its content type."""
@@ -139,12 +154,38 @@ class Metrics(Collector):
             family.add_metric(values, read())
         return family
 
-    def _histogram_family(self, signal: Signal, cells: Mapping[LabelValues, HistogramCell]) -> Metric:
+    def _histogram_family(self, signal: Signal) -> Metric:
         family = HistogramMetricFamily(signal.name, signal.help, labels=_names(signal))
         texts = tuple(boundary_text(bound) for bound in signal.buckets)
-        for values, cell in list(cells.items()):
+        for values, cell in self._histogram_cells(signal).items():
             family.add_metric(values, cell.buckets(texts), cell.sum)
         return family
+
+    def _histogram_cells(self, signal: Signal) -> Mapping[LabelValues, HistogramCell]:
+        """The cells of the label values that the contract knows, with what was counted by other boundaries."""
+        bounds, found = _bounds(signal), dict[LabelValues, HistogramCell]()
+        known = [None if label.values is None else frozenset(label.values) for label in signal.labels]
+        for cells in list(self.cells.histograms[signal.name].values()):
+            for values, cell in list(cells.items()):
+                if all(one is None or value in one for one, value in zip(known, values, strict=True)):
+                    same = cell.bounds == bounds and values not in found
+                    found[values] = cell if same else _joined(bounds, cell, found.get(values))
+        return found
+
+
+def _bounds(signal: Signal) -> Bounds:
+    return tuple(float(bound) for bound in signal.buckets)
+
+
+def _joined(bounds: Bounds, *cells: HistogramCell | None) -> HistogramCell:
+    """One cell with these boundaries: what was counted below another one is below the next larger of these."""
+    joined = HistogramCell(bounds)
+    for cell in cells:
+        if cell is not None:
+            for bound, count in zip((*cell.bounds, float("inf")), cell.counts, strict=True):
+                joined.counts[bisect_left(bounds, bound)] += count
+            joined.sum += cell.sum
+    return joined
 
 
 def _names(signal: Signal) -> list[str]:

@@ -11,7 +11,7 @@ from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.lag import Lag
-from mahavishnu.runtime.logs import AccessLog, logger
+from mahavishnu.runtime.logs import AccessLog, Log, logger
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.process import Usage, usage
@@ -26,11 +26,23 @@ from mahavishnu.series import (
     METHODS,
     SPEC_INFO,
 )
-from mahavishnu.spec import Spec
+from mahavishnu.spec import Logs, Spec
+
+
+class Lasting:
+    """What outlives every spec of a process: how many requests are being served, and whether it is about to end."""
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.draining = False
 
 
 class Service:
-    """Everything that enforces a spec in this process; `process` reads the operating system's numbers."""
+    """Everything that enforces a spec in this process; `process` reads the operating system's numbers.
+
+    The service of a new spec takes over from the one `before` it: counters, states, places and what is held go
+    on. Until `take_over` is called nothing has happened to that one, whatever was raised here.
+    """
 
     def __init__(
         self,
@@ -39,21 +51,47 @@ class Service:
         process: Callable[[], Usage] = usage,
         log_to: TextIO | None = None,
         hash: str | None = None,
+        before: Service | None = None,
     ) -> None:
+        self.lasting: Lasting = Lasting() if before is None else before.lasting
         self.clock = clock
         self.spec = spec
         self.contract = contract(spec)
         self.hash = hash or self.contract.hash
-        self.metrics = Metrics(self.contract.signals)
+        self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.store = MemoryStore(clock)
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
-        self.lag = Lag(clock, self.metrics, self.engine.lagging)
+        self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
         self.dependencies = build_dependencies(spec, clock, self.metrics)
-        self.log = logger(spec.observability.logs, log_to)
-        self.access = AccessLog(spec.observability.logs, log_to)
-        self.active = 0
-        self.draining = False
+        self.log, self.access = _logs(spec.observability.logs, log_to, before)
+        self._process, self._log_to = process, log_to
         self._show(process)
+
+    @property
+    def active(self) -> int:
+        """How many requests are being served."""
+        return self.lasting.active
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to end."""
+        return self.lasting.draining
+
+    def after(self, loaded: Loaded) -> Service:
+        """The service of a new spec, in this one's place once it takes over."""
+        declared = spec_hash(loaded.declared)
+        return Service(loaded.spec, self.clock, self._process, self._log_to, declared, self)
+
+    def take_over(self) -> None:
+        """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
+        self.lag.late = self.engine.lagging
+
+    def tell(self, event: str, loaded: Loaded) -> None:
+        """Log that a spec is at work: its warnings, and what this machine has overridden."""
+        for finding in loaded.findings:
+            self.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
+        name = loaded.spec.service.name
+        self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
 
     def observe(self, plan: Plan, status: int, seconds: float) -> None:
         """Record one finished HTTP request; the plan's route must be a template of the app, or `unmatched`."""
@@ -76,7 +114,7 @@ class Service:
         gauge(MEMORY, lambda: process().memory)
         gauge(MEMORY_LIMIT, lambda: int(resources.memory))
         gauge(CPU_LIMIT, lambda: float(resources.cpu.cores))
-        gauge(HTTP_ACTIVE, lambda: self.active)
+        gauge(HTTP_ACTIVE, lambda: self.lasting.active)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         self.metrics.read_counter(CPU, lambda: process().cpu)
@@ -89,12 +127,15 @@ def start(
     if isinstance(source, Spec):
         return Service(source, clock, process, log_to)
     service = Service(source.spec, clock, process, log_to, spec_hash(source.declared))
-    for finding in source.findings:
-        service.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
-    service.log.info(
-        "started", service=source.spec.service.name, spec=service.hash, overridden=source.overridden
-    )
+    service.tell("started", source)
     return service
+
+
+def _logs(settings: Logs, log_to: TextIO | None, before: Service | None) -> tuple[Log, AccessLog]:
+    """The log and the access log; those of the service before, where nothing about them has changed."""
+    if before is not None and before.spec.observability.logs == settings:
+        return before.log, before.access
+    return logger(settings, log_to), AccessLog(settings, log_to)
 
 
 def method_label(method: str) -> str:
