@@ -259,13 +259,14 @@ def _includes(route: Any) -> bool:
 
 def _kind(route: Any) -> tuple[str, str]:
     """Where the `matches` of a route comes from; no known place when it is its own or stands for another's."""
-    if "matches" in getattr(route, "__dict__", {"matches": None}):
+    kind: Any = route.__class__
+    matches: Any = getattr(kind, "matches", None)
+    # Not asked of its __dict__: CPython 3.11 would give it a real one, and all its attributes become slower.
+    if getattr(getattr(route, "matches", None), "__func__", None) is not matches:
         return "", ""
     inner = getattr(route, "original_route", None)
     if inner is not None and _kind(inner) != ("fastapi.routing", "APIRoute.matches"):
         return "", ""
-    kind: Any = route.__class__
-    matches: Any = getattr(kind, "matches", None)
     return getattr(matches, "__module__", ""), getattr(matches, "__qualname__", "")
 
 
