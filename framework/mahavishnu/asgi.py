@@ -289,8 +289,8 @@ class Edition:
         return Watch(self.service.engine, named, passage, passage.began, given)
 
     async def _refuse(self, passage: Passage, send: Send) -> None:
-        """Answer with the refusal; refused before the handler ran, or for the body, it has spent no quota."""
-        if passage.refused is not None and (not passage.running or passage.refused.status == 413):
+        """Answer with the refusal; what was refused before the handler ran has spent no quota."""
+        if passage.refused is not None and not passage.running:
             await self.service.engine.give_back(passage)
         await passage.refuse(send)
 
