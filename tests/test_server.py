@@ -16,10 +16,11 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mahavishnu.clock import SystemClock
-from mahavishnu.runtime.current import forget, use
+from mahavishnu.runtime.current import current, forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.server import HeadDeadline, head_timeout, with_deadline
 from tests.figures import figure
+from tests.metering import value
 from tests.runtime.asgi_client import spec_of
 
 FULL = os.environ.get("FULL") == "1"
@@ -113,6 +114,13 @@ def port(server: int) -> int:
     return server
 
 
+def counted() -> float:
+    """What the series says of late heads."""
+    service = current()
+    assert service is not None
+    return value(service.metrics, "mahavishnu_head_timeouts_total")
+
+
 def connect(port: int) -> socket.socket:
     """A connection that fails a test rather than to hang it."""
     made = socket.create_connection(("127.0.0.1", port))
@@ -153,6 +161,7 @@ def test_a_head_that_drips_ends_with_408(port: int) -> None:
     assert DEADLINE * 0.9 < took < DEADLINE + 2
     assert said.startswith(LATE)
     assert b"connection: close" in said
+    assert counted() == 1
 
 
 def test_a_connection_that_says_nothing_is_closed_in_silence(port: int) -> None:
@@ -161,6 +170,7 @@ def test_a_connection_that_says_nothing_is_closed_in_silence(port: int) -> None:
     with closing(connect(port)) as client:
         assert client.recv(100) == b""
     assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 2
+    assert counted() == 0
 
 
 def test_the_second_head_of_a_connection_has_a_deadline_too(port: int) -> None:

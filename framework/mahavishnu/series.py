@@ -56,6 +56,11 @@ LAG = Signal(
         map(Decimal, ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"))
     ),
 )
+HEAD_TIMEOUTS = Signal(
+    "mahavishnu_head_timeouts_total",
+    Kind.COUNTER,
+    "Connections closed because the head of a request did not arrive in time (service.head_timeout).",
+)
 
 MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
 MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")

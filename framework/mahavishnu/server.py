@@ -66,6 +66,8 @@ class _HeadDeadline(asyncio.Protocol):
 
     def _too_late(self) -> None:
         self._waiting = None
+        if self._heard and (service := current()) is not None:
+            service.head_timeouts.inc()
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # it does not read either
             return

@@ -18,6 +18,7 @@ from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
+    HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
     LIMIT_STORE_KEYS,
@@ -59,6 +60,7 @@ class Service:
         self.contract = contract(spec)
         self.hash = hash or self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
+        self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.store = MemoryStore(clock)
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
