@@ -19,9 +19,9 @@ from starlette.routing import Host, Match, Mount, Route, Router
 
 from mahavishnu.runtime.hand_on import HANDED, Door
 from mahavishnu.runtime.route_table import RouteTable
-from mahavishnu.runtime.routes import resolve, router_of
 from tests.figures import figure
 from tests.runtime.asgi_client import Answer, chunks, collector, run, scope_of
+from tests.runtime.linear import resolve
 from tests.runtime.random_sites import Picky, Site
 
 FULL = os.environ.get("FULL") == "1"
@@ -65,7 +65,7 @@ async def faults(bare: Site, ours: Site, table: RouteTable, request: dict[str, A
     expected = await outcome(bare.app, scope_for(request))
     found = table.find(scope_for(request))
     template, ran = found.template if found else None, handler_of(expected)
-    if template != resolve(router_of(bare.app), scope_for(request)):
+    if template != resolve(bare.app.routes, scope_for(request)):
         wrong.append(f"found {template}")
     if ran is not None and template != bare.templates[ran]:
         wrong.append(f"found {template}, ran {bare.templates[ran]}")

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from mahavishnu.policy import Scope
-
 Route = tuple[str, frozenset[str] | None]
 _DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circle
 
@@ -17,25 +15,6 @@ _DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circ
 def routes_of(app: Any) -> list[Route]:
     """Every route of an app, mounted ones included: its path template and its methods (None: all)."""
     return list(_listed(resolved_routes(app), ""))
-
-
-def resolve(routes: Sequence[Any], scope: Scope) -> str | None:
-    """The path template of the route that the router would choose for this scope; None when it has none."""
-    partial: str | None = None
-    for route in routes:
-        match, child = _matched(route, scope)
-        if match == "NONE":
-            continue
-        template = _template(route, {**scope, **child})
-        if match == "FULL":
-            return template
-        partial = partial or template
-    return partial
-
-
-def router_of(app: Any) -> Sequence[Any]:
-    """The route table below a stack of middlewares, as it grows; empty when the app has none."""
-    return resolved_routes(with_routes(app))
 
 
 def with_routes(app: Any) -> Any | None:
@@ -61,22 +40,6 @@ def resolved_routes(app: Any) -> Sequence[Any]:
 def is_mount(route: Any) -> bool:
     """Whether a whole app stands behind a route, mounted at a path or at a host."""
     return hasattr(route, "app") and not hasattr(route, "endpoint")
-
-
-def _matched(route: Any, scope: Scope) -> tuple[str, Scope]:
-    try:
-        match, child = route.matches(scope)
-    except Exception:  # noqa: BLE001  a convertor fails, and will again in the router: the request ends at this route
-        return "FULL", {}
-    return match.name, child
-
-
-def _template(route: Any, scope: Scope) -> str:
-    path = str(getattr(route, "path", ""))
-    if not resolved_routes(route) and not is_mount(route):
-        return path
-    below = resolve(resolved_routes(route), scope)
-    return path + ("/*" if below is None else below)
 
 
 def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
