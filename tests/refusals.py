@@ -128,10 +128,10 @@ MV105 limits: {a: {rate: 300/minute, per: «clients»}}
 MV104 limits: {a: {rate: 300/minute, per: «5»}}
 MV105 limits: {a: {rate: 300/minute, per: [client, «ipp»]}}
 MV107 limits: {a: {rate: 300/minute, per: «[]»}}
-MV110 limits: {a: {rate: 300/minute, per: «tool»}}
+MV109 limits: {«a»: {rate: 300/minute, per: tool}}
 MV105 limits: {a: {rate: 300/minute, per: [client, «header:X_Key»]}}
 MV105 limits: {a: {rate: 300/minute, per: «"header:"»}}
-MV110 limits: {a: {rate: 300/minute, per: [client, «tool»]}}
+MV109 limits: {«a»: {rate: 300/minute, per: [client, tool], match: {path: /x}}}
 MV105 limits: {a: {rate: 300/minute, algorithm: «fixed»}}
 MV105 limits: {a: {rate: 300/minute, mode: «on»}}
 MV105 limits: {a: {rate: 300/minute, mode: «false»}}
@@ -144,7 +144,12 @@ MV108 limits: {a: {rate: 300/minute, match: {path: «"/a b"»}}}
 MV105 limits: {a: {rate: 300/minute, match: {method: «post»}}}
 MV105 limits: {a: {rate: 300/minute, match: {method: «FETCH»}}}
 MV104 limits: {a: {rate: 300/minute, match: «/login»}}
-MV110 limits: {a: {rate: 300/minute, match: {«tool»: "x*"}}}
+MV110 limits: {a: {concurrency: 4, match: «{tool: "x*"}»}}
+MV110 limits: {a: {timeout: 5s, match: «{tool: "x*"}»}}
+MV109 limits: {a: {rate: 300/minute, «match»: {tool: "x*", method: GET}}}
+MV108 limits: {a: {rate: 300/minute, match: {tool: «"a b"»}}}
+MV108 limits: {a: {rate: 300/minute, match: {tool: «"[ab]"»}}}
+MV110 slos: {a: {objective: 99%, match: {«tool»: x}}}
 MV101 limits: {a: {rate: 300/minute, match: {«route»: /login}}}
 MV106 limits: {«per-client»: {rate: 300/minute}}
 MV106 limits: {«perClient»: {rate: 300/minute}}

@@ -58,9 +58,17 @@ def limits(draw: Draw) -> Mapping:
         period = draw(st.sampled_from(["second", "minute", "15m", "hour", "1d"]))
         algorithm = draw(st.sampled_from(["gcra", "sliding_window", "sliding_log"]))
         burst: Mapping = {"burst": st.integers(1, 500)} if algorithm == "gcra" else {}
+        required: Mapping = {}
         kinds = ["client", "ip", "network", "user", "api_key", "session", "route", "header:X-Tenant"]
+        if draw(st.integers(0, 3)) == 0:
+            kinds = [*kinds, "tool"]
+            shared = {
+                **shared,
+                "match": st.fixed_dictionaries({"tool": st.sampled_from(["search*", "build_report"])}),
+            }
+            required = {"match": draw(shared.pop("match"))}
         dimensions = st.lists(st.sampled_from(kinds), min_size=1, max_size=4, unique=True)
-        said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process"}
+        said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process", **required}
         return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
     if kind == "concurrency":
         places = draw(st.integers(1, 500) | st.just("adaptive"))

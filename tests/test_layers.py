@@ -31,6 +31,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "testing",
         "compile",
         "dependencies",
+        "limits",
         "server",
         "api",
         "",

@@ -72,9 +72,7 @@ def test_the_minimal_spec_loads_cleanly() -> None:
 LATER = """\
 10:12 `4` in `service.workers`
 16:8 `${REDIS_URL}` in `store`
-21:45 `tool` in `limits.search.per`
-21:60 `tool` in `limits.search.match`
-22:61 `tool` in `limits.reports.match`
+22:60 `tool` in `limits.reports.match`
 35:5 `fallback` in `dependencies.stripe`
 40:5 `fallback` in `dependencies.catalogue`
 42:1 `dead_letters` in the spec

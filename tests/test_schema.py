@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 # What a schema cannot say: references, sums, what is doubled, what only the rest of the file decides.
 BEYOND = {"MV011", "MV012", "MV008", "MV013", "MV014", "MV109", "MV113", "MV122", "MV401"}
 
-# To JSON Schema 1.0 is a whole number, and a pattern cannot count: zero, above 100, a network's prefix.
+# To JSON Schema 1.0 is a whole number, and a pattern cannot count: zero, above 100, a network's prefix; and a
+# limit's match is the same whatever it limits.
 MISSED = """\
 mahavishnu: «1.0»
 service: {name: shop, app: shop.main:app, port: «8000.0»}
@@ -38,6 +39,8 @@ limits: {a: {rate: «0/minute»}}
 limits: {a: {rate: «300/0s»}}
 limits: {a: {rate: 300/minute, burst: «1.0»}}
 limits: {a: {rate: 300/minute, per: «[]»}}
+limits: {a: {concurrency: 4, match: «{tool: "x*"}»}}
+limits: {a: {timeout: 5s, match: «{tool: "x*"}»}}
 limits: {a: {body: «0B»}}
 limits: {a: {timeout: «0s»}}
 dependencies: {a: {retry: {attempts: «3.0»}}}

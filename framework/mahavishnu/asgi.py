@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
+from mahavishnu.errors import RateLimited
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
@@ -27,7 +28,7 @@ from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import use
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage, Receive, Send
-from mahavishnu.runtime.fields import STRICT, problem
+from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
 from mahavishnu.runtime.hand_on import HANDED
 from mahavishnu.runtime.identity import Identify, Identity
 from mahavishnu.runtime.intake import BodyTooSlow, Intake
@@ -244,6 +245,10 @@ class Edition:
                 await self._admitted(passage, scope, body or receive, send)
         except (BodyTooLarge, BodyTooSlow):
             pass
+        except RateLimited as error:
+            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
+            fault = error if passage.status else None
+            passage.refused = passage.refused or _refusal(error)
         except Exception as error:  # noqa: BLE001  raised again below, once the refusal it may come from is sent
             fault = error
         finally:
@@ -360,6 +365,11 @@ def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
     # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
     path = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
     return accept(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+
+
+def _refusal(error: RateLimited) -> Decision:
+    kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
+    return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
 
 
 def _path(scope: Scope) -> str:

@@ -40,7 +40,7 @@ def dependency(name: str) -> Dependency:
         MahavishnuError: no such dependency, or another spec is at work in this process.
         SpecError: the spec cannot be used.
     """
-    spec = _spec()
+    spec = spec_at_work()
     if name not in spec.dependencies:
         raise _unknown(name, spec)
     return Dependency(name)
@@ -139,8 +139,7 @@ class Dependency:
         return call
 
     def _guard(self) -> DependencyGuard:
-        request = CURRENT.get()
-        service = (request and request.service) or current() or _start()
+        service = service_at_work()
         guard = service.dependencies.get(self.name)
         if guard is None:
             raise _unknown(self.name, service.spec)
@@ -159,7 +158,8 @@ def _unknown(name: str, spec: Spec) -> MahavishnuError:
     return MahavishnuError(f"no dependency `{name}` in the spec of {spec.service.name}: {help}")
 
 
-def _spec() -> Spec:
+def spec_at_work() -> Spec:
+    """The process's spec, whether it is at work already or has yet to be found."""
     service = current()
     return _loaded().spec if service is None else service.spec
 
@@ -175,6 +175,12 @@ def _loaded() -> Loaded:
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
     return accept(path, environment, runtime=True)
+
+
+def service_at_work() -> Service:
+    """The service of the request around, else the process's; one without the middleware starts with the first call."""
+    request = CURRENT.get()
+    return (request and request.service) or current() or _start()
 
 
 def _start() -> Service:

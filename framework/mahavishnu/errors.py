@@ -87,6 +87,22 @@ class CallTimeout(DependencyError, TimeoutError):
     """One attempt did not end within the dependency's `timeout`."""
 
 
+class RateLimited(MahavishnuError):
+    """A limit of the spec refused a call of a tool.
+
+    Attributes: `limit` is its name and `place` where it stands, like `limits.search`; `what` says why, `retry_after`
+    is in exact ns (None: waiting does not help), `status` is the answer where the call was part of an HTTP request.
+    """
+
+    def __init__(self, limit: str, what: str, retry_after: int | None, status: int = 429) -> None:
+        super().__init__(f"{what} (limits.{limit})")
+        self.limit = limit
+        self.place = f"limits.{limit}"
+        self.what = what
+        self.retry_after = retry_after
+        self.status = status
+
+
 def _line(finding: Finding) -> str:
     place = f"{finding.where.file}:{finding.where.line}:{finding.where.column}: " if finding.where else ""
     advice = f" (help: {finding.help})" if finding.help else ""

@@ -17,7 +17,16 @@ from typing import (
     runtime_checkable,
 )
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
@@ -87,6 +96,38 @@ class Match(Settings):
         return (wanted is None or wanted == ("GET" if method == "HEAD" else method)) and self.fits(route)
 
 
+class CallMatch(Match):
+    """Which requests a limit applies to, or which calls of a tool."""
+
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    tool: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9_.*/-]+$", max_length=100),
+            Field(examples=["search*"]),
+        ]
+        | None
+    ) = None
+    """A tool by its name, `*` for anything: the limit applies to calls of it by `limit(tool=…)`, to no request."""
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> CallMatch:
+        if self.tool is not None and (self.path is not None or self.method is not None):
+            what = "a call of a tool has no path and no method"
+            help = "match either `tool`, or `path` and `method`"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        return self
+
+    def meets(self, route: str, method: str) -> bool:
+        """Whether requests for this route and method are among those named."""
+        return self.tool is None and super().meets(route, method)
+
+    def calls(self, tool: str) -> bool:
+        """Whether calls of this tool are among those named."""
+        return self.tool is not None and fnmatchcase(tool, self.tool)
+
+
 def not_yet(*values: str) -> BeforeValidator:
     """A validator that refuses, by name, values of the format that this version does not carry out."""
 
@@ -132,7 +173,7 @@ def _listed(value: object) -> object:
 
 
 Dimension = (
-    Literal["client", "ip", "network", "user", "api_key", "session", "route", "global"]
+    Literal["client", "ip", "network", "user", "api_key", "session", "route", "tool", "global"]
     | Annotated[
         str,
         StringConstraints(pattern=r"^header:[A-Za-z][A-Za-z0-9-]{0,63}$"),
@@ -143,17 +184,23 @@ Per = Annotated[
     tuple[Dimension, ...],
     Field(min_length=1, max_length=4),
     BeforeValidator(_listed, json_schema_input_type=Dimension | list[Dimension]),
-    not_yet("tool"),
 ]
 
 
 class Limit(Policy):
     """What every limit has: which requests it applies to and whether it refuses."""
 
-    match: Match | None = None
+    match: CallMatch | None = None
     """Which requests it applies to; all of them when absent."""
     mode: Mode = "enforce"
     """`observe` counts what it would refuse, `off` does nothing."""
+
+    @field_validator("match")
+    @classmethod
+    def _tools_have_rates(cls, match: CallMatch | None) -> CallMatch | None:
+        if match is not None and match.tool is not None and cls.keyword != "rate":
+            raise PydanticCustomError("later", "{word}", {"word": "tool"})
+        return match
 
     @property
     def denial(self) -> str:

@@ -35,7 +35,7 @@ class Rate(Limit):
 
     `client` is the verified user, else the API key, else the address; `ip` an IPv4 address or an IPv6 /64;
     `network` its /24 or /48; `user`, `api_key` and `session` whom the app has verified, else the address;
-    `header:<name>` what a trusted proxy writes there.
+    `header:<name>` what a trusted proxy writes there; `tool` the tool that is called.
     """
     algorithm: Literal["gcra", "sliding_window", "sliding_log"] = "gcra"
     """`gcra` refills evenly; `sliding_window` weighs two counters; `sliding_log` is exact, for small counts."""
@@ -46,6 +46,9 @@ class Rate(Limit):
 
     @model_validator(mode="after")
     def _fits(self) -> Rate:
+        if "tool" in self.per and (self.match is None or self.match.tool is None):
+            _refuse("`per: tool` counts calls of tools, and this limit applies to requests",
+                    'add `match: {tool: "*"}`, or use `per: route`')  # fmt: skip
         if self.burst is not None and self.algorithm != "gcra":
             _refuse(
                 f"`burst` has no meaning for {self.algorithm}", "remove `burst`, or use `algorithm: gcra`"

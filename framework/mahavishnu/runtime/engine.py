@@ -105,6 +105,12 @@ class Engine:
             plan = self._plans[key] = self._planned(route, method)
         return plan
 
+    def tool_plan(self, tool: str) -> Plan:
+        """The rates that calls of a tool meet; no request meets them."""
+        return Plan(
+            ("", ""), tuple(one for one in self._rates if one.match is not None and one.match.calls(tool))
+        )
+
     async def admit(self, plan: Plan, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
 

@@ -15,7 +15,7 @@ Part = Callable[["Caller"], str]
 # Longer values, and those with characters that could be mistaken for a separator, are hashed.
 _LONGEST = 48
 # What has an attribute of its own needs no function; and no part holds what the parts are joined with.
-_ATTRIBUTES = {"client": "client", "ip": "address", "route": "route"}
+_ATTRIBUTES = {"client": "client", "ip": "address", "route": "route", "tool": "tool"}
 _SEPARATOR = "\0"
 
 
@@ -70,6 +70,16 @@ class Caller:
     def session(self) -> str | None:
         """The session that the app itself has issued."""
         return self.principal.session if self.principal else None
+
+
+class ToolCaller(Caller):
+    """Who calls a tool, in or outside of a request; only limits that match tools ask for its name."""
+
+    __slots__ = ("tool",)
+
+    def __init__(self, tool: str, caller: Caller) -> None:
+        super().__init__(caller.address, caller.route, caller.principal, caller.believed)
+        self.tool = tool
 
 
 def key_of(per: tuple[str, ...]) -> Part:

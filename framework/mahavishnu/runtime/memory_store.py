@@ -71,10 +71,10 @@ class MemoryStore:
     def keys(self) -> int:
         """How many keys are held, over all limits; and a few more of the old ones are let go."""
         now = self._now()
-        for table in self._tables.values():
+        for table in [*self._tables.values()]:
             for _ in range(_SHARDS // 16):
                 table.turn(now)
-        return sum(table.size for table in self._tables.values())
+        return sum(table.size for table in [*self._tables.values()])
 
     def _open(self, charge: Charge, now: int) -> _Table:
         table = self._tables[charge.name] = _Table(charge.algorithm.horizon, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mahavishnu.policy import Algorithm, Counter, Decision, Limit, Match, Metered, Standing
+from mahavishnu.policy import Algorithm, CallMatch, Counter, Decision, Limit, Metered, Standing
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.keys import Caller, key_of
 from mahavishnu.units import Duration, Rate
@@ -25,7 +25,7 @@ class RateLimit:
     """One rate, with everything that is the same for all its requests worked out."""
 
     name: str
-    match: Match | None
+    match: CallMatch | None
     key: Callable[[Caller], str]
     algorithm: Algorithm
     cost: int

@@ -1,0 +1,139 @@
+"""How often a tool is called: `limit(tool="search")`, as the spec says, in every form a call can take."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import threading
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from mahavishnu.dependencies import service_at_work, spec_at_work
+from mahavishnu.errors import MahavishnuError, RateLimited
+from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.engine import Admission, Engine, Plan
+from mahavishnu.runtime.identity import UNKNOWN
+from mahavishnu.runtime.keys import Caller, Principal, ToolCaller
+from mahavishnu.shape import meant
+from mahavishnu.spec import Spec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_charging = threading.Lock()
+
+
+def limit(*, tool: str, client: str | None = None) -> ToolLimit:
+    """The limits with `match: {tool: …}` that name this tool: a decorator, and a block of `with` or `async with`.
+
+    Calls count for whom the request around them counts, or for `client`; outside of a request and without it,
+    for one caller that all share. All limits let a call in, or none is charged.
+
+    Raises:
+        MahavishnuError: no limit of the spec matches the tool, or another spec is at work in this process.
+        SpecError: the spec cannot be used.
+        RateLimited: by every call that a limit refuses.
+    """
+    spec = spec_at_work()
+    if not any(one.match is not None and one.match.calls(tool) for one in spec.limits.values()):
+        raise _unmatched(tool, spec)
+    return ToolLimit(tool, client)
+
+
+class ToolLimit:
+    """The limits of one tool; safe to share between threads, tasks and event loops.
+
+    A plain function and a `with` block can only ask a store that answers at once; with a shared one, be async.
+    """
+
+    def __init__(self, tool: str, client: str | None = None) -> None:
+        self.tool = tool
+        self.client = client
+
+    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
+        """Limit the calls of a function, `async` or not."""
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(f"{self!r} cannot limit a generator: put `with` or `async with` around its use")
+        if inspect.iscoroutinefunction(function):
+            coroutine = cast("Callable[P, Awaitable[Any]]", function)
+
+            @functools.wraps(function)
+            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                await self._ask_async()
+                return await coroutine(*args, **kwargs)
+
+            return cast("Callable[P, R]", call_async)
+
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            self._ask()
+            return function(*args, **kwargs)
+
+        return call
+
+    def __enter__(self) -> Self:
+        self._ask()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A call that has begun has spent its quota, however it ends."""
+
+    async def __aenter__(self) -> Self:
+        await self._ask_async()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """A call that has begun has spent its quota, however it ends."""
+
+    def __repr__(self) -> str:
+        return f"limit(tool={self.tool!r})"
+
+    def _ask(self) -> None:
+        engine, plan, admission = self._planned()
+        if plan.rates and engine.store.waits:
+            raise MahavishnuError(
+                f"{self!r}: the spec's store must be awaited, so make the function `async def`"
+            )
+        if plan.rates:
+            # Plain functions run in threads, and the state of a rate is read and written in two steps.
+            with _charging:
+                engine.charge(plan, admission)
+        _refuse(admission)
+
+    async def _ask_async(self) -> None:
+        engine, plan, admission = self._planned()
+        waiting = None
+        if plan.rates:
+            with _charging:
+                waiting = engine.charge(plan, admission)
+        if waiting is not None:
+            await waiting
+        _refuse(admission)
+
+    def _planned(self) -> tuple[Engine, Plan, Admission]:
+        engine = service_at_work().engine
+        plan = Plan() if os.environ.get("MAHAVISHNU_DISABLE") == "1" else engine.tool_plan(self.tool)
+        return engine, plan, Admission("", ToolCaller(self.tool, self._caller()), engine.clock.now())
+
+    def _caller(self) -> Caller:
+        request = CURRENT.get()
+        if self.client is not None:
+            return Caller(UNKNOWN, "", Principal(self.client))
+        return Caller(UNKNOWN, "") if request is None else request.caller
+
+
+def _refuse(admission: Admission) -> None:
+    refused = admission.refused
+    if refused is not None:
+        raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)
+
+
+def _unmatched(tool: str, spec: Spec) -> MahavishnuError:
+    known = [one.match.tool for one in spec.limits.values() if one.match is not None and one.match.tool]
+    help = meant(tool, known) or "no limit has `match: {tool: …}`"
+    return MahavishnuError(f"no limit in the spec of {spec.service.name} matches the tool `{tool}`: {help}")

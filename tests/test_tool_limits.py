@@ -1,0 +1,224 @@
+"""`limit(tool=…)`: the rates of the spec that match a tool, for whoever calls it, in every form."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from io import StringIO
+
+import pytest
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from mahavishnu import limit
+from mahavishnu.asgi import Hardening
+from mahavishnu.errors import MahavishnuError, RateLimited
+from mahavishnu.runtime.current import forget
+from mahavishnu.testing import VirtualClock
+from tests.runtime.asgi_client import House, call, harden, limits, run, site
+
+SPEC = limits(
+    search={"rate": "3/minute", "match": {"tool": "search*"}},
+    each={"rate": "2/minute", "per": ["client", "tool"], "match": {"tool": "*"}},
+    requests={"rate": "5/minute", "per": "ip"},
+)
+
+
+async def search(request: Request) -> Response:
+    """A handler that calls a tool, and may expect to be refused."""
+    if "handled" not in request.query_params:
+        async with limit(tool="search_products"):
+            return PlainTextResponse("found")
+    try:
+        async with limit(tool="search_products"):
+            return PlainTextResponse("found")
+    except RateLimited as refused:
+        return PlainTextResponse(refused.place)
+
+
+async def begun(_: Request) -> Response:
+    """A response that has begun when the tool is called."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a"
+        async with limit(tool="search_products"):
+            yield b"b"
+
+    return StreamingResponse(body())
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    """A service at work."""
+    yield harden(site(Route("/", search), Route("/begun", begun)), SPEC)
+    forget()
+
+
+def outcomes(call: Callable[[], object], count: int) -> list[bool]:
+    """Which of so many calls were let in."""
+    seen: list[bool] = []
+    for _ in range(count):
+        try:
+            call()
+            seen.append(True)
+        except RateLimited:
+            seen.append(False)
+    return seen
+
+
+def test_every_form_holds_the_same_limit(house: House) -> None:
+    """Decorated, plain and async, and in blocks: each is one call of the tool."""
+    plain = limit(tool="search_a")(lambda: 1)
+
+    @limit(tool="search_a")
+    async def coroutine() -> int:
+        return 2
+
+    def block() -> None:
+        with limit(tool="search_a"):
+            pass
+
+    async def async_block() -> None:
+        async with limit(tool="search_a"):
+            pass
+
+    for form in (plain, lambda: run(coroutine()), block, lambda: run(async_block())):
+        assert outcomes(form, 3) == [True, True, False]
+        house.clock.advance("1m")
+
+
+def test_the_refusal_says_which_limit_and_when(house: House) -> None:
+    """Its name, its place in the spec, and exact nanoseconds; waiting them helps."""
+    for tool in ("search_a", "search_a", "search_b"):
+        with limit(tool=tool):
+            pass
+    with pytest.raises(
+        RateLimited, match=r"limit `search` allows 3/minute; retry in 20 s \(limits.search\)"
+    ) as found:
+        limit(tool="search_b").__enter__()
+    refused = found.value
+    assert (refused.limit, refused.place, refused.retry_after) == ("search", "limits.search", 20 * 10**9)
+    house.clock.advance(20 * 10**9 - 1)
+    assert outcomes(limit(tool="search_b")(lambda: None), 1) == [False]
+    house.clock.advance(1)
+    assert outcomes(limit(tool="search_b")(lambda: None), 2) == [True, False]
+
+
+def test_a_refused_call_is_charged_nowhere(house: House) -> None:
+    """All limits of a tool let it in, or none counts it."""
+    assert outcomes(limit(tool="search_a")(lambda: None), 10) == [True, True] + [False] * 8
+    assert outcomes(limit(tool="search_b")(lambda: None), 2) == [True, False]
+    assert house.decisions("search") == (3, 1, 0)
+
+
+def test_requests_and_calls_of_tools_have_limits_of_their_own(house: House) -> None:
+    """A limit without `match: {tool: …}` applies to no call, one with it to no request."""
+    assert outcomes(limit(tool="build")(lambda: None), 3) == [True, True, False]
+    assert [run(house.status(path="/none")) for _ in range(6)] == [404] * 5 + [429]
+    assert house.decisions("each") == (2, 1, 0)
+    assert house.decisions("requests") == (5, 1, 0)
+
+
+def test_a_call_counts_for_whom_the_request_counts() -> None:
+    """Two clients have two budgets; what the handler does not catch is a 429 like any other."""
+    forget()
+    log = StringIO()
+    app = site(Route("/", search), middleware=[Middleware(Hardening, SPEC, clock=VirtualClock(), log_to=log)])
+
+    async def scenario() -> None:
+        one, other = "198.51.100.1", "198.51.100.2"
+        assert [(await call(app, client=one)).status for _ in range(3)] == [200, 200, 429]
+        assert [(await call(app, client=other)).status for _ in range(2)] == [200, 200]
+        answer = await call(app, client=one)
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["retry-after"] == "30"
+        assert answer.json()["detail"].startswith("limit `each` allows 2/minute")
+        assert (await call(app, client=other, query_string=b"handled=1")).body == b"limits.each"
+
+    run(scenario())
+    assert '"refused_by": "each"' in log.getvalue()
+    forget()
+
+
+def test_a_refusal_after_the_response_has_begun_ends_it(house: House) -> None:
+    """It cannot become another answer: the server must see that this one is not whole."""
+
+    async def scenario() -> None:
+        for _ in range(2):
+            assert (await house.call(path="/begun")).body == b"ab"
+        with pytest.raises(RateLimited):
+            await house.call(path="/begun")
+
+    run(scenario())
+
+
+def test_a_worker_says_for_whom_it_calls(house: House) -> None:
+    """Without a request and without a client all calls share one budget."""
+    assert outcomes(limit(tool="build", client="ann")(lambda: None), 3) == [True, True, False]
+    assert outcomes(limit(tool="build", client="bob")(lambda: None), 2) == [True, True]
+    assert outcomes(limit(tool="build")(lambda: None), 3) == [True, True, False]
+
+
+def test_a_tool_that_no_limit_matches_is_an_error(house: House) -> None:
+    """Nobody believes to be limited who is not; and nearly right words are told."""
+    forget()
+    harden(site(), limits(search={"rate": "3/minute", "match": {"tool": "search"}}, off={"rate": "1/day", "mode": "off",
+                          "match": {"tool": "gone"}}))  # fmt: skip
+    with pytest.raises(MahavishnuError, match="matches the tool `serch`: did you mean `search`"):
+        limit(tool="serch")
+    assert outcomes(limit(tool="gone")(lambda: None), 3) == [True] * 3
+    forget()
+    harden(site(), limits(requests={"rate": "3/minute"}))
+    with pytest.raises(MahavishnuError, match="no limit has"):
+        limit(tool="search")
+
+
+def test_threads_and_tasks_share_one_limit() -> None:
+    """500 calls from eight threads and as many tasks: exactly the limit gets in."""
+    harden(site(), limits(search={"rate": "100/day", "match": {"tool": "search"}}))
+    guarded = limit(tool="search")(lambda: None)
+    seen: list[bool] = []
+
+    async def ask() -> list[bool]:
+        return await asyncio.gather(*(_asked() for _ in range(250)))
+
+    async def _asked() -> bool:
+        try:
+            async with limit(tool="search"):
+                return True
+        except RateLimited:
+            return False
+
+    threads = [threading.Thread(target=lambda: seen.extend(outcomes(guarded, 32))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    seen.extend(run(ask()))
+    for thread in threads:
+        thread.join(10)
+    assert (sum(seen), len(seen)) == (100, 506)
+    forget()
+
+
+def test_generators_are_refused(house: House) -> None:
+    """They begin when somebody iterates, which is another moment."""
+    with pytest.raises(TypeError, match="generator"):
+
+        @limit(tool="search_a")
+        def numbers() -> Iterator[int]:
+            yield 1
+
+
+def test_disabled_means_not_there(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAHAVISHNU_DISABLE=1 lets every call in."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
+    assert outcomes(limit(tool="search_a")(lambda: None), 9) == [True] * 9
+
+
+def test_a_plain_function_cannot_await_a_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told so, and never let in for it."""
+    monkeypatch.setattr(type(house.app.service.store), "waits", True)
+    with pytest.raises(MahavishnuError, match="async def"):
+        limit(tool="search_a")(lambda: None)()
