@@ -12,7 +12,7 @@ LEAST = 1
 """Below which it never falls."""
 
 _INSTANT = 100_000  # ns; below that a duration says nothing of the load, and its logarithm too much
-_ENOUGH, _FEW = 100, 10  # samples of a window; the second, when it has lasted ten times as long as it should
+ENOUGH, _FEW = 100, 10  # samples of a window; the second, when it has lasted ten times as long as it should
 _EXACT = 0.05  # a window ends when its mean duration is known to so much
 _SMOOTHING = 0.2  # of each step towards the new limit
 _TOLERANCE = 1.05  # by so much may an answer be slower before the limit stops to grow
@@ -20,7 +20,7 @@ _HEADROOM = 0.03  # of the limit is added to what the gradient asks for, but at 
 _STEEPEST, _GENTLEST = 0.5, 1.25  # bounds of the gradient
 _WARM_UP = 10  # windows whose mean is the first baseline
 _LEARNING = 0.4  # weight of one window without a queue in the baseline afterwards
-_CHANGED, _RELEARNING = 1.5, 0.7  # a baseline so far from what is measured learns faster
+_CHANGED = 1.25  # a baseline so far from what is measured is replaced: it is another service now
 _QUICKLY = 1.25  # growth of a window as long as nothing becomes slower
 _SLOWER = 1.15  # the ratio that ends the quick growth …
 _CALM, _NO_SLOWER = 4, 1.03  # … and so many full windows with a mean ratio below that start it again
@@ -145,7 +145,7 @@ class Gradient:
         seen = self._count + self._unanswered
         if self._settling or now - self._began >= 10 * (self._next - self._began):
             return seen >= _FEW
-        return seen >= _ENOUGH and self._squares - self._logs**2 / seen <= (_EXACT * seen) ** 2
+        return seen >= ENOUGH and self._squares - self._logs**2 / seen <= (_EXACT * seen) ** 2
 
     def _close(self, now: int) -> None:
         lost = self._unanswered / (self._unanswered + self._count)
@@ -178,7 +178,8 @@ class Gradient:
     def _learn(self, recent: float) -> None:
         weight = max(_LEARNING, 1 / (self._warm + 1)) if self._warm < _WARM_UP else _LEARNING
         if self._warm and not 1 / _CHANGED < recent / self._baseline < _CHANGED:
-            weight = max(weight, _RELEARNING)
+            weight = 1.0
+            self._drain_after = _DRAIN_FIRST
         self._warm += 1
         self._baseline += weight * (recent - self._baseline)
 
