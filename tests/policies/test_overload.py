@@ -167,7 +167,7 @@ def test_it_stays_while_less_than_half_of_it_is_used() -> None:
 
 
 def test_it_does_not_grow_for_ever_under_lasting_overload() -> None:
-    """Where Gradient2's own baseline follows the queue: 2,000 windows, in which an answer takes what the limit makes it."""
+    """Gradient2's own baseline follows the queue; here 2,000 windows, each as slow as the limit makes it."""
     bench = Bench()
     limits = [bench.window(SECOND // 10 * max(1, bench.gradient.limit / 20).__ceil__()) for _ in range(2000)]
     assert max(limits[100:]) <= 26

@@ -8,6 +8,7 @@ from mahavishnu.checks._facts import Facts, Routes, error
 from mahavishnu.checks._words import meant
 from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.policy import Match
 
 CODE = Code(
@@ -20,7 +21,7 @@ CODE = Code(
 
 
 def check(facts: Facts) -> Iterator[Problem]:
-    """Every match of a limit or an SLO, when the app's routes are known."""
+    """Every match of a limit, of its ranks or of an SLO, when the app's routes are known."""
     if facts.routes is None:
         return
     for path, match in _matches(facts):
@@ -33,6 +34,9 @@ def _matches(facts: Facts) -> Iterator[tuple[Path, Match]]:
         for name, entry in entries.items():
             if entry.match is not None:
                 yield (section, name, "match"), entry.match
+            if isinstance(entry, Concurrency):
+                yield from (((section, name, "critical", at), one) for at, one in enumerate(entry.critical))
+                yield from (((section, name, "sheddable", at), one) for at, one in enumerate(entry.sheddable))
 
 
 def _satisfies(match: Match, template: str, methods: frozenset[str] | None) -> bool:
