@@ -6,13 +6,13 @@ import asyncio
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 
 from benchmarks.app import CLIENTS, IN_FLIGHT
 from benchmarks.fused import Rate
-from benchmarks.goals import Report
+from benchmarks.goals import Report, at_most
 from benchmarks.harness import CONTROL, Candidate, side_by_side, table, times, whole
 from benchmarks.limiters import RATE, Ask, limits, limits_async, pyrate, throttled
 from mahavishnu.clock import SystemClock
@@ -24,17 +24,22 @@ from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.spec import Spec
 
 _TRACED = 2_000
+_OURS = "mahavishnu: engine, with counters and answer"
 _BOUND = "the lower bound, by hand"
 
 
 def report(rounds: int) -> Report:
     """Both tables; raises AssertionError when a limiter does not limit each client by itself."""
-    return Report("\n\n".join((_cost(rounds), _memory())))
+    memory = {name: _bytes(make) for name, make in _limiters().items()}
+    text = "\n\n".join((_cost(rounds), _memory(memory)))
+    return Report(
+        text, (at_most("bytes per tracked client, after ten hits", memory[_OURS][1], 150, "", unit="B"),)
+    )
 
 
 def _limiters() -> dict[str, Callable[[], Ask]]:
     return {
-        "mahavishnu: engine, with counters and answer": lambda: _engine("gcra"),
+        _OURS: lambda: _engine("gcra"),
         "mahavishnu: engine, sliding window": lambda: _engine("sliding_window"),
         _BOUND: _bound,
         "limits fixed window": lambda: limits("FixedWindowRateLimiter"),
@@ -128,8 +133,8 @@ async def _limits_each(ask: Ask) -> None:
         raise AssertionError(f"{sum(answers)} of {len(answers)} were admitted at {RATE} a minute")
 
 
-def _memory() -> str:
-    rows = [(name, *(whole(one) for one in _bytes(make))) for name, make in _limiters().items()]
+def _memory(measured: Mapping[str, Sequence[float]]) -> str:
+    rows = [(name, *map(whole, sizes)) for name, sizes in measured.items()]
     title = "Bytes per tracked client, its key included, after one request and after ten (tracemalloc):"
     return f"### Memory\n\n{title}\n\n{table(('limiter', 'after 1', 'after 10'), rows)}"
 
