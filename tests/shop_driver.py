@@ -14,6 +14,7 @@ import pytest
 import examples.shop.main as shop
 from mahavishnu.firing import samples
 from mahavishnu.runtime import current
+from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.process import Usage
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
@@ -105,6 +106,13 @@ class Shop:
                 return [one.result() for one in begun]
             self.clock.advance(STEP)
         raise AssertionError("a request never ended")
+
+    @property
+    def store(self) -> MemoryStore:
+        """Where the state of its limits lives."""
+        service = current.current()
+        assert service is not None
+        return service.store
 
     async def scrape(self) -> None:
         """Prometheus comes by: one sample more for every series."""

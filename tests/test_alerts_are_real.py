@@ -34,6 +34,28 @@ async def crowd(shop: Shop) -> None:
     await shop.scrape()
 
 
+async def at_the_limit(shop: Shop) -> None:
+    """One client asks just as much as it may, and so do all of them together; nobody is refused."""
+    await shop.finish([shop.ask("GET", "/products", client=9) for _ in range(50)])
+    for _ in range(15):
+        shop.clock.advance(10**9)
+        await shop.finish([shop.ask("GET", "/products", client=9) for _ in range(5)])
+    shop.clock.advance(2 * 10**9)
+    await shop.finish([shop.ask("GET", "/products", client=10 + one % 2) for one in range(100)])
+    for _ in range(15):
+        shop.clock.advance(50 * 10**6)
+        await shop.finish([shop.ask("GET", "/products") for _ in range(5)])
+    await shop.scrape()
+
+
+async def invented(shop: Shop) -> None:
+    """More clients at once than a process remembers."""
+    shop.store.cap = 20
+    await shop.finish([shop.ask("GET", "/products") for _ in range(40)])
+    shop.store.cap = 100_000
+    await shop.scrape()
+
+
 async def long_reports(shop: Shop) -> None:
     """More reports than places and queue; the scrape comes while they run."""
     shop.building = 2 * 10**9
@@ -120,6 +142,12 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
             "ShopThresholdThrottling",
         ],
     ),
+    "at_the_limit": (
+        at_the_limit,
+        SHORT,
+        ["ShopLimitPerClientNearlyExhausted", "ShopLimitCeilingNearlyExhausted"],
+    ),
+    "invented": (invented, SHORT, ["ShopLimitStoreFull"]),
     "long_reports": (long_reports, SHORT, ["ShopLimitReportsSaturated", "ShopLimitReportsQueueFull"]),
     "hanging": (
         hanging,

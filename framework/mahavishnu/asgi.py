@@ -257,7 +257,7 @@ class Edition:
         if passage.refused is not None:
             await self._refuse(passage, send)
         elif plan.body is not None and body is not None and not body.over:
-            engine.kept(plan.body[0])
+            engine.kept(plan.body[0], body.read)
         if fault is not None:
             raise fault
 

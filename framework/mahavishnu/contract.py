@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu.policy import camel
-from mahavishnu.promql import Expr, Selector, absent
+from mahavishnu.policy import Metered, camel
+from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -20,6 +20,7 @@ from mahavishnu.series import (
     LAG,
     LATE,
     LIMIT_STORE_KEYS,
+    LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
     SPEC_INFO,
@@ -74,7 +75,7 @@ def contract(spec: Spec) -> Contract:
         for one in policy.recordings(name)
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
-    named = tuple(_named(alert, job) for alert in (_down(), _lagging(), *alerts))
+    named = tuple(_named(alert, job) for alert in (_down(), _lagging(), *_store_full(spec), *alerts))
     shown = merge([*signals, *(one.signal for one in recordings)])
     made = Contract(spec, spec_hash(spec), {one.name: one for one in shown}, recordings, named)
     agree(made)
@@ -136,6 +137,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         CPU_LIMIT,
         SPEC_INFO,
         LIMIT_STORE_KEYS,
+        LIMIT_STORE_SHARED,
     )
     for name in spec.dependencies:
         yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
@@ -175,6 +177,26 @@ def _lagging() -> Alert:
             Feed(LAG.part("_count"), healthy=600, faulty=300),
         ),
     )
+
+
+def _store_full(spec: Spec) -> Iterator[Alert]:
+    """Where any rate is counted: the memory for its clients can be full."""
+    window = Duration.parse("5m")
+    if any(isinstance(limit, Metered) and limit.mode != "off" for limit in spec.limits.values()):
+        yield Alert(
+            name="LimitStoreFull",
+            severity=Severity.P3,
+            expr=total(LIMIT_STORE_SHARED.rate(window)) > 0,
+            hold=window,
+            summary="The memory for the clients of a limit is full: new ones share what one of them may ask.",
+            meaning="A limit has as many clients as a process remembers. Further ones share 1,024 buckets until "
+            "others have rested.",
+            impact="New clients may be refused for what others ask; those that are known keep their own quota.",
+            action="Look at who is refused and at mahavishnu_limit_store_keys: a flood of invented clients has to "
+            "be stopped in front of the service; so many true ones need more replicas.",
+            path=("limits",),
+            proof=(Feed(LIMIT_STORE_SHARED.select(), healthy=0, faulty=60),),
+        )
 
 
 def _named(alert: Alert, job: str) -> Alert:

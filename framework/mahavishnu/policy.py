@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
+from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.signals import Alert, Recording, Signal
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
@@ -208,7 +208,8 @@ class Limit(Policy):
         return "observed" if self.mode == "observe" else "refused"
 
     def signals(self, name: str) -> tuple[Signal, ...]:
-        return (LIMIT_DECISIONS.closed(limit=name), LIMIT_QUOTA.closed(limit=name))
+        shown = (LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION)
+        return tuple(one.closed(limit=name) for one in shown)
 
     def number(self) -> float:
         """The enforced number, as it is shown: requests per window or at once, bytes, or seconds."""

@@ -87,6 +87,20 @@ LIMIT_QUOTA = Signal(
     "The enforced number of each limit: requests per window, requests at once, bytes, or seconds.",
     (Label("limit"),),
 )
+LIMIT_NEAR = Signal(
+    "mahavishnu_limit_near_total",
+    Kind.COUNTER,
+    "Admitted requests that left less than a tenth of the limit: of their client's quota, of the size or the "
+    "time; or that had to wait for a place.",
+    (Label("limit"),),
+)
+LIMIT_UTILISATION = Signal(
+    "mahavishnu_limit_utilisation_ratio",
+    Kind.GAUGE,
+    "The highest share of each limit that anyone has used lately, in the last two scrapes or minutes; of "
+    "places: the share that is taken now.",
+    (Label("limit"),),
+)
 LIMIT_IN_FLIGHT = Signal(
     "mahavishnu_limit_in_flight",
     Kind.GAUGE,
@@ -107,6 +121,11 @@ LIMIT_SHED = Signal(
 )
 LIMIT_STORE_KEYS = Signal(
     "mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory."
+)
+LIMIT_STORE_SHARED = Signal(
+    "mahavishnu_limit_store_shared_total",
+    Kind.COUNTER,
+    "Decisions on a bucket that clients share, because the memory for a limit's clients is full.",
 )
 
 DEPENDENCY_CALLS = Signal(

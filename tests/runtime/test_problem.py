@@ -14,7 +14,9 @@ from starlette.routing import Route
 from mahavishnu.algorithms import Gcra
 from mahavishnu.policy import Algorithm, Decision
 from mahavishnu.runtime.fields import Told, problem
+from mahavishnu.runtime.margin import Margin
 from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.metrics import CounterCell
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import Answer, House, harden, limits, run, site, spec_of
 
@@ -166,22 +168,25 @@ def test_the_rate_limit_fields_say_what_holds() -> None:
 
 
 class Rated(NamedTuple):
-    """A rate as a store sees it."""
+    """A rate as a store sees it, and the fields."""
 
     name: str
     algorithm: Algorithm
+    margin: Margin
     cost: int = 1
     enforced: bool = True
+    quota: int = 5
+    window: int = 10**9
 
 
 def test_times_are_never_rounded_down() -> None:
     """One nanosecond more than a second is two seconds."""
     decision = Decision(False, "a", 429, "about:blank", "", 10**9 + 1)
     assert (b"retry-after", b"2") in problem(decision)[1]
-    one_a_while = [Rated("a", Gcra(1, 10**9 + 1, 1))]
+    one_a_while = [Rated("a", Gcra(1, 10**9 + 1, 1), Margin(1, CounterCell()))]
     store = MemoryStore(VirtualClock())
     store.take(one_a_while, [""])
-    told = Told([(0, "a", 5, 10**9)])
+    told = Told(one_a_while)
     assert told.fields(store.take(one_a_while, [""]))[1] == (b"ratelimit", b'"a";r=0;t=2')
 
 

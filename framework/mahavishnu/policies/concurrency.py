@@ -14,7 +14,14 @@ from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
 from mahavishnu.promql import total
-from mahavishnu.series import LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUEUED, LIMIT_QUOTA, LIMIT_SHED
+from mahavishnu.series import (
+    LIMIT_DECISIONS,
+    LIMIT_IN_FLIGHT,
+    LIMIT_QUEUED,
+    LIMIT_QUOTA,
+    LIMIT_SHED,
+    LIMIT_UTILISATION,
+)
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
@@ -172,6 +179,7 @@ class Concurrency(Limit):
         meter.gauge(LIMIT_QUOTA, lambda: slots.places, limit=name)
         for rank, word in enumerate(RANKS if self.ranked else ()):
             slots.shed[rank] = meter.counter(LIMIT_SHED, limit=name, rank=word).inc
+        meter.gauge(LIMIT_UTILISATION, lambda: min(slots.running / slots.places, 1), limit=name)
         return slots
 
 

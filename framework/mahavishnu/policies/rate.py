@@ -12,12 +12,14 @@ from mahavishnu import units
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.policy import Algorithm, Count, Limit, Per, camel
 from mahavishnu.promql import total
-from mahavishnu.series import LIMIT_DECISIONS
+from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
 
 _WINDOW = Duration.parse("5m")
 _REFUSED_RATIO = Decimal("0.05")
+_NEAR_RATIO = Decimal("0.2")
+_ENOUGH = 10
 _LONGEST_LOG = 1000
 
 
@@ -80,25 +82,48 @@ class Rate(Limit):
         return self.rate.count
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
+        # Who may ask but a few times has nearly used it up with the last of them: that says nothing.
+        enough = (self.burst or self.rate.count) >= _ENOUGH
+        return (self._refusing(name), *((self._nearly(name),) if enough else ()))
+
+    def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         refuses = "would refuse" if self.mode == "observe" else "refuses"
         refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
-        return (
-            Alert(
-                name=f"Limit{camel(name)}Refusing",
-                severity=Severity.P3,
-                expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
-                hold=Duration.parse("10m"),
-                summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
-                unit="ratio",
-                meaning=f"More than 5% of the requests that limit {name} applies to are refused with 429.",
-                impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit.",
-                action=f"Find out who is refused; raise limits.{name}.rate if they are right, else leave it.",
-                path=("limits", name),
-                proof=(
-                    Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),
-                    Feed(decisions.select(limit=name, outcome=self.denial), healthy=0, faulty=60),
-                ),
+        return Alert(
+            name=f"Limit{camel(name)}Refusing",
+            severity=Severity.P3,
+            expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
+            hold=Duration.parse("10m"),
+            summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
+            unit="ratio",
+            meaning=f"More than 5% of the requests that limit {name} applies to are refused with 429.",
+            impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit.",
+            action=f"Find out who is refused; raise limits.{name}.rate if they are right, else leave it.",
+            path=("limits", name),
+            proof=(
+                Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),
+                Feed(decisions.select(limit=name, outcome=self.denial), healthy=0, faulty=60),
+            ),
+        )
+
+    def _nearly(self, name: str) -> Alert:
+        near = total(LIMIT_NEAR.rate(_WINDOW, limit=name))
+        allowed = LIMIT_DECISIONS.select(limit=name, outcome="allowed")
+        return Alert(
+            name=f"Limit{camel(name)}NearlyExhausted",
+            severity=Severity.P4,
+            expr=near / total(LIMIT_DECISIONS.rate(_WINDOW, limit=name, outcome="allowed")) > _NEAR_RATIO,
+            hold=Duration.parse("20m"),
+            summary=f"$value of what limit {name} ({self.rate}) lets in leaves its client hardly anything.",
+            unit="ratio",
+            meaning=f"More than 20% of the requests that limit {name} admits leave less than a tenth of the quota.",
+            impact="None yet; these callers are refused as soon as they ask a little more.",
+            action=f"Find out who they are; raise limits.{name}.rate before they need it, or ask them to slow down.",
+            path=("limits", name),
+            proof=(
+                Feed(allowed, healthy=600, faulty=600),
+                Feed(LIMIT_NEAR.select(limit=name), healthy=0, faulty=300),
             ),
         )
 

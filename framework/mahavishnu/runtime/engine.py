@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from mahavishnu.contract import Contract
@@ -26,8 +27,9 @@ from mahavishnu.runtime import budget
 from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
 from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.margin import Margin
 from mahavishnu.runtime.rates import Cells, RateLimit
-from mahavishnu.series import LIMIT_DECISIONS, LIMIT_QUOTA
+from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,16 @@ class Engine:
         for name, limit in limits.items():
             if name not in self._gates:  # a gate shows its own, which may move
                 meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
+        self._margins = {one.name: one.margin for one in self._rates}
+        self._margins |= {
+            name: Margin(
+                int(limit.body if isinstance(limit, Body) else limit.timeout), self._cells[name].near
+            )
+            for name, limit in limits.items()
+            if isinstance(limit, Body | Timeout)
+        }
+        for name, margin in self._margins.items():
+            meter.gauge(LIMIT_UTILISATION, partial(_used, margin, clock), limit=name)
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
@@ -118,6 +130,7 @@ class Engine:
         """
         if plan.rates and (waiting := self.charge(plan, admission)):
             await waiting
+        plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
         if plan.gates and not self.try_enter(plan, admission):
             await self.enter(plan, admission)
 
@@ -158,6 +171,8 @@ class Engine:
                 await self.give_back(admission)
                 return
             (one.cells.allowed if refusal is None else one.cells.observed).inc()
+            if refusal is None:
+                one.cells.near.inc()
             inside.append(one.gate)
         admission.entered = self.clock.now()
 
@@ -203,12 +218,17 @@ class Engine:
         detail = f"limit `{name}` gives a response {limit.timeout} to start"
         return self._judged(name, limit, Decision(False, name, 504, REDUCED_CAPACITY, detail))
 
-    def kept(self, name: str) -> None:
-        """Count a request that stayed within a body or time limit."""
+    def kept(self, name: str, used: int = 0) -> None:
+        """Count a request that stayed within a body or time limit, and has used so much of it (bytes, ns)."""
         self._cells[name].allowed.inc()
+        margin = self._margins[name]
+        left = margin.whole - used
+        if left < margin.mark:
+            margin.left(left)
 
     def _judged(self, name: str, limit: Limit, refusal: Decision) -> Decision | None:
         cells = self._cells[name]
+        self._margins[name].exceeded()
         if limit.mode == "observe":
             cells.observed.inc()
             return None
@@ -245,7 +265,6 @@ class Engine:
         bodies = {name: one for name, one in self._limits.items() if isinstance(one, Body)}
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
         rates = tuple(one for one in self._rates if applies(one.match, route, method))
-        said = [(place, one.name, one.quota, one.window) for place, one in enumerate(rates) if one.enforced]
         timeout = _most_specific(timeouts, route, method)
         return Plan(
             (route, method),
@@ -255,7 +274,7 @@ class Engine:
             ),
             _most_specific(bodies, route, method),
             timeout,
-            Told(said),
+            Told(rates),
             budget.reader(timeout[1].inherit) if timeout is not None and timeout[1].inherit else None,
         )
 
@@ -292,7 +311,12 @@ def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
 
 def _cells(meter: Meter, name: str) -> Cells:
     outcomes = ("allowed", "refused", "observed")
-    return Cells(*(meter.counter(LIMIT_DECISIONS, limit=name, outcome=one) for one in outcomes))
+    allowed, refused, observed = (meter.counter(LIMIT_DECISIONS, limit=name, outcome=one) for one in outcomes)
+    return Cells(allowed, refused, observed, meter.counter(LIMIT_NEAR, limit=name))
+
+
+def _used(margin: Margin, clock: Clock) -> float:
+    return margin.used(clock.now())
 
 
 def _longest(denied: Iterable[Decision]) -> Decision:

@@ -126,6 +126,8 @@ class Passage(Admission):
     def failed(self, error: BaseException) -> None:
         """Remember how it ended: by name only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__
+        if self.answered is None and self.refused is None:
+            self.plan.told.fields(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
 
     def _completed(self, headers: Sequence[Header]) -> list[Header]:
@@ -150,7 +152,7 @@ class Bounded:
         self._receive = receive
         self._limit = limit
         self._excess = excess
-        self._read = 0
+        self.read = 0
         self._refused = False
         self.over = False
 
@@ -164,8 +166,8 @@ class Bounded:
         if self._refused:
             raise BodyTooLarge
         message = await self._receive()
-        self._read += len(message.get("body", b""))
-        if self._read > self._limit and self._exceeded():
+        self.read += len(message.get("body", b""))
+        if self.read > self._limit and self._exceeded():
             raise BodyTooLarge
         return message
 

@@ -6,9 +6,11 @@ RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
+from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
+from mahavishnu.runtime.margin import Margin
 
 Header = tuple[bytes, bytes]
 
@@ -40,29 +42,57 @@ def seconds(ns: int) -> int:
     return -(-ns // 1_000_000_000)
 
 
+class Rate(Protocol):
+    """What the fields say of a rate: so much in a window of so many ns, and who notes what is left."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def quota(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def enforced(self) -> bool: ...
+    @property
+    def margin(self) -> Margin: ...
+
+
 class Told:
     """The RateLimit fields of a plan: what never changes is written once.
 
-    `said` are the rates a client is told of: their places among the charges, names, quotas and windows (ns).
+    `rates` are those that a request meets, in their places among its charges. A client is told of the enforced
+    ones; what is left of each is noted on the way, where it is known anyway.
     """
 
-    __slots__ = ("_left", "_policy")
+    __slots__ = ("_left", "_policy", "_silent")
 
-    def __init__(self, said: Iterable[tuple[int, str, int, int]]) -> None:
-        listed = list(said)
+    def __init__(self, rates: Sequence[Rate]) -> None:
         policy = ", ".join(
-            f'"{name}";q={quota};w={max(1, seconds(window))}' for _, name, quota, window in listed
+            f'"{rate.name}";q={rate.quota};w={max(1, seconds(rate.window))}'
+            for rate in rates
+            if rate.enforced
         )
         self._policy: Header = (b"ratelimit-policy", policy.encode())
-        self._left = [(place, f'"{name}";r=') for place, name, _, _ in listed]
+        self._left = [
+            (place, f'"{rate.name}";r=', rate.margin) for place, rate in enumerate(rates) if rate.enforced
+        ]
+        self._silent = [(place, rate.margin) for place, rate in enumerate(rates) if not rate.enforced]
 
     def fields(self, taken: Taken | None) -> tuple[Header, ...]:
         """Both fields, for a request that was charged; none for others."""
-        if taken is None or not self._left:
+        if taken is None:
+            return ()
+        for place, margin in self._silent:
+            remaining = taken.standing(place)[0]
+            if remaining < margin.mark:
+                margin.standing(remaining, taken, place)
+        if not self._left:
             return ()
         left: list[str] = []
-        for place, words in self._left:
+        for place, words, margin in self._left:
             remaining, reset, wait = taken.standing(place)
+            if remaining < margin.mark:
+                margin.standing(remaining, taken, place)
             left.append(f"{words}{remaining};t={-(-(wait or reset) // 1_000_000_000)}")
         return self._policy, (b"ratelimit", ", ".join(left).encode())
 

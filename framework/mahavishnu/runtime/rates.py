@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from mahavishnu.policy import Algorithm, CallMatch, Counter, Decision, Limit, Metered, Standing
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.keys import Caller, key_of
+from mahavishnu.runtime.margin import Margin
 from mahavishnu.units import Duration, Rate
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The three counters of one limit."""
+    """The counters of one limit."""
 
     allowed: Counter
     refused: Counter
     observed: Counter
+    near: Counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class RateLimit:
     window: int
     words: str
     cells: Cells
+    margin: Margin
 
     @classmethod
     def of(cls, name: str, limit: Limit, metered: Metered, cells: Cells) -> RateLimit:
@@ -42,11 +45,15 @@ class RateLimit:
         words = f"limit `{name}` allows {Rate(quota, Duration(window))}"
         algorithm, enforced = metered.algorithm_of(), limit.mode == "enforce"
         key = key_of(metered.per)
-        return cls(name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells)
+        margin = Margin(algorithm.standing(None, 0)[0], cells.near)
+        return cls(
+            name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells, margin
+        )
 
     def denied(self) -> None:
         """Count a request that did not fit."""
         (self.cells.refused if self.enforced else self.cells.observed).inc()
+        self.margin.exceeded()
 
     def refusal(self, standing: Standing, *, lost: bool) -> Decision:
         """The answer to a request that this rate refuses; `lost`: for want of the store, not of quota."""

@@ -22,6 +22,7 @@ from mahavishnu.series import (
     HTTP_ACTIVE,
     HTTP_DURATION,
     LIMIT_STORE_KEYS,
+    LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
     METHODS,
@@ -120,6 +121,7 @@ class Service:
         gauge(LIMIT_STORE_KEYS, self.store.keys)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         self.metrics.read_counter(CPU, lambda: process().cpu)
+        self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
 
 
 def start(

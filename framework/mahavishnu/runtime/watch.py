@@ -47,7 +47,7 @@ class Watch(Cutoff):
         if started - self._began > self._limit.timeout:
             self._engine.too_slow(self._name, self._limit)
         else:
-            self._engine.kept(self._name)
+            self._engine.kept(self._name, started - self._began)
 
     def _given_up(self) -> None:
         """The caller waits no longer: nothing that is done now reaches him."""
