@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from mahavishnu.contract import Contract
 from mahavishnu.spec import Spec
+from mahavishnu.store import secrets_of
 from mahavishnu.units import Duration
 
 from ._render import yaml_document
@@ -57,8 +58,8 @@ def alert_secrets(spec: Spec) -> list[str]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: all that no channel uses."""
-    return sorted({*spec.secrets} - {*alert_secrets(spec)})
+    """The secrets that the service itself is told: that of its store, and all that no channel uses."""
+    return sorted({*spec.secrets} - {*alert_secrets(spec)} | {*secrets_of(spec.store)})
 
 
 def spec_text(contract: Contract) -> str:

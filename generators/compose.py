@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
@@ -20,6 +23,10 @@ _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _SIDECARS = ("prometheus", "alertmanager")
+_SERVERS = {
+    "redis": ("docker.io/library/redis:7.4.2", "redis"),
+    "valkey": ("docker.io/valkey/valkey:8.0.2", "valkey"),
+}
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
@@ -60,6 +67,12 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "memory": _memory(spec.deploy.resources.memory),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
+        "store": _store(contract),
+        "networks": [
+            "front",
+            *(["monitoring"] if monitoring else []),
+            *(["store"] if _store(contract) else []),
+        ],
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
 
@@ -69,11 +82,36 @@ def _published(port: int, target: Compose) -> str:
     return f"127.0.0.1:{port}:{port}" if target.publish == "host" else f"{port}:{port}"
 
 
+def _store(contract: Contract) -> dict[str, object] | None:
+    """The server of the limits, where the spec names one as only a neighbour would be named: `redis://redis:6379`."""
+    url = urlsplit(contract.spec.store)
+    place = endpoint(contract.spec.store)
+    if place is None or url.scheme not in _SERVERS or url.username is not None or url.password is not None:
+        return None
+    name, port = place
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in ("localhost", host(contract), *_SIDECARS):
+        return None
+    image, program = _SERVERS[url.scheme]
+    said = {"port": port, "save": "", "maxmemory": "96mb", "maxmemory-policy": "noeviction"}
+    said["protected-mode"] = "no"  # nobody but the service is in its network
+    return {
+        "name": name,
+        "image": image,
+        "command": [
+            f"{program}-server",
+            *(word for key, value in said.items() for word in (f"--{key}", str(value))),
+        ],
+        "healthy": ["CMD", f"{program}-cli", "-p", str(port), "ping"],
+    }
+
+
 def _dockerfile(contract: Contract) -> dict[str, object]:
     folders = dict.fromkeys((PurePosixPath(), PurePosixPath(contract.spec.service.app_dir)))
     return {
         "port": contract.spec.service.port,
         "command": command(contract),
+        "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.shared else [])],
+        "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.shared else ""),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.spec import Spec
+from mahavishnu.store import PORT, endpoint, secrets_of
 from mahavishnu.targets import Kubernetes
 from mahavishnu.units import Size
 
@@ -124,6 +125,7 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     return {
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
+        "stores": [*_stores(spec.store)],
         "unknown": [name for name, one in named if not one.url],
     }
 
@@ -135,8 +137,20 @@ def _reached(url: str) -> dict[str, object]:
     the cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
     """
     address = urlsplit(url)
-    name = address.hostname or ""
-    port = address.port or (443 if address.scheme == "https" else 80)
+    return _flow(address.hostname or "", address.port or (443 if address.scheme == "https" else 80))
+
+
+def _stores(url: str) -> Iterator[dict[str, object]]:
+    """The shared store of the limits. Where its host is a secret: whoever listens on a port that Redis has."""
+    if place := endpoint(url):
+        yield {"secret": None, **_flow(*place)}
+    elif secrets_of(url) and not url.startswith("unix:"):
+        ports = [{"protocol": "TCP", "port": port} for port in (PORT, PORT + 1)]
+        peers = [*_ELSEWHERE, {"namespaceSelector": {}}]
+        yield {"secret": secrets_of(url)[0], "peers": peers, "ports": ports}
+
+
+def _flow(name: str, port: int) -> dict[str, object]:
     ports = [{"protocol": "TCP", "port": port}]
     if literal := _literal(name):
         return {"peers": [{"ipBlock": {"cidr": literal}}], "ports": ports}

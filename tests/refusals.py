@@ -80,10 +80,12 @@ MV108 secrets: [KEY, «2KEY»]
 MV104 secrets: [KEY, «3»]
 MV104 secrets: [KEY, «null»]
 
-MV110 store: «${KEY}»
-MV110 store: «"redis://localhost"»
-MV105 store: «memory»
-MV105 store: «"sqlite://x"»
+MV401 store: «"${KEYS}"»
+MV108 store: «"redis://:${KEY}@"»
+MV108 store: «memory»
+MV108 store: «"sqlite://x"»
+MV108 store: «"redis://me@localhost"»
+MV109 store: «"redis://:pw@localhost"»
 MV104 store: «{url: "memory://"}»
 
 MV104 «limits»:

@@ -68,8 +68,10 @@ def limits(draw: Draw) -> Mapping:
             }
             required = {"match": draw(shared.pop("match"))}
         dimensions = st.lists(st.sampled_from(kinds), min_size=1, max_size=4, unique=True)
-        said = {"rate": f"{count}/{period}", "algorithm": algorithm, "scope": "process", **required}
-        return _some(draw, said, per=dimensions | st.just("global"), **burst, **shared)
+        said = {"rate": f"{count}/{period}", "algorithm": algorithm, **required}
+        fleet = {"on_store_failure": st.sampled_from(["local", "open", "closed"])}
+        where: Mapping = draw(st.sampled_from([fleet, {"scope": st.just("process")}]))
+        return _some(draw, said, per=dimensions | st.just("global"), **burst, **where, **shared)
     if kind == "concurrency":
         places = draw(st.integers(1, 500) | st.just("adaptive"))
         most: Mapping = {"max": st.integers(1, 500)} if places == "adaptive" else {}
@@ -155,7 +157,7 @@ CHANNELS: tuple[Mapping, ...] = (
         "password": "${SMTP_PASSWORD}",
     },
 )
-SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD"]
+SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD", "REDIS_URL"]
 
 
 @st.composite
@@ -256,6 +258,22 @@ def services(draw: Draw) -> Mapping:
     )
 
 
+STORES = (
+    "memory://",
+    "${REDIS_URL}",
+    "redis://redis:6379",
+    "valkeys://shop:${REDIS_URL}@cache.example.com:6380/2?socket_timeout=0.05",
+    "unix:///run/redis/redis.sock?db=1",
+)
+
+
+def _alone(limit: Mapping) -> Mapping:
+    """A rate that is right without a shared store, however many processes there are."""
+    if "rate" not in limit:
+        return limit
+    return {**{key: one for key, one in limit.items() if key != "on_store_failure"}, "scope": "process"}
+
+
 @st.composite
 def specs(draw: Draw) -> Mapping:
     """A whole spec, as the mapping that a file would hold."""
@@ -264,11 +282,14 @@ def specs(draw: Draw) -> Mapping:
         "service": draw(services()),
         "secrets": SECRETS,
         "limits": draw(st.dictionaries(names, limits(), max_size=5)),
+        "store": draw(st.sampled_from(STORES)),
         "dependencies": draw(st.dictionaries(names, dependencies(), max_size=3)),
         "slos": draw(st.dictionaries(names, slos(), max_size=2)),
         "channels": draw(st.dictionaries(names, st.sampled_from(CHANNELS), max_size=4)),
         "retention": {"metrics": "100d"},
     }
+    if spec["store"] == "memory://":
+        spec["limits"] = {name: _alone(one) for name, one in spec["limits"].items()}
     spec["alerts"] = draw(alerting(spec))
     spec["deploy"] = draw(deployments())
     targets: Mapping = spec["deploy"].get("targets", {})

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing"),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify"),
+    ("policies", "policies.*", "targets", "notify", "store"),
     ("spec",),
-    ("contract", "checks", "checks.*"),
+    ("contract", "checks", "checks.*", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (
@@ -52,6 +52,7 @@ NEVER: tuple[tuple[str, str], ...] = (
 DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "annotated_types": (("faults",), 1),  # how pydantic says a bound
     "fastmcp": (("mcp",), 1),
+    "hiredis": (("runtime.redis_link",), 1),
     "httpx": (("runtime.*",), 1),
     "jinja2": (("generators._render",), 1),
     "opentelemetry": (("runtime.traces",), 1),
@@ -61,7 +62,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "pydantic_core": (("*",), 99),
     "pydantic_settings": (("load", "layers"), 1),
     "pytest": (("testing",), 1),
-    "redis": (("runtime.*",), 1),
+    "redis": (("runtime.redis_address",), 1),
     "rich": (("cli", "cli.*"), 99),
     "ruamel": (("load", "yaml_tree"), 1),
     "starlette": (("asgi", "runtime.route_table", "testing"), 3),

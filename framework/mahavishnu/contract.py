@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from mahavishnu import store
 from mahavishnu.policy import Metered, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -75,6 +76,7 @@ def contract(spec: Spec) -> Contract:
         for one in policy.recordings(name)
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
+    alerts += store.alerts() if spec.shared else ()
     named = tuple(_named(alert, job) for alert in (_down(), _lagging(), *_store_full(spec), *alerts))
     shown = merge([*signals, *(one.signal for one in recordings)])
     made = Contract(spec, spec_hash(spec), {one.name: one for one in shown}, recordings, named)
@@ -139,6 +141,8 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         LIMIT_STORE_KEYS,
         LIMIT_STORE_SHARED,
     )
+    if spec.shared:
+        yield from store.signals()
     for name in spec.dependencies:
         yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
 

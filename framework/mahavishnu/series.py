@@ -147,3 +147,20 @@ BREAKER_CALLS = Signal(
     "Calls a breaker has judged, by whether they were slow.",
     (Label("dependency"), Label("speed", ("fast", "slow"))),
 )
+
+STORE_CALLS = Signal(
+    "mahavishnu_limit_store_calls_total",
+    Kind.COUNTER,
+    "Calls to the shared store of limits, by how they ended; skipped: it was lost, and not asked.",
+    (Label("outcome", ("ok", "error", "timeout", "skipped")),),
+)
+STORE_DURATION = Signal(
+    "mahavishnu_limit_store_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time from a call to the shared store of limits to its answer.",
+    (),
+    tuple(Decimal(bound) for bound in ("0.0005", "0.001", "0.0025", "0.005", "0.01", "0.02", "0.05", "0.1")),
+)
+STORE_UP = Signal(
+    "mahavishnu_limit_store_up", Kind.GAUGE, "1 while the shared store of limits answers this process."
+)

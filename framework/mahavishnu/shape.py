@@ -17,6 +17,7 @@ from mahavishnu.errors import Path
 from mahavishnu.notify import SecretRef
 from mahavishnu.policy import OneOf, Policy, Settings
 from mahavishnu.spec import Spec
+from mahavishnu.store import HoldsSecret
 
 _SECRET_PATTERN = get_args(SecretRef)[1].pattern
 
@@ -55,6 +56,11 @@ class Place:
     def secret(self) -> bool:
         """Whether the value here must be `${NAME}`."""
         return any(getattr(note, "pattern", None) == _SECRET_PATTERN for note in self.notes)
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether `${NAME}` may stand in the value here."""
+        return self.secret or any(isinstance(note, HoldsSecret) for note in self.notes)
 
     @property
     def words(self) -> tuple[str, ...]:

@@ -18,7 +18,8 @@ from mahavishnu.policies.rate import Rate
 from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet, not_yet_above
+from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet_above
+from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration
 from mahavishnu.units import Rate as Traffic
@@ -172,10 +173,8 @@ class Spec(Settings):
     """Which service this is and how it is started."""
     secrets: tuple[SecretName, ...] = ()
     """The names of the secrets that `${NAME}` may stand for."""
-    store: Annotated[Literal["memory://"], not_yet("redis", "rediss", "valkey", "valkeys", "unix", "$")] = (
-        "memory://"
-    )
-    """Where the state of limits lives: `memory://` is each process by itself."""
+    store: StoreUrl = MEMORY
+    """Where limits are counted: `memory://` in each process, `redis://`, `valkey://`, `unix://` for all together."""
     limits: dict[Name, AnyLimit] = Field(default_factory=dict)
     """Inbound: who may ask how much."""
     dependencies: dict[Name, Dependency] = Field(default_factory=dict)
@@ -196,6 +195,16 @@ class Spec(Settings):
     """What is deployed, and where."""
     environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What differs in each environment: a JSON merge patch over everything above."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether all processes count together."""
+        return self.store != MEMORY
+
+    @property
+    def processes(self) -> int:
+        """How many processes may run at the same time."""
+        return self.service.workers * self.deploy.replicas.max
 
     def policies(self) -> Iterator[tuple[Path, str, Policy]]:
         """Every policy of the spec: its path, the name it goes by, and its settings."""

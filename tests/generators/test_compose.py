@@ -23,7 +23,8 @@ from tests.reading import read
 from tests.strategies import specs
 
 QUIET = merged(LARGE, {"deploy": {"targets": {"compose": {"monitoring": False}}}})
-SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET}
+SHARED = merged(LARGE, {"store": "valkey://limits:7000"})
+SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET, "shared": SHARED}
 YAMLLINT = "{extends: default, rules: {line-length: disable, document-start: disable}}"
 
 
@@ -285,6 +286,50 @@ def test_a_service_with_the_name_of_a_sidecar_is_refused(name: str) -> None:
     assert (
         name in compose(merged(spec, {"deploy": {"targets": {"compose": {"monitoring": False}}}}))["services"]
     )
+
+
+def test_a_store_that_is_a_neighbour_is_brought_along() -> None:
+    """Under its name and port, in a network of its own that leads nowhere; it keeps nothing and forgets nobody."""
+    file = compose(SHARED)
+    store = file["services"]["limits"]
+    assert store["image"].startswith("docker.io/valkey/valkey:")
+    assert store["command"][:3] == ["valkey-server", "--port", "7000"]
+    assert store["command"][-4:] == ["--maxmemory-policy", "noeviction", "--protected-mode", "no"]
+    assert "ports" not in store
+    assert file["networks"]["store"] == {"internal": True}
+    assert [name for name, one in file["services"].items() if "store" in one["networks"]] == [
+        "shop-api",
+        "limits",
+    ]
+
+
+@pytest.mark.parametrize(
+    "store",
+    [
+        *(
+            "memory://",
+            "${REDIS_URL}",
+            "redis://:${REDIS_URL}@limits",
+            "rediss://limits",
+            "redis://a.example.com",
+        ),
+        *("redis://10.0.0.1", "redis://localhost", "redis://prometheus", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_store_that_is_elsewhere_is_left_alone(store: str) -> None:
+    """With a password, with TLS, with a name of the world: it is there already; its secret is the service's."""
+    file = compose(merged(LARGE, {"store": store, "secrets": ["DATABASE_URL", "HOOK_TOKEN", "REDIS_URL"]}))
+    assert {*file["services"]} == {"shop-api", "prometheus", "alertmanager"}
+    assert "store" not in file["networks"]
+    assert "REDIS_URL" in file["services"]["shop-api"]["environment"]
+
+
+def test_the_image_can_speak_to_the_store() -> None:
+    """Two packages more, and a build that fails without them."""
+    file = generated("compose", SHARED)["compose/Dockerfile"]
+    assert "'redis>=5' 'hiredis>=3'" in file
+    assert "import mahavishnu, uvicorn, redis, hiredis" in file
+    assert "redis" not in generated("compose", LARGE)["compose/Dockerfile"]
 
 
 def test_nothing_is_written_for_a_target_not_asked_for() -> None:

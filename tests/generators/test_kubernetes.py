@@ -274,6 +274,40 @@ def test_the_ingress_says_whose_word_counts(
 
 
 @pytest.mark.parametrize(
+    ("store", "rule"),
+    [
+        ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
+        (
+            "valkey://:${REDIS_URL}@cache.data.svc",
+            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}]},
+        ),
+        (
+            "rediss://10.9.8.7",
+            {"to": [{"ipBlock": {"cidr": "10.9.8.7/32"}}], "ports": [{"protocol": "TCP", "port": 6379}]},
+        ),
+    ],
+)
+def test_the_service_may_reach_its_store(store: str, rule: dict[str, Any]) -> None:
+    """Where the spec says where it is: there, and nowhere else."""
+    spec = merged(LARGE, {"store": store, "secrets": [*LARGE["secrets"], "REDIS_URL"]})
+    assert objects(spec)["NetworkPolicy"]["spec"]["egress"][1] == rule
+
+
+def test_a_store_whose_place_is_secret_is_reached_on_its_usual_ports() -> None:
+    """Any host but the metadata services, two ports; and the pods are told the secret. No rule where none is needed."""
+    spec = merged(LARGE, {"store": "${REDIS_URL}", "secrets": [*LARGE["secrets"], "REDIS_URL"]})
+    rule = objects(spec)["NetworkPolicy"]["spec"]["egress"][1]
+    assert [one["port"] for one in rule["ports"]] == [6379, 6380]
+    assert rule["to"][0] == {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}
+    env = objects(spec)["Deployment"]["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert "REDIS_URL" in [one["name"] for one in env]
+    own = merged(LARGE, {"store": "unix:///run/redis.sock"})
+    assert len(objects(own)["NetworkPolicy"]["spec"]["egress"]) == len(
+        objects(LARGE)["NetworkPolicy"]["spec"]["egress"]
+    )
+
+
+@pytest.mark.parametrize(
     ("patch", "callers"),
     [
         ({"host": "a.example.com"}, ["ingress-nginx", "monitoring"]),

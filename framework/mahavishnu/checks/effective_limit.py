@@ -14,14 +14,16 @@ CODE = Code(
     "a limit of the whole fleet that nothing shares",
     "Without a shared store every process counts alone: with 4 replicas a client gets four times the limit.",
     "limits: {per_client: {rate: 300/minute}}\ndeploy: {replicas: {min: 2, max: 12}}",
-    "Say `scope: process` where the number is meant for each process, or run one replica.",
+    "Name a `store` that all share, say `scope: process` where each process may count alone, or run one replica.",
 )
 
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every rate of the fleet, as soon as more than one process may run."""
     spec = facts.spec
-    processes = spec.service.workers * spec.deploy.replicas.max
+    if spec.shared:
+        return
+    processes = spec.processes
     for name, limit in spec.limits.items():
         if processes > 1 and isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode != "off":
             count, period = str(limit.rate).split("/")
@@ -30,5 +32,8 @@ def check(facts: Facts) -> Iterator[Problem]:
                 f"nothing: "
                 f"up to {int(count) * processes:,}/{period} get through"
             )
-            help = "write `scope: process` if it is meant for each process, or set `deploy.replicas.max: 1`"
+            help = (
+                "name a `store` that they share, write `scope: process` if it is meant for each process, or set "
+                "`deploy.replicas.max: 1`"
+            )
             yield error(CODE, ("limits", name, "rate"), what, help)

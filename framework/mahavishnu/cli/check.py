@@ -16,6 +16,7 @@ from mahavishnu.cli._output import Format
 from mahavishnu.contract import contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, environments, load, shown
+from mahavishnu.outage import outage
 
 
 def check(
@@ -42,6 +43,8 @@ def check(
     _output.report(findings, form)
     if form is Format.FULL:
         print(_summary(loaded, findings, path))
+        for line in outage(loaded.spec) if loaded else ():
+            print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
 
 

@@ -21,6 +21,7 @@ _REFUSED_RATIO = Decimal("0.05")
 _NEAR_RATIO = Decimal("0.2")
 _ENOUGH = 10
 _LONGEST_LOG = 1000
+_LONGEST = 2 * Duration.parse("3650d")  # up to there the scripts of a shared store are exact
 
 
 class Rate(Limit):
@@ -45,6 +46,8 @@ class Rate(Limit):
     """How much of the quota one request takes."""
     scope: Literal["fleet", "process"] = "fleet"
     """Whether the number holds for all processes together or for each one alone."""
+    on_store_failure: Literal["local", "open", "closed"] = "local"
+    """While the shared store is lost: count in each process, let everything through, or refuse with 503."""
 
     @model_validator(mode="after")
     def _fits(self) -> Rate:
@@ -59,6 +62,16 @@ class Rate(Limit):
             _refuse(
                 f"sliding_log keeps {self.rate.count} times per client; at most {_LONGEST_LOG} are allowed",
                 "use `algorithm: sliding_window`",
+            )
+        if self.scope == "process" and "on_store_failure" in self.model_fields_set:
+            _refuse(
+                "`on_store_failure` has no meaning for what each process counts by itself",
+                "remove it, or write `scope: fleet`",
+            )
+        if self.algorithm_of().horizon > _LONGEST:
+            _refuse(
+                f"{self.rate} takes more than ten years to be whole again",
+                "use a shorter period, or a smaller `burst`",
             )
         if self.cost > (self.burst or self.rate.count):
             _refuse(

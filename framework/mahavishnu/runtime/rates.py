@@ -37,6 +37,8 @@ class RateLimit:
     words: str
     cells: Cells
     margin: Margin
+    shared: bool = True
+    on_store_failure: str = "local"
 
     @classmethod
     def of(cls, name: str, limit: Limit, metered: Metered, cells: Cells) -> RateLimit:
@@ -46,8 +48,12 @@ class RateLimit:
         algorithm, enforced = metered.algorithm_of(), limit.mode == "enforce"
         key = key_of(metered.per)
         margin = Margin(algorithm.standing(None, 0)[0], cells.near)
+        shared = getattr(limit, "scope", "fleet") == "fleet"
+        without = getattr(limit, "on_store_failure", "local")
         return cls(
-            name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells, margin
+            *(name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells, margin),
+            shared,
+            without,
         )
 
     def denied(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from mahavishnu.contract import contract, spec_hash
 from mahavishnu.load import Loaded
@@ -12,9 +12,9 @@ from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, Log, logger
-from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.stores import open_store
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -29,6 +29,10 @@ from mahavishnu.series import (
     SPEC_INFO,
 )
 from mahavishnu.spec import Logs, Spec
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.memory_store import MemoryStore
+    from mahavishnu.runtime.redis_store import RedisStore
 
 
 class Lasting:
@@ -62,7 +66,7 @@ class Service:
         self.hash = hash or self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
-        self.store = MemoryStore(clock)
+        self.store = self._store(before)
         self.engine = Engine(self.contract, clock, self.metrics, self.store)
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
         self.dependencies = build_dependencies(spec, clock, self.metrics)
@@ -102,6 +106,18 @@ class Service:
         if cell is None:
             cell = plan.cells[status] = self._cell(*plan.key, min(max(status, 100), 599))
         cell.observe(seconds)
+
+    def _store(self, before: Service | None) -> MemoryStore | RedisStore:
+        """The store; a shared one goes on with its connections and its counts as long as the spec names it."""
+        if before is not None and self.spec.shared and before.spec.store == self.spec.store:
+            return before.store
+        return open_store(self.spec, self.clock, self.metrics, self._store_told)
+
+    def _store_told(self, up: bool, reason: str) -> None:
+        if up:
+            self.log.info("store found")
+        else:
+            self.log.warning("store lost", reason=reason)
 
     def _cell(self, route: str, method: str, status: int) -> Histogram:
         return self.metrics.histogram(

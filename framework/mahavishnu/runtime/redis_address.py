@@ -1,0 +1,88 @@
+"""Where a Redis or Valkey server is, and how to speak to it: the only door to redis-py, which reads the URL."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from redis import connection
+
+from mahavishnu.errors import MahavishnuError
+
+DEADLINE = 20_000_000
+"""How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
+_PORT = 6379
+_SCHEMES = {"valkey:": "redis:", "valkeys:": "rediss:"}
+
+
+_parsed: Callable[[str], Mapping[str, Any]] = cast("Any", connection).parse_url
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A server; `path` is that of a socket file, else host and port hold. Secrets never show in its repr."""
+
+    host: str = "localhost"
+    port: int = _PORT
+    path: str | None = None
+    database: int = 0
+    login: tuple[str, ...] = ()
+    tls: ssl.SSLContext | None = None
+    deadline: int = DEADLINE
+
+    def __repr__(self) -> str:
+        return f"Address({self.path or f'{self.host}:{self.port}'})"
+
+    def moved(self, host: str, port: int) -> Address:
+        """The same, at another node of its cluster; an empty host is the one that said so."""
+        return replace(self, host=host or self.host, port=port, path=None)
+
+
+def address(url: str) -> Address:
+    """What a URL says; raises MahavishnuError without its text (it may hold a password)."""
+    for ours, theirs in _SCHEMES.items():
+        url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
+    try:
+        said: Mapping[str, Any] = _parsed(url)
+        return _address(said, secure=url.startswith("rediss:"))
+    except (ValueError, TypeError, OSError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) else type(fault).__name__
+        what = f"the URL of the store cannot be used ({reason})"
+        raise MahavishnuError(f"{what}: write one like rediss://user:password@host:6379/0") from None
+
+
+def _address(said: Mapping[str, Any], secure: bool) -> Address:
+    user, password = said.get("username"), said.get("password")
+    seconds = float(said.get("socket_timeout") or DEADLINE / 10**9)
+    if not 0.001 <= seconds <= 10:
+        raise ValueError("socket_timeout")
+    return Address(
+        host=said.get("host") or "localhost",
+        port=said.get("port") or _PORT,
+        path=said.get("path"),
+        database=said.get("db") or 0,
+        login=_login(user, password),
+        tls=_tls(said) if secure else None,
+        deadline=round(seconds * 10**9),
+    )
+
+
+def _login(user: str | None, password: str | None) -> tuple[str, ...]:
+    """The words of AUTH, if there are any."""
+    if user:
+        return user, password or ""
+    return (password,) if password else ()
+
+
+def _tls(said: Mapping[str, Any]) -> ssl.SSLContext:
+    """The system's authorities, or the named ones; `ssl_cert_reqs=none` trusts everybody, as in redis-py."""
+    context = ssl.create_default_context(cafile=said.get("ssl_ca_certs"), capath=said.get("ssl_ca_path"))
+    lax = said.get("ssl_cert_reqs") == "none"
+    context.check_hostname = bool(said.get("ssl_check_hostname", True)) and not lax
+    if lax:
+        context.verify_mode = ssl.CERT_NONE
+    if said.get("ssl_certfile"):
+        context.load_cert_chain(said["ssl_certfile"], said.get("ssl_keyfile"))
+    return context

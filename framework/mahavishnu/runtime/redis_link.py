@@ -1,0 +1,180 @@
+"""One connection for all: the calls of one turn of the event loop leave in one write, answers come in order.
+
+The only door to hiredis, which packs and parses. The time of a call begins when it is written, so that a
+stall of our own event loop is not taken for one of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any, cast
+
+import hiredis
+from hiredis import ProtocolError, Reader, ReplyError
+
+LATE = object()
+"""The answer of a call that got none in time."""
+GONE = object()
+"""The answer of a call whose connection was lost."""
+_MORE = object()
+Word = str | int | bytes
+_pack: Callable[[tuple[Word, ...]], bytes] = cast("Any", hiredis).pack_command
+
+
+class Link(asyncio.Protocol):
+    """A connection at work; `lost` is called once, when it has ended, and `seen` after each answer or delay.
+
+    An answer is what hiredis makes of it, a ReplyError for an error; or LATE, or GONE. Nothing is raised.
+    """
+
+    def __init__(
+        self,
+        deadline: float,
+        lost: Callable[[Link], object],
+        seen: Callable[[float], object],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._deadline = deadline
+        self._lost, self._seen = lost, seen
+        self._reader = Reader(notEnoughData=_MORE)
+        self._transport: asyncio.Transport | None = None
+        self._words: list[bytes] = []
+        self._asked: list[asyncio.Future[Any]] = []
+        self._sent: deque[_Batch] = deque()
+        self._armed: asyncio.TimerHandle | None = None
+        self._context = Context()
+        self.late = self.wrong = 0
+        """How many calls in a row got no answer in time, or an error."""
+
+    def call(self, *words: Word) -> asyncio.Future[Any]:
+        """Ask, together with whatever else is asked in this turn of the event loop."""
+        future = self._loop.create_future()
+        if self._transport is None:
+            future.set_result(GONE)
+            return future
+        if not self._asked:
+            self._loop.call_soon(self._flush, context=self._context)
+        self._asked.append(future)
+        self._words.append(_pack(words))
+        return future
+
+    def within(self, deadline: float) -> None:
+        """From now on an answer may take this long, seconds."""
+        self._deadline = deadline
+        self._disarm()
+        if self._sent:
+            self._arm(self._sent[0])
+
+    def close(self) -> None:
+        """Let go of the connection at once; whoever still waits is told GONE."""
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        self._forget()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's name
+        self._transport = None
+        self._forget()
+        self._lost(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        now, gets, sent = self._loop.time(), self._reader.gets, self._sent
+        try:
+            while (answer := gets()) is not _MORE:
+                batch = sent[0]
+                future = batch.take()
+                if not batch.left:
+                    sent.popleft()
+                self.late = 0
+                self.wrong = self.wrong + 1 if type(answer) is ReplyError else 0
+                self._seen(now - batch.at)
+                if not future.done():
+                    future.set_result(answer)
+        except (IndexError, ProtocolError):
+            self.close()  # whoever it is, it does not speak the protocol
+
+    def _flush(self) -> None:
+        """Send what this turn has asked."""
+        asked, words = self._asked, self._words
+        self._asked, self._words = [], []
+        if self._transport is None:
+            return
+        batch = _Batch(self._loop.time(), asked)
+        self._sent.append(batch)
+        self._transport.write(b"".join(words))
+        if self._armed is None:
+            self._arm(batch)
+
+    def _arm(self, batch: _Batch) -> None:
+        at = batch.at + self._deadline
+        self._armed = self._loop.call_at(at, self._overdue, context=self._context)
+
+    def _overdue(self) -> None:
+        """Give up what was sent too long ago; its answers may still come, and are then ignored."""
+        self._armed = None
+        now = self._loop.time()
+        for batch in self._sent:
+            if batch.at + self._deadline > now:
+                self._arm(batch)
+                break
+            for future in batch.waiting():
+                self.late += 1
+                future.set_result(LATE)
+
+    def _forget(self) -> None:
+        waiting = [future for batch in self._sent for future in batch.waiting()]
+        waiting += [future for future in self._asked if not future.done()]
+        self._sent.clear()
+        self._asked, self._words = [], []
+        self._disarm()
+        for future in waiting:
+            future.set_result(GONE)
+
+    def _disarm(self) -> None:
+        if self._armed is not None:
+            self._armed.cancel()
+            self._armed = None
+
+
+class _Batch:
+    """The calls of one write, and when that was."""
+
+    __slots__ = ("_calls", "at", "left")
+
+    def __init__(self, at: float, calls: Sequence[asyncio.Future[Any]]) -> None:
+        self.at = at
+        self._calls = calls
+        self.left = len(calls)
+
+    def take(self) -> asyncio.Future[Any]:
+        """The next whose answer is due."""
+        future = self._calls[-self.left]
+        self.left -= 1
+        return future
+
+    def waiting(self) -> list[asyncio.Future[Any]]:
+        """Those that nobody has answered."""
+        return [future for future in self._calls[len(self._calls) - self.left :] if not future.done()]
+
+
+def nothing(*_: object) -> None:
+    """For whoever wants to hear nothing."""
+
+
+def failure(answer: object) -> str | None:
+    """The first word of an error (`READONLY`, `LOADING`, …); None when the answer is none."""
+    if not isinstance(answer, ReplyError):
+        return None
+    return str(answer).split(" ", 1)[0] or "ERR"
+
+
+def detail(answer: object) -> str:
+    """An error's whole text."""
+    return str(answer)

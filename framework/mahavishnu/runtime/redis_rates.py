@@ -1,0 +1,142 @@
+"""A rate as the server keeps it: what the script must be told of it, and what its answer means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Protocol
+
+from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.policy import Charge, Standing
+
+WIDTH = 5
+"""How many numbers the script answers for each rate: whether it fits, and four of its state."""
+_US = 1000  # ns; no duration of the spec is finer than a millisecond
+Cells = Sequence[int]
+
+
+class Twin(Protocol):
+    """One rate on both sides: arguments for Lua, and what Lua's numbers say; `now` and `at` are µs."""
+
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def take(self) -> tuple[str, ...]: ...
+    def give_back(self, cells: Cells, at: int, /) -> tuple[str, ...]: ...
+    def standing(self, cells: Cells, now: int) -> Standing: ...
+
+
+def twin(charge: Charge, service: str) -> Twin:
+    """The twin of a rate; raises TypeError for an algorithm the script does not know."""
+    algorithm = charge.algorithm
+    if isinstance(algorithm, Gcra):
+        return _Gcra(charge, algorithm, service)
+    if isinstance(algorithm, SlidingWindow):
+        return _Window(charge, algorithm, service)
+    if isinstance(algorithm, SlidingLog):
+        return _Log(charge, algorithm, service)
+    raise TypeError(f"limit `{charge.name}`: no script for {type(algorithm).__name__}")
+
+
+def tag(service: str) -> str:
+    """What all keys of a service have in common: a cluster keeps them in one slot."""
+    return f"{{mahavishnu:{service}}}"
+
+
+class Veil:
+    """Callers' keys as 32 hex digits: nobody's address, name or credential can be read in the store."""
+
+    __slots__ = ("_keyed",)
+
+    def __init__(self, service: str) -> None:
+        self._keyed = blake2b(digest_size=16, key=service.encode()[:64])
+
+    def over(self, key: str) -> str:
+        """The digits of one key, the same in every process of the service."""
+        veiled = self._keyed.copy()
+        veiled.update(key.encode("utf-8", "surrogatepass"))
+        return veiled.hexdigest()
+
+
+def _head(kind: str, charge: Charge) -> tuple[str, str, str]:
+    return kind, "1" if charge.enforced else "0", str(charge.cost)
+
+
+class _Gcra:
+    """Arrival as whole µs and a rest in parts of 1/count µs, the cost ever taken, and since when it is kept."""
+
+    __slots__ = ("_back", "_cost", "_rate", "prefix", "take")
+
+    def __init__(self, charge: Charge, rate: Gcra, service: str) -> None:
+        count, period, cost = rate.count, rate.period // _US, charge.cost
+        step = _text(divmod(cost * period, count))
+        self.prefix = f"{tag(service)}:{charge.name}:g:"
+        self._rate, self._cost = rate, cost
+        self.take = (*_head("g", charge), str(count), *step, *_text(divmod(rate.burst * period, count)))
+        horizon = -(-rate.horizon // _US)
+        unit = _text(divmod(period, count))
+        self._back = ("g", str(cost), str(count), *step, *unit, str(rate.burst), str(horizon))
+
+    def give_back(self, cells: Cells, at: int) -> tuple[str, ...]:
+        return (*self._back, *_text((at, cells[3], cells[4])))
+
+    def standing(self, cells: Cells, now: int) -> Standing:
+        allowed, whole, rest = cells[:3]
+        rate = self._rate
+        # In ticks of 1/count ns, as `Gcra` has it.
+        ahead = ((whole - now) * rate.count + rest) * _US
+        full = rate.period * rate.burst
+        left, reset = (full - ahead) // rate.period, -(-ahead // rate.count)
+        if allowed:
+            return Standing(left, reset)
+        never = self._cost > rate.burst
+        wait = None if never else -(-(ahead + self._cost * rate.period - full) // rate.count)
+        return Standing(left, reset, wait)
+
+
+class _Window:
+    """Two counters, and the window they belong to."""
+
+    __slots__ = ("_cost", "_period", "_rate", "prefix", "take")
+
+    def __init__(self, charge: Charge, rate: SlidingWindow, service: str) -> None:
+        self._rate, self._cost, self._period = rate, charge.cost, rate.period // _US
+        # The index counts periods, so another period is another bucket.
+        self.prefix = f"{tag(service)}:{charge.name}:w{self._period}:"
+        self.take = (*_head("w", charge), str(rate.count), str(self._period))
+
+    def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
+        return ("w", *_text((self._cost, self._period, at)))
+
+    def standing(self, cells: Cells, now: int) -> Standing:
+        time = now * _US
+        state = (time // self._rate.period, cells[1], cells[2])
+        left, reset = self._rate.standing(state, time)
+        return Standing(left, reset, 0 if cells[0] else self._rate.wait(state, time, self._cost))
+
+
+class _Log:
+    """How many requests are remembered, the newest, and the one that has to go before the next fits."""
+
+    __slots__ = ("_cost", "_rate", "prefix", "take")
+
+    def __init__(self, charge: Charge, rate: SlidingLog, service: str) -> None:
+        self._rate, self._cost = rate, charge.cost
+        self.prefix = f"{tag(service)}:{charge.name}:l:"
+        self.take = (*_head("l", charge), *_text((rate.count, rate.period // _US)))
+
+    def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
+        return ("l", *_text((self._cost, at)))
+
+    def standing(self, cells: Cells, now: int) -> Standing:
+        allowed, size, newest, leaves = cells[:4]
+        left = self._rate.count - size
+        reset = (newest - now) * _US + self._rate.period if size else 0
+        if allowed:
+            return Standing(left, reset)
+        never = self._cost > self._rate.count
+        return Standing(left, reset, None if never else (leaves - now) * _US + self._rate.period)
+
+
+def _text(numbers: Sequence[int]) -> tuple[str, ...]:
+    return tuple(str(number) for number in numbers)

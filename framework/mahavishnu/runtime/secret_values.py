@@ -1,0 +1,30 @@
+"""What the secrets of a spec are on this machine: environment variables, or files of the secrets directory."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import quote
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.layers import SECRETS
+
+
+def secret(name: str, folder: Path = SECRETS) -> str:
+    """The value of a secret; raises MahavishnuError when nothing says it."""
+    said = os.environ.get(name)
+    if said:
+        return said
+    try:
+        return (folder / name).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeError):
+        what = f"the secret `{name}` is neither an environment variable nor the file {folder / name}"
+        raise MahavishnuError(f"{what}; the service needs it to start") from None
+
+
+def resolved(url: str, folder: Path = SECRETS) -> str:
+    """A URL with its secrets put in: as it is where it is one secret as a whole, else escaped as a part of it."""
+    if re.fullmatch(r"\$\{\w+\}", url):
+        return secret(url[2:-1], folder)
+    return re.sub(r"\$\{(\w+)\}", lambda found: quote(secret(found[1], folder), safe=""), url)

@@ -1,0 +1,41 @@
+"""Which store a spec asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.layers import SECRETS
+from mahavishnu.policy import Clock, Meter
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.secret_values import resolved
+from mahavishnu.spec import Spec
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.redis_store import RedisStore
+
+_MISSING = "a shared `store` needs two more packages: pip install 'mahavishnu[redis]'"
+
+
+def open_store(
+    spec: Spec,
+    clock: Clock,
+    meter: Meter,
+    told: Callable[[bool, str], object],
+    secrets: Path = SECRETS,
+) -> MemoryStore | RedisStore:
+    """The store, which connects by itself; raises MahavishnuError for a missing secret, package or bad URL.
+
+    `told` is called when a shared store is found or lost, with the reason.
+    """
+    if not spec.shared:
+        return MemoryStore(clock)
+    try:
+        # Loaded only here: redis-py takes half a second, and who counts in memory need not have it.
+        from mahavishnu.runtime.redis_address import address
+        from mahavishnu.runtime.redis_store import RedisStore
+    except ImportError:
+        raise MahavishnuError(_MISSING) from None
+    return RedisStore(address(resolved(spec.store, secrets)), spec.service.name, clock, meter, told)
