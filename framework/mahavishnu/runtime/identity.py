@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
+from socket import inet_aton
 from typing import Any, NamedTuple
 
 from mahavishnu.addresses import Address, Network, canonical
@@ -17,6 +19,10 @@ Identify = Callable[[Scope], str | Principal | None]
 
 UNKNOWN = "unknown"
 _log = logging.getLogger("mahavishnu")
+# As `IPv4Address` writes it, which takes five times as long to take apart what this knows at a glance: of the
+# addresses of a crowd, hardly one is still among the verdicts kept.
+_BYTE = rb"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_FOUR = re.compile(_BYTE + rb"(?:\." + _BYTE + rb"){3}")
 # Verdicts kept, of peers and of what proxies say: each a few hundred bytes.
 _KEPT = 16_384
 
@@ -55,6 +61,9 @@ class Identity:
         self._trusted = tuple(canonical(one) for one in trusted)
         self._identify = identify or _authenticated
         self._report = report or _warn
+        self._four = [
+            (int(one.network_address), int(one.netmask)) for one in self._trusted if one.version == 4
+        ]
         self._header = forwarded.encode("ascii")
         self._nodes = nodes_of(forwarded)
         self._peer = lru_cache(_KEPT)(self._judged_peer)
@@ -121,11 +130,20 @@ class Identity:
         return hop if hop.address else _NOBODY
 
     def _judged(self, node: bytes) -> _Hop:
+        if _FOUR.fullmatch(node):
+            text = node.decode("ascii")
+            return _Hop(text, text, self._trusts_four(text))
         address = address_of(node)
         if address is None:
             return _HIDDEN if is_hidden(node) else _BROKEN
         trusted = any(address.version == one.version and address in one for one in self._trusted)
         return _Hop(str(address), _bucket(address), trusted)
+
+    def _trusts_four(self, text: str) -> bool:
+        if not self._four:
+            return False
+        number = int.from_bytes(inet_aton(text), "big")
+        return any(number & mask == network for network, mask in self._four)
 
 
 def bucket(address: str) -> str:
