@@ -15,7 +15,9 @@ from mahavishnu.spec import Spec
 BOUND = "the lower bound, by hand"
 
 
-def hardened(setup: Setup, *, on: On, name: str = "Hardening, everything on") -> Stack:
+def hardened(
+    setup: Setup, *, on: On, name: str = "Hardening, everything on", store: str = "memory://"
+) -> Stack:
     """The middleware with these layers; metrics and request ids are always there."""
     sink, payments = Sink(), Payments()
 
@@ -24,7 +26,9 @@ def hardened(setup: Setup, *, on: On, name: str = "Hardening, everything on") ->
 
     app = bare(price if on.rest else payments.price, setup.routes)
     forget()  # one process has one spec; a benchmark has several
-    hardening = Hardening(app, Spec.model_validate(_spec(setup, on)), log_to=cast("Any", sink))
+    hardening = Hardening(
+        app, Spec.model_validate({**_spec(setup, on), "store": store}), log_to=cast("Any", sink)
+    )
     guards, metrics = hardening.service.dependencies, hardening.service.metrics
     return Stack(
         name,
