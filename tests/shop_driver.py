@@ -112,6 +112,7 @@ class Shop:
         """Where the state of its limits lives."""
         service = current.current()
         assert service is not None
+        assert isinstance(service.store, MemoryStore)
         return service.store
 
     async def scrape(self) -> None:

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store"),
     ("spec",),
-    ("contract", "checks", "checks.*", "outage"),
+    ("contract", "bound", "checks", "checks.*", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from mahavishnu import appinfo
+from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
-from mahavishnu.contract import contract
+from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
@@ -35,47 +36,63 @@ def check(
     path = spec_path(spec)
     try:
         loaded = load(path, env)
-        findings = tuple(_all(loaded, env, app))
+        routes: list[appinfo.Routes] = []
+        findings = tuple(_all(loaded, env, app, routes.append))
     except SpecError as error:
         if any(finding.code == "MV001" for finding in error.findings):
             raise
-        loaded, findings = None, error.findings
+        loaded, findings, routes = None, error.findings, []
     _output.report(findings, form)
     if form is Format.FULL:
-        print(_summary(loaded, findings, path))
+        print(_summary(loaded, findings, path, routes[0] if routes else None))
         for line in outage(loaded.spec) if loaded else ():
             print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
 
 
-def _all(loaded: Loaded, env: str | None, app: bool) -> Iterator[Finding]:
-    """The findings of the spec asked for; of every environment, when none was asked for."""
+def _all(
+    loaded: Loaded, env: str | None, app: bool, seen: Callable[[appinfo.Routes], None]
+) -> Iterator[Finding]:
+    """The findings of the spec asked for; of every environment, when none was asked for; `seen` gets the routes."""
     yield from loaded.findings
     known: set[Finding] = set()
     worlds = [(None, loaded), *((name, load(loaded.path, name)) for name in environments(loaded.tree))]
     for name, world in worlds if env is None else [(None, loaded)]:
-        for finding in _checked(world, app):
+        for finding in _checked(world, app, seen):
             if finding not in known:
                 known.add(finding)
                 yield replace(finding, what=f"{finding.what} (environment `{name}`)") if name else finding
 
 
-def _checked(loaded: Loaded, app: bool) -> Iterator[Finding]:
+def _checked(loaded: Loaded, app: bool, seen: Callable[[appinfo.Routes], None]) -> Iterator[Finding]:
     routes = appinfo.routes(loaded.spec.service, loaded.path) if app else None
     if isinstance(routes, Problem):
         yield loaded.locate(routes)
         routes = None
+    if routes is not None:
+        seen(routes)
     yield from loaded.crossed(routes)
 
 
-def _summary(loaded: Loaded | None, findings: tuple[Finding, ...], path: Path) -> str:
+def _summary(
+    loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, routes: appinfo.Routes | None
+) -> str:
     errors = sum(finding.level is Level.ERROR for finding in findings)
     counts = [_count(errors, "error"), _count(len(findings) - errors, "warning")]
     verdict = ", ".join(filter(None, counts)) or "no findings"
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
-        size += f"{len(contract(loaded.spec).alerts)} alerts, "
+        made = contract(loaded.spec)
+        size += f"{len(made.alerts)} alerts, {_series(made, routes)}, "
     return f"{shown(path)}: {size}{verdict}"
+
+
+def _series(made: Contract, routes: appinfo.Routes | None) -> str:
+    """The most series that one process can show, whatever clients do."""
+    most = bound(made)
+    if routes is None:
+        return f"at most {most.of(0):,} series and {most.per_route:,} a route"
+    return f"at most {most.of(len({template for template, _ in routes})):,} series"
 
 
 def _count(number: int, noun: str) -> str:

@@ -13,6 +13,7 @@ import typer
 
 from mahavishnu import compile as compiler
 from mahavishnu.artifact import Artifact
+from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
@@ -177,6 +178,9 @@ def _summary(run: Run, done: Written, took: float) -> str:
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
     agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
     lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
+    most = bound(run.made)
+    told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
+    lines.append(f"series          {told}")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
     lines.append(f"{_count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")

@@ -26,7 +26,10 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     METHODS,
+    ROUTES_SHOWN,
     SPEC_INFO,
+    STATUSES_OWN,
+    UNMATCHED,
 )
 from mahavishnu.spec import Logs, Spec
 
@@ -72,6 +75,7 @@ class Service:
         self.dependencies = build_dependencies(spec, clock, self.metrics)
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
         self._process, self._log_to = process, log_to
+        self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
         self._show(process)
 
     @property
@@ -104,7 +108,7 @@ class Service:
         """Record one finished HTTP request; the plan's route must be a template of the app, or `unmatched`."""
         cell = plan.cells.get(status)
         if cell is None:
-            cell = plan.cells[status] = self._cell(*plan.key, min(max(status, 100), 599))
+            cell = self._cell(plan, min(max(status, 100), 599))
         cell.observe(seconds)
 
     def _store(self, before: Service | None) -> MemoryStore | RedisStore:
@@ -119,7 +123,20 @@ class Service:
         else:
             self.log.warning("store lost", reason=reason)
 
-    def _cell(self, route: str, method: str, status: int) -> Histogram:
+    def _cell(self, plan: Plan, status: int) -> Histogram:
+        """The cell of a status; never more of them than `mahavishnu check` says, whatever the app answers."""
+        route, method = plan.key
+        if len(self._http) >= ROUTES_SHOWN and route not in self._http:
+            route = UNMATCHED
+        known = self._http.setdefault(route, {}).setdefault(method, set())
+        if status not in known and len(known) >= STATUSES_OWN:
+            status = status // 100 * 100
+        known.add(status)
+        cell = plan.cells[status] = self._histogram(route, method, status)
+        return cell
+
+    def _histogram(self, route: str, method: str, status: int) -> Histogram:
+        route = route.encode("utf-8", "backslashreplace").decode()  # half a character has no bytes to show
         return self.metrics.histogram(
             HTTP_DURATION,
             http_request_method=method,

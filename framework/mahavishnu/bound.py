@@ -1,0 +1,43 @@
+"""How many series a service can show at the most, whatever its clients do: worked out from the contract."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import NamedTuple
+
+from mahavishnu.contract import Contract
+from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN, STATUSES_SHOWN
+from mahavishnu.signals import Kind, Signal, Source
+
+
+class Bound(NamedTuple):
+    """At most so many series of a process, and so many more for each route it shows."""
+
+    fixed: int
+    per_route: int
+
+    def of(self, routes: int) -> int:
+        """The bound for an app that registers so many routes; what matches none of them is one route more."""
+        return self.fixed + self.per_route * (min(routes, ROUTES_SHOWN) + 1)
+
+
+def bound(contract: Contract) -> Bound:
+    """The product of the values that each label can take, summed over all series the process shows.
+
+    A status is one of 500, but of one route and method `STATUSES_SHOWN` are shown, and the runtime holds to it.
+    """
+    shown = [one for one in contract.signals.values() if one.source is Source.RUNTIME]
+    fixed = sum(_combinations(one) * _parts(one) for one in shown if one.name != HTTP_DURATION.name)
+    http = contract.signals[HTTP_DURATION.name]
+    methods = len(http.label("http_request_method").values or ())
+    return Bound(fixed, methods * STATUSES_SHOWN * _parts(http))
+
+
+def _combinations(signal: Signal) -> int:
+    """How many label sets it can have; a label without listed values has one: the hash of the spec."""
+    return prod(1 if label.values is None else len(label.values) for label in signal.labels)
+
+
+def _parts(signal: Signal) -> int:
+    """The series of one label set: a histogram has its buckets, that of all, the count and the sum."""
+    return len(signal.buckets) + 3 if signal.kind is Kind.HISTOGRAM else 1
