@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+import timeit
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -13,6 +14,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 
 from mahavishnu.runtime.identity import Identity, bucket
+from mahavishnu.runtime.keys import Principal
 from tests.figures import figure
 from tests.runtime.asgi_client import Answer, call, harden, run, scope_of, site, spec_of
 
@@ -220,6 +222,114 @@ def test_one_network_is_one_client_and_one_address_has_one_spelling() -> None:
         assert sum([await house.status(client=one) == 200 for one in spelled]) == 5
 
     run(scenario())
+
+
+def test_the_wider_tier_stops_who_owns_many_networks() -> None:
+    """5,000 /64s of one /48, 5 requests for each and 20 for all: 20; and the neighbour keeps his."""
+
+    async def scenario() -> None:
+        site_limits = {
+            "address": {"rate": "5/hour", "per": "ip"},
+            "site": {"rate": "20/hour", "per": "network"},
+        }
+        house = harden(site(), spec_of(limits=site_limits))
+        admitted = 0
+        for number in range(5_000):
+            admitted += (
+                await house.status(client=str(IPv6Address((0x20010DB80001 << 80) | (number << 64) | 7)))
+                == 200
+            )
+        assert admitted == 20
+        assert [await house.status(client="2001:db8:2::1") for _ in range(6)] == [200] * 5 + [429]
+        four = [await house.status(client=f"198.51.100.{number}") for number in range(25)]
+        assert four == [200] * 20 + [429] * 5
+
+    run(scenario())
+
+
+def test_a_header_counts_where_a_proxy_has_written_it() -> None:
+    """Through the proxy each tenant has a budget; straight from a client the same header is nothing."""
+
+    async def scenario() -> None:
+        house = harden(site(), spec_of(service={"trusted_proxies": TRUSTED},
+                                       limits={"all": {"rate": "2/hour", "per": "header:X-Tenant"}}))  # fmt: skip
+
+        async def status(tenant: str, peer: str) -> int:
+            return await house.status(headers={"x-tenant": tenant, "x-forwarded-for": CLIENT}, client=peer)
+
+        assert [await status("blue", PROXY) for _ in range(3)] == [200, 200, 429]
+        assert [await status("red", PROXY) for _ in range(3)] == [200, 200, 429]
+        assert [await status(f"t{number}", CLIENT) for number in range(4)] == [200, 200, 429, 429]
+
+    run(scenario())
+
+
+def test_what_a_hook_has_verified_is_counted_by_its_kind() -> None:
+    """A key is one bucket wherever it comes from; a key named like a user is not that user."""
+
+    def identify(scope: Any) -> Principal | None:
+        said = {name: value.decode() for name, value in scope["headers"]}
+        return Principal(said.get(b"user"), said.get(b"key"), said.get(b"session"))
+
+    async def scenario() -> None:
+        house = harden(
+            site(), spec_of(limits={"all": {"rate": "2/hour", "per": "client"}}), identify=identify
+        )
+
+        async def status(name: str, value: str, number: int) -> int:
+            return await house.status(headers={name: value}, client=f"198.51.100.{number}")
+
+        assert [await status("key", "ann", number) for number in range(3)] == [200, 200, 429]
+        assert [await status("user", "ann", number) for number in range(3)] == [200, 200, 429]
+        assert [await status("session", f"s{number}", 9) for number in range(3)] == [200, 200, 429]
+
+    run(scenario())
+
+
+def test_a_hook_that_fails_verifies_nobody() -> None:
+    """The request counts for its address, the log says so, and nothing of what was to be verified stands there."""
+
+    def broken(_: Any) -> str:
+        raise ValueError("bad token eyJhbGciOi")
+
+    async def scenario() -> None:
+        house = harden(site(), spec_of(limits={"all": {"rate": "2/hour"}}), identify=broken)
+        assert [await house.status(client=CLIENT) for _ in range(3)] == [200, 200, 429]
+        said = [line for line in house.lines if line["event"] == "identify failed"]
+        assert [line["error"] for line in said] == ["ValueError"] * 3
+        assert "eyJ" not in house.stream.getvalue()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("said", [7, True, b"ann", ["ann"]])
+def test_a_hook_that_names_no_text_verifies_nobody(said: Any) -> None:
+    """`True` would be one user for all; what it returned is reported."""
+    faults: list[Exception] = []
+    identity = Identity((), lambda _: said, report=faults.append)
+    assert identity.caller(scope_of(client=CLIENT), "/").client == CLIENT
+    assert [type(fault) for fault in faults] == [TypeError]
+
+
+def test_without_a_report_the_log_of_python_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """Never silently."""
+
+    def broken(_: Any) -> str:
+        raise ValueError("secret")
+
+    assert Identity((), broken).user(scope_of()) is None
+    assert "ValueError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_hook_is_a_plain_function() -> None:
+    """Nobody would await it: told when the app starts, not with every request."""
+
+    async def identify(_: Any) -> str:
+        return "ann"
+
+    with pytest.raises(TypeError, match="plain function"):
+        Identity((), identify)  # type: ignore[arg-type]
 
 
 def test_clients_behind_one_proxy_are_told_apart() -> None:
@@ -462,3 +572,28 @@ def test_a_hundred_thousand_chains_agree_with_a_reference() -> None:
     wrong = sum(_differences("many chains", 50_000, header) for header in ("x-forwarded-for", "forwarded"))
     figure("100,000 forwarding chains of both kinds against an independent reference", "0 differences", wrong)
     assert wrong == 0
+
+
+@pytest.mark.proof
+def test_naming_a_caller_is_cheap() -> None:
+    """Best of many rounds, so that a busy machine does not count: from the socket, and behind a proxy."""
+    headers = [(f"h{number}", "x") for number in range(7)] + [("x-forwarded-for", CLIENT)]
+    direct, proxied = (scope_of(headers=headers, client=peer) for peer in (CLIENT, PROXY))
+    plain, behind_one = Identity(), Identity(NETWORKS)
+
+    def cost(identity: Identity, scope: dict[str, Any]) -> float:
+        rounds = timeit.repeat(lambda: identity.caller(scope, "/"), number=2_000, repeat=100)
+        return min(rounds) / 2_000 * 1e6
+
+    figure(
+        "naming the caller of a request, from the socket (us)",
+        "< 0.6",
+        f"{(bare := cost(plain, direct)):.2f}",
+    )
+    figure(
+        "the same behind a trusted proxy, 8 headers (us)",
+        "< 2",
+        f"{(walked := cost(behind_one, proxied)):.2f}",
+    )
+    assert bare < 0.6
+    assert walked < 2

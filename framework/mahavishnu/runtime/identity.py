@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Sequence
@@ -49,6 +50,8 @@ class Identity:
         identify: the app's hook; by default whom Starlette's authentication has accepted.
         forwarded: the one header in which these proxies tell whom they speak for.
         report: told of an exception in the hook, whose request then counts as nobody's but its address'.
+
+    Raises TypeError for a hook that would have to be awaited.
     """
 
     def __init__(
@@ -58,6 +61,10 @@ class Identity:
         forwarded: Header = "x-forwarded-for",
         report: Callable[[Exception], object] | None = None,
     ) -> None:
+        if inspect.iscoroutinefunction(identify):
+            raise TypeError(
+                "`identify` is a plain function: what must be awaited belongs into an authentication outside"
+            )
         self._trusted = tuple(canonical(one) for one in trusted)
         self._identify = identify or _authenticated
         self._report = report or _warn
