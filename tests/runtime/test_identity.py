@@ -67,6 +67,7 @@ def who(scope: dict[str, Any]) -> str:
         (["[2001:db8::7]x"], PROXY),
         (["[2001:db8::7%25eth0]:_p"], "2001:db8::7"),
         (["9" * 100], PROXY),
+        ([f"{CLIENT}, _{'x' * 90}, {INNER}"], PROXY),
         ([f"{CLIENT},"], PROXY),
         ([f"{CLIENT}, ,{INNER}"], PROXY),
         (["203.0.113.09"], PROXY),
@@ -101,7 +102,7 @@ def test_only_a_trusted_peer_is_believed(peer: str | None, expected: str) -> Non
     ("address", "key"),
     [("203.0.113.9", "203.0.113.9"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("2001:db8:1:2::",
     "2001:db8:1:2::/64"),
-     ("::1", "::/64"), ("unknown", "unknown")],
+     ("2001:db8:1:3:ffff::", "2001:db8:1:3::/64"), ("::1", "::/64"), ("unknown", "unknown")],
 )  # fmt: skip
 def test_an_ipv6_client_is_its_whole_network(address: str, key: str) -> None:
     """A /64 is one subscriber."""
@@ -142,7 +143,10 @@ def test_an_ipv6_client_is_its_whole_network(address: str, key: str) -> None:
         (["for=10.0.0.2, " * 200 + f"for={CLIENT}"], CLIENT),
         ([f"for={CLIENT}" + ", for=10.0.0.2" * 49], CLIENT),
         ([f"for={CLIENT}" + ", for=10.0.0.2" * 50], PROXY),
-        ([f"for={CLIENT}" + ", for=10.0.0.2;by=" + "_" * 9000], PROXY),
+        ([f"for={CLIENT}" + ", for=10.0.0.2;by=" + "_" * 9000], CLIENT),
+        ([f'for=1.1.1.1, for={CLIENT};host="' + ",for=1.1.1.1;" * 700 + '"'], CLIENT),
+        ([f'for=1.1.1.1, for={CLIENT};host="' + '\\",for=1.1.1.1;b=\\"' * 300 + '"'], CLIENT),
+        ([f'for=1.1.1.1, for={CLIENT};host="' + '\\"' * 1001 + '"'], PROXY),
     ],
 )
 def test_forwarded_is_walked_from_the_right(chain: list[str], expected: str) -> None:
@@ -155,6 +159,8 @@ def test_only_the_declared_header_is_read() -> None:
     """Whoever may choose which of two is read may choose his address: the other one is no header at all."""
     for declared, other, said in (
         ("forwarded", "x-forwarded-for", "1.1.1.1"),
+        ("forwarded", "x-forwarded-for", "for=1.1.1.1"),
+        ("x-forwarded-for", "forwarded", "1.1.1.1"),
         ("x-forwarded-for", "forwarded", "for=1.1.1.1"),
     ):
         identity = Identity(NETWORKS, forwarded=declared)  # type: ignore[arg-type]

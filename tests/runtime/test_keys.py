@@ -93,6 +93,7 @@ def test_no_two_callers_share_a_key(per: tuple[str, ...]) -> None:
             asking = caller(address, principal=Principal(**{one: first, other: second}))
             who = tuple(_who(asking, dimension) for dimension in per)
             assert known.setdefault(key(asking), who) == who
+            assert key(asking).count("\0") == len(per) - 1
 
 
 def _who(asking: Caller, dimension: str) -> str:

@@ -29,7 +29,8 @@ _NODE = re.compile(
     + rb"|(?P<bare>[0-9A-Fa-f:.]+)(?:%[^\]\s]*)?"
 )  # fmt: skip
 _HIDDEN = re.compile(rb"(?:unknown|_[A-Za-z0-9._-]+)" + _PORT, re.IGNORECASE)
-_QUOTE = re.compile(rb'(?<!\\)(?:\\\\)*"')
+# Commas and quotes in one header; more of them are an attack on whoever counts them.
+_MOST_MARKS = 1000
 # One `name=value` of an element, or nothing, up to its semicolon; a value that is not quoted may hold brackets.
 _PAIR = re.compile(
     rb"[ \t]*(?:(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)=(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<plain>[^\s\",;=\\]+)))?"
@@ -74,23 +75,38 @@ def _x_forwarded_for(lines: Sequence[bytes]) -> Iterator[bytes]:
 
 def _forwarded(lines: Sequence[bytes]) -> Iterator[bytes]:
     """The `for` of each element of RFC 7239, from the right."""
-    rest = b",".join(lines)
-    if len(rest) > LONGEST_CHAIN * LONGEST_NODE:
-        rest = BROKEN + rest[-LONGEST_CHAIN * LONGEST_NODE :]
-    for _ in range(LONGEST_CHAIN):
-        rest, comma, element = _last(rest)
+    for count, element in enumerate(_elements(b",".join(lines))):
+        if count == LONGEST_CHAIN:
+            yield BROKEN
+            return
         yield _for(element)
-        if not comma:
+
+
+def _elements(text: bytes) -> Iterator[bytes]:
+    """What commas outside quotes part, from the right, and no further than it is asked for."""
+    end = at = len(text)
+    quoted = False
+    for _ in range(_MOST_MARKS):
+        quote = text.rfind(b'"', 0, at)
+        comma = -1 if quoted else text.rfind(b",", 0, at)
+        if quote > comma:
+            quoted ^= not _escaped(text, quote)
+            at = quote
+        elif comma >= 0:
+            yield text[comma + 1 : end]
+            end = at = comma
+        else:
+            yield text[:end]
             return
     yield BROKEN
 
 
-def _last(text: bytes) -> tuple[bytes, bytes, bytes]:
-    """The last element, and what is before its comma: the last one outside quotes, counted from the right."""
-    at = text.rfind(b",")
-    while at >= 0 and len(_QUOTE.findall(text, at)) % 2:
-        at = text.rfind(b",", 0, at)
-    return text[: max(at, 0)], text[at : at + 1] if at >= 0 else b"", text[at + 1 :]
+def _escaped(text: bytes, at: int) -> bool:
+    """Whether an odd number of backslashes stands before this place."""
+    before = at
+    while before and text[before - 1] == 0x5C:
+        before -= 1
+    return (at - before) % 2 == 1
 
 
 def _for(element: bytes) -> bytes:

@@ -143,7 +143,7 @@ class Identity:
         address = address_of(node)
         if address is None:
             return _HIDDEN if is_hidden(node) else _BROKEN
-        trusted = any(address.version == one.version and address in one for one in self._trusted)
+        trusted = any(address in one for one in self._trusted)
         return _Hop(str(address), _bucket(address), trusted)
 
     def _trusts_four(self, text: str) -> bool:
