@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from types import FrameType
-from typing import TextIO, cast
+from typing import TextIO
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -92,7 +92,7 @@ class Hardening:
             await self._other(scope, receive, send)
             return
         edition = self._edition  # this request's from now on, whatever is loaded meanwhile
-        answer = edition.built_in.get(_path(scope))
+        answer = edition.built_in.get(_path(scope) if scope.get("root_path") else scope["path"])
         if answer is not None and scope["method"] in ("GET", "HEAD"):
             await answer(scope)(scope, receive, send)
             return
@@ -195,8 +195,10 @@ class Edition:
             if found.route is not None:
                 scope[HANDED] = found
         service = self.service
-        plan = service.engine.plan(route, method_label(scope["method"]))
-        caller, name = self._identity.caller(scope, route), self._request_id(scope)
+        engine, method = service.engine, scope["method"]
+        plan = engine.planned(route, method) or engine.plan(route, method_label(method))
+        caller = self._identity.caller(scope, route)
+        name = self._request_id(scope) if self._proxies else next(self._ids)
         made = Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
         made.service = service
         return made
@@ -216,7 +218,8 @@ class Edition:
         route = UNMATCHED if found is None else found.template
         engine = self.service.engine
         caller = self._identity.caller(scope, route)
-        admission = Admission(self._request_id(scope), caller, self.service.clock.now())
+        name = self._request_id(scope) if self._proxies else next(self._ids)
+        admission = Admission(name, caller, self.service.clock.now())
         admission.service = self.service
         token = CURRENT.set(admission)
         fault: dict[str, str] = {}
@@ -234,43 +237,19 @@ class Edition:
             self._log_websocket(admission, fault)
             CURRENT.reset(token)
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Everything that may refuse a request, around the app."""
-        passage = cast("Passage", CURRENT.get())
+    async def _guard(  # noqa: C901 - flat, for every step of a request costs a microsecond
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
+        passage: Passage = CURRENT.get()  # type: ignore[assignment]
         plan, engine = passage.plan, self.service.engine
-        body = None if plan.body is None else self._bounded(plan.body, passage, receive)
-        fault: Exception | None = None
-        try:
-            if body is None or not body.announced(scope["headers"]):
-                await self._admitted(passage, scope, body or receive, send)
-        except (BodyTooLarge, BodyTooSlow):
-            pass
-        except RateLimited as error:
-            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
-            fault = error if passage.status else None
-            passage.refused = passage.refused or _refusal(error)
-        except Exception as error:  # noqa: BLE001  raised again below, once the refusal it may come from is sent
-            fault = error
-        finally:
-            if passage.gates is not None:
-                engine.release(passage, passage.took())
+        if plan.body is not None:
+            receive = self._bounded(plan.body, passage, scope, receive)
+        waiting = engine.charge(plan, passage) if plan.rates and passage.refused is None else None
         if passage.refused is not None:
             await self._refuse(passage, send)
-        elif plan.body is not None and body is not None and not body.over:
-            engine.kept(plan.body[0], body.read)
-        if fault is not None:
-            raise fault
-
-    async def _admitted(self, passage: Passage, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app, once all limits have let the request in; rates that answer at once come before any timer."""
-        plan, engine = passage.plan, self.service.engine
-        waiting = engine.charge(plan, passage) if plan.rates else None
-        if passage.refused is not None:
             return
         watch = None if plan.timeout is None else self._watch(plan.timeout, passage, scope)
-        if watch is not None:
-            passage.watch = watch
-            watch.begin()
         try:
             if waiting is not None:
                 await waiting
@@ -278,36 +257,59 @@ class Edition:
                 await engine.enter(plan, passage)
             if passage.let_in():
                 await self.app(scope, receive, send)
+        except (BodyTooLarge, BodyTooSlow):
+            pass
         except CancelledError as error:
             if watch is None or not watch.end(error):
                 raise
+        except RateLimited as error:
+            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
+            if passage.status:
+                raise
+            passage.refused = _refusal(error)
+        except Exception:
+            await self._refuse(passage, send)  # where it comes from a refusal, as with an app that wraps it
+            raise
         finally:
-            if watch is not None:
-                passage.watch = None
-                watch.end(None)
-                if passage.refused is None:
-                    watch.ended(passage.answered)
+            self._over(passage, watch)
+        await self._refuse(passage, send)
+
+    def _over(self, passage: Passage, watch: Watch | None) -> None:
+        """The app has ended, in whatever way: what it held is free, what it kept to is counted."""
+        engine = self.service.engine
+        if watch is not None:
+            watch.ended(passage.answered)
+        if passage.gates is not None:
+            engine.release(passage, passage.took())
+        body = passage.plan.body
+        if body is not None and passage.refused is None and passage.bounded and not passage.bounded.over:
+            engine.kept(body[0], passage.bounded.read)
 
     def _watch(self, named: tuple[str, Timeout], passage: Passage, scope: Scope) -> Watch:
+        """The request's time limit, which begins now."""
         inherit = passage.plan.inherit
         given = None if inherit is None else inherit(scope["headers"])
-        return Watch(self.service.engine, named, passage, passage.began, given)
+        watch = passage.watch = Watch(self.service.engine, named, passage, passage.began, given)
+        watch.begin()
+        return watch
 
     async def _refuse(self, passage: Passage, send: Send) -> None:
-        """Answer with the refusal; what was refused before the handler ran has spent no quota."""
-        if passage.refused is not None and not passage.running:
-            await self.service.engine.give_back(passage)
-        await passage.refuse(send)
+        """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
+        if passage.refused is not None:
+            if not passage.running:
+                await self.service.engine.give_back(passage)
+            await passage.refuse(send)
 
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""
-        if self._proxies and self._identity.proxied(scope):
+        if self._identity.proxied(scope):
             for name, value in scope["headers"]:
                 if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
                     return str(value.decode("ascii"))
         return next(self._ids)
 
-    def _bounded(self, named: tuple[str, Body], passage: Passage, receive: Receive) -> Bounded:
+    def _bounded(self, named: tuple[str, Body], passage: Passage, scope: Scope, receive: Receive) -> Bounded:
+        """The receive side of a bounded body; one that is announced as too large is refused here and now."""
         name, limit = named
         engine = self.service.engine
 
@@ -325,7 +327,8 @@ class Edition:
             receive = Intake(
                 receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced
             )
-        bounded = Bounded(receive, limit.body, excess)
+        bounded = passage.bounded = Bounded(receive, limit.body, excess)
+        bounded.announced(scope["headers"])
         return bounded
 
     def _unidentified(self, fault: Exception) -> None:
@@ -373,9 +376,7 @@ def _refusal(error: RateLimited) -> Decision:
 
 
 def _path(scope: Scope) -> str:
-    root: str = scope.get("root_path", "")
-    path: str = scope["path"]
-    return path.removeprefix(root) if root else path
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:

@@ -22,6 +22,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Queue]] = WeakKeyDictionary()
+        self._latest: tuple[object, dict[int, _Queue]] = None, {}
 
     def now(self) -> int:
         """Monotonic time: only differences mean something."""
@@ -33,14 +34,20 @@ class SystemClock:
 
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
         """As `call_later`, for one of a few delays that recur: all of one delay share a timer of the loop."""
-        loop = asyncio.get_running_loop()
-        queues = self._queues.get(loop)
-        if queues is None:
-            queues = self._queues[loop] = {}
+        known, queues = self._latest
+        if known is not asyncio.get_running_loop():
+            queues = self._of_loop()
         queue = queues.get(delay)
         if queue is None:
             queue = queues[delay] = _Queue(delay)
         return queue.add(call)
+
+    def _of_loop(self) -> dict[int, _Queue]:
+        """The queues of the running loop."""
+        loop = asyncio.get_running_loop()
+        queues = self._queues.setdefault(loop, {})
+        self._latest = loop, queues
+        return queues
 
     async def sleep(self, delay: int) -> None:
         """Let other tasks run for this long."""

@@ -44,7 +44,8 @@ class Cutoff:
 
     def end(self, error: BaseException | None) -> bool:
         """Lift the limit; whether the error that ends the block is the cancellation of this very cutoff."""
-        self.stop()
+        if self._timer is not None:
+            self.stop()
         task, self._task = self._task, None
         self._on_expiry = None  # with it no cycle is left for the garbage collector
         if not self.expired or task is None:

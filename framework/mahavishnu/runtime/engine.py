@@ -12,6 +12,7 @@ from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import (
     Clock,
+    Counter,
     Decision,
     Gate,
     Gated,
@@ -57,6 +58,7 @@ class Plan:
     timeout: tuple[str, Timeout] | None = None
     told: Told = NOTHING_TOLD
     inherit: budget.Read | None = None
+    allowed: tuple[Counter, ...] = ()
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -122,6 +124,10 @@ class Engine:
         return Plan(
             ("", ""), tuple(one for one in self._rates if one.match is not None and one.match.calls(tool))
         )
+
+    def planned(self, route: str, method: str) -> Plan | None:
+        """The plan of a route and a method as the request says it; None for what is not the name of a plan."""
+        return self._plans.get((route, method))
 
     async def admit(self, plan: Plan, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
@@ -243,8 +249,8 @@ class Engine:
         if taken.denied:
             self._denied(plan, admission, taken)
             return
-        for rate in plan.rates:
-            rate.cells.allowed.inc()
+        for counter in plan.allowed:
+            counter.inc()
 
     def _denied(self, plan: Plan, admission: Admission, taken: Taken) -> None:
         for place in taken.denied:
@@ -255,7 +261,7 @@ class Engine:
                     rate.cells.allowed.inc()
             return
         said = [
-            plan.rates[place].refusal(taken.standing(place), lost=taken.lost)
+            plan.rates[place].refusal(taken.standing(place)[2], lost=taken.lost)
             for place in taken.denied
             if plan.rates[place].enforced
         ]

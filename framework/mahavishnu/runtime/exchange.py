@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mahavishnu.policy import Decision, Gate, Taken
 from mahavishnu.runtime.engine import Admission, Plan
-from mahavishnu.runtime.fields import Header, problem
+from mahavishnu.runtime.fields import ADDED, Header, missing, problem
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.watch import Watch
 
@@ -33,7 +33,7 @@ class Passage(Admission):
     """
 
     __slots__ = (
-        "_headers", "_now", "_refusing", "_send", "answered", "began", "cancelled", "fault", "path", "plan",
+        "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path", "plan",
         "running", "sent", "status", "watch",
     )  # fmt: skip
 
@@ -47,22 +47,24 @@ class Passage(Admission):
         headers: Sequence[Header],
         now: Callable[[], int],
     ) -> None:
+        # Not by way of `super`: this is done for every request.
         self.request_id = request_id
         self.caller = caller
-        self.deadline = None
+        self.plan = plan
+        self.path = path
+        self._send = send
+        self._headers = headers
+        self._now = now
+        self.began = self.entered = now()
+        self.deadline: int | None = None
         self.refused: Decision | None = None
         self.taken: Taken | None = None
         self.gates: list[Gate] | None = None
         self.watch: Watch | None = None
-        self.began = self.entered = now()
-        self._send = send
-        self.plan = plan
-        self.path = path
-        self._headers = headers
-        self._now = now
-        self._refusing = self.running = self.cancelled = False
+        self.bounded: Bounded | None = None
         self.answered: int | None = None
         self.fault: str | None = None
+        self._refusing = self.running = self.cancelled = False
         self.status = self.sent = 0
 
     def let_in(self) -> bool:
@@ -70,24 +72,20 @@ class Passage(Admission):
         self.running = self.refused is None
         return self.running
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""
         if self.refused is not None and not self._refusing:
-            return
+            return _dropped()
         kind = message["type"]
         if kind == "http.response.body":
             self.sent += len(message.get("body", b""))
-            if self.watch is not None and self.watch.idle is not None:
+            if self.watch is not None:
                 self.watch.part(not message.get("more_body", False))
         elif kind == "http.response.start":
-            self.status = message["status"]
-            self.answered = self._now()
-            if self.watch is not None:
-                self.watch.part(False)
-            message = {**message, "headers": self._completed(message.get("headers", ()))}
+            message = self._started(message)
         elif kind == "http.response.pathsend" and self.watch is not None:
             self.watch.part(True)
-        await self._send(message)
+        return self._send(message)
 
     async def refuse(self, send: Send) -> None:
         """Answer with the refusal through `send`, unless the response has begun already."""
@@ -130,15 +128,26 @@ class Passage(Admission):
             self.plan.told.fields(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
 
-    def _completed(self, headers: Sequence[Header]) -> list[Header]:
-        """The response's headers and those of ours whose name it does not carry: the app's own word wins."""
-        added = (
-            (b"x-request-id", self.request_id.encode()),
-            *self._headers,
-            *self.plan.told.fields(self.taken),
-        )
-        names = {name.lower() for name, _ in headers}
-        return [*headers, *(header for header in added if header[0] not in names)]
+    def _started(self, message: Message) -> Message:
+        """The start of the response with our headers; it ends the deadline."""
+        self.status = message["status"]
+        self.answered = self._now()
+        if self.watch is not None:
+            self.watch.part(False)
+            if self.watch.idle is None:
+                self.watch = None
+        own: Sequence[Header] = message.get("headers", ())
+        fields = self.plan.told.fields(self.taken)
+        added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
+        for name, _ in own:
+            if name in ADDED or not name.islower():
+                added = missing(added, own)
+                break
+        return {**message, "headers": [*own, *added]}
+
+
+async def _dropped() -> None:
+    """What an app sends that has been refused meanwhile goes nowhere."""
 
 
 class Bounded:

@@ -6,7 +6,7 @@ RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
@@ -37,6 +37,10 @@ STRICT: tuple[Header, ...] = (
 )
 
 
+ADDED = frozenset((b"x-request-id", b"connection", b"ratelimit", b"ratelimit-policy", *dict(STRICT)))
+"""The names of all headers that are added to responses."""
+
+
 def seconds(ns: int) -> int:
     """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
     return -(-ns // 1_000_000_000)
@@ -64,37 +68,27 @@ class Told:
     ones; what is left of each is noted on the way, where it is known anyway.
     """
 
-    __slots__ = ("_left", "_policy", "_silent")
+    __slots__ = ("_policy", "_rates", "_words")
 
     def __init__(self, rates: Sequence[Rate]) -> None:
-        policy = ", ".join(
-            f'"{rate.name}";q={rate.quota};w={max(1, seconds(rate.window))}'
-            for rate in rates
-            if rate.enforced
-        )
+        told = [rate for rate in rates if rate.enforced]
+        policy = ", ".join(f'"{one.name}";q={one.quota};w={max(1, seconds(one.window))}' for one in told)
         self._policy: Header = (b"ratelimit-policy", policy.encode())
-        self._left = [
-            (place, f'"{rate.name}";r=', rate.margin) for place, rate in enumerate(rates) if rate.enforced
-        ]
-        self._silent = [(place, rate.margin) for place, rate in enumerate(rates) if not rate.enforced]
+        self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
+        self._rates = [(place, rate.enforced, rate.margin) for place, rate in enumerate(rates)]
 
     def fields(self, taken: Taken | None) -> tuple[Header, ...]:
         """Both fields, for a request that was charged; none for others."""
         if taken is None:
             return ()
-        for place, margin in self._silent:
-            remaining = taken.standing(place)[0]
-            if remaining < margin.mark:
-                margin.standing(remaining, taken, place)
-        if not self._left:
-            return ()
-        left: list[str] = []
-        for place, words, margin in self._left:
+        left: list[int] = []
+        for place, told, margin in self._rates:
             remaining, reset, wait = taken.standing(place)
             if remaining < margin.mark:
                 margin.standing(remaining, taken, place)
-            left.append(f"{words}{remaining};t={-(-(wait or reset) // 1_000_000_000)}")
-        return self._policy, (b"ratelimit", ", ".join(left).encode())
+            if told:
+                left += remaining, -(-(wait or reset) // 1_000_000_000)
+        return (self._policy, (b"ratelimit", self._words % tuple(left))) if left else ()
 
 
 NOTHING_TOLD = Told(())
@@ -120,3 +114,9 @@ def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     if decision.retry_after is not None:
         headers.append((b"retry-after", str(seconds(decision.retry_after)).encode()))
     return body, headers
+
+
+def missing(headers: Iterable[Header], present: Iterable[Header]) -> tuple[Header, ...]:
+    """Those headers whose name the response does not carry yet: the app's own word wins."""
+    names = {name.lower() for name, _ in present}
+    return tuple(header for header in headers if header[0] not in names)

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from mahavishnu.policy import Charge, Clock, Standing
+from mahavishnu.policy import Charge, Clock
 
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
@@ -139,15 +139,15 @@ class Taking:
             if after is not None and state is not None:
                 shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
 
-    def standing(self, place: int) -> Standing:
+    def standing(self, place: int) -> tuple[int, int, int | None]:
         """Where the bucket of one charge stood after the decision; what was not consumed is left."""
-        algorithm, cost, after = self.charges[place].algorithm, self.charges[place].cost, self.afters[place]
+        charge, after = self.charges[place], self.afters[place]
         if after is None:
             before = self.seats[place][2]
-            wait = algorithm.wait(before, self.at, cost)
-            return Standing(*algorithm.standing(before, self.at), wait)
-        remaining, reset = algorithm.standing(after, self.at)
-        return Standing(remaining if self.spent else remaining + cost, reset)
+            wait = charge.algorithm.wait(before, self.at, charge.cost)
+            return *charge.algorithm.standing(before, self.at), wait
+        remaining, reset = charge.algorithm.standing(after, self.at)
+        return remaining if self.spent else remaining + charge.cost, reset, 0
 
 
 class _Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mahavishnu.policy import Algorithm, CallMatch, Counter, Decision, Limit, Metered, Standing
+from mahavishnu.policy import Algorithm, CallMatch, Counter, Decision, Limit, Metered
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.keys import Caller, key_of
 from mahavishnu.runtime.margin import Margin
@@ -61,9 +61,11 @@ class RateLimit:
         (self.cells.refused if self.enforced else self.cells.observed).inc()
         self.margin.exceeded()
 
-    def refusal(self, standing: Standing, *, lost: bool) -> Decision:
-        """The answer to a request that this rate refuses; `lost`: for want of the store, not of quota."""
-        wait = standing.retry_after
+    def refusal(self, wait: int | None, *, lost: bool) -> Decision:
+        """The answer to a request that this rate refuses for so long (ns, None: for ever).
+
+        `lost`: for want of the store, not of quota.
+        """
         if lost:
             detail = f"limit `{self.name}` is closed while its store cannot be asked"
             return Decision(False, self.name, 503, REDUCED_CAPACITY, detail, wait)

@@ -19,30 +19,38 @@ class Watch(Cutoff):
         self, engine: Engine, named: tuple[str, Timeout], request: Admission, began: int, given: int | None
     ) -> None:
         name, limit = named
-        self.idle = None
-        if limit.mode != "enforce":
-            super().__init__(engine.clock.deadline, None)
-        elif given is None or given >= limit.timeout:
-            super().__init__(engine.clock.deadline, limit.timeout, self._too_late)
-            request.deadline = began + limit.timeout
-            self.idle = limit.idle
-        else:  # of a length of the caller's choice: not one that recurs
-            super().__init__(engine.clock.call_later, given, self._given_up)
-            request.deadline = began + given
-            self.idle = limit.idle
+        # Not by way of `super`: this is done for every request.
+        self._task = self._timer = None
+        self.expired = False
         self._engine = engine
         self._request = request
         self._name = name
         self._limit = limit
         self._began = began
+        self._set = engine.clock.deadline
+        self._on_expiry = self._too_late
+        self.idle = self._delay = None
+        if limit.mode == "enforce":
+            self.idle = limit.idle
+            self._delay = limit.timeout
+            if given is not None and given < limit.timeout:
+                self._set = engine.clock.call_later  # of a length of the caller's choice: not one that recurs
+                self._delay = given
+                self._on_expiry = self._given_up
+            request.deadline = began + self._delay
 
     def part(self, last: bool) -> None:
         """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
         self._request.deadline = None  # what is called from here on has its own timeout
-        self.restart(None if last else self.idle)
+        self.stop()
+        if self.idle is not None and not last:
+            self.restart(self.idle)
 
     def ended(self, answered: int | None) -> None:
-        """Count a request that ran to its end, and began to answer at that time (ns; None: it did not)."""
+        """The request has ended, and began to answer at that time (ns; None: it did not): count it."""
+        self.end(None)
+        if self._request.refused is not None:
+            return
         started = self._engine.clock.now() if answered is None else answered
         if started - self._began > self._limit.timeout:
             self._engine.too_slow(self._name, self._limit)
