@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from mahavishnu.policy import Clock, Handle
 
@@ -22,7 +22,7 @@ class SystemClock:
 
     def __init__(self) -> None:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Queue]] = WeakKeyDictionary()
-        self._latest: tuple[object, dict[int, _Queue]] = None, {}
+        self._latest: tuple[Callable[[], object], dict[int, _Queue]] = _no_loop, {}
 
     def now(self) -> int:
         """Monotonic time: only differences mean something."""
@@ -35,7 +35,7 @@ class SystemClock:
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
         """As `call_later`, for one of a few delays that recur: all of one delay share a timer of the loop."""
         known, queues = self._latest
-        if known is not asyncio.get_running_loop():
+        if known() is not asyncio.get_running_loop():
             queues = self._of_loop()
         queue = queues.get(delay)
         if queue is None:
@@ -46,8 +46,11 @@ class SystemClock:
         """The queues of the running loop."""
         loop = asyncio.get_running_loop()
         queues = self._queues.setdefault(loop, {})
-        self._latest = loop, queues
+        self._latest = ref(loop, self._forget), queues
         return queues
+
+    def _forget(self, _: object) -> None:
+        self._latest = _no_loop, {}
 
     async def sleep(self, delay: int) -> None:
         """Let other tasks run for this long."""
@@ -60,6 +63,10 @@ class SystemClock:
     def wait(self, event: threading.Event, delay: int) -> None:
         """Block this thread until the event is set, at most this long."""
         event.wait(delay / _SECOND)
+
+
+def _no_loop() -> None:
+    """What no running loop is."""
 
 
 class _Deadline:

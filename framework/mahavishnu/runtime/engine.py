@@ -12,7 +12,6 @@ from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import (
     Clock,
-    Counter,
     Decision,
     Gate,
     Gated,
@@ -58,7 +57,6 @@ class Plan:
     timeout: tuple[str, Timeout] | None = None
     told: Told = NOTHING_TOLD
     inherit: budget.Read | None = None
-    allowed: tuple[Counter, ...] = ()
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -249,8 +247,8 @@ class Engine:
         if taken.denied:
             self._denied(plan, admission, taken)
             return
-        for counter in plan.allowed:
-            counter.inc()
+        for rate in plan.rates:
+            rate.cells.allowed.inc()
 
     def _denied(self, plan: Plan, admission: Admission, taken: Taken) -> None:
         for place in taken.denied:

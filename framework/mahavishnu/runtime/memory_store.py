@@ -6,11 +6,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from mahavishnu.policy import Charge, Clock
+from mahavishnu.policy import Charge, Clock, Standing
 
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
 _SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
+
+
+_made = tuple.__new__  # half of what Standing(…) costs
 
 
 class MemoryStore:
@@ -139,15 +142,15 @@ class Taking:
             if after is not None and state is not None:
                 shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
 
-    def standing(self, place: int) -> tuple[int, int, int | None]:
+    def standing(self, place: int) -> Standing:
         """Where the bucket of one charge stood after the decision; what was not consumed is left."""
         charge, after = self.charges[place], self.afters[place]
         if after is None:
             before = self.seats[place][2]
             wait = charge.algorithm.wait(before, self.at, charge.cost)
-            return *charge.algorithm.standing(before, self.at), wait
+            return Standing(*charge.algorithm.standing(before, self.at), wait)
         remaining, reset = charge.algorithm.standing(after, self.at)
-        return remaining if self.spent else remaining + charge.cost, reset, 0
+        return _made(Standing, (remaining if self.spent else remaining + charge.cost, reset, 0))
 
 
 class _Table:

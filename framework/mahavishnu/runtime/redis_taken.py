@@ -116,7 +116,7 @@ class Joined:
     def standing(self, place: int) -> Standing:
         """Where a bucket stands now."""
         taken, number = self._by_place[place]
-        standing = Standing(*taken.standing(number))
+        standing = taken.standing(number)
         if self.admitted or not isinstance(taken, Answer) or not taken.admitted or number in taken.denied:
             return standing
         # The server let it through, and got it back because somebody else did not.
