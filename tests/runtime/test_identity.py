@@ -147,6 +147,7 @@ def test_an_ipv6_client_is_its_whole_network(address: str, key: str) -> None:
         ([f'for=1.1.1.1, for={CLIENT};host="' + ",for=1.1.1.1;" * 700 + '"'], CLIENT),
         ([f'for=1.1.1.1, for={CLIENT};host="' + '\\",for=1.1.1.1;b=\\"' * 300 + '"'], CLIENT),
         ([f'for=1.1.1.1, for={CLIENT};host="' + '\\"' * 1001 + '"'], PROXY),
+        ([f'for=1.1.1.1, for={CLIENT};host="' + '\\"' * 1001 + f'", for={INNER}'], PROXY),
     ],
 )
 def test_forwarded_is_walked_from_the_right(chain: list[str], expected: str) -> None:
