@@ -5,8 +5,8 @@ RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
@@ -96,14 +96,11 @@ NOTHING_TOLD = Told(())
 
 def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     """The body of a refusal as problem+json, and the headers that belong to it."""
-    said = {
-        "type": decision.problem,
-        "title": _TITLES.get(decision.status, "Refused"),
-        "status": decision.status,
-        "detail": decision.detail,
-        "violated-policies": [decision.limit],
-    }
-    body = json.dumps(said).encode()
+    body = (
+        f'{{"type": {_quoted(decision.problem)}, "title": "{_TITLES.get(decision.status, "Refused")}", '
+        f'"status": {decision.status}, "detail": {_quoted(decision.detail)}, '
+        f'"violated-policies": [{_quoted(decision.limit)}]}}'
+    ).encode()
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),

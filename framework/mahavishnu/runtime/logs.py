@@ -31,6 +31,7 @@ _ROOM = 14 * 1024  # for all values of a record: with what surrounds them it sta
 _DEEPEST = 5
 _MOST = 100
 _MOST_LINES = 64
+_SHORT = _LONGEST // 2  # what is no longer than this, and plain, is written as it is
 
 
 def logger(settings: Logs, stream: TextIO | None = None) -> Log:
@@ -93,13 +94,17 @@ class AccessLog:
 
     def __call__(self, one: Served, took: int) -> None:
         """Write the event of a request that took so many nanoseconds, if the level asks for it."""
-        level = "error" if one.status >= 500 else "info"
+        status = one.status
+        level = "info" if status < 500 else "error"
         if not self._direct:
             getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
-        elif self._level <= (logging.ERROR if one.status >= 500 else logging.INFO):
+        elif self._level <= (logging.INFO if status < 500 else logging.ERROR):
+            key, path = one.key, one.path
+            if not (path.isascii() and path.isprintable()) or len(path) > _SHORT:
+                path = _text(path)
             self._add(
-                f"{self._heads.get(one.key) or self._head(one.key)}{_quoted(_text(one.path))}, "
-                f'"status": {one.status:d}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
+                f"{self._heads.get(key) or self._head(key)}{_quoted(path)}, "
+                f'"status": {status}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
                 f'"bytes": {one.sent}{_unusual(one)}, "event": "request", "request_id": "{one.request_id}", '
                 f'"level": "{level}", "timestamp": "{self._now()}"}}\n'
             )
@@ -167,8 +172,9 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
 
 def _unusual(one: Served) -> str:
     """The fields that most events lack, as they stand in the line."""
-    refused = "" if one.refused_by is None else f', "refused_by": {_quoted(one.refused_by)}'
-    return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
+    by, fault = one.refused_by, one.fault
+    refused = "" if by is None else f', "refused_by": {_quoted(by)}'
+    return refused if fault is None else f'{refused}, "error": {_quoted(_text(fault))}'
 
 
 _ACCESS = """
