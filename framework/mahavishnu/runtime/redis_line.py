@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 import socket
 from collections.abc import Awaitable, Callable
@@ -211,8 +213,10 @@ class _Refused(Exception):
 
 
 def _reason(fault: Exception) -> str:
-    """In words, without addresses: those of a refused connection change with every try."""
+    """In words, and without addresses, so that the same fault is the same words at every try."""
     if isinstance(fault, asyncio.TimeoutError):
         return "no answer in time"
-    strerror = fault.strerror if isinstance(fault, OSError) else None
-    return strerror or str(fault) or type(fault).__name__
+    number = fault.errno if isinstance(fault, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)
+    return str(fault) or type(fault).__name__

@@ -1,0 +1,238 @@
+"""Which store a spec gets: its URL, its secrets, and what is missing, in words."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mahavishnu.asgi import Hardening
+from mahavishnu.clock import SystemClock
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.outage import outage
+from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.redis_address import DEADLINE, address
+from mahavishnu.runtime.redis_store import RedisStore
+from mahavishnu.runtime.secret_values import resolved, secret
+from mahavishnu.runtime.stores import open_store
+from mahavishnu.store import signals
+from tests.runtime.asgi_client import call, spec_of
+from tests.runtime.redis_servers import Server, free_port, server
+from tests.runtime.test_redis_store import PER_CLIENT, Fleet
+
+METRICS = Metrics({one.name: one for one in signals()})
+
+
+def _told(_up: bool, _reason: str) -> None: ...
+
+
+def test_a_secret_is_a_variable_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The variable wins; a file's last line break is not part of it; one that is nowhere is named."""
+    (tmp_path / "REDIS_URL").write_text("redis://from-file\n", encoding="utf-8")
+    assert secret("REDIS_URL", tmp_path) == "redis://from-file"
+    monkeypatch.setenv("REDIS_URL", "redis://from-variable")
+    assert secret("REDIS_URL", tmp_path) == "redis://from-variable"
+    with pytest.raises(MahavishnuError, match=r"`REDIS_PW` is neither an environment variable nor"):
+        secret("REDIS_PW", tmp_path)
+
+
+def test_a_password_is_escaped_where_it_is_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it holds, it leads nowhere else."""
+    monkeypatch.setenv("PW", "p@ss/word:#?%40")
+    url = resolved("rediss://shop:${PW}@cache:6380/2?socket_timeout=0.05")
+    one = address(url)
+    assert one.login == ("shop", "p@ss/word:#?%40")
+    assert (one.host, one.port, one.database, one.deadline) == ("cache", 6380, 2, 50_000_000)
+    assert isinstance(one.tls, ssl.SSLContext)
+    assert "p@ss" not in repr(one)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path"),
+    [
+        ("redis://cache", "cache", 6379, None),
+        ("valkey://[::1]:7000/1", "::1", 7000, None),
+        ("unix:///run/redis.sock?db=3", "localhost", 6379, "/run/redis.sock"),
+    ],
+)
+def test_urls(url: str, host: str, port: int, path: str | None) -> None:
+    """Of both servers, by name, address and socket file."""
+    one = address(url)
+    assert (one.host, one.port, one.path, one.deadline) == (host, port, path, DEADLINE)
+    assert one.tls is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://x:pw@h",
+        "redis://:pw@h:port",
+        "redis://:pw@h?socket_timeout=60",
+        "rediss://:pw@h?ssl_ca_certs=/no",
+    ],
+)
+def test_a_url_that_is_none_says_so_without_its_secret(url: str) -> None:
+    """A secret may hold anything; the error says what to write and nothing of it."""
+    with pytest.raises(MahavishnuError, match="the URL of the store cannot be used") as said:
+        address(url)
+    assert "pw" not in str(said.value)
+    assert said.value.__cause__ is None
+
+
+def test_the_spec_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory, or a shared one by its secret."""
+    monkeypatch.setenv("REDIS_URL", "redis://nobody.invalid")
+    clock = SystemClock()
+    assert isinstance(open_store(spec_of(), clock, METRICS, _told), MemoryStore)
+    shared = spec_of(store="${REDIS_URL}", secrets=["REDIS_URL"])
+    assert isinstance(open_store(shared, clock, METRICS, _told), RedisStore)
+    monkeypatch.delenv("REDIS_URL")
+    with pytest.raises(MahavishnuError, match="the service needs it to start"):
+        open_store(shared, clock, METRICS, _told)
+
+
+def test_missing_packages_are_named() -> None:
+    """Without the extra there is one sentence, with what to type; who counts in memory loads neither."""
+    program = (
+        "import sys; sys.modules['hiredis'] = None\n"
+        "from mahavishnu.runtime.stores import open_store\n"
+        "from mahavishnu.spec import Spec\n"
+        "assert 'redis' not in sys.modules\n"
+        "said = {'mahavishnu': 1, 'service': {'name': 'shop', 'app': 'a:b'}, 'store': 'redis://h'}\n"
+        "open_store(Spec.model_validate(said), None, None, None)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert "pip install 'mahavishnu[redis]'" in ran.stderr.splitlines()[-1]
+
+
+def test_a_closed_limit_is_a_503_with_the_time_to_come_back() -> None:
+    """The whole way through the middleware: a problem of its own, and other routes go on."""
+    limits = {
+        "login": {"rate": "5/minute", "match": {"path": "/login"}, "on_store_failure": "closed"},
+        "rest": {"rate": "2/minute"},
+    }
+    spec = spec_of(store=f"redis://127.0.0.1:{free_port()}", limits=limits)
+
+    async def ok(_: Request) -> Response:
+        return Response()
+
+    async def story() -> None:
+        app = Hardening(Starlette(routes=[Route("/login", ok), Route("/", ok)]), spec=spec)
+        refused = await call(app, path="/login")
+        assert refused.status == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.json()["type"].endswith("#temporary-reduced-capacity")
+        assert [(await call(app, path="/")).status for _ in range(3)] == [200, 200, 429]
+        store = app.service.store
+        assert isinstance(store, RedisStore)
+        store.close()
+
+    asyncio.run(story())
+
+
+def test_the_log_says_when_and_why_it_is_lost() -> None:
+    """Once when it goes and once when it comes, not with every try."""
+    told: list[tuple[bool, str]] = []
+
+    async def story(one: Server) -> None:
+        mine = Fleet(one.url)
+        store = RedisStore(
+            address(one.url), "shop", SystemClock(), mine.metrics, lambda *said: told.append(said)
+        )
+        await store.take(PER_CLIENT, ["i:a"])
+        one.kill()
+        await asyncio.sleep(0.8)
+        one.start()
+        for _ in range(400):
+            await asyncio.sleep(0.01)
+            if store.up():
+                break
+        store.close()
+        mine.store.close()
+
+    with server() as one:
+        asyncio.run(story(one))
+    assert [up for up, _ in told][:2] == [True, False]
+    assert told[-1] == (True, "")
+    assert 3 <= len(told) <= 4
+    assert told[1][1] == "the connection was lost"
+
+
+def test_tls(tmp_path: Path) -> None:
+    """`rediss://` checks the certificate and its name; one that nobody vouches for is no store."""
+    made = subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=localhost",
+            ),
+            *(
+                "-addext",
+                "subjectAltName=DNS:localhost",
+                "-keyout",
+                tmp_path / "key",
+                "-out",
+                tmp_path / "cert",
+            ),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("no openssl here")
+    port = free_port()
+    options = ("--tls-port", str(port), "--tls-cert-file", str(tmp_path / "cert"), "--tls-key-file")
+    more = (str(tmp_path / "key"), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(tmp_path / "cert"))
+
+    async def calls(url: str) -> float:
+        one = Fleet(url, None)
+        await one.take()
+        for _ in range(100):
+            if one.up():
+                break
+            await asyncio.sleep(0.01)
+        await one.take()
+        one.store.close()
+        return one.calls("ok")
+
+    with server(*options, *more):
+        trusted = f"rediss://localhost:{port}?ssl_ca_certs={tmp_path / 'cert'}&socket_timeout=1"
+        assert asyncio.run(calls(trusted)) == 2
+        assert asyncio.run(calls(f"rediss://localhost:{port}?socket_timeout=1")) == 0
+        assert asyncio.run(calls(trusted.replace("localhost", "127.0.0.1"))) == 0
+
+
+def test_what_an_outage_may_let_through() -> None:
+    """In words and numbers, for each rate of the fleet that refuses."""
+    limits = {
+        "a": {"rate": "300/minute"},
+        "b": {"rate": "5/15m", "on_store_failure": "closed"},
+        "c": {"rate": "9/second", "on_store_failure": "open"},
+        "d": {"rate": "7/second", "scope": "process"},
+        "e": {"rate": "7/second", "mode": "observe"},
+    }
+    deploy = {"replicas": {"max": 12}}
+    said = [*outage(spec_of(store="redis://redis", limits=limits, deploy=deploy))]
+    assert len(said) == 3
+    assert "up to 3,900/minute" in said[0]
+    assert "nothing through: 503" in said[1]
+    assert "everything through" in said[2]
+    assert [*outage(spec_of(limits=limits, deploy=deploy))] == []
