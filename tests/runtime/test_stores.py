@@ -144,11 +144,12 @@ def test_the_log_says_when_and_why_it_is_lost() -> None:
     """Once when it goes and once when it comes, not with every try."""
     told: list[tuple[bool, str]] = []
 
+    def tell(up: bool, reason: str) -> None:
+        told.append((up, reason))
+
     async def story(one: Server) -> None:
         mine = Fleet(one.url)
-        store = RedisStore(
-            address(one.url), "shop", SystemClock(), mine.metrics, lambda *said: told.append(said)
-        )
+        store = RedisStore(address(one.url), "shop", SystemClock(), mine.metrics, tell)
         await store.take(PER_CLIENT, ["i:a"])
         one.kill()
         await asyncio.sleep(0.8)
