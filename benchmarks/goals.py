@@ -25,9 +25,14 @@ class Report(NamedTuple):
 
 
 def at_most(measure: str, measured: float, goal: float, against: str, *, unit: str = "x") -> Goal:
-    """A goal that is met when the measured number is no larger; `against` completes `1.3 x …`."""
+    """A goal that is met when the measured number is no larger; `against` completes `1.3 x …`.
+
+    What lost itself in the noise, below zero, has not been met.
+    """
     said = f"{measured:,.0f}" if measured >= 100 else f"{measured:.3g}"
-    return Goal(measure, f"at most {goal:g} {unit} {against}".strip(), f"{said} {unit}", measured <= goal)
+    return Goal(
+        measure, f"at most {goal:g} {unit} {against}".strip(), f"{said} {unit}", 0 <= measured <= goal
+    )
 
 
 def at_least(measure: str, measured: float, goal: float, against: str) -> Goal:

@@ -8,6 +8,7 @@ from typing import Any, cast
 from benchmarks.app import Payments, Sink, bare
 from benchmarks.fused import Fused, One, Rate, Three
 from benchmarks.stacks import EVERYONE, NAMED, PER_ROUTE, On, Setup, Stack, total
+from benchmarks.table import Handing
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.current import forget
 from mahavishnu.spec import Spec
@@ -64,6 +65,13 @@ def bound(setup: Setup, *, on: On, name: str = BOUND) -> Stack:
         flush=outer.flush,
         payments=payments,
     )
+
+
+def handing(setup: Setup) -> Stack:
+    """The bare application, its routes found as the bound finds them."""
+    payments = Payments()
+    app = Handing(bare(payments.price, setup.routes))
+    return Stack("the route table alone", app, limits=False, payments=payments)
 
 
 def _spec(setup: Setup, on: On) -> Mapping[str, Any]:
