@@ -365,8 +365,8 @@ class Gate(Protocol):
         """Give the place back; `took`: ns from entering to the start of the response, None says nothing."""
         ...
 
-    def lagging(self) -> None:
-        """The event loop is late, and every duration longer than it would be."""
+    def lagging(self, by: int) -> None:
+        """The event loop is late by so many ns, and every duration longer than it would be."""
         ...
 
 

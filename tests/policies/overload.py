@@ -166,15 +166,15 @@ class Simulation:
         if self.slots is None or self.slots.try_enter(rank):
             self._begin(request)
             return
-        if self.slots._gradient is not None:
-            self.slots._gradient.pressed()
-        request.waiter = self.slots._places.wait(
+        if self.slots.gradient is not None:
+            self.slots.gradient.pressed()
+        request.waiter = self.slots.room.wait(
             rank, self.clock.now(), lambda given: self._told(request, given)
         )
         if request.waiter is None:
             self._count(self.seen.refused, request)
         else:
-            until = self.now + min(self.slots._wait / SECOND, self.load.patience)
+            until = self.now + min(self.slots.patience / SECOND, self.load.patience)
             heapq.heappush(self._timers, (until, next(self._order), request))
 
     def _told(self, request: Request, given: bool) -> None:
@@ -186,7 +186,7 @@ class Simulation:
 
     def _give_up(self, request: Request) -> None:
         if request.waiter is not None and self.slots is not None:
-            self.slots._places.withdraw(request.waiter)
+            self.slots.room.withdraw(request.waiter)
             request.waiter = None
             self._count(self.seen.refused, request)
 

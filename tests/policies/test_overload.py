@@ -64,7 +64,11 @@ def test_without_load_nobody_is_refused() -> None:
 
 def test_a_service_that_slows_down_is_followed() -> None:
     """Everything takes three times as long from now on: as much side by side as before, after a while."""
-    one = seen(spec=ADAPTIVE, work="uniform", minutes=6, slower=lambda now: 3 if now > 60 else 1, patience=3)
+
+    def slower(now: float) -> float:
+        return 3 if now > 60 else 1
+
+    one = seen(spec=ADAPTIVE, work="uniform", minutes=6, slower=slower, patience=3)
 
     assert one.limit() == pytest.approx(20, rel=0.2)
     assert one.goodput > 0.9 / 3

@@ -218,7 +218,7 @@ def test_random_crowds_keep_every_promise(seed: int) -> None:
         assert crowd.places.running == len(crowd.inside) - left <= limit
         assert crowd.places.waiting == len(crowd.waiters) <= max(queue, limit)
         for waiter in crowd.waiters.values():
-            assert crowd.places.running >= crowd.places._bounds[waiter.rank]
+            assert crowd.places.running >= crowd.places.bounds[waiter.rank]
     while crowd.places.running:
         crowd.now += MILLISECOND
         crowd.go()

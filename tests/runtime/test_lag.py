@@ -23,8 +23,8 @@ class Bench:
 
     def __init__(self, clock: VirtualClock | SystemClock) -> None:
         self.metrics = Metrics({LAG.name: LAG})
-        self.told: list[bool] = []
-        self.lag = Lag(clock, self.metrics, lambda: self.told.append(True))
+        self.told: list[int] = []
+        self.lag = Lag(clock, self.metrics, self.told.append)
 
     @property
     def seen(self) -> tuple[float, float]:
@@ -105,7 +105,7 @@ def test_a_late_loop_holds_an_adaptive_limit_back() -> None:
         async def scenario() -> None:
             house.app.service.lag.start()
             for _ in range(200):
-                slots = house.app.service.engine._gates["whole"]
+                slots = house.app.service.engine.plan("/", "GET").gates[0].gate
                 while slots.try_enter(1):
                     pass
                 assert await slots.enter(1) is not None
@@ -113,6 +113,7 @@ def test_a_late_loop_holds_an_adaptive_limit_back() -> None:
                 house.clock.advance("200ms")
                 for _ in range(int(house.gauge("in_flight", "whole"))):
                     slots.leave(10**7)
+                await house.clock.settle(2)
             house.app.service.lag.stop()
 
         run(scenario())

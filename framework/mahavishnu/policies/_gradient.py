@@ -30,7 +30,7 @@ _DRAIN_FIRST, _DRAIN_EVERY = 3, 50  # full windows between two of them, at first
 _DRAIN_SOON, _DOUBTS, _DOUBTFUL = 5, 3, 0.8  # … or these, when so many gradients in a row were below that
 _IN_VAIN = 0.8  # a smaller limit with this much of the throughput was the better one
 _GIVEN_UP = 0.5  # of those that left, without an answer: the service is slower than clients wait
-_LAGGING = 0.9  # of the limit remains while the event loop is late
+_LATE, _SOME = 0.4, 30  # of a window that the event loop was late; the samples that are enough then
 
 
 class Gradient:
@@ -57,7 +57,7 @@ class Gradient:
         "_drain_after",
         "_drained",
         "_drains",
-        "_lagging",
+        "_late",
         "_limit",
         "_logs",
         "_most",
@@ -91,7 +91,6 @@ class Gradient:
         self._since_drain = 0
         self._drain_after = _DRAIN_FIRST
         self._settling = True  # what ends first was short: it tells nothing of the rest
-        self._lagging = False
         self._open(now)
 
     @property
@@ -108,9 +107,9 @@ class Gradient:
         """Somebody found no place: the limit is what holds this window back."""
         self._pressed = True
 
-    def lagging(self) -> None:
-        """The event loop is late: whatever the durations say, this window is one of overload."""
-        self._lagging = True
+    def lagging(self, by: int) -> None:
+        """The event loop was late by so many ns: whatever the durations say, the limit does not grow now."""
+        self._late += by
 
     def sample(self, now: int, took: int | None, running: int) -> bool:
         """One of so many requests ends, `took` None: without an answer. Whether `limit` is another one now."""
@@ -138,6 +137,7 @@ class Gradient:
         self._next = now + max(WINDOW, 2 * round(self._baseline))
         self._count = self._unanswered = self._total = 0
         self._logs = self._squares = 0.0
+        self._late = 0
         self._pressed = False
 
     def _full(self, now: int) -> bool:
@@ -145,7 +145,13 @@ class Gradient:
         seen = self._count + self._unanswered
         if self._settling or now - self._began >= 10 * (self._next - self._began):
             return seen >= _FEW
+        if self._is_late(now):
+            return seen >= _SOME
         return seen >= ENOUGH and self._squares - self._logs**2 / seen <= (_EXACT * seen) ** 2
+
+    def _is_late(self, now: int) -> bool:
+        """Whether the event loop itself is overloaded: then everything is slow, and nothing to compare with."""
+        return self._late > _LATE * (now - self._began)
 
     def _close(self, now: int) -> None:
         lost = self._unanswered / (self._unanswered + self._count)
@@ -158,13 +164,18 @@ class Gradient:
             self._give_way(rate, lost)
         elif self._warm == 0 or (running < self._limit / 2 and not self._pressed):
             self._learn(recent)
+        elif self._pressed and self._is_late(now):
+            # Whether less at once is enough is all that can be found out; the durations hold the lag itself.
+            self._quick = False
+            self._rate = rate
+            self._doubts = _DOUBTS
+            self._drain_if_due(self._limit)
         elif self._pressed:
             self._rate += (_LEARNING if self._rate else 1.0) * (rate - self._rate)
             self._adapt(recent / self._baseline, running)
             self._drain_if_due(running)
         elif recent > _SLOWER * self._baseline:
             self._step(_TOLERANCE * self._baseline / recent, self._limit)
-        self._lagging = False
 
     def _give_way(self, rate: float, lost: float) -> None:
         """More clients went than were answered: what is left of the durations is what was short enough."""
@@ -186,7 +197,7 @@ class Gradient:
     def _adapt(self, ratio: float, running: float) -> None:
         """A window in which the limit held back, and answers took this much longer than the baseline."""
         self._calm = (*self._calm[1 - _CALM :], log(ratio))
-        if self._lagging or ratio > _SLOWER:
+        if self._late or ratio > _SLOWER:
             if self._quick:
                 self._since_drain = self._drain_after  # see at once where the knee is
             self._quick = False
@@ -198,15 +209,12 @@ class Gradient:
         gradient = _TOLERANCE / ratio
         self._doubts = self._doubts + 1 if gradient < _DOUBTFUL else 0
         # Where the limit only observes, more runs than it says.
-        self._step(gradient, max(self.limit, running), useful=running / ratio)
+        self._step(gradient, max(self.limit, running), max(1.0, _HEADROOM * self._limit))
 
-    def _step(self, gradient: float, running: float, useful: float | None = None) -> None:
-        target = min(max(gradient, _STEEPEST), _GENTLEST) * running
-        if useful is not None:
-            target += max(1.0, _HEADROOM * self._limit)
-            if self._lagging:
-                # Never less than what does the work: a handler that blocks the loop is no reason to starve others.
-                target = min(target, self._limit, max(_LAGGING * self._limit, useful))
+    def _step(self, gradient: float, running: float, headroom: float = 0.0) -> None:
+        target = min(max(gradient, _STEEPEST), _GENTLEST) * running + headroom
+        if self._late:
+            target = min(target, self._limit)
         self._set((1 - _SMOOTHING) * self._limit + _SMOOTHING * target)
 
     def _drain_if_due(self, running: float) -> None:

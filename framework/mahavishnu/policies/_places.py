@@ -41,7 +41,7 @@ class Places:
     Whoever waits is at his rank's bound: to compare what runs with it is all that a newcomer has to do.
     """
 
-    __slots__ = ("_bounds", "_codel", "_kept", "_queue", "_queues", "limit", "running", "waiting")
+    __slots__ = ("_codel", "_kept", "_queue", "_queues", "bounds", "limit", "running", "waiting")
 
     def __init__(self, limit: int, queue: int, *, critical: bool = False, sheddable: bool = False) -> None:
         """`critical`, `sheddable`: whether there is any of that rank."""
@@ -49,7 +49,7 @@ class Places:
         self._queue = queue
         self._queues: tuple[OrderedDict[Waiter, None], ...] = (OrderedDict(), OrderedDict(), OrderedDict())
         self._kept = critical, sheddable
-        self._bounds: tuple[int, ...] = (0, 0, 0)
+        self.bounds: tuple[int, ...] = (0, 0, 0)
         self.limit = 0
         self.running = 0
         self.waiting = 0
@@ -64,12 +64,12 @@ class Places:
         """From now on so many may run, or `whole` of them if critical; who runs beyond that is not stopped."""
         self.limit = limit
         critical, *lower = bounds(limit, *self._kept)
-        self._bounds = (whole or critical) if self._kept[0] else critical, *lower
+        self.bounds = (whole or critical) if self._kept[0] else critical, *lower
         self._serve(now)
 
     def take(self, rank: int) -> bool:
         """A place for a newcomer, if there is one for that rank."""
-        if self.running < self._bounds[rank]:
+        if self.running < self.bounds[rank]:
             self.running += 1
             return True
         return False
@@ -102,7 +102,7 @@ class Places:
     def _serve(self, now: int) -> None:
         served = False
         for rank, queue in enumerate(self._queues):
-            while queue and self.running < self._bounds[rank]:
+            while queue and self.running < self.bounds[rank]:
                 waiter = self._pop(queue, last=self._codel.standing and rank != CRITICAL)
                 self.running += 1
                 self._codel.waited(now - waiter.since, now)

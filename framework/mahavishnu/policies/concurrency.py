@@ -202,11 +202,13 @@ class Slots:
         gradient: Gradient | None = None,
         enforced: bool = True,
     ) -> None:
-        self._places = places
-        self._wait = wait
+        self.room = places
+        self.patience = wait
         self._clock = clock
-        self._gradient = gradient
+        self.gradient = gradient
         self._enforced = enforced
+        self._left = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.try_enter = places.take
         """Take a place, if there is one for that rank; needs no event loop."""
         self.shed: list[Callable[[], None]] = [_uncounted] * len(RANKS)
@@ -227,29 +229,29 @@ class Slots:
     @property
     def running(self) -> int:
         """How many have a place."""
-        return self._places.running
+        return self.room.running
 
     @property
     def waiting(self) -> int:
         """How many wait for one."""
-        return self._places.waiting
+        return self.room.waiting
 
     @property
     def places(self) -> int:
         """How many may run now."""
-        return self._places.limit
+        return self.room.limit
 
     async def enter(self, rank: int) -> Refusal | None:
         """Take a place, waiting for one if need be; the refusal says why there was none."""
         if self.try_enter(rank):
             return None
-        if self._gradient is not None:
-            self._gradient.pressed()
+        if self.gradient is not None:
+            self.gradient.pressed()
         if not self._enforced:
-            self._places.running += 1
+            self.room.running += 1
             # Nobody waits here: who runs beyond the places stands for who would.
-            over = self._places.running > self._places.limit + self._places.spots(rank)
-            refusal = Refusal("is full", self._wait) if over else None
+            over = self.room.running > self.room.limit + self.room.spots(rank)
+            refusal = Refusal("is full", self.patience) if over else None
         else:
             refusal = await self._turn(rank)
         if refusal is not None:
@@ -258,19 +260,34 @@ class Slots:
 
     def leave(self, took: int | None) -> None:
         """Free the place; `took` is how long the answer took to begin, ns, None: there was none."""
-        places, gradient = self._places, self._gradient
+        places, gradient = self.room, self.gradient
         if gradient is None:
             places.leave(self._clock.now() if places.waiting else 0)
             return
         now = self._clock.now()
         if gradient.sample(now, took, places.running):
             places.resize(gradient.limit, now, gradient.whole)
-        places.leave(now)
+        # Handlers that compute instead of waiting end in the same turn of the event loop in which they began: they
+        # would never meet. So a place is free in the next turn, and no turn is longer than the limit allows.
+        self._left += 1
+        loop = _running_loop()
+        if loop is None:
+            self._free()
+        elif self._left == 1 or loop is not self._loop:
+            self._loop = loop
+            loop.call_soon(self._free)
 
-    def lagging(self) -> None:
-        """The event loop is late: an adaptive limit does not grow meanwhile."""
-        if self._gradient is not None:
-            self._gradient.lagging()
+    def _free(self) -> None:
+        """All that has left in the last turn gives its places back."""
+        left, self._left = self._left, 0
+        now = self._clock.now()
+        for _ in range(left):
+            self.room.leave(now)
+
+    def lagging(self, by: int) -> None:
+        """The event loop is late by so many ns: an adaptive limit does not grow meanwhile, or gives way."""
+        if self.gradient is not None:
+            self.gradient.lagging(by)
 
     async def _turn(self, rank: int) -> Refusal | None:
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -279,34 +296,41 @@ class Slots:
             if not turn.done():
                 turn.set_result(_GIVEN if given else _DISPLACED)
             elif given:
-                self._places.leave(self._clock.now())
+                self.room.leave(self._clock.now())
 
-        waiter = self._places.wait(rank, self._clock.now(), told)
+        waiter = self.room.wait(rank, self._clock.now(), told)
         if waiter is None:
             return Refusal(
-                "is full, and so is its queue" if self._places.spots(rank) else "is full", self._wait
+                "is full, and so is its queue" if self.room.spots(rank) else "is full", self.patience
             )
         waiting = waiter
 
         def pass_over() -> None:
             if not turn.done():
-                self._places.withdraw(waiting)
+                self.room.withdraw(waiting)
                 turn.set_result(_LATE)
 
-        timer = self._clock.deadline(self._wait, pass_over)
+        timer = self._clock.deadline(self.patience, pass_over)
         try:
             said = await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.result() is _GIVEN:
                 # The place was given in the same moment in which the request was given up.
-                self._places.leave(self._clock.now())
+                self.room.leave(self._clock.now())
             raise
         finally:
             timer.cancel()
-            self._places.withdraw(waiter)
-        return None if said is _GIVEN else Refusal(said, self._wait)
+            self.room.withdraw(waiter)
+        return None if said is _GIVEN else Refusal(said, self.patience)
 
 
 _GIVEN = "has a place"
 _DISPLACED = "is overloaded"
 _LATE = "had no free place in time"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:  # a simulation
+        return None

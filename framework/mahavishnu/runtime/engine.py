@@ -193,10 +193,10 @@ class Engine:
             if waiting is not None:
                 await waiting
 
-    def lagging(self) -> None:
-        """The event loop is late."""
+    def lagging(self, by: int) -> None:
+        """The event loop is late by so many ns."""
         for gate in self._gates.values():
-            gate.lagging()
+            gate.lagging(by)
 
     def too_large(self, name: str, limit: Body) -> Decision | None:
         """The refusal of a body that is larger than the limit; None when the limit only observes."""

@@ -14,11 +14,11 @@ PERIOD = 100_000_000
 class Lag:
     """A timer of the event loop that measures how much too late it is called.
 
-    `late` is called whenever that is more than 100 ms: it tells the limits that learn from durations, which the
-    lag is a part of. One for each process; it belongs to the loop that starts it.
+    `late` is called with it, in ns, whenever it is more than 100 ms: it tells the limits that learn from
+    durations, which the lag is a part of. One for each process; it belongs to the loop that starts it.
     """
 
-    def __init__(self, clock: Clock, meter: Meter, late: Callable[[], None]) -> None:
+    def __init__(self, clock: Clock, meter: Meter, late: Callable[[int], None]) -> None:
         self._clock = clock
         self.late = late
         self._cell = meter.histogram(LAG)
@@ -43,5 +43,5 @@ class Lag:
         lag = max(0, self._clock.now() - due)
         self._cell.observe(lag / 1e9)
         if lag > LATE:
-            self.late()
+            self.late(lag)
         self._arm()
