@@ -14,7 +14,7 @@ _SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at 
 
 
 # Half of what Standing(…) costs.
-_made: Callable[[type[Standing], tuple[int, int, int]], Standing] = tuple.__new__  # pyright: ignore
+_made: Callable[[type[Standing], tuple[int, int, int]], Standing] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class MemoryStore:
