@@ -58,8 +58,9 @@ def alert_secrets(spec: Spec) -> list[str]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: that of its store, and all that no channel uses."""
-    return sorted({*spec.secrets} - {*alert_secrets(spec)} | {*secrets_of(spec.store)})
+    """The secrets that the service itself is told: its store's, its operators', and all that no channel uses."""
+    own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
+    return sorted({*spec.secrets} - {*alert_secrets(spec)} | own)
 
 
 def spec_text(contract: Contract) -> str:

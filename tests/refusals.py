@@ -302,7 +302,10 @@ MV101 deploy: {targets: {«k8s»: {}}}
 MV110 deploy: {«rollout»: {bake: 15m}}
 
 MV110 «backups»: {}
-MV110 «ops»: {path: /x}
+MV103 «ops»: {path: /x}
+MV110 ops: {token: "${KEY}", «actions»: [breaker.trip]}
+MV401 ops: {token: «"${NOBODYS}"»}
+MV108 ops: {token: "${KEY}", path: «no»}
 MV101 «limit»: {a: {rate: 300/minute}}
 MV101 «replicas»: {min: 3}
 MV104 «environments»:

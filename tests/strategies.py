@@ -157,7 +157,7 @@ CHANNELS: tuple[Mapping, ...] = (
         "password": "${SMTP_PASSWORD}",
     },
 )
-SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD", "REDIS_URL"]
+SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD", "OPS_TOKEN", "REDIS_URL"]
 
 
 @st.composite
@@ -307,6 +307,10 @@ def specs(draw: Draw) -> Mapping:
                 "metrics": st.just({"path": "/internal/metrics"}),
                 "logs": st.just({"format": "console", "level": "debug", "redact": ["card"]}),
             },
+        ),
+        ops=st.fixed_dictionaries(
+            {"token": st.sampled_from(["${OPS_TOKEN}", "${HOOK_TOKEN}"])},
+            optional={"path": st.just("/-/ops")},
         ),
         security=st.just({"headers": "strict", "cors": {"origins": ["https://shop.example.com"]}}),
     )

@@ -82,7 +82,7 @@ LATER = """\
 72:1 `backups` in the spec
 85:3 `traces` in `observability`
 90:3 `scan` in `security`
-92:1 `ops` in the spec
+95:3 `actions` in `ops`
 97:1 `smoke` in the spec
 108:3 `rollout` in `deploy`
 112:5 `cloud_run` in `deploy.targets`

@@ -9,6 +9,7 @@ import signal
 import threading
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -33,6 +34,7 @@ from mahavishnu.runtime.hand_on import HANDED
 from mahavishnu.runtime.identity import Identify, Identity
 from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.keys import Principal
+from mahavishnu.runtime.ops import Ops
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, method_label, start
@@ -174,11 +176,13 @@ class Edition:
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
         self.inside = self._with_cors(self._guard)
-        self.built_in: Mapping[str, Callable[[Scope], Response]] = {
+        self.built_in: dict[str, Callable[[Scope], Response]] = {
             spec.observability.metrics.path: self._metrics,
             "/healthz": self._health,
             "/readyz": self._ready,
         }
+        if service.ops is not None and spec.ops is not None:
+            self.built_in[f"{spec.ops.path.rstrip('/')}/refused"] = partial(self._refused, service.ops)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
@@ -226,6 +230,7 @@ class Edition:
         try:
             await engine.admit(engine.plan(route, "GET"), admission)
             if admission.refused is not None:
+                self.service.refusals.saw(admission.refused.limit, caller.client)
                 await _refuse_websocket(scope, receive, send, admission.refused)
             else:
                 await self.app(scope, receive, send)
@@ -296,6 +301,7 @@ class Edition:
     async def _refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
         if passage.refused is not None:
+            self.service.refusals.saw(passage.refused.limit, passage.caller.client)
             if not passage.running:
                 await self.service.engine.give_back(passage)
             await passage.refuse(send)
@@ -349,11 +355,21 @@ class Edition:
 
     def _metrics(self, scope: Scope) -> Response:
         """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
-        names = dict(scope["headers"])
-        if any(name in _VIA or name.startswith(b"x-forwarded-") for name in names):
+        if _handed_on(scope):
             return PlainTextResponse("not found\n", 404)
-        body, content_type = self.service.metrics.expose(names.get(b"accept", b"").decode("latin-1"))
+        accept: bytes = dict(scope["headers"]).get(b"accept", b"")
+        body, content_type = self.service.metrics.expose(accept.decode("latin-1"))
         return Response(body, headers={"content-type": content_type})
+
+    def _refused(self, ops: Ops, scope: Scope) -> Response:
+        """Who is refused, for operators who reach the service directly."""
+        if _handed_on(scope):
+            return PlainTextResponse("not found\n", 404)
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        answer = ops.refused(self._identity.address(scope), authorization, scope.get("query_string", b""))
+        response = Response(answer.body, answer.status)
+        response.raw_headers = answer.headers
+        return response
 
     def _health(self, _: Scope) -> Response:
         return PlainTextResponse("ok\n")
@@ -373,6 +389,11 @@ def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
 def _refusal(error: RateLimited) -> Decision:
     kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
     return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
+
+
+def _handed_on(scope: Scope) -> bool:
+    """Whether a request came through a proxy."""
+    return any(name in _VIA or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
 
 
 def _path(scope: Scope) -> str:

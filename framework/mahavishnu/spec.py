@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, IPvAnyNetwork, StringConstraints
 
 from mahavishnu.errors import Path
-from mahavishnu.notify import Alerts, AnyChannel, Text, Url
+from mahavishnu.notify import Alerts, AnyChannel, SecretRef, Text, Url
 from mahavishnu.policies._http import BudgetHeader
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.breaker import Breaker
@@ -162,10 +162,21 @@ class Security(Settings):
     """Cross-origin requests."""
 
 
+class Ops(Settings):
+    """What operators are shown, who have the token; never anybody who comes through a proxy."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"actions"})
+
+    path: RoutePath = "/-/mahavishnu"
+    """The path it lies below: `<path>/refused` are the clients that are refused most, as JSON."""
+    token: SecretRef
+    """The secret that is asked for as bearer token; at least 16 characters."""
+
+
 class Spec(Settings):
     """How a service survives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "backups", "ops", "smoke", "readiness"})
+    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "backups", "smoke", "readiness"})
 
     mahavishnu: Annotated[Literal[1], exactly(int)]
     """The version of the format, and the mark of the file."""
@@ -191,6 +202,8 @@ class Spec(Settings):
     """What the service shows of itself."""
     security: Security = Security()
     """What every response says to browsers."""
+    ops: Ops | None = None
+    """What operators are shown."""
     deploy: Deploy = Deploy()
     """What is deployed, and where."""
     environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)

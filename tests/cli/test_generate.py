@@ -54,8 +54,11 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     agreed = re.fullmatch(r"agreement +(\d+)/(\d+) alerts name only series this app emits", said[5])
     assert agreed
     assert agreed[1] == agreed[2] == re.findall(r"\d+", said[4])[0]
+    assert re.fullmatch(
+        r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[6]
+    )
     files = len(tree(home / "deploy")) - 1
-    assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[6])
+    assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[7])
 
 
 def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

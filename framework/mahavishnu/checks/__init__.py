@@ -21,6 +21,7 @@ from mahavishnu.checks import (
     min_calls,
     one_failure,
     overlapping,
+    own_paths,
     queue_wait,
     retry_deadline,
     retry_slo,
@@ -45,7 +46,7 @@ class Check(Protocol):
 
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
-    retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes,
+    retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
     dead_alerts, one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

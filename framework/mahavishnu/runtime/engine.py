@@ -28,6 +28,7 @@ from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.margin import Margin
+from mahavishnu.runtime.offenders import Refusals
 from mahavishnu.runtime.rates import Cells, RateLimit
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
@@ -79,8 +80,11 @@ class Admission(Request):
 class Engine:
     """All limits of a contract in one process; one instance serves every request."""
 
-    def __init__(self, contract: Contract, clock: Clock, meter: Meter, store: Store) -> None:
+    def __init__(
+        self, contract: Contract, clock: Clock, meter: Meter, store: Store, refusals: Refusals | None = None
+    ) -> None:
         self.contract = contract
+        self.refusals = refusals or Refusals(clock)
         self.clock = clock
         self.store = store
         self._plans: dict[tuple[str, str], Plan] = {}
@@ -252,7 +256,10 @@ class Engine:
 
     def _denied(self, plan: Plan, admission: Admission, taken: Taken) -> None:
         for place in taken.denied:
-            plan.rates[place].denied()
+            rate = plan.rates[place]
+            rate.denied()
+            if not rate.enforced:
+                self.refusals.saw(rate.name, admission.caller.client)
         if taken.admitted:
             for place, rate in enumerate(plan.rates):
                 if place not in taken.denied:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
 from mahavishnu.contract import contract, spec_hash
+from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import build_dependencies
@@ -13,7 +14,10 @@ from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, Log, logger
 from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.offenders import Refusals
+from mahavishnu.runtime.ops import SHORT, Ops
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.series import (
     CPU,
@@ -70,13 +74,15 @@ class Service:
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.store = self._store(before)
-        self.engine = Engine(self.contract, clock, self.metrics, self.store)
+        self.refusals: Refusals = before.refusals if before else Refusals(clock)
+        self.engine = Engine(self.contract, clock, self.metrics, self.store, self.refusals)
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
         self.dependencies = build_dependencies(spec, clock, self.metrics)
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
         self._process, self._log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
         self._show(process)
+        self.ops = self._operators(before)
 
     @property
     def active(self) -> int:
@@ -96,6 +102,7 @@ class Service:
     def take_over(self) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
         self.lag.late = self.engine.lagging
+        self.refusals.know(self._limits())
 
     def tell(self, event: str, loaded: Loaded) -> None:
         """Log that a spec is at work: its warnings, and what this machine has overridden."""
@@ -122,6 +129,25 @@ class Service:
             self.log.info("store found")
         else:
             self.log.warning("store lost", reason=reason)
+
+    def _limits(self) -> list[str]:
+        return [name for name, limit in self.spec.limits.items() if limit.mode != "off"]
+
+    def _operators(self, before: Service | None) -> Ops | None:
+        """What operators are shown; without a token on this machine nobody is let in."""
+        if before is None:
+            self.refusals.know(self._limits())
+        ops = self.spec.ops
+        if ops is None:
+            return None
+        try:
+            token = resolved(ops.token)
+        except MahavishnuError as fault:
+            self.log.warning("nobody is let in at ops.path", reason=str(fault))
+            return Ops(self.refusals, self.clock, None)
+        if len(token) < SHORT:
+            self.log.warning("the ops token is short", help=f"take one of at least {SHORT} random characters")
+        return Ops(self.refusals, self.clock, token or None)
 
     def _cell(self, plan: Plan, status: int) -> Histogram:
         """The cell of a status; never more of them than `mahavishnu check` says, whatever the app answers."""
