@@ -353,3 +353,78 @@ def test_observing_serves_all_and_counts_the_excess() -> None:
         assert busy.house.gauge("in_flight", "slots") == 0
 
     run(scenario())
+
+
+def test_ranks_through_the_middleware() -> None:
+    """By route and method: a critical request takes the spot of a sheddable one, and each is counted by its rank."""
+
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def waits(request: Request) -> Response:
+            await end.wait()
+            return PlainTextResponse("ok")
+
+        app = site(*(Route(path, waits, methods=["GET", "POST"]) for path in ("/checkout", "/", "/search")))
+        ranks = {
+            "critical": [{"path": "/checkout", "method": "POST"}],
+            "sheddable": [{"path": "/search"}],
+        }
+        house = harden(app, limits(slots={"concurrency": 2, "queue": 2, "wait": "1h", **ranks}))
+        tasks: list[asyncio.Task[int]] = []
+        for method, path in (
+            ("GET", "/checkout"),  # runs; the second place is kept for critical ones
+            ("GET", "/search"),  # waits
+            ("GET", "/"),  # waits
+            ("POST", "/checkout"),  # runs
+            ("POST", "/checkout"),  # waits in the place of the search
+            ("GET", "/search"),  # finds no place
+        ):
+            tasks.append(asyncio.create_task(house.status(method, path)))
+            await house.clock.settle()
+        assert (house.gauge("in_flight", "slots"), house.gauge("queued", "slots")) == (2, 2)
+        end.set()
+        assert await asyncio.gather(*tasks) == [200, 503, 200, 200, 200, 503]
+        shed = {
+            rank: house.samples()[f"mahavishnu_limit_shed_total{{limit=slots,rank={rank}}}"]
+            for rank in ("critical", "normal", "sheddable")
+        }
+        assert shed == {"critical": 0, "normal": 0, "sheddable": 2}
+
+    run(scenario())
+
+
+def test_an_adaptive_limit_shows_where_it_is() -> None:
+    """The quota's gauge is the limit of the moment."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": "adaptive", "max": 7})
+        tasks = await busy.crowd(9)
+        assert (busy.house.gauge("quota", "slots"), busy.house.gauge("in_flight", "slots")) == (7, 7)
+        busy.end.set()
+        assert sorted(await asyncio.gather(*tasks)) == [200] * 7 + [503] * 2
+        assert busy.house.gauge("in_flight", "slots") == 0
+        assert [await busy.house.status() for _ in range(30)] == [200] * 30
+
+    run(scenario())
+
+
+def test_while_the_loop_is_late_requests_of_one_turn_meet() -> None:
+    """Handlers that never wait would each find all places free: a turn takes no more of them than there are."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits(slots={"concurrency": "adaptive", "max": 5}))
+
+        async def turn() -> int:
+            statuses = [await house.status() for _ in range(8)]
+            await house.clock.settle(2)
+            assert house.gauge("in_flight", "slots") == 0
+            return statuses.count(200)
+
+        assert await turn() == 8
+        house.app.service.engine.lagging(2 * 10**8)
+        assert [await turn(), await turn()] == [5, 5]
+        house.clock.advance("10s")
+        assert await turn() == 8
+
+    run(scenario())

@@ -30,6 +30,7 @@ _HOLD = Duration.parse("5m")
 _NEARLY_FULL = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
 _MOST = 1000
+_LATELY = 10_000_000_000  # ns: so long an event loop that was late is taken for one that will be
 _FLOOR = 2  # an adaptive limit that has come down to this protects a service that hardly works
 
 
@@ -208,6 +209,7 @@ class Slots:
         self.gradient = gradient
         self._enforced = enforced
         self._left = 0
+        self._late_until = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self.try_enter = places.take
         """Take a place, if there is one for that rank; needs no event loop."""
@@ -267,8 +269,11 @@ class Slots:
         now = self._clock.now()
         if gradient.sample(now, took, places.running):
             places.resize(gradient.limit, now, gradient.whole)
+        if now >= self._late_until:
+            places.leave(now)
+            return
         # Handlers that compute instead of waiting end in the same turn of the event loop in which they began: they
-        # would never meet. So a place is free in the next turn, and no turn is longer than the limit allows.
+        # never meet. So while it is late a place is free in the next turn, and none is longer than the limit allows.
         self._left += 1
         loop = _running_loop()
         if loop is None:
@@ -287,6 +292,7 @@ class Slots:
     def lagging(self, by: int) -> None:
         """The event loop is late by so many ns: an adaptive limit does not grow meanwhile, or gives way."""
         if self.gradient is not None:
+            self._late_until = self._clock.now() + _LATELY
             self.gradient.lagging(by)
 
     async def _turn(self, rank: int) -> Refusal | None:
