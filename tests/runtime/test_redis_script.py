@@ -33,7 +33,8 @@ def timed(text: str) -> str:
     assert clock in text
     assert kept in text
     given = text.replace(clock, "local now = tonumber(table.remove(ARGV))")
-    return given.replace(kept, f"{kept} + {_KEPT}")
+    # In thousandths, so that the milliseconds until the test reads it do not count.
+    return given.replace(kept, f"({kept}) * 1000 + {_KEPT}")
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,7 @@ class Lua:
         self._take = client.register_script(timed(TAKE.text))
         self._give_back = client.register_script(timed(GIVE_BACK.text))
         self._ends: dict[bytes, int] = {}
+        self._written: dict[bytes, int] = {}
 
     def take(self, plan: Plan, keys: Sequence[str], now: int) -> Answer:
         self._expire(now)
@@ -70,15 +72,15 @@ class Lua:
         return script(keys=words[1 : 1 + many], args=[*words[1 + many :], now])
 
     def _note(self, now: int) -> None:
-        """When each key would be let go, by the given clock."""
+        """When each key that was just written would be let go, by the given clock."""
         for key in self.client.scan_iter():
-            lasts = self.client.pttl(key)
-            assert lasts > 0, "a key that is kept for ever"
-            # A read some ms later shows less; what the script said was at most a second more.
-            self._ends.setdefault(key, now)
-            said = lasts - _KEPT if lasts > _KEPT // 2 else lasts
-            if said > 0:
-                self._ends[key] = max(self._ends[key], now + said * 1000)
+            ends = self.client.pexpiretime(key)
+            assert ends > 0, "a key that is kept for ever"
+            if self._written.get(key) != ends:
+                self._written[key] = ends
+                left = self.client.pttl(key) - _KEPT
+                if left > 0:  # else it was set by the test itself
+                    self._ends[key] = now + -(-left // 1000) * 1000
 
     def _expire(self, now: int) -> None:
         for key, end in list(self._ends.items()):
