@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from io import StringIO
@@ -222,3 +223,20 @@ def test_a_plain_function_cannot_await_a_store(house: House, monkeypatch: pytest
     monkeypatch.setattr(type(house.app.service.store), "waits", True)
     with pytest.raises(MahavishnuError, match="async def"):
         limit(tool="search_a")(lambda: None)()
+
+
+def test_a_tools_limit_is_observed_like_any(house: House) -> None:
+    """How near it is and how much was used; who was refused is counted once, though the request was refused with it."""
+
+    async def scenario() -> None:
+        for _ in range(4):
+            with contextlib.suppress(RateLimited):
+                await call(house.app)
+        shown = house.samples()
+        assert shown["mahavishnu_limit_near_total{limit=each}"] == 1
+        assert shown["mahavishnu_limit_utilisation_ratio{limit=each}"] == 1
+        assert shown["mahavishnu_limit_utilisation_ratio{limit=search}"] == pytest.approx(2 / 3)
+        refused = {name: house.app.service.refusals.top(name, 5)[0] for name in SPEC.limits}
+        assert refused == {"search": 0, "each": 2, "requests": 0}
+
+    run(scenario())

@@ -45,6 +45,7 @@ from mahavishnu.spec import Spec
 __all__ = ["Hardening", "Identify", "Principal"]
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
 _VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 
@@ -230,7 +231,6 @@ class Edition:
         try:
             await engine.admit(engine.plan(route, "GET"), admission)
             if admission.refused is not None:
-                self.service.refusals.saw(admission.refused.limit, caller.client)
                 await _refuse_websocket(scope, receive, send, admission.refused)
             else:
                 await self.app(scope, receive, send)
@@ -301,7 +301,8 @@ class Edition:
     async def _refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
         if passage.refused is not None:
-            self.service.refusals.saw(passage.refused.limit, passage.caller.client)
+            if passage.refused.status in _OF_THE_EDGE:
+                self.service.refusals.saw(passage.refused.limit, passage.caller.client)
             if not passage.running:
                 await self.service.engine.give_back(passage)
             await passage.refuse(send)

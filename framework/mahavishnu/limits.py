@@ -103,7 +103,7 @@ class ToolLimit:
             # Plain functions run in threads, and the state of a rate is read and written in two steps.
             with _charging:
                 engine.charge(plan, admission)
-        _refuse(admission)
+        _settle(plan, admission)
 
     async def _ask_async(self) -> None:
         engine, plan, admission = self._planned()
@@ -113,7 +113,7 @@ class ToolLimit:
                 waiting = engine.charge(plan, admission)
         if waiting is not None:
             await waiting
-        _refuse(admission)
+        _settle(plan, admission)
 
     def _planned(self) -> tuple[Engine, Plan, Admission]:
         engine = service_at_work().engine
@@ -127,7 +127,8 @@ class ToolLimit:
         return Caller(UNKNOWN, "") if request is None else request.caller
 
 
-def _refuse(admission: Admission) -> None:
+def _settle(plan: Plan, admission: Admission) -> None:
+    plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
     refused = admission.refused
     if refused is not None:
         raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)

@@ -196,6 +196,13 @@ def test_secrets_are_names() -> None:
     assert environment["DATABASE_URL"].startswith("${DATABASE_URL:?")
 
 
+def test_the_operators_token_is_the_services() -> None:
+    """Also where a channel has the same."""
+    spec = merged(LARGE, {"ops": {"token": "${HOOK_TOKEN}"}})
+    environment = compose(spec)["services"]["shop-api"]["environment"]
+    assert environment["HOOK_TOKEN"].startswith("${HOOK_TOKEN:?")
+
+
 def test_alertmanager_finds_its_secrets_where_compose_puts_them() -> None:
     """The two generators agree on the folder of secrets."""
     alertmanager = generated("alertmanager", LARGE)["alertmanager/alertmanager.yml"]

@@ -221,6 +221,13 @@ def test_secrets_are_references() -> None:
     assert secrets == {"DATABASE_URL": {"secretKeyRef": {"name": "shop-api-secrets", "key": "DATABASE_URL"}}}
 
 
+def test_the_operators_token_is_the_services() -> None:
+    """Also where a channel has the same."""
+    env = container(objects(merged(LARGE, {"ops": {"token": "${HOOK_TOKEN}"}})))["env"]
+    reference = {"secretKeyRef": {"name": "shop-api-secrets", "key": "HOOK_TOKEN"}}
+    assert [one["valueFrom"] for one in env if one["name"] == "HOOK_TOKEN"] == [reference]
+
+
 def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
     """A policy by address and port outside the cluster, by namespace inside; metadata services never."""
     rules = objects(LARGE)["NetworkPolicy"]["spec"]["egress"]

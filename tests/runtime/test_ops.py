@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -139,6 +140,26 @@ def test_every_kind_of_limit_is_told() -> None:
             await handshake(house.app, "/talk")
         said = (await asked(house))["limits"]
         assert {name: one["refused"] for name, one in said.items()} == {"size": 3, "watched": 5, "talks": 2}
+
+    run(scenario())
+
+
+def test_who_found_no_place_or_was_too_slow_is_told() -> None:
+    """Places and times are limits too."""
+
+    async def slow(request: Request) -> Response:
+        await house.clock.sleep(5 * 10**9)
+        return PlainTextResponse("ok")
+
+    house = guarded(Route("/", slow), places={"concurrency": 2}, time={"timeout": "1s"})
+
+    async def scenario() -> None:
+        tasks = [asyncio.create_task(house.call()) for _ in range(5)]
+        await house.clock.settle()
+        house.clock.advance("2s")
+        assert sorted([(await one).status for one in tasks]) == [503, 503, 503, 504, 504]
+        said = (await asked(house))["limits"]
+        assert {name: one["refused"] for name, one in said.items()} == {"places": 3, "time": 2}
 
     run(scenario())
 

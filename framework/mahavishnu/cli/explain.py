@@ -29,6 +29,7 @@ _HOLDS = {
     "retention": "the deployed Prometheus",
     "observability": "the process, and what Prometheus scrapes",
     "security": "the process: on every response",
+    "ops": "the process, for whoever reaches it directly and has the token",
     "deploy": "the generated Compose and Kubernetes files",
     "environments": "`check`, `generate` and the process, when that environment is asked for",
 }

@@ -123,9 +123,8 @@ class Engine:
 
     def tool_plan(self, tool: str) -> Plan:
         """The rates that calls of a tool meet; no request meets them."""
-        return Plan(
-            ("", ""), tuple(one for one in self._rates if one.match is not None and one.match.calls(tool))
-        )
+        rates = tuple(one for one in self._rates if one.match is not None and one.match.calls(tool))
+        return Plan(("", ""), rates, told=Told(rates))
 
     def planned(self, route: str, method: str) -> Plan | None:
         """The plan of a route and a method as the request says it; None for what is not the name of a plan."""
@@ -171,6 +170,7 @@ class Engine:
             refusal = await one.gate.enter(one.rank)
             if refusal is not None and one.enforced:
                 one.cells.refused.inc()
+                self.refusals.saw(one.name, admission.caller.client)
                 detail = f"limit `{one.name}` {refusal.reason}"
                 admission.refused = Decision(
                     False, one.name, 503, REDUCED_CAPACITY, detail, refusal.retry_after
@@ -258,8 +258,7 @@ class Engine:
         for place in taken.denied:
             rate = plan.rates[place]
             rate.denied()
-            if not rate.enforced:
-                self.refusals.saw(rate.name, admission.caller.client)
+            self.refusals.saw(rate.name, admission.caller.client)
         if taken.admitted:
             for place, rate in enumerate(plan.rates):
                 if place not in taken.denied:

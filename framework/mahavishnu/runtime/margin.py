@@ -28,7 +28,8 @@ class Margin:
         """An admitted request has left less than `mark`."""
         if amount < self._nearly:
             self._near.inc()
-        self._lowered(amount)
+        if amount < self._least:
+            self._lowered(amount)
 
     def standing(self, amount: int, taken: Taken, place: int) -> None:
         """As `left`, of a bucket with less than `mark` in it, whether its request was admitted or not."""
@@ -50,5 +51,6 @@ class Margin:
         return 1 - least / self.whole
 
     def _lowered(self, amount: int) -> None:
-        self._least = min(self._least, max(amount, 0))
-        self.mark = max(self._least, self._nearly)
+        if amount < self._least:
+            self._least = max(amount, 0)
+            self.mark = max(self._least, self._nearly)

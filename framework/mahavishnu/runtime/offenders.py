@@ -35,8 +35,17 @@ class Offenders:
 
     def saw(self, client: str, now: int) -> None:
         """Count a refusal."""
-        self._turn(now)
-        self._young.saw(client, now)
+        period = self._young
+        if now >= period.since + _PERIOD:
+            self._turn(now)
+            period = self._young
+        period.total += 1
+        entry = period.clients.get(client)
+        if entry is None:
+            period.met(client, now)
+        else:
+            entry[0] += 1
+            entry[1] = now
 
     def counts(self, now: int) -> tuple[int, int, dict[str, tuple[int, int]]]:
         """All refusals, by how much a count may be too low, and each client's count and last time."""
@@ -66,13 +75,9 @@ class _Period:
         self.since = since
         self.total = 0
 
-    def saw(self, client: str, now: int) -> None:
-        self.total += 1
-        entry = self.clients.get(client)
-        if entry is not None:
-            entry[0] += 1
-            entry[1] = now
-        elif len(self.clients) < _SIZE:
+    def met(self, client: str, now: int) -> None:
+        """Count somebody who has no counter: he gets one, if one is free."""
+        if len(self.clients) < _SIZE:
             self.clients[client] = [1, now]
         else:
             self._lower()
