@@ -5,8 +5,9 @@ RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from json.encoder import encode_basestring_ascii as _quoted
+from functools import lru_cache
 from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
@@ -96,21 +97,30 @@ NOTHING_TOLD = Told(())
 
 def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     """The body of a refusal as problem+json, and the headers that belong to it."""
-    body = (
-        f'{{"type": {_quoted(decision.problem)}, "title": "{_TITLES.get(decision.status, "Refused")}", '
-        f'"status": {decision.status}, "detail": {_quoted(decision.detail)}, '
-        f'"violated-policies": [{_quoted(decision.limit)}]}}'
-    ).encode()
+    body, length = _body(decision.problem, decision.status, decision.detail, decision.limit)
     headers = [
         (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
+        (b"content-length", length),
         (b"cache-control", b"no-store"),
     ]
     if decision.status in (408, 413):
         headers.append((b"connection", b"close"))  # the rest of the body is not read
     if decision.retry_after is not None:
-        headers.append((b"retry-after", str(seconds(decision.retry_after)).encode()))
+        headers.append((b"retry-after", b"%d" % seconds(decision.retry_after)))
     return body, headers
+
+
+@lru_cache(maxsize=256)  # in a flood most are told the same, for the times are whole seconds
+def _body(problem: str, status: int, detail: str, limit: str) -> tuple[bytes, bytes]:
+    said = {
+        "type": problem,
+        "title": _TITLES.get(status, "Refused"),
+        "status": status,
+        "detail": detail,
+        "violated-policies": [limit],
+    }
+    body = json.dumps(said).encode()
+    return body, str(len(body)).encode()
 
 
 def missing(headers: Iterable[Header], present: Iterable[Header]) -> tuple[Header, ...]:
