@@ -222,3 +222,14 @@ def test_places_have_their_share() -> None:
         assert (used(house, "slots"), near(house, "slots")) == (0, 1)
 
     run(scenario())
+
+
+def test_each_period_begins_anew() -> None:
+    """After a full one, what uses half of the limit is told again, and shown once the full one is forgotten."""
+    margin = Margin(100, CounterCell())
+    margin.exceeded()
+    for second in (30, 60):
+        margin.used(second * SECOND)
+        assert margin.mark == 100
+        margin.left(50)
+    assert margin.used(90 * SECOND) == 0.5
