@@ -33,6 +33,10 @@ class Gcra:
     def horizon(self) -> int:
         return -(-self.period * self.burst // self.count)
 
+    @property
+    def most(self) -> int:
+        return self.burst
+
     def admit(self, state: int | None, now: int, cost: int) -> int | None:
         ticks = now * self._tick
         if state is None:
@@ -67,6 +71,13 @@ class Gcra:
         # When nobody has counted the last one yet, it is as if it had never come.
         return left << _SHIFT | (spent if later else (spent - cost) & _SPENT)
 
+    def used(self, state: int | None, now: int) -> tuple[int, int]:
+        return (0 if state is None else max(0, (state >> _SHIFT) - now * self.count)), self.period
+
+    def having(self, used: int, of: int, now: int) -> int:
+        ahead = min(self.period * self.burst, -(-used * self.period // of))
+        return now * self.count + ahead << _SHIFT
+
 
 @dataclass(frozen=True, slots=True)
 class SlidingWindow:
@@ -83,6 +94,10 @@ class SlidingWindow:
     @property
     def horizon(self) -> int:
         return 2 * self.period
+
+    @property
+    def most(self) -> int:
+        return self.count
 
     def admit(self, state: tuple[int, int, int] | None, now: int, cost: int) -> tuple[int, int, int] | None:
         index, elapsed = divmod(now, self.period)
@@ -113,6 +128,15 @@ class SlidingWindow:
         age = index - at // self.period
         return (index, before - cost * (age == 1), current - cost * (age == 0))
 
+    def used(self, state: tuple[int, int, int] | None, now: int) -> tuple[int, int]:
+        index, elapsed = divmod(now, self.period)
+        before, current = self._counts(state, index)
+        return before * (self.period - elapsed) + current * self.period, self.period
+
+    def having(self, used: int, of: int, now: int) -> tuple[int, int, int]:
+        """All of it in the current window: it fades later than it may have been meant to, never earlier."""
+        return now // self.period, 0, min(self.count, -(-used // of))
+
     def _counts(self, state: tuple[int, int, int] | None, index: int) -> tuple[int, int]:
         if state is None or index - state[0] > 1:
             return 0, 0
@@ -134,6 +158,10 @@ class SlidingLog:
     def horizon(self) -> int:
         return self.period
 
+    @property
+    def most(self) -> int:
+        return self.count
+
     def admit(self, state: tuple[int, ...] | None, now: int, cost: int) -> tuple[int, ...] | None:
         live = self._live(state, now)
         return live + (now,) * cost if len(live) + cost <= self.count else None
@@ -154,6 +182,13 @@ class SlidingLog:
     ) -> tuple[int, ...]:
         place = state.index(at) if at in state else len(state)
         return state[:place] + state[place + cost :]
+
+    def used(self, state: tuple[int, ...] | None, now: int) -> tuple[int, int]:
+        return len(self._live(state, now)), 1
+
+    def having(self, used: int, of: int, now: int) -> tuple[int, ...]:
+        """All of it at this moment: it is remembered longer than it may have been meant to be, never shorter."""
+        return (now,) * min(self.count, -(-used // of))
 
     def _live(self, state: tuple[int, ...] | None, now: int) -> tuple[int, ...]:
         return tuple(at for at in state or () if at > now - self.period)

@@ -261,11 +261,13 @@ class Meter(Protocol):
 class Algorithm(Protocol):
     """A rate as a pure state machine; after `horizon` ns without a request a state is as good as none.
 
-    Times are nanoseconds, of any clock that only goes forward.
+    Times are nanoseconds, of any clock that only goes forward. `most` is what fits at once into an empty bucket.
     """
 
     @property
     def horizon(self) -> int: ...
+    @property
+    def most(self) -> int: ...
     def admit(self, state: Any, now: int, cost: int) -> Any:
         """The next state, or None: the request does not fit, and nothing has changed."""
         ...
@@ -283,6 +285,14 @@ class Algorithm(Protocol):
 
         It may keep a little of the cost, and never returns more than was taken.
         """
+        ...
+
+    def used(self, state: Any, now: int) -> tuple[int, int]:
+        """How much of `most` is used, as a fraction: a numerator, and what it is divided by."""
+        ...
+
+    def having(self, used: int, of: int, now: int) -> Any:
+        """The state of one who has used this fraction, `most` of it at the most; rounded against him."""
         ...
 
 
@@ -322,6 +332,10 @@ class Taken(Protocol):
     def standing(self, place: int) -> Standing: ...
 
 
+BEFORE = "~"
+"""Ends the name of a rate that holds on for a while after a reload, beside the one that took its place."""
+
+
 class Store(Protocol):
     """Where the state of rates lives; one whose answers come at once never `waits`."""
 
@@ -333,6 +347,18 @@ class Store(Protocol):
 
     def give_back(self, taken: Any) -> Awaitable[None] | None:
         """Return what `take` consumed, for a request that was denied later."""
+        ...
+
+    def carry(self, charge: Charge) -> None:
+        """This rate follows another one of its name: what every client has used of that is used of this."""
+        ...
+
+    def rename(self, name: str, other: str) -> None:
+        """What is counted by this name is counted by another one from now on."""
+        ...
+
+    def forget(self, name: str) -> None:
+        """Nobody counts by this name any more."""
         ...
 
 
@@ -369,12 +395,19 @@ class Gate(Protocol):
         """The event loop is late by so many ns, and every duration longer than it would be."""
         ...
 
+    def become(self, limit: Any) -> None:
+        """From now on be as this limit says, with whoever runs and waits; it cannot fail."""
+        ...
+
 
 @runtime_checkable
 class Gated(Protocol):
     """A limit that becomes a gate."""
 
-    def gate(self, name: str, clock: Clock, meter: Meter) -> Gate: ...
+    def gate(self, name: str, clock: Clock, meter: Meter, before: Gate | None = None) -> Gate:
+        """A gate, or the one `before` it under another spec: that one then still has to `become` this limit's."""
+        ...
+
     def rank(self, route: str, method: str) -> int:
         """How much requests for this route and method matter to the gate."""
         ...
@@ -415,12 +448,21 @@ class Guard(Protocol):
         """Whether every attempt would be refused now, so that trying again soon is of no use."""
         ...
 
+    def become(self, settings: Any, timeout: int | None) -> None:
+        """From now on be as these settings say, with all permits that are out; it cannot fail."""
+        ...
+
 
 @runtime_checkable
 class Guarding(Protocol):
-    """A dependency's policy that becomes a guard; None when it has nothing to do. `timeout` is one attempt's."""
+    """A dependency's policy that becomes a guard; None when it has nothing to do. `timeout` is one attempt's.
 
-    def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> Guard | None: ...
+    It may be the guard `before` it, under another spec, which then still has to `become` this policy's.
+    """
+
+    def guard(
+        self, name: str, clock: Clock, meter: Meter, timeout: int | None, before: Guard | None = None
+    ) -> Guard | None: ...
 
 
 class Decision(NamedTuple):

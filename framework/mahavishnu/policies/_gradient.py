@@ -103,6 +103,12 @@ class Gradient:
         """How long an answer takes while nothing stands in its way, ns; 0 before that is known."""
         return round(self._baseline)
 
+    def become(self, most: int, *, drains: bool) -> None:
+        """Go on with another bound; what was learnt is kept."""
+        self._most, self._drains = most, drains
+        self._limit = min(self._limit, float(most))
+        self.limit = min(self.limit, most)
+
     def pressed(self) -> None:
         """Somebody found no place: the limit is what holds this window back."""
         self._pressed = True

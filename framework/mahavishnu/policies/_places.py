@@ -67,6 +67,11 @@ class Places:
         self.bounds = (whole or critical) if self._kept[0] else critical, *lower
         self._serve(now)
 
+    def become(self, queue: int, *, critical: bool, sheddable: bool) -> None:
+        """Another queue and other ranks, before the next `resize`; who waits goes on waiting."""
+        self._queue = queue
+        self._kept = critical, sheddable
+
     def take(self, rank: int) -> bool:
         """A place for a newcomer, if there is one for that rank."""
         if self.running < self.bounds[rank]:

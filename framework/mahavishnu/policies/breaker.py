@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import BreakerOpen
-from mahavishnu.policy import Clock, Count, Meter, Mode, Outcome, Policy, camel
+from mahavishnu.policy import Clock, Count, Guard, Meter, Mode, Outcome, Policy, camel
 from mahavishnu.series import BREAKER_CALLS
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
@@ -79,9 +79,16 @@ class Breaker(Policy):
         """The slow-call rate that opens it, with its default; None when no call is slow."""
         return (self.slow_rate or self.failure_rate or _DEFAULT_RATE) if self.slow_call else None
 
-    def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> BreakerGuard | None:
+    def guard(
+        self, name: str, clock: Clock, meter: Meter, timeout: int | None, before: Guard | None = None
+    ) -> BreakerGuard | None:
         """The state machine that enforces this; a probe's lease is one attempt's timeout, else `open_for`."""
-        return None if self.mode == "off" else BreakerGuard(self, name, clock, meter, timeout)
+        if self.mode == "off":
+            return None
+        if isinstance(before, BreakerGuard):
+            before.show(meter)
+            return before
+        return BreakerGuard(self, name, clock, meter, timeout)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         if self.mode == "off":
@@ -135,6 +142,16 @@ class _Closed:
             self.totals[slot] = self.fails[slot] = self.slows[slot] = 0
         self.index = index
         self.slot = index % _BUCKETS
+
+    def gather(self, index: int) -> None:
+        """Count what is in the window in its newest bucket, whose number is now this one."""
+        self.totals, self.fails, self.slows = [0] * _BUCKETS, [0] * _BUCKETS, [0] * _BUCKETS
+        self.index, self.slot = index, index % _BUCKETS
+        self.totals[self.slot], self.fails[self.slot], self.slows[self.slot] = (
+            self.total,
+            self.wrong,
+            self.slow,
+        )
 
     def add(self, failed: bool, slow: bool) -> None:
         slot = self.slot
@@ -194,10 +211,15 @@ class BreakerGuard:
     """
 
     def __init__(self, settings: Breaker, name: str, clock: Clock, meter: Meter, timeout: int | None) -> None:
-        failing, slowing = settings.failing(), settings.slowing()
         self._name = name
         self._clock = clock
         self._lock = Lock()
+        self._set(settings, timeout)
+        self._state: _Closed | _Open | _HalfOpen = _Closed()
+        self.show(meter)
+
+    def _set(self, settings: Breaker, timeout: int | None) -> None:
+        failing, slowing = settings.failing(), settings.slowing()
         self._enforced = settings.mode == "enforce"
         self._width = settings.window // _BUCKETS  # exact: no duration is finer than a millisecond
         self._min_calls = settings.min_calls
@@ -210,8 +232,17 @@ class BreakerGuard:
         self._probes = settings.probes
         self._wrong_probes = _share(settings.failure_rate or _DEFAULT_RATE, settings.probes)
         self._slow_probes = _share(slowing, settings.probes) if slowing else settings.probes + 1
-        self._state: _Closed | _Open | _HalfOpen = _Closed()
-        self._show(meter)
+
+    def become(self, settings: Breaker, timeout: int | None) -> None:
+        """Judge by these settings from now on: state, window and permits are kept."""
+        with self._lock:
+            now, width, state = self._clock.now(), self._width, self._state
+            self._set(settings, timeout)
+            if isinstance(state, _Closed) and width != self._width:
+                state.advance(now // width)
+                state.gather(now // self._width)
+            elif isinstance(state, _HalfOpen):
+                self._decide(state, now)
 
     def enter(self) -> object:
         """A permit; raises BreakerOpen with the exact time until a place or a decision is due."""
@@ -319,7 +350,8 @@ class BreakerGuard:
         self._state = state
         self._transitions[_NAMES[type(state)]].inc()
 
-    def _show(self, meter: Meter) -> None:
+    def show(self, meter: Meter) -> None:
+        """Show the state, and count, through this meter."""
         name = self._name
         self._fast_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="fast")
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")

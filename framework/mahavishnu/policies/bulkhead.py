@@ -10,7 +10,7 @@ from threading import Event, Lock
 from typing import ClassVar
 
 from mahavishnu.errors import BulkheadFull
-from mahavishnu.policy import Clock, Count, Meter, Outcome, Policy, camel
+from mahavishnu.policy import Clock, Count, Guard, Meter, Outcome, Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
@@ -51,8 +51,18 @@ class Bulkhead(Policy):
     wait: Duration | None = None
     """How long a call waits for a place; not at all when absent."""
 
-    def guard(self, name: str, clock: Clock, meter: Meter, timeout: int | None) -> BulkheadGuard:  # noqa: ARG002
+    def guard(
+        self,
+        name: str,
+        clock: Clock,
+        meter: Meter,
+        timeout: int | None,  # noqa: ARG002
+        before: Guard | None = None,
+    ) -> BulkheadGuard:
         """The semaphore that enforces this."""
+        if isinstance(before, BulkheadGuard):
+            before.show(meter)
+            return before
         return BulkheadGuard(self, name, clock, meter)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
@@ -129,9 +139,23 @@ class BulkheadGuard:
         self._wait = None if settings.wait is None else int(settings.wait)
         self._waiters: deque[_Waiter] = deque()
         self._lock = Lock()
-        self._refusals = meter.counter(BULKHEAD_REFUSALS, dependency=name)
-        meter.gauge(BULKHEAD_IN_FLIGHT, lambda: float(self.in_flight), dependency=name)
-        meter.gauge(BULKHEAD_CAPACITY, lambda: float(self._capacity), dependency=name)
+        self.show(meter)
+
+    def show(self, meter: Meter) -> None:
+        """Show the places, and count, through this meter."""
+        self._refusals = meter.counter(BULKHEAD_REFUSALS, dependency=self._name)
+        meter.gauge(BULKHEAD_IN_FLIGHT, lambda: float(self.in_flight), dependency=self._name)
+        meter.gauge(BULKHEAD_CAPACITY, lambda: float(self._capacity), dependency=self._name)
+
+    def become(self, settings: Bulkhead, timeout: int | None) -> None:  # noqa: ARG002
+        """So many places from now on: who is inside stays, who waits gets what has become free."""
+        with self._lock:
+            more = settings.concurrency - self._capacity
+            self._capacity = settings.concurrency
+            self._wait = None if settings.wait is None else int(settings.wait)
+            self._free += min(more, 0)  # below nothing while more are inside than there are places
+            for _ in range(more):
+                self._pass_on()
 
     @property
     def in_flight(self) -> int:
@@ -196,7 +220,7 @@ class BulkheadGuard:
     def _taken(self) -> bool:
         """Whether a place was free and is now ours; raises BulkheadFull when there is no waiting."""
         with self._lock:
-            if self._free:
+            if self._free > 0:
                 self._free -= 1
                 return True
         if self._wait is None:
@@ -206,7 +230,7 @@ class BulkheadGuard:
     def _queued(self, wake: Callable[[], object]) -> _Waiter | None:
         """A place in the queue; None when a place in the bulkhead became free just now, and is taken."""
         with self._lock:
-            if self._free:
+            if self._free > 0:
                 self._free -= 1
                 return None
             waiter = _Waiter(wake)
@@ -228,7 +252,7 @@ class BulkheadGuard:
                 self._waiters.remove(waiter)
 
     def _pass_on(self) -> None:
-        while self._waiters:
+        while self._waiters and self._free >= 0:
             waiter = self._waiters.popleft()
             waiter.granted = True
             try:

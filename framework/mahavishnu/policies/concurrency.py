@@ -172,9 +172,9 @@ class Concurrency(Limit):
             proof=(Feed(shed.select(limit=name, rank="critical"), healthy=0, faulty=30),),
         )
 
-    def gate(self, name: str, clock: Clock, meter: Meter) -> Gate:
+    def gate(self, name: str, clock: Clock, meter: Meter, before: Gate | None = None) -> Gate:
         """The places of this limit in this process."""
-        slots = Slots.of(self, clock)
+        slots = before if isinstance(before, Slots) else Slots.of(self, clock)
         meter.gauge(LIMIT_IN_FLIGHT, lambda: slots.running, limit=name)
         meter.gauge(LIMIT_QUEUED, lambda: slots.waiting, limit=name)
         meter.gauge(LIMIT_QUOTA, lambda: slots.places, limit=name)
@@ -242,6 +242,23 @@ class Slots:
     def places(self) -> int:
         """How many may run now."""
         return self.room.limit
+
+    def become(self, limit: Concurrency) -> None:
+        """Be as this limit says, with whoever runs and waits; an adaptive one goes on from where it is."""
+        now = self._clock.now()
+        self._wait, self._enforced = limit.wait, limit.mode == "enforce"
+        if not limit.adaptive:
+            self._gradient = None
+        elif self._gradient is None:
+            self._gradient = Gradient(limit.most, now, drains=self._enforced)
+        else:
+            self._gradient.become(limit.most, drains=self._enforced)
+        places, gradient = self._places, self._gradient
+        places.become(limit.queue, critical=bool(limit.critical), sheddable=bool(limit.sheddable))
+        if gradient is None:
+            places.resize(limit.most, now)
+        else:
+            places.resize(gradient.limit, now, gradient.whole)
 
     async def enter(self, rank: int) -> Refusal | None:
         """Take a place, waiting for one if need be; the refusal says why there was none."""

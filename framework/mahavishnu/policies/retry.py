@@ -83,6 +83,14 @@ class Retry(Policy):
         )
 
 
+class Purse:
+    """What is left of a retry budget; it outlives the settings that fill it."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+        self.lock = Lock()
+
+
 class Retrier:
     """Decides whether a failed attempt is repeated, and after which pause. Thread-safe.
 
@@ -99,6 +107,7 @@ class Retrier:
         meter: Meter,
         random: Callable[[], float],
         wall: Callable[[], float] = time.time,
+        before: Retrier | None = None,
     ) -> None:
         self.attempts = settings.attempts
         self._base = int(settings.base)
@@ -106,8 +115,7 @@ class Retrier:
         self._words = frozenset(settings.retry_on)
         self._deposit = int(settings.budget.ratio * _PARTS)
         self._full = RESERVE * _PARTS
-        self._tokens = self._full
-        self._lock = Lock()
+        self.purse: Purse = Purse(self._full) if before is None else before.purse
         self._random = random
         self._wall = wall
         counters = RETRIES.label("outcome").values or ()
@@ -116,13 +124,13 @@ class Retrier:
 
     def fullness(self) -> float:
         """How full the budget is, from 0 to 1."""
-        return self._tokens / self._full
+        return self.purse.tokens / self._full
 
     def deposit(self) -> None:
         """One call begins."""
-        if self._tokens < self._full:
-            with self._lock:
-                self._tokens = min(self._full, self._tokens + self._deposit)
+        if self.purse.tokens < self._full:
+            with self.purse.lock:
+                self.purse.tokens = min(self._full, self.purse.tokens + self._deposit)
 
     def wants_fault(self, fault: BaseException) -> bool:
         """Whether this exception is worth another try; a group is when every exception in it is."""
@@ -165,8 +173,8 @@ class Retrier:
         return not kinds(type(fault)).isdisjoint(self._words) or status_of_fault(fault) in self._words
 
     def _withdraw(self) -> bool:
-        with self._lock:
-            if self._tokens < _PARTS:
+        with self.purse.lock:
+            if self.purse.tokens < _PARTS:
                 return False
-            self._tokens -= _PARTS
+            self.purse.tokens -= _PARTS
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random as _random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from typing import ParamSpec, Self, TypeVar
 
@@ -25,11 +25,18 @@ _ACTIVE: ContextVar[tuple[Call, ...]] = ContextVar("mahavishnu_active", default=
 
 
 def build_dependencies(
-    spec: Spec, clock: Clock, meter: Meter, random: Callable[[], float] = _random.random
+    spec: Spec,
+    clock: Clock,
+    meter: Meter,
+    random: Callable[[], float] = _random.random,
+    before: Mapping[str, DependencyGuard] | None = None,
 ) -> dict[str, DependencyGuard]:
-    """A guard for each dependency of the spec; `random` draws from [0, 1) for the jitter."""
+    """A guard for each dependency of the spec; `random` draws from [0, 1) for the jitter.
+
+    Those of a new spec share breakers, places and budgets with those `before` them, and `take_over`.
+    """
     return {
-        name: DependencyGuard(name, settings, clock, meter, random)
+        name: DependencyGuard(name, settings, clock, meter, random, (before or {}).get(name))
         for name, settings in spec.dependencies.items()
     }
 
@@ -41,19 +48,30 @@ class DependencyGuard:
     """
 
     def __init__(
-        self, name: str, settings: Dependency, clock: Clock, meter: Meter, random: Callable[[], float]
+        self,
+        name: str,
+        settings: Dependency,
+        clock: Clock,
+        meter: Meter,
+        random: Callable[[], float],
+        before: DependencyGuard | None = None,
     ) -> None:
         self.name = name
         self.clock = clock
         self.settings = settings
         self.timeout = None if settings.timeout is None else int(settings.timeout)
+        held: Mapping[str, Guard] = before.by_policy if before else {}
         made = (
-            policy.guard(name, clock, meter, self.timeout)
-            for _, policy in settings.policies()
+            (key, policy.guard(name, clock, meter, self.timeout, held.get(key)))
+            for key, policy in settings.policies()
             if isinstance(policy, Guarding)
         )
-        self.guards: tuple[Guard, ...] = tuple(guard for guard in made if guard is not None)
-        self.retrier = None if settings.retry is None else Retrier(settings.retry, name, meter, random)
+        self.by_policy: Mapping[str, Guard] = {key: guard for key, guard in made if guard is not None}
+        self.guards: tuple[Guard, ...] = tuple(self.by_policy.values())
+        self.retrier: Retrier | None = None
+        if settings.retry is not None:
+            budget = before.retrier if before else None
+            self.retrier = Retrier(settings.retry, name, meter, random, before=budget)
         self._count = {
             outcome: meter.counter(DEPENDENCY_CALLS, dependency=name, outcome=outcome)
             for outcome in DEPENDENCY_CALLS.label("outcome").values or ()
@@ -95,6 +113,12 @@ class DependencyGuard:
                 if pause is None:
                     return answer
             await self.clock.sleep(pause)
+
+    def take_over(self) -> None:
+        """The guards that are shared with those of another spec are from now on as this one says."""
+        for key, policy in self.settings.policies():
+            if key in self.by_policy:
+                self.by_policy[key].become(policy, self.timeout)
 
     def count(self, outcome: str) -> None:
         """Count one attempt that was never made: `rejected` or `cancelled`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import (
+    BEFORE,
     Clock,
     Decision,
     Gate,
@@ -78,10 +80,20 @@ class Admission(Request):
 
 
 class Engine:
-    """All limits of a contract in one process; one instance serves every request."""
+    """All limits of a contract in one process; one instance serves every request.
+
+
+    The engine of a new contract takes over the gates and states of the one `before` it.
+    """
 
     def __init__(
-        self, contract: Contract, clock: Clock, meter: Meter, store: Store, refusals: Refusals | None = None
+        self,
+        contract: Contract,
+        clock: Clock,
+        meter: Meter,
+        store: Store,
+        refusals: Refusals | None = None,
+        before: Engine | None = None,
     ) -> None:
         self.contract = contract
         self.refusals = refusals or Refusals(clock)
@@ -91,18 +103,23 @@ class Engine:
         limits = {name: limit for name, limit in contract.spec.limits.items() if limit.mode != "off"}
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
-        self._rates = [
+        self.rates = [
             RateLimit.of(name, limit, limit, self._cells[name])
             for name, limit in limits.items()
             if isinstance(limit, Metered)
         ]
-        self._gates = {
-            name: limit.gate(name, clock, meter) for name, limit in limits.items() if isinstance(limit, Gated)
+        self.rates_before: tuple[tuple[int, RateLimit], ...] = ()
+        """Rates set aside by a reload, and until when each still holds (ns)."""
+        gates: Mapping[str, Gate] = before.gates if before else {}
+        self.gates: dict[str, Gate] = {
+            name: limit.gate(name, clock, meter, gates.get(name))
+            for name, limit in limits.items()
+            if isinstance(limit, Gated)
         }
         for name, limit in limits.items():
-            if name not in self._gates:  # a gate shows its own, which may move
+            if name not in self.gates:  # a gate shows its own, which may move
                 meter.gauge(LIMIT_QUOTA, limit.number, limit=name)
-        self._margins = {one.name: one.margin for one in self._rates}
+        self._margins = {one.name: one.margin for one in self.rates}
         self._margins |= {
             name: Margin(
                 int(limit.body if isinstance(limit, Body) else limit.timeout), self._cells[name].near
@@ -112,6 +129,56 @@ class Engine:
         }
         for name, margin in self._margins.items():
             meter.gauge(LIMIT_UTILISATION, partial(_used, margin, clock), limit=name)
+
+    def take_over(self, before: Engine) -> None:
+        """Go on from where the engine before stands now: nobody is given back what he has used under that one."""
+        for name, gate in self.gates.items():
+            if before.gates.get(name) is gate:
+                gate.become(self._limits[name])
+        now, held = self.clock.now(), {one.name: one for one in before.rates}
+        names = {one.name for one in self.rates}
+        aside = dict[str, tuple[int, RateLimit]]()
+        for until, one in before.rates_before:
+            if until > now and one.name.rstrip(BEFORE) in names:
+                aside[one.name] = until, one
+            else:
+                self.store.forget(one.name)
+        for rate in self.rates:
+            old = held.get(rate.name)
+            if old is not None and old.per != rate.per:
+                self._set_aside(old, aside, now)
+                self._resume(rate, aside)
+            self.store.carry(rate)
+        self.rates_before = tuple(aside.values())
+
+    def _set_aside(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]], now: int) -> None:
+        """What was used under other keys cannot be told of these: until it is refilled, both rates hold."""
+        name = rate.name + BEFORE
+        while name in aside:
+            name += BEFORE
+        if not rate.enforced:
+            self.store.forget(rate.name)
+            return
+        self.store.rename(rate.name, name)
+        horizon = rate.algorithm.horizon
+        aside[name] = now + horizon, rate.set_aside(name)
+        with suppress(RuntimeError):  # outside of an event loop it holds until the next reload
+            self.clock.call_later(horizon, self._refilled)
+
+    def _resume(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]]) -> None:
+        """One that counts by the same keys again goes on where it was."""
+        for name, (_, one) in list(aside.items()):
+            if name.rstrip(BEFORE) == rate.name and one.per == rate.per:
+                self.store.rename(name, rate.name)
+                del aside[name]
+
+    def _refilled(self) -> None:
+        now = self.clock.now()
+        for until, one in self.rates_before:
+            if until <= now:
+                self.store.forget(one.name)
+        self.rates_before = tuple(held for held in self.rates_before if held[0] > now)
+        self._plans.clear()
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
@@ -123,7 +190,7 @@ class Engine:
 
     def tool_plan(self, tool: str) -> Plan:
         """The rates that calls of a tool meet; no request meets them."""
-        rates = tuple(one for one in self._rates if one.match is not None and one.match.calls(tool))
+        rates = tuple(one for one in self.rates if one.match is not None and one.match.calls(tool))
         return Plan(("", ""), rates, told=Told(rates))
 
     def planned(self, route: str, method: str) -> Plan | None:
@@ -199,7 +266,7 @@ class Engine:
 
     def lagging(self, by: int) -> None:
         """The event loop is late by so many ns."""
-        for gate in self._gates.values():
+        for gate in self.gates.values():
             gate.lagging(by)
 
     def too_large(self, name: str, limit: Body) -> Decision | None:
@@ -274,13 +341,14 @@ class Engine:
     def _planned(self, route: str, method: str) -> Plan:
         bodies = {name: one for name, one in self._limits.items() if isinstance(one, Body)}
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
-        rates = tuple(one for one in self._rates if applies(one.match, route, method))
+        every = (*self.rates, *(one for _, one in self.rates_before))
+        rates = tuple(one for one in every if applies(one.match, route, method))
         timeout = _most_specific(timeouts, route, method)
         return Plan(
             (route, method),
             rates,
             tuple(
-                self._gate(name, route, method) for name in self._gates if self._applies(name, route, method)
+                self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
             ),
             _most_specific(bodies, route, method),
             timeout,
@@ -294,7 +362,7 @@ class Engine:
     def _gate(self, name: str, route: str, method: str) -> GateLimit:
         limit: Any = self._limits[name]
         enforced = limit.mode == "enforce"
-        return GateLimit(name, self._gates[name], limit.rank(route, method), enforced, self._cells[name])
+        return GateLimit(name, self.gates[name], limit.rank(route, method), enforced, self._cells[name])
 
 
 def applies(match: Match | None, route: str, method: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from mahavishnu.policy import Charge, Clock, Standing
+from mahavishnu.policy import Algorithm, Charge, Clock, Meter, Standing
+from mahavishnu.runtime.carried import carried
 
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
+_STEPS = 8  # so many changes of a rate are put off until a shard is needed
 _SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
 
 
@@ -72,6 +74,30 @@ class MemoryStore:
         """Return what `take` consumed, for a request that was denied later."""
         taken.give_back(self._now())
 
+    def show(self, meter: Meter) -> None:
+        """Its numbers are read by whoever shows them."""
+
+    def carry(self, charge: Charge) -> None:
+        """A rate of this name follows another one: what every client has used of that is used of this."""
+        table = self._tables.get(charge.name)
+        if table is not None and table.algorithm != charge.algorithm:
+            self._tables[charge.name] = table.heir(charge.algorithm, self._now())
+
+    def current(self, charges: Sequence[Charge]) -> Sequence[Charge]:
+        """Charges of a request that has waited, by the rates of now: a reload may have come between."""
+        if all(self._follows(charge) for charge in charges):
+            return charges
+        return [charge if self._follows(charge) else self._followed(charge) for charge in charges]
+
+    def rename(self, name: str, other: str) -> None:
+        """What is counted by this name is counted by another one from now on."""
+        if name in self._tables:
+            self._tables[other] = self._tables.pop(name)
+
+    def forget(self, name: str) -> None:
+        """Nobody counts by this name any more."""
+        self._tables.pop(name, None)
+
     def keys(self) -> int:
         """How many keys are held, over all limits; and a few more of the old ones are let go."""
         now = self._now()
@@ -80,12 +106,24 @@ class MemoryStore:
                 table.turn(now)
         return sum(table.size for table in [*self._tables.values()])
 
+    def _follows(self, charge: Charge) -> bool:
+        table = self._tables.get(charge.name)
+        return table is None or table.algorithm == charge.algorithm
+
+    def _followed(self, charge: Charge) -> Charge:
+        return _Followed(charge.name, self._tables[charge.name].algorithm, charge.cost, charge.enforced)
+
     def _open(self, charge: Charge, now: int) -> _Table:
-        table = self._tables[charge.name] = _Table(charge.algorithm.horizon, now)
+        table = self._tables[charge.name] = _Table(charge.algorithm, now)
         return table
 
     def _older(self, table: _Table, shard: _Shard, key: str) -> _Seat:
         """The seat of a key that was not seen lately; a new one gets its own, or shares one if all are taken."""
+        if shard.heritage is not None:
+            shard.inherit()
+            state = shard.young.get(key)
+            if state is not None:
+                return shard, key, state
         state = shard.old.pop(key, None)
         if state is not None:
             shard.young[key] = state
@@ -98,6 +136,7 @@ class MemoryStore:
         table.crowded = True
         shared = f"~{hash((self._seed, key)) % _SHARED_BUCKETS}"
         home = table.shards[hash(shared) % _SHARDS]
+        home.inherit()
         state = home.get(shared)
         if table.size < self.cap:
             if state is not None:
@@ -157,37 +196,75 @@ class Taking:
 class _Table:
     """The states of one limit, in shards that turn one after the other."""
 
-    __slots__ = ("_hand", "_horizon", "crowded", "due", "shards", "size")
+    __slots__ = ("_hand", "algorithm", "crowded", "due", "shards", "size")
 
-    def __init__(self, horizon: int, now: int) -> None:
+    def __init__(self, algorithm: Algorithm, now: int) -> None:
+        horizon = algorithm.horizon
+        self.algorithm = algorithm
         self.crowded = False
         self.size = 0
         self.shards = [_Shard(self, now - horizon + place * horizon // _SHARDS) for place in range(_SHARDS)]
         self._hand = 0
-        self._horizon = horizon
         self.due = now
+
+    def heir(self, algorithm: Algorithm, now: int) -> _Table:
+        """A table of another rate, which takes over the states of this one, each shard when it is first needed."""
+        made = _Table(algorithm, now)
+        made.size, made.crowded = self.size, self.crowded
+        for shard, old in zip(made.shards, self.shards, strict=True):
+            shard.heritage = old.bequeath(algorithm, now)
+        return made
 
     def turn(self, now: int) -> None:
         """Let the next shard forget what has rested for a whole horizon, if its time has come."""
         shard = self.shards[self._hand]
-        self.due = shard.since + self._horizon
+        self.due = shard.since + self.algorithm.horizon
         if now < self.due:
             return
+        shard.inherit()
         self.size -= len(shard.old)
         shard.old, shard.young, shard.since = shard.young, {}, now
         self._hand = (self._hand + 1) % _SHARDS
 
 
 class _Shard:
-    """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step."""
+    """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step.
 
-    __slots__ = ("_table", "old", "since", "young")
+    `heritage` is what it has still to take over from the rate before: nothing of that is in it yet.
+    """
+
+    __slots__ = ("_table", "heritage", "old", "since", "young")
 
     def __init__(self, table: _Table, since: int) -> None:
         self._table = table
         self.since = since
         self.young: dict[str, Any] = {}
         self.old: dict[str, Any] = {}
+        self.heritage: _Heritage | None = None
+
+    def bequeath(self, algorithm: Algorithm, now: int) -> _Heritage:
+        """What a shard takes over whose rate follows this one's now."""
+        if self.heritage is not None and len(self.heritage.steps) == _STEPS:
+            self.inherit()
+        step = self._table.algorithm, algorithm, now
+        if self.heritage is None:
+            return _Heritage(self, (step,))
+        return _Heritage(self.heritage.shard, (*self.heritage.steps, step))
+
+    def inherit(self) -> None:
+        """Take over what is still to be; who comes back later to the shard before finds nothing to return to."""
+        if self.heritage is None:
+            return
+        (before, steps), self.heritage = self.heritage, None
+        found = {**before.old, **before.young}
+        before.young, before.old = {}, {}
+        for key, state in found.items():
+            mine = state
+            for old, new, now in steps:
+                mine = None if mine is None else carried(mine, old, new, now)
+            if mine is not None:
+                self.young[key] = mine
+        self._table.size -= len(found) - len(self.young)
 
     def get(self, key: str) -> Any:
         state = self.young.get(key)
@@ -204,6 +281,22 @@ class _Shard:
             self._table.size -= 1
         else:
             self.young[key] = state
+
+
+class _Followed(NamedTuple):
+    """A charge by the rate that has taken its own one's place."""
+
+    name: str
+    algorithm: Algorithm
+    cost: int
+    enforced: bool
+
+
+class _Heritage(NamedTuple):
+    """The shard whose states are to be taken over, and each rate that followed another since, and when (ns)."""
+
+    shard: _Shard
+    steps: tuple[tuple[Algorithm, Algorithm, int], ...]
 
 
 _Seat = tuple[_Shard, str, Any]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mahavishnu.policy import Algorithm, CallMatch, Counter, Decision, Limit, Metered
+from mahavishnu.policy import BEFORE, Algorithm, CallMatch, Counter, Decision, Limit, Metered
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.keys import Caller, key_of
 from mahavishnu.runtime.margin import Margin
@@ -20,6 +20,16 @@ class Cells:
     refused: Counter
     observed: Counter
     near: Counter
+
+
+class _Nowhere:
+    """Counts nothing."""
+
+    def inc(self, amount: float = 1) -> None:
+        """Count nothing."""
+
+
+_NOWHERE = _Nowhere()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +49,7 @@ class RateLimit:
     margin: Margin
     shared: bool = True
     on_store_failure: str = "local"
+    per: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, name: str, limit: Limit, metered: Metered, cells: Cells) -> RateLimit:
@@ -54,7 +65,12 @@ class RateLimit:
             *(name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells, margin),
             shared,
             without,
+            metered.per,
         )
+
+    def set_aside(self, name: str) -> RateLimit:
+        """The same rate for a while beside the one that took its place: it only refuses."""
+        return replace(self, name=name, cells=replace(self.cells, allowed=_NOWHERE))
 
     def denied(self) -> None:
         """Count a request that did not fit."""
@@ -66,8 +82,9 @@ class RateLimit:
 
         `lost`: for want of the store, not of quota.
         """
+        name = self.name.rstrip(BEFORE)
         if lost:
-            detail = f"limit `{self.name}` is closed while its store cannot be asked"
-            return Decision(False, self.name, 503, REDUCED_CAPACITY, detail, wait)
+            detail = f"limit `{name}` is closed while its store cannot be asked"
+            return Decision(False, name, 503, REDUCED_CAPACITY, detail, wait)
         detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
-        return Decision(False, self.name, 429, QUOTA_EXCEEDED, detail, wait)
+        return Decision(False, name, 429, QUOTA_EXCEEDED, detail, wait)

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Charge, Standing
+from mahavishnu.policy import BEFORE, Charge, Standing
 
 WIDTH = 5
 """How many numbers the script answers for each rate: whether it fits, and four of its state."""
@@ -70,7 +70,7 @@ class _Gcra:
     def __init__(self, charge: Charge, rate: Gcra, service: str) -> None:
         count, period, cost = rate.count, rate.period // _US, charge.cost
         step = _text(divmod(cost * period, count))
-        self.prefix = f"{tag(service)}:{charge.name}:g:"
+        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:g:"
         self._rate, self._cost = rate, cost
         self.take = (*_head("g", charge), str(count), *step, *_text(divmod(rate.burst * period, count)))
         horizon = -(-rate.horizon // _US)
@@ -102,7 +102,7 @@ class _Window:
     def __init__(self, charge: Charge, rate: SlidingWindow, service: str) -> None:
         self._rate, self._cost, self._period = rate, charge.cost, rate.period // _US
         # The index counts periods, so another period is another bucket.
-        self.prefix = f"{tag(service)}:{charge.name}:w{self._period}:"
+        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:w{self._period}:"
         self.take = (*_head("w", charge), str(rate.count), str(self._period))
 
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
@@ -122,7 +122,7 @@ class _Log:
 
     def __init__(self, charge: Charge, rate: SlidingLog, service: str) -> None:
         self._rate, self._cost = rate, charge.cost
-        self.prefix = f"{tag(service)}:{charge.name}:l:"
+        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:l:"
         self.take = (*_head("l", charge), *_text((rate.count, rate.period // _US)))
 
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:

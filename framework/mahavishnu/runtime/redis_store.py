@@ -81,6 +81,22 @@ class RedisStore:
         elif isinstance(taken, Taking):
             self.memory.give_back(taken)
 
+    def show(self, meter: Meter) -> None:
+        """Count through this meter."""
+        self._series = Outcomes(meter, self.up)
+
+    def carry(self, charge: Charge) -> None:
+        """In this process; on the server a bucket goes on under the new numbers."""
+        self.memory.carry(charge)
+
+    def rename(self, name: str, other: str) -> None:
+        """In this process; on the server what is set aside is found by its old name."""
+        self.memory.rename(name, other)
+
+    def forget(self, name: str) -> None:
+        """In this process."""
+        self.memory.forget(name)
+
     def keys(self) -> int:
         """How many keys are held in this process."""
         return self.memory.keys()
@@ -155,13 +171,13 @@ class RedisStore:
         """The server is lost: what each rate has declared for that."""
         if plan.closing:
             return closed_by_loss(plan, line.retry_after)
-        local = self.memory.take(plan.local.charges, plan.local.of(keys))
+        local = self.memory.take(self.memory.current(plan.local.charges), plan.local.of(keys))
         return without_store(plan, local, line.retry_after)
 
     def _with_own(self, taken: Answer, keys: Sequence[str]) -> Taken:
         """Add the rates that hold for this process alone; what they refuse has consumed nothing elsewhere."""
         plan = taken.plan
-        own = self.memory.take(plan.own.charges, plan.own.of(keys))
+        own = self.memory.take(self.memory.current(plan.own.charges), plan.own.of(keys))
         both = Joined((Part(plan.shared, taken), Part(plan.own, own)))
         if not both.admitted:
             self.give_back(both)

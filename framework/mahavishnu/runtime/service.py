@@ -9,7 +9,7 @@ from mahavishnu.contract import contract, spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
-from mahavishnu.runtime.dependency import build_dependencies
+from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, Log, logger
@@ -73,11 +73,16 @@ class Service:
         self.hash = hash or self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
-        self.store = self._store(before)
+        self.store: MemoryStore | RedisStore = self._store(before)
         self.refusals: Refusals = before.refusals if before else Refusals(clock)
-        self.engine = Engine(self.contract, clock, self.metrics, self.store, self.refusals)
+        self.engine: Engine = Engine(
+            self.contract, clock, self.metrics, self.store, self.refusals, before.engine if before else None
+        )
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
-        self.dependencies = build_dependencies(spec, clock, self.metrics)
+        held = before.dependencies if before else None
+        self.dependencies: dict[str, DependencyGuard] = build_dependencies(
+            spec, clock, self.metrics, before=held
+        )
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
         self._process, self._log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
@@ -99,8 +104,11 @@ class Service:
         declared = spec_hash(loaded.declared)
         return Service(loaded.spec, self.clock, self._process, self._log_to, declared, self)
 
-    def take_over(self) -> None:
+    def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
+        self.engine.take_over(before.engine)
+        for guard in self.dependencies.values():
+            guard.take_over()
         self.lag.late = self.engine.lagging
         self.refusals.know(self._limits())
 
@@ -119,8 +127,9 @@ class Service:
         cell.observe(seconds)
 
     def _store(self, before: Service | None) -> MemoryStore | RedisStore:
-        """The store; a shared one goes on with its connections and its counts as long as the spec names it."""
-        if before is not None and self.spec.shared and before.spec.store == self.spec.store:
+        """The store; it goes on with its states and connections as long as the spec names the same."""
+        if before is not None and before.spec.store == self.spec.store:
+            before.store.show(self.metrics)
             return before.store
         return open_store(self.spec, self.clock, self.metrics, self._store_told)
 
