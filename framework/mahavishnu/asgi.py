@@ -5,28 +5,27 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import signal
-import threading
+import time
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import count
 from pathlib import Path
-from types import FrameType
-from typing import TextIO
+from typing import TextIO, cast
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
-from mahavishnu.errors import RateLimited
+from mahavishnu.contract import spec_hash
+from mahavishnu.errors import RateLimited, SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Clock, Decision, Scope
 from mahavishnu.runtime.context import CURRENT
-from mahavishnu.runtime.current import use
+from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Message, Passage, Receive, Send
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
@@ -36,8 +35,11 @@ from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.ops import Ops
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.reload import Reloader, Take
+from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, method_label, start
+from mahavishnu.runtime.signal_handlers import on_signal
 from mahavishnu.runtime.watch import Watch
 from mahavishnu.series import METHODS, UNMATCHED
 from mahavishnu.spec import Spec
@@ -59,7 +61,8 @@ class Hardening:
             mahavishnu.yaml upwards from here.
         identify: names the verified user of a scope, or a Principal (None: nobody); by default what Starlette's
             AuthenticationMiddleware, mounted outside this one, has accepted. When it raises, nobody is verified.
-        clock, process, log_to: time, the operating system's numbers and the log's stream, for tests.
+        clock, process, log_to, wall: time, the operating system's numbers, the log's stream and the time of day,
+            for tests.
 
     Raises:
         SpecError: the spec cannot be used; the findings say why.
@@ -74,15 +77,25 @@ class Hardening:
         clock: Clock | None = None,
         process: Callable[[], Usage] = usage,
         log_to: TextIO | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
-        self._disabled = os.environ.get("MAHAVISHNU_DISABLE") == "1"
+        self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         if self._disabled:
             return
         self._identify = identify
         self._routes = RouteTable(app)
         self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
-        self._edition = self._at_work(start(_loaded(spec), clock or process_clock(), process, log_to))
+        self._path = None if isinstance(spec, Spec) else _found(spec)
+        self._environment = os.environ.get("MAHAVISHNU_ENV")
+        ticks = clock or process_clock()
+        self._reloader: Reloader | None = None
+        if self._path is not None:  # before it is read, so that no change is missed
+            self._reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
+        source = spec if isinstance(spec, Spec) else self._loaded()
+        self._edition = self._at_work(start(source, ticks, process, log_to))
+        self.service.lasting.loaded_at = wall()
+        self._aside = self._reloader is not None
         use(self.service)
 
     @property
@@ -91,7 +104,7 @@ class Hardening:
         return self._edition.service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or self._disabled:
+        if scope["type"] != "http" or self._aside:
             await self._other(scope, receive, send)
             return
         edition = self._edition  # this request's from now on, whatever is loaded meanwhile
@@ -120,38 +133,68 @@ class Hardening:
     def _at_work(self, service: Service) -> Edition:
         return Edition(self.app, service, self._routes, self._identify, self._ids)
 
+    async def reload(self) -> None:
+        """Read the spec's file now: take it or, saying why in the log, keep the spec at work."""
+        if self._reloader is not None:
+            await self._reloader.judge()
+
+    def _loaded(self) -> Loaded:
+        return accept(cast("Path", self._path), self._environment, runtime=True)
+
+    def _prepared(self) -> Take | None:
+        """Build all of what the file says beside what is at work; raises SpecError, and whatever building may."""
+        loaded, before = self._loaded(), self.service
+        if loaded.spec == before.spec and spec_hash(loaded.declared) == before.hash:
+            return None
+        if faults := tuple(loaded.locate(one) for one in needed(before.spec, loaded.spec)):
+            raise SpecError(faults)
+        after = before.after(loaded)
+        edition = self._at_work(after)
+
+        def take() -> None:
+            after.take_over(before)
+            succeed(after)
+            self._edition = edition
+            after.tell("reloaded", loaded)
+
+        return take
+
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not self._disabled:
+        kind = scope["type"]
+        if self._disabled:
+            await self.app(scope, receive, send)
+        elif kind == "http":  # the first one, of a server that has not said that it starts
+            self._watch_file()
+            await self(scope, receive, send)
+        elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
-        elif scope["type"] == "lifespan" and not self._disabled:
+        elif kind == "lifespan":
             await self._lifespan(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
+    def _watch_file(self) -> None:
+        """Reload when the file changes or SIGHUP asks for it, from now on and on this event loop."""
+        self._aside = False
+        if self._reloader is not None:
+            self._reloader.start()
+            on_signal("SIGHUP", self._reloader.ask, alone=True)
+
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._on_sigterm()
+        on_signal("SIGTERM", self.drain)
+        self._watch_file()
         self.service.lag.start()
 
         async def watched() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 self.service.lag.stop()
+                if self._reloader is not None:
+                    self._reloader.stop()
                 self.drain()
             return message
 
         await self.app(scope, watched, send)
-
-    def _on_sigterm(self) -> None:
-        """Drain on SIGTERM, then do what the server would have done."""
-        before = signal.getsignal(signal.SIGTERM)
-        if not callable(before) or threading.current_thread() is not threading.main_thread():
-            return
-
-        def drain_first(number: int, frame: FrameType | None) -> None:
-            self.drain()
-            before(number, frame)
-
-        signal.signal(signal.SIGTERM, drain_first)
 
 
 class Edition:
@@ -379,12 +422,9 @@ class Edition:
         return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
 
 
-def _loaded(spec: Spec | Path | str | None) -> Loaded | Spec:
-    if isinstance(spec, Spec):
-        return spec
+def _found(spec: Path | str | None) -> Path:
     # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
-    path = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
-    return accept(path, environment=os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    return find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
 
 
 def _refusal(error: RateLimited) -> Decision:

@@ -260,6 +260,23 @@ UNDECLARED = Code(
     "Add its name to `secrets`.",
 )
 
+RESTART = Code(
+    "MV602",
+    "a change that needs a restart",
+    "What names the service, its app, its port, its store or the address of a dependency was handed on when the "
+    "process started; a process that went on with half of the new spec would be neither the old service nor the "
+    "new one.",
+    "service: {port: 8001} while the process listens on 8000",
+    "Deploy the change, or restart the process; until then it goes on with the whole of the old spec.",
+)
+NOT_BUILT = Code(
+    "MV603",
+    "a spec that cannot be put to work",
+    "The file is good, and something it needs is not there: a secret, a package, a server's address. What is at "
+    "work stays as it is, whole.",
+    "store: rediss://${REDIS}/0 without a file or variable REDIS",
+    "Bring what the message names, then touch the file or send SIGHUP.",
+)
 NO_APP = Code(
     "MV406",
     "the app cannot be imported",
@@ -271,6 +288,8 @@ NO_APP = Code(
 )
 
 LOADER: tuple[Code, ...] = (
+    RESTART,
+    NOT_BUILT,
     UNREADABLE,
     TOO_LARGE,
     NOT_TEXT,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import store
+from mahavishnu import drift, store
 from mahavishnu.policy import Metered, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -25,6 +25,9 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     SPEC_INFO,
+    SPEC_RELOAD_SUCCESSFUL,
+    SPEC_RELOAD_TIME,
+    SPEC_RELOADS,
     UP,
 )
 from mahavishnu.signals import (
@@ -77,9 +80,11 @@ def contract(spec: Spec) -> Contract:
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
     alerts += store.alerts() if spec.shared else ()
-    named = tuple(_named(alert, job) for alert in (_down(), _lagging(), *_store_full(spec), *alerts))
+    hash = spec_hash(spec)
+    alerts = [_down(), _lagging(), *drift.alerts(hash), *_store_full(spec), *alerts]
+    named = tuple(_named(alert, job) for alert in alerts)
     shown = merge([*signals, *(one.signal for one in recordings)])
-    made = Contract(spec, spec_hash(spec), {one.name: one for one in shown}, recordings, named)
+    made = Contract(spec, hash, {one.name: one for one in shown}, recordings, named)
     agree(made)
     return made
 
@@ -138,6 +143,9 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         CPU,
         CPU_LIMIT,
         SPEC_INFO,
+        SPEC_RELOAD_SUCCESSFUL,
+        SPEC_RELOAD_TIME,
+        SPEC_RELOADS,
         LIMIT_STORE_KEYS,
         LIMIT_STORE_SHARED,
     )

@@ -81,6 +81,22 @@ SPEC_INFO = Signal(
     "1, labelled with the hash of the spec that is enforced.",
     (Label("hash"),),
 )
+SPEC_RELOAD_SUCCESSFUL = Signal(
+    "mahavishnu_spec_reload_successful",
+    Kind.GAUGE,
+    "1 when the spec's file was taken as it last changed, 0 when it was refused and the old spec holds.",
+)
+SPEC_RELOAD_TIME = Signal(
+    "mahavishnu_spec_reload_timestamp_seconds",
+    Kind.GAUGE,
+    "When the spec's file was last read and found good, in seconds since 1970.",
+)
+SPEC_RELOADS = Signal(
+    "mahavishnu_spec_reloads_total",
+    Kind.COUNTER,
+    "How often the spec's file was read anew, by what came of it.",
+    (Label("outcome", ("applied", "unchanged", "refused")),),
+)
 LIMIT_DECISIONS = Signal(
     "mahavishnu_limit_decisions_total",
     Kind.COUNTER,

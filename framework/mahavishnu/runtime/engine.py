@@ -352,7 +352,7 @@ class Engine:
             ),
             _most_specific(bodies, route, method),
             timeout,
-            Told(rates),
+            Told([one for one in rates if not one.name.endswith(BEFORE)]),
             budget.reader(timeout[1].inherit) if timeout is not None and timeout[1].inherit else None,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,6 +33,9 @@ from mahavishnu.series import (
     METHODS,
     ROUTES_SHOWN,
     SPEC_INFO,
+    SPEC_RELOAD_SUCCESSFUL,
+    SPEC_RELOAD_TIME,
+    SPEC_RELOADS,
     STATUSES_OWN,
     UNMATCHED,
 )
@@ -43,11 +47,17 @@ if TYPE_CHECKING:
 
 
 class Lasting:
-    """What outlives every spec of a process: how many requests are being served, and whether it is about to end."""
+    """What outlives every spec of a process.
+
+    How many requests are being served, whether the process is about to end, whether the spec's file was good when
+    it was last read, and when it last was (seconds since 1970).
+    """
 
     def __init__(self) -> None:
         self.active = 0
         self.draining = False
+        self.loaded = True
+        self.loaded_at = time.time()
 
 
 class Service:
@@ -188,6 +198,10 @@ class Service:
         gauge(HTTP_ACTIVE, lambda: self.lasting.active)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
+        gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
+        gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
+        for outcome in SPEC_RELOADS.label("outcome").values or ():
+            self.metrics.counter(SPEC_RELOADS, outcome=outcome)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
 

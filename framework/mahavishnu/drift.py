@@ -1,0 +1,51 @@
+"""Alerts on the spec itself: a file that was refused, and a spec at work that is not the deployed one."""
+
+from __future__ import annotations
+
+from mahavishnu.series import SPEC_INFO, SPEC_RELOAD_SUCCESSFUL
+from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.units import Duration
+
+_OTHER = "0000000000000000"
+
+
+def alerts(hash: str) -> tuple[Alert, ...]:
+    """Those of a spec with this hash, which is written into the rules."""
+    return _refused(), _drifted(hash)
+
+
+def _refused() -> Alert:
+    successful = SPEC_RELOAD_SUCCESSFUL.select()
+    return Alert(
+        name="SpecReloadFailed",
+        severity=Severity.P3,
+        expr=successful.equals(0),
+        hold=Duration.parse("5m"),
+        summary="A change of the spec was refused: the one before it still holds.",
+        meaning="The file of the spec was changed, or went away, and what is there now cannot be put to work.",
+        impact="Nothing yet: the old spec is enforced, whole. The next restart will fail.",
+        action="Read `spec refused` in the service's log, which says where and why; `mahavishnu check` says the "
+        "same of the file. It is taken by itself as soon as it is good.",
+        path=("service",),
+        proof=(Feed(successful, healthy=1, faulty=0),),
+    )
+
+
+def _drifted(hash: str) -> Alert:
+    return Alert(
+        name="SpecDrift",
+        severity=Severity.P3,
+        expr=SPEC_INFO.select(hash_not=hash).equals(1),
+        hold=Duration.parse("15m"),
+        summary="A replica enforces another spec than the one these rules were generated from.",
+        meaning=f"These rules, dashboards and manifests come from the spec {hash}; the hash of the one at work is "
+        "in the alert's label. While a deployment rolls out both are at work, which is why this waits.",
+        impact="Thresholds and runbooks may not fit the limits that are enforced.",
+        action="See which side is late: run `mahavishnu generate --check` and deploy what it writes, or bring the "
+        "replica's file up to date.",
+        path=("service",),
+        proof=(
+            Feed(SPEC_INFO.select(hash=hash), healthy=1, faulty=None),
+            Feed(SPEC_INFO.select(hash=_OTHER), healthy=None, faulty=1),
+        ),
+    )

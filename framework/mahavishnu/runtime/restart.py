@@ -1,0 +1,28 @@
+"""What of a spec cannot change while the process runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.codes import RESTART
+from mahavishnu.errors import Path, Problem
+from mahavishnu.shape import dotted
+from mahavishnu.spec import Spec
+
+_SERVICE = ("name", "app", "app_dir", "port", "workers", "head_timeout")
+
+
+def needed(old: Spec, new: Spec) -> Iterator[Problem]:
+    """A problem for each change that only a restart can bring: what was handed on when the process started."""
+    for key in _SERVICE:
+        if getattr(old.service, key) != getattr(new.service, key):
+            yield _problem(("service", key))
+    if old.store != new.store:
+        yield _problem(("store",))
+    for name, dependency in new.dependencies.items():
+        if name in old.dependencies and old.dependencies[name].url != dependency.url:
+            yield _problem(("dependencies", name, "url"))
+
+
+def _problem(path: Path) -> Problem:
+    return Problem(RESTART.id, path, f"`{dotted(path)}` cannot change while the process runs", RESTART.help)
