@@ -6,17 +6,18 @@ import asyncio
 import io
 import itertools
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 import examples.shop.main as shop
+from mahavishnu.asgi import Hardening
 from mahavishnu.firing import samples
 from mahavishnu.runtime import current
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.process import Usage
-from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 
 MINUTE = 60 * 10**9
@@ -42,7 +43,8 @@ class Payment(httpx.AsyncBaseTransport):
 class Shop:
     """Drives the shop; `series` holds one value for each virtual minute, None where a scrape had none."""
 
-    def __init__(self, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.file = file
         current.forget()
         self.clock = VirtualClock()
         self.usage = Usage(memory=100e6, cpu=0)
@@ -53,8 +55,12 @@ class Shop:
         self.payment = Payment(self.clock)
         self._clients = itertools.count()
         monkeypatch.setattr(shop, "build_report", self._build)
-        app = shop.create_app(spec=spec, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO())
-        app.middleware_stack = app.build_middleware_stack()  # before the client asks which spec is at work
+        app = shop.create_app(spec=file, clock=self.clock, process=lambda: self.usage, log_to=io.StringIO())
+        stack: Any = app.build_middleware_stack()  # before the client asks which spec is at work
+        app.middleware_stack = stack
+        while not isinstance(stack, Hardening):
+            stack = stack.app
+        self.hardening = stack
         service = current.current()
         assert service is not None
         service.lag.start()
@@ -114,6 +120,11 @@ class Shop:
         assert service is not None
         assert isinstance(service.store, MemoryStore)
         return service.store
+
+    async def edit(self, text: str) -> None:
+        """Somebody changes the file of the spec, and it is read."""
+        self.file.write_text(text)
+        await self.hardening.reload()
 
     async def scrape(self) -> None:
         """Prometheus comes by: one sample more for every series."""

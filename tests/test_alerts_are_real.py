@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,6 +128,23 @@ async def blocked(shop: Shop) -> None:
     await shop.scrape()
 
 
+async def spec_broken(shop: Shop) -> None:
+    """Somebody saves half a spec, and mends it after the scrape."""
+    await edited(shop, "limits: {")
+
+
+async def spec_other(shop: Shop) -> None:
+    """A replica has been given another spec than the rules."""
+    await edited(shop, shop.file.read_text().replace("500ms", "600ms"))
+
+
+async def edited(shop: Shop, text: str) -> None:
+    good = shop.file.read_text()
+    await shop.edit(text)
+    await shop.scrape()
+    await shop.edit(good)
+
+
 def burns(slo: str) -> list[str]:
     return [f"ShopSlo{slo}BurnP{tier}" for tier in (1, 2, 3, 4)]
 
@@ -168,16 +187,24 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
     "slow": (slow, LONG, burns("Latency")),
     "blocked": (blocked, SHORT, ["ShopEventLoopLagging"]),
     "hungry": (hungry, SHORT, ["ShopThresholdMemory", "ShopThresholdCpu"]),
+    "spec_broken": (spec_broken, SHORT, ["ShopSpecReloadFailed"]),
+    "spec_other": (spec_other, SHORT, ["ShopSpecDrift"]),
 }
 
 
 @pytest.fixture(scope="module")
-def made() -> Contract:
+def said() -> dict[str, Any]:
     """The shop's own spec, but for a ceiling that a test can reach."""
     tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
     assert isinstance(tree, yaml_tree.Mapping)
-    said = yaml_tree.plain(tree)
+    said: dict[str, Any] = yaml_tree.plain(tree)
     said["limits"]["ceiling"]["rate"] = "100/second"
+    return said
+
+
+@pytest.fixture(scope="module")
+def made(said: dict[str, Any]) -> Contract:
+    """What follows from it."""
     return contract(Spec.model_validate(said))
 
 
@@ -191,11 +218,15 @@ def rules(made: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.judge
 @pytest.mark.parametrize("case", CASES)
-def test_fires_and_clears(case: str, made: Contract, rules: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fires_and_clears(
+    case: str, said: dict[str, Any], rules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Silent while all is well, firing while the fault is there, silent again after it has gone."""
     fault, to_clear, wanted = CASES[case]
     promtool = judge("promtool")
-    shop = Shop(made.spec, monkeypatch)
+    file = tmp_path / "mahavishnu.yaml"
+    file.write_text(json.dumps(said))
+    shop = Shop(file, monkeypatch)
     minutes = asyncio.run(phases(shop, fault, to_clear))
     before, during, after = firing(promtool, rules, shop.series, minutes)
     assert before == frozenset()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +21,8 @@ PERIOD = 2_000_000_000
 """How often the file is looked at, ns: a change is taken once it has read the same at two looks."""
 SETTLED = 100_000_000
 """How long a file must read the same that somebody asks to be read, ns."""
+
+_NO_FILE = b"no file"
 
 Take = Callable[[], None]
 Prepare = Callable[[], Take | None]
@@ -52,6 +52,7 @@ class Reloader:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: Handle | None = None
         self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
 
     def start(self) -> None:
         """Look at the file from now on, on the running event loop."""
@@ -81,7 +82,15 @@ class Reloader:
 
     async def judge(self) -> None:
         """Take the spec that the file holds now, or say what is wrong with it; while it changes, neither."""
+        async with self._turn:
+            await self._judged_now()
+
+    async def _judged_now(self) -> None:
         read = fingerprint(self._path)
+        if read == _NO_FILE:
+            what = f"{self._path} is no file"
+            self._refuse(read, (Finding(Level.ERROR, codes.UNREADABLE.id, what, help=codes.UNREADABLE.help),))
+            return
         try:
             take = await asyncio.to_thread(self._prepare)
         except SpecError as fault:
@@ -144,16 +153,9 @@ class Reloader:
 def fingerprint(path: Path) -> bytes:
     """What tells one content of a file from another; that it cannot be read is one too."""
     try:
-        with open(path, "rb", opener=_regular) as file:
+        if path.exists() and not path.is_file():
+            return _NO_FILE
+        with path.open("rb") as file:
             return blake2b(file.read(LARGEST + 1), digest_size=16).digest()
     except (OSError, ValueError) as fault:
         return type(fault).__name__.encode()
-
-
-def _regular(name: str, flags: int) -> int:
-    """Open a file that does not block: what is a pipe or a device is not read."""
-    opened = os.open(name, flags | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(opened).st_mode):
-        os.close(opened)
-        raise OSError("not a file")
-    return opened

@@ -1,0 +1,630 @@
+"""Reload: a changed file is taken whole or not at all, and nobody is given back what he has used."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+import mahavishnu
+from mahavishnu.asgi import Hardening
+from mahavishnu.errors import BreakerOpen
+from mahavishnu.policies.breaker import BreakerGuard
+from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.runtime.current import current, forget
+from mahavishnu.runtime.process import Usage
+from mahavishnu.runtime.reload import PERIOD
+from mahavishnu.testing import VirtualClock
+from tests.runtime.asgi_client import Answer, House, call, collector, run, site
+
+SECOND = 10**9
+RATE = {"rate": "10/minute", "per": "ip"}
+
+
+class World:
+    """A hardened app whose spec is a file, on a virtual clock; `wall` is the time of day."""
+
+    def __init__(self, folder: Path, said: dict[str, Any], app: Any = None) -> None:
+        forget()
+        self.path = folder / "mahavishnu.yaml"
+        self.write(**said)
+        self.clock = VirtualClock(10**12)
+        self.stream = StringIO()
+        self.wall = 1000.0
+        self.app = Hardening(
+            app or site(),
+            self.path,
+            clock=self.clock,
+            log_to=self.stream,
+            process=lambda: Usage(0, 0),
+            wall=lambda: self.wall,
+        )
+        self.house = House(self.app, self.clock, self.stream)
+
+    def write(self, service: dict[str, Any] | None = None, **sections: Any) -> None:
+        """Write a spec with these sections into the file."""
+        named = {"name": "shop", "app": "shop:app", **(service or {})}
+        self.path.write_text(json.dumps({"mahavishnu": 1, "service": named, **sections}))
+
+    async def reload(self, **sections: Any) -> None:
+        """Write a spec and have it read."""
+        self.write(**sections)
+        await self.app.reload()
+
+    async def look(self, times: int = 1) -> None:
+        """The file is looked at, so often."""
+        for _ in range(times):
+            await self.app._reloader.look()  # type: ignore[union-attr]
+
+    async def allowed(self, most: int = 1000, **more: Any) -> int:
+        """How many requests are let in at once before the first is refused."""
+        for number in range(most):
+            if await self.house.status(**more) == 429:
+                return number
+        return most
+
+    def value(self, name: str, **labels: str) -> float:
+        """The sum of a series' samples."""
+        return self.app.service.metrics.total(name, labels)
+
+    @property
+    def state(self) -> tuple[float, float]:
+        """What the series say of the last reload: whether it was taken, and when."""
+        return self.value("mahavishnu_spec_reload_successful"), self.value(
+            "mahavishnu_spec_reload_timestamp_seconds"
+        )
+
+    def outcomes(self) -> tuple[float, float, float]:
+        """How many reloads were applied, changed nothing, were refused."""
+        one, two, three = (
+            self.value("mahavishnu_spec_reloads_total", outcome=outcome)
+            for outcome in ("applied", "unchanged", "refused")
+        )
+        return one, two, three
+
+    def events(self, event: str) -> list[dict[str, Any]]:
+        """The records of one kind in the log."""
+        return [one for one in self.house.lines if one["event"] == event]
+
+
+def rates(**limits: dict[str, Any]) -> dict[str, Any]:
+    """Sections with these limits."""
+    return {"limits": limits}
+
+
+# --- what is taken --------------------------------------------------------------------------------
+
+
+def test_a_changed_file_is_taken_once_it_reads_the_same_twice(tmp_path: Path) -> None:
+    """Not at the first look; then at once, with its own hash, and logged."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        before = world.app.service.hash
+        world.wall = 2000.0
+        world.write(**rates(a={"rate": "3/minute", "per": "ip"}))
+        await world.look()
+        assert world.app.service.hash == before
+        await world.look()
+        after = world.app.service
+        assert after.hash != before
+        assert current() is after
+        assert world.value("mahavishnu_spec_info", hash=after.hash) == 1
+        assert world.value("mahavishnu_spec_info", hash=before) == 0
+        assert (world.state, world.outcomes()) == ((1, 2000.0), (1, 0, 0))
+        assert [one["spec"] for one in world.events("reloaded")] == [after.hash]
+        assert await world.allowed() == 3
+
+    run(scenario())
+
+
+def test_a_file_that_is_being_written_is_not_taken(tmp_path: Path) -> None:
+    """However good a part of it looks: it has to come to rest."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE, b={"rate": "5/minute"}))
+        text = world.path.read_text().replace("5/minute", "4/minute")
+        for end in range(0, len(text), 20):
+            world.path.write_text(text[:end])
+            await world.look()
+        world.path.write_text(text)
+        await world.look()
+        assert world.outcomes() == (0, 0, 0)
+        await world.look()
+        assert world.outcomes() == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_what_is_written_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spec that was built is dropped: it may be of half a file."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        prepare = world.app._reloader._prepare  # type: ignore[union-attr]
+
+        def overtaken() -> Any:
+            made = prepare()
+            world.write(**rates(a={"rate": "4/minute", "per": "ip"}))
+            return made
+
+        monkeypatch.setattr(world.app._reloader, "_prepare", overtaken)
+        await world.reload(**rates(a={"rate": "3/minute", "per": "ip"}))
+        assert world.outcomes() == (0, 0, 0)
+        await world.look(2)
+        assert await world.allowed() == 4
+
+    run(scenario())
+
+
+def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
+    """As Kubernetes updates a ConfigMap: the file's own link stays, a folder's link behind it is replaced."""
+
+    async def scenario() -> None:
+        for name, count in (("one", 3), ("two", 5)):
+            (tmp_path / name).mkdir()
+            said = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop:app"}}
+            said |= rates(a={"rate": f"{count}/minute", "per": "ip"})
+            (tmp_path / name / "mahavishnu.yaml").write_text(json.dumps(said))
+        (tmp_path / "data").symlink_to("one")
+        (tmp_path / "mounted").symlink_to("data/mahavishnu.yaml")
+        forget()
+        clock = VirtualClock()
+        app = Hardening(site(), tmp_path / "mounted", clock=clock, log_to=StringIO())
+        (tmp_path / "next").symlink_to("two")
+        (tmp_path / "next").rename(tmp_path / "data")
+        for _ in range(2):
+            await app._reloader.look()  # type: ignore[union-attr]
+        assert str(app.service.spec.limits["a"].rate) == "5/minute"  # type: ignore[attr-defined]
+
+    run(scenario())
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_text("limits: {"),
+        lambda path: path.write_text(""),
+        lambda path: path.write_bytes(b"\xff\xfe\x00"),
+        lambda path: path.unlink(),
+        lambda path: (path.unlink(), path.mkdir()),
+        lambda path: (path.unlink(), path.symlink_to("nowhere")),
+        _pipe,
+        lambda path: path.write_text(path.read_text().replace("10/minute", "ten a minute")),
+    ],
+    ids=["half", "empty", "binary", "gone", "folder", "dangling", "pipe", "wrong"],
+)
+def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+    """It is said once, in the series for as long as it lasts, and forgotten when the file is good again."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        before, text = world.app.service, world.path.read_text()
+        world.wall = 2000.0
+        damage(world.path)
+        await world.look(5)
+        assert world.app.service is before
+        assert (world.state, world.outcomes()) == ((0, 1000.0), (0, 0, 1))
+        said = world.events("spec refused")
+        assert said
+        assert all(one["what"] and one["where"] and one["still"] == before.hash for one in said)
+        assert await world.allowed() == 10
+        if world.path.is_dir():
+            world.path.rmdir()
+        world.path.unlink(missing_ok=True)
+        world.path.write_text(text)
+        await world.look(2)
+        assert (world.state, world.outcomes()) == ((1, 2000.0), (0, 1, 1))
+        assert world.app.service is before
+        assert len(world.events("spec refused")) == len(said)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ({"service": {"name": "store"}}, "service.name"),
+        ({"service": {"port": 8001}}, "service.port"),
+        ({"service": {"app": "store:app"}}, "service.app"),
+        ({"store": "redis://localhost/0"}, "store"),
+        ({"dependencies": {"bank": {"url": "http://b"}}}, "dependencies.bank.url"),
+    ],
+)
+def test_what_needs_a_restart_is_refused(tmp_path: Path, section: dict[str, Any], key: str) -> None:
+    """With the place of the change, and what to do."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, {"dependencies": {"bank": {"url": "http://a"}}})
+        said: dict[str, Any] = {"dependencies": {"bank": {"url": "http://a"}}, **section}
+        await world.reload(**said)
+        assert world.outcomes() == (0, 0, 1)
+        (record,) = world.events("spec refused")
+        assert record["code"] == "MV602"
+        assert key in record["what"]
+        assert "restart" in record["help"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    "part", ["metrics.Metrics.gauge", "engine.Engine.__init__", "dependency.DependencyGuard.__init__"]
+)
+def test_a_part_that_cannot_be_built_keeps_all_of_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    """Whatever raises while the new spec is built: limits, gates, breakers and headers stay as they were."""
+
+    async def scenario() -> None:
+        bank = {"timeout": "1s", "breaker": {"consecutive_failures": 2}, "bulkhead": {"concurrency": 2}}
+        said = {"limits": {"a": RATE, "slots": {"concurrency": 3}}, "dependencies": {"bank": bank}}
+        world = World(tmp_path, said)
+        assert await world.house.status() == 200
+        before, series = world.app.service, set(world.house.samples())
+
+        def fail(*_: Any, **__: Any) -> None:
+            raise RuntimeError("no room")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"mahavishnu.runtime.{part}", fail)
+            await world.reload(
+                limits={"a": {"rate": "3/minute"}, "slots": {"concurrency": 1}},
+                dependencies={"bank": {**bank, "bulkhead": {"concurrency": 1}}},
+            )
+        assert (world.app.service, current()) == (before, before)
+        assert (world.outcomes(), world.state[0]) == ((0, 0, 1), 0)
+        assert "no room" in world.events("spec refused")[0]["what"]
+        assert set(world.house.samples()) == series
+        assert world.house.gauge("quota", "slots") == 3
+        assert world.value("mahavishnu_bulkhead_capacity") == 2
+        assert await world.allowed() == 9
+
+    run(scenario())
+
+
+# --- what goes on ---------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "gcra": {"rate": "10/minute", "per": "ip"},
+    "burst": {"rate": "10/minute", "burst": 4, "per": "ip"},
+    "window": {"rate": "10/minute", "per": "ip", "algorithm": "sliding_window"},
+    "log": {"rate": "10/minute", "per": "ip", "algorithm": "sliding_log"},
+    "more": {"rate": "40/minute", "per": "ip"},
+    "fewer": {"rate": "3/minute", "per": "ip"},
+    "slower": {"rate": "10/hour", "per": "ip"},
+    "by_user": {"rate": "10/minute", "per": "user"},
+    "by_route": {"rate": "20/minute", "per": "route"},
+    "everyone": {"rate": "20/minute", "per": "global", "algorithm": "sliding_window"},
+}
+
+
+@pytest.mark.parametrize("old", KINDS)
+@pytest.mark.parametrize("new", KINDS)
+def test_who_had_nothing_left_has_nothing_left(tmp_path: Path, old: str, new: str) -> None:
+    """Whichever rate follows whichever, there and back again."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=KINDS[old]))
+        assert await world.allowed() > 0
+        for kind in (new, old, new):
+            await world.reload(**rates(a=KINDS[kind]))
+            assert await world.allowed() == 0
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("old", KINDS)
+@pytest.mark.parametrize("new", KINDS)
+def test_nobody_gets_more_than_the_new_number_less_what_he_has_used(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    """What another rate of the same keys gives at once is what was used fewer; and never more than was left."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=KINDS[old]))
+        used = 3
+        for _ in range(used):
+            assert await world.house.status() == 200
+        await world.reload(**rates(a=KINDS[new]))
+        most = {name: one.get("burst") or int(one["rate"].partition("/")[0]) for name, one in KINDS.items()}
+        same = KINDS[old]["per"] == KINDS[new]["per"]
+        most_now = max(0, most[new] - used) if same else min(most[new], most[old] - used)
+        assert await world.allowed() <= most_now
+
+    run(scenario())
+
+
+def test_an_unchanged_rate_goes_on_exactly(tmp_path: Path) -> None:
+    """Another limit beside it changes nothing for it, and a mode neither."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        for _ in range(4):
+            await world.house.status()
+        await world.reload(**rates(a={**RATE, "mode": "observe"}, b={"rate": "100/minute"}))
+        await world.reload(**rates(a=RATE, b={"rate": "100/minute"}))
+        assert await world.allowed() == 6
+
+    run(scenario())
+
+
+def test_a_rate_that_was_away_remembers(tmp_path: Path) -> None:
+    """A limit that is taken out and put back is no way to a new quota."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        assert await world.allowed() == 10
+        await world.reload(limits={})
+        assert await world.house.status() == 200
+        await world.reload(**rates(a=RATE))
+        assert await world.allowed() == 0
+
+    run(scenario())
+
+
+def test_the_old_keys_hold_until_they_are_refilled(tmp_path: Path) -> None:
+    """After the old rate's own time nothing of it is left, and the new one stands alone."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        assert await world.allowed() == 10
+        await world.reload(**rates(a={"rate": "30/minute", "per": "global"}))
+        answer = await world.house.call()
+        assert answer.status == 429
+        assert '"a~"' not in answer.headers.get("ratelimit", "") + answer.json()["detail"]
+        world.clock.advance("6s")
+        assert await world.allowed() == 1
+        world.clock.advance("60s")
+        await world.clock.settle()
+        assert world.app.service.engine.rates_before == ()
+        assert await world.allowed() == 30
+
+    run(scenario())
+
+
+def test_counters_go_on(tmp_path: Path) -> None:
+    """Also through other boundaries of a histogram, and of what was away for a while."""
+
+    async def scenario() -> None:
+        slo = {"latency": {"objective": "95%", "under": "300ms"}}
+        world = World(tmp_path, {**rates(a=RATE), "slos": slo})
+        await world.allowed()
+        before = world.house.samples()
+        steps: list[dict[str, Any]] = [
+            {**rates(a=RATE), "slos": {"latency": {"objective": "95%", "under": "2s"}}},
+            {"limits": {}},
+            {**rates(a=RATE), "slos": slo},
+        ]
+        for step in steps:
+            await world.reload(**step)
+        after = world.house.samples()
+        counted = {name for name in before if "_total" in name or "_bucket" in name or "_count" in name}
+        assert counted
+        assert all(after[name] >= before[name] for name in counted)
+        name = "http_server_request_duration_seconds_count"
+        assert world.value(name) == 11
+        await world.house.status()
+        assert world.value(name) == 12
+
+    run(scenario())
+
+
+def test_places_go_on(tmp_path: Path) -> None:
+    """Who runs keeps his place under the new number; fewer places let nobody in until enough have left."""
+
+    async def scenario() -> None:
+        doors: list[asyncio.Event] = []
+
+        async def slow(_: Request) -> Response:
+            doors.append(asyncio.Event())
+            await doors[-1].wait()
+            return PlainTextResponse("done")
+
+        world = World(tmp_path, rates(slots={"concurrency": 3}), site(Route("/", slow)))
+        inside = [asyncio.create_task(world.house.status()) for _ in range(3)]
+        await world.clock.settle()
+        await world.reload(**rates(slots={"concurrency": 1, "queue": 1, "wait": "10s"}))
+        assert world.house.gauge("in_flight", "slots") == 3
+        waits = asyncio.create_task(world.house.status())
+        await world.clock.settle()
+        assert await world.house.status() == 503
+        for number in (0, 1):
+            doors[number].set()
+            await world.clock.settle()
+            assert world.house.gauge("queued", "slots") == 1
+        doors[2].set()
+        await world.clock.settle()
+        assert (world.house.gauge("queued", "slots"), world.house.gauge("in_flight", "slots")) == (0, 1)
+        doors[3].set()
+        assert await asyncio.gather(*inside, waits) == [200] * 4
+        assert world.house.gauge("in_flight", "slots") == 0
+        await world.reload(**rates(slots={"concurrency": "adaptive", "max": 5}))
+        await world.reload(**rates(slots={"concurrency": 2}))
+        assert world.house.gauge("quota", "slots") == 2
+
+    run(scenario())
+
+
+def test_breakers_and_bulkheads_go_on(tmp_path: Path) -> None:
+    """An open breaker stays open, calls keep their places, and whoever named the dependency finds it."""
+
+    async def scenario() -> None:
+        bank: dict[str, Any] = {
+            "timeout": "1s",
+            "breaker": {"consecutive_failures": 2, "open_for": "30s"},
+            "bulkhead": {"concurrency": 2},
+        }
+        world = World(tmp_path, {"dependencies": {"bank": bank}})
+        named = mahavishnu.dependency("bank")
+        for _ in range(2):
+            with pytest.raises(OSError, match="refused"):
+                async with named:
+                    raise OSError("refused")
+        await world.reload(
+            dependencies={"bank": {**bank, "breaker": {"consecutive_failures": 9, "window": "60s"}}}
+        )
+        with pytest.raises(BreakerOpen):
+            async with named:
+                pass
+        world.clock.advance("30s")
+        async with named:
+            pass
+        guards = world.app.service.dependencies["bank"].by_policy
+        assert isinstance(guards["breaker"], BreakerGuard)
+        bulkhead = guards["bulkhead"]
+        assert isinstance(bulkhead, BulkheadGuard)
+        async with named, asyncio.timeout(5):
+            await world.reload(
+                dependencies={"bank": {**bank, "timeout": "2s", "bulkhead": {"concurrency": 1}}}
+            )
+            assert world.app.service.dependencies["bank"].by_policy["bulkhead"] is bulkhead
+            assert (bulkhead.in_flight, world.value("mahavishnu_bulkhead_capacity")) == (1, 1)
+        assert bulkhead.in_flight == 0
+        assert world.value("mahavishnu_dependency_calls_total", outcome="failure") == 2
+
+    run(scenario())
+
+
+# --- one spec for each request --------------------------------------------------------------------
+
+
+def test_a_request_stays_with_the_spec_it_began_with(tmp_path: Path) -> None:
+    """Its headers, its dependencies, its log line's format and its limits' words are all of one spec."""
+
+    async def scenario() -> None:
+        entered, go = asyncio.Event(), asyncio.Event()
+        seen: list[float] = []
+
+        async def slow(_: Request) -> Response:
+            bank = mahavishnu.dependency("bank")
+            seen.append(bank._guard().timeout)  # type: ignore[arg-type]
+            entered.set()
+            await go.wait()
+            seen.append(bank._guard().timeout)  # type: ignore[arg-type]
+            return PlainTextResponse("done")
+
+        said = {**rates(a=RATE), "dependencies": {"bank": {"timeout": "1s"}}}
+        world = World(tmp_path, said, site(Route("/", slow)))
+        first = asyncio.create_task(world.house.call())
+        await entered.wait()
+        other = {**rates(b={"rate": "7/minute"}), "dependencies": {"bank": {"timeout": "2s"}}}
+        await world.reload(**other, security={"headers": "strict"})
+        go.set()
+        old, new = await first, await world.house.call()
+        assert seen == [SECOND, SECOND, 2 * SECOND, 2 * SECOND]
+        assert '"a"' in old.headers["ratelimit-policy"]
+        assert '"b"' in new.headers["ratelimit-policy"]
+        assert "strict-transport-security" not in old.headers
+        assert "strict-transport-security" in new.headers
+
+    run(scenario())
+
+
+# --- who asks for it ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sighup() -> Iterator[None]:
+    """The handlers of this process are put back."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGHUP, signal.SIGTERM)}
+    yield
+    for one, handler in before.items():
+        signal.signal(one, handler)
+
+
+async def until(true: Callable[[], bool], clock: VirtualClock | None = None) -> None:
+    """Wait, really, until something holds."""
+    for _ in range(500):
+        if true():
+            return
+        if clock is not None:
+            clock.advance(PERIOD)
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came to hold")
+
+
+@pytest.mark.usefixtures("sighup")
+def test_the_file_is_looked_at_by_itself(tmp_path: Path) -> None:
+    """From the first request on where nobody says that the app starts; and not any more once it stops."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        before = world.app.service
+        assert await world.house.status() == 200
+        world.write(**rates(a={"rate": "20/minute", "per": "ip"}))
+        await until(lambda: world.app.service is not before, world.clock)
+        assert world.outcomes() == (1, 0, 0)
+        world.app._reloader.stop()  # type: ignore[union-attr]
+        assert world.clock.timers == 0
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("sighup")
+def test_sighup_asks_for_it_and_does_what_was_done_before(tmp_path: Path) -> None:
+    """It is read soon, although it has not changed; a handler that was there is called too."""
+
+    async def scenario() -> None:
+        heard: list[int] = []
+        signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
+        world = World(tmp_path, rates(a=RATE))
+        await world.house.status()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: world.outcomes() == (0, 1, 0), world.clock)
+        assert heard == [signal.SIGHUP]
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("sighup")
+def test_a_spec_that_is_no_file_is_not_looked_for(tmp_path: Path) -> None:
+    """There is nothing to reload: no timer, and SIGHUP means what it meant."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        forget()
+        before = signal.getsignal(signal.SIGHUP)
+        app = Hardening(site(), world.app.service.spec, clock=world.clock, log_to=StringIO())
+        assert (await call(app)).status == 200
+        await app.reload()
+        assert signal.getsignal(signal.SIGHUP) is before
+        assert world.clock.timers == 0
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("sighup")
+def test_shutting_down_ends_the_looking(tmp_path: Path) -> None:
+    """From the lifespan's start to its end, and no reload takes place in a process that drains."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        messages: asyncio.Queue[Any] = asyncio.Queue()
+        task = asyncio.create_task(world.app({"type": "lifespan"}, messages.get, collector(Answer())))
+        await messages.put({"type": "lifespan.startup"})
+        await asyncio.sleep(0.01)
+        assert world.clock.timers > 0
+        await messages.put({"type": "lifespan.shutdown"})
+        await task
+        assert world.clock.timers == 0
+        await world.reload(**rates(a={"rate": "3/minute", "per": "ip"}))
+        assert world.outcomes() == (0, 0, 0)
+
+    run(scenario())
