@@ -246,14 +246,14 @@ class Slots:
     def become(self, limit: Concurrency) -> None:
         """Be as this limit says, with whoever runs and waits; an adaptive one goes on from where it is."""
         now = self._clock.now()
-        self._wait, self._enforced = limit.wait, limit.mode == "enforce"
+        self.patience, self._enforced = limit.wait, limit.mode == "enforce"
         if not limit.adaptive:
-            self._gradient = None
-        elif self._gradient is None:
-            self._gradient = Gradient(limit.most, now, drains=self._enforced)
+            self.gradient = None
+        elif self.gradient is None:
+            self.gradient = Gradient(limit.most, now, drains=self._enforced)
         else:
-            self._gradient.become(limit.most, drains=self._enforced)
-        places, gradient = self._places, self._gradient
+            self.gradient.become(limit.most, drains=self._enforced)
+        places, gradient = self.room, self.gradient
         places.become(limit.queue, critical=bool(limit.critical), sheddable=bool(limit.sheddable))
         if gradient is None:
             places.resize(limit.most, now)

@@ -325,7 +325,7 @@ class Engine:
         for place in taken.denied:
             rate = plan.rates[place]
             rate.denied()
-            self.refusals.saw(rate.name, admission.caller.client)
+            self.refusals.saw(rate.name.rstrip(BEFORE), admission.caller.client)
         if taken.admitted:
             for place, rate in enumerate(plan.rates):
                 if place not in taken.denied:
