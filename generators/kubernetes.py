@@ -146,7 +146,8 @@ def _stores(url: str) -> Iterator[dict[str, object]]:
         yield {"secret": None, **_flow(*place)}
     elif secrets_of(url) and not url.startswith("unix:"):
         ports = [{"protocol": "TCP", "port": port} for port in (PORT, PORT + 1)]
-        peers = [*_ELSEWHERE, {"namespaceSelector": {}}]
+        everywhere: dict[str, object] = {"namespaceSelector": {}}
+        peers: list[object] = [*_ELSEWHERE, everywhere]
         yield {"secret": secrets_of(url)[0], "peers": peers, "ports": ports}
 
 

@@ -280,20 +280,20 @@ def test_the_ingress_says_whose_word_counts(
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
 
 
-@pytest.mark.parametrize(
-    ("store", "rule"),
-    [
-        ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
-        (
-            "valkey://:${REDIS_URL}@cache.data.svc",
-            {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}]},
-        ),
-        (
-            "rediss://10.9.8.7",
-            {"to": [{"ipBlock": {"cidr": "10.9.8.7/32"}}], "ports": [{"protocol": "TCP", "port": 6379}]},
-        ),
-    ],
-)
+REACHED: list[tuple[str, dict[str, Any]]] = [
+    ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
+    (
+        "valkey://:${REDIS_URL}@cache.data.svc",
+        {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "data"}}}]},
+    ),
+    (
+        "rediss://10.9.8.7",
+        {"to": [{"ipBlock": {"cidr": "10.9.8.7/32"}}], "ports": [{"protocol": "TCP", "port": 6379}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("store", "rule"), REACHED)
 def test_the_service_may_reach_its_store(store: str, rule: dict[str, Any]) -> None:
     """Where the spec says where it is: there, and nowhere else."""
     spec = merged(LARGE, {"store": store, "secrets": [*LARGE["secrets"], "REDIS_URL"]})
