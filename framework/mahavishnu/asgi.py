@@ -89,13 +89,13 @@ class Hardening:
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
-        self._reloader: Reloader | None = None
+        self.reloader: Reloader | None = None
         if self._path is not None:  # before it is read, so that no change is missed
-            self._reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
+            self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
         source = spec if isinstance(spec, Spec) else self._loaded()
         self._edition = self._at_work(start(source, ticks, process, log_to))
         self.service.lasting.loaded_at = wall()
-        self._aside = self._reloader is not None
+        self._aside = self.reloader is not None
         use(self.service)
 
     @property
@@ -135,8 +135,8 @@ class Hardening:
 
     async def reload(self) -> None:
         """Read the spec's file now: take it or, saying why in the log, keep the spec at work."""
-        if self._reloader is not None:
-            await self._reloader.judge()
+        if self.reloader is not None:
+            await self.reloader.judge()
 
     def _loaded(self) -> Loaded:
         return accept(cast("Path", self._path), self._environment, runtime=True)
@@ -176,9 +176,9 @@ class Hardening:
     def _watch_file(self) -> None:
         """Reload when the file changes or SIGHUP asks for it, from now on and on this event loop."""
         self._aside = False
-        if self._reloader is not None:
-            self._reloader.start()
-            on_signal("SIGHUP", self._reloader.ask, alone=True)
+        if self.reloader is not None:
+            self.reloader.start()
+            on_signal("SIGHUP", self.reloader.ask, alone=True)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
@@ -189,8 +189,8 @@ class Hardening:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
                 self.service.lag.stop()
-                if self._reloader is not None:
-                    self._reloader.stop()
+                if self.reloader is not None:
+                    self.reloader.stop()
                 self.drain()
             return message
 

@@ -74,7 +74,7 @@ class Dependency:
 
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
-        Call(self._guard(), repeatable=False).enter()
+        Call(self.guard(), repeatable=False).enter()
         return self
 
     def __exit__(
@@ -84,7 +84,7 @@ class Dependency:
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
-        await Call(self._guard(), repeatable=False).enter_async()
+        await Call(self.guard(), repeatable=False).enter_async()
         return self
 
     async def __aexit__(
@@ -97,7 +97,7 @@ class Dependency:
 
         The loop ends after the first that succeeds, or raises what the last one raised.
         """
-        return Attempts(self._guard)
+        return Attempts(self.guard)
 
     def httpx_client(self, **options: Any) -> Client:
         """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
@@ -106,13 +106,13 @@ class Dependency:
         """
         from mahavishnu.runtime.http_client import client
 
-        return client(self._guard, self._defaults(), options)
+        return client(self.guard, self._defaults(), options)
 
     def httpx_async_client(self, **options: Any) -> AsyncClient:
         """As `httpx_client`, an httpx.AsyncClient."""
         from mahavishnu.runtime.http_client import async_client
 
-        return async_client(self._guard, self._defaults(), options)
+        return async_client(self.guard, self._defaults(), options)
 
     def __repr__(self) -> str:
         return f"dependency({self.name!r})"
@@ -125,20 +125,21 @@ class Dependency:
 
             @functools.wraps(function)
             async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await self._guard().call_async(coroutine, idempotent, *args, **kwargs)
+                return await self.guard().call_async(coroutine, idempotent, *args, **kwargs)
 
             return cast("Callable[P, R]", call_async)
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            answer = self._guard().call(function, idempotent, *args, **kwargs)
+            answer = self.guard().call(function, idempotent, *args, **kwargs)
             if hasattr(type(answer), "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
             return answer
 
         return call
 
-    def _guard(self) -> DependencyGuard:
+    def guard(self) -> DependencyGuard:
+        """What guards it now: for a request, that of the spec it began with."""
         service = service_at_work()
         guard = service.dependencies.get(self.name)
         if guard is None:
@@ -146,7 +147,7 @@ class Dependency:
         return guard
 
     def _defaults(self) -> dict[str, Any]:
-        settings = self._guard().settings
+        settings = self.guard().settings
         defaults: dict[str, Any] = {"base_url": settings.url or ""}
         if settings.timeout is not None:
             defaults["timeout"] = float(settings.timeout.seconds)

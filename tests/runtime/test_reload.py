@@ -6,7 +6,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -23,8 +28,9 @@ from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.runtime.current import current, forget
 from mahavishnu.runtime.process import Usage
-from mahavishnu.runtime.reload import PERIOD
+from mahavishnu.runtime.reload import PERIOD, Reloader
 from mahavishnu.testing import VirtualClock
+from tests.figures import figure
 from tests.runtime.asgi_client import Answer, House, call, collector, run, site
 
 SECOND = 10**9
@@ -61,10 +67,16 @@ class World:
         self.write(**sections)
         await self.app.reload()
 
+    @property
+    def reloader(self) -> Reloader:
+        """What looks at the file."""
+        assert self.app.reloader is not None
+        return self.app.reloader
+
     async def look(self, times: int = 1) -> None:
         """The file is looked at, so often."""
         for _ in range(times):
-            await self.app._reloader.look()  # type: ignore[union-attr]
+            await self.reloader.look()
 
     async def allowed(self, most: int = 1000, **more: Any) -> int:
         """How many requests are let in at once before the first is refused."""
@@ -153,14 +165,14 @@ def test_what_is_written_while_it_is_read_is_read_again(
 
     async def scenario() -> None:
         world = World(tmp_path, rates(a=RATE))
-        prepare = world.app._reloader._prepare  # type: ignore[union-attr]
+        prepare = world.reloader.prepare
 
         def overtaken() -> Any:
             made = prepare()
             world.write(**rates(a={"rate": "4/minute", "per": "ip"}))
             return made
 
-        monkeypatch.setattr(world.app._reloader, "_prepare", overtaken)
+        monkeypatch.setattr(world.reloader, "prepare", overtaken)
         await world.reload(**rates(a={"rate": "3/minute", "per": "ip"}))
         assert world.outcomes() == (0, 0, 0)
         await world.look(2)
@@ -186,39 +198,39 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
         (tmp_path / "next").symlink_to("two")
         (tmp_path / "next").rename(tmp_path / "data")
         for _ in range(2):
-            await app._reloader.look()  # type: ignore[union-attr]
+            assert app.reloader is not None
+            await app.reloader.look()
         assert str(app.service.spec.limits["a"].rate) == "5/minute"  # type: ignore[attr-defined]
 
     run(scenario())
 
 
-def _pipe(path: Path) -> None:
+def _moved(path: Path, make: Callable[[Path], object]) -> None:
     path.unlink()
-    os.mkfifo(path)
+    make(path)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda path: path.write_text("limits: {"),
-        lambda path: path.write_text(""),
-        lambda path: path.write_bytes(b"\xff\xfe\x00"),
-        lambda path: path.unlink(),
-        lambda path: (path.unlink(), path.mkdir()),
-        lambda path: (path.unlink(), path.symlink_to("nowhere")),
-        _pipe,
-        lambda path: path.write_text(path.read_text().replace("10/minute", "ten a minute")),
-    ],
-    ids=["half", "empty", "binary", "gone", "folder", "dangling", "pipe", "wrong"],
-)
-def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: Callable[[Path], object]) -> None:
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "half": lambda path: path.write_text("limits: {"),
+    "empty": lambda path: path.write_text(""),
+    "binary": lambda path: path.write_bytes(b"\xff\xfe\x00"),
+    "gone": Path.unlink,
+    "folder": lambda path: _moved(path, Path.mkdir),
+    "dangling": lambda path: _moved(path, lambda new: new.symlink_to("nowhere")),
+    "pipe": lambda path: _moved(path, os.mkfifo),
+    "wrong": lambda path: path.write_text(path.read_text().replace("10/minute", "ten a minute")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: str) -> None:
     """It is said once, in the series for as long as it lasts, and forgotten when the file is good again."""
 
     async def scenario() -> None:
         world = World(tmp_path, rates(a=RATE))
         before, text = world.app.service, world.path.read_text()
         world.wall = 2000.0
-        damage(world.path)
+        DAMAGES[damage](world.path)
         await world.look(5)
         assert world.app.service is before
         assert (world.state, world.outcomes()) == ((0, 1000.0), (0, 0, 1))
@@ -510,14 +522,14 @@ def test_a_request_stays_with_the_spec_it_began_with(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         entered, go = asyncio.Event(), asyncio.Event()
-        seen: list[float] = []
+        seen: list[int | None] = []
 
         async def slow(_: Request) -> Response:
             bank = mahavishnu.dependency("bank")
-            seen.append(bank._guard().timeout)  # type: ignore[arg-type]
+            seen.append(bank.guard().timeout)
             entered.set()
             await go.wait()
-            seen.append(bank._guard().timeout)  # type: ignore[arg-type]
+            seen.append(bank.guard().timeout)
             return PlainTextResponse("done")
 
         said = {**rates(a=RATE), "dependencies": {"bank": {"timeout": "1s"}}}
@@ -571,7 +583,7 @@ def test_the_file_is_looked_at_by_itself(tmp_path: Path) -> None:
         world.write(**rates(a={"rate": "20/minute", "per": "ip"}))
         await until(lambda: world.app.service is not before, world.clock)
         assert world.outcomes() == (1, 0, 0)
-        world.app._reloader.stop()  # type: ignore[union-attr]
+        world.reloader.stop()
         assert world.clock.timers == 0
 
     run(scenario())
@@ -628,3 +640,125 @@ def test_shutting_down_ends_the_looking(tmp_path: Path) -> None:
         assert world.outcomes() == (0, 0, 0)
 
     run(scenario())
+
+
+# --- under load, and in a real server -------------------------------------------------------------
+
+
+async def says_its_spec(_: Request) -> Response:
+    """The version of the spec, as the timeout of a dependency has it, before and after a while."""
+    bank = mahavishnu.dependency("bank")
+    first = bank.guard().timeout or 0
+    for _turn in range(20):
+        await asyncio.sleep(0)
+    return PlainTextResponse(f"{first // SECOND} {(bank.guard().timeout or 0) // SECOND}")
+
+
+def version_of(number: int) -> dict[str, Any]:
+    """A spec that says its number in a limit's name, a timeout and the headers; `known` changes its kind."""
+    kinds = list(KINDS.values())
+    return {
+        "limits": {
+            "known": kinds[number % len(kinds)] | {"match": {"path": "/limited"}},
+            f"v{number}": {"rate": f"{100_000 + number}/second", "per": "ip", "match": {"path": "/"}},
+        },
+        "dependencies": {"bank": {"timeout": f"{number}s"}},
+        **({"security": {"headers": "strict"}} if number % 2 else {}),
+    }
+
+
+class Crowd:
+    """Customers who come again and again, and one who has nothing left; what they were told."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.ended = asyncio.Event()
+        self.statuses: list[int] = []
+        self.torn: list[str] = []
+        self.given = 0
+
+    async def customer(self, number: int) -> None:
+        """Ask until it ends."""
+        while not self.ended.is_set():
+            answer = await self.world.house.call(client=f"198.51.100.{number}")
+            self.statuses.append(answer.status)
+            if answer.status == 200 and not _of_one_spec(answer):
+                self.torn.append(f"{answer.headers} {answer.body!r}")
+            known = await self.world.house.status(path="/limited")
+            self.statuses.append(known)
+            self.given += known == 200
+            await asyncio.sleep(0.001)
+
+    async def through(self, reloads: int) -> None:
+        """Change the spec so often, one time in ten for the worse."""
+        customers = [asyncio.create_task(self.customer(number)) for number in range(10)]
+        for number in range(reloads):
+            if number % 10 == 9:
+                self.world.path.write_text("limits: {")
+                await self.world.app.reload()
+            else:
+                await self.world.reload(**version_of(2 + number))
+        self.ended.set()
+        await asyncio.gather(*customers)
+
+
+def _of_one_spec(answer: Answer) -> bool:
+    policy = answer.headers["ratelimit-policy"]
+    version = policy[2 : policy.index('"', 1)]
+    strict = "strict-transport-security" in answer.headers
+    return answer.body.decode() == f"{version} {version}" and strict == bool(int(version) % 2)
+
+
+@pytest.mark.proof
+def test_reloads_under_load(tmp_path: Path) -> None:
+    """One in ten bad; while requests run: no 5xx, none sees two specs, no budget is given again."""
+    reloads = 1000 if os.environ.get("FULL") else 100
+
+    async def scenario() -> Crowd:
+        app = site(Route("/", says_its_spec), Route("/limited", says_its_spec))
+        world = World(tmp_path, version_of(1), app)
+        while await world.house.status(path="/limited") == 200:
+            pass
+        crowd = Crowd(world)
+        await crowd.through(reloads)
+        assert world.outcomes() == (reloads - reloads // 10, 0, reloads // 10)
+        return crowd
+
+    crowd = asyncio.run(scenario())
+    failed = sum(status >= 500 for status in crowd.statuses)
+    assert crowd.statuses.count(200) >= reloads
+    figure(f"{reloads} reloads under load: 5xx of {len(crowd.statuses)} requests", 0, failed)
+    figure("reloads under load: requests that saw two specs", 0, len(crowd.torn))
+    figure("reloads under load: admissions of a client that had nothing left", 0, crowd.given)
+    assert (failed, crowd.torn, crowd.given) == (0, [], 0)
+
+
+def test_sighup_on_a_real_server(tmp_path: Path) -> None:
+    """uvicorn: it does not end, and within a second the new spec is at work."""
+    file = tmp_path / "mahavishnu.yaml"
+    file.write_text("mahavishnu: 1\nservice: {name: shop, app: shop:app}\nlimits: {a: {rate: 100/minute}}\n")
+    (tmp_path / "shop.py").write_text(
+        "from starlette.applications import Starlette\n"
+        "from mahavishnu.asgi import Hardening\n"
+        'app = Hardening(Starlette(), "mahavishnu.yaml")\n'
+    )
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), "--no-proxy-headers"]
+    server = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert server.stdout is not None
+        assert any("running on" in line for line in server.stdout)
+        file.write_text(file.read_text().replace("100/minute", "200/minute"))
+        server.send_signal(signal.SIGHUP)
+        assert any('"event": "reloaded"' in line for line in server.stdout)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            shown = answer.read().decode()
+        assert 'mahavishnu_limit_quota{limit="a"} 200.0' in shown
+        assert 'mahavishnu_spec_reloads_total{outcome="applied"} 1.0' in shown
+    finally:
+        server.kill()
+        server.communicate()

@@ -44,7 +44,7 @@ class Reloader:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
-        self._prepare = prepare
+        self.prepare = prepare
         self._service = service
         self._clock = clock
         self._wall = wall
@@ -92,7 +92,7 @@ class Reloader:
             self._refuse(read, (Finding(Level.ERROR, codes.UNREADABLE.id, what, help=codes.UNREADABLE.help),))
             return
         try:
-            take = await asyncio.to_thread(self._prepare)
+            take = await asyncio.to_thread(self.prepare)
         except SpecError as fault:
             self._refuse(read, fault.findings)
             return
