@@ -221,3 +221,25 @@ def test_products_beyond_a_double_are_compared_to_the_last_unit(redis: Any) -> N
         assert lua.take(plan, ["a"], now).admitted == fits
         seen.add(fits)
     assert seen == {True, False}
+
+
+@pytest.mark.parametrize("kind", [Gcra, SlidingWindow, SlidingLog])
+def test_who_waits_as_told_is_admitted_and_who_comes_a_microsecond_earlier_is_not(
+    redis: Any, kind: Any
+) -> None:
+    """150 buckets with crooked numbers, full to the brim: the time that is told is the first at which it fits."""
+    chance = random.Random(f"brim {kind.__name__}")
+    for turn in range(150):
+        lua = Lua(redis)
+        count, period = chance.randrange(7, 60), chance.choice([SECOND, 60 * SECOND, DAY]) * 1000
+        algorithm = Gcra(count, period, chance.randrange(4, 60)) if kind is Gcra else kind(count, period)
+        plan = Plan((Charged(f"limit{turn}", algorithm, chance.choice([1, 1, 3])),), "shop")
+        now = START + chance.randrange(10**9)
+        said = lua.take(plan, ["a"], now)
+        while said.admitted:
+            now += chance.randrange(period // count // 2000)
+            said = lua.take(plan, ["a"], now)
+        there = now + -(-(said.standing(0).retry_after or 0) // 1000)
+        assert there > now
+        assert not lua.take(plan, ["a"], there - 1).admitted
+        assert lua.take(plan, ["a"], there).admitted
