@@ -173,8 +173,9 @@ def test_what_is_written_while_it_is_read_is_read_again(
             return made
 
         monkeypatch.setattr(world.reloader, "prepare", overtaken)
+        before = world.app.service
         await world.reload(**rates(a={"rate": "3/minute", "per": "ip"}))
-        assert world.outcomes() == (0, 0, 0)
+        assert (world.app.service, current(), world.outcomes()) == (before, before, (0, 0, 0))
         await world.look(2)
         assert await world.allowed() == 4
 
