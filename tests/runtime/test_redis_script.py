@@ -232,7 +232,8 @@ def test_who_waits_as_told_is_admitted_and_who_comes_a_microsecond_earlier_is_no
     for turn in range(150):
         lua = Lua(redis)
         count, period = chance.randrange(7, 60), chance.choice([SECOND, 60 * SECOND, DAY]) * 1000
-        algorithm = Gcra(count, period, chance.randrange(4, 60)) if kind is Gcra else kind(count, period)
+        burst = (chance.randrange(4, 60),) if kind is Gcra else ()
+        algorithm = kind(count, period, *burst)
         plan = Plan((Charged(f"limit{turn}", algorithm, chance.choice([1, 1, 3])),), "shop")
         now = START + chance.randrange(10**9)
         said = lua.take(plan, ["a"], now)
