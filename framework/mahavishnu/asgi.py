@@ -438,7 +438,7 @@ def _handed_on(scope: Scope) -> bool:
 
 
 def _path(scope: Scope) -> str:
-    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+    return str(scope["path"]).removeprefix(scope.get("root_path", "").rstrip("/"))
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:

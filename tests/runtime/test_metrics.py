@@ -317,6 +317,7 @@ def test_the_path_is_the_specs() -> None:
         statuses = [await house.status(path=path) for path in ("/-/series", "/metrics")]
         assert statuses == [200, 404]
         assert await house.status(path="/api/-/series", root_path="/api") == 200
+        assert await house.status(path="/-/series", root_path="/") == 200
         assert await house.status("POST", "/-/series") == 404
 
     run(scenario())

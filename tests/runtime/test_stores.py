@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -18,11 +19,14 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.outage import outage
+from mahavishnu.runtime.engine import Admission
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.redis_address import DEADLINE, address
 from mahavishnu.runtime.redis_store import RedisStore
 from mahavishnu.runtime.secret_values import resolved, secret
+from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.store import signals
 from tests.runtime.asgi_client import call, spec_of
@@ -241,3 +245,41 @@ def test_what_an_outage_may_let_through() -> None:
     assert "nothing through: 503" in said[1]
     assert "everything through" in said[2]
     assert [*outage(spec_of(limits=limits, deploy=deploy))] == []
+
+
+RULES = [
+    {"rate": "100/day"},
+    {"rate": "20/hour"},
+    {"rate": "100/hour", "burst": 300},
+    {"rate": "100/hour", "algorithm": "sliding_window"},
+    {"rate": "100/2h", "algorithm": "sliding_window"},
+    {"rate": "200/hour", "algorithm": "sliding_log"},
+    {"rate": "100/hour", "per": "ip"},
+]
+
+
+@pytest.mark.parametrize("after", RULES, ids=str)
+def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str, Any]) -> None:
+    """The server cannot convert what it holds: until that is refilled, the old rule holds beside the new one."""
+
+    async def story(one: Server) -> list[bool]:
+        caller = Caller("203.0.113.1", "/")
+        first = Service(spec_of(store=one.url, limits={"calls": {"rate": "100/hour"}}), SystemClock())
+        second = Service(spec_of(store=one.url, limits={"calls": after}), SystemClock(), before=first)
+        assert isinstance(first.store, RedisStore)
+        while not first.store.up():  # noqa: ASYNC110 - it has no event, for nobody but a test waits for it
+            await asyncio.sleep(0.01)
+        before = [await _admitted(first, caller) for _ in range(101)]
+        second.take_over(first)
+        said = [await _admitted(second, one) for one in (caller, caller, Caller("203.0.113.9", "/"))]
+        first.store.close()
+        return [before.count(True) >= 100, not before[-1], *said]
+
+    with server() as one:
+        assert asyncio.run(story(one)) == [True, True, False, False, True]
+
+
+async def _admitted(service: Service, caller: Caller) -> bool:
+    admission = Admission("", caller, service.clock.now())
+    await service.engine.admit(service.engine.plan("/", "GET"), admission)
+    return admission.refused is None

@@ -145,11 +145,16 @@ class Engine:
                 self.store.forget(one.name)
         for rate in self.rates:
             old = held.get(rate.name)
-            if old is not None and old.per != rate.per:
+            if old is not None and not self._alike(old, rate):
                 self._set_aside(old, aside, now)
                 self._resume(rate, aside)
             self.store.carry(rate)
         self.rates_before = tuple(aside.values())
+
+    def _alike(self, old: RateLimit, new: RateLimit) -> bool:
+        """Whether a rate can go on from what was used of another: the same keys, in a store that can convert it."""
+        converts = not (self.store.waits and new.shared)
+        return old.per == new.per and (converts or old.algorithm == new.algorithm)
 
     def _set_aside(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]], now: int) -> None:
         """What was used under other keys cannot be told of these: until it is refilled, both rates hold."""
@@ -168,7 +173,7 @@ class Engine:
     def _resume(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]]) -> None:
         """One that counts by the same keys again goes on where it was."""
         for name, (_, one) in list(aside.items()):
-            if name.rstrip(BEFORE) == rate.name and one.per == rate.per:
+            if name.rstrip(BEFORE) == rate.name and self._alike(one, rate):
                 self.store.rename(name, rate.name)
                 del aside[name]
 

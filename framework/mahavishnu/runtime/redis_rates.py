@@ -58,6 +58,11 @@ class Veil:
         return veiled.hexdigest()
 
 
+def _prefix(service: str, charge: Charge, rule: str) -> str:
+    """What all keys of a rate begin with. Another rule has other buckets: what is in one means nothing to another."""
+    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{rule}:"
+
+
 def _head(kind: str, charge: Charge) -> tuple[str, str, str]:
     return kind, "1" if charge.enforced else "0", str(charge.cost)
 
@@ -70,7 +75,7 @@ class _Gcra:
     def __init__(self, charge: Charge, rate: Gcra, service: str) -> None:
         count, period, cost = rate.count, rate.period // _US, charge.cost
         step = _text(divmod(cost * period, count))
-        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:g:"
+        self.prefix = _prefix(service, charge, f"g{count}.{period}.{rate.burst}")
         self._rate, self._cost = rate, cost
         self.take = (*_head("g", charge), str(count), *step, *_text(divmod(rate.burst * period, count)))
         horizon = -(-rate.horizon // _US)
@@ -101,8 +106,7 @@ class _Window:
 
     def __init__(self, charge: Charge, rate: SlidingWindow, service: str) -> None:
         self._rate, self._cost, self._period = rate, charge.cost, rate.period // _US
-        # The index counts periods, so another period is another bucket.
-        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:w{self._period}:"
+        self.prefix = _prefix(service, charge, f"w{rate.count}.{self._period}")
         self.take = (*_head("w", charge), str(rate.count), str(self._period))
 
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
@@ -122,7 +126,7 @@ class _Log:
 
     def __init__(self, charge: Charge, rate: SlidingLog, service: str) -> None:
         self._rate, self._cost = rate, charge.cost
-        self.prefix = f"{tag(service)}:{charge.name.rstrip(BEFORE)}:l:"
+        self.prefix = _prefix(service, charge, f"l{rate.count}.{rate.period // _US}")
         self.take = (*_head("l", charge), *_text((rate.count, rate.period // _US)))
 
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
