@@ -27,6 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (
         "asgi",
+        "edition",
         "mcp",
         "testing",
         "compile",
@@ -65,7 +66,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "redis": (("runtime.redis_address",), 1),
     "rich": (("cli", "cli.*"), 99),
     "ruamel": (("load", "yaml_tree"), 1),
-    "starlette": (("asgi", "runtime.route_table", "testing"), 3),
+    "starlette": (("asgi", "edition", "runtime.route_table", "testing"), 4),
     "structlog": (("runtime.logs",), 1),
     "typer": (("cli", "cli.*"), 99),
     "uvicorn": (("server",), 1),

@@ -1,0 +1,282 @@
+"""One spec at work on requests: what may refuse them, around the app, and what the middleware answers itself."""
+
+from __future__ import annotations
+
+import re
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from mahavishnu.errors import RateLimited
+from mahavishnu.policies.body import Body
+from mahavishnu.policies.timeout import Timeout
+from mahavishnu.policy import Decision, Scope
+from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.engine import Admission
+from mahavishnu.runtime.exchange import BodyTooLarge, Bounded, Passage, Receive, Send
+from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
+from mahavishnu.runtime.hand_on import HANDED
+from mahavishnu.runtime.identity import Identify, Identity
+from mahavishnu.runtime.intake import BodyTooSlow, Intake
+from mahavishnu.runtime.ops import Ops
+from mahavishnu.runtime.route_table import RouteTable
+from mahavishnu.runtime.service import Service, method_label
+from mahavishnu.runtime.watch import Watch
+from mahavishnu.series import METHODS, UNMATCHED
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
+_VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
+_EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+_CLOSE = (b"connection", b"close")
+
+
+class Edition:
+    """One spec at work on requests; a request stays with the one it began with, so it never sees two."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        routes: RouteTable,
+        identify: Identify | None,
+        ids: Iterator[str],
+    ) -> None:
+        spec = service.spec
+        self.app = app
+        self.service = service
+        self.lasting = service.lasting
+        self._routes = routes
+        self._ids = ids
+        self._identity = Identity(
+            spec.service.trusted_proxies, identify, spec.service.forwarded, self._unidentified
+        )
+        self._proxies = bool(spec.service.trusted_proxies)
+        self._headers = [*STRICT] if spec.security.headers == "strict" else []
+        if self.lasting.draining:
+            self._headers.append(_CLOSE)
+        self.inside = self._with_cors(self._guard)
+        self.built_in: dict[str, Callable[[Scope], Response]] = {
+            spec.observability.metrics.path: self._metrics,
+            "/healthz": self._health,
+            "/readyz": self._ready,
+        }
+        if service.ops is not None and spec.ops is not None:
+            self.built_in[f"{spec.ops.path.rstrip('/')}/refused"] = partial(self._refused, service.ops)
+
+    def drain(self) -> None:
+        """Say `not ready` from now on, and close connections with their next response."""
+        if not self.lasting.draining:
+            self.lasting.draining = True
+            self._headers.append(_CLOSE)
+
+    def passage(self, scope: Scope, send: Send) -> Passage:
+        """The request that begins now."""
+        found = self._routes.find(scope)
+        route = UNMATCHED
+        if found is not None:
+            route = found.template
+            if found.route is not None:
+                scope[HANDED] = found
+        service = self.service
+        engine, method = service.engine, scope["method"]
+        plan = engine.planned(route, method) or engine.plan(route, method_label(method))
+        caller = self._identity.caller(scope, route)
+        name = self._request_id(scope) if self._proxies else next(self._ids)
+        made = Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
+        made.service = service
+        return made
+
+    def finish(self, passage: Passage) -> None:
+        """Count the request, and write its line."""
+        took = self.service.clock.now() - passage.began
+        if not passage.status:
+            passage.status = 499 if passage.cancelled else 500
+        self.service.observe(passage.plan, passage.status, took / 1e9)
+        self.service.access(passage, took)
+        passage.service = None  # what it leaves running goes on with whichever spec is at work
+
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket, from its handshake to its end."""
+        found = self._routes.find(scope)
+        route = UNMATCHED if found is None else found.template
+        engine = self.service.engine
+        caller = self._identity.caller(scope, route)
+        name = self._request_id(scope) if self._proxies else next(self._ids)
+        admission = Admission(name, caller, self.service.clock.now())
+        admission.service = self.service
+        token = CURRENT.set(admission)
+        fault: dict[str, str] = {}
+        try:
+            await engine.admit(engine.plan(route, "GET"), admission)
+            if admission.refused is not None:
+                await _refuse_websocket(scope, receive, send, admission.refused)
+            else:
+                await self.app(scope, receive, send)
+        except BaseException as error:
+            fault["error"] = type(error).__name__
+            raise
+        finally:
+            engine.release(admission, None)
+            self._log_websocket(admission, fault)
+            CURRENT.reset(token)
+
+    async def _guard(  # noqa: C901 - flat, for every step of a request costs a microsecond
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
+        passage: Passage = CURRENT.get()  # type: ignore[assignment]
+        plan, engine = passage.plan, self.service.engine
+        if plan.body is not None:
+            receive = self._bounded(plan.body, passage, scope, receive)
+        waiting = engine.charge(plan, passage) if plan.rates and passage.refused is None else None
+        if passage.refused is not None:
+            await self._refuse(passage, send)
+            return
+        watch = None if plan.timeout is None else self._watch(plan.timeout, passage, scope)
+        try:
+            if waiting is not None:
+                await waiting
+            if plan.gates and not engine.try_enter(plan, passage):
+                await engine.enter(plan, passage)
+            if passage.let_in():
+                await self.app(scope, receive, send)
+        except (BodyTooLarge, BodyTooSlow):
+            pass
+        except CancelledError as error:
+            if watch is None or not watch.end(error):
+                raise
+        except RateLimited as error:
+            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
+            if passage.status:
+                raise
+            passage.refused = _refusal(error)
+        except Exception:
+            await self._refuse(passage, send)  # where it comes from a refusal, as with an app that wraps it
+            raise
+        finally:
+            self._over(passage, watch)
+        await self._refuse(passage, send)
+
+    def _over(self, passage: Passage, watch: Watch | None) -> None:
+        """The app has ended, in whatever way: what it held is free, what it kept to is counted."""
+        engine = self.service.engine
+        if watch is not None:
+            watch.ended(passage.answered)
+        if passage.gates is not None:
+            engine.release(passage, passage.took())
+        body = passage.plan.body
+        if body is not None and passage.refused is None and passage.bounded and not passage.bounded.over:
+            engine.kept(body[0], passage.bounded.read)
+
+    def _watch(self, named: tuple[str, Timeout], passage: Passage, scope: Scope) -> Watch:
+        """The request's time limit, which begins now."""
+        inherit = passage.plan.inherit
+        given = None if inherit is None else inherit(scope["headers"])
+        watch = passage.watch = Watch(self.service.engine, named, passage, passage.began, given)
+        watch.begin()
+        return watch
+
+    async def _refuse(self, passage: Passage, send: Send) -> None:
+        """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
+        if passage.refused is not None:
+            if passage.refused.status in _OF_THE_EDGE:
+                self.service.refusals.saw(passage.refused.limit, passage.caller.client)
+            if not passage.running:
+                await self.service.engine.give_back(passage)
+            await passage.refuse(send)
+
+    def _request_id(self, scope: Scope) -> str:
+        """A new id, or the one that a trusted proxy has given."""
+        if self._identity.proxied(scope):
+            for name, value in scope["headers"]:
+                if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
+                    return str(value.decode("ascii"))
+        return next(self._ids)
+
+    def _bounded(self, named: tuple[str, Body], passage: Passage, scope: Scope, receive: Receive) -> Bounded:
+        """The receive side of a bounded body; one that is announced as too large is refused here and now."""
+        name, limit = named
+        engine = self.service.engine
+
+        def excess() -> bool:
+            refusal = engine.too_large(name, limit)
+            passage.refused = passage.refused or refusal
+            return refusal is not None
+
+        def late() -> None:
+            bounded.over = True
+            passage.refused = passage.refused or engine.dripping(name, limit)
+
+        if limit.within is not None or limit.min_rate is not None:
+            enforced = limit.mode == "enforce"
+            receive = Intake(
+                receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced
+            )
+        bounded = passage.bounded = Bounded(receive, limit.body, excess)
+        bounded.announced(scope["headers"])
+        return bounded
+
+    def _unidentified(self, fault: Exception) -> None:
+        """The app's `identify` hook has failed; its words may hold what it was asked to verify."""
+        self.service.log.warning("identify failed", error=type(fault).__name__)
+
+    def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
+        refused = {"refused_by": admission.refused.limit} if admission.refused else {}
+        caller = admission.caller
+        self.service.log.info("websocket", route=caller.route, client=caller.address, **refused, **fault)
+
+    def _with_cors(self, app: ASGIApp) -> ASGIApp:
+        cors = self.service.spec.security.cors
+        if cors is None:
+            return app
+        methods = [method for method in METHODS if method != "_OTHER"]
+        return CORSMiddleware(app, list(cors.origins), methods, ["*"], expose_headers=_EXPOSED)
+
+    def _metrics(self, scope: Scope) -> Response:
+        """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
+        if _handed_on(scope):
+            return PlainTextResponse("not found\n", 404)
+        accept: bytes = dict(scope["headers"]).get(b"accept", b"")
+        body, content_type = self.service.metrics.expose(accept.decode("latin-1"))
+        return Response(body, headers={"content-type": content_type})
+
+    def _refused(self, ops: Ops, scope: Scope) -> Response:
+        """Who is refused, for operators who reach the service directly."""
+        if _handed_on(scope):
+            return PlainTextResponse("not found\n", 404)
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        answer = ops.refused(self._identity.address(scope), authorization, scope.get("query_string", b""))
+        response = Response(answer.body, answer.status)
+        response.raw_headers = answer.headers
+        return response
+
+    def _health(self, _: Scope) -> Response:
+        return PlainTextResponse("ok\n")
+
+    def _ready(self, _: Scope) -> Response:
+        return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
+
+
+def _refusal(error: RateLimited) -> Decision:
+    kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
+    return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
+
+
+def _handed_on(scope: Scope) -> bool:
+    """Whether a request came through a proxy."""
+    return any(name in _VIA or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1013, "reason": refusal.detail[:120]})
+        return
+    body, headers = problem(refusal)
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})
