@@ -11,7 +11,7 @@ import copy
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -211,9 +211,15 @@ def tree(text: str) -> Any:
     return _TREES[text]
 
 
+def unhashed(spec: Spec) -> tuple[Artifact, ...]:
+    """What is generated, but for the hash of the whole spec, which every string of it changes."""
+    made = contract(spec)
+    return tuple(replace(one, text=one.text.replace(made.hash, "the-hash-of-it")) for one in compiled(made))
+
+
 @pytest.fixture(scope="module")
 def baseline() -> tuple[Artifact, ...]:
-    return compiled(contract(Spec.model_validate(BASE)))
+    return unhashed(Spec.model_validate(BASE))
 
 
 def judged(case: Case, text: str, baseline: Sequence[Artifact], at: Path) -> list[str] | None:
@@ -221,7 +227,7 @@ def judged(case: Case, text: str, baseline: Sequence[Artifact], at: Path) -> lis
     spec = accepted(case.spec(text), at)
     if spec is None:
         return None
-    found = differences(baseline, compiled(contract(spec)), case.original)
+    found = differences(baseline, unhashed(spec), case.original)
     return [f"{case.where} = {text!r}: {one}" for one in found]
 
 

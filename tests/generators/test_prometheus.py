@@ -388,11 +388,16 @@ def leaves(node: Any, path: tuple[object, ...] = ()) -> Iterator[tuple[tuple[obj
         yield path, node
 
 
+def _unhashed(of: Contract) -> dict[str, str]:
+    """The texts, but for the hash of the whole spec, which every string of it changes."""
+    return {path: text.replace(of.hash, "the-hash-of-it") for path, text in texts(of).items()}
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_owner_changes_only_its_own_leaf(text: str) -> None:
     """Everything else in the rules, the tests and the routes stays as it was, byte by byte."""
     other = {**EVERYTHING, "service": {**EVERYTHING["service"], "owner": text}}
-    before, after = texts(made(EVERYTHING)), texts(made(other))
+    before, after = _unhashed(made(EVERYTHING)), _unhashed(made(other))
     for path, old in before.items():
         if path != "prometheus/rules.yml":
             assert after[path] == old
