@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -174,17 +177,20 @@ def unnoticed(of: Contract, chosen: list[Mutation], folder: Path) -> list[str]:
     return missed
 
 
+_read_once = lru_cache(maxsize=8)(read)  # the tests are the same for every mutation of the rules
+
+
 def alone(folder: Path, alert: Alert) -> Iterator[Path]:
     """The test files, reduced to the tests in which this alert is checked."""
     for path in proofs(folder):
-        whole = read(path.read_text(encoding="utf-8"))
+        whole = _read_once(path.read_text(encoding="utf-8"))
         name = f'alertname="{alert.name}"'
-        whole["tests"] = [
+        tests = [
             test for test in whole["tests"] if any(name in one["expr"] for one in test["promql_expr_test"])
         ]
-        if whole["tests"]:
+        if tests:
             reduced = path.with_name(f"alone.{path.name}.json")
-            reduced.write_text(json.dumps(whole), encoding="utf-8")
+            reduced.write_text(json.dumps({**whole, "tests": tests}), encoding="utf-8")
             yield reduced
 
 
@@ -201,11 +207,15 @@ def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
 @pytest.mark.proof
 @pytest.mark.parametrize("of", [made(EVERYTHING), shop()], ids=["everything", "shop"])
 def test_every_threshold_and_hold_off_by_one_step_is_noticed(of: Contract, tmp_path: Path) -> None:
-    """Up and down, for every alert."""
-    chosen = list(mutations(of))
+    """Up and down, for every alert; a sample of sixty at less than full length."""
+    every = list(mutations(of))
+    chosen = (
+        every if os.environ.get("FULL") == "1" else random.Random(of.job).sample(every, min(60, len(every)))
+    )
     missed = unnoticed(of, chosen, tmp_path)
     caught = len(chosen) - len(missed)
-    figure(f"mutated thresholds and holds caught ({of.job})", "all", f"{caught} of {len(chosen)}")
+    told = f"{caught} of {len(chosen)}" + (f", drawn from {len(every)}" if len(chosen) < len(every) else "")
+    figure(f"mutated thresholds and holds caught ({of.job})", "all", told)
     assert missed == []
 
 
