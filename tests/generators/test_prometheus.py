@@ -555,18 +555,19 @@ def judged(count: int, folder: Path) -> tuple[int, int]:
 
 @pytest.mark.judge
 def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
-    """A few here; `make proof` does two hundred."""
+    """A few here; `make proof` does more, two hundred at full length."""
     assert judged(6, tmp_path)[0] == 6
 
 
 @pytest.mark.judge
 @pytest.mark.proof
-def test_two_hundred_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
+def test_many_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
     """Rules, configuration, derived tests, routes: all of them, for all severities."""
-    count, alerts = judged(200, tmp_path)
-    figure("random specs accepted by promtool and amtool", 200, count)
+    wanted = 200 if os.environ.get("FULL") == "1" else 30
+    count, alerts = judged(wanted, tmp_path)
+    figure("random specs accepted by promtool and amtool", wanted, count)
     figure("alerts of theirs seen to fire and to clear", "all", alerts)
-    assert count == 200
+    assert count == wanted
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
