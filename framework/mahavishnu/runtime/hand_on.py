@@ -27,7 +27,7 @@ class Found:
     says for which request that holds, and what is handed on to the router of a mounted app below.
     """
 
-    __slots__ = ("_facts", "below", "child", "route", "router", "template")
+    __slots__ = ("_kind", "_method", "_path", "_rest", "below", "child", "route", "router", "template")
 
     def __init__(self, template: str, router: Any, route: Any, child: Scope, scope: Scope) -> None:
         self.template = template
@@ -35,19 +35,31 @@ class Found:
         self.route = route
         self.child = child
         self.below: Found | None = None
-        self._facts = _facts(scope)
+        self._path = scope["path"]
+        self._kind = scope["type"]
+        self._method = scope.get("method")
+        usual = not scope.get("root_path") and "path_params" not in scope and "app_root_path" not in scope
+        self._rest = None if usual else _rest(scope)
 
     def fits(self, router: Any, scope: Scope) -> bool:
-        """Whether this router would find the same for the scope, which middleware may have rewritten."""
-        return self.router is router and self.route is not None and self._facts == _facts(scope)
+        """Whether this router would find the same for the scope, which middleware may have rewritten.
+
+        That is: all that Starlette's routes look at is as it was; not so Host, which is never handed on.
+        """
+        usual = not scope.get("root_path") and "path_params" not in scope and "app_root_path" not in scope
+        return (
+            self.router is router
+            and self.route is not None
+            and scope["path"] == self._path
+            and scope.get("method") == self._method
+            and scope["type"] == self._kind
+            and self._rest == (None if usual else _rest(scope))
+        )
 
 
-def _facts(scope: Scope) -> tuple[object, ...]:
-    """All that Starlette's routes look at, and that their answer depends on; not so Host, which is never handed on."""
-    get = scope.get
-    return (
-        scope["path"], scope["type"], get("method"), get("root_path", ""), get("path_params"), get("app_root_path")
-    )  # fmt: skip
+def _rest(scope: Scope) -> tuple[object, ...]:
+    """What a scope only has below a mount, or where a server says so."""
+    return scope.get("root_path") or "", scope.get("path_params"), scope.get("app_root_path")
 
 
 def plant(router: Any, full: object) -> bool:
@@ -78,11 +90,10 @@ class Door:
         self._code = code
         self._direct = direct
 
-    async def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> None:
+    def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> Awaitable[None]:
         found: Found | None = scope.pop(HANDED, None)
         if found is None or not found.fits(self.router, scope):
-            await self._own(scope, receive, send)
-            return
+            return self._own(scope, receive, send)
         if found.below is not None:
             scope[HANDED] = found.below
         if "router" not in scope:
@@ -90,9 +101,9 @@ class Door:
         if self._direct:
             scope["route"] = found.route
             scope.update(found.child)
-            await found.route.handle(scope, receive, send)
-        else:
-            await self._code(_with_only(self.router, found.route), scope, receive, send)
+            handled: Awaitable[None] = found.route.handle(scope, receive, send)
+            return handled
+        return self._code(_with_only(self.router, found.route), scope, receive, send)
 
 
 def _with_only(router: Any, route: Any) -> Any:
@@ -137,7 +148,11 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
     router = SimpleNamespace(routes=[route])
     door = Door(router, handle, code, direct=True)
     handed = Found("", router, route, child, asked)
-    for run in (code(router, dict(asked), None, None), door({**asked, HANDED: handed}, _never, _nobody)):
+    for begin in (
+        lambda: code(router, dict(asked), None, None),
+        lambda: door({**asked, HANDED: handed}, _never, _nobody),
+    ):
+        run: Any = begin()
         try:
             run.send(None)
         except StopIteration:

@@ -25,6 +25,7 @@ _PLAIN = frozenset((
     ("fastapi.routing", "APIWebSocketRoute.matches"),
     ("fastapi.routing", "_EffectiveRouteContext.matches"),
 ))  # fmt: skip
+_STARLETTES = ("starlette.routing", "Route.matches")
 _MOUNT = ("starlette.routing", "Mount.matches")
 _WITH_METHODS = frozenset(one for one in _PLAIN if "WebSocket" not in one[1])
 
@@ -47,19 +48,18 @@ class RouteTable:
 
     def __init__(self, app: Any) -> None:
         self._app = app
-        self._top: _Level | None = None
-
-    def find(self, scope: Scope) -> Found | None:
+        self.find: Callable[[Scope], Found | None] = self._first
         """The route the router will choose for a request or websocket; None when it has none for it.
 
         Put it into the scope under `HANDED` to spare the router the search.
         """
-        if self._top is None:
-            owner = with_routes(self._app)
-            if owner is None:
-                return None
-            self._top = _Level(owner, owner, "", ())
-        return self._top.find(scope)
+
+    def _first(self, scope: Scope) -> Found | None:
+        owner = with_routes(self._app)
+        if owner is None:
+            return None
+        self.find = _Level(owner, owner, "", ()).find
+        return self.find(scope)
 
 
 class _Entry:
@@ -68,7 +68,8 @@ class _Entry:
     `place`: its turn; `top`, `at`: what stands in the router's list, and where; `route`: the route itself, not the
     same where FastAPI has included a router; `handed`: what the router is handed; `asked`: whose verdict counts.
     `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
-    methods it does not have can be left for later; `below`: the routes of a mounted app.
+    methods it does not have can be left for later; `below`: the routes of a mounted app; `pattern`: its verdict on
+    a path without its own `matches`, where all that this does is known.
     """  # fmt: skip
 
     __slots__ = (
@@ -77,6 +78,7 @@ class _Entry:
         "below",
         "handed",
         "opaque",
+        "pattern",
         "place",
         "route",
         "sure",
@@ -100,6 +102,7 @@ class _Entry:
             self.below = _below(self.route, self.template, above)
             if self.below is None:
                 self.template = self.opaque
+        self.pattern = _pattern(self.route) if kind == _STARLETTES and self.waits else None
 
     def shape(self) -> Shape | None:
         """What a path must look like for this route to match; None when that is not known."""
@@ -129,7 +132,7 @@ class _Level:
         self._planted = False
         self._known: Sequence[Any] = []
         self._editions: list[tuple[Any, int]] = []
-        self._narrow: Callable[[str], Sequence[_Entry]] = Shapes[_Entry](()).narrow
+        self._shapes = Shapes[_Entry](())
 
     def find(self, scope: Scope) -> Found | None:
         """The route for a scope that has come this far."""
@@ -139,10 +142,12 @@ class _Level:
         if self._sets_root and self._owner.root_path:
             scope = {**scope, "root_path": self._owner.root_path}
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        entries = self._narrow(path)
+        entries = self._shapes.static.get(path)
+        if entries is None:
+            entries = self._shapes.narrow(path)
         if not entries:
             return None
-        verdict = _verdict(entries, scope)
+        verdict = _verdict(entries, scope, path)
         if verdict is None:
             return None
         entry, child, sure = verdict
@@ -173,7 +178,7 @@ class _Level:
         ]
         leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
-        self._narrow = Shapes([(entry.shape(), entry) for entry in entries]).narrow
+        self._shapes = Shapes([(entry.shape(), entry) for entry in entries])
         its_own = type(routes) is list and getattr(self._router, "routes", None) is routes
         self._planted = its_own and plant(self._router, _FULL)
 
@@ -181,9 +186,10 @@ class _Level:
 _Verdict = tuple[_Entry, Scope, bool]  # whom to hand it to, what that adds to the scope, and if it is sure
 
 
-def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
+def _verdict(entries: Sequence[_Entry], scope: Scope, path: str) -> _Verdict | None:
     """The first that matches in full, else the first that lacks only the method."""
     method = scope.get("method")
+    plain = scope["type"] == "http" and "path_params" not in scope
     waiting = False
     partial: tuple[_Entry, Scope] | None = None
     sure = True
@@ -193,6 +199,11 @@ def _verdict(entries: Sequence[_Entry], scope: Scope) -> _Verdict | None:
             if methods and method not in methods:  # at best partial: let us first see who has it
                 waiting = True
                 continue
+        if plain and entry.pattern is not None:
+            matched = entry.pattern(path)
+            if matched is None:
+                continue
+            return entry, {"endpoint": entry.route.endpoint, "path_params": matched.groupdict()}, sure
         sure = sure and entry.sure
         try:
             match, child = entry.asked.matches(scope)
@@ -276,6 +287,31 @@ def _below(route: Any, prefix: str, above: tuple[Any, ...]) -> _Level | None:
     if owner is not None and any(one is owner for one in above):
         return None
     return _Level(route, owner if owner is not None else route, prefix, above)
+
+
+_Pattern = Callable[[str], "re.Match[str] | None"]
+
+
+def _pattern(route: Any) -> _Pattern | None:
+    """The pattern of a route, if its `matches` does no more with it than we do, seen with a probe."""
+    convertors: Any = getattr(route, "param_convertors", None)
+    path: Any = getattr(route, "path", None)
+    regex: Any = getattr(route, "path_regex", None)
+    if not isinstance(path, str) or not isinstance(regex, re.Pattern):
+        return None
+    if not all(type(one) in (StringConvertor, PathConvertor) for one in convertors.values()):
+        return None
+    probe = PARAM_REGEX.sub("a", path)
+    match: _Pattern = regex.match
+    matched = match(probe)
+    method = next(iter(route.methods or ()), "GET")
+    said = route.matches({"type": "http", "method": method, "path": probe, "root_path": "", "headers": []})
+    if matched is None or said != (
+        _FULL,
+        {"endpoint": route.endpoint, "path_params": matched.groupdict()},
+    ):
+        return None
+    return match
 
 
 def _never_fails(route: Any) -> bool:

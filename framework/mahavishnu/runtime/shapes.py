@@ -40,7 +40,8 @@ class Shapes(Generic[T]):
         self._always: tuple[T, ...] = ()
         self._closed: dict[int, list[tuple[_Pick, _Buckets[T]]]] = {}
         self._open: list[tuple[int, _Pick, _Buckets[T]]] = []
-        self._static: dict[str, tuple[T, ...]] = {}
+        self.static: dict[str, tuple[T, ...]] = {}
+        """What paths without any parameter may mean; of all others `narrow` knows more."""
         words: dict[str, list[T]] = {}
         for (size, is_open, fixed), alike in _grouped(things).items():
             if size == 0 or not fixed:
@@ -52,19 +53,16 @@ class Shapes(Generic[T]):
             else:
                 for shape, thing in alike:
                     words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
-        for path, found in words.items():
-            self._static[path] = _merged(self._looked_up(path), tuple(found))
+        for path, alike in words.items():
+            self.static[path] = _merged(self._looked_up(path), tuple(alike))
 
     def narrow(self, path: str) -> Sequence[T]:
-        """Everything that a path may mean, in the order of the places."""
-        found = self._static.get(path)
-        if found is not None:
-            return found
-        found = self._looked_up(path)
-        if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
-            shorter = path[:-1]
-            return _merged(found, self._static.get(shorter) or self._looked_up(shorter))
-        return found
+        """Everything that a path which is not `static` may mean, in the order of the places."""
+        if path[-1:] != "\n":
+            return self._looked_up(path)
+        # `$` at the end of a route's pattern lets one line break pass.
+        shorter = path[:-1]
+        return _merged(self._looked_up(path), self.static.get(shorter) or self._looked_up(shorter))
 
     def _looked_up(self, path: str) -> tuple[T, ...]:
         words = path.split("/")
