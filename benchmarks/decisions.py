@@ -67,8 +67,8 @@ def _engine(algorithm: str) -> Ask:
     plan = engine.plan("/", "GET")
 
     async def ask(client: str) -> bool:
-        admission = Admission("", Caller(client, "/"), 0)
-        await engine.admit(plan, admission)
+        admission = Admission("", Caller(client), plan, 0)
+        await engine.admit(admission)
         return admission.refused is None
 
     return ask

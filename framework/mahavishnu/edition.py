@@ -13,7 +13,6 @@ from starlette.types import ASGIApp
 
 from mahavishnu.errors import RateLimited
 from mahavishnu.policies.body import Body
-from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Decision, Scope
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.engine import Admission
@@ -84,8 +83,8 @@ class Edition:
                 scope[HANDED] = found
         service = self.service
         engine, method = service.engine, scope["method"]
-        plan = engine.planned(route, method) or engine.plan(route, method_label(method))
-        caller = self._identity.caller(scope, route)
+        plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
+        caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
         made = Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
         made.service = service
@@ -93,11 +92,12 @@ class Edition:
 
     def finish(self, passage: Passage) -> None:
         """Count the request, and write its line."""
-        took = self.service.clock.now() - passage.began
-        if not passage.status:
-            passage.status = 499 if passage.cancelled else 500
-        self.service.observe(passage.plan, passage.status, took / 1e9)
-        self.service.access(passage, took)
+        service, status = self.service, passage.status
+        took = service.clock.now() - passage.began
+        if not status:
+            passage.status = status = 499 if passage.cancelled else 500
+        (passage.plan.cells.get(status) or service.cell(passage.plan, status)).observe(took / 1e9)
+        service.access(passage, took)
         passage.service = None  # what it leaves running goes on with whichever spec is at work
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,14 +105,14 @@ class Edition:
         found = self._routes.find(scope)
         route = UNMATCHED if found is None else found.template
         engine = self.service.engine
-        caller = self._identity.caller(scope, route)
+        plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
-        admission = Admission(name, caller, self.service.clock.now())
+        admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
         admission.service = self.service
         token = CURRENT.set(admission)
         fault: dict[str, str] = {}
         try:
-            await engine.admit(engine.plan(route, "GET"), admission)
+            await engine.admit(admission)
             if admission.refused is not None:
                 await _refuse_websocket(scope, receive, send, admission.refused)
             else:
@@ -125,7 +125,7 @@ class Edition:
             self._log_websocket(admission, fault)
             CURRENT.reset(token)
 
-    async def _guard(  # noqa: C901 - flat, for every step of a request costs a microsecond
+    async def _guard(  # noqa: C901, PLR0912 - flat, for every step of a request costs a microsecond
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
@@ -133,17 +133,21 @@ class Edition:
         plan, engine = passage.plan, self.service.engine
         if plan.body is not None:
             receive = self._bounded(plan.body, passage, scope, receive)
-        waiting = engine.charge(plan, passage) if plan.rates and passage.refused is None else None
+        waiting = engine.charge(passage) if plan.rates and passage.refused is None else None
         if passage.refused is not None:
             await self._refuse(passage, send)
             return
-        watch = None if plan.timeout is None else self._watch(plan.timeout, passage, scope)
+        watch: Watch | None = None
+        if plan.timeout is not None:
+            given = plan.timeout.inherit and plan.timeout.inherit(scope["headers"])
+            watch = passage.watch = Watch(engine, plan.timeout, passage, passage.began, given)
         try:
             if waiting is not None:
                 await waiting
-            if plan.gates and not engine.try_enter(plan, passage):
-                await engine.enter(plan, passage)
-            if passage.let_in():
+            if plan.gates and not engine.try_enter(passage):
+                await engine.enter(passage)
+            if passage.refused is None:
+                passage.running = True
                 await self.app(scope, receive, send)
         except (BodyTooLarge, BodyTooSlow):
             pass
@@ -160,7 +164,8 @@ class Edition:
             raise
         finally:
             self._over(passage, watch)
-        await self._refuse(passage, send)
+        if passage.refused is not None:
+            await self._refuse(passage, send)
 
     def _over(self, passage: Passage, watch: Watch | None) -> None:
         """The app has ended, in whatever way: what it held is free, what it kept to is counted."""
@@ -172,14 +177,6 @@ class Edition:
         body = passage.plan.body
         if body is not None and passage.refused is None and passage.bounded and not passage.bounded.over:
             engine.kept(body[0], passage.bounded.read)
-
-    def _watch(self, named: tuple[str, Timeout], passage: Passage, scope: Scope) -> Watch:
-        """The request's time limit, which begins now."""
-        inherit = passage.plan.inherit
-        given = None if inherit is None else inherit(scope["headers"])
-        watch = passage.watch = Watch(self.service.engine, named, passage, passage.began, given)
-        watch.begin()
-        return watch
 
     async def _refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
@@ -228,7 +225,7 @@ class Edition:
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
         refused = {"refused_by": admission.refused.limit} if admission.refused else {}
         caller = admission.caller
-        self.service.log.info("websocket", route=caller.route, client=caller.address, **refused, **fault)
+        self.service.log.info("websocket", route=admission.route, client=caller.address, **refused, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         cors = self.service.spec.security.cors

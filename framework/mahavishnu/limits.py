@@ -12,10 +12,10 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.engine import Admission, Engine, Plan
 from mahavishnu.runtime.identity import UNKNOWN
-from mahavishnu.runtime.keys import Caller, Principal, ToolCaller
+from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.shape import meant
 from mahavishnu.spec import Spec
 
@@ -94,41 +94,43 @@ class ToolLimit:
         return f"limit(tool={self.tool!r})"
 
     def _ask(self) -> None:
-        engine, plan, admission = self._planned()
-        if plan.rates and engine.store.waits:
+        engine, admission = self._planned()
+        if admission.plan.rates and engine.store.waits:
             raise MahavishnuError(
                 f"{self!r}: the spec's store must be awaited, so make the function `async def`"
             )
-        if plan.rates:
+        if admission.plan.rates:
             # Plain functions run in threads, and the state of a rate is read and written in two steps.
             with _charging:
-                engine.charge(plan, admission)
-        _settle(plan, admission)
+                engine.charge(admission)
+        _settle(admission)
 
     async def _ask_async(self) -> None:
-        engine, plan, admission = self._planned()
+        engine, admission = self._planned()
         waiting = None
-        if plan.rates:
+        if admission.plan.rates:
             with _charging:
-                waiting = engine.charge(plan, admission)
+                waiting = engine.charge(admission)
         if waiting is not None:
             await waiting
-        _settle(plan, admission)
+        _settle(admission)
 
-    def _planned(self) -> tuple[Engine, Plan, Admission]:
+    def _planned(self) -> tuple[Engine, Admission]:
         engine = service_at_work().engine
-        plan = Plan() if os.environ.get("MAHAVISHNU_DISABLE") == "1" else engine.tool_plan(self.tool)
-        return engine, plan, Admission("", ToolCaller(self.tool, self._caller()), engine.clock.now())
-
-    def _caller(self) -> Caller:
         request = CURRENT.get()
+        route = "" if request is None else request.route
+        plan = Plan() if os.environ.get("MAHAVISHNU_DISABLE") == "1" else engine.tool_plan(self.tool, route)
+        return engine, Admission("", self._caller(request), plan, engine.clock.now())
+
+    def _caller(self, request: Request | None) -> Caller:
         if self.client is not None:
-            return Caller(UNKNOWN, "", Principal(self.client))
-        return Caller(UNKNOWN, "") if request is None else request.caller
+            return Caller(UNKNOWN, Principal(self.client))
+        return Caller(UNKNOWN) if request is None else request.caller
 
 
-def _settle(plan: Plan, admission: Admission) -> None:
-    plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
+def _settle(admission: Admission) -> None:
+    if admission.taken is not None:
+        admission.plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
     refused = admission.refused
     if refused is not None:
         raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)

@@ -239,7 +239,9 @@ class Clock(Protocol):
 
 
 class Counter(Protocol):
-    """A number that only grows."""
+    """A number that only grows; the busiest of all add to its `value` themselves."""
+
+    value: float
 
     def inc(self, amount: float = 1) -> None: ...
 
@@ -303,6 +305,11 @@ class Standing(NamedTuple):
     reset: int
     retry_after: int | None = 0
 
+    @property
+    def told(self) -> tuple[int, int]:
+        """What remains, and in how many ns the request, or everything, fits again."""
+        return self.remaining, self.retry_after or self.reset
+
 
 class Charge(Protocol):
     """What a rate charges for one request; an unenforced one is counted and never refuses."""
@@ -330,6 +337,9 @@ class Taken(Protocol):
     @property
     def lost(self) -> bool: ...
     def standing(self, place: int) -> Standing: ...
+    def left(self, places: int) -> Sequence[tuple[int, int]]:
+        """What a client is told of the first so many: what remains, and in how many ns it, or all, fits again."""
+        ...
 
 
 BEFORE = "~"

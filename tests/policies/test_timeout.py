@@ -283,7 +283,7 @@ def test_of_several_time_limits_the_most_specific_holds() -> None:
         house = harden(site(Route("/report", _for_ever, methods=["GET", "POST"])), spec)
         engine = house.app.service.engine
         names = [
-            plan.timeout[0] if plan.timeout else None
+            plan.timeout.name if plan.timeout else None
             for plan in (
                 engine.plan("/report", "GET"),
                 engine.plan("/report", "POST"),

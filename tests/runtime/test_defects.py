@@ -119,9 +119,9 @@ def test_deciding_does_not_block_the_event_loop() -> None:
 
     async def scenario() -> None:
         engine = harden(site(), limits(calls={"rate": "1/second"})).app.service.engine
-        first, second = (Admission("", Caller("203.0.113.1", "/"), 0) for _ in range(2))
         plan = engine.plan("/", "GET")
-        assert engine.charge(plan, first) is engine.charge(plan, second) is None
+        first, second = (Admission("", Caller("203.0.113.1"), plan, 0) for _ in range(2))
+        assert engine.charge(first) is engine.charge(second) is None
         assert (first.refused, second.refused is None) == (None, False)
 
     run(scenario())

@@ -314,7 +314,7 @@ def test_a_hook_that_names_no_text_verifies_nobody(said: Any) -> None:
     """`True` would be one user for all; what it returned is reported."""
     faults: list[Exception] = []
     identity = Identity((), lambda _: said, report=faults.append)
-    assert identity.caller(scope_of(client=CLIENT), "/").client == CLIENT
+    assert identity.caller(scope_of(client=CLIENT)).client == CLIENT
     assert [type(fault) for fault in faults] == [TypeError]
 
 
@@ -589,7 +589,7 @@ def test_naming_a_caller_is_cheap() -> None:
     plain, behind_one = Identity(), Identity(NETWORKS)
 
     def cost(identity: Identity, scope: dict[str, Any]) -> float:
-        rounds = timeit.repeat(lambda: identity.caller(scope, "/"), number=2_000, repeat=100)
+        rounds = timeit.repeat(lambda: identity.caller(scope), number=2_000, repeat=100)
         return min(rounds) / 2_000 * 1e6
 
     figure(

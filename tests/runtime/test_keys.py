@@ -13,9 +13,15 @@ ADDRESS, SIX = "203.0.113.9", "2001:db8:1:2::/64"
 ALL = Principal("ann", "key-1", "session-1")
 
 
-def caller(address: str = ADDRESS, route: str = "/x", **more: Any) -> Caller:
+def caller(address: str = ADDRESS, **more: Any) -> Caller:
     """Somebody who asks."""
-    return Caller(address, route, **more)
+    return Caller(address, **more)
+
+
+def key(per: tuple[str, ...], asking: Caller) -> str:
+    """The name of his bucket, on the route `/x`."""
+    read, suffix = key_of(per, "/x")
+    return read(asking) + suffix
 
 
 @pytest.mark.parametrize(
@@ -29,21 +35,21 @@ def caller(address: str = ADDRESS, route: str = "/x", **more: Any) -> Caller:
         (("global",), ""),
         (("ip", "route"), f"{ADDRESS}\0/x"),
         (("client", "network"), "u:ann\x00203.0.113.0/24"),
-        (("route", "global", "user"), "/x\0\0u:ann"),
+        (("route", "global", "user"), "u:ann\0/x"),
     ],
 )
 def test_a_caller_has_one_name_in_each_dimension(per: tuple[str, ...], expected: str) -> None:
     """And in a combination the names side by side."""
-    assert key_of(per)(caller(principal=ALL)) == expected
+    assert key(per, caller(principal=ALL)) == expected
 
 
 def test_secrets_do_not_stand_in_a_key() -> None:
     """Keys are written into stores: of an API key and a session only the digest, the same everywhere."""
     for per, said in ((("api_key",), "key-1"), (("session",), "session-1")):
-        key = key_of(per)(caller(principal=ALL))
-        assert said not in key
-        assert len(key) == 34
-        assert key == key_of(per)(caller(address="198.51.100.1", principal=ALL))
+        found = key(per, caller(principal=ALL))
+        assert said not in found
+        assert len(found) == 34
+        assert found == key(per, caller(address="198.51.100.1", principal=ALL))
     assert Principal(api_key="key-1") == Principal(api_key="key-1")
 
 
@@ -51,15 +57,14 @@ def test_secrets_do_not_stand_in_a_key() -> None:
 @pytest.mark.parametrize("principal", [None, Principal(), Principal("", "", "")])
 def test_who_is_not_verified_is_an_address(dimension: str, principal: Principal | None) -> None:
     """Nobody shares a bucket for those without a name."""
-    assert key_of((dimension,))(caller(principal=principal)) == ADDRESS
+    assert key((dimension,), caller(principal=principal)) == ADDRESS
 
 
 def test_a_client_is_its_user_then_its_key_then_its_address() -> None:
     """A session is no client: it is not kept from one visit to the next."""
     assert caller(principal=ALL).client == "u:ann"
-    assert caller(principal=Principal(api_key="a")).client == key_of(("api_key",))(
-        caller(principal=Principal(api_key="a"))
-    )
+    asking = caller(principal=Principal(api_key="a"))
+    assert asking.client == key(("api_key",), asking)
     assert caller(principal=Principal(session="a")).client == ADDRESS
 
 
@@ -86,14 +91,13 @@ KINDS = ("user", "api_key", "session")
     ("session", "route", "api_key"), ("user", "api_key"), ("client", "network", "header:x-tenant")])  # fmt: skip
 def test_no_two_callers_share_a_key(per: tuple[str, ...]) -> None:
     """Names made to look like addresses, like other kinds and like two names: each has its own bucket."""
-    key = key_of(per)
     known: dict[str, tuple[str, ...]] = {}
     for address, first, second in product((ADDRESS, SIX, "unknown"), NAMES, NAMES):
         for one, other in combinations(KINDS, 2):
             asking = caller(address, principal=Principal(**{one: first, other: second}))
             who = tuple(_who(asking, dimension) for dimension in per)
-            assert known.setdefault(key(asking), who) == who
-            assert key(asking).count("\0") == len(per) - 1
+            assert known.setdefault(key(per, asking), who) == who
+            assert key(per, asking).count("\0") == len(per) - 1
 
 
 def _who(asking: Caller, dimension: str) -> str:
@@ -107,7 +111,7 @@ def _who(asking: Caller, dimension: str) -> str:
     }
     found = next((pair for pair in kinds.get(dimension, ()) if pair[1]), None)
     if found is None:
-        said = {"route": asking.route, "network": network(asking.address)}.get(dimension, asking.address)
+        said = {"route": "/x", "network": network(asking.address)}.get(dimension, asking.address)
         found = (dimension if dimension in ("route", "network") else "address", said)
     return repr(found)
 
@@ -116,7 +120,7 @@ def test_a_key_is_short_whatever_a_caller_writes() -> None:
     """No name fills the memory."""
     long = "x" * 100_000
     asking = caller(principal=Principal(long, long, long), believed=[(b"x-tenant", long.encode())])
-    assert len(key_of(("user", "api_key", "session", "header:x-tenant"))(asking)) < 200
+    assert len(key(("user", "api_key", "session", "header:x-tenant"), asking)) < 200
     assert len(asking.client) < 50
 
 
@@ -134,7 +138,7 @@ def test_a_key_is_short_whatever_a_caller_writes() -> None:
 )
 def test_a_header_is_believed_from_a_proxy_and_once(lines: Any, expected: str) -> None:
     """Of two lines one may be the client's: neither is believed."""
-    assert key_of(("header:X-Tenant",))(caller(believed=lines)) == expected
+    assert key(("header:X-Tenant",), caller(believed=lines)) == expected
 
 
 @pytest.mark.parametrize("value", [7, True, b"ann", ["ann"]])

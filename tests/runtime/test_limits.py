@@ -40,9 +40,9 @@ async def crowd(house: House, count: int, **more: Any) -> list[int]:
 
 async def refusal(house: House, caller: Caller) -> Decision | None:
     """What the engine decides; refused requests consume nothing, so this may be asked before a request."""
-    admission = Admission("", caller, house.clock.now())
     plan = house.app.service.engine.plan("/", "GET")
-    await house.app.service.engine.admit(plan, admission)
+    admission = Admission("", caller, plan, house.clock.now())
+    await house.app.service.engine.admit(admission)
     if admission.refused is None:
         await house.app.service.engine.give_back(admission)
     return admission.refused
@@ -103,7 +103,7 @@ async def _promises(chance: random.Random, algorithm: str, cases: int) -> int:
     kept = 0
     for number in range(cases):
         client = f"198.51.{number // 250}.{number % 250}"
-        caller = Caller(client, "/")
+        caller = Caller(client)
         for _ in range(chance.randint(0, 9)):
             await house.status(client=client)
             house.clock.advance(chance.choice([0, 0, 0, chance.randrange(10**10)]))

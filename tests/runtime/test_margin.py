@@ -157,6 +157,9 @@ def test_what_did_not_fit_is_full_and_not_near() -> None:
         def standing(self, place: int) -> Standing:
             return Standing(0, 0)
 
+        def left(self, places: int) -> list[tuple[int, int]]:
+            return [(0, 0)] * places
+
     cell = CounterCell()
     margin = Margin(100, cell)
     margin.standing(3, Refused(), 0)

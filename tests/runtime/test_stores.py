@@ -263,7 +263,7 @@ def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str,
     """The server cannot convert what it holds: until that is refilled, the old rule holds beside the new one."""
 
     async def story(one: Server) -> list[bool]:
-        caller = Caller("203.0.113.1", "/")
+        caller = Caller("203.0.113.1")
         first = Service(spec_of(store=one.url, limits={"calls": {"rate": "100/hour"}}), SystemClock())
         second = Service(spec_of(store=one.url, limits={"calls": after}), SystemClock(), before=first)
         assert isinstance(first.store, RedisStore)
@@ -271,7 +271,7 @@ def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str,
             await asyncio.sleep(0.01)
         before = [await _admitted(first, caller) for _ in range(101)]
         second.take_over(first)
-        said = [await _admitted(second, one) for one in (caller, caller, Caller("203.0.113.9", "/"))]
+        said = [await _admitted(second, one) for one in (caller, caller, Caller("203.0.113.9"))]
         first.store.close()
         return [before.count(True) >= 100, not before[-1], *said]
 
@@ -280,6 +280,6 @@ def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str,
 
 
 async def _admitted(service: Service, caller: Caller) -> bool:
-    admission = Admission("", caller, service.clock.now())
-    await service.engine.admit(service.engine.plan("/", "GET"), admission)
+    admission = Admission("", caller, service.engine.plan("/", "GET"), service.clock.now())
+    await service.engine.admit(admission)
     return admission.refused is None

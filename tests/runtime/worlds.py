@@ -34,7 +34,7 @@ def all_but(**changes: Any) -> dict[str, Any]:
 @contextmanager
 def serving(request_id: str = "", *, deadline: int | None = None) -> Generator[Request, None, None]:
     """As if a request of this id and deadline (ns) were being served."""
-    request = Request(request_id, Caller("203.0.113.1", "/"))
+    request = Request(request_id, Caller("203.0.113.1"))
     request.deadline = deadline
     token = CURRENT.set(request)
     try:

@@ -19,6 +19,9 @@ class Request:
 
     __slots__ = ("caller", "deadline", "request_id", "service")
 
+    route = ""
+    """The template of its route."""
+
     def __init__(self, request_id: str, caller: Caller) -> None:
         self.request_id = request_id
         self.caller = caller

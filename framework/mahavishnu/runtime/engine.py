@@ -14,6 +14,7 @@ from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import (
     BEFORE,
     Clock,
+    Counter,
     Decision,
     Gate,
     Gated,
@@ -28,7 +29,7 @@ from mahavishnu.policy import (
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
-from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.keys import Caller, Key, key_of
 from mahavishnu.runtime.margin import Margin
 from mahavishnu.runtime.offenders import Refusals
 from mahavishnu.runtime.rates import Cells, RateLimit
@@ -47,19 +48,31 @@ class GateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """A time limit as the engine applies it; `inherit` reads from a request's headers how long its caller waits."""
+
+    name: str
+    limit: Timeout
+    kept: Counter
+    margin: Margin
+    inherit: budget.Read | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
-    `inherit` reads from a request's headers how long its caller waits.
+    `keys` name the buckets of the rates, `allowed` count what they let in.
     """
 
     key: tuple[str, str] = ("", "")
     rates: tuple[RateLimit, ...] = ()
+    keys: tuple[Key, ...] = ()
+    allowed: tuple[Counter, ...] = ()
     gates: tuple[GateLimit, ...] = ()
     body: tuple[str, Body] | None = None
-    timeout: tuple[str, Timeout] | None = None
+    timeout: TimeLimit | None = None
     told: Told = NOTHING_TOLD
-    inherit: budget.Read | None = None
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -69,14 +82,20 @@ class Admission(Request):
     `entered` is when it came past the gates: before that it waited, and the work is not to blame.
     """
 
-    __slots__ = ("entered", "gates", "refused", "taken")
+    __slots__ = ("entered", "gates", "plan", "refused", "taken")
 
-    def __init__(self, request_id: str, caller: Caller, began: int) -> None:
+    def __init__(self, request_id: str, caller: Caller, plan: Plan, began: int) -> None:
         super().__init__(request_id, caller)
+        self.plan = plan
         self.entered = began
         self.refused: Decision | None = None
         self.taken: Taken | None = None
         self.gates: list[Gate] | None = None
+
+    @property
+    def route(self) -> str:  # type: ignore[override]
+        """The template of its route."""
+        return self.plan.key[0]
 
 
 class Engine:
@@ -99,7 +118,8 @@ class Engine:
         self.refusals = refusals or Refusals(clock)
         self.clock = clock
         self.store = store
-        self._plans: dict[tuple[str, str], Plan] = {}
+        self.plans: dict[tuple[str, str], Plan] = {}
+        """Those that have been asked for, by route template and method."""
         limits = {name: limit for name, limit in contract.spec.limits.items() if limit.mode != "off"}
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
@@ -183,62 +203,66 @@ class Engine:
             if until <= now:
                 self.store.forget(one.name)
         self.rates_before = tuple(held for held in self.rates_before if held[0] > now)
-        self._plans.clear()
+        self.plans.clear()
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
         key = (route, method)
-        plan = self._plans.get(key)
+        plan = self.plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._planned(route, method)
+            plan = self.plans[key] = self._planned(route, method)
         return plan
 
-    def tool_plan(self, tool: str) -> Plan:
-        """The rates that calls of a tool meet; no request meets them."""
+    def tool_plan(self, tool: str, route: str = "") -> Plan:
+        """The rates that calls of a tool meet, from a request on this route; no request meets them."""
         rates = tuple(one for one in self.rates if one.match is not None and one.match.calls(tool))
-        return Plan(("", ""), rates, told=Told(rates))
+        return Plan(("", ""), rates, *_counted(rates, route, tool), told=Told(rates))
 
-    def planned(self, route: str, method: str) -> Plan | None:
-        """The plan of a route and a method as the request says it; None for what is not the name of a plan."""
-        return self._plans.get((route, method))
-
-    async def admit(self, plan: Plan, admission: Admission) -> None:
+    async def admit(self, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
 
         What the request holds is written into `admission` step by step, so that it can always be released.
         """
-        if plan.rates and (waiting := self.charge(plan, admission)):
+        plan = admission.plan
+        if plan.rates and (waiting := self.charge(admission)):
             await waiting
-        plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
-        if plan.gates and not self.try_enter(plan, admission):
-            await self.enter(plan, admission)
+        if admission.taken is not None:
+            plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
+        if plan.gates and not self.try_enter(admission):
+            await self.enter(admission)
 
-    def charge(self, plan: Plan, admission: Admission) -> Awaitable[None] | None:
-        """Decide all rates of a plan: at once, or once what is returned has been awaited."""
-        taken = self.store.take(plan.rates, [rate.key(admission.caller) for rate in plan.rates])
-        if self.store.waits:
-            return self._charged_later(plan, admission, taken)  # type: ignore[arg-type]
-        self._charged(plan, admission, taken)  # type: ignore[arg-type]
+    def charge(self, admission: Admission) -> Awaitable[None] | None:
+        """Decide all rates of its plan: at once, or once what is returned has been awaited."""
+        plan, caller, store = admission.plan, admission.caller, self.store
+        taken: Any = store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
+        if store.waits:
+            return self._charged_later(admission, taken)
+        admission.taken = taken
+        if taken.denied:
+            self._denied(admission, taken)
+        else:
+            for cell in plan.allowed:
+                cell.value += 1
         return None
 
-    def try_enter(self, plan: Plan, admission: Admission) -> bool:
+    def try_enter(self, admission: Admission) -> bool:
         """Enter all gates that have a free place right now; False: one has not, and `enter` must follow."""
         if admission.refused is not None:
             return True
         inside: list[Gate] = []
         admission.gates = inside
-        for one in plan.gates:
+        for one in admission.plan.gates:
             if not one.gate.try_enter(one.rank):
                 return False
             one.cells.allowed.inc()
             inside.append(one.gate)
         return True
 
-    async def enter(self, plan: Plan, admission: Admission) -> None:
+    async def enter(self, admission: Admission) -> None:
         """Enter the gates that `try_enter` has not, waiting for a place where that is allowed."""
         inside: list[Gate] = [] if admission.gates is None else admission.gates
         admission.gates = inside
-        for one in plan.gates[len(inside) :]:
+        for one in admission.plan.gates[len(inside) :]:
             refusal = await one.gate.enter(one.rank)
             if refusal is not None and one.enforced:
                 one.cells.refused.inc()
@@ -315,18 +339,16 @@ class Engine:
         cells.refused.inc()
         return refusal
 
-    async def _charged_later(self, plan: Plan, admission: Admission, taking: Awaitable[Taken]) -> None:
-        self._charged(plan, admission, await taking)
-
-    def _charged(self, plan: Plan, admission: Admission, taken: Taken) -> None:
-        admission.taken = taken
+    async def _charged_later(self, admission: Admission, taking: Awaitable[Taken]) -> None:
+        admission.taken = taken = await taking
         if taken.denied:
-            self._denied(plan, admission, taken)
-            return
-        for rate in plan.rates:
-            rate.cells.allowed.inc()
+            self._denied(admission, taken)
+        else:
+            for cell in admission.plan.allowed:
+                cell.value += 1
 
-    def _denied(self, plan: Plan, admission: Admission, taken: Taken) -> None:
+    def _denied(self, admission: Admission, taken: Taken) -> None:
+        plan = admission.plan
         for place in taken.denied:
             rate = plan.rates[place]
             rate.denied()
@@ -352,14 +374,18 @@ class Engine:
         return Plan(
             (route, method),
             rates,
+            *_counted(rates, route),
             tuple(
                 self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
             ),
             _most_specific(bodies, route, method),
-            timeout,
+            None if timeout is None else self._time_limit(*timeout),
             Told([one for one in rates if not one.name.endswith(BEFORE)]),
-            budget.reader(timeout[1].inherit) if timeout is not None and timeout[1].inherit else None,
         )
+
+    def _time_limit(self, name: str, limit: Timeout) -> TimeLimit:
+        inherit = budget.reader(limit.inherit) if limit.inherit else None
+        return TimeLimit(name, limit, self._cells[name].allowed, self._margins[name], inherit)
 
     def _applies(self, name: str, route: str, method: str) -> bool:
         return applies(self._limits[name].match, route, method)
@@ -368,6 +394,13 @@ class Engine:
         limit: Any = self._limits[name]
         enforced = limit.mode == "enforce"
         return GateLimit(name, self.gates[name], limit.rank(route, method), enforced, self._cells[name])
+
+
+def _counted(
+    rates: Iterable[RateLimit], route: str, tool: str = ""
+) -> tuple[tuple[Key, ...], tuple[Counter, ...]]:
+    """The keys of these rates' buckets, and the cells of what they let in."""
+    return tuple(key_of(one.per, route, tool) for one in rates), tuple(one.cells.allowed for one in rates)
 
 
 def applies(match: Match | None, route: str, method: str) -> bool:

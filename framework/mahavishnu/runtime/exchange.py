@@ -33,7 +33,7 @@ class Passage(Admission):
     """
 
     __slots__ = (
-        "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path", "plan",
+        "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
         "running", "sent", "status", "watch",
     )  # fmt: skip
 
@@ -67,18 +67,14 @@ class Passage(Admission):
         self._refusing = self.running = self.cancelled = False
         self.status = self.sent = 0
 
-    def let_in(self) -> bool:
-        """Whether no limit has refused it; from now on the app runs."""
-        self.running = self.refused is None
-        return self.running
-
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""
         if self.refused is not None and not self._refusing:
             return _dropped()
         kind = message["type"]
         if kind == "http.response.body":
-            self.sent += len(message.get("body", b""))
+            if "body" in message:
+                self.sent += len(message["body"])
             if self.watch is not None:
                 self.watch.part(not message.get("more_body", False))
         elif kind == "http.response.start":
@@ -124,7 +120,7 @@ class Passage(Admission):
     def failed(self, error: BaseException) -> None:
         """Remember how it ended: by name only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__
-        if self.answered is None and self.refused is None:
+        if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.fields(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
 
@@ -137,7 +133,8 @@ class Passage(Admission):
             if self.watch.idle is None:
                 self.watch = None
         own: Sequence[Header] = message.get("headers", ())
-        fields = self.plan.told.fields(self.taken)
+        taken = self.taken
+        fields = () if taken is None else self.plan.told.fields(taken)
         added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
         for name, _ in own:
             if name in ADDED or not name.islower():

@@ -76,20 +76,19 @@ class Told:
         policy = ", ".join(f'"{one.name}";q={one.quota};w={max(1, seconds(one.window))}' for one in told)
         self._policy: Header = (b"ratelimit-policy", policy.encode())
         self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
-        self._rates = [(place, rate.enforced, rate.margin) for place, rate in enumerate(rates)]
+        self._rates = [(rate.enforced, rate.margin) for rate in rates]
 
-    def fields(self, taken: Taken | None) -> tuple[Header, ...]:
-        """Both fields, for a request that was charged; none for others."""
-        if taken is None:
-            return ()
-        left: list[int] = []
-        for place, told, margin in self._rates:
-            remaining, reset, wait = taken.standing(place)
+    def fields(self, taken: Taken) -> tuple[Header, ...]:
+        """Both fields, for a request that was charged."""
+        said: list[int] = []
+        place = 0
+        for (told, margin), (remaining, back) in zip(self._rates, taken.left(len(self._rates))):  # noqa: B905 - dearer if `strict`
             if remaining < margin.mark:
                 margin.standing(remaining, taken, place)
             if told:
-                left += remaining, -(-(wait or reset) // 1_000_000_000)
-        return (self._policy, (b"ratelimit", self._words % tuple(left))) if left else ()
+                said += remaining, -(-back // 1_000_000_000)
+            place += 1  # noqa: SIM113 - `enumerate` is dearer
+        return (self._policy, (b"ratelimit", self._words % tuple(said))) if said else ()
 
 
 NOTHING_TOLD = Told(())

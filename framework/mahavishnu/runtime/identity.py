@@ -29,17 +29,20 @@ _KEPT = 16_384
 
 
 class _Hop(NamedTuple):
-    """A node of the way a request came: its address (empty: it names none) and bucket, and who may speak for it."""
+    """A node of the way a request came: its address (empty: it names none), and whether it may speak for others.
+
+    `caller` is who asks if nothing more is known of him.
+    """
 
     address: str
-    bucket: str
+    caller: Caller
     trusted: bool = False
     hidden: bool = False
 
 
-_NOBODY = _Hop(UNKNOWN, UNKNOWN)
-_BROKEN = _Hop("", "")
-_HIDDEN = _Hop("", "", hidden=True)
+_NOBODY = _Hop(UNKNOWN, Caller(UNKNOWN))
+_BROKEN = _Hop("", Caller(""))
+_HIDDEN = _Hop("", Caller(""), hidden=True)
 
 
 class Identity:
@@ -67,6 +70,7 @@ class Identity:
             )
         self._trusted = tuple(canonical(one) for one in trusted)
         self._identify = identify or _authenticated
+        self._asks = identify is not None
         self._report = report or _warn
         self._four = [
             (int(one.network_address), int(one.netmask)) for one in self._trusted if one.version == 4
@@ -77,14 +81,15 @@ class Identity:
         self._judge = lru_cache(_KEPT)(self._judged)
         self._way = lru_cache(_KEPT)(self._walked)
 
-    def caller(self, scope: Scope, route: str) -> Caller:
+    def caller(self, scope: Scope) -> Caller:
         """Everything a limit can count by."""
         client = scope.get("client")
         hop = self._peer(client[0]) if client else _NOBODY
+        principal = self._principal(scope) if self._asks or "user" in scope else None
         if not hop.trusted:
-            return Caller(hop.bucket, route, self._principal(scope))
+            return hop.caller if principal is None else Caller(hop.caller.address, principal)
         headers: Headers = scope["headers"]
-        return Caller(self._client(hop, headers).bucket, route, self._principal(scope), headers)
+        return Caller(self._client(hop, headers).caller.address, principal, headers)
 
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
@@ -139,12 +144,12 @@ class Identity:
     def _judged(self, node: bytes) -> _Hop:
         if _FOUR.fullmatch(node):
             text = node.decode("ascii")
-            return _Hop(text, text, self._trusts_four(text))
+            return _Hop(text, Caller(text), self._trusts_four(text))
         address = address_of(node)
         if address is None:
             return _HIDDEN if is_hidden(node) else _BROKEN
         trusted = any(address in one for one in self._trusted)
-        return _Hop(str(address), _bucket(address), trusted)
+        return _Hop(str(address), Caller(_bucket(address)), trusted)
 
     def _trusts_four(self, text: str) -> bool:
         if not self._four:

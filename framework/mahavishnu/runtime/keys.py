@@ -11,11 +11,13 @@ from operator import attrgetter
 
 Headers = Sequence[tuple[bytes, bytes]]
 Part = Callable[["Caller"], str]
+Key = tuple[Part, str]
+"""The name of a bucket: what is read from the caller, and what is the same for all requests of a route or tool."""
 
 # Longer values, and those with characters that could be mistaken for a separator, are hashed.
 _LONGEST = 48
 # What has an attribute of its own needs no function; and no part holds what the parts are joined with.
-_ATTRIBUTES = {"client": "client", "ip": "address", "route": "route", "tool": "tool"}
+_ATTRIBUTES = {"client": "client", "ip": "address"}
 _SEPARATOR = "\0"
 
 
@@ -38,21 +40,22 @@ class Principal:
 
 
 class Caller:
-    """Who asks, and for what.
+    """Who asks.
 
     `address` is the bucket of the address (itself for IPv4, the /64 for IPv6), `client` the key of the verified
     user, else of the API key, else the address; `believed` the request's headers when a trusted proxy has handed
     it over, else None.
     """
 
-    __slots__ = ("address", "believed", "client", "principal", "route")
+    __slots__ = ("address", "believed", "client", "principal")
+
+    nobody = ""
 
     def __init__(
-        self, address: str, route: str, principal: Principal | None = None, believed: Headers | None = None
+        self, address: str, principal: Principal | None = None, believed: Headers | None = None
     ) -> None:
         self.address = address
         self.client = address if principal is None else _client(address, principal)
-        self.route = route
         self.principal = principal
         self.believed = believed
 
@@ -72,28 +75,16 @@ class Caller:
         return self.principal.session if self.principal else None
 
 
-class ToolCaller(Caller):
-    """Who calls a tool, in or outside of a request; only limits that match tools ask for its name."""
-
-    __slots__ = ("tool",)
-
-    def __init__(self, tool: str, caller: Caller) -> None:
-        super().__init__(caller.address, caller.route, caller.principal, caller.believed)
-        self.tool = tool
-
-
-def key_of(per: tuple[str, ...]) -> Part:
-    """The function that names a caller's bucket in a limit counted `per` these dimensions.
+def key_of(per: tuple[str, ...], route: str = "", tool: str = "") -> Key:
+    """What names a caller's bucket in a limit counted `per` these dimensions, on one route or for one tool.
 
     Kinds are marked and everything from outside is bounded: no two callers that differ share a key, and nobody
     can be named like an address. An address needs no mark: no other part begins with a hexadecimal digit.
     """
-    if per == ("global",):
-        return _nobody
-    if all(one in _ATTRIBUTES for one in per):
-        return _joined_attributes([_ATTRIBUTES[one] for one in per])
-    parts = [_part(one) for one in per]
-    return parts[0] if len(parts) == 1 else lambda caller: _SEPARATOR.join([part(caller) for part in parts])
+    fixed = {"route": route, "tool": tool, "global": ""}
+    suffix = _SEPARATOR.join(fixed[one] for one in per if one in fixed and one != "global")
+    parts = [one for one in per if one not in fixed]
+    return _read(parts), f"{_SEPARATOR}{suffix}" if parts and suffix else suffix
 
 
 def outside(mark: str, value: str) -> str:
@@ -123,11 +114,13 @@ def _client(address: str, principal: Principal) -> str:
     return secret("k", principal.api_key) if principal.api_key else address
 
 
-def _joined_attributes(names: list[str]) -> Part:
-    if len(names) == 1:
-        return attrgetter(names[0])
-    read: Callable[[Caller], tuple[str, ...]] = attrgetter(*names)
-    return lambda caller: _SEPARATOR.join(read(caller))
+def _read(parts: Sequence[str]) -> Part:
+    if not parts:
+        return attrgetter("nobody")
+    if len(parts) == 1:
+        return _part(parts[0])
+    reads = [_part(one) for one in parts]
+    return lambda caller: _SEPARATOR.join([read(caller) for read in reads])
 
 
 def _part(dimension: str) -> Part:
@@ -147,10 +140,6 @@ def _header(name: bytes) -> Part:
         return outside(mark, value) if value else caller.address
 
     return part
-
-
-def _nobody(_: Caller) -> str:
-    return ""
 
 
 def _network(caller: Caller) -> str:
@@ -173,7 +162,6 @@ def _session(caller: Caller) -> str:
 
 
 _PARTS: dict[str, Part] = {
-    "global": _nobody,
     "network": _network,
     "user": _user,
     "api_key": _api_key,

@@ -83,35 +83,29 @@ class AccessLog:
 
     def __init__(self, settings: Logs, stream: TextIO | None = None) -> None:
         self._log = logger(settings, stream)
-        self._stream = stream or sys.stdout
         self._level = _number(settings.level)
         hidden = Redactor(settings.redact).hides
         self._direct = settings.format == "json" and not any(hidden(name) for name in _ACCESS)
-        self._stamp = (-1, "")
-        self._heads: dict[tuple[str, str], str] = {}
-        self._lines: list[str] = []
-        weakref.finalize(self, _write, self._lines, self._stream)  # at the latest when the process ends
+        self._lines = _Events(stream or sys.stdout)
+        self._waiting = self._lines.waiting
+        weakref.finalize(self, self._lines.write)  # at the latest when the process ends
 
     def __call__(self, one: Served, took: int) -> None:
         """Write the event of a request that took so many nanoseconds, if the level asks for it."""
-        status = one.status
-        level = "info" if status < 500 else "error"
         if not self._direct:
+            level = "info" if one.status < 500 else "error"
             getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
-        elif self._level <= (logging.INFO if status < 500 else logging.ERROR):
-            key, path = one.key, one.path
-            if not (path.isascii() and path.isprintable()) or len(path) > _SHORT:
-                path = _text(path)
-            self._add(
-                f"{self._heads.get(key) or self._head(key)}{_quoted(path)}, "
-                f'"status": {status}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
-                f'"bytes": {one.sent}{_unusual(one)}, "event": "request", "request_id": "{one.request_id}", '
-                f'"level": "{level}", "timestamp": "{self._now()}"}}\n'
-            )
+        elif self._level <= (logging.INFO if one.status < 500 else logging.ERROR):
+            waiting = self._waiting
+            waiting.append((one, took, time.time_ns()))
+            if len(waiting) == 1:
+                self._flush_soon()
+            elif len(waiting) >= _MOST_LINES:
+                self.flush()
 
     def flush(self) -> None:
         """Write what is held back."""
-        _write(self._lines, self._stream)
+        self._lines.write()
 
     def _flush_soon(self) -> None:
         try:
@@ -119,36 +113,48 @@ class AccessLog:
         except RuntimeError:
             self.flush()
 
-    def _add(self, line: str) -> None:
-        self._lines.append(line)
-        if len(self._lines) == 1:
-            self._flush_soon()
-        elif len(self._lines) >= _MOST_LINES:
-            self.flush()
+
+class _Events:
+    """Requests whose lines wait to be written: each with what it took, and when it ended (ns since 1970)."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.waiting: list[tuple[Served, int, int]] = []
+        self._stream = stream
+        self._second = -1
+        self._stamp = ""
+        self._heads: dict[tuple[str, str], str] = {}
+
+    def write(self) -> None:
+        """Write and drop them. A log that cannot be written (no space, nobody reading) costs no request."""
+        if count := len(self.waiting):
+            events = self.waiting[:count]
+            del self.waiting[:count]  # what other threads have added meanwhile stays
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write("".join([self._line(*one) for one in events]))
+                self._stream.flush()
+
+    def _line(self, one: Served, took: int, at: int) -> str:
+        key, path, status, by = one.key, one.path, one.status, one.refused_by
+        second, ns = divmod(at, 10**9)
+        if second != self._second:
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        if not path.isascii() or not path.isprintable() or len(path) > _SHORT:
+            path = _text(path)
+        unusual = "" if by is None and one.fault is None else _unusual(one)
+        return (
+            f"{self._heads.get(key) or self._head(key)}{_quoted(path)}, "
+            f'"status": {status}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
+            f'"bytes": {one.sent}{unusual}, "event": "request", "request_id": "{one.request_id}", '
+            f'"level": "{"info" if status < 500 else "error"}", '
+            f'"timestamp": "{self._stamp}.{ns // 1000:06d}Z"}}\n'
+        )
 
     def _head(self, key: tuple[str, str]) -> str:
         route, method = key
         head = f'{{"method": {_quoted(method)}, "route": {_quoted(_text(route))}, "path": '
         self._heads[key] = head
         return head
-
-    def _now(self) -> str:
-        now, ns = divmod(time.time_ns(), 10**9)
-        second, text = self._stamp
-        if now != second:
-            text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-            self._stamp = (now, text)
-        return f"{text}.{ns // 1000:06d}Z"
-
-
-def _write(lines: list[str], stream: TextIO) -> None:
-    """Write and drop lines. A log that cannot be written (no space, nobody reading) costs no request."""
-    if count := len(lines):
-        text = "".join(lines[:count])
-        del lines[:count]  # what other threads have added meanwhile stays
-        with contextlib.suppress(OSError, ValueError):
-            stream.write(text)
-            stream.flush()
 
 
 def _facts(one: Served, took: int) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mahavishnu.policy import Algorithm, Charge, Clock, Meter, Standing
@@ -13,10 +13,6 @@ _CAP = 100_000
 _SHARED_BUCKETS = 1024
 _STEPS = 8  # so many changes of a rate are put off until a shard is needed
 _SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
-
-
-# Half of what Standing(…) costs.
-_made: Callable[[type[Standing], tuple[int, int, int]], Standing] = tuple.__new__  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 class MemoryStore:
@@ -42,31 +38,26 @@ class MemoryStore:
         This is the hottest loop of all: what fits is consumed on the way, and restored if a charge denies.
         """
         now = self._now()
+        tables = self._tables
         seats: list[_Seat] = []
         afters: list[Any] = []
-        fits = True
         for charge, key in zip(charges, keys):  # noqa: B905 - `strict` costs as much as the decision
-            table = self._tables.get(charge.name) or self._open(charge, now)
+            table = tables.get(charge.name) or self._open(charge, now)
             if now >= table.due:
                 table.turn(now)
             shard = table.shards[hash(key) % _SHARDS]
             state = shard.young.get(key)
             if state is None:
-                seat = self._older(table, shard, key)
-                shard, key, state = seat  # noqa: PLW2901
-            else:
-                seat = shard, key, state
+                shard, key, state = self._older(table, shard, key)  # noqa: PLW2901
             after = charge.algorithm.admit(state, now, charge.cost)
-            seats.append(seat)
+            seats.append((shard, key, state))
             afters.append(after)
-            if after is None:
-                fits = False
-                continue
-            if state is None:
-                table.size += 1
-            shard.young[key] = after
+            if after is not None:
+                if state is None:
+                    table.size += 1
+                shard.young[key] = after
         taking = Taking(charges, seats, afters, now)
-        if not fits:
+        if None in afters:
             taking.deny()
         return taking
 
@@ -190,7 +181,16 @@ class Taking:
             wait = charge.algorithm.wait(before, self.at, charge.cost)
             return Standing(*charge.algorithm.standing(before, self.at), wait)
         remaining, reset = charge.algorithm.standing(after, self.at)
-        return _made(Standing, (remaining if self.spent else remaining + charge.cost, reset, 0))
+        return Standing(remaining if self.spent else remaining + charge.cost, reset)
+
+    def left(self, places: int) -> Sequence[tuple[int, int]]:
+        """What a client is told of the first so many."""
+        if self.denied or not self.spent:
+            return [self.standing(place).told for place in range(places)]
+        at, left = self.at, list[tuple[int, int]]()
+        for charge, after in zip(self.charges, self.afters):  # noqa: B905 - as in `take`
+            left.append(charge.algorithm.standing(after, at))
+        return left
 
 
 class _Table:

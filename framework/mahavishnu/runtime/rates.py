@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from mahavishnu.policy import BEFORE, Algorithm, CallMatch, Counter, Decision, Limit, Metered
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
-from mahavishnu.runtime.keys import Caller, key_of
 from mahavishnu.runtime.margin import Margin
 from mahavishnu.units import Duration, Rate
 
@@ -23,13 +21,13 @@ class Cells:
 
 
 class _Nowhere:
-    """Counts nothing."""
+    """What is counted here, nobody reads."""
+
+    def __init__(self) -> None:
+        self.value = 0.0
 
     def inc(self, amount: float = 1) -> None:
-        """Count nothing."""
-
-
-_NOWHERE = _Nowhere()
+        """Count for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,6 @@ class RateLimit:
 
     name: str
     match: CallMatch | None
-    key: Callable[[Caller], str]
     algorithm: Algorithm
     cost: int
     enforced: bool
@@ -57,12 +54,11 @@ class RateLimit:
         quota, window = metered.quota()
         words = f"limit `{name}` allows {Rate(quota, Duration(window))}"
         algorithm, enforced = metered.algorithm_of(), limit.mode == "enforce"
-        key = key_of(metered.per)
         margin = Margin(algorithm.standing(None, 0)[0], cells.near)
         shared = getattr(limit, "scope", "fleet") == "fleet"
         without = getattr(limit, "on_store_failure", "local")
         return cls(
-            *(name, limit.match, key, algorithm, metered.cost, enforced, quota, window, words, cells, margin),
+            *(name, limit.match, algorithm, metered.cost, enforced, quota, window, words, cells, margin),
             shared,
             without,
             metered.per,
@@ -70,7 +66,7 @@ class RateLimit:
 
     def set_aside(self, name: str) -> RateLimit:
         """The same rate for a while beside the one that took its place: it only refuses."""
-        return replace(self, name=name, cells=replace(self.cells, allowed=_NOWHERE))
+        return replace(self, name=name, cells=replace(self.cells, allowed=_Nowhere()))
 
     def denied(self) -> None:
         """Count a request that did not fit."""

@@ -59,7 +59,21 @@ class Plan:
         return (str(len(named)), *named, *self._numbers)
 
 
-class Answer:
+class _Each:
+    """What a client is told, bucket by bucket."""
+
+    __slots__ = ()
+
+    def standing(self, place: int) -> Standing:
+        """Where a bucket stands now."""
+        raise NotImplementedError
+
+    def left(self, places: int) -> Sequence[tuple[int, int]]:
+        """What a client is told of the first so many."""
+        return [self.standing(place).told for place in range(places)]
+
+
+class Answer(_Each):
     """What the server said; implements `policy.Taken` over the shared charges of a plan."""
 
     __slots__ = ("_keys", "_numbers", "admitted", "denied", "plan")
@@ -98,7 +112,7 @@ class Part(NamedTuple):
     taken: Taken
 
 
-class Joined:
+class Joined(_Each):
     """What several have said, as one; implements `policy.Taken`."""
 
     __slots__ = ("_by_place", "admitted", "denied", "parts")
@@ -123,7 +137,7 @@ class Joined:
         return standing._replace(remaining=standing.remaining + taken.plan.shared.charges[number].cost)
 
 
-class Waived:
+class Waived(_Each):
     """Nobody counts, and nobody is refused; implements `policy.Taken`."""
 
     __slots__ = ("_charges",)
@@ -139,7 +153,7 @@ class Waived:
         return Standing(*self._charges[place].algorithm.standing(None, 0))
 
 
-class Closed:
+class Closed(_Each):
     """Refused for want of the server, until it may be there again; implements `policy.Taken`."""
 
     __slots__ = ("_retry_after", "_waived", "admitted", "denied", "lost")

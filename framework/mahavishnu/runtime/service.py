@@ -129,13 +129,6 @@ class Service:
         name = loaded.spec.service.name
         self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
 
-    def observe(self, plan: Plan, status: int, seconds: float) -> None:
-        """Record one finished HTTP request; the plan's route must be a template of the app, or `unmatched`."""
-        cell = plan.cells.get(status)
-        if cell is None:
-            cell = self._cell(plan, min(max(status, 100), 599))
-        cell.observe(seconds)
-
     def _store(self, before: Service | None) -> MemoryStore | RedisStore:
         """The store; it goes on with its states and connections as long as the spec names the same."""
         if before is not None and before.spec.store == self.spec.store:
@@ -168,9 +161,13 @@ class Service:
             self.log.warning("the ops token is short", help=f"take one of at least {SHORT} random characters")
         return Ops(self.refusals, self.clock, token or None)
 
-    def _cell(self, plan: Plan, status: int) -> Histogram:
-        """The cell of a status; never more of them than `mahavishnu check` says, whatever the app answers."""
+    def cell(self, plan: Plan, status: int) -> Histogram:
+        """Where requests of this plan and status are counted; the plan's route must be a template of the app.
+
+        Never more cells than `mahavishnu check` says, whatever the app answers.
+        """
         route, method = plan.key
+        status = min(max(status, 100), 599)
         if len(self._http) >= ROUTES_SHOWN and route not in self._http:
             route = UNMATCHED
         known = self._http.setdefault(route, {}).setdefault(method, set())

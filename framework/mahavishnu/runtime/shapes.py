@@ -53,10 +53,10 @@ class Shapes(Generic[T]):
             else:
                 for shape, thing in alike:
                     words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
-        for path, alike in words.items():
-            self.static[path] = _merged(self._looked_up(path), tuple(alike))
+        for path, those in words.items():
+            self.static[path] = _merged(self._looked_up(path), tuple(those))
 
-    def narrow(self, path: str) -> Sequence[T]:
+    def narrow(self, path: str) -> tuple[T, ...]:
         """Everything that a path which is not `static` may mean, in the order of the places."""
         if path[-1:] != "\n":
             return self._looked_up(path)
