@@ -40,7 +40,7 @@ def hardened(
         names=True,
         counted=lambda: total(metrics.expose()[0], "http_server_request_duration_seconds_count"),
         sink=sink if on.log else None,
-        flush=hardening.service.access.flush,
+        flush=hardening.service.lasting.ended.settle,
         payments=payments,
     )
 

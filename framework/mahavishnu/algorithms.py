@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 
 _SHIFT = 24
 _SPENT = (1 << _SHIFT) - 1
@@ -12,49 +13,61 @@ _SPENT = (1 << _SHIFT) - 1
 class Gcra:
     """Generic cell rate algorithm (ITU-T I.371): the state is the theoretical arrival time of the next one.
 
-    Times are kept in ticks of 1/count ns, in which the emission interval is the whole number `period`: exact.
-    The low 24 bits of the state count the cost ever taken, by which a refund knows how much was taken since;
-    when they overflow, the arrival is one tick later: never looser.
+    Times are kept in ticks of 1/count ns (both in lowest terms), in which the emission interval is the whole number
+    `period`: exact. The low 24 bits of the state count the cost ever taken, by which a refund knows how much was
+    taken since; when they overflow, the arrival is one tick later: never looser.
     """
 
     count: int
     period: int
     burst: int
-    _tick: int = field(init=False, repr=False, compare=False)
-    _step: int = field(init=False, repr=False, compare=False)
-    _most: int = field(init=False, repr=False, compare=False)
+    _ticks: int = field(init=False, repr=False, compare=False)  # in a ns
+    _step: int = field(init=False, repr=False, compare=False)  # ticks from one to the next
+    _full: int = field(init=False, repr=False, compare=False)  # ticks of a whole burst
+    _packed: tuple[int, int, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_tick", self.count << _SHIFT)
-        object.__setattr__(self, "_step", (self.period << _SHIFT) + 1)
-        object.__setattr__(self, "_most", (self.period * self.burst << _SHIFT) | _SPENT)
+        common = gcd(self.count, self.period)
+        ticks, step = self.count // common, self.period // common
+        object.__setattr__(self, "_ticks", ticks)
+        object.__setattr__(self, "_step", step)
+        object.__setattr__(self, "_full", step * self.burst)
+        packed = ticks << _SHIFT, (step << _SHIFT) + 1, (step * self.burst << _SHIFT) | _SPENT
+        object.__setattr__(self, "_packed", packed)
 
     @property
     def horizon(self) -> int:
-        return -(-self.period * self.burst // self.count)
+        return -(-self._full // self._ticks)
 
     @property
     def most(self) -> int:
         return self.burst
 
     def admit(self, state: int | None, now: int, cost: int) -> int | None:
-        ticks = now * self._tick
+        tick, step, most = self._packed
+        ticks = now * tick
         if state is None:
             state = ticks
         elif state < ticks:
             state = ticks | (state & _SPENT)
-        after = state + cost * self._step
-        return after if after - ticks <= self._most else None
+        after = state + cost * step
+        return after if after - ticks <= most else None
 
     def standing(self, state: int | None, now: int) -> tuple[int, int]:
-        ahead = 0 if state is None else max(0, (state >> _SHIFT) - now * self.count)
-        return (self.period * self.burst - ahead) // self.period, -(-ahead // self.count)
+        if state is None:
+            return self.burst, 0
+        ticks = self._ticks
+        # With one tick to the ns, as nearly always, nothing has to be converted.
+        ahead = (state >> _SHIFT) - (now if ticks == 1 else now * ticks)
+        if ahead <= 0:
+            return self.burst, 0
+        return (self._full - ahead) // self._step, ahead if ticks == 1 else -(-ahead // ticks)
 
     def wait(self, state: int | None, now: int, cost: int) -> int | None:
         if cost > self.burst:
             return None
-        ahead = 0 if state is None else max(0, (state >> _SHIFT) - now * self.count)
-        return max(0, -(-(ahead + (cost - self.burst) * self.period) // self.count))
+        ahead = self.used(state, now)[0]
+        return max(0, -(-(ahead + (cost - self.burst) * self._step) // self._ticks))
 
     def refund(self, state: int, after: int, at: int, now: int, cost: int) -> int:
         """What has refilled by itself meanwhile is not returned again, else quota could be saved up.
@@ -66,17 +79,17 @@ class Gcra:
             return state
         arrival, spent = state >> _SHIFT, state & _SPENT
         later = (spent - after) & _SPENT
-        since = now * self.count + later * self.period
-        left = max(arrival - cost * self.period, min(arrival, since))
+        since = now * self._ticks + later * self._step
+        left = max(arrival - cost * self._step, min(arrival, since))
         # When nobody has counted the last one yet, it is as if it had never come.
         return left << _SHIFT | (spent if later else (spent - cost) & _SPENT)
 
     def used(self, state: int | None, now: int) -> tuple[int, int]:
-        return (0 if state is None else max(0, (state >> _SHIFT) - now * self.count)), self.period
+        return (0 if state is None else max(0, (state >> _SHIFT) - now * self._ticks)), self._step
 
     def having(self, used: int, of: int, now: int) -> int:
-        ahead = min(self.period * self.burst, -(-used * self.period // of))
-        return now * self.count + ahead << _SHIFT
+        ahead = min(self._full, -(-used * self._step // of))
+        return now * self._ticks + ahead << _SHIFT
 
 
 @dataclass(frozen=True, slots=True)

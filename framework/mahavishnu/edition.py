@@ -49,6 +49,7 @@ class Edition:
         self.app = app
         self.service = service
         self.lasting = service.lasting
+        self._now = service.clock.now
         self._routes = routes
         self._ids = ids
         self._identity = Identity(
@@ -86,18 +87,15 @@ class Edition:
         plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
-        made = Passage(send, plan, caller, name, scope["path"], self._headers, service.clock.now)
+        made = Passage(send, plan, caller, name, scope["path"], self._headers, self._now)
         made.service = service
         return made
 
     def finish(self, passage: Passage) -> None:
-        """Count the request, and write its line."""
-        service, status = self.service, passage.status
-        took = service.clock.now() - passage.began
-        if not status:
-            passage.status = status = 499 if passage.cancelled else 500
-        (passage.plan.cells.get(status) or service.cell(passage.plan, status)).observe(took / 1e9)
-        service.access(passage, took)
+        """The request is over: it is counted, and its line written, soon."""
+        if not passage.status:
+            passage.status = 499 if passage.cancelled else 500
+        self.lasting.ended.add(self.service, passage, self._now() - passage.began)
         passage.service = None  # what it leaves running goes on with whichever spec is at work
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +123,7 @@ class Edition:
             self._log_websocket(admission, fault)
             CURRENT.reset(token)
 
-    async def _guard(  # noqa: C901, PLR0912 - flat, for every step of a request costs a microsecond
+    async def _guard(  # noqa: C901, PLR0912, PLR0915 - flat, for every step of a request costs a microsecond
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
@@ -163,15 +161,16 @@ class Edition:
             await self._refuse(passage, send)  # where it comes from a refusal, as with an app that wraps it
             raise
         finally:
-            self._over(passage, watch)
+            if watch is not None:
+                watch.ended(passage.answered)
+            if passage.gates is not None or passage.bounded is not None:
+                self._over(passage)
         if passage.refused is not None:
             await self._refuse(passage, send)
 
-    def _over(self, passage: Passage, watch: Watch | None) -> None:
+    def _over(self, passage: Passage) -> None:
         """The app has ended, in whatever way: what it held is free, what it kept to is counted."""
         engine = self.service.engine
-        if watch is not None:
-            watch.ended(passage.answered)
         if passage.gates is not None:
             engine.release(passage, passage.took())
         body = passage.plan.body

@@ -35,6 +35,8 @@ from mahavishnu.runtime.offenders import Refusals
 from mahavishnu.runtime.rates import Cells, RateLimit
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
+_TOOLS = 1000  # that a program may call by name
+
 
 @dataclass(frozen=True, slots=True)
 class GateLimit:
@@ -120,6 +122,7 @@ class Engine:
         self.store = store
         self.plans: dict[tuple[str, str], Plan] = {}
         """Those that have been asked for, by route template and method."""
+        self._tools: dict[tuple[str, str], Plan] = {}
         limits = {name: limit for name, limit in contract.spec.limits.items() if limit.mode != "off"}
         self._cells = {name: _cells(meter, name) for name in limits}
         self._limits = limits
@@ -215,8 +218,14 @@ class Engine:
 
     def tool_plan(self, tool: str, route: str = "") -> Plan:
         """The rates that calls of a tool meet, from a request on this route; no request meets them."""
-        rates = tuple(one for one in self.rates if one.match is not None and one.match.calls(tool))
-        return Plan(("", ""), rates, *_counted(rates, route, tool), told=Told(rates))
+        plan = self._tools.get((tool, route))
+        if plan is None:
+            if len(self._tools) >= _TOOLS:
+                self._tools.clear()
+            rates = tuple(one for one in self.rates if one.match is not None and one.match.calls(tool))
+            plan = Plan(("", ""), rates, *_counted(rates, route, tool), told=Told(rates))
+            self._tools[tool, route] = plan
+        return plan
 
     async def admit(self, admission: Admission) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.

@@ -102,21 +102,6 @@ class Passage(Admission):
         late = refused is not None and refused.status == 504 and refused.counted is None
         return self._now() - self.entered if late else None
 
-    @property
-    def key(self) -> tuple[str, str]:
-        """The route and the method."""
-        return self.plan.key
-
-    @property
-    def client(self) -> str:
-        """The address of the client."""
-        return self.caller.address
-
-    @property
-    def refused_by(self) -> str | None:
-        """The limit that has refused it."""
-        return None if self.refused is None else self.refused.limit
-
     def failed(self, error: BaseException) -> None:
         """Remember how it ended: by name only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
 import re
 import sys
 import time
-import weakref
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
+from mahavishnu.policy import Decision
 from mahavishnu.runtime import context
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.spec import Logs
 
 Log = structlog.typing.FilteringBoundLogger
@@ -30,7 +30,6 @@ _LONGEST = 4096  # of one value, as it is written
 _ROOM = 14 * 1024  # for all values of a record: with what surrounds them it stays below 16 KiB
 _DEEPEST = 5
 _MOST = 100
-_MOST_LINES = 64
 _SHORT = _LONGEST // 2  # what is no longer than this, and plain, is written as it is
 
 
@@ -52,21 +51,26 @@ def logger(settings: Logs, stream: TextIO | None = None) -> Log:
     return wrapped
 
 
-class Served(Protocol):
-    """What the log says of one request; `key` is its route and method, `sent` bytes of the response's body."""
-
+class _Planned(Protocol):
     @property
     def key(self) -> tuple[str, str]: ...
+
+
+class Served(Protocol):
+    """What the log says of one request; `sent` are the bytes of the response's body."""
+
+    @property
+    def plan(self) -> _Planned: ...
     @property
     def path(self) -> str: ...
     @property
     def status(self) -> int: ...
     @property
-    def client(self) -> str: ...
+    def caller(self) -> Caller: ...
     @property
     def sent(self) -> int: ...
     @property
-    def refused_by(self) -> str | None: ...
+    def refused(self) -> Decision | None: ...
     @property
     def fault(self) -> str | None: ...
     @property
@@ -74,80 +78,54 @@ class Served(Protocol):
 
 
 class AccessLog:
-    """One `request` event for each request, an error from 500 on.
+    """One `request` event for each request, an error from 500 on; `flush` writes those that are held back.
 
-    A JSON line is encoded here, byte for byte as the logger would, in a fraction of its time; the lines of one turn
-    of the event loop are written together at its end: a killed process loses those of its last turn at most. What
-    this does not cover goes through the logger: text for people, fields that are to be redacted.
+    A JSON line is encoded here, byte for byte as the logger would, in a fraction of its time. What this does not
+    cover goes through the logger: text for people, fields that are to be redacted.
     """
 
     def __init__(self, settings: Logs, stream: TextIO | None = None) -> None:
         self._log = logger(settings, stream)
+        self._stream = stream or sys.stdout
         self._level = _number(settings.level)
         hidden = Redactor(settings.redact).hides
         self._direct = settings.format == "json" and not any(hidden(name) for name in _ACCESS)
-        self._lines = _Events(stream or sys.stdout)
-        self._waiting = self._lines.waiting
-        weakref.finalize(self, self._lines.write)  # at the latest when the process ends
-
-    def __call__(self, one: Served, took: int) -> None:
-        """Write the event of a request that took so many nanoseconds, if the level asks for it."""
-        if not self._direct:
-            level = "info" if one.status < 500 else "error"
-            getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
-        elif self._level <= (logging.INFO if one.status < 500 else logging.ERROR):
-            waiting = self._waiting
-            waiting.append((one, took, time.time_ns()))
-            if len(waiting) == 1:
-                self._flush_soon()
-            elif len(waiting) >= _MOST_LINES:
-                self.flush()
-
-    def flush(self) -> None:
-        """Write what is held back."""
-        self._lines.write()
-
-    def _flush_soon(self) -> None:
-        try:
-            asyncio.get_running_loop().call_soon(self.flush)
-        except RuntimeError:
-            self.flush()
-
-
-class _Events:
-    """Requests whose lines wait to be written: each with what it took, and when it ended (ns since 1970)."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self.waiting: list[tuple[Served, int, int]] = []
-        self._stream = stream
+        self._heads: dict[tuple[str, str], str] = {}
         self._second = -1
         self._stamp = ""
-        self._heads: dict[tuple[str, str], str] = {}
+        self._lines: list[str] = []
 
-    def write(self) -> None:
-        """Write and drop them. A log that cannot be written (no space, nobody reading) costs no request."""
-        if count := len(self.waiting):
-            events = self.waiting[:count]
-            del self.waiting[:count]  # what other threads have added meanwhile stays
+    def __call__(self, one: Served, took: int, at: int) -> None:
+        """Add the event of a request that took so many ns and ended at `at` (ns since 1970), if the level asks."""
+        level = "info" if one.status < 500 else "error"
+        if self._direct and self._level <= (logging.INFO if level == "info" else logging.ERROR):
+            self._lines.append(self._line(one, took, at, level))
+        elif not self._direct:
+            getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
+
+    def flush(self) -> None:
+        """Write and drop the lines. A log that cannot be written (no space, nobody reading) costs no request."""
+        if count := len(self._lines):
+            text = "".join(self._lines[:count])
+            del self._lines[:count]  # what other threads have added meanwhile stays
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write("".join([self._line(*one) for one in events]))
+                self._stream.write(text)
                 self._stream.flush()
 
-    def _line(self, one: Served, took: int, at: int) -> str:
-        key, path, status, by = one.key, one.path, one.status, one.refused_by
+    def _line(self, one: Served, took: int, at: int, level: str) -> str:
+        key, path = one.plan.key, one.path
         second, ns = divmod(at, 10**9)
         if second != self._second:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second
         if not path.isascii() or not path.isprintable() or len(path) > _SHORT:
             path = _text(path)
-        unusual = "" if by is None and one.fault is None else _unusual(one)
+        unusual = "" if one.refused is None and one.fault is None else _unusual(one)
         return (
             f"{self._heads.get(key) or self._head(key)}{_quoted(path)}, "
-            f'"status": {status}, "duration_ms": {round(took / 1e6, 3)}, "client": "{one.client}", '
+            f'"status": {one.status}, "duration_ms": {took // 1000 / 1000}, "client": "{one.caller.address}", '
             f'"bytes": {one.sent}{unusual}, "event": "request", "request_id": "{one.request_id}", '
-            f'"level": "{"info" if status < 500 else "error"}", '
-            f'"timestamp": "{self._stamp}.{ns // 1000:06d}Z"}}\n'
+            f'"level": "{level}", "timestamp": "{self._stamp}.{ns // 1000:06d}Z"}}\n'
         )
 
     def _head(self, key: tuple[str, str]) -> str:
@@ -159,18 +137,18 @@ class _Events:
 
 def _facts(one: Served, took: int) -> dict[str, Any]:
     """The fields of the event, in their order."""
-    route, method = one.key
+    route, method = one.plan.key
     facts: dict[str, Any] = {
         "method": method,
         "route": route,
         "path": one.path,
         "status": one.status,
-        "duration_ms": round(took / 1e6, 3),
-        "client": one.client,
+        "duration_ms": took // 1000 / 1000,
+        "client": one.caller.address,
         "bytes": one.sent,
     }
-    if one.refused_by is not None:
-        facts["refused_by"] = one.refused_by
+    if one.refused is not None:
+        facts["refused_by"] = one.refused.limit
     if one.fault is not None:
         facts["error"] = one.fault
     return facts
@@ -178,9 +156,8 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
 
 def _unusual(one: Served) -> str:
     """The fields that most events lack, as they stand in the line."""
-    by, fault = one.refused_by, one.fault
-    refused = "" if by is None else f', "refused_by": {_quoted(by)}'
-    return refused if fault is None else f'{refused}, "error": {_quoted(_text(fault))}'
+    refused = "" if one.refused is None else f', "refused_by": {_quoted(one.refused.limit)}'
+    return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
 
 
 _ACCESS = """

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from operator import call
 from typing import Any, NamedTuple
 
 from mahavishnu.policy import Algorithm, Charge, Clock, Meter, Standing
@@ -12,6 +14,7 @@ from mahavishnu.runtime.carried import carried
 _CAP = 100_000
 _SHARED_BUCKETS = 1024
 _STEPS = 8  # so many changes of a rate are put off until a shard is needed
+_ROWS = 10_000  # more routes and methods than any app has
 _SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
 
 
@@ -31,6 +34,7 @@ class MemoryStore:
         """How many decisions fell on a shared bucket."""
         self._seed = secrets.randbits(64)
         self._tables: dict[str, _Table] = {}
+        self._rows: dict[int, _Row] = {}
 
     def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taking:
         """Decide all charges at once: every enforced one is admitted and consumed, or none is.
@@ -38,25 +42,26 @@ class MemoryStore:
         This is the hottest loop of all: what fits is consumed on the way, and restored if a charge denies.
         """
         now = self._now()
-        tables = self._tables
+        row = self._rows.get(id(charges))
+        if row is None or row.charges is not charges:
+            row = self._row(charges, now)
         seats: list[_Seat] = []
         afters: list[Any] = []
-        for charge, key in zip(charges, keys):  # noqa: B905 - `strict` costs as much as the decision
-            table = tables.get(charge.name) or self._open(charge, now)
+        for (table, shards, admit, cost), key in zip(row.places, keys):  # noqa: B905 - dearer if `strict`
             if now >= table.due:
                 table.turn(now)
-            shard = table.shards[hash(key) % _SHARDS]
+            shard = shards[hash(key) % _SHARDS]
             state = shard.young.get(key)
             if state is None:
                 shard, key, state = self._older(table, shard, key)  # noqa: PLW2901
-            after = charge.algorithm.admit(state, now, charge.cost)
+            after = admit(state, now, cost)
             seats.append((shard, key, state))
             afters.append(after)
             if after is not None:
                 if state is None:
                     table.size += 1
                 shard.young[key] = after
-        taking = Taking(charges, seats, afters, now)
+        taking = Taking(row, seats, afters, now)
         if None in afters:
             taking.deny()
         return taking
@@ -73,6 +78,7 @@ class MemoryStore:
         table = self._tables.get(charge.name)
         if table is not None and table.algorithm != charge.algorithm:
             self._tables[charge.name] = table.heir(charge.algorithm, self._now())
+            self._rows.clear()
 
     def current(self, charges: Sequence[Charge]) -> Sequence[Charge]:
         """Charges of a request that has waited, by the rates of now: a reload may have come between."""
@@ -84,16 +90,18 @@ class MemoryStore:
         """What is counted by this name is counted by another one from now on."""
         if name in self._tables:
             self._tables[other] = self._tables.pop(name)
+            self._rows.clear()
 
     def forget(self, name: str) -> None:
         """Nobody counts by this name any more."""
         self._tables.pop(name, None)
+        self._rows.clear()
 
     def keys(self) -> int:
         """How many keys are held, over all limits; and a few more of the old ones are let go."""
         now = self._now()
         for table in [*self._tables.values()]:
-            for _ in range(_SHARDS // 16):
+            for _ in range(1):
                 table.turn(now)
         return sum(table.size for table in [*self._tables.values()])
 
@@ -104,9 +112,21 @@ class MemoryStore:
     def _followed(self, charge: Charge) -> Charge:
         return _Followed(charge.name, self._tables[charge.name].algorithm, charge.cost, charge.enforced)
 
-    def _open(self, charge: Charge, now: int) -> _Table:
-        table = self._tables[charge.name] = _Table(charge.algorithm, now)
-        return table
+    def _row(self, charges: Sequence[Charge], now: int) -> _Row:
+        """What the charges of one route need, worked out once: until a table of theirs is another."""
+        if len(self._rows) >= _ROWS:
+            self._rows.clear()
+        for one in charges:
+            if one.name not in self._tables:
+                self._tables[one.name] = _Table(one.algorithm, now)
+        tables = [self._tables[one.name] for one in charges]
+        places = tuple(
+            (table, table.shards, one.algorithm.admit, one.cost)
+            for table, one in zip(tables, charges, strict=True)
+        )
+        row = _Row(charges, places, tuple(one.algorithm.standing for one in charges))
+        self._rows[id(charges)] = row
+        return row
 
     def _older(self, table: _Table, shard: _Shard, key: str) -> _Seat:
         """The seat of a key that was not seen lately; a new one gets its own, or shares one if all are taken."""
@@ -141,12 +161,12 @@ class MemoryStore:
 class Taking:
     """The charges of one request: where the state of each is kept, what it was, and what it has become."""
 
-    __slots__ = ("admitted", "afters", "at", "charges", "denied", "seats", "spent")
+    __slots__ = ("admitted", "afters", "at", "denied", "row", "seats", "spent")
 
     lost = False
 
-    def __init__(self, charges: Sequence[Charge], seats: list[_Seat], afters: list[Any], at: int) -> None:
-        self.charges = charges
+    def __init__(self, row: _Row, seats: list[_Seat], afters: list[Any], at: int) -> None:
+        self.row = row
         self.seats = seats
         self.afters = afters
         self.at = at
@@ -156,7 +176,7 @@ class Taking:
     def deny(self) -> None:
         """Some do not fit: if one of them is enforced, nothing has been consumed."""
         self.denied = [place for place, after in enumerate(self.afters) if after is None]
-        self.admitted = not any(self.charges[place].enforced for place in self.denied)
+        self.admitted = not any(self.row.charges[place].enforced for place in self.denied)
         if not self.admitted:
             self.spent = False
             for (shard, key, state), after in zip(self.seats, self.afters, strict=True):
@@ -168,14 +188,14 @@ class Taking:
         if not self.spent:
             return
         self.spent = False
-        for charge, (shard, key, _), after in zip(self.charges, self.seats, self.afters, strict=True):
+        for charge, (shard, key, _), after in zip(self.row.charges, self.seats, self.afters, strict=True):
             state = shard.get(key)
             if after is not None and state is not None:
                 shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
 
     def standing(self, place: int) -> Standing:
         """Where the bucket of one charge stood after the decision; what was not consumed is left."""
-        charge, after = self.charges[place], self.afters[place]
+        charge, after = self.row.charges[place], self.afters[place]
         if after is None:
             before = self.seats[place][2]
             wait = charge.algorithm.wait(before, self.at, charge.cost)
@@ -183,14 +203,11 @@ class Taking:
         remaining, reset = charge.algorithm.standing(after, self.at)
         return Standing(remaining if self.spent else remaining + charge.cost, reset)
 
-    def left(self, places: int) -> Sequence[tuple[int, int]]:
+    def left(self, places: int) -> Iterable[tuple[int, int]]:
         """What a client is told of the first so many."""
         if self.denied or not self.spent:
             return [self.standing(place).told for place in range(places)]
-        at, left = self.at, list[tuple[int, int]]()
-        for charge, after in zip(self.charges, self.afters):  # noqa: B905 - as in `take`
-            left.append(charge.algorithm.standing(after, at))
-        return left
+        return map(call, self.row.standings, self.afters, repeat(self.at))
 
 
 class _Table:
@@ -281,6 +298,14 @@ class _Shard:
             self._table.size -= 1
         else:
             self.young[key] = state
+
+
+class _Row(NamedTuple):
+    """The charges of one route, and for each of them where its states are, who decides, and what it costs."""
+
+    charges: Sequence[Charge]
+    places: tuple[tuple[_Table, list[_Shard], Callable[[Any, int, int], Any], int], ...]
+    standings: tuple[Callable[[Any, int], tuple[int, int]], ...]
 
 
 class _Followed(NamedTuple):

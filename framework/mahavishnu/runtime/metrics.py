@@ -68,6 +68,8 @@ class Cells:
     def __init__(self) -> None:
         self.counters: dict[str, dict[LabelValues, CounterCell]] = {}
         self.histograms: dict[str, dict[Bounds, dict[LabelValues, HistogramCell]]] = {}
+        self.settle: Callable[[], object] = _nothing
+        """Called before anything is shown: counts what has happened and was not counted yet."""
 
 
 class Metrics(Collector):
@@ -115,6 +117,7 @@ class Metrics(Collector):
         self._counter_reads.setdefault(shown.name, {})[_values(shown, labels)] = read
 
     def collect(self) -> Iterator[Metric]:
+        self.cells.settle()
         for name, counters in self._counter_reads.items():
             yield self._counter_family(self._signals[name], counters)
         for name, gauges in self._gauges.items():
@@ -171,6 +174,10 @@ class Metrics(Collector):
                     same = cell.bounds == bounds and values not in found
                     found[values] = cell if same else _joined(bounds, cell, found.get(values))
         return found
+
+
+def _nothing() -> None:
+    """Nothing was put off."""
 
 
 def _bounds(signal: Signal) -> Bounds:

@@ -147,6 +147,26 @@ class _Level:
             entries = self._shapes.narrow(path)
         if not entries:
             return None
+        entry = entries[0]
+        # Nearly all requests: the pattern of the first one says all there is to say.
+        if (
+            entry.pattern is not None
+            and self._planted
+            and scope["type"] == "http"
+            and "path_params" not in scope
+        ):
+            route = entry.route
+            if not route.methods or scope["method"] in route.methods:
+                matched = entry.pattern(path)
+                if matched is not None and routes[entry.at] is entry.top:
+                    child: Scope = {"endpoint": route.endpoint, "path_params": matched.groupdict()}
+                    return Found(entry.template, self._router, entry.handed, child, scope)
+        return self._asked(entries, scope, path, routes)
+
+    def _asked(
+        self, entries: Sequence[_Entry], scope: Scope, path: str, routes: Sequence[Any]
+    ) -> Found | None:
+        """The verdict of those that come into question."""
         verdict = _verdict(entries, scope, path)
         if verdict is None:
             return None

@@ -11,6 +11,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
 from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies
+from mahavishnu.runtime.ended import Ended
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, Log, logger
@@ -58,6 +59,7 @@ class Lasting:
         self.draining = False
         self.loaded = True
         self.loaded_at = time.time()
+        self.ended = Ended()
 
 
 class Service:
@@ -82,6 +84,7 @@ class Service:
         self.contract = contract(spec)
         self.hash = hash or self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
+        self.metrics.cells.settle = self.lasting.ended.settle
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.store: MemoryStore | RedisStore = self._store(before)
         self.refusals: Refusals = before.refusals if before else Refusals(clock)
