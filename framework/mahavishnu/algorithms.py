@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import gcd
 
-_SHIFT = 24
-_SPENT = (1 << _SHIFT) - 1
+SHIFT = 24
+"""By how much the state of a GCRA is shifted to the left: below it are the bits that count the cost."""
+SPENT = (1 << SHIFT) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class Gcra:
         object.__setattr__(self, "_ticks", ticks)
         object.__setattr__(self, "_step", step)
         object.__setattr__(self, "_full", step * self.burst)
-        packed = ticks << _SHIFT, (step << _SHIFT) + 1, (step * self.burst << _SHIFT) | _SPENT
+        packed = ticks << SHIFT, (step << SHIFT) + 1, (step * self.burst << SHIFT) | SPENT
         object.__setattr__(self, "_packed", packed)
+
+    @property
+    def whole(self) -> tuple[int, int] | None:
+        """What one costs and the most that may be ahead, as states are kept, where a tick is a ns; else None."""
+        return self._packed[1:] if self._ticks == 1 else None
 
     @property
     def horizon(self) -> int:
@@ -49,7 +55,7 @@ class Gcra:
         if state is None:
             state = ticks
         elif state < ticks:
-            state = ticks | (state & _SPENT)
+            state = ticks | (state & SPENT)
         after = state + cost * step
         return after if after - ticks <= most else None
 
@@ -58,7 +64,7 @@ class Gcra:
             return self.burst, 0
         ticks = self._ticks
         # With one tick to the ns, as nearly always, nothing has to be converted.
-        ahead = (state >> _SHIFT) - (now if ticks == 1 else now * ticks)
+        ahead = (state >> SHIFT) - (now if ticks == 1 else now * ticks)
         if ahead <= 0:
             return self.burst, 0
         return (self._full - ahead) // self._step, ahead if ticks == 1 else -(-ahead // ticks)
@@ -77,19 +83,19 @@ class Gcra:
         """
         if now - at >= self.horizon:
             return state
-        arrival, spent = state >> _SHIFT, state & _SPENT
-        later = (spent - after) & _SPENT
+        arrival, spent = state >> SHIFT, state & SPENT
+        later = (spent - after) & SPENT
         since = now * self._ticks + later * self._step
         left = max(arrival - cost * self._step, min(arrival, since))
         # When nobody has counted the last one yet, it is as if it had never come.
-        return left << _SHIFT | (spent if later else (spent - cost) & _SPENT)
+        return left << SHIFT | (spent if later else (spent - cost) & SPENT)
 
     def used(self, state: int | None, now: int) -> tuple[int, int]:
-        return (0 if state is None else max(0, (state >> _SHIFT) - now * self._ticks)), self._step
+        return (0 if state is None else max(0, (state >> SHIFT) - now * self._ticks)), self._step
 
     def having(self, used: int, of: int, now: int) -> int:
         ahead = min(self._full, -(-used * self._step // of))
-        return now * self._ticks + ahead << _SHIFT
+        return now * self._ticks + ahead << SHIFT
 
 
 @dataclass(frozen=True, slots=True)

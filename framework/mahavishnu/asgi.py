@@ -106,7 +106,7 @@ class Hardening:
         finally:
             lasting.active -= 1
             CURRENT.reset(token)
-            edition.finish(passage)
+            lasting.ended.add(edition.service, passage, edition.now() - passage.began)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""

@@ -49,7 +49,7 @@ class Edition:
         self.app = app
         self.service = service
         self.lasting = service.lasting
-        self._now = service.clock.now
+        self.now = service.clock.now
         self._routes = routes
         self._ids = ids
         self._identity = Identity(
@@ -87,16 +87,9 @@ class Edition:
         plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
-        made = Passage(send, plan, caller, name, scope["path"], self._headers, self._now)
+        made = Passage(send, plan, caller, name, scope["path"], self._headers, self.now)
         made.service = service
         return made
-
-    def finish(self, passage: Passage) -> None:
-        """The request is over: it is counted, and its line written, soon."""
-        if not passage.status:
-            passage.status = 499 if passage.cancelled else 500
-        self.lasting.ended.add(self.service, passage, self._now() - passage.began)
-        passage.service = None  # what it leaves running goes on with whichever spec is at work
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A websocket, from its handshake to its end."""

@@ -130,7 +130,7 @@ class ToolLimit:
 
 def _settle(admission: Admission) -> None:
     if admission.taken is not None:
-        admission.plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
+        admission.plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
     refused = admission.refused
     if refused is not None:
         raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)

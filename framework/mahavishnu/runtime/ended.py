@@ -29,6 +29,7 @@ class Ended:
 
     def add(self, service: Service, one: Passage, took: int) -> None:
         """A request has ended after so many ns."""
+        one.service = None  # what it leaves running goes on with whichever spec is at work
         waiting = self._waiting
         waiting.append((service, one, took, time.time_ns()))
         if len(waiting) == 1:
@@ -51,7 +52,7 @@ def _settle(waiting: list[Entry]) -> None:
     entries = waiting[:]
     del waiting[: len(entries)]  # what other threads have added meanwhile stays
     for service, one, took, at in entries:
-        status = one.status
+        status = one.status = one.status or (499 if one.cancelled else 500)
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / 1e9)
         service.access(one, took, at)
     for access in {entry[0].access for entry in entries}:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,8 +31,10 @@ from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
 from mahavishnu.runtime.keys import Caller, Key, key_of
 from mahavishnu.runtime.margin import Margin
+from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.offenders import Refusals
 from mahavishnu.runtime.rates import Cells, RateLimit
+from mahavishnu.runtime.usual import Usual
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
 _TOOLS = 1000  # that a program may call by name
@@ -64,7 +66,8 @@ class TimeLimit:
 class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
-    `keys` name the buckets of the rates, `allowed` count what they let in.
+    `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
+    special, for requests that nothing else can refuse before the handler runs.
     """
 
     key: tuple[str, str] = ("", "")
@@ -75,16 +78,18 @@ class Plan:
     body: tuple[str, Body] | None = None
     timeout: TimeLimit | None = None
     told: Told = NOTHING_TOLD
+    usual: Usual | None = None
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
 class Admission(Request):
     """What a request holds while it runs; `refused` is set when it was not let in.
 
+    `taken` is what it was charged, or `left` what it is told of that, where nothing can be given back any more.
     `entered` is when it came past the gates: before that it waited, and the work is not to blame.
     """
 
-    __slots__ = ("entered", "gates", "plan", "refused", "taken")
+    __slots__ = ("entered", "gates", "left", "plan", "refused", "taken")
 
     def __init__(self, request_id: str, caller: Caller, plan: Plan, began: int) -> None:
         super().__init__(request_id, caller)
@@ -92,6 +97,7 @@ class Admission(Request):
         self.entered = began
         self.refused: Decision | None = None
         self.taken: Taken | None = None
+        self.left: Sequence[int] | None = None
         self.gates: list[Gate] | None = None
 
     @property
@@ -236,12 +242,15 @@ class Engine:
         if plan.rates and (waiting := self.charge(admission)):
             await waiting
         if admission.taken is not None:
-            plan.told.fields(admission.taken)  # said to nobody, but what is left is noted
+            plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
         if plan.gates and not self.try_enter(admission):
             await self.enter(admission)
 
     def charge(self, admission: Admission) -> Awaitable[None] | None:
         """Decide all rates of its plan: at once, or once what is returned has been awaited."""
+        usual = admission.plan.usual
+        if usual is not None and usual.charge(admission):
+            return None
         plan, caller, store = admission.plan, admission.caller, self.store
         taken: Any = store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
         if store.waits:
@@ -379,17 +388,25 @@ class Engine:
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
         every = (*self.rates, *(one for _, one in self.rates_before))
         rates = tuple(one for one in every if applies(one.match, route, method))
-        timeout = _most_specific(timeouts, route, method)
+        timeout, body = _most_specific(timeouts, route, method), _most_specific(bodies, route, method)
+        gates = tuple(
+            self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
+        )
+        keys, allowed = _counted(rates, route)
+        store = self.store
+        alone = not gates and body is None and all(not one.name.endswith(BEFORE) for one in rates)
         return Plan(
             (route, method),
             rates,
-            *_counted(rates, route),
-            tuple(
-                self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
-            ),
-            _most_specific(bodies, route, method),
+            keys,
+            allowed,
+            gates,
+            body,
             None if timeout is None else self._time_limit(*timeout),
             Told([one for one in rates if not one.name.endswith(BEFORE)]),
+            Usual(store, rates, keys)
+            if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
+            else None,
         )
 
     def _time_limit(self, name: str, limit: Timeout) -> TimeLimit:

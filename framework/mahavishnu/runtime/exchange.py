@@ -59,6 +59,7 @@ class Passage(Admission):
         self.deadline: int | None = None
         self.refused: Decision | None = None
         self.taken: Taken | None = None
+        self.left: Sequence[int] | None = None
         self.gates: list[Gate] | None = None
         self.watch: Watch | None = None
         self.bounded: Bounded | None = None
@@ -106,7 +107,7 @@ class Passage(Admission):
         """Remember how it ended: by name only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__
         if self.answered is None and self.refused is None and self.taken is not None:
-            self.plan.told.fields(self.taken)  # said to nobody, but what is left is noted
+            self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
 
     def _started(self, message: Message) -> Message:
@@ -118,8 +119,10 @@ class Passage(Admission):
             if self.watch.idle is None:
                 self.watch = None
         own: Sequence[Header] = message.get("headers", ())
-        taken = self.taken
-        fields = () if taken is None else self.plan.told.fields(taken)
+        told, left = self.plan.told, self.left
+        if left is None and self.taken is not None:
+            left = told.numbers(self.taken)
+        fields = () if left is None else told.fields(left)
         added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
         for name, _ in own:
             if name in ADDED or not name.islower():

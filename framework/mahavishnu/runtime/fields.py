@@ -78,8 +78,8 @@ class Told:
         self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
         self._rates = [(rate.enforced, rate.margin) for rate in rates]
 
-    def fields(self, taken: Taken) -> tuple[Header, ...]:
-        """Both fields, for a request that was charged."""
+    def numbers(self, taken: Taken) -> Sequence[int]:
+        """What is left of each told rate, and in how many seconds more fits; and note what is left of all of them."""
         said: list[int] = []
         place = 0
         for (told, margin), (remaining, back) in zip(self._rates, taken.left(len(self._rates))):  # noqa: B905 - dearer if `strict`
@@ -88,7 +88,11 @@ class Told:
             if told:
                 said += remaining, -(-back // 1_000_000_000)
             place += 1  # noqa: SIM113 - `enumerate` is dearer
-        return (self._policy, (b"ratelimit", self._words % tuple(said))) if said else ()
+        return said
+
+    def fields(self, numbers: Sequence[int]) -> tuple[Header, ...]:
+        """Both fields, for a request that was charged."""
+        return (self._policy, (b"ratelimit", self._words % tuple(numbers))) if numbers else ()
 
 
 NOTHING_TOLD = Told(())

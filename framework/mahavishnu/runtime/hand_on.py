@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import cache
+from operator import itemgetter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from mahavishnu.policy import Scope
 
@@ -19,47 +20,39 @@ STARLETTES = ("starlette.routing", "Router.app")
 FASTAPIS = ("fastapi.routing", "APIRouter.app")
 
 
-class Found:
+_facts = itemgetter("path", "type", "method", "root_path")
+
+
+class Found(NamedTuple):
     """The route of a request.
 
     `template` is its path as the app has written it, mounts included; nothing of it comes from the client.
-    `route` is what the router is to hand the request to, None where only the router itself can tell. The rest
-    says for which request that holds, and what is handed on to the router of a mounted app below.
+    `route` is what the router is to hand the request to, None where only the router itself can tell; `child` is
+    what that adds to the scope. The rest says for which request this holds, and what is handed on to the router of
+    a mounted app `below`.
     """
 
-    __slots__ = ("_kind", "_method", "_path", "_rest", "below", "child", "route", "router", "template")
-
-    def __init__(self, template: str, router: Any, route: Any, child: Scope, scope: Scope) -> None:
-        self.template = template
-        self.router = router
-        self.route = route
-        self.child = child
-        self.below: Found | None = None
-        self._path = scope["path"]
-        self._kind = scope["type"]
-        self._method = scope.get("method")
-        usual = not scope.get("root_path") and "path_params" not in scope and "app_root_path" not in scope
-        self._rest = None if usual else _rest(scope)
+    template: str
+    router: Any
+    route: Any
+    child: Scope
+    facts: tuple[object, ...] | None
+    below: Found | None = None
 
     def fits(self, router: Any, scope: Scope) -> bool:
-        """Whether this router would find the same for the scope, which middleware may have rewritten.
-
-        That is: all that Starlette's routes look at is as it was; not so Host, which is never handed on.
-        """
-        usual = not scope.get("root_path") and "path_params" not in scope and "app_root_path" not in scope
-        return (
-            self.router is router
-            and self.route is not None
-            and scope["path"] == self._path
-            and scope.get("method") == self._method
-            and scope["type"] == self._kind
-            and self._rest == (None if usual else _rest(scope))
-        )
+        """Whether this router would find the same for the scope, which middleware may have rewritten."""
+        return self.router is router and self.route is not None and self.facts == facts(scope)
 
 
-def _rest(scope: Scope) -> tuple[object, ...]:
-    """What a scope only has below a mount, or where a server says so."""
-    return scope.get("root_path") or "", scope.get("path_params"), scope.get("app_root_path")
+def facts(scope: Scope) -> tuple[object, ...] | None:
+    """All that Starlette's routes look at, and that their answer depends on; not so Host, which is never handed on."""
+    try:
+        seen: tuple[object, ...] = _facts(scope)
+    except KeyError:
+        seen = scope["path"], scope["type"], scope.get("method"), scope.get("root_path") or ""
+    if "path_params" in scope or "app_root_path" in scope:
+        return *seen, scope.get("path_params"), scope.get("app_root_path")
+    return seen
 
 
 def plant(router: Any, full: object) -> bool:
@@ -147,7 +140,7 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
     route = SimpleNamespace(matches=matches, handle=handle)
     router = SimpleNamespace(routes=[route])
     door = Door(router, handle, code, direct=True)
-    handed = Found("", router, route, child, asked)
+    handed = Found("", router, route, child, facts(asked))
     for begin in (
         lambda: code(router, dict(asked), None, None),
         lambda: door({**asked, HANDED: handed}, _never, _nobody),

@@ -15,7 +15,7 @@ _CAP = 100_000
 _SHARED_BUCKETS = 1024
 _STEPS = 8  # so many changes of a rate are put off until a shard is needed
 _ROWS = 10_000  # more routes and methods than any app has
-_SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
+SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
 
 
 class MemoryStore:
@@ -28,12 +28,14 @@ class MemoryStore:
     waits = False
 
     def __init__(self, clock: Clock, cap: int = _CAP) -> None:
-        self._now = clock.now
+        self.now = clock.now
+        self.edition = 0
+        """Another one whenever the states of a rate are kept elsewhere."""
         self.cap = cap
         self.shared = 0
         """How many decisions fell on a shared bucket."""
         self._seed = secrets.randbits(64)
-        self._tables: dict[str, _Table] = {}
+        self._tables: dict[str, Table] = {}
         self._rows: dict[int, _Row] = {}
 
     def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taking:
@@ -41,16 +43,16 @@ class MemoryStore:
 
         This is the hottest loop of all: what fits is consumed on the way, and restored if a charge denies.
         """
-        now = self._now()
+        now = self.now()
         row = self._rows.get(id(charges))
         if row is None or row.charges is not charges:
-            row = self._row(charges, now)
+            row = self._row(charges)
         seats: list[_Seat] = []
         afters: list[Any] = []
         for (table, shards, admit, cost), key in zip(row.places, keys):  # noqa: B905 - dearer if `strict`
             if now >= table.due:
                 table.turn(now)
-            shard = shards[hash(key) % _SHARDS]
+            shard = shards[hash(key) % SHARDS]
             state = shard.young.get(key)
             if state is None:
                 shard, key, state = self._older(table, shard, key)  # noqa: PLW2901
@@ -68,7 +70,7 @@ class MemoryStore:
 
     def give_back(self, taken: Taking) -> None:
         """Return what `take` consumed, for a request that was denied later."""
-        taken.give_back(self._now())
+        taken.give_back(self.now())
 
     def show(self, meter: Meter) -> None:
         """Its numbers are read by whoever shows them."""
@@ -77,8 +79,8 @@ class MemoryStore:
         """A rate of this name follows another one: what every client has used of that is used of this."""
         table = self._tables.get(charge.name)
         if table is not None and table.algorithm != charge.algorithm:
-            self._tables[charge.name] = table.heir(charge.algorithm, self._now())
-            self._rows.clear()
+            self._tables[charge.name] = table.heir(charge.algorithm, self.now())
+            self._moved()
 
     def current(self, charges: Sequence[Charge]) -> Sequence[Charge]:
         """Charges of a request that has waited, by the rates of now: a reload may have come between."""
@@ -90,16 +92,16 @@ class MemoryStore:
         """What is counted by this name is counted by another one from now on."""
         if name in self._tables:
             self._tables[other] = self._tables.pop(name)
-            self._rows.clear()
+            self._moved()
 
     def forget(self, name: str) -> None:
         """Nobody counts by this name any more."""
         self._tables.pop(name, None)
-        self._rows.clear()
+        self._moved()
 
     def keys(self) -> int:
         """How many keys are held, over all limits; and a few more of the old ones are let go."""
-        now = self._now()
+        now = self.now()
         for table in [*self._tables.values()]:
             for _ in range(1):
                 table.turn(now)
@@ -112,14 +114,21 @@ class MemoryStore:
     def _followed(self, charge: Charge) -> Charge:
         return _Followed(charge.name, self._tables[charge.name].algorithm, charge.cost, charge.enforced)
 
-    def _row(self, charges: Sequence[Charge], now: int) -> _Row:
+    def table(self, charge: Charge) -> Table:
+        """Where the states of a rate are kept, until this is another `edition`."""
+        if charge.name not in self._tables:
+            self._tables[charge.name] = Table(charge.algorithm, self.now())
+        return self._tables[charge.name]
+
+    def _moved(self) -> None:
+        self._rows.clear()
+        self.edition += 1
+
+    def _row(self, charges: Sequence[Charge]) -> _Row:
         """What the charges of one route need, worked out once: until a table of theirs is another."""
         if len(self._rows) >= _ROWS:
             self._rows.clear()
-        for one in charges:
-            if one.name not in self._tables:
-                self._tables[one.name] = _Table(one.algorithm, now)
-        tables = [self._tables[one.name] for one in charges]
+        tables = [self.table(one) for one in charges]
         places = tuple(
             (table, table.shards, one.algorithm.admit, one.cost)
             for table, one in zip(tables, charges, strict=True)
@@ -128,7 +137,7 @@ class MemoryStore:
         self._rows[id(charges)] = row
         return row
 
-    def _older(self, table: _Table, shard: _Shard, key: str) -> _Seat:
+    def _older(self, table: Table, shard: Shard, key: str) -> _Seat:
         """The seat of a key that was not seen lately; a new one gets its own, or shares one if all are taken."""
         if shard.heritage is not None:
             shard.inherit()
@@ -142,11 +151,11 @@ class MemoryStore:
             return self._crowded(table, shard, key)
         return shard, key, state
 
-    def _crowded(self, table: _Table, shard: _Shard, key: str) -> _Seat:
+    def _crowded(self, table: Table, shard: Shard, key: str) -> _Seat:
         """A new key where there is, or was, no room: its shared bucket, or its own that goes on from there."""
         table.crowded = True
         shared = f"~{hash((self._seed, key)) % _SHARED_BUCKETS}"
-        home = table.shards[hash(shared) % _SHARDS]
+        home = table.shards[hash(shared) % SHARDS]
         home.inherit()
         state = home.get(shared)
         if table.size < self.cap:
@@ -210,7 +219,7 @@ class Taking:
         return map(call, self.row.standings, self.afters, repeat(self.at))
 
 
-class _Table:
+class Table:
     """The states of one limit, in shards that turn one after the other."""
 
     __slots__ = ("_hand", "algorithm", "crowded", "due", "shards", "size")
@@ -220,13 +229,13 @@ class _Table:
         self.algorithm = algorithm
         self.crowded = False
         self.size = 0
-        self.shards = [_Shard(self, now - horizon + place * horizon // _SHARDS) for place in range(_SHARDS)]
+        self.shards = [Shard(self, now - horizon + place * horizon // SHARDS) for place in range(SHARDS)]
         self._hand = 0
         self.due = now
 
-    def heir(self, algorithm: Algorithm, now: int) -> _Table:
+    def heir(self, algorithm: Algorithm, now: int) -> Table:
         """A table of another rate, which takes over the states of this one, each shard when it is first needed."""
-        made = _Table(algorithm, now)
+        made = Table(algorithm, now)
         made.size, made.crowded = self.size, self.crowded
         for shard, old in zip(made.shards, self.shards, strict=True):
             shard.heritage = old.bequeath(algorithm, now)
@@ -241,10 +250,10 @@ class _Table:
         shard.inherit()
         self.size -= len(shard.old)
         shard.old, shard.young, shard.since = shard.young, {}, now
-        self._hand = (self._hand + 1) % _SHARDS
+        self._hand = (self._hand + 1) % SHARDS
 
 
-class _Shard:
+class Shard:
     """Two generations of states: what rested for a whole horizon is dropped with its dict, in one step.
 
     `heritage` is what it has still to take over from the rate before: nothing of that is in it yet.
@@ -252,7 +261,7 @@ class _Shard:
 
     __slots__ = ("_table", "heritage", "old", "since", "young")
 
-    def __init__(self, table: _Table, since: int) -> None:
+    def __init__(self, table: Table, since: int) -> None:
         self._table = table
         self.since = since
         self.young: dict[str, Any] = {}
@@ -304,7 +313,7 @@ class _Row(NamedTuple):
     """The charges of one route, and for each of them where its states are, who decides, and what it costs."""
 
     charges: Sequence[Charge]
-    places: tuple[tuple[_Table, list[_Shard], Callable[[Any, int, int], Any], int], ...]
+    places: tuple[tuple[Table, list[Shard], Callable[[Any, int, int], Any], int], ...]
     standings: tuple[Callable[[Any, int], tuple[int, int]], ...]
 
 
@@ -320,9 +329,9 @@ class _Followed(NamedTuple):
 class _Heritage(NamedTuple):
     """The shard whose states are to be taken over, and each rate that followed another since, and when (ns)."""
 
-    shard: _Shard
+    shard: Shard
     steps: tuple[tuple[Algorithm, Algorithm, int], ...]
 
 
-_Seat = tuple[_Shard, str, Any]
+_Seat = tuple[Shard, str, Any]
 """Where a charge's state is kept: the shard, the key in it, and the state it found (None: none)."""

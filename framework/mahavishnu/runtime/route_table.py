@@ -11,7 +11,7 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.policy import Scope
-from mahavishnu.runtime.hand_on import Found, included_with_only, plant
+from mahavishnu.runtime.hand_on import Found, facts, included_with_only, plant
 from mahavishnu.runtime.routes import is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.shapes import Shape, Shapes
 
@@ -160,7 +160,7 @@ class _Level:
                 matched = entry.pattern(path)
                 if matched is not None and routes[entry.at] is entry.top:
                     child: Scope = {"endpoint": route.endpoint, "path_params": matched.groupdict()}
-                    return Found(entry.template, self._router, entry.handed, child, scope)
+                    return Found(entry.template, self._router, entry.handed, child, facts(scope))
         return self._asked(entries, scope, path, routes)
 
     def _asked(
@@ -177,14 +177,13 @@ class _Level:
         route = entry.handed if sure and self._planted else None
         if entry.below is not None:
             return self._mounted(entry, route, child, scope)
-        return Found(entry.template, self._router, route, child, scope)
+        return Found(entry.template, self._router, route, child, facts(scope))
 
     def _mounted(self, entry: _Entry, route: Any, child: Scope, scope: Scope) -> Found:
         below = entry.below.find({**scope, **child}) if entry.below else None
-        found = Found(below.template if below else entry.opaque, self._router, route, child, scope)
-        if below is not None and below.route is not None:
-            found.below = below
-        return found
+        template = below.template if below else entry.opaque
+        handed = below if below is not None and below.route is not None else None
+        return Found(template, self._router, route, child, facts(scope), handed)
 
     def _outdated(self) -> bool:
         return any(one._routes_version != version for one, version in self._editions)  # noqa: SLF001

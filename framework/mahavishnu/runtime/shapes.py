@@ -54,10 +54,17 @@ class Shapes(Generic[T]):
                 for shape, thing in alike:
                     words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
         for path, those in words.items():
-            self.static[path] = _merged(self.narrow(path), tuple(those))
+            self.static[path] = _merged(self._looked_up(path), tuple(those))
 
     def narrow(self, path: str) -> tuple[T, ...]:
         """Everything that a path which is not `static` may mean, in the order of the places."""
+        found = self._looked_up(path)
+        if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
+            shorter = path[:-1]
+            return _merged(found, self.static.get(shorter) or self._looked_up(shorter))
+        return found
+
+    def _looked_up(self, path: str) -> tuple[T, ...]:
         words = path.split("/")
         size = len(words)
         found = self._always
@@ -70,9 +77,6 @@ class Shapes(Generic[T]):
                 more = buckets.get(pick(words))
                 if more is not None:
                     found = _merged(found, more) if found else more
-        if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
-            shorter = path[:-1]
-            return _merged(found, self.static.get(shorter) or self.narrow(shorter))
         return found
 
 

@@ -20,23 +20,23 @@ class Watch(Cutoff):
         self, engine: Engine, of: TimeLimit, request: Admission, began: int, given: int | None
     ) -> None:
         # Not by way of `super` and `begin`: this is done for every request.
-        self.expired = False
         self._engine = engine
         self._of = of
         self._request = request
         self._began = began
-        self.idle = self._timer = None
-        limit, clock = of.limit, engine.clock
-        self._on_expiry = self._too_late
-        self._set = clock.deadline
         self._task = task = current_task()
         self._cancelling = task.cancelling() if task else 0
+        self.expired = False
+        self.idle = self._timer = None
+        self._on_expiry = self._too_late
+        limit = of.limit
         if limit.mode != "enforce":
             return
         self.idle = limit.idle
+        self._set = engine.clock.deadline
         delay: int = limit.timeout
         if given is not None and given < delay:
-            self._set = clock.call_later  # of a length of the caller's choice: not one that recurs
+            self._set = engine.clock.call_later  # of a length of the caller's choice: not one that recurs
             self._on_expiry = self._given_up
             delay = given
         request.deadline = began + delay

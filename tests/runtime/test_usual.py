@@ -1,0 +1,135 @@
+"""The usual case of a decision, in one pass, is the decision of all the parts: no request can tell them apart."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mahavishnu.runtime.engine import Engine, Plan
+from mahavishnu.runtime.usual import Usual
+from tests.runtime.asgi_client import House, harden, limits, ok, run, site
+
+# Rates of whole nanoseconds, and one that has none; few clients, so that quotas run out and come back.
+RATES = ("4/second", "60/minute", "7/second", "2/hour", "100/minute")
+_said = {"rate": st.sampled_from(RATES), "mode": st.sampled_from(["enforce", "enforce", "observe"])}
+_more = {"cost": st.integers(1, 2), "per": st.sampled_from(["client", "global", "ip"])}
+_limit = st.fixed_dictionaries(_said, optional={**_more, "burst": st.integers(2, 5)})
+_window = st.fixed_dictionaries({**_said, "algorithm": st.just("sliding_window")}, optional=_more)
+_limits = st.dictionaries(st.sampled_from(["a", "b", "c"]), _limit | _limit | _limit | _window, min_size=1)
+_moves = st.lists(
+    st.tuples(st.integers(0, 2), st.sampled_from([0, 1, 10**6, 3 * 10**8, 10**9, 7 * 10**9, 61 * 10**9])),
+    max_size=40,
+)
+
+
+def told(house: House) -> dict[str, float]:
+    """Everything that the series say of limits."""
+    return {name: value for name, value in house.samples().items() if name.startswith("mahavishnu_limit")}
+
+
+async def story(spec: Any, moves: list[tuple[int, int]]) -> list[Any]:
+    """What clients are answered, and what is counted."""
+    house, seen = harden(site(), spec), list[Any]()
+    for client, pause in moves:
+        house.clock.advance(pause)
+        answer = await house.call(client=f"203.0.113.{client}")
+        seen.append((answer.status, answer.headers | {"x-request-id": ""}, answer.body))
+    return [*seen, told(house)]
+
+
+def long_way(engine: Engine, planned: Callable[[Engine, str, str], Plan], route: str, method: str) -> Plan:
+    """A plan whose requests are decided by all the parts."""
+    plan = planned(engine, route, method)
+    object.__setattr__(plan, "usual", None)
+    return plan
+
+
+def both_ways(scenario: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
+    """What comes of a scenario the short way, and the long way."""
+    planned, short = Engine._planned, run(scenario())  # pyright: ignore[reportPrivateUsage]
+    try:
+        Engine._planned = lambda one, route, method: long_way(one, planned, route, method)  # type: ignore[method-assign, assignment]  # pyright: ignore[reportPrivateUsage]
+        return short, run(scenario())
+    finally:
+        Engine._planned = planned  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+
+
+@settings(max_examples=150)
+@given(_limits, _moves)
+def test_no_request_can_tell_which_way_it_was_decided(
+    said: dict[str, Any], moves: list[tuple[int, int]]
+) -> None:
+    """Status, fields, body and series are the same, whatever the rates and whenever the requests come."""
+    short, long = both_ways(lambda: story(limits(**said), moves))
+    assert short == long
+
+
+def test_what_comes_in_between_is_known_to_a_refund() -> None:
+    """One that waits for a place and gets none has its quota back, less what has refilled since: by what came after."""
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(3600)
+        return PlainTextResponse("late")
+
+    async def scenario() -> list[Any]:
+        spec = limits(
+            calls={"rate": "60/minute", "burst": 10},
+            slots={"concurrency": 1, "queue": 1, "wait": "4s", "match": {"path": "/slow"}},
+        )
+        house = harden(site(Route("/", ok), Route("/slow", slow)), spec)
+        await house.call()
+        tasks = [asyncio.create_task(house.call(path="/slow")) for _ in range(2)]
+        await house.clock.settle()
+        house.clock.advance("3500ms")
+        between = [await house.status() for _ in range(4)]
+        house.clock.advance("1s")
+        refused = (await tasks[1]).status
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        return [between, refused, [await house.status() for _ in range(12)]]
+
+    short, long = both_ways(scenario)
+    assert short == long
+    assert short[1] == 503
+
+
+def test_the_usual_case_is_the_usual_one() -> None:
+    """A known client that is let in takes the short way; the first request of one, and a refused one, do not."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits(calls={"rate": "4/second"}))
+        await house.call()
+        usual = house.app.service.engine.plan("/", "GET").usual
+        assert usual is not None
+        own, ways = Usual.charge, list[bool]()
+
+        def watched(one: Usual, admission: Any) -> bool:
+            ways.append(own(one, admission))
+            return ways[-1]
+
+        try:
+            Usual.charge = watched  # type: ignore[method-assign, assignment]
+            statuses = [await house.status() for _ in range(4)]
+            statuses.append(await house.status(client="203.0.113.9"))
+        finally:
+            Usual.charge = own  # type: ignore[method-assign]
+        assert statuses == [200, 200, 200, 429, 200]
+        assert ways == [True, True, True, False, False]
+
+    run(scenario())
+
+
+def test_what_can_still_be_refused_is_not_usual() -> None:
+    """Where a body or a place may be wanting after the rates are charged, their quota must be returned."""
+    for more in ({"body": "1KiB"}, {"concurrency": 3}):
+        engine = harden(site(), limits(calls={"rate": "4/second"}, other=more)).app.service.engine
+        assert engine.plan("/", "GET").usual is None
+    observed = harden(site(), limits(calls={"rate": "4/second"}, time={"timeout": "1s"})).app.service.engine
+    assert observed.plan("/", "GET").usual is not None
