@@ -57,7 +57,7 @@ class Lua:
     def take(self, plan: Plan, keys: Sequence[str], now: int) -> Answer:
         self._expire(now)
         words = plan.words(keys)
-        taken = Answer(plan, words, self._asked(self._take, words, now))
+        taken = Answer(plan, keys, self._asked(self._take, words, now))
         self._note(now)
         return taken
 

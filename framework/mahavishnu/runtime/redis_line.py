@@ -70,6 +70,10 @@ class Line:
         """Ask; None when it is down. The answer must be `judge`d, unless it is a good one."""
         return None if self._link is None else self._link.call(*words)
 
+    def send(self, packed: bytes) -> asyncio.Future[Any] | None:
+        """As `call`, of a command that is packed already."""
+        return None if self._link is None else self._link.send(packed)
+
     async def opened(self) -> bool:
         """Wait for the very first connection, no longer than for an answer; never a second time."""
         if self._opening is not None:

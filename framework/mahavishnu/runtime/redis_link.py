@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, cast
 
@@ -22,6 +22,11 @@ GONE = object()
 _MORE = object()
 Word = str | int | bytes
 _pack: Callable[[tuple[Word, ...]], bytes] = cast("Any", hiredis).pack_command
+
+
+def pack(*words: Word) -> bytes:
+    """A command as it is sent."""
+    return _pack(words)
 
 
 class Link(asyncio.Protocol):
@@ -51,6 +56,10 @@ class Link(asyncio.Protocol):
 
     def call(self, *words: Word) -> asyncio.Future[Any]:
         """Ask, together with whatever else is asked in this turn of the event loop."""
+        return self.send(_pack(words))
+
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
+        """As `call`, of a command that is packed already."""
         future = self._loop.create_future()
         if self._transport is None:
             future.set_result(GONE)
@@ -58,7 +67,7 @@ class Link(asyncio.Protocol):
         if not self._asked:
             self._loop.call_soon(self._flush, context=self._context)
         self._asked.append(future)
-        self._words.append(_pack(words))
+        self._words.append(packed)
         return future
 
     def within(self, deadline: float) -> None:
@@ -89,8 +98,8 @@ class Link(asyncio.Protocol):
         try:
             while (answer := gets()) is not _MORE:
                 batch = sent[0]
-                future = batch.take()
-                if not batch.left:
+                future = batch.calls.popleft()
+                if not batch.calls:
                     sent.popleft()
                 self.late = 0
                 self.wrong = self.wrong + 1 if type(answer) is ReplyError else 0
@@ -144,24 +153,17 @@ class Link(asyncio.Protocol):
 
 
 class _Batch:
-    """The calls of one write, and when that was."""
+    """The calls of one write whose answers are due, and when they were written."""
 
-    __slots__ = ("_calls", "at", "left")
+    __slots__ = ("at", "calls")
 
-    def __init__(self, at: float, calls: Sequence[asyncio.Future[Any]]) -> None:
+    def __init__(self, at: float, calls: Iterable[asyncio.Future[Any]]) -> None:
         self.at = at
-        self._calls = calls
-        self.left = len(calls)
-
-    def take(self) -> asyncio.Future[Any]:
-        """The next whose answer is due."""
-        future = self._calls[-self.left]
-        self.left -= 1
-        return future
+        self.calls = deque(calls)
 
     def waiting(self) -> list[asyncio.Future[Any]]:
         """Those that nobody has answered."""
-        return [future for future in self._calls[len(self._calls) - self.left :] if not future.done()]
+        return [future for future in self.calls if not future.done()]
 
 
 def nothing(*_: object) -> None:

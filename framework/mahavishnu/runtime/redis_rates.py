@@ -58,6 +58,10 @@ class Veil:
         return veiled.hexdigest()
 
 
+DIGITS = 32
+"""How many digits hide a key."""
+
+
 def _prefix(service: str, charge: Charge, rule: str) -> str:
     """What all keys of a rate begin with. Another rule has other buckets: what is in one means nothing to another."""
     return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{rule}:"

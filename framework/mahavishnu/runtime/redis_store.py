@@ -60,15 +60,14 @@ class RedisStore:
         line, loop = self._line, asyncio.get_running_loop()
         if line is None or line.loop is not loop:
             line = self._here(loop)
-        words = plan.words(keys)
-        asked = line.call("EVALSHA", self.take_script.name, *words)
+        asked = line.send(plan.question(keys))
         answer: Any = None if asked is None else await asked
         if not isinstance(answer, list):
-            answer = await self._troubled(line, self.take_script, words, answer)
+            answer = await self._troubled(line, self.take_script, plan.words(keys), answer)
             if answer is None:
                 return self._without(plan, keys, line)
         self._series.ok.inc()
-        taken = Answer(plan, words, cast("list[int]", answer))
+        taken = Answer(plan, keys, cast("list[int]", answer))
         return self._with_own(taken, keys) if plan.own.places else taken
 
     def give_back(self, taken: Any) -> None:

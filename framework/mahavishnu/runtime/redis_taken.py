@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, cast
 
 from mahavishnu.policy import Charge, Standing, Taken
-from mahavishnu.runtime.redis_rates import WIDTH, Veil, twin
+from mahavishnu.runtime.redis_link import pack
+from mahavishnu.runtime.redis_rates import DIGITS, WIDTH, Veil, twin
+from mahavishnu.runtime.redis_script import TAKE
 
 
 class _Fleet(Charge, Protocol):
@@ -32,7 +34,18 @@ class Group(NamedTuple):
 class Plan:
     """The charges of a route, sorted by who counts them, with everything worked out that is always the same."""
 
-    __slots__ = ("_numbers", "_veil", "charges", "closed", "local", "open", "own", "shared", "twins")
+    __slots__ = (
+        "_numbers",
+        "_packed",
+        "_veil",
+        "charges",
+        "closed",
+        "local",
+        "open",
+        "own",
+        "shared",
+        "twins",
+    )
 
     def __init__(self, charges: Sequence[Charge], service: str) -> None:
         self.charges = charges
@@ -45,6 +58,7 @@ class Plan:
         self.closed = _group(one for one in placed if _without(one[1]) == "closed")
         self.twins = tuple(twin(one, service) for one in self.shared.charges)
         self._numbers = tuple(word for one in self.twins for word in one.take)
+        self._packed = self._pack()
 
     @property
     def closing(self) -> bool:
@@ -53,10 +67,27 @@ class Plan:
 
     def words(self, keys: Sequence[str]) -> tuple[str, ...]:
         """What the script is told: how many keys, the keys, the numbers of each rate."""
+        named = self.named(keys)
+        return (str(len(named)), *named, *self._numbers)
+
+    def named(self, keys: Sequence[str]) -> list[str]:
+        """The names of the buckets on the server."""
         over = self._veil.over
         places = zip(self.twins, self.shared.places, strict=True)
-        named = [one.prefix + over(keys[place]) for one, place in places]
-        return (str(len(named)), *named, *self._numbers)
+        return [one.prefix + over(keys[place]) for one, place in places]
+
+    def question(self, keys: Sequence[str]) -> bytes:
+        """The whole call of the script by its name, as it is sent: all but the digits of the keys never changes."""
+        over, parts = self._veil.over, [self._packed[0]]
+        for more, place in zip(self._packed[1:], self.shared.places):  # noqa: B905 - in front of every request
+            parts += over(keys[place]).encode(), more
+        return b"".join(parts)
+
+    def _pack(self) -> list[bytes]:
+        """What stands before, between and after the digits of the keys."""
+        gap = "?" * DIGITS
+        named = [one.prefix + gap for one in self.twins]
+        return pack("EVALSHA", TAKE.name, str(len(named)), *named, *self._numbers).split(gap.encode())
 
 
 class _Each:
@@ -80,10 +111,10 @@ class Answer(_Each):
 
     lost = False
 
-    def __init__(self, plan: Plan, words: Sequence[str], numbers: Sequence[int]) -> None:
+    def __init__(self, plan: Plan, keys: Sequence[str], numbers: Sequence[int]) -> None:
         self.plan = plan
         self._numbers = numbers
-        self._keys = words
+        self._keys = keys
         self.admitted = numbers[1] == 1
         fits = numbers[2::WIDTH]
         self.denied: Sequence[int] = () if 0 not in fits else [at for at, one in enumerate(fits) if not one]
@@ -98,7 +129,8 @@ class Answer(_Each):
             return ()
         places = [place for place, one in enumerate(self._numbers[2::WIDTH]) if one]
         numbers = [self.plan.twins[one].give_back(self._cells(one), self._numbers[0]) for one in places]
-        named = [self._keys[1 + place] for place in places]
+        every = self.plan.named(self._keys)
+        named = [every[place] for place in places]
         return (str(len(named)), *named, *(word for words in numbers for word in words)) if named else ()
 
     def _cells(self, place: int) -> Sequence[int]:
