@@ -33,7 +33,7 @@ from mahavishnu.runtime.keys import Caller, Key, key_of
 from mahavishnu.runtime.margin import Margin
 from mahavishnu.runtime.memory_store import MemoryStore
 from mahavishnu.runtime.offenders import Refusals
-from mahavishnu.runtime.rates import Cells, RateLimit
+from mahavishnu.runtime.rates import Cells, RateLimit, longest
 from mahavishnu.runtime.usual import Usual
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
@@ -381,7 +381,7 @@ class Engine:
             for place in taken.denied
             if plan.rates[place].enforced
         ]
-        admission.refused = said[0] if len(said) == 1 else _longest(said)
+        admission.refused = longest(said)
 
     def _planned(self, route: str, method: str) -> Plan:
         bodies = {name: one for name, one in self._limits.items() if isinstance(one, Body)}
@@ -404,7 +404,7 @@ class Engine:
             body,
             None if timeout is None else self._time_limit(*timeout),
             Told([one for one in rates if not one.name.endswith(BEFORE)]),
-            Usual(store, rates, keys)
+            Usual(store, rates, keys, self.refusals)
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
         )
@@ -459,8 +459,3 @@ def _cells(meter: Meter, name: str) -> Cells:
 
 def _used(margin: Margin, clock: Clock) -> float:
     return margin.used(clock.now())
-
-
-def _longest(denied: Iterable[Decision]) -> Decision:
-    """The refusal that takes longest: who waits for that one is admitted by all. None lasts for ever."""
-    return max(denied, key=lambda one: (one.retry_after is None, one.retry_after or 0))

@@ -29,18 +29,18 @@ class Margin:
         if amount < self._nearly:
             self._near.inc()
         if amount < self._least:
-            self._lowered(amount)
+            self.lowered(amount)
 
     def standing(self, amount: int, taken: Taken, place: int) -> None:
         """As `left`, of a bucket with less than `mark` in it, whether its request was admitted or not."""
         if taken.admitted and place not in taken.denied:
             self.left(amount)
         else:
-            self._lowered(amount)
+            self.lowered(amount)
 
     def exceeded(self) -> None:
         """A request wanted more than there was."""
-        self._lowered(0)
+        self.lowered(0)
 
     def used(self, now: int) -> float:
         """The highest share of the limit that was used in this period and the one before."""
@@ -50,7 +50,8 @@ class Margin:
             self._least = self.mark = self.whole
         return 1 - least / self.whole
 
-    def _lowered(self, amount: int) -> None:
+    def lowered(self, amount: int) -> None:
+        """So much was left at the least; not to an admitted request."""
         if amount < self._least:
             self._least = max(amount, 0)
             self.mark = max(self._least, self._nearly)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mahavishnu.policy import BEFORE, Algorithm, CallMatch, Counter, Decision, Limit, Metered
@@ -84,3 +85,8 @@ class RateLimit:
             return Decision(False, name, 503, REDUCED_CAPACITY, detail, wait)
         detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
         return Decision(False, name, 429, QUOTA_EXCEEDED, detail, wait)
+
+
+def longest(denied: Iterable[Decision]) -> Decision:
+    """The refusal that takes longest: who waits for that one is admitted by all. None lasts for ever."""
+    return max(denied, key=lambda one: (one.retry_after is None, one.retry_after or 0))
