@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
@@ -337,7 +337,7 @@ class Taken(Protocol):
     @property
     def lost(self) -> bool: ...
     def standing(self, place: int) -> Standing: ...
-    def left(self, places: int) -> Iterable[tuple[int, int]]:
+    def left(self, places: int) -> Sequence[tuple[int, int]]:
         """What a client is told of the first so many: what remains, and in how many ns it, or all, fits again."""
         ...
 

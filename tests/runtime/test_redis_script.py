@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.policy import Algorithm, Standing
+from mahavishnu.runtime.redis_link import pack
 from mahavishnu.runtime.redis_script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis_taken import Answer, Plan
 from tests.runtime.redis_servers import Charged, server
@@ -244,3 +245,12 @@ def test_who_waits_as_told_is_admitted_and_who_comes_a_microsecond_earlier_is_no
         assert there > now
         assert not lua.take(plan, ["a"], there - 1).admitted
         assert lua.take(plan, ["a"], there).admitted
+
+
+@given(charged(), st.lists(st.text(max_size=9), min_size=9, max_size=9))
+def test_a_question_is_the_call_of_the_script_word_for_word(
+    charges: tuple[Charged, ...], keys: list[str]
+) -> None:
+    """What is sent in one piece, most of it packed beforehand, is what the words make."""
+    plan = Plan(charges, "shop")
+    assert plan.question(keys) == pack("EVALSHA", TAKE.name, *plan.words(keys))

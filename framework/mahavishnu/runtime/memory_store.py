@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
-from operator import call
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mahavishnu.policy import Algorithm, Charge, Clock, Meter, Standing
@@ -133,7 +131,7 @@ class MemoryStore:
             (table, table.shards, one.algorithm.admit, one.cost)
             for table, one in zip(tables, charges, strict=True)
         )
-        row = _Row(charges, places, tuple(one.algorithm.standing for one in charges))
+        row = _Row(charges, places)
         self._rows[id(charges)] = row
         return row
 
@@ -212,11 +210,12 @@ class Taking:
         remaining, reset = charge.algorithm.standing(after, self.at)
         return Standing(remaining if self.spent else remaining + charge.cost, reset)
 
-    def left(self, places: int) -> Iterable[tuple[int, int]]:
+    def left(self, places: int) -> Sequence[tuple[int, int]]:
         """What a client is told of the first so many."""
         if self.denied or not self.spent:
             return [self.standing(place).told for place in range(places)]
-        return map(call, self.row.standings, self.afters, repeat(self.at))
+        told = zip(self.row.charges, self.afters, strict=True)
+        return [charge.algorithm.standing(after, self.at) for charge, after in told]
 
 
 class Table:
@@ -314,7 +313,6 @@ class _Row(NamedTuple):
 
     charges: Sequence[Charge]
     places: tuple[tuple[Table, list[Shard], Callable[[Any, int, int], Any], int], ...]
-    standings: tuple[Callable[[Any, int], tuple[int, int]], ...]
 
 
 class _Followed(NamedTuple):

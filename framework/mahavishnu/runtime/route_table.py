@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from starlette._utils import get_route_path  # pyright: ignore[reportPrivateUsage]  the router's own reading
 from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor, UUIDConvertor
@@ -321,7 +321,7 @@ def _pattern(route: Any) -> _Pattern | None:
     if not all(type(one) in (StringConvertor, PathConvertor) for one in convertors.values()):
         return None
     probe = PARAM_REGEX.sub("a", path)
-    match: _Pattern = regex.match
+    match: _Pattern = cast("Any", regex).match
     matched = match(probe)
     method = next(iter(route.methods or ()), "GET")
     said = route.matches({"type": "http", "method": method, "path": probe, "root_path": "", "headers": []})
