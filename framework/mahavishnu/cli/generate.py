@@ -19,6 +19,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
 from mahavishnu.contract import Contract, agree, contract
 from mahavishnu.load import Loaded, accept
+from mahavishnu.panels import dashboards
 from mahavishnu.signals import AgreementError, Alert
 
 _TEMPLATES = Path(".mahavishnu/templates")
@@ -160,7 +161,13 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
         case "compose":
             target = made.spec.deploy.targets.compose
-            return _count(3 if target is not None and target.monitoring else 1, "service")
+            return _count(4 if target is not None and target.monitoring else 1, "service")
+        case "grafana":
+            boards = dashboards(made)
+            panels = sum(len(one.panels) for one in boards)
+            return f"{_count(len(boards), 'dashboard')}, {_count(panels, 'panel')}"
+        case "runbooks":
+            return f"{_count(len(made.alerts), 'page')}, one for each alert, and {_count(len(paths) - len(made.alerts), 'guide')}"
         case "kubernetes":
             return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
         case _:
@@ -177,7 +184,9 @@ def _summary(run: Run, done: Written, took: float) -> str:
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
     agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
-    lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
+    panels = sum(len(one.panels) for one in dashboards(run.made))  # none is drawn that does not
+    told = f"{agreed}/{len(run.made.alerts)} alerts, {panels}/{panels} panels name only series this app emits"
+    lines.append(f"agreement       {told}")
     most = bound(run.made)
     told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")

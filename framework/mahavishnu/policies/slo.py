@@ -132,6 +132,10 @@ class Slo(Policy):
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
         return (*ratios, Recording(budget_signal(name), left, labels))
 
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
+        *ratios, left = (one.signal for one in self.recordings(name))
+        return (*((one, decimal(self.budget)) for one in ratios), (left, Decimal(0)))
+
     def alerts(self, name: str) -> tuple[Alert, ...]:
         return tuple(self._alert(name, burn) for burn in self._live())
 
