@@ -12,7 +12,9 @@ from mahavishnu.promql import Expr, quoted
 
 from ._service import app_secrets, host, sidecar_secrets
 
-_REACH = 'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
+_REACH = (
+    'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
+)
 _SINCE = "15m"
 
 
@@ -132,7 +134,8 @@ class OnCompose(Target):
 
     def logs(self) -> Command:
         return Command(
-            f"Its log of the last {_SINCE}", self._compose("logs", "--since", _SINCE, "--no-log-prefix", self.name)
+            f"Its log of the last {_SINCE}",
+            self._compose("logs", "--since", _SINCE, "--no-log-prefix", self.name),
         )
 
     def inside(self, words: Sequence[str]) -> str:
@@ -140,20 +143,28 @@ class OnCompose(Target):
 
     def roll_out(self) -> list[Command]:
         words = ("up", "-d", "--build", "--force-recreate", self.name)
-        return [Command("Build it, and start it with the spec as it is now", self._compose(*words)), *self._told()]
+        return [
+            Command("Build it, and start it with the spec as it is now", self._compose(*words)),
+            *self._told(),
+        ]
 
     def _told(self) -> Iterator[Command]:
         target = self.contract.spec.deploy.targets.compose
         if target is not None and target.monitoring:
             for one in ("prometheus", "alertmanager"):
-                yield Command(f"Have {one.capitalize()} read its files anew", self._compose("kill", "-s", "HUP", one))
+                yield Command(
+                    f"Have {one.capitalize()} read its files anew", self._compose("kill", "-s", "HUP", one)
+                )
 
     def restart(self) -> Command:
         return Command("Restart", self._compose("restart", self.name))
 
     def secrets(self) -> list[Command]:
         spec = self.contract.spec
-        readers = ((app_secrets(spec), self.name), *((names, one) for one, names in sidecar_secrets(spec).items()))
+        readers = (
+            (app_secrets(spec), self.name),
+            *((names, one) for one, names in sidecar_secrets(spec).items()),
+        )
         asked = [one for names, one in readers if names]
         again = self._compose("up", "-d", "--force-recreate", *asked)
         return [Command("With the new values in the environment and in SECRETS_DIR", again)] if asked else []
@@ -202,7 +213,9 @@ class OnKubernetes(Target):
         return [Command("Go back to what ran before", self._kubectl("rollout", "undo", self.deployment))]
 
     def restart(self) -> Command:
-        return Command("Restart, one replica after the other", self._kubectl("rollout", "restart", self.deployment))
+        return Command(
+            "Restart, one replica after the other", self._kubectl("rollout", "restart", self.deployment)
+        )
 
     def secrets(self) -> list[Command]:
         names = app_secrets(self.contract.spec)

@@ -107,10 +107,11 @@ class Code:
 
     def __str__(self) -> str:
         if not self.inline:
-            return textwrap.indent("\n".join(map(_visible, self.text.split("\n"))), "    ", lambda _: True)
+            return "\n".join(f"    {_visible(line)}" for line in self.text.split("\n"))
         text = _visible(self.text)
         ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-        space = " " if text.startswith("`") or text.endswith("`") else ""
+        # One blank at both ends is taken away by the reader.
+        space = " " if "`" in (text[:1], text[-1:]) or (text[:1] == text[-1:] == " " and text.strip()) else ""
         return f"{ticks}{space}{text}{space}{ticks}"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.panels import Dashboard, Panel, Query, Row, dashboards
-from mahavishnu.promql import Expr, Matcher, Selector
+from mahavishnu.promql import Matcher, Selector
 from mahavishnu.series import UP
 from mahavishnu.signals import Source
 from mahavishnu.units import Duration
@@ -94,7 +94,7 @@ def _queries(panel: Panel) -> Iterator[Mapping[str, str]]:
         yield {"name": f"Q{number}", "expr": expr.render(), "legend": _legend(query)}
 
 
-def _looked_at(selector: Selector) -> Expr:
+def _looked_at(selector: Selector) -> Selector:
     """Only the chosen replicas, over the window that fits the zoom; an alert is shown as its rule measures it."""
     if selector.signal.source is Source.RULE:
         return selector

@@ -11,7 +11,7 @@ from mahavishnu.errors import Path
 from mahavishnu.links import panel_url, runbook_file
 from mahavishnu.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
-from mahavishnu.panels import Panel, Spot, behind, dashboards, spots
+from mahavishnu.panels import Dashboard, Panel, Spot, behind, dashboards, spots
 from mahavishnu.policies.rate import Rate
 from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec
@@ -19,7 +19,7 @@ from mahavishnu.spec import Spec
 from . import _commands
 from ._commands import Command
 from ._render import Code, Link, Mark, render, yaml_document
-from ._service import alert_secrets, app_secrets, image, seconds
+from ._service import alert_secrets, app_secrets, image, seconds, sidecar_secrets
 from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
@@ -34,12 +34,13 @@ class Block(NamedTuple):
 
 def generate(contract: Contract) -> Iterable[Artifact]:
     """The pages: an index, a guide for incidents, one for maintenance, and one page for each alert."""
-    shown = spots(dashboards(contract))
+    boards = dashboards(contract)
+    shown, links = spots(boards), _boards(contract, boards)
     marks = {"begin": Mark(BEGIN), "end": Mark(END)}
-    every = {"job": contract.job, "owner": contract.spec.service.owner, **marks}
+    every = {"job": contract.job, "owner": contract.spec.service.owner, "boards": links, **marks}
     for name, values in (
         ("README", _index(contract)),
-        ("incident-response", _incident(contract)),
+        ("incident-response", _incident(contract, boards)),
         ("maintenance", _maintenance(contract)),
     ):
         yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
@@ -74,7 +75,9 @@ def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
         "mode": _observes(contract.spec, alert.path),
         "changes": _blocks(_changes(contract)),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
-        "restarts": _blocks(one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())),
+        "restarts": _blocks(
+            one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
+        ),
         "silence": Code(_commands.silence(alert.name)),
         "explain": Code(_commands.verbs("explain", alert.name)),
     }
@@ -106,7 +109,9 @@ def _looks(contract: Contract, alert: Alert, places: Iterable[_commands.Target])
 def _changes(contract: Contract) -> Iterator[Command]:
     """From a changed spec to the service at work."""
     yield Command("See what is wrong with it, if anything", _commands.verbs("check"))
-    yield Command("Write everything that follows from it", _commands.verbs("generate", "--out", contract.place))
+    yield Command(
+        "Write everything that follows from it", _commands.verbs("generate", "--out", contract.place)
+    )
     for place in _commands.targets(contract):
         yield from place.titled(*place.roll_out())
 
@@ -116,7 +121,8 @@ def _numbers(spec: Spec, path: Path) -> str:
     said: Any = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
     for step in path:
         said = cast("dict[str, Any]", said).get(str(step)) if isinstance(said, dict) else None
-    return yaml_document({".".join(map(str, path)): said}) if isinstance(said, dict) and len(path) > 1 else ""
+    named = {".".join(map(str, path)): cast("object", said)}
+    return yaml_document(named) if isinstance(said, dict) and len(path) > 1 else ""
 
 
 def _observes(spec: Spec, path: Path) -> bool:
@@ -137,7 +143,9 @@ def _channel(name: str, channel: Channel) -> str:
 
 def _told(spec: Spec, severity: Severity) -> str:
     names = dict.fromkeys(spec.alerts.route.get(severity, tuple(spec.channels)))
-    return ", ".join(_channel(name, spec.channels[name]) for name in names) or "nobody: the spec has no channels"
+    return (
+        ", ".join(_channel(name, spec.channels[name]) for name in names) or "nobody: the spec has no channels"
+    )
 
 
 def _quiet(spec: Spec, severity: Severity) -> str:
@@ -157,14 +165,14 @@ def _index(contract: Contract) -> dict[str, object]:
         }
         for alert in sorted(contract.alerts, key=lambda alert: alert.severity)
     ]
-    return {"rows": rows, "boards": _boards(contract)}
+    return {"rows": rows}
 
 
-def _boards(contract: Contract) -> list[Link]:
+def _boards(contract: Contract, boards: Iterable[Dashboard]) -> list[Link]:
     base = (contract.spec.alerts.dashboards or "").rstrip("/")
     return [
         Link(one.title, f"{base}/d/{one.uid}" if base else f"../grafana/dashboards/{one.name}.json")
-        for one in dashboards(contract)
+        for one in boards
     ]
 
 
@@ -172,7 +180,7 @@ def _link(text: str, url: str) -> Link | str:
     return Link(text, url) if url else text
 
 
-def _incident(contract: Contract) -> dict[str, object]:
+def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, object]:
     spec, places = contract.spec, _commands.targets(contract)
     severities = [
         {
@@ -188,7 +196,6 @@ def _incident(contract: Contract) -> dict[str, object]:
     ]
     return {
         "severities": severities,
-        "boards": _boards(contract),
         "firing": Code(_commands.firing()),
         "alive": _blocks(
             [
@@ -198,7 +205,7 @@ def _incident(contract: Contract) -> dict[str, object]:
             ]
         ),
         "logs": _blocks(one for place in places for one in place.titled(place.logs())),
-        "requests": _service_queries(contract),
+        "requests": _service_queries(boards),
         "spec": Code(_metric(contract, "mahavishnu_spec_")),
         "drift": Code(_commands.verbs("generate", "--check", "--out", contract.place)),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
@@ -208,8 +215,8 @@ def _incident(contract: Contract) -> dict[str, object]:
     }
 
 
-def _service_queries(contract: Contract) -> list[Block]:
-    (service,) = (one for one in dashboards(contract) if one.name == "service")
+def _service_queries(boards: Iterable[Dashboard]) -> list[Block]:
+    (service,) = (one for one in boards if one.name == "service")
     return [
         Block(panel.title, Code(_commands.ask(panel.queries[0].expr))) for panel in service.rows[0].panels[:3]
     ]
@@ -225,7 +232,9 @@ def _maintenance(contract: Contract) -> dict[str, object]:
     return {
         "image": Code(image(contract), inline=True),
         "changes": _blocks(_changes(contract)),
-        "checks": _blocks([Command("Prove the rules and routes", _commands.verbs("test", "--out", contract.place))]),
+        "checks": _blocks(
+            [Command("Prove the rules and routes", _commands.verbs("test", "--out", contract.place))]
+        ),
         "states": _blocks(one for place in places for one in place.titled(*place.state())),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
@@ -234,6 +243,7 @@ def _maintenance(contract: Contract) -> dict[str, object]:
         "replicas": spec.deploy.replicas,
         "own": own,
         "alerting": alerting,
+        "watching": sidecar_secrets(spec).get("grafana", []),
         "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
         "limit": _limit(contract),
         "silence": Code(_commands.silence(contract.alerts[0].name, "2h")),

@@ -210,7 +210,9 @@ def _survey(out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Cont
     known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
     elsewhere = {path: one for path, one in every.items() if path not in known}
     found = folder.scan(out, {LOCK, *fresh, *known})
-    wanted = {path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()}
+    wanted = {
+        path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
+    }
     return _Survey(wanted, found, known, spec_hash, elsewhere)
 
 

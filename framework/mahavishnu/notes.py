@@ -28,4 +28,4 @@ def _parted(page: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Before, between and after the marks: the first beginning and the last end, so that notes may hold anything."""
     begin, end = page.find(_BEGIN), page.rfind(_END)
     start = begin + len(_BEGIN) - 1  # the line break before the end may be the one after the beginning
-    return (page[:start], page[start:end], page[end:]) if 0 <= begin and start <= end else None
+    return (page[:start], page[start:end], page[end:]) if begin >= 0 and start <= end else None

@@ -263,7 +263,9 @@ def _drawn(
 def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -> Iterator[Query]:
     own = _label(signal)
     where = {own: name} if own and name else {}
-    by = tuple(one.name for one in signal.labels if one.name not in where and (one.name == own or _varies(one)))
+    by = tuple(
+        one.name for one in signal.labels if one.name not in where and (one.name == own or _varies(one))
+    )
     if signal.kind is Kind.HISTOGRAM:
         shares = _QUANTILES if not by else (Decimal("0.95"),)
         rates = total(signal.bucket_rate(_WINDOW, None, **where), "le", *by)
@@ -299,7 +301,7 @@ def _unit(signal: Signal) -> Unit:
         return "dateTimeFromNow"
     if "ratio" in re.split("[_:]", signal.name):
         return "percentunit"
-    return next((unit for word, unit in _UNITS.items() if signal.name.endswith(f"_{word}")), "short")
+    return _UNITS.get(signal.name.rpartition("_")[2], "short")
 
 
 # --- panels of alerts ---------------------------------------------------------------------------------------
@@ -338,7 +340,8 @@ def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
         return _requests(made)[:3]
     shown = [made.signals[base] for base in bases]
     return tuple(
-        _drawn(made, [one], name if _label(one) in _LABELS else None, bounds.get(one.name, ())) for one in shown
+        _drawn(made, [one], name if _label(one) in _LABELS else None, bounds.get(one.name, ()))
+        for one in shown
     )
 
 
@@ -383,12 +386,12 @@ def _requests(made: Contract) -> tuple[Panel, ...]:
     return (
         _panel(made, "Requests per second", {"": total(requests, route)}, "reqps", (route,)),
         _panel(made, "Share answered with 5xx, by route", {"": share}, "percentunit", (route,)),
-        _panel(made, "Duration by route (p95)", {"": _slowest(Decimal("0.95"), route)}, "s", (route,), unders),
+        _panel(
+            made, "Duration by route (p95)", {"": _slowest(Decimal("0.95"), route)}, "s", (route,), unders
+        ),
         _panel(made, "Answers per second, by status", {"": total(requests, status)}, "reqps", (status,)),
         _panel(made, "Share answered with 5xx", {"": overall}, "percentunit", (), budgets),
-        _panel(
-            made, "Duration", {f"p{one * 100:.0f}": _slowest(one) for one in _QUANTILES}, "s", (), unders
-        ),
+        _panel(made, "Duration", {f"p{one * 100:.0f}": _slowest(one) for one in _QUANTILES}, "s", (), unders),
         _panel(made, "Requests being served", {"": HTTP_ACTIVE.select()}, "short", ("instance",)),
     )
 

@@ -217,7 +217,7 @@ class Limit(Policy):
         shown = (LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION)
         return tuple(one.closed(limit=name) for one in shown)
 
-    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:  # noqa: ARG002 (as every policy)
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         return (LIMIT_QUOTA, plain(Decimal(str(float(self.number()))))), (LIMIT_UTILISATION, Decimal(1))
 
     def number(self) -> float:

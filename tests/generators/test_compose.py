@@ -225,7 +225,11 @@ def test_the_monitoring_finds_the_service_and_each_other() -> None:
 
 def test_every_mounted_folder_is_generated() -> None:
     """What Compose mounts from beside itself is there."""
-    made = {path for family in ("compose", "prometheus", "alertmanager", "grafana") for path in generated(family, LARGE)}
+    made = {
+        path
+        for family in ("compose", "prometheus", "alertmanager", "grafana")
+        for path in generated(family, LARGE)
+    }
     for service in compose(LARGE)["services"].values():
         for one in service["volumes"]:
             if one["type"] == "bind":

@@ -167,7 +167,8 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             panels = sum(len(one.panels) for one in boards)
             return f"{_count(len(boards), 'dashboard')}, {_count(panels, 'panel')}"
         case "runbooks":
-            return f"{_count(len(made.alerts), 'page')}, one for each alert, and {_count(len(paths) - len(made.alerts), 'guide')}"
+            pages, guides = len(made.alerts), len(paths) - len(made.alerts)
+            return f"{_count(pages, 'page')}, one for each alert, and {_count(guides, 'guide')}"
         case "kubernetes":
             return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
         case _:
