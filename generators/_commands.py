@@ -51,9 +51,17 @@ def refused(contract: Contract) -> Iterator[Command]:
         yield Command("Whom the limits refuse most", get(contract, f"{ops.path}/refused", token))
 
 
-def verbs(*words: str) -> str:
-    """A verb of our own command line."""
-    return shlex.join(["mahavishnu", *words])
+def verbs(contract: Contract, *words: str) -> str:
+    """A verb of our own command line, for the environment that was compiled."""
+    return shlex.join(["mahavishnu", *words, *(["--env", contract.env] if contract.env else [])])
+
+
+def wanted(contract: Contract) -> list[str]:
+    """The variables that Compose wants to have, whatever it is asked to do."""
+    spec = contract.spec
+    if spec.deploy.targets.compose is None:
+        return []
+    return [*app_secrets(spec), *(["SECRETS_DIR"] if any(sidecar_secrets(spec).values()) else [])]
 
 
 def silence(alert: str, hold: str = "1h") -> str:

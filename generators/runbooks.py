@@ -35,9 +35,15 @@ class Block(NamedTuple):
 def generate(contract: Contract) -> Iterable[Artifact]:
     """The pages: an index, a guide for incidents, one for maintenance, and one page for each alert."""
     boards = dashboards(contract)
-    shown, links = spots(boards), _boards(contract, boards)
-    marks = {"begin": Mark(BEGIN), "end": Mark(END)}
-    every = {"job": contract.job, "owner": contract.spec.service.owner, "boards": links, **marks}
+    shown = spots(boards)
+    every: dict[str, object] = {
+        "job": contract.job,
+        "owner": contract.spec.service.owner,
+        "boards": _boards(contract, boards),
+        "wanted": _commands.wanted(contract),
+        "begin": Mark(BEGIN),
+        "end": Mark(END),
+    }
     for name, values in (
         ("README", _index(contract)),
         ("incident-response", _incident(contract, boards)),
@@ -79,7 +85,7 @@ def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
             one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
         ),
         "silence": Code(_commands.silence(alert.name)),
-        "explain": Code(_commands.verbs("explain", alert.name)),
+        "explain": Code(_commands.verbs(contract, "explain", alert.name)),
     }
 
 
@@ -108,9 +114,10 @@ def _looks(contract: Contract, alert: Alert, places: Iterable[_commands.Target])
 
 def _changes(contract: Contract) -> Iterator[Command]:
     """From a changed spec to the service at work."""
-    yield Command("See what is wrong with it, if anything", _commands.verbs("check"))
+    yield Command("See what is wrong with it, if anything", _commands.verbs(contract, "check"))
     yield Command(
-        "Write everything that follows from it", _commands.verbs("generate", "--out", contract.place)
+        "Write everything that follows from it",
+        _commands.verbs(contract, "generate", "--out", contract.place),
     )
     for place in _commands.targets(contract):
         yield from place.titled(*place.roll_out())
@@ -207,11 +214,11 @@ def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, obje
         "logs": _blocks(one for place in places for one in place.titled(place.logs())),
         "requests": _service_queries(boards),
         "spec": Code(_metric(contract, "mahavishnu_spec_")),
-        "drift": Code(_commands.verbs("generate", "--check", "--out", contract.place)),
+        "drift": Code(_commands.verbs(contract, "generate", "--check", "--out", contract.place)),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
         "refused": _blocks(_commands.refused(contract)),
-        "example": Code(_commands.verbs("explain", contract.alerts[0].name)),
+        "example": Code(_commands.verbs(contract, "explain", contract.alerts[0].name)),
     }
 
 
@@ -233,7 +240,11 @@ def _maintenance(contract: Contract) -> dict[str, object]:
         "image": Code(image(contract), inline=True),
         "changes": _blocks(_changes(contract)),
         "checks": _blocks(
-            [Command("Prove the rules and routes", _commands.verbs("test", "--out", contract.place))]
+            [
+                Command(
+                    "Prove the rules and routes", _commands.verbs(contract, "test", "--out", contract.place)
+                )
+            ]
         ),
         "states": _blocks(one for place in places for one in place.titled(*place.state())),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
@@ -248,7 +259,7 @@ def _maintenance(contract: Contract) -> dict[str, object]:
         "limit": _limit(contract),
         "silence": Code(_commands.silence(contract.alerts[0].name, "2h")),
         "silences": Code(_commands.silences()),
-        "config": Code(_commands.verbs("config")),
+        "config": Code(_commands.verbs(contract, "config")),
     }
 
 
@@ -257,7 +268,7 @@ def _limit(contract: Contract) -> dict[str, object] | None:
     for name, limit in contract.spec.limits.items():
         if isinstance(limit, Rate):
             numbers = _numbers(contract.spec, ("limits", name))
-            explain = Code(_commands.verbs("explain", f"limits.{name}.rate"))
+            explain = Code(_commands.verbs(contract, "explain", f"limits.{name}.rate"))
             return {"name": name, "numbers": Code(numbers.rstrip("\n")), "explain": explain}
     return None
 

@@ -50,7 +50,8 @@ class Contract:
     """A spec with everything that follows from it; what generators and the runtime both read.
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
-    `place` is the folder for generated files as seen from the spec's own folder.
+    `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose
+    values are merged into the spec.
     """
 
     spec: Spec
@@ -59,6 +60,7 @@ class Contract:
     recordings: tuple[Recording, ...]
     alerts: tuple[Alert, ...]
     place: str = "deploy"
+    env: str | None = None
 
     @property
     def job(self) -> str:

@@ -154,7 +154,7 @@ def shape(tree: Any) -> Any:
     if isinstance(tree, dict):
         return {key: shape(one) for key, one in cast("dict[str, Any]", tree).items()}
     whole: Any = tree
-    return [shape(one) for one in cast("list[Any]", tree)] if isinstance(tree, list) else type(whole)
+    return [shape(one) for one in whole] if isinstance(tree, list) else type(whole)
 
 
 # --- what stands beside them --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -201,6 +202,22 @@ def test_whether_a_dependency_is_reached() -> None:
         port = str(server.getsockname()[1])
         assert subprocess.run([*said, port], capture_output=True, check=True).stdout == b"reachable\n"
     assert subprocess.run([*said, port], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("spec", [SMALL, EVERYTHING], ids=["small", "everything"])
+def test_what_compose_wants_is_said(spec: Mapping[str, Any]) -> None:
+    """Every variable without which it does nothing at all, not even show a log."""
+    needed = {*re.findall(r"\$\{(\w+):\?", generated("compose", spec)["compose/compose.yaml"])}
+    page = pages(made(dict(spec)))["incident-response.md"]
+    said = re.search(r"Compose wants (.+) in the environment", page)
+    assert {*(said[1].split(", ") if said else ())} == needed
+
+
+def test_an_environment_is_named() -> None:
+    """What is typed for staging does not write what is for production."""
+    said = pages(replace(shop(), env="staging"))
+    assert all(words[-2:] == ["--env", "staging"] for words in typed(said, "mahavishnu"))
+    assert "--env" not in "".join(pages(shop()).values())
 
 
 def test_operators_are_told_whom_the_limits_refuse() -> None:

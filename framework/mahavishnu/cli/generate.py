@@ -87,7 +87,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used."""
     loaded = accept(spec_path(spec), env)
     home = loaded.path.parent
-    made = replace(contract(loaded.declared), place=_place(home, out))
+    made = replace(contract(loaded.declared), place=_place(home, out), env=env)
     overrides = home / _TEMPLATES
     run = Run(loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None)
     if not (chosen := frozenset(only)):
