@@ -96,7 +96,7 @@ def _behind(contract: Contract, alert: Alert, panel: Panel) -> list[Block]:
     return [
         Block(f"{title} ({query.name})" if query.name else title, Code(_commands.ask(query.expr)))
         for title, query in asked
-        if query.expr not in own
+        if query.expr not in own and (query.legend or query.name)
     ]
 
 

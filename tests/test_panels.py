@@ -82,7 +82,7 @@ def test_every_alert_has_one_panel(ours: Contract) -> None:
         ("resilience", "limits.per_client", "ShopThresholdThrottling", ["0.2"]),
         ("resilience", "dependencies.payment", "Dependency duration", ["0.15", "0.2"]),
         ("resilience", "dependencies.payment", "Bulkhead in flight", ["32"]),
-        ("slos", "slos.checkout", "Sli error", ["0.005"]),
+        ("slos", "slos.checkout", "SLI error", ["0.005"]),
         ("slos", "slos.checkout", "Error budget", ["0"]),
         ("slos", "slos.checkout", "ShopSloCheckoutBurnP1", ["0.072"]),
     ],

@@ -38,7 +38,7 @@ _QUANTILES = (Decimal("0.5"), Decimal("0.95"), Decimal("0.99"))
 _TITLES = {
     "service": "service",
     "resilience": "limits and dependencies",
-    "slos": "promises",
+    "slos": "SLOs",
     "backups": "backups",
 }
 _LABELS = {"limit": "limits", "dependency": "dependencies", "slo": "slos", "backup": "backups"}
@@ -192,6 +192,11 @@ def _names(made: Contract, section: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for label in labels for value in label.values or ()))
 
 
+def _has(signal: Signal, name: str | None) -> bool:
+    """Whether a series is, among others, that of an entry."""
+    return any(label.name in _LABELS and name in (label.values or ()) for label in signal.labels)
+
+
 def _place(alert: Alert) -> tuple[str, str | None]:
     """The section and the entry that an alert is about, by the series it asks for."""
     signals = [selector.signal for selector in alert.expr.selectors()]
@@ -218,7 +223,7 @@ def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
     bounds = _bounds(made.spec, section, name)
     groups: dict[str, list[Signal]] = {}
     for one in _of(made, section):
-        if one.name in bounds and name in (one.label(_label(one) or "").values or ()):
+        if one.name in bounds and _has(one, name):
             groups.setdefault(_level(one), []).append(one)
     drawn = [_drawn(made, group, name, bounds[group[0].name]) for group in groups.values()]
     return (*drawn, *_alerts(made, section, name))
@@ -230,8 +235,9 @@ def _bounds(spec: Spec, section: str, name: str) -> dict[str, tuple[Decimal, ...
         if path[:2] == (section, name):
             for signal, bound in policy.bounds(name):
                 found[signal.name] = (*found.get(signal.name, ()), bound)
-    if section == "dependencies" and (timeout := spec.dependencies[name].timeout):
-        found[DEPENDENCY_DURATION.name] = (*found.get(DEPENDENCY_DURATION.name, ()), timeout.seconds)
+    called = spec.dependencies.get(name) if section == "dependencies" else None
+    if called is not None and called.timeout is not None:
+        found[DEPENDENCY_DURATION.name] = (*found.get(DEPENDENCY_DURATION.name, ()), called.timeout.seconds)
     return found
 
 
@@ -291,7 +297,8 @@ def _title(signal: Signal) -> str:
     name = _level(signal).rpartition(":")[2].removeprefix("mahavishnu_")
     for unit in ("_total", "_timestamp_seconds", "_seconds", "_bytes", "_ratio"):
         name = name.removesuffix(unit)
-    return name.replace("_", " ").capitalize() + (" per second" if signal.kind is Kind.COUNTER else "")
+    words = name.replace("_", " ").capitalize().replace("Sli ", "SLI ")
+    return words + (" per second" if signal.kind is Kind.COUNTER else "")
 
 
 def _unit(signal: Signal) -> Unit:
@@ -333,16 +340,12 @@ def _watched(alert: Alert) -> Panel:
 
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
-    section, name = _place(alert)
-    bounds = _bounds(made.spec, section, name) if name in _names(made, section) and name else {}
+    _, name = _place(alert)
     bases = dict.fromkeys(one.signal.name for one in _bases(made, alert.expr))
     if HTTP_DURATION.name in bases:
         return _requests(made)[:3]
     shown = [made.signals[base] for base in bases]
-    return tuple(
-        _drawn(made, [one], name if _label(one) in _LABELS else None, bounds.get(one.name, ()))
-        for one in shown
-    )
+    return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
 
 
 def _bases(made: Contract, expr: Expr) -> Iterator[Selector]:
