@@ -25,7 +25,7 @@ from tests.servers import Server, alertmanager, prometheus
 
 ROOT = Path(__file__).parents[1]
 pytestmark = [pytest.mark.proof, pytest.mark.judge]
-LOOKED_BACK = 30
+LOOKED_BACK = 120  # seconds: from before the first scrape
 
 
 class World(NamedTuple):

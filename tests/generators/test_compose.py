@@ -128,6 +128,8 @@ PLANTED: Mapping[str, Break] = {
     "shop-api: host": lambda f: f["services"]["shop-api"].update(network_mode="host"),
     "prometheus: newest": lambda f: f["services"]["prometheus"].update(image="docker.io/prom/prometheus"),
     "prometheus: public": lambda f: f["services"]["prometheus"].update(ports=["9090:9090"]),
+    "grafana: public": lambda f: f["services"]["grafana"].update(ports=["3000:3000"]),
+    "grafana: writable": lambda f: f["services"]["grafana"].pop("read_only"),
     "shop-api: unneeded mounts": lambda f: f["services"]["shop-api"]["volumes"][0].pop("read_only"),
 }
 
