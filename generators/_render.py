@@ -29,6 +29,9 @@ _PRINTABLE = re.compile(r"[ -~]*")
 # Lines that a literal block carries as they are: no blanks at its beginning, its end, or the end of a line.
 _LINES = re.compile(r"(?! )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
 
+# What marks up within a line of Markdown: code, emphasis, links, HTML, tables, mathematics, entities.
+_MARKUP = re.compile(r"[\\`*\[\]<>|&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+
 _overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
 
 
@@ -95,6 +98,59 @@ def json_value(value: object) -> str:
     return _written(value, json.dumps)
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Text that a page shows as it is: lines of a block of their own, or some words within a sentence."""
+
+    text: str
+    inline: bool = False
+
+    def __str__(self) -> str:
+        if not self.inline:
+            return "\n".join(f"    {_visible(line)}" for line in self.text.split("\n"))
+        text = _visible(self.text)
+        ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+        # One blank at both ends is taken away by the reader.
+        space = " " if "`" in (text[:1], text[-1:]) or (text[:1] == text[-1:] == " " and text.strip()) else ""
+        return f"{ticks}{space}{text}{space}{ticks}"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Words of a page that lead somewhere."""
+
+    text: str
+    url: str
+
+    def __str__(self) -> str:
+        return f"[{_markdown_text(self.text)}](<{_markdown_text(self.url)}>)"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A line of a page that readers do not see."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def markdown(value: object) -> str:
+    """Text that a reader of Markdown (CommonMark, GitHub's) shows as it is, on one line; code, links and marks."""
+    return str(value) if isinstance(value, Code | Link | Mark) else _written(value, _markdown_text)
+
+
+def _markdown_text(text: str) -> str:
+    escaped = _MARKUP.sub(r"\\\g<0>", _visible(text).strip())
+    # What makes a line a heading, a list or a rule does so only at its beginning.
+    return re.sub(r"^(\d*)((?<=\d)[.)](?=\s|$)|(?<!\d)[#+=-])", r"\1\\\2", escaped)
+
+
+def _visible(text: str) -> str:
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def docker_word(value: object) -> str:
     """Text as one shell word of a Dockerfile line, a list as the exec form of an instruction.
 
@@ -146,6 +202,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yml": yaml_scalar,
     ".yaml": yaml_scalar,
     ".json": json_value,
+    ".md": markdown,
     "Dockerfile": docker_word,
     ".dockerignore": nothing,
 }

@@ -57,10 +57,20 @@ def alert_secrets(spec: Spec) -> list[str]:
     return sorted({name for channel in spec.channels.values() for name in _named(channel.model_dump())})
 
 
+def sidecar_secrets(spec: Spec) -> dict[str, list[str]]:
+    """The secrets of each program that runs beside the service on Compose, as files."""
+    target = spec.deploy.targets.compose
+    if target is None or not target.monitoring:
+        return {}
+    password = secrets_of(target.grafana_password or "")
+    return {"alertmanager": alert_secrets(spec), "grafana": [*password]}
+
+
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: its store's, its operators', and all that no channel uses."""
+    """The secrets that the service itself is told: its store's, its operators', and all that nobody else uses."""
     own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
-    return sorted({*spec.secrets} - {*alert_secrets(spec)} | own)
+    others = {*alert_secrets(spec), *sidecar_secrets(spec).get("grafana", ())}
+    return sorted({*spec.secrets} - others | own)
 
 
 def spec_text(contract: Contract) -> str:

@@ -20,6 +20,7 @@ _SECRETS = "/run/secrets"
 _TITLE = "{{ .CommonLabels.severity }} {{ .CommonLabels.alertname }}: {{ .Status }}"
 _TEXT = (
     "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ .Annotations.action }}\n"
+    "{{ with .Annotations.panel_url }}{{ . }}\n{{ end }}"
     "{{ with .Annotations.runbook_url }}{{ . }}\n{{ end }}{{ end }}"
 )
 _MIDNIGHT, _DAY_END = "00:00", "24:00"

@@ -1,4 +1,4 @@
-"""Docker Compose: the service, Prometheus and Alertmanager on one host, and the image they are built from."""
+"""Docker Compose: the service, Prometheus, Alertmanager and Grafana on one host, and the image that is built."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
 from ._render import render
-from ._service import SPEC_PATH, UID, alert_secrets, app_secrets, command, host, image, seconds, spec_text
+from ._service import SPEC_PATH, UID, app_secrets, command, host, image, seconds, sidecar_secrets, spec_text
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
-_SIDECARS = ("prometheus", "alertmanager")
+_SIDECARS = ("prometheus", "alertmanager", "grafana")
 _SERVERS = {
     "redis": ("docker.io/library/redis:7.4.2", "redis"),
     "valkey": ("docker.io/valkey/valkey:8.0.2", "valkey"),
@@ -49,7 +49,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     spec = contract.spec
-    monitoring = target.monitoring
+    monitoring, secrets = target.monitoring, sidecar_secrets(spec)
     place = PurePosixPath(contract.place)
     ups = "/".join([".."] * (len(place.parts) + 1))
     return {
@@ -62,7 +62,9 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
-        "alert_secrets": {name: _file(name) for name in alert_secrets(spec)} if monitoring else {},
+        "secrets": {name: _file(name) for names in secrets.values() for name in names},
+        "alert_secrets": secrets.get("alertmanager", []),
+        "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
+from mahavishnu.links import panel_url, runbook_url
+from mahavishnu.panels import Spot, dashboards, spots
 from mahavishnu.policy import camel
 from mahavishnu.promql import Expr
 from mahavishnu.signals import Alert, Recording
@@ -85,10 +87,11 @@ def _groups(contract: Contract) -> tuple[Group, ...]:
     costly = [one for one in contract.recordings if long & {one.signal.name, *_names(one.expr)}]
     quick = [one for one in contract.recordings if one not in costly]
     sections = dict.fromkeys(str(alert.path[0]) for alert in contract.alerts)
+    shown = spots(dashboards(contract))
     groups = [
         Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
         Group(f"{job}-recordings", tuple(map(_recording, quick))),
-        *(Group(f"{job}-{section}", tuple(_alerts(contract, section))) for section in sections),
+        *(Group(f"{job}-{section}", tuple(_alerts(contract, section, shown))) for section in sections),
     ]
     return tuple(group for group in groups if group.rules)
 
@@ -105,7 +108,7 @@ def _recording(one: Recording) -> Rule:
     return Rule(record=one.signal.name, expr=one.expr.render(), labels=dict(one.labels))
 
 
-def _alerts(contract: Contract, section: str) -> Iterator[Rule]:
+def _alerts(contract: Contract, section: str, shown: Mapping[str, Spot]) -> Iterator[Rule]:
     for alert in contract.alerts:
         if str(alert.path[0]) == section:
             yield Rule(
@@ -113,19 +116,18 @@ def _alerts(contract: Contract, section: str) -> Iterator[Rule]:
                 expr=alert.expr.render(),
                 hold=alert.hold,
                 labels={"severity": alert.severity.value, "service": contract.job, **dict(alert.labels)},
-                annotations=_annotations(contract, alert),
+                annotations=_annotations(contract, alert, shown[alert.name]),
             )
 
 
-def _annotations(contract: Contract, alert: Alert) -> dict[str, str]:
+def _annotations(contract: Contract, alert: Alert, spot: Spot) -> dict[str, str]:
     spec = contract.spec
     text = {
         "description": literal(f"{alert.meaning} {alert.impact}".strip()),
         "action": literal(alert.action),
         "owner": literal(spec.service.owner or ""),
-        "runbook_url": literal(
-            f"{spec.alerts.runbooks.rstrip('/')}/{alert.name}" if spec.alerts.runbooks else ""
-        ),
+        "runbook_url": literal(runbook_url(contract, alert)),
+        "panel_url": literal(panel_url(contract, spot)),
     }
     value = _VALUES[alert.unit]
     summary = value.join(map(literal, alert.summary.split("$value")))

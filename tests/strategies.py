@@ -213,6 +213,7 @@ def alerting(draw: Draw, spec: Mapping) -> Mapping:
         draw,
         said,
         runbooks=st.sampled_from(["https://runbooks.example.com/shop", "http://r/"]),
+        dashboards=st.sampled_from(["https://grafana.example.com", "http://g/sub/"]),
         thresholds=st.dictionaries(names, threshold, max_size=4),
         quiet=st.lists(quiet, max_size=3),
     )

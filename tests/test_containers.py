@@ -163,7 +163,7 @@ def stand_in(podman: Podman, ref: str, program: str, data: str) -> None:
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("secrets")
-    for name in ("PAGERDUTY_KEY", "SLACK_WEBHOOK", "SMTP_PASSWORD", "HOOK_TOKEN"):
+    for name in ("PAGERDUTY_KEY", "SLACK_WEBHOOK", "SMTP_PASSWORD", "HOOK_TOKEN", "GRAFANA_PASSWORD"):
         (folder / name).write_text("http://127.0.0.1:9/secret")
     return folder
 
@@ -177,7 +177,8 @@ def stack(podman: Podman, deploy: Path, secrets: Path) -> Iterator[Path]:
                 not_run(f"port {port}, which {name} publishes, is taken")
     folder = deploy / "compose"
     try:
-        podman.compose(folder, "up", "-d", "--no-build", secrets=secrets)
+        # Grafana has no stand-in: it is not started.
+        podman.compose(folder, "up", "-d", "--no-build", *PORTS, secrets=secrets)
         yield deploy
     finally:
         podman.compose(folder, "down", "-v", "-t", "5", secrets=secrets)

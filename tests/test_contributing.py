@@ -91,9 +91,11 @@ def run(branch: Path, *arguments: str) -> str:
 
 
 def test_a_new_policy_appears_by_itself(branch: Path) -> None:
-    """Its alert is in the rules, its word in the schema, and clients are refused."""
+    """Its alert is in the rules, its panel and its page are there, its word in the schema, and clients are refused."""
     run(branch, "-m", "mahavishnu", "generate")
     assert "ShopLimitApartCrowded" in (branch / "deploy/prometheus/rules.yml").read_text()
+    assert "ShopLimitApartCrowded" in (branch / "deploy/grafana/dashboards/resilience.json").read_text()
+    assert "spacing: 200ms" in (branch / "deploy/runbooks/ShopLimitApartCrowded.md").read_text()
     assert '"spacing"' in run(branch, "-m", "mahavishnu", "schema")
     printed = run(branch, "-c", TWICE).split()  # the access log among them
     assert [word for word in printed if word.isdigit()] == ["200", "429", "200"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -37,7 +37,7 @@ BASE: dict[str, Any] = {
         "app": "shop.main:app",
         "app_dir": "src/web",
     },
-    "secrets": ["DATABASE_URL", "SLACK_WEBHOOK"],
+    "secrets": ["DATABASE_URL", "SLACK_WEBHOOK", "GRAFANA_WORD"],
     "limits": {
         "logging_in": {"rate": "5/minute", "scope": "process", "match": {"path": "/log/in", "method": "POST"}}
     },
@@ -54,6 +54,7 @@ BASE: dict[str, Any] = {
     },
     "alerts": {
         "runbooks": "https://runbooks.example.com/shop",
+        "dashboards": "https://grafana.example.com/x",
         "thresholds": {"crowding": {"when": "memory > 90%", "for": "10m", "severity": "P2"}},
     },
     "observability": {"metrics": {"path": "/-/numbers"}, "logs": {"redact": ["card_number"]}},
@@ -61,7 +62,7 @@ BASE: dict[str, Any] = {
     "deploy": {
         "image": "ghcr.io/example/shop",
         "targets": {
-            "compose": {},
+            "compose": {"grafana_password": "${GRAFANA_WORD}"},
             "kubernetes": {"namespace": "shopping", "host": "shop.example.com", "ingress_class": "traefik"},
         },
     },
@@ -179,17 +180,28 @@ def carries(text: object, original: str) -> bool:
 
 def differences(before: Sequence[Artifact], after: Sequence[Artifact], original: str) -> list[str]:
     """Everything that another string changed besides the leaves that carry it."""
-    if [one.path for one in before] != [one.path for one in after]:
+    pairs = paired(before, after)
+    if len(before) != len(after) or not all(
+        one.path == two.path or carries(one.path, original) for one, two in pairs
+    ):
         return [f"other files: {[one.path for one in after]}"]
     found: list[str] = []
-    for one, other in zip(before, after, strict=True):
+    for one, other in pairs:
         if one.text == other.text:
             continue
-        if one.path.endswith((".yml", ".yaml")):
-            found += [f"{one.path}{line}" for line in strayed(tree(one.text), read(other.text), original)]
+        if reader := READERS.get(Path(one.path).suffix):
+            before_, after_ = tree(one.text, reader), reader(other.text)
+            found += [f"{one.path}{line}" for line in strayed(before_, after_, original)]
         else:
             found += list(lines(one, other, original))
     return found
+
+
+def paired(before: Sequence[Artifact], after: Sequence[Artifact]) -> list[tuple[Artifact, Artifact]]:
+    """Each file with what became of it: itself, or among those with other names the one in its place."""
+    old, new = ({one.path: one for one in some} for some in (before, after))
+    renamed = zip(sorted({*old} - {*new}), sorted({*new} - {*old}), strict=False)
+    return [*((old[path], new[path]) for path in old if path in new), *((old[a], new[b]) for a, b in renamed)]
 
 
 def lines(before: Artifact, after: Artifact, original: str) -> Iterator[str]:
@@ -202,12 +214,13 @@ def lines(before: Artifact, after: Artifact, original: str) -> Iterator[str]:
             yield f"{before.path}: {first!r} -> {second!r}"
 
 
+READERS: Mapping[str, Callable[[str], Any]] = {".yml": read, ".yaml": read, ".json": json.loads}
 _TREES: dict[str, Any] = {}
 
 
-def tree(text: str) -> Any:
+def tree(text: str, reader: Callable[[str], Any]) -> Any:
     if text not in _TREES:
-        _TREES[text] = read(text)
+        _TREES[text] = reader(text)
     return _TREES[text]
 
 

@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module imports from floors below its own, and its own where no `NEVER` forbids it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing"),
+    ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing", "notes"),
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store", "drift"),
     ("spec",),
-    ("contract", "bound", "checks", "checks.*", "outage"),
+    ("contract", "panels", "links", "bound", "checks", "checks.*", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (

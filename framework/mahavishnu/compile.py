@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mahavishnu import __version__, folder
+from mahavishnu import __version__, folder, notes
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
@@ -133,6 +133,10 @@ class _Survey:
     def changed(self) -> tuple[str, ...]:
         return tuple(sorted(path for path, content in self.wanted.items() if self.found.get(path) != content))
 
+    def noted(self, path: str) -> bool:
+        """Whether people have written something into a file."""
+        return bool(notes.written(self.found.get(path) or b""))
+
     def removed(self) -> tuple[str, ...]:
         return tuple(sorted(path for path in self.known if path in self.found and path not in self.wanted))
 
@@ -181,7 +185,7 @@ class _Survey:
             )
         if found == wanted:
             return None
-        if _digest(found) in self.known.get(path, ()):
+        if _digest(found) in self.known.get(path, ()) and not (wanted is None and self.noted(path)):
             return Drift(
                 Kind.ORPHANED if wanted is None else Kind.STALE, path, _diff(path, found, wanted or b"")
             )
@@ -201,11 +205,15 @@ class _Survey:
 
 
 def _survey(out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None) -> _Survey:
-    wanted = {one.path: one.text.encode() for one in artifacts}
+    fresh = {one.path: one.text.encode() for one in artifacts}
     every = _known(folder.scan(out, [LOCK]).get(LOCK))
     known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
     elsewhere = {path: one for path, one in every.items() if path not in known}
-    return _Survey(wanted, folder.scan(out, {LOCK, *wanted, *known}), known, spec_hash, elsewhere)
+    found = folder.scan(out, {LOCK, *fresh, *known})
+    wanted = {
+        path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
+    }
+    return _Survey(wanted, found, known, spec_hash, elsewhere)
 
 
 def _known(lock: bytes | None) -> dict[str, frozenset[str]]:
@@ -231,11 +239,14 @@ def _fault(path: str, made: Mapping[str, Artifact]) -> str:
 
 def _header(path: str) -> str:
     name = PurePosixPath(path)
+    if name.suffix == ".md":
+        return f"<!-- {HEADER.removeprefix('# ').rstrip()} -->\n\n"
     return HEADER if (name.suffix or name.name) in _COMMENTED else ""
 
 
 def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+    """Of what was generated: notes are no part of it."""
+    return hashlib.sha256(notes.blank(content)).hexdigest()
 
 
 def _diff(path: str, before: bytes, after: bytes) -> str:

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from mahavishnu import drift, store
 from mahavishnu.policy import Metered, camel
-from mahavishnu.promql import Expr, Selector, absent, total
+from mahavishnu.promql import Aggregate, Expr, Selector, absent, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -50,7 +50,8 @@ class Contract:
     """A spec with everything that follows from it; what generators and the runtime both read.
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
-    `place` is the folder for generated files as seen from the spec's own folder.
+    `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose
+    values are merged into the spec.
     """
 
     spec: Spec
@@ -59,6 +60,7 @@ class Contract:
     recordings: tuple[Recording, ...]
     alerts: tuple[Alert, ...]
     place: str = "deploy"
+    env: str | None = None
 
     @property
     def job(self) -> str:
@@ -74,7 +76,7 @@ def contract(spec: Spec) -> Contract:
     )
     job = spec.service.name
     recordings = tuple(
-        replace(one, expr=_scoped(one.expr, job), labels=(("service", job), *one.labels))
+        replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels))
         for _, name, policy in policies
         for one in policy.recordings(name)
     )
@@ -106,8 +108,17 @@ def merge(signals: Iterable[Signal]) -> tuple[Signal, ...]:
 def agree(made: Contract) -> None:
     """Resolve every selector of every query; raises AgreementError at the first that nothing shows."""
     for expr in _queries(made):
-        for selector in expr.selectors():
-            _resolve(selector, made.signals)
+        resolve(expr, made.signals)
+
+
+def resolve(expr: Expr, signals: Mapping[str, Signal]) -> None:
+    """Raise AgreementError when a query asks for a series, label, value or boundary that nothing shows."""
+    for selector in expr.selectors():
+        _resolve(selector, signals)
+    for node in expr.walk():
+        if isinstance(node, Aggregate):
+            for selector in node.selectors():
+                _carries(selector, node.by)
 
 
 def _queries(made: Contract) -> Iterator[Expr]:
@@ -129,6 +140,13 @@ def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
                 raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
             continue
         shown.check_value(matcher.label, matcher.op, matcher.value)
+
+
+def _carries(selector: Selector, labels: Iterable[str]) -> None:
+    """Raise AgreementError when the series has none of the labels that its sums are to keep."""
+    given = {"job", "instance"} if selector.signal.source is not Source.RULE else {"service"}
+    for label in {*labels} - given - ({"le"} if selector.suffix == "_bucket" else set()):
+        selector.signal.label(label)
 
 
 def _service_signals(spec: Spec) -> Iterator[Signal]:
@@ -213,10 +231,11 @@ def _store_full(spec: Spec) -> Iterator[Alert]:
 
 def _named(alert: Alert, job: str) -> Alert:
     proof = tuple(replace(feed, series=_scope(feed.series, job)) for feed in alert.proof)
-    return replace(alert, name=camel(job) + alert.name, expr=_scoped(alert.expr, job), proof=proof)
+    return replace(alert, name=camel(job) + alert.name, expr=scoped(alert.expr, job), proof=proof)
 
 
-def _scoped(expr: Expr, job: str) -> Expr:
+def scoped(expr: Expr, job: str) -> Expr:
+    """The same query, of this service alone."""
     return expr.map_selectors(lambda selector: _scope(selector, job))
 
 

@@ -150,7 +150,9 @@ class Alerts(Settings):
     )
     """The channels of each severity; every channel for all of them when absent."""
     runbooks: Url | None = None
-    """Where the generated runbooks are served; each alert links its page there."""
+    """Where the generated runbooks are served, as they are (`<this>/ShopDown.md`); each alert links its page there."""
+    dashboards: Url | None = None
+    """Where Grafana is, with the generated dashboards; each alert links its panel there."""
     thresholds: dict[Name, Threshold] = Field(default_factory=dict)
     """Further alerts, on top of those derived from limits, dependencies and SLOs."""
     quiet: tuple[Quiet, ...] = ()

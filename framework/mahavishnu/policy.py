@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
@@ -31,6 +32,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.signals import Alert, Recording, Signal
+from mahavishnu.units import plain
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
@@ -71,6 +73,10 @@ class Policy(Settings):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         """One alert for each way in which it can hurt."""
+        return ()
+
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
+        """The numbers that are drawn beside its series, so that one sees how near they are; base units."""
         return ()
 
 
@@ -210,6 +216,9 @@ class Limit(Policy):
     def signals(self, name: str) -> tuple[Signal, ...]:
         shown = (LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION)
         return tuple(one.closed(limit=name) for one in shown)
+
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
+        return (LIMIT_QUOTA, plain(Decimal(str(float(self.number()))))), (LIMIT_UTILISATION, Decimal(1))
 
     def number(self) -> float:
         """The enforced number, as it is shown: requests per window or at once, bytes, or seconds."""

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.notify import SecretRef
 from mahavishnu.policy import Settings
 from mahavishnu.units import Cpu, Duration, Size
 
@@ -58,7 +59,9 @@ class Compose(Settings):
     """Docker Compose on one host."""
 
     monitoring: StrictBool = True
-    """Whether Prometheus and Alertmanager run beside the service."""
+    """Whether Prometheus, Alertmanager and Grafana run beside the service."""
+    grafana_password: SecretRef | None = None
+    """The secret that holds the password of Grafana's `admin`; without it nobody logs in, and all on this host look."""
     publish: Literal["all", "host"] = "all"
     """Who reaches the port: everybody, or this host alone, where a proxy runs before it."""
 

@@ -48,17 +48,22 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert run(["generate"]) == 0
     said = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"mahavishnu\.yaml +\d+ lines?, valid", said[0])
-    assert [line.split()[0] for line in said[1:5]] == ["alertmanager", "compose", "kubernetes", "prometheus"]
-    assert re.fullmatch(r"  kubernetes +8 objects +deploy/kubernetes/", said[3])
-    assert re.fullmatch(r"  prometheus +\d+ alerts, \d+ recording rules, 1 SLO +deploy/prometheus/", said[4])
-    agreed = re.fullmatch(r"agreement +(\d+)/(\d+) alerts name only series this app emits", said[5])
-    assert agreed
-    assert agreed[1] == agreed[2] == re.findall(r"\d+", said[4])[0]
+    families = ["alertmanager", "compose", "grafana", "kubernetes", "prometheus", "runbooks"]
+    assert [line.split()[0] for line in said[1:7]] == families
+    assert re.fullmatch(r"  grafana +3 dashboards, \d+ panels +deploy/grafana/", said[3])
+    assert re.fullmatch(r"  kubernetes +8 objects +deploy/kubernetes/", said[4])
+    assert re.fullmatch(r"  prometheus +\d+ alerts, \d+ recording rules, 1 SLO +deploy/prometheus/", said[5])
+    assert re.fullmatch(r"  runbooks +\d+ pages, one for each alert, and 3 guides +deploy/runbooks/", said[6])
+    alerts, pages, panels = (
+        re.findall(r"\d+", said[line])[-count] for line, count in ((5, 3), (6, 2), (3, 1))
+    )
+    agreed = f"{alerts}/{alerts} alerts, {panels}/{panels} panels, {pages}/{pages} runbooks"
+    assert said[7] == f"agreement       {agreed} name only series this app emits"
     assert re.fullmatch(
-        r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[6]
+        r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[8]
     )
     files = len(tree(home / "deploy")) - 1
-    assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[7])
+    assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[9])
 
 
 def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             "socket": "docker.sock" in str(service.get("volumes")),
             "host": any(key in service for key in ("network_mode", "pid", "ipc", "userns_mode", "devices")),
             "newest": service["image"].endswith(":latest") or ":" not in service["image"].rsplit("/", 1)[-1],
-            "public": name in ("prometheus", "alertmanager")
+            "public": name in ("prometheus", "alertmanager", "grafana")
             and not all(port.startswith("127.0.0.1:") for port in service["ports"]),
             "unneeded mounts": any(
                 one["type"] == "bind" and one.get("read_only") is not True
@@ -128,6 +128,8 @@ PLANTED: Mapping[str, Break] = {
     "shop-api: host": lambda f: f["services"]["shop-api"].update(network_mode="host"),
     "prometheus: newest": lambda f: f["services"]["prometheus"].update(image="docker.io/prom/prometheus"),
     "prometheus: public": lambda f: f["services"]["prometheus"].update(ports=["9090:9090"]),
+    "grafana: public": lambda f: f["services"]["grafana"].update(ports=["3000:3000"]),
+    "grafana: writable": lambda f: f["services"]["grafana"].pop("read_only"),
     "shop-api: unneeded mounts": lambda f: f["services"]["shop-api"]["volumes"][0].pop("read_only"),
 }
 
@@ -225,7 +227,11 @@ def test_the_monitoring_finds_the_service_and_each_other() -> None:
 
 def test_every_mounted_folder_is_generated() -> None:
     """What Compose mounts from beside itself is there."""
-    made = {path for family in ("compose", "prometheus", "alertmanager") for path in generated(family, LARGE)}
+    made = {
+        path
+        for family in ("compose", "prometheus", "alertmanager", "grafana")
+        for path in generated(family, LARGE)
+    }
     for service in compose(LARGE)["services"].values():
         for one in service["volumes"]:
             if one["type"] == "bind":
@@ -284,7 +290,7 @@ def test_without_monitoring_there_is_only_the_service() -> None:
     assert {*file} == {"name", "services", "networks"}
 
 
-@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "grafana"])
 def test_a_service_with_the_name_of_a_sidecar_is_refused(name: str) -> None:
     """Two services of one name would be one; without the sidecars the name is free."""
     spec = merged(SMALL, {"service": {"name": name}})
@@ -326,7 +332,7 @@ def test_a_store_that_is_a_neighbour_is_brought_along() -> None:
 def test_a_store_that_is_elsewhere_is_left_alone(store: str) -> None:
     """With a password, with TLS, with a name of the world: it is there already; its secret is the service's."""
     file = compose(merged(LARGE, {"store": store, "secrets": ["DATABASE_URL", "HOOK_TOKEN", "REDIS_URL"]}))
-    assert {*file["services"]} == {"shop-api", "prometheus", "alertmanager"}
+    assert {*file["services"]} == {"shop-api", "prometheus", "alertmanager", "grafana"}
     assert "store" not in file["networks"]
     assert "REDIS_URL" in file["services"]["shop-api"]["environment"]
 

@@ -55,6 +55,7 @@ EVERYTHING: dict[str, Any] = {
     },
     "alerts": {
         "runbooks": "https://runbooks.example.com/shop/",
+        "dashboards": "https://grafana.example.com/",
         "thresholds": {
             "memory": {"when": "memory > 90%", "for": "10m", "severity": "P2"},
             "bytes": {"when": "memory >= 400Mi", "severity": "P3"},
@@ -248,12 +249,19 @@ def test_labels_say_severity_service_and_tier() -> None:
     }
 
 
-def test_a_runbook_is_linked_only_where_runbooks_are_served() -> None:
-    """No link to a page that nobody serves."""
-    linked = [rule["annotations"].get("runbook_url") for rule in rules(made(EVERYTHING)) if "alert" in rule]
-    assert "https://runbooks.example.com/shop/MyShopDown" in linked
-    assert None not in linked
-    assert all("runbook_url" not in rule["annotations"] for rule in rules(made(MINIMAL)) if "alert" in rule)
+@pytest.mark.parametrize(
+    ("kind", "first"),
+    [
+        ("runbook_url", "https://runbooks.example.com/shop/MyShopDown.md"),
+        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=20"),
+    ],
+)
+def test_what_is_served_is_linked(kind: str, first: str) -> None:
+    """Each alert links its page and its panel, where the spec says who serves them; else nothing."""
+    linked = [rule["annotations"].get(kind) for rule in rules(made(EVERYTHING)) if "alert" in rule]
+    assert first in linked
+    assert len({*linked} - {None}) == len(linked)
+    assert all(kind not in rule["annotations"] for rule in rules(made(MINIMAL)) if "alert" in rule)
 
 
 def test_no_number_carries_the_dirt_of_a_float() -> None:

@@ -26,6 +26,7 @@ from mahavishnu.checks import (
     retry_deadline,
     retry_slo,
     routes,
+    same_port,
     slow_slo,
     subjects,
     unheard,
@@ -47,7 +48,7 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
-    dead_alerts, one_failure, slow_slo, history, unheard,
+    same_port, dead_alerts, one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 

@@ -12,7 +12,9 @@ from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.faults import place_at
+from mahavishnu.links import panel_url, runbook_file, runbook_url
 from mahavishnu.load import Loaded, accept
+from mahavishnu.panels import dashboards, spots
 from mahavishnu.shape import Place, dotted, keys_of, listing, nearest, places
 from mahavishnu.signals import Alert
 from mahavishnu.units import Quantity
@@ -92,7 +94,7 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
     made = contract(loaded.spec)
     for alert in made.alerts:
         if alert.name == subject:
-            return "\n".join(_alert(alert, loaded))
+            return "\n".join((*_alert(alert, loaded), *_shown(made, alert)))
     path: Path = tuple(subject.split("."))
     place = place_at(path, loaded.tree)
     said = [origin for one, origin in loaded.origins.items() if one[: len(path)] == path]
@@ -113,6 +115,17 @@ def _alert(alert: Alert, loaded: Loaded) -> Iterator[str]:
         yield f"\n{title}\n  {text}"
     yield f"\nQuery\n  {alert.expr.render()}"
     yield f"\nAsked for by\n  {dotted(alert.path)}" + (f"  ({place})" if place else "")
+
+
+def _shown(made: Contract, alert: Alert) -> Iterator[str]:
+    """Where its panel and its page are: in the generated files, and on the way to whoever is told."""
+    spot = spots(dashboards(made))[alert.name]
+    where = f"{made.place}/grafana/dashboards/{spot.dashboard.name}.json, panel {spot.number}"
+    for title, file, url in (
+        ("Panel", f"{where} ({spot.row.title})", panel_url(made, spot)),
+        ("Runbook", f"{made.place}/runbooks/{runbook_file(alert)}", runbook_url(made, alert)),
+    ):
+        yield f"\n{title}\n  {file}" + (f"\n  {url}" if url else "")
 
 
 def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[str]:

@@ -17,9 +17,11 @@ from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
-from mahavishnu.contract import Contract, agree, contract
+from mahavishnu.contract import Contract, contract, resolve
 from mahavishnu.load import Loaded, accept
-from mahavishnu.signals import AgreementError, Alert
+from mahavishnu.panels import behind, dashboards
+from mahavishnu.promql import Expr
+from mahavishnu.signals import AgreementError
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _LONGEST_DIFF = 60
@@ -86,7 +88,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used."""
     loaded = accept(spec_path(spec), env)
     home = loaded.path.parent
-    made = replace(contract(loaded.declared), place=_place(home, out))
+    made = replace(contract(loaded.declared), place=_place(home, out), env=env)
     overrides = home / _TEMPLATES
     run = Run(loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None)
     if not (chosen := frozenset(only)):
@@ -106,10 +108,27 @@ def _place(home: Path, out: Path) -> str:
     return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
 
 
-def _agrees(made: Contract, alert: Alert) -> bool:
-    """Whether every series, label and value that an alert names is one the app shows."""
+def _agreement(made: Contract) -> str:
+    """How many alerts, panels and pages ask only for series, labels and values that the app shows."""
+    asked: dict[str, list[list[Expr]]] = {
+        "alerts": [[alert.expr, *(feed.series for feed in alert.proof)] for alert in made.alerts],
+        "panels": [
+            [query.expr for query in one.queries] for board in dashboards(made) for one in board.panels
+        ],
+        "runbooks": [
+            [query.expr for one in behind(made, alert) for query in one.queries] for alert in made.alerts
+        ],
+    }
+    parts = (
+        f"{sum(_agrees(made, each) for each in every)}/{len(every)} {noun}" for noun, every in asked.items()
+    )
+    return f"{', '.join(parts)} name only series this app emits"
+
+
+def _agrees(made: Contract, exprs: Iterable[Expr]) -> bool:
     try:
-        agree(replace(made, recordings=(), alerts=(alert,)))
+        for expr in exprs:
+            resolve(expr, made.signals)
     except AgreementError:
         return False
     return True
@@ -160,7 +179,14 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
         case "compose":
             target = made.spec.deploy.targets.compose
-            return _count(3 if target is not None and target.monitoring else 1, "service")
+            return _count(4 if target is not None and target.monitoring else 1, "service")
+        case "grafana":
+            boards = dashboards(made)
+            panels = sum(len(one.panels) for one in boards)
+            return f"{_count(len(boards), 'dashboard')}, {_count(panels, 'panel')}"
+        case "runbooks":
+            pages, guides = len(made.alerts), len(paths) - len(made.alerts)
+            return f"{_count(pages, 'page')}, one for each alert, and {_count(guides, 'guide')}"
         case "kubernetes":
             return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
         case _:
@@ -176,8 +202,7 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
-    agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
-    lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
+    lines.append(f"agreement       {_agreement(run.made)}")
     most = bound(run.made)
     told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")

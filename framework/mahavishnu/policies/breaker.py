@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policy import Clock, Count, Guard, Meter, Mode, Outcome, Policy, camel
-from mahavishnu.series import BREAKER_CALLS
+from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
@@ -96,6 +96,9 @@ class Breaker(Policy):
         return tuple(
             one.closed(dependency=name) for one in (BREAKER_STATE, BREAKER_TRANSITIONS, BREAKER_CALLS)
         )
+
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:  # noqa: ARG002 (as every policy)
+        return ((DEPENDENCY_DURATION, self.slow_call.seconds),) if self.slow_call else ()
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if self.mode == "off":

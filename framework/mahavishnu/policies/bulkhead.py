@@ -69,6 +69,9 @@ class Bulkhead(Policy):
         every = (BULKHEAD_IN_FLIGHT, BULKHEAD_CAPACITY, BULKHEAD_REFUSALS)
         return tuple(one.closed(dependency=name) for one in every)
 
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:  # noqa: ARG002 (as every policy)
+        return ((BULKHEAD_IN_FLIGHT, Decimal(self.concurrency)),)
+
     def alerts(self, name: str) -> tuple[Alert, ...]:
         return (self._saturated(name), self._refusing(name))
 

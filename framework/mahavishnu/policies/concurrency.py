@@ -94,6 +94,10 @@ class Concurrency(Limit):
         gauges = LIMIT_IN_FLIGHT.closed(limit=name), LIMIT_QUEUED.closed(limit=name)
         return (*super().signals(name), *gauges, *shed)
 
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
+        places = (LIMIT_IN_FLIGHT, Decimal(self.most)), (LIMIT_QUEUED, Decimal(self.queue))
+        return (*super().bounds(name), *places)
+
     def alerts(self, name: str) -> tuple[Alert, ...]:
         full = (self._saturated(name),) if not self.adaptive else ()
         floor = (self._at_floor(name),) if self.adaptive and self.most >= _FLOOR else ()

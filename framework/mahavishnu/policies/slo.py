@@ -124,16 +124,22 @@ class Slo(Policy):
         return (self._durations(),)
 
     def recordings(self, name: str) -> tuple[Recording, ...]:
-        windows = {self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))}
         labels = (("slo", name),)
         ratios = [
-            Recording(ratio_signal(window, name), self._ratio(window), labels) for window in sorted(windows)
+            Recording(ratio_signal(window, name), self._ratio(window), labels) for window in self._windows()
         ]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
         return (*ratios, Recording(budget_signal(name), left, labels))
 
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
+        ratios = ((ratio_signal(window, name), decimal(self.budget)) for window in self._windows())
+        return (*ratios, (budget_signal(name), Decimal(0)))
+
     def alerts(self, name: str) -> tuple[Alert, ...]:
         return tuple(self._alert(name, burn) for burn in self._live())
+
+    def _windows(self) -> list[Duration]:
+        return sorted({self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))})
 
     def _live(self) -> tuple[Burn, ...]:
         return tuple(burn for burn in self.tiers() if not burn.dead)

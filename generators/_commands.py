@@ -1,0 +1,241 @@
+"""The commands that pages tell people to type: each names only what the other generators write."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from mahavishnu.contract import Contract
+from mahavishnu.promql import Expr, quoted
+
+from ._service import app_secrets, host, sidecar_secrets
+
+_REACH = (
+    'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
+)
+_SINCE = "15m"
+
+
+class Command(NamedTuple):
+    """What it is for, and the words to type in the folder of the spec."""
+
+    purpose: str
+    text: str
+
+
+def ask(expr: Expr) -> str:
+    """Ask Prometheus for the value of a query now."""
+    return (
+        'curl -fsSG "${PROMETHEUS:-http://127.0.0.1:9090}/api/v1/query" '
+        f"--data-urlencode {shlex.quote(f'query={expr.render()}')}"
+    )
+
+
+def firing() -> str:
+    """Ask Prometheus which alerts there are."""
+    return 'curl -fsS "${PROMETHEUS:-http://127.0.0.1:9090}/api/v1/alerts"'
+
+
+def get(contract: Contract, path: str, *options: str) -> str:
+    """Ask the service itself."""
+    words = "".join(f"{one} " for one in options)
+    return f'curl -fsS {words}"${{SERVICE:-http://127.0.0.1:{contract.spec.service.port}}}{path}"'
+
+
+def refused(contract: Contract) -> Iterator[Command]:
+    """Whom the limits refuse most, where operators may ask."""
+    if ops := contract.spec.ops:
+        token = f'-H "Authorization: Bearer {ops.token}"'
+        yield Command("Whom the limits refuse most", get(contract, f"{ops.path}/refused", token))
+
+
+def verbs(contract: Contract, *words: str) -> str:
+    """A verb of our own command line, for the environment that was compiled."""
+    return shlex.join(["mahavishnu", *words, *(["--env", contract.env] if contract.env else [])])
+
+
+def wanted(contract: Contract) -> list[str]:
+    """The variables that Compose wants to have, whatever it is asked to do."""
+    spec = contract.spec
+    if spec.deploy.targets.compose is None:
+        return []
+    return [*app_secrets(spec), *(["SECRETS_DIR"] if any(sidecar_secrets(spec).values()) else [])]
+
+
+def silence(alert: str, hold: str = "1h") -> str:
+    """Hold one alert back for a while."""
+    matcher = shlex.quote(f"alertname={quoted(alert)}")
+    return (
+        'amtool --alertmanager.url "${ALERTMANAGER:-http://127.0.0.1:9093}" silence add '
+        f'{matcher} --duration {hold} --comment "being worked on"'
+    )
+
+
+def silences() -> str:
+    """What is held back."""
+    return 'amtool --alertmanager.url "${ALERTMANAGER:-http://127.0.0.1:9093}" silence query'
+
+
+class Target:
+    """How a service is looked at and changed in one place where it runs."""
+
+    title: str
+
+    def __init__(self, contract: Contract) -> None:
+        self.name = host(contract)
+        self.contract = contract
+
+    def titled(self, *commands: Command) -> list[Command]:
+        """The same, said to be for this place where there is more than one."""
+        several = len(targets(self.contract)) > 1
+        return [Command(f"{self.title}: {one.purpose}", one.text) if several else one for one in commands]
+
+    def state(self) -> list[Command]:
+        """What runs."""
+        raise NotImplementedError
+
+    def logs(self) -> Command:
+        """The service's own words."""
+        raise NotImplementedError
+
+    def inside(self, words: Sequence[str]) -> str:
+        """Run something where the service runs."""
+        raise NotImplementedError
+
+    def roll_out(self) -> list[Command]:
+        """Put to work what was generated."""
+        raise NotImplementedError
+
+    def undo(self) -> list[Command]:
+        """Go back to what ran before, where that is remembered."""
+        return []
+
+    def restart(self) -> Command:
+        """Start it anew, without losing a request."""
+        raise NotImplementedError
+
+    def secrets(self) -> list[Command]:
+        """Put new values of secrets to work."""
+        raise NotImplementedError
+
+    def reach(self, url: str | None) -> Iterator[Command]:
+        """Whether a dependency can be reached from here."""
+        address = urlsplit(url or "")
+        if address.hostname:
+            port = address.port or (443 if address.scheme == "https" else 80)
+            words = ["python", "-c", _REACH, address.hostname, str(port)]
+            yield Command("Whether it can be reached from where the service runs", self.inside(words))
+
+
+class OnCompose(Target):
+    """Docker Compose on one host."""
+
+    title = "Compose"
+
+    def _compose(self, *words: str) -> str:
+        return shlex.join(["docker", "compose", "-f", f"{self.contract.place}/compose/compose.yaml", *words])
+
+    def state(self) -> list[Command]:
+        return [Command("What runs", self._compose("ps"))]
+
+    def logs(self) -> Command:
+        return Command(
+            f"Its log of the last {_SINCE}",
+            self._compose("logs", "--since", _SINCE, "--no-log-prefix", self.name),
+        )
+
+    def inside(self, words: Sequence[str]) -> str:
+        return self._compose("exec", self.name, *words)
+
+    def roll_out(self) -> list[Command]:
+        words = ("up", "-d", "--build", "--force-recreate", self.name)
+        return [
+            Command("Build it, and start it with the spec as it is now", self._compose(*words)),
+            *self._told(),
+        ]
+
+    def _told(self) -> Iterator[Command]:
+        target = self.contract.spec.deploy.targets.compose
+        if target is not None and target.monitoring:
+            for one in ("prometheus", "alertmanager"):
+                yield Command(
+                    f"Have {one.capitalize()} read its files anew", self._compose("kill", "-s", "HUP", one)
+                )
+
+    def restart(self) -> Command:
+        return Command("Restart", self._compose("restart", self.name))
+
+    def secrets(self) -> list[Command]:
+        spec = self.contract.spec
+        readers = (
+            (app_secrets(spec), self.name),
+            *((names, one) for one, names in sidecar_secrets(spec).items()),
+        )
+        asked = [one for names, one in readers if names]
+        again = self._compose("up", "-d", "--force-recreate", *asked)
+        return [Command("With the new values in the environment and in SECRETS_DIR", again)] if asked else []
+
+
+class OnKubernetes(Target):
+    """A Kubernetes cluster."""
+
+    title = "Kubernetes"
+
+    def __init__(self, contract: Contract) -> None:
+        super().__init__(contract)
+        kubernetes = contract.spec.deploy.targets.kubernetes
+        self.namespace = kubernetes.namespace if kubernetes else "default"
+        self.deployment = f"deployment/{self.name}"
+        self.selector = f"app.kubernetes.io/name={self.name}"
+
+    def _kubectl(self, *words: str) -> str:
+        return shlex.join(["kubectl", "-n", self.namespace, *words])
+
+    def state(self) -> list[Command]:
+        return [
+            Command("What runs", self._kubectl("get", "pods", "-l", self.selector, "-o", "wide")),
+            Command("What was rolled out", self._kubectl("rollout", "history", self.deployment)),
+            Command(
+                "Make a replica answer on this machine",
+                self._kubectl("port-forward", self.deployment, str(self.contract.spec.service.port)),
+            ),
+        ]
+
+    def logs(self) -> Command:
+        words = ("logs", "-l", self.selector, "-c", "app", f"--since={_SINCE}", "--tail=-1", "--prefix")
+        return Command(f"Its log of the last {_SINCE}", self._kubectl(*words))
+
+    def inside(self, words: Sequence[str]) -> str:
+        return self._kubectl("exec", self.deployment, "-c", "app", "--", *words)
+
+    def roll_out(self) -> list[Command]:
+        folder = f"{self.contract.place}/kubernetes"
+        return [
+            Command("Apply what was generated", shlex.join(["kubectl", "apply", "-k", folder])),
+            Command("Wait for it", self._kubectl("rollout", "status", self.deployment, "--timeout=10m")),
+        ]
+
+    def undo(self) -> list[Command]:
+        return [Command("Go back to what ran before", self._kubectl("rollout", "undo", self.deployment))]
+
+    def restart(self) -> Command:
+        return Command(
+            "Restart, one replica after the other", self._kubectl("rollout", "restart", self.deployment)
+        )
+
+    def secrets(self) -> list[Command]:
+        names = app_secrets(self.contract.spec)
+        made = self._kubectl("create", "secret", "generic", f"{self.name}-secrets", "--from-env-file=secrets.env",
+                             "--dry-run=client", "-o", "yaml")  # fmt: skip
+        write = f"{made} | {self._kubectl('apply', '-f', '-')}"
+        told = f"From a file with a line NAME=value for each of {', '.join(names)}"
+        return [Command(told, write), self.restart()] if names else []
+
+
+def targets(contract: Contract) -> tuple[Target, ...]:
+    """Every place where the spec lets the service run."""
+    said = contract.spec.deploy.targets
+    chosen = ((said.compose, OnCompose), (said.kubernetes, OnKubernetes))
+    return tuple(kind(contract) for target, kind in chosen if target is not None)

@@ -1,0 +1,277 @@
+"""Runbooks: a page for each alert, and guides for incidents and for maintenance, from the facts of one contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, cast
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.errors import Path
+from mahavishnu.links import panel_url, runbook_file
+from mahavishnu.notes import BEGIN, END
+from mahavishnu.notify import Channel, Email, PagerDuty, Slack
+from mahavishnu.panels import Dashboard, Panel, Spot, behind, dashboards, spots
+from mahavishnu.policies.rate import Rate
+from mahavishnu.signals import Alert, Severity
+from mahavishnu.spec import Spec
+
+from . import _commands
+from ._commands import Command
+from ._render import Code, Link, Mark, render, yaml_document
+from ._service import alert_secrets, app_secrets, image, seconds, sidecar_secrets
+from .alertmanager import RHYTHMS
+
+_ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
+
+
+class Block(NamedTuple):
+    """A sentence, and what is typed for it."""
+
+    purpose: str
+    code: Code
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """The pages: an index, a guide for incidents, one for maintenance, and one page for each alert."""
+    boards = dashboards(contract)
+    shown = spots(boards)
+    every: dict[str, object] = {
+        "job": contract.job,
+        "owner": contract.spec.service.owner,
+        "boards": _boards(contract, boards),
+        "wanted": _commands.wanted(contract),
+        "begin": Mark(BEGIN),
+        "end": Mark(END),
+    }
+    for name, values in (
+        ("README", _index(contract)),
+        ("incident-response", _incident(contract, boards)),
+        ("maintenance", _maintenance(contract)),
+    ):
+        yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
+    for alert in contract.alerts:
+        values = _page(contract, alert, shown[alert.name])
+        yield Artifact(f"runbooks/{runbook_file(alert)}", render("runbooks/alert.md.j2", **every, **values))
+
+
+# --- the page of an alert -----------------------------------------------------------------------------------
+
+
+def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
+    panel = next(one for number, one in spot.dashboard.numbered() if number == spot.number)
+    assert isinstance(panel, Panel)  # noqa: S101  (a row has no alert)
+    places = _commands.targets(contract)
+    numbers = _numbers(contract.spec, alert.path)
+    return {
+        "alert": alert,
+        "severity": f"{alert.severity}, so act {_ACT[alert.severity]}",
+        "told": _told(contract.spec, alert.severity),
+        "summary": alert.summary.replace("$value", "…"),
+        "hold": alert.hold,
+        "path": Code(".".join(map(str, alert.path)), inline=True),
+        "panel": _link(f"panel {spot.number} of {spot.dashboard.title}", panel_url(contract, spot)),
+        "row": spot.row.title,
+        "condition": Code(alert.expr.render()),
+        "measured": [Code(_commands.ask(query.expr)) for query in panel.queries],
+        "bound": [f"{bound:f}" for bound in panel.bounds],
+        "behind": _behind(contract, alert, panel),
+        "looks": [*_looks(contract, alert, places)],
+        "numbers": Code(numbers.rstrip("\n")) if numbers else None,
+        "mode": _observes(contract.spec, alert.path),
+        "changes": _blocks(_changes(contract)),
+        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
+        "restarts": _blocks(
+            one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
+        ),
+        "silence": Code(_commands.silence(alert.name)),
+        "explain": Code(_commands.verbs(contract, "explain", alert.name)),
+    }
+
+
+def _behind(contract: Contract, alert: Alert, panel: Panel) -> list[Block]:
+    """The series that it rests on, as far as it does not show them itself."""
+    own = {query.expr for query in panel.queries}
+    asked = ((one.title, query) for one in behind(contract, alert) for query in one.queries)
+    return [
+        Block(f"{title} ({query.name})" if query.name else title, Code(_commands.ask(query.expr)))
+        for title, query in asked
+        if query.expr not in own and (query.legend or query.name)
+    ]
+
+
+def _looks(contract: Contract, alert: Alert, places: Iterable[_commands.Target]) -> Iterator[Block]:
+    """Where to look next: the service's own answers, and where it runs."""
+    found = [Command("Whether it takes requests", _commands.get(contract, "/readyz"))]
+    section = str(alert.path[0])
+    if section == "limits":
+        found += _commands.refused(contract)
+    for place in places:
+        url = contract.spec.dependencies[str(alert.path[1])].url if section == "dependencies" else None
+        found += place.titled(*place.state(), place.logs(), *place.reach(url))
+    return iter(_blocks(found))
+
+
+def _changes(contract: Contract) -> Iterator[Command]:
+    """From a changed spec to the service at work."""
+    yield Command("See what is wrong with it, if anything", _commands.verbs(contract, "check"))
+    yield Command(
+        "Write everything that follows from it",
+        _commands.verbs(contract, "generate", "--out", contract.place),
+    )
+    for place in _commands.targets(contract):
+        yield from place.titled(*place.roll_out())
+
+
+def _numbers(spec: Spec, path: Path) -> str:
+    """What the spec says at the place that asked for an alert; empty where that is no entry of its own."""
+    said: Any = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    for step in path:
+        said = cast("dict[str, Any]", said).get(str(step)) if isinstance(said, dict) else None
+    named = {".".join(map(str, path)): cast("object", said)}
+    return yaml_document(named) if isinstance(said, dict) and len(path) > 1 else ""
+
+
+def _observes(spec: Spec, path: Path) -> bool:
+    """Whether what stands at a place refuses now, and could only watch."""
+    return any(one == path and getattr(policy, "mode", "") == "enforce" for one, _, policy in spec.policies())
+
+
+# --- who is told --------------------------------------------------------------------------------------------
+
+
+def _channel(name: str, channel: Channel) -> str:
+    if isinstance(channel, Slack):
+        return f"{name} (Slack {channel.channel})"
+    if isinstance(channel, Email):
+        return f"{name} (mail to {channel.email})"
+    return f"{name} (PagerDuty)" if isinstance(channel, PagerDuty) else f"{name} (POST to {channel.webhook})"
+
+
+def _told(spec: Spec, severity: Severity) -> str:
+    names = dict.fromkeys(spec.alerts.route.get(severity, tuple(spec.channels)))
+    return (
+        ", ".join(_channel(name, spec.channels[name]) for name in names) or "nobody: the spec has no channels"
+    )
+
+
+def _quiet(spec: Spec, severity: Severity) -> str:
+    hours = (one for one in spec.alerts.quiet if one.severity is severity)
+    return ", ".join(f"{one.start} to {one.end} ({one.timezone})" for one in hours) or "never"
+
+
+# --- the guides ---------------------------------------------------------------------------------------------
+
+
+def _index(contract: Contract) -> dict[str, object]:
+    rows = [
+        {
+            "severity": alert.severity,
+            "page": Link(alert.name, runbook_file(alert)),
+            "summary": alert.summary.replace("$value", "…"),
+        }
+        for alert in sorted(contract.alerts, key=lambda alert: alert.severity)
+    ]
+    return {"rows": rows}
+
+
+def _boards(contract: Contract, boards: Iterable[Dashboard]) -> list[Link]:
+    base = (contract.spec.alerts.dashboards or "").rstrip("/")
+    return [
+        Link(one.title, f"{base}/d/{one.uid}" if base else f"../grafana/dashboards/{one.name}.json")
+        for one in boards
+    ]
+
+
+def _link(text: str, url: str) -> Link | str:
+    return Link(text, url) if url else text
+
+
+def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, object]:
+    spec, places = contract.spec, _commands.targets(contract)
+    severities = [
+        {
+            "name": one,
+            "act": _ACT[one],
+            "told": _told(spec, one),
+            "wait": RHYTHMS[one].wait,
+            "repeat": RHYTHMS[one].repeat,
+            "quiet": _quiet(spec, one),
+            "alerts": sum(alert.severity is one for alert in contract.alerts),
+        }
+        for one in Severity
+    ]
+    return {
+        "severities": severities,
+        "firing": Code(_commands.firing()),
+        "alive": _blocks(
+            [
+                Command("Whether the process lives", _commands.get(contract, "/healthz")),
+                Command("Whether it takes requests", _commands.get(contract, "/readyz")),
+                *(one for place in places for one in place.titled(*place.state())),
+            ]
+        ),
+        "logs": _blocks(one for place in places for one in place.titled(place.logs())),
+        "requests": _service_queries(boards),
+        "spec": Code(_metric(contract, "mahavishnu_spec_")),
+        "drift": Code(_commands.verbs(contract, "generate", "--check", "--out", contract.place)),
+        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
+        "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
+        "refused": _blocks(_commands.refused(contract)),
+        "example": Code(_commands.verbs(contract, "explain", contract.alerts[0].name)),
+    }
+
+
+def _service_queries(boards: Iterable[Dashboard]) -> list[Block]:
+    (service,) = (one for one in boards if one.name == "service")
+    return [
+        Block(panel.title, Code(_commands.ask(panel.queries[0].expr))) for panel in service.rows[0].panels[:3]
+    ]
+
+
+def _metric(contract: Contract, start: str) -> str:
+    return f"{_commands.get(contract, contract.spec.observability.metrics.path)} | grep '^{start}'"
+
+
+def _maintenance(contract: Contract) -> dict[str, object]:
+    spec, places = contract.spec, _commands.targets(contract)
+    own, alerting = app_secrets(spec), alert_secrets(spec)
+    return {
+        "image": Code(image(contract), inline=True),
+        "changes": _blocks(_changes(contract)),
+        "checks": _blocks(
+            [
+                Command(
+                    "Prove the rules and routes", _commands.verbs(contract, "test", "--out", contract.place)
+                )
+            ]
+        ),
+        "states": _blocks(one for place in places for one in place.titled(*place.state())),
+        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
+        "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
+        "reload": Code(_metric(contract, "mahavishnu_spec_reload")),
+        "shutdown": f"{seconds(spec.deploy.shutdown)} s",
+        "replicas": spec.deploy.replicas,
+        "own": own,
+        "alerting": alerting,
+        "watching": sidecar_secrets(spec).get("grafana", []),
+        "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
+        "limit": _limit(contract),
+        "silence": Code(_commands.silence(contract.alerts[0].name, "2h")),
+        "silences": Code(_commands.silences()),
+        "config": Code(_commands.verbs(contract, "config")),
+    }
+
+
+def _limit(contract: Contract) -> dict[str, object] | None:
+    """A rate of the spec, as an example of a number that grows too small."""
+    for name, limit in contract.spec.limits.items():
+        if isinstance(limit, Rate):
+            numbers = _numbers(contract.spec, ("limits", name))
+            explain = Code(_commands.verbs(contract, "explain", f"limits.{name}.rate"))
+            return {"name": name, "numbers": Code(numbers.rstrip("\n")), "explain": explain}
+    return None
+
+
+def _blocks(commands: Iterable[Command]) -> list[Block]:
+    return [Block(one.purpose, Code(one.text)) for one in commands]

@@ -1,0 +1,287 @@
+"""Runbooks: a page for each alert, whose commands name only what is there, and whose text nobody can break out of."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from importlib import import_module
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from mahavishnu import cli
+from mahavishnu.contract import Contract
+from mahavishnu.notes import BEGIN, END
+from tests.generators.specs import LARGE, SMALL, generated, merged
+from tests.hostile import HOSTILE
+from tests.monitoring import ROOT, made, shop
+from tests.pages import commands
+from tests.reading import read
+
+_render: Any = import_module("mahavishnu.generators._render")
+_commands: Any = import_module("mahavishnu.generators._commands")
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Notes"]
+EVERYTHING = merged(
+    LARGE,
+    {
+        "ops": {"token": "${HOOK_TOKEN}"},
+        "alerts": {"quiet": [{"severity": "P2", "from": "22:00", "to": "06:00"}]},
+    },
+)
+
+
+def pages(of: Contract) -> dict[str, str]:
+    """Every page of a contract, by its name."""
+    generator: Any = import_module("mahavishnu.generators.runbooks")
+    return {Path(one.path).name: one.text for one in generator.generate(of)}
+
+
+@pytest.fixture(scope="module")
+def ours() -> dict[str, str]:
+    return pages(shop())
+
+
+def headings(page: str) -> list[str]:
+    """The titles of a page as a reader of Markdown sees them."""
+    tokens = MARKDOWN.parse(page)
+    return [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
+
+
+def test_every_alert_has_its_page(ours: dict[str, str]) -> None:
+    """With all its sections, the number that is in force, and a place for notes."""
+    for alert in shop().alerts:
+        page = ours[f"{alert.name}.md"]
+        assert headings(page) == [alert.name, *SECTIONS]
+        assert f"\n{BEGIN}\n{END}\n" in page
+        assert alert.expr.render() in page
+    assert len(ours) == len(shop().alerts) + 3
+
+
+def test_a_page_has_the_numbers_of_this_service(ours: dict[str, str]) -> None:
+    """Who is told, what the spec says, where it is shown."""
+    page = ours["ShopLimitReportsSaturated.md"]
+    for fact in (
+        "**Told**: room (Slack #shop-alerts), hook (POST to http://alerts.internal:9000/hook)",
+        "      concurrency: 4\n      queue: 4\n      wait: 500ms\n",
+        "https://grafana.example.com/d/shop-resilience?viewPanel=",
+        "where the bound is 0.9:",
+    ):
+        assert fact in page
+
+
+def test_every_link_leads_somewhere(ours: dict[str, str]) -> None:
+    """To a page that is generated, or to the world."""
+    for page in ours.values():
+        for token in MARKDOWN.parse(page):
+            for inner in token.children or ():
+                if inner.type == "link_open":
+                    to = str(inner.attrs["href"])
+                    assert to.startswith("https://") or to in ours, to
+
+
+def test_the_index_has_every_page(ours: dict[str, str]) -> None:
+    """The most urgent ones first."""
+    rows = re.findall(r"^\| (P\d) \| \[(\w+)\]\(<(\w+)\.md>\)", ours["README.md"], re.MULTILINE)
+    assert [severity for severity, _, _ in rows] == sorted(alert.severity for alert in shop().alerts)
+    assert {name for _, name, file in rows if name == file} == {alert.name for alert in shop().alerts}
+
+
+def test_the_guide_says_who_is_told() -> None:
+    """Of each severity, how soon, and when not."""
+    guide = pages(made(EVERYTHING))["incident-response.md"]
+    assert (
+        "| P2 | within the hour | room (Slack #shop), hook (POST to https://hooks.example.com/a) | 30s |"
+        in guide
+    )
+    assert "| 22:00 to 06:00 (UTC) |" in guide
+    nobody = pages(made(dict(SMALL)))["incident-response.md"]
+    assert "| P1 | now | nobody: the spec has no channels |" in nobody
+
+
+# --- commands -----------------------------------------------------------------------------------------------
+
+
+def typed(of: Mapping[str, str], program: str) -> list[list[str]]:
+    """The words of every command of a program, without what is piped to another."""
+    found = dict.fromkeys(one for page in of.values() for one in commands(page) if one.startswith(program))
+    return [shlex.split(part) for one in found for part in one.split(" | ") if part.startswith(program)]
+
+
+def test_our_own_verbs_work(ours: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is carried out in the folder of the spec; `test` is proved by its own tests."""
+    shutil.copy(ROOT / "mahavishnu.yaml", tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    every = sorted(typed(ours, "mahavishnu"), key=lambda words: "--check" in words)
+    assert {words[1] for words in every} == {"check", "config", "explain", "generate", "test"}
+    for words in every:
+        if words[1] != "test":
+            assert cli.run(words[1:]) == 0, words
+
+
+def test_a_verb_that_is_not_there_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """The test above can fail."""
+    assert cli.run(["maintenance"]) == 2
+    assert cli.run(["explain", "ShopDwn", "--spec", str(ROOT / "mahavishnu.yaml")]) != 0
+
+
+def unknown_to_compose(words: list[str], file: Mapping[str, Any]) -> Iterator[str]:
+    """What a command names that Compose's file does not have."""
+    flags = {"ps": (), "logs": ("--since", "--no-log-prefix"), "exec": (), "restart": (), "kill": ("-s",),
+             "up": ("-d", "--build", "--force-recreate")}  # fmt: skip
+    assert words[:3] == ["docker", "compose", "-f"]
+    if words[3] != "deploy/compose/compose.yaml":
+        yield words[3]
+    verb, *rest = words[4:]
+    rest = rest[:1] if verb == "exec" else rest
+    named = [one for before, one in zip(["", *rest], rest, strict=False) if before not in ("--since", "-s")]
+    yield from (one for one in named if one not in (*flags[verb], *file["services"]))
+
+
+def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Iterator[str]:
+    """What a command names that the manifests do not have."""
+    pod = objects["deployment"]["spec"]["template"]
+    own = objects["deployment"]["metadata"]
+    label = "app.kubernetes.io/name"
+    there = {
+        "-n": own["namespace"],
+        "-l": f"{label}={pod['metadata']['labels'][label]}",
+        "-c": pod["spec"]["containers"][0]["name"],
+        "-k": "deploy/kubernetes",
+    }
+    asked = words[: words.index("--")] if "--" in words else words
+    for flag, value in pairwise(asked):
+        if flag in there and there[flag] != value:
+            yield f"{flag} {value}"
+        if flag == "generic" and value not in str(pod["spec"]["containers"][0]["env"]):
+            yield value
+    yield from (one for one in words if one.startswith("deployment/") and one != f"deployment/{own['name']}")
+
+
+@pytest.mark.parametrize("spec", [SMALL, EVERYTHING], ids=["small", "everything"])
+def test_commands_name_what_is_there(spec: Mapping[str, Any]) -> None:
+    """Files, services, namespaces, labels, containers, secrets: those that the other generators write."""
+    said = pages(made(dict(spec)))
+    file = read(generated("compose", spec)["compose/compose.yaml"])
+    objects = {Path(path).stem: read(text) for path, text in generated("kubernetes", spec).items()}
+    for words in typed(said, "docker"):
+        assert [*unknown_to_compose(words, file)] == [], words
+    for words in typed(said, "kubectl"):
+        assert [*unknown_to_kubernetes(words, objects)] == [], words
+    assert len(typed(said, "docker")) > 5
+    assert len(typed(said, "kubectl")) > 5
+
+
+def test_a_command_that_names_nothing_is_found() -> None:
+    """The test above can fail."""
+    file = read(generated("compose", SMALL)["compose/compose.yaml"])
+    objects = {Path(path).stem: read(text) for path, text in generated("kubernetes", SMALL).items()}
+    base = ["docker", "compose", "-f"]
+    assert [*unknown_to_compose([*base, "compose.yaml", "ps"], file)] == ["compose.yaml"]
+    assert [*unknown_to_compose([*base, "deploy/compose/compose.yaml", "restart", "shap"], file)] == ["shap"]
+    for wrong in (["-n", "shap"], ["-c", "main"], ["-l", "app=shop"], ["get", "deployment/shap"]):
+        assert [*unknown_to_kubernetes(["kubectl", *wrong], objects)] != []
+
+
+def test_whether_a_dependency_is_reached() -> None:
+    """What is run beside the service says so, and fails where nobody listens."""
+    said = [sys.executable, "-c", _commands._REACH, "127.0.0.1"]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        assert subprocess.run([*said, port], capture_output=True, check=True).stdout == b"reachable\n"
+    assert subprocess.run([*said, port], capture_output=True, check=False).returncode != 0
+
+
+@pytest.mark.parametrize("spec", [SMALL, EVERYTHING], ids=["small", "everything"])
+def test_what_compose_wants_is_said(spec: Mapping[str, Any]) -> None:
+    """Every variable without which it does nothing at all, not even show a log."""
+    needed = {*re.findall(r"\$\{(\w+):\?", generated("compose", spec)["compose/compose.yaml"])}
+    page = pages(made(dict(spec)))["incident-response.md"]
+    said = re.search(r"Compose wants (.+) in the environment", page)
+    assert {*(said[1].split(", ") if said else ())} == needed
+
+
+def test_an_environment_is_named() -> None:
+    """What is typed for staging does not write what is for production."""
+    said = pages(replace(shop(), env="staging"))
+    assert all(words[-2:] == ["--env", "staging"] for words in typed(said, "mahavishnu"))
+    assert "--env" not in "".join(pages(shop()).values())
+
+
+def test_operators_are_told_whom_the_limits_refuse() -> None:
+    """Where there are operators, with the name of their token and nothing of its value."""
+    page = pages(made(EVERYTHING))["ShopApiLimitPerClientRefusing.md"]
+    assert (
+        '-H "Authorization: Bearer ${HOOK_TOKEN}" "${SERVICE:-http://127.0.0.1:8680}/-/mahavishnu/refused"'
+        in page
+    )
+    assert "/refused" not in pages(shop())["ShopLimitPerClientRefusing.md"]
+
+
+# --- Markdown -----------------------------------------------------------------------------------------------
+
+
+def words(text: str) -> str:
+    """A text as a reader sees it: what cannot be seen is spelled out, and blanks are one."""
+    visible = "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return " ".join(visible.split())
+
+
+def seen(page: str) -> list[str]:
+    """The paragraphs of a page as a reader of Markdown sees them; anything that is no text is named."""
+    blocks: list[str] = []
+    for token in MARKDOWN.parse(page):
+        if token.type == "inline":
+            kinds = {inner.type for inner in token.children or ()} - {"text", "softbreak", "text_special"}
+            blocks.append(
+                " ".join("".join(inner.content for inner in token.children or ()).split()) + "".join(kinds)
+            )
+        elif token.type not in ("paragraph_open", "paragraph_close"):
+            blocks.append(token.type)
+    return blocks
+
+
+@given(
+    st.one_of(
+        st.sampled_from(HOSTILE), st.text(max_size=60), st.text("*_`[]()<>#-+=|~$&!\\.1 \n", max_size=30)
+    )
+)
+def test_a_text_stays_a_text(text: str) -> None:
+    """Alone in a line, and within one: no heading, no list, no link, no code, no HTML."""
+    written = _render.markdown(text)
+    assert "\n" not in written
+    if words(text):
+        assert seen(written) == [words(text)]
+    assert seen(f"before {written} after") == [" ".join(f"before {words(text)} after".split())]
+
+
+@given(
+    st.one_of(
+        st.sampled_from(HOSTILE),
+        st.text(min_size=1, max_size=60),
+        st.text("`\\ a\n", min_size=1, max_size=12),
+    )
+)
+def test_code_stays_code(text: str) -> None:
+    """In a block of its own, and within a sentence; a line of it is never a mark."""
+    block = str(_render.Code(text))
+    lines = ["".join(c if c.isprintable() else repr(c)[1:-1] for c in one) for one in text.split("\n")]
+    assert block == "\n".join(f"    {line}" for line in lines)
+    inline = str(_render.Code(text, inline=True))
+    (token,) = (one for one in MARKDOWN.parse(f"so {inline} is") if one.type == "inline")
+    if text:
+        assert [one.content for one in token.children or () if one.type == "code_inline"] == [
+            "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        ]
