@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
@@ -13,6 +13,7 @@ from typing import (
     Literal,
     NamedTuple,
     Protocol,
+    Self,
     cast,
     runtime_checkable,
 )
@@ -64,6 +65,10 @@ class Policy(Settings):
     def signals(self, name: str) -> tuple[Signal, ...]:
         """The series this policy moves, with its own label values fixed."""
         return ()
+
+    def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
+        """The same policy with its own queries read against what is shown; rules are made of that one."""
+        return self
 
     def recordings(self, name: str) -> tuple[Recording, ...]:
         """The recording rules its alerts rest on."""

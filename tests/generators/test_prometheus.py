@@ -29,7 +29,7 @@ from tests.reading import read
 from tests.strategies import specs
 
 prove: Any = import_module("mahavishnu.generators._prove")
-steady: Any = import_module("mahavishnu.generators._steady")
+steady: Any = import_module("mahavishnu.steady")
 go: Any = import_module("mahavishnu.generators._go")
 
 # One of each kind of alert that has a window, a hold, or an absence of its own.
@@ -51,7 +51,22 @@ EVERYTHING: dict[str, Any] = {
         }
     },
     "slos": {
-        "latency": {"objective": "95%", "under": "300ms", "match": {"path": "/orders/*", "method": "GET"}}
+        "latency": {"objective": "95%", "under": "300ms", "match": {"path": "/orders/*", "method": "GET"}},
+        "stripe": {
+            "objective": "99%",
+            "query": {
+                "total": 'mahavishnu_dependency_calls_total{dependency="stripe"}',
+                "bad": 'mahavishnu_dependency_calls_total{dependency="stripe",outcome=~"failure|timeout"}',
+            },
+            "window": "28d",
+            "min_requests": "auto",
+        },
+        "reread": {
+            "objective": "98%",
+            "fresh": "2h",
+            "query": {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"},
+            "window": "7d",
+        },
     },
     "alerts": {
         "runbooks": "https://runbooks.example.com/shop/",
@@ -67,6 +82,11 @@ EVERYTHING: dict[str, Any] = {
             "queue": {"when": "queue.reports > 4", "severity": "P3"},
             "failures": {"when": "dependencies.stripe.failures > 20%", "severity": "P2"},
             "sluggish": {"when": "dependencies.stripe.slow > 20%", "severity": "P3"},
+            "timeouts": {
+                "query": 'sum(rate(mahavishnu_dependency_calls_total{outcome="timeout"}[5m])) > 3',
+                "severity": "P3",
+            },
+            "old": {"query": "time() - mahavishnu_spec_reload_timestamp_seconds > 86400", "severity": "P4"},
         },
     },
 }
