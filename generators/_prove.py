@@ -24,9 +24,8 @@ from typing import NamedTuple
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector, quoted
 from mahavishnu.signals import AgreementError, Alert, Feed, Kind, Recording, Source
-from mahavishnu.units import Duration, plain
-
 from mahavishnu.steady import Moving, Steady, matches, moving
+from mahavishnu.units import Duration, plain
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
 _MARGIN = Fraction(1, 10_000)
@@ -132,7 +131,7 @@ def slow(contract: Contract) -> tuple[Test, ...]:
 
 
 def _quick(alert: Alert, contract: Contract) -> bool:
-    return (alert.hold or 0) <= _FAST_HOLD and _window(alert, contract) <= _FAST_LONG
+    return (alert.hold or 0) <= _FAST_HOLD and _window(alert, contract) < _FAST_LONG
 
 
 # --- thresholds -------------------------------------------------------------------------------------------
@@ -259,7 +258,9 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
     that a window is full one sample earlier: both readings are allowed.
     """
     if _absent(alert) and any(feed.faulty is None for feed in alert.proof):
-        last = _LOOKBACK // pace.step  # so long the last sample is still seen, in Prometheus 3 one moment less
+        last = (
+            _LOOKBACK // pace.step
+        )  # so long the last sample is still seen, in Prometheus 3 one moment less
         return max(last - 1, 0), last + 1
     within, beyond = depths(alert, contract.recordings)
     window = _window(alert, contract)
@@ -352,8 +353,13 @@ def _guard(burn: Burn, events: Fraction, fires: bool, pace: Pace) -> Test:
     steps = -(-burn.long // pace.step) + 1
     traffic = max(Fraction(feed.faulty or 0) for feed in burn.alert.proof)
     part = events * _MINUTE / burn.long / traffic
-    scaled = [replace(feed, healthy=0, faulty=_decimal(Fraction(feed.faulty or 0) * part)) for feed in burn.alert.proof]
-    series = _moved(scaled, [Phase(Fraction(1), steps * (pace.step // pace.burning) + 1)], pace.burning // _MINUTE)
+    scaled = [
+        replace(feed, healthy=0, faulty=_decimal(Fraction(feed.faulty or 0) * part))
+        for feed in burn.alert.proof
+    ]
+    series = _moved(
+        scaled, [Phase(Fraction(1), steps * (pace.step // pace.burning) + 1)], pace.burning // _MINUTE
+    )
     word = "enough" if fires else "too few"
     checks = (Check(Duration(pace.step * steps), burn.alert, fires),)
     return Test(f"guard {word}: {burn.alert.name}", pace.burning, tuple(series), checks)
@@ -364,7 +370,12 @@ def _left(alert: Alert, contract: Contract) -> Fraction | None:
     match alert.expr:
         case Binary(op="<=", left=Selector() as left, right=Number()) if left.signal.source is Source.RULE:
             return next(
-                (Fraction(one.expr.right.right.value) for one in contract.recordings if _is_budget(one, left)), None
+                (
+                    Fraction(one.expr.right.right.value)
+                    for one in contract.recordings
+                    if _is_budget(one, left)
+                ),
+                None,
             )
         case _:
             return None
@@ -401,9 +412,7 @@ def _budget(alert: Alert, contract: Contract) -> Test:
 
 
 def _timed(alert: Alert, contract: Contract) -> bool:
-    return any(
-        one.signal.source is Source.RULE and one.window is not None for one in _base(alert, contract)
-    )
+    return any(one.signal.source is Source.RULE and one.window is not None for one in _base(alert, contract))
 
 
 def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:
@@ -469,7 +478,9 @@ def _counted(burns: Sequence[Burn], pace: Pace) -> Test:
     A window holds a sample at its far end in Prometheus 2, and none there in Prometheus 3; both are counted.
     """
     healthy = -(-max(one.long for one in burns) * 5 // (4 * pace.step))
-    fault = max(max(_sample(one, pace, False) for one in burns) + 2, *(-(-one.short // pace.step) for one in burns))
+    fault = max(
+        max(_sample(one, pace, False) for one in burns) + 2, *(-(-one.short // pace.step) for one in burns)
+    )
     length = healthy + fault + max(-(-one.short // pace.step) for one in burns) + 2
     bad = [healthy < step <= healthy + fault for step in range(length)]
     checks = [check for one in burns for check in _changes(one, bad, pace)]
@@ -484,12 +495,14 @@ def _sample(burn: Burn, pace: Pace, closed: bool) -> int:
 
 def _changes(burn: Burn, bad: Sequence[bool], pace: Pace) -> Iterator[Check]:
     """Each step at which the alert surely begins or ends, and the last one before at which it surely has not."""
-    closed, open = ([_burning(burn, bad, step, pace, ends) for step in range(len(bad))] for ends in (True, False))
-    for step in range(1, len(bad)):
-        if closed[step] is open[step] and (closed[step] is not closed[step - 1] or open[step] is not open[step - 1]):
-            before = next(back for back in range(step - 1, -1, -1) if closed[back] is open[back] is not closed[step])
-            yield Check(Duration(pace.step * before), burn.alert, not closed[step])
-            yield Check(Duration(pace.step * step), burn.alert, closed[step])
+    readings = [
+        {_burning(burn, bad, step, pace, closed) for closed in (True, False)} for step in range(len(bad))
+    ]
+    sure = [(step, fires) for step, found in enumerate(readings) if len(found) == 1 for fires in found]
+    for (before, was), (step, fires) in itertools.pairwise(sure):
+        if was is not fires:
+            yield Check(Duration(pace.step * before), burn.alert, was)
+            yield Check(Duration(pace.step * step), burn.alert, fires)
 
 
 def _burning(burn: Burn, bad: Sequence[bool], step: int, pace: Pace, closed: bool) -> bool:

@@ -18,13 +18,26 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the ground up. A module imports from floors below its own, and its own where no `NEVER` forbids it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing", "steady", "query",
-     "instances", "search"),
+    (
+        "addresses",
+        "errors",
+        "units",
+        "promql",
+        "signals",
+        "codes",
+        "folder",
+        "firing",
+        "steady",
+        "query",
+        "instances",
+        "search",
+        "closure",
+    ),
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store", "drift"),
     ("spec",),
-    ("closure", "contract", "bound", "checks", "checks.*", "outage"),
-    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
+    ("contract", "bound", "checks", "checks.*", "outage"),
+    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (
         "asgi",

@@ -29,10 +29,10 @@ _OF_VECTORS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """The series that there are, and the job in whose name they are scraped."""
+    """The series that there are, and the job in whose name they are scraped; None: a query has no owner yet."""
 
     signals: Mapping[str, Signal]
-    job: str
+    job: str | None
 
 
 def resolve(expr: Expr, world: World) -> None:
@@ -69,16 +69,14 @@ def _selector(selector: Selector, world: World) -> Iterator[str]:
         yield f"{selector.series} is no part of a {shown.kind}"
         return
     owner = "service" if shown.source is Source.RULE else "job"
-    if owner not in {matcher.label for matcher in selector.matchers}:
+    if world.job is not None and owner not in {matcher.label for matcher in selector.matchers}:
         yield f"`{selector}` asks for the series of every {owner}"
     for matcher in selector.matchers:
         yield from _matcher(matcher, owner, selector, shown, world)
 
 
-def _matcher(
-    matcher: Matcher, owner: str, selector: Selector, shown: Signal, world: World
-) -> Iterator[str]:
-    if matcher.label == owner:
+def _matcher(matcher: Matcher, owner: str, selector: Selector, shown: Signal, world: World) -> Iterator[str]:
+    if matcher.label == owner and world.job is not None:
         if (matcher.op, matcher.value) != ("=", world.job):
             yield f"`{selector}` asks for {matcher.render()}, and the {owner} is {world.job}"
     elif matcher.label == _BOUND and selector.suffix == "_bucket":
@@ -153,13 +151,13 @@ def _aggregate(node: Aggregate) -> Iterator[str]:
 def _binary(node: Binary, world: World) -> Iterator[str]:
     """A measured quantile jumps from one boundary to the next: only at one can it be compared."""
     for asked, other in ((node.left, node.right), (node.right, node.left)):
-        if node.op in _COMPARISONS and isinstance(other, Number) and isinstance(asked, Call):
-            if asked.name == "histogram_quantile":
-                yield from _threshold(asked, other.value, world)
+        measured = isinstance(asked, Call) and asked.name == "histogram_quantile"
+        if measured and isinstance(other, Number) and node.op in _COMPARISONS:
+            yield from _threshold(asked, other.value, world)
 
 
-def _threshold(asked: Call, value: Decimal, world: World) -> Iterator[str]:
-    for one in asked.args[1].selectors():
+def _threshold(asked: Expr, value: Decimal, world: World) -> Iterator[str]:
+    for one in asked.selectors():
         shown = world.signals.get(one.signal.name, one.signal)
         if value not in shown.buckets:
             yield f"{value} is no bucket boundary of {shown.name}"

@@ -73,9 +73,7 @@ class Contract:
 def contract(spec: Spec) -> Contract:
     """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
     bare = shown(spec)
-    policies = tuple(
-        (name, policy.reading(name, bare.signals)) for name, policy in _policies(spec)
-    )
+    policies = tuple((name, policy.reading(name, bare.signals)) for name, policy in _policies(spec))
     job = spec.service.name
     recordings = tuple(
         replace(one, expr=_scoped(one.expr, job), labels=(("service", job), *one.labels))

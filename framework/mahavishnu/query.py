@@ -7,6 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from mahavishnu import closure
 from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.signals import AgreementError, Kind, Signal
 from mahavishnu.units import Duration
@@ -39,7 +40,10 @@ def read(text: str, signals: Mapping[str, Signal]) -> Expr:
         parsed: Any = promql_parser.parse(text)
     except ValueError as fault:
         raise QueryError(f"this is no query: {fault}") from None
-    return _Reader(signals).tree(parsed)
+    tree = _Reader(signals).tree(parsed)
+    for fault in closure.faults(tree, closure.World(signals, None)):
+        raise QueryError(fault)
+    return tree
 
 
 class _Reader:
@@ -66,7 +70,9 @@ class _Reader:
             case "BinaryExpr":
                 return self._binary(node)
             case other:
-                raise QueryError(f"`{node.prettify()}`: {_PLAIN.get(other, other)} cannot be proved, and is refused")
+                raise QueryError(
+                    f"`{node.prettify()}`: {_PLAIN.get(other, other)} cannot be proved, and is refused"
+                )
 
     def _selector(self, node: Any) -> Selector:
         if node.offset is not None or node.at is not None or node.matchers.or_matchers:
@@ -89,7 +95,9 @@ class _Reader:
     def _aggregate(self, node: Any) -> Expr:
         op, modifier = str(node.op), node.modifier
         if op not in _AGGREGATES or node.param is not None:
-            raise QueryError(f"`{op}` cannot be proved, and is refused; there are sum, min, max, avg and count")
+            raise QueryError(
+                f"`{op}` cannot be proved, and is refused; there are sum, min, max, avg and count"
+            )
         if modifier is not None and str(modifier.type).endswith("Without"):
             raise QueryError("`without` cannot be proved, and is refused; write `by`")
         return Aggregate(op, self.tree(node.expr), tuple(modifier.labels) if modifier is not None else ())
@@ -97,7 +105,9 @@ class _Reader:
     def _binary(self, node: Any) -> Expr:
         modifier = node.modifier
         if modifier is not None and (modifier.matching is not None or modifier.group_labels is not None):
-            raise QueryError("`on`, `ignoring` and `group_left` cannot be proved, and are refused; write `sum by`")
+            raise QueryError(
+                "`on`, `ignoring` and `group_left` cannot be proved, and are refused; write `sum by`"
+            )
         op = str(node.op) + (BOOL if modifier is not None and modifier.return_bool else "")
         return Binary(op, self.tree(node.lhs), self.tree(node.rhs))
 

@@ -23,7 +23,9 @@ def search(condition: Expr) -> tuple[Feed, ...]:
     """
     series = list(dict.fromkeys(example(one) for one in condition.selectors()))
     if len(series) > _MOST:
-        raise AgreementError(f"it asks for {len(series)} series, and a proof of more than {_MOST} is not looked for")
+        raise AgreementError(
+            f"it asks for {len(series)} series, and a proof of more than {_MOST} is not looked for"
+        )
     dated = any(isinstance(node, Call) and node.name == "time" for node in condition.walk())
     choices = [_levels(one, condition) for one in series]
     silent, firing = list[Levels](), list[Levels]()
@@ -42,7 +44,9 @@ def search(condition: Expr) -> tuple[Feed, ...]:
 def _levels(series: Selector, condition: Expr) -> Levels:
     """Nothing, and what lies around the numbers of the condition; of what grows, per minute."""
     numbers = {abs(node.value) for node in condition.walk() if isinstance(node, Number)}
-    around = sorted({Decimal(0), Decimal(1), *(one / 2 for one in numbers), *(2 * one + 1 for one in numbers)})
+    around = sorted(
+        {Decimal(0), Decimal(1), *(one / 2 for one in numbers), *(2 * one + 1 for one in numbers)}
+    )
     grows = series.signal.kind is not Kind.GAUGE
     return tuple(60 * one for one in around[:8]) if grows else tuple(around[:8])
 

@@ -137,9 +137,9 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
     alertmanager: Alertmanager, heard: Heard
 ) -> None:
     """The faster burn speaks for the slower ones of its promise, for no other promise and no other alert."""
-    burns = [alert(f"ShopSloAvailabilityBurn{one}", one, slo="availability") for one in SEVERITIES]
+    burns = [alert(f"ShopSloAvailabilityBurn{one}", one, slo="availability", tier="x") for one in SEVERITIES]
     others = [
-        alert("ShopSloLatencyBurnP2", "P2", slo="latency"),
+        alert("ShopSloLatencyBurnP2", "P2", slo="latency", tier="x"),
         alert("ShopLimitPerClientRefusing", "P3"),
         alert("ShopThresholdSize", "P4"),
     ]
@@ -161,7 +161,10 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
 def test_a_service_that_is_down_has_no_other_news(alertmanager: Alertmanager, heard: Heard) -> None:
     """One message instead of eight; and another service's alerts are not touched."""
     alertmanager.tell([alert("ShopDown", "P1")], timedelta(minutes=5))
-    rest = [alert("ShopSloAvailabilityBurnP1", "P1", slo="availability"), alert("ShopThresholdSize", "P4")]
+    rest = [
+        alert("ShopSloAvailabilityBurnP1", "P1", slo="availability", tier="x"),
+        alert("ShopThresholdSize", "P4"),
+    ]
     strangers = [{**alert(f"Other{one}", one), "service": "other"} for one in SEVERITIES]
     alertmanager.tell([*rest, *strangers], timedelta(minutes=5))
     told = heard.next("firing")

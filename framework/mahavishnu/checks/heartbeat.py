@@ -1,4 +1,4 @@
-"""MV407: nobody would hear that the alerting itself is dead."""
+"""MV408: nobody would hear that the alerting itself is dead."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mahavishnu.errors import Problem
 from mahavishnu.notify import Webhook
 
 CODE = Code(
-    "MV407",
+    "MV408",
     "no heartbeat of the alerting",
     "Every alert rests on Prometheus and Alertmanager. When one of them is dead all is quiet, which looks like all is "
     "well. A heartbeat is an alert that always fires: a service outside hears it every few minutes, and calls when it "

@@ -44,7 +44,9 @@ def _said(name: str, slo: Slo, burn: Burn, traffic: Rate | None) -> tuple[str, s
     alert, of = f"the {burn.tier.severity} alert of slo `{name}`", "events" if slo.query else "requests"
     needed = f"{burn.requests:,} {of} in {burn.tier.long}"
     if traffic is None:
-        where = "" if slo.query else "say the expected load in `service.traffic`, so that this can be judged, or "
+        where = (
+            "" if slo.query else "say the expected load in `service.traffic`, so that this can be judged, or "
+        )
         return (
             f"{alert} fires on one failed {of.removesuffix('s')} unless there are {needed}",
             f"{where}write `min_requests: auto`, so that it waits for as many",

@@ -17,7 +17,7 @@ CODE = Code(
     "a query that cannot hold",
     "A query of your own is looked at like ours: every series, label and value in it must be one that this service "
     "shows, a rate must be that of a counter, and an alert must be seen to fire and to clear in its test.",
-    "alerts: {thresholds: {busy: {query: \"rate(mahavishnu_limit_decisons_total[5m]) > 3\", severity: P3}}}",
+    'alerts: {thresholds: {busy: {query: "rate(mahavishnu_limit_decisons_total[5m]) > 3", severity: P3}}}',
     "Ask for what `/metrics` of the service shows. Queries are read by promql-parser: "
     "`pip install 'mahavishnu[promql]'`.",
 )
@@ -31,6 +31,10 @@ def check(facts: Facts) -> Iterator[Problem]:
         if not asks:
             continue
         for fault in doubts(name, policy, bare):
-            help = CODE.help if isinstance(fault, ParserMissing) else "ask for what `/metrics` of the service shows"
+            help = (
+                CODE.help
+                if isinstance(fault, ParserMissing)
+                else "ask for what `/metrics` of the service shows"
+            )
             yield error(CODE, (*path, "query"), str(fault), help)
             break

@@ -12,14 +12,14 @@ from typing import Annotated
 import typer
 
 from mahavishnu import compile as compiler
+from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
-from mahavishnu.contract import Contract, agree, contract
+from mahavishnu.contract import Contract, contract
 from mahavishnu.load import Loaded, accept
-from mahavishnu.signals import AgreementError, Alert
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _LONGEST_DIFF = 60
@@ -87,8 +87,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     loaded = accept(spec_path(spec), env)
     home = loaded.path.parent
     made = replace(contract(loaded.declared), place=_place(home, out))
-    overrides = home / _TEMPLATES
-    run = Run(loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None)
+    run = Run(loaded, env, made, files(loaded, made), out, None)
     if not (chosen := frozenset(only)):
         return run
     if unknown := sorted(chosen - {*run.families}):
@@ -100,19 +99,23 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     return replace(run, artifacts=kept, only=chosen)
 
 
+def files(loaded: Loaded, made: Contract) -> tuple[Artifact, ...]:
+    """Every file of a contract; CompileError where one asks for what nothing shows."""
+    overrides = loaded.path.parent / _TEMPLATES
+    return compiler.compile(made, overrides if overrides.is_dir() else None)
+
+
+def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
+    """How much was compared, in one line; nothing where the files ask nothing."""
+    found = agreement(made, artifacts)
+    counts = ", ".join(f"{good}/{every} {kind}" for kind, (good, every) in found.kinds.items())
+    return f"{counts} name only series this app emits" if counts else ""
+
+
 def _place(home: Path, out: Path) -> str:
     """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
     here, there = home.resolve(), out.resolve()
     return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
-
-
-def _agrees(made: Contract, alert: Alert) -> bool:
-    """Whether every series, label and value that an alert names is one the app shows."""
-    try:
-        agree(replace(made, recordings=(), alerts=(alert,)))
-    except AgreementError:
-        return False
-    return True
 
 
 def _check(run: Run) -> None:
@@ -157,7 +160,8 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return ", ".join(_count(len(those), noun) for those, noun in counts)
         case "alertmanager":
             severities = {alert.severity for alert in made.alerts}
-            return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
+            beat = ", and a heartbeat" if made.spec.alerts.heartbeat else ""
+            return f"{len(severities)} severities -> {_count(len(made.spec.heard), 'channel')}{beat}"
         case "compose":
             target = made.spec.deploy.targets.compose
             return _count(3 if target is not None and target.monitoring else 1, "service")
@@ -176,8 +180,8 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
-    agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
-    lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
+    if told := agreed(run.made, run.artifacts):
+        lines.append(f"agreement       {told}")
     most = bound(run.made)
     told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")

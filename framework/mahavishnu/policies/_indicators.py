@@ -63,7 +63,9 @@ class Availability:
         return absent(self.events(window) > 0)
 
     def proof(self, events: int) -> tuple[Feed, ...]:
-        ok, failed = (_http.sample(self.match) | {"http_response_status_code": code} for code in ("200", "500"))
+        ok, failed = (
+            _http.sample(self.match) | {"http_response_status_code": code} for code in ("200", "500")
+        )
         return (
             Feed(HTTP_DURATION.part("_count", **ok), healthy=events, faulty=0),
             Feed(HTTP_DURATION.part("_count", **failed), healthy=0, faulty=events),
@@ -162,7 +164,9 @@ class Freshness:
     def stale(self) -> Signal:
         """1 while it is too old, else 0: recorded, so that a window is an average of it."""
         text = "1 while what an SLO watches is older than it promises, else 0."
-        return Signal("slo:sli_error:stale", Kind.GAUGE, text, (Label("slo", (self.slo,)),), source=Source.RULE)
+        return Signal(
+            "slo:sli_error:stale", Kind.GAUGE, text, (Label("slo", (self.slo,)),), source=Source.RULE
+        )
 
     def recording(self) -> Recording:
         """The rule that records it."""

@@ -36,7 +36,7 @@ class Queried(Policy):
     def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:  # noqa: ARG002
         """The same alert with its query read; raises QueryError where it asks for what is not there."""
         asked = self.model_copy()
-        asked._read = read(self.query, signals)
+        asked._read = read(self.query, signals)  # noqa: SLF001 (a copy of this one)
         return asked
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
@@ -44,7 +44,9 @@ class Queried(Policy):
             raise QueryError("the query of this alert has not been read")
         for one in self._read.selectors():
             if one.window is not None and one.window > _LONGEST:
-                raise QueryError(f"`{one}` looks back further than {_LONGEST}, which no test of minutes can prove")
+                raise QueryError(
+                    f"`{one}` looks back further than {_LONGEST}, which no test of minutes can prove"
+                )
         try:
             proof = search(self._read)
         except AgreementError as fault:

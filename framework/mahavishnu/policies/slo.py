@@ -14,7 +14,7 @@ from decimal import Context, Decimal
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies._indicators import (
@@ -138,8 +138,8 @@ class Slo(Policy):
     """Over which time the promise is kept."""
     match: Match | None = None
     """Which requests the promise is about."""
-    severities: Annotated[tuple[Severity, ...], Field(min_length=1)] = tuple(Severity)
-    """Which burn rates raise an alert: P1 the fastest, P4 the slowest."""
+    severities: tuple[Severity, ...] = tuple(Severity)
+    """Which burn rates raise an alert: P1 the fastest, P4 the slowest; with none at all nothing is raised."""
     min_requests: Count | Literal["auto"] | None = None
     """A burn rate raises no alert on fewer requests in its long window; `auto`: on so few that a single failed one
     would raise it."""
@@ -152,9 +152,15 @@ class Slo(Policy):
         said = {key for key in ("total", "bad", "age") if getattr(asked, key) is not None}
         wanted = ({"age"} if self.fresh else {"total", "bad"}) if self.fresh or self.query else set[str]()
         if said != wanted:
-            what, help = "an objective on queries needs `query.total` and `query.bad`", "write both, and no `age`"
+            what, help = (
+                "an objective on queries needs `query.total` and `query.bad`",
+                "write both, and no `age`",
+            )
             if self.fresh is not None:
-                what, help = "`fresh` needs `query.age`", "write the age as `query: {age: ...}`, and nothing else"
+                what, help = (
+                    "`fresh` needs `query.age`",
+                    "write the age as `query: {age: ...}`, and nothing else",
+                )
             raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
         if wanted and (self.under or self.match):
             what = "`under` and `match` are about HTTP requests, and this objective is about a query"
@@ -169,7 +175,7 @@ class Slo(Policy):
         if self.query is None:
             return self
         asked = self.model_copy()
-        asked._read = self._asked(name, self.query, signals)
+        asked._read = self._asked(name, self.query, signals)  # noqa: SLF001 (a copy of this one)
         return asked
 
     @property
@@ -208,7 +214,9 @@ class Slo(Policy):
     def recordings(self, name: str) -> tuple[Recording, ...]:
         indicator, labels = self.indicator, (("slo", name),)
         stale = (indicator.recording(),) if isinstance(indicator, Freshness) else ()
-        windows = sorted({self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))})
+        windows = sorted(
+            {self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))}
+        )
         ratios = [Recording(ratio_signal(one, name), indicator.ratio(one), labels) for one in windows]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
         counted = [
@@ -219,6 +227,8 @@ class Slo(Policy):
         return (*stale, *ratios, *counted, Recording(budget_signal(name), left, labels))
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
+        if not self.severities:
+            return ()
         burns = (self._alert(name, burn) for burn in self._live())
         return (*burns, self._exhausted(name), self._silent(name))
 
@@ -299,8 +309,13 @@ class Slo(Policy):
         if self.fresh is not None:
             return "Find out what should have renewed it, and why it does not."
         what = "requests" if self.query is None else "events"
-        return f"Find the {'routes' if self.query is None else 'series'} and the time at which {what} began to " + (
-            f"{self.indicator.bad}; undo what changed then." if self.query is None else "be bad; undo what changed."
+        return (
+            f"Find the {'routes' if self.query is None else 'series'} and the time at which {what} began to "
+            + (
+                f"{self.indicator.bad}; undo what changed then."
+                if self.query is None
+                else "be bad; undo what changed."
+            )
         )
 
     def _traffic(self) -> int:
@@ -320,7 +335,9 @@ def _counter(text: str, signals: Mapping[str, Signal]) -> Selector:
     if found.signal.kind is Kind.GAUGE:
         raise QueryError(f"{found.series} is a gauge, and events are counted by a counter")
     if found.signal.kind is Kind.HISTOGRAM and not found.suffix:
-        raise QueryError(f"{found.series} is a histogram: ask for {found.series}_count or {found.series}_bucket")
+        raise QueryError(
+            f"{found.series} is a histogram: ask for {found.series}_count or {found.series}_bucket"
+        )
     return found
 
 

@@ -142,9 +142,7 @@ class Threshold(Policy):
     keyword: ClassVar[str] = "when"
     when: Condition
     """`<signal> <comparison> <value>`."""
-    hold: Annotated[Duration, AfterValidator(not_too_long)] = Field(
-        default=Duration.parse("5m"), alias="for"
-    )
+    hold: Annotated[Duration, AfterValidator(not_too_long)] = Field(default=Duration.parse("5m"), alias="for")
     """How long it must last before anyone is told."""
     severity: Severity
     """How fast a person must act."""
