@@ -369,26 +369,21 @@ def _left(alert: Alert, contract: Contract) -> Fraction | None:
     """The budget behind an alert that is raised when nothing is left of it; None: it is another kind of alert."""
     match alert.expr:
         case Binary(op="<=", left=Selector() as left, right=Number()) if left.signal.source is Source.RULE:
-            return next(
-                (
-                    Fraction(one.expr.right.right.value)
-                    for one in contract.recordings
-                    if _is_budget(one, left)
-                ),
-                None,
-            )
+            return next((found for one in contract.recordings if (found := _spends(one, left))), None)
         case _:
             return None
 
 
-def _is_budget(one: Recording, left: Selector) -> bool:
-    """Whether a recording is what is left of a budget: 1 - share / budget."""
+def _spends(one: Recording, left: Selector) -> Fraction | None:
+    """The budget by which a recording says what is left: 1 - share / budget; None: it is another recording."""
     made = Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)
     match one.expr:
-        case Binary(op="-", left=Number(), right=Binary(op="/", left=Selector(), right=Number())):
-            return matches(left, made)
+        case Binary(
+            op="-", left=Number(), right=Binary(op="/", left=Selector(), right=Number(value=budget))
+        ) if matches(left, made):
+            return Fraction(budget)
         case _:
-            return False
+            return None
 
 
 def _budget(alert: Alert, contract: Contract) -> Test:
@@ -398,11 +393,11 @@ def _budget(alert: Alert, contract: Contract) -> Test:
     there again a - h steps later. Where time is counted the shares are given.
     """
     budget = _left(alert, contract) or Fraction(0)
-    health, fault, rest = 10, 15, 10
     if any(feed.since or feed.faulty is None for feed in alert.proof) or _timed(alert, contract):
         return _given(alert, contract, budget)
-    deep = min(Fraction(1), 2 * budget)
+    health, rest, deep = 10, 10, min(Fraction(1), 2 * budget)
     spent = health * budget / (deep - budget)
+    fault = math.ceil(spent) + 5
     back = fault * deep / budget - health - fault
     phases = [Phase(Fraction(0), health + 1), Phase(deep, fault), Phase(Fraction(0), math.ceil(back) + rest)]
     moments = [(health, False), *_around(health, spent, Fraction(1), True)]
@@ -418,7 +413,7 @@ def _timed(alert: Alert, contract: Contract) -> bool:
 def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:
     """The recorded share just below the budget, just above it, and below it again."""
     left = next(iter(alert.expr.selectors()))
-    recording = next(one for one in contract.recordings if _is_budget(one, left))
+    recording = next(one for one in contract.recordings if _spends(one, left))
     share = next(iter(recording.expr.selectors()))
     depths = [budget * (1 + sign * _MARGIN) for sign in (-1, 1, -1)]
     series = _moved([Feed(share, healthy=0, faulty=1)], [Phase(depth, 5) for depth in depths], 1)

@@ -17,6 +17,8 @@ from ._go import literal
 from ._render import render
 from ._service import HEARTBEAT, heartbeat, host
 
+PACE = Duration.parse("15s")
+"""How often Prometheus scrapes, and asks its rules."""
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
 _COSTLY = Duration.parse("1d")
 _COSTLY_INTERVAL = Duration.parse("2m")
@@ -84,6 +86,7 @@ def _scraping(contract: Contract) -> dict[str, object]:
     spec = contract.spec
     return {
         "job": contract.job,
+        "pace": PACE,
         "host": host(contract),
         "path": spec.observability.metrics.path,
         "port": spec.service.port,

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policies", "policies.*", "targets", "notify", "store", "drift"),
     ("spec",),
     ("contract", "bound", "checks", "checks.*", "outage"),
-    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement"),
+    ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement", "live"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (
         "asgi",

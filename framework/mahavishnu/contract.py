@@ -114,8 +114,8 @@ def doubts(name: str, policy: Policy, bare: Contract) -> Iterator[AgreementError
         return
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     world = closure.World({one.name: one for one in signals}, bare.job)
-    for one in (*recordings, *alerts):
-        yield from map(AgreementError, closure.faults(_scoped(one.expr, bare.job), world))
+    for expr in (*(one.expr for one in recordings), *(one.expr for one in alerts)):
+        yield from map(AgreementError, closure.faults(_scoped(expr, bare.job), world))
 
 
 def spec_hash(spec: Spec) -> str:

@@ -41,8 +41,8 @@ def read(text: str, signals: Mapping[str, Signal]) -> Expr:
     except ValueError as fault:
         raise QueryError(f"this is no query: {fault}") from None
     tree = _Reader(signals).tree(parsed)
-    for fault in closure.faults(tree, closure.World(signals, None)):
-        raise QueryError(fault)
+    for wrong in closure.faults(tree, closure.World(signals, None)):
+        raise QueryError(wrong)
     return tree
 
 

@@ -7,7 +7,7 @@ wrong=0
 reaches() {
   receiver=$1
   shift
-  amtool config routes test --config.file="$config" --verify.receivers="$receiver" "$@" >/dev/null && return
+  amtool config routes test --config.file="$config" --verify.receivers="$receiver" "$@" >/dev/null 2>&1 && return
   echo "does not reach $receiver: $*" >&2
   wrong=1
 }
