@@ -27,7 +27,7 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, port: int) -> Generator[Stage]:
+def staged(folder: Path, port: int, spec: Path = ROOT / "mahavishnu.yaml") -> Generator[Stage]:
     """Both services, ready; stopped when the block ends. Where `port` is taken the shop gets a free one."""
     stage = Stage(
         f"http://127.0.0.1:{port if _free(port) else _any_port()}",
@@ -39,7 +39,7 @@ def staged(folder: Path, port: int) -> Generator[Stage]:
         # on loopback, and the demo plays the trusted proxy in front of several clients.
         "MAHAVISHNU_DEPENDENCIES__PAYMENT__URL": stage.payment,
         "MAHAVISHNU_SERVICE__TRUSTED_PROXIES": '["127.0.0.1/32"]',
-        "MAHAVISHNU_SPEC": str(ROOT / "mahavishnu.yaml"),
+        "MAHAVISHNU_SPEC": str(spec),
     }
     with (
         _server("examples.shop.payment:app", stage.payment, ROOT, folder / "payment.log", {}, "/calls"),
