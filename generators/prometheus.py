@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.policy import camel
-from mahavishnu.promql import Expr
+from mahavishnu.promql import Call, Expr, Number
 from mahavishnu.signals import Alert, Recording
 from mahavishnu.units import Duration
 
@@ -22,7 +23,7 @@ PACE = Duration.parse("15s")
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
 _COSTLY = Duration.parse("1d")
 _COSTLY_INTERVAL = Duration.parse("2m")
-_ALWAYS = "vector(1)"
+_ALWAYS = Call("vector", (Number(Decimal(1)),))
 _VALUES = {
     "ratio": "{{ $value | humanizePercentage }}",
     "seconds": "{{ $value | humanizeDuration }}",
@@ -80,6 +81,8 @@ def _queries(contract: Contract) -> Iterator[Query]:
         labels = ",".join(f"{name}={value}" for name, value in one.labels)
         yield Query("recordings", f"{one.signal.name}{{{labels}}}", one.expr)
     yield from (Query("alerts", one.name, one.expr) for one in contract.alerts)
+    if contract.spec.alerts.heartbeat:
+        yield Query("heartbeats", heartbeat(contract), _ALWAYS)
 
 
 def _scraping(contract: Contract) -> dict[str, object]:
@@ -140,7 +143,7 @@ def _heartbeat(contract: Contract) -> Iterator[Rule]:
             "description": "This always fires. When it is not heard any more, Prometheus or Alertmanager is dead.",
         }
         labels = {"severity": HEARTBEAT, "service": contract.job}
-        yield Rule(alert=heartbeat(contract), expr=_ALWAYS, labels=labels, annotations=said)
+        yield Rule(alert=heartbeat(contract), expr=_ALWAYS.render(), labels=labels, annotations=said)
 
 
 def _annotations(contract: Contract, alert: Alert) -> dict[str, str]:

@@ -30,8 +30,11 @@ class ParserMissing(QueryError):
         )
 
 
-def read(text: str, signals: Mapping[str, Signal]) -> Expr:
-    """The tree of a query over these series; raises QueryError where it is none, or names what nothing shows."""
+def read(text: str, signals: Mapping[str, Signal], job: str | None = None) -> Expr:
+    """The tree of a query over these series, which names its job itself, or is still to be given one.
+
+    Raises QueryError where it is none, or asks for what nothing shows.
+    """
     try:
         import promql_parser
     except ImportError:
@@ -41,7 +44,7 @@ def read(text: str, signals: Mapping[str, Signal]) -> Expr:
     except ValueError as fault:
         raise QueryError(f"this is no query: {fault}") from None
     tree = _Reader(signals).tree(parsed)
-    for wrong in closure.faults(tree, closure.World(signals, None)):
+    for wrong in closure.faults(tree, closure.World(signals, job)):
         raise QueryError(wrong)
     return tree
 

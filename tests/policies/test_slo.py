@@ -53,6 +53,11 @@ def test_the_windows_are_as_long_as_the_period_asks(window: str, windows: list[s
     assert [f"{burn.tier.long}/{burn.tier.short}" for burn in found] == windows
 
 
+def test_a_threshold_without_end_is_cut_at_twelve_digits() -> None:
+    """7 parts of 1,500: no float, no endless tail."""
+    assert f"{decimal(Fraction(7, 1500)):f}" == "0.00466666666667"
+
+
 @pytest.mark.parametrize(
     ("objective", "requests"),
     [("99.9%", (70, 167, 334, 1000)), ("99.99%", (695, 1667, 3334, 10000))],
