@@ -79,9 +79,7 @@ def seen(window: int) -> Fraction:
 
 def moments(case: Case) -> tuple[float, float]:
     """So many minutes after a fault's beginning the alert fires, and after its end it clears: the closed forms."""
-    long, short = (
-        Fraction(int(one), MINUTE) - missing() for one in (case.burn.tier.long, case.burn.tier.short)
-    )
+    long, short = (seen(int(one)) for one in (case.burn.tier.long, case.burn.tier.short))
     return float(case.burn.ratio * long / case.share), float(short * (1 - case.burn.ratio / case.share))
 
 
