@@ -51,9 +51,11 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert [line.split()[0] for line in said[1:5]] == ["alertmanager", "compose", "kubernetes", "prometheus"]
     assert re.fullmatch(r"  kubernetes +8 objects +deploy/kubernetes/", said[3])
     assert re.fullmatch(r"  prometheus +\d+ alerts, \d+ recording rules, 1 SLO +deploy/prometheus/", said[4])
-    agreed = re.fullmatch(r"agreement +(\d+)/(\d+) alerts name only series this app emits", said[5])
+    agreed = re.fullmatch(
+        r"agreement +(\d+)/\1 recordings, (\d+)/\2 alerts name only series this app emits", said[5]
+    )
     assert agreed
-    assert agreed[1] == agreed[2] == re.findall(r"\d+", said[4])[0]
+    assert [agreed[2], agreed[1]] == re.findall(r"\d+", said[4])[:2]
     assert re.fullmatch(
         r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[6]
     )
