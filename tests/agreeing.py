@@ -146,12 +146,7 @@ def _alerting(said: Any, made: Contract) -> Iterator[str]:
     labels = [{"alertname": alert.name, **_labels(alert, made)} for alert in made.alerts]
     known = {key for one in labels for key in one}
     yield from _routes(said["route"], receivers, labels, made)
-    for rule in said["inhibit_rules"]:
-        for side in ("source_matchers", "target_matchers"):
-            if not any(_matches(rule[side], one) for one in labels):
-                yield f"inhibition by {rule[side]} is about no alert"
-        if missing := {*rule["equal"]} - known:
-            yield f"inhibition compares {missing}"
+    yield from _inhibited(said["inhibit_rules"], labels, known)
     for route in said["route"]["routes"]:
         for name in route.get("mute_time_intervals", ()):
             if name not in {one["name"] for one in said.get("time_intervals", ())}:
@@ -165,6 +160,15 @@ def _alerting(said: Any, made: Contract) -> Iterator[str]:
     files = {*re.findall(r"/run/secrets/(\w+)", text)}
     if files - {*made.spec.secrets} or re.search(r"_file': '(?!/run/secrets/)", text):
         yield f"secrets are read from {files}"
+
+
+def _inhibited(rules: Any, labels: list[dict[str, str]], known: set[str]) -> Iterator[str]:
+    for rule in rules:
+        for side in ("source_matchers", "target_matchers"):
+            if not any(_matches(rule[side], one) for one in labels):
+                yield f"inhibition by {rule[side]} is about no alert"
+        if missing := {*rule["equal"]} - known:
+            yield f"inhibition compares {missing}"
 
 
 def _sent(receiver: Any) -> Iterator[str]:

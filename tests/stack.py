@@ -69,6 +69,28 @@ def heard() -> Generator[Heard]:
 
 
 @contextmanager
+def serving(text: str) -> Generator[str]:
+    """A server that answers every question with the same text; its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+            """Quietly."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@contextmanager
 def alertmanager(config: Path, folder: Path) -> Generator[str]:
     """Alertmanager with this configuration, ready; its URL."""
     words = [f"--config.file={config}", f"--storage.path={folder / 'am'}", "--cluster.listen-address="]
@@ -89,7 +111,7 @@ def server(tool: str, words: list[str], folder: Path) -> Generator[str]:
     """A server of the Prometheus family on a free port, ready; ended with the block."""
     address = f"127.0.0.1:{free_port()}"
     with (folder / f"{tool}.log").open("w") as log:
-        command = [judge(tool), *words, f"--web.listen-address={address}"]
+        command = [str(judge(tool)), *words, f"--web.listen-address={address}"]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             _ready(f"http://{address}", process, Path(log.name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import builtins
 import json
 import os
 import random
@@ -191,7 +192,7 @@ def mutated(one: Mutant) -> ModuleType:
     other = ModuleType(module.__name__)
     other.__package__ = module.__package__
     sys.modules[other.__name__] = other  # dataclasses look there
-    exec(__builtins__["compile"](tree, str(module.__file__), "exec"), other.__dict__)
+    exec(builtins.compile(tree, str(module.__file__), "exec"), other.__dict__)
     return other
 
 
