@@ -1,15 +1,19 @@
 """The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
 
-Three kinds. A **threshold** test moves an alert's series through five steady times: healthy, just within the
+A **threshold** test moves an alert's series through five steady times: healthy, just within the
 bound, just beyond it, healthy again, gone where absence is a fault: silent, silent, firing, silent, firing.
 Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
 **timing** test starts a fault after a full long window of health and asks for the very steps at which the
 alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
-short x (1 - factor x budget / e).
+short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long window in
+which all of them are bad. A **budget** test begins with no history at all, so that minutes spend a month's budget and
+win it back. Where time is counted instead of events, a share is an average of samples: the timing is that of counting
+them, and levels are given as the recorded shares themselves.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +22,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
-from mahavishnu.promql import Binary, Call, Number, Selector, quoted
+from mahavishnu.promql import Binary, Call, Expr, Number, Selector, quoted
 from mahavishnu.signals import AgreementError, Alert, Feed, Kind, Recording, Source
+from mahavishnu.steady import Moving, Steady, matches, moving
 from mahavishnu.units import Duration, plain
-
-from ._steady import Moving, Steady, matches, moving
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
 _MARGIN = Fraction(1, 10_000)
+_GUARD = Fraction(1, 1000)  # of the events that a burn rate waits for
 _SLACK = 0.15  # of a step: how near to a step a moment may lie before the test looks one step further away
 _TRUST = Fraction(1, 10**7)  # below this share of a depth, floats and fractions need not agree
 _LOOKBACK = Duration.parse("5m")
@@ -85,12 +89,18 @@ _FAST_LONG = Duration.parse("1h")
 
 
 class Burn(NamedTuple):
-    """A burn-rate alert as its query says it: both ratios above one threshold, over two windows."""
+    """A burn-rate alert as its query says it: two recorded shares above one threshold, over two windows.
+
+    `events`: so many are needed in the long window; `timed`: the shares are of time.
+    """
 
     alert: Alert
     threshold: Fraction
     long: Duration
     short: Duration
+    ratios: tuple[Selector, Selector]
+    events: Fraction | None
+    timed: bool
 
 
 class Phase(NamedTuple):
@@ -103,19 +113,25 @@ class Phase(NamedTuple):
 def fast(contract: Contract) -> tuple[Test, ...]:
     """Tests whose file evaluates every minute: thresholds, levels, the timing of windows up to an hour."""
     burns = _burns(contract)
-    steady = [one for one in _plain(contract) if (one.hold or 0) <= _FAST_HOLD]
+    steady = [one for one in _plain(contract) if _quick(one, contract)]
     return (
         *_packed(contract, steady, FAST),
-        *(test for burn in burns for test in _levels(burn, burns)),
+        *(test for burn in burns for test in _levels(burn, burns, contract)),
+        *(_budget(alert, contract) for alert in contract.alerts if _left(alert, contract) is not None),
         *_timings([burn for burn in burns if burn.long <= _FAST_LONG], FAST),
+        *_guards([burn for burn in burns if burn.long <= _FAST_LONG], FAST),
     )
 
 
 def slow(contract: Contract) -> tuple[Test, ...]:
     """Tests whose file evaluates every half hour: long holds, and the timing of windows of hours and days."""
-    steady = [one for one in _plain(contract) if (one.hold or 0) > _FAST_HOLD]
+    steady = [one for one in _plain(contract) if not _quick(one, contract)]
     late = [burn for burn in _burns(contract) if burn.long > _FAST_LONG]
-    return (*_packed(contract, steady, SLOW), *_timings(late, SLOW))
+    return (*_packed(contract, steady, SLOW), *_timings(late, SLOW), *_guards(late, SLOW))
+
+
+def _quick(alert: Alert, contract: Contract) -> bool:
+    return (alert.hold or 0) <= _FAST_HOLD and _window(alert, contract) < _FAST_LONG
 
 
 # --- thresholds -------------------------------------------------------------------------------------------
@@ -144,9 +160,15 @@ def depths(alert: Alert, recordings: tuple[Recording, ...]) -> tuple[Fraction, F
 
 
 def _fires(alert: Alert, depth: Fraction, recordings: tuple[Recording, ...]) -> bool:
-    feeds = [(feed.series, _level(feed, depth)) for feed in alert.proof]
+    feeds = [(feed.series, _instant(feed, depth)) for feed in alert.proof]
     world = tuple(moving(series, level) for series, level in feeds if level is not None)
     return Steady(world, recordings).fires(alert.expr)
+
+
+def _instant(feed: Feed, depth: Fraction) -> Fraction | None:
+    """The level as the arithmetic takes it: a point in time lies before now."""
+    level = _level(feed, depth)
+    return -level if feed.since and level is not None else level
 
 
 def _level(feed: Feed, depth: Fraction | None) -> Fraction | None:
@@ -159,7 +181,8 @@ def _level(feed: Feed, depth: Fraction | None) -> Fraction | None:
 
 
 def _plain(contract: Contract) -> list[Alert]:
-    return [alert for alert in contract.alerts if _burn(alert, contract) is None]
+    """Those whose series can be moved through their bound in any length of time."""
+    return [one for one in contract.alerts if _burn(one, contract) is None and _left(one, contract) is None]
 
 
 def _packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
@@ -234,6 +257,11 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
     A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
     that a window is full one sample earlier: both readings are allowed.
     """
+    if _absent(alert) and any(feed.faulty is None for feed in alert.proof):
+        last = (
+            _LOOKBACK // pace.step
+        )  # so long the last sample is still seen, in Prometheus 3 one moment less
+        return max(last - 1, 0), last + 1
     within, beyond = depths(alert, contract.recordings)
     window = _window(alert, contract)
     crossed: set[int] = set()
@@ -258,34 +286,150 @@ def _burns(contract: Contract) -> list[Burn]:
 
 
 def _burn(alert: Alert, contract: Contract) -> Burn | None:
-    match alert.expr:
-        case Binary(
-            op="and",
-            left=Binary(op=">", left=Selector() as long, right=Number(value=threshold)),
-            right=Binary(op=">", left=Selector() as short, right=Number()),
-        ) if long.signal.source is short.signal.source is Source.RULE:
-            windows = [
-                {one.window for one in _resolved(each, contract) if one.window} for each in (long, short)
-            ]
-            (longest,), (shortest,) = windows
-            return Burn(alert, Fraction(threshold), longest, shortest)
+    match _conditions(alert.expr):
+        case [
+            Binary(op=">", left=Selector() as long, right=Number(value=threshold)),
+            Binary(op=">", left=Selector() as short, right=Number()),
+            *guard,
+        ] if long.signal.source is short.signal.source is Source.RULE:
+            (longest,), (shortest,) = ({one.window for one in _resolved(each, contract) if one.window}
+                                       for each in (long, short))  # fmt: skip
+            timed = any(one.signal.source is Source.RULE for one in _resolved(long, contract))
+            events = next((Fraction(one.right.value) for one in guard if isinstance(one.right, Number)), None)
+            return Burn(alert, Fraction(threshold), longest, shortest, (long, short), events, timed)
         case _:
             return None
 
 
-def _levels(burn: Burn, burns: Sequence[Burn]) -> Iterator[Test]:
+def _conditions(expr: Expr) -> list[Binary]:
+    """What must all hold."""
+    if isinstance(expr, Binary) and expr.op == "and":
+        return [*_conditions(expr.left), *_conditions(expr.right)]
+    return [expr] if isinstance(expr, Binary) else []
+
+
+def _levels(burn: Burn, burns: Sequence[Burn], contract: Contract) -> Iterator[Test]:
     """Ten minutes of one share of failures: a share does not depend on how much of its window has passed."""
     kin = [one for one in burns if one.alert.path == burn.alert.path]
     above = min(burn.threshold * (1 + _MARGIN), (burn.threshold + 1) / 2)
     for word, share in (("below", burn.threshold * (1 - _MARGIN)), ("above", above)):
+        phases = [Phase(share, 11)]
+        series = _recorded(kin, phases) if burn.timed else _moved(burn.alert.proof, phases, 1)
         checks = tuple(Check(Duration.parse("10m"), one.alert, share > one.threshold) for one in kin)
-        series = tuple(_moved(burn.alert.proof, [Phase(share, 11)], 1))
-        yield Test(f"level {word}: {burn.alert.name}", FAST.sample, series, checks)
+        yield Test(f"level {word}: {burn.alert.name}", FAST.sample, tuple(series), checks)
+    if burn.timed:
+        yield from _bound(burn, contract)
+
+
+def _recorded(burns: Sequence[Burn], phases: Sequence[Phase]) -> Iterator[Series]:
+    """The shares themselves, as if they had been recorded."""
+    ratios = dict.fromkeys(ratio for one in burns for ratio in one.ratios)
+    return _moved([Feed(one, healthy=0, faulty=1) for one in ratios], phases, 1)
+
+
+def _bound(burn: Burn, contract: Contract) -> Iterator[Test]:
+    """What is measured stands just within, and just beyond, what is called bad."""
+    for word, depth, fires in zip(
+        ("within", "beyond"), depths(burn.alert, contract.recordings), (False, True), strict=True
+    ):
+        series = tuple(_moved(burn.alert.proof, [Phase(depth, 11)], 1))
+        checks = (Check(Duration.parse("10m"), burn.alert, fires),)
+        yield Test(f"bound {word}: {burn.alert.name}", FAST.sample, series, checks)
+
+
+# --- guards and budgets -----------------------------------------------------------------------------------
+
+
+def _guards(burns: Iterable[Burn], pace: Pace) -> Iterator[Test]:
+    for burn in burns:
+        if burn.events is not None:
+            few, enough = (burn.events * (1 + sign * _GUARD) for sign in (-1, 1))
+            yield _guard(burn, few, False, pace)
+            yield _guard(burn, enough, True, pace)
+
+
+def _guard(burn: Burn, events: Fraction, fires: bool, pace: Pace) -> Test:
+    """All events bad, and so many of them in every long window; asked when one is full."""
+    steps = -(-burn.long // pace.step) + 1
+    traffic = max(Fraction(feed.faulty or 0) for feed in burn.alert.proof)
+    part = events * _MINUTE / burn.long / traffic
+    scaled = [
+        replace(feed, healthy=0, faulty=_decimal(Fraction(feed.faulty or 0) * part))
+        for feed in burn.alert.proof
+    ]
+    series = _moved(
+        scaled, [Phase(Fraction(1), steps * (pace.step // pace.burning) + 1)], pace.burning // _MINUTE
+    )
+    word = "enough" if fires else "too few"
+    checks = (Check(Duration(pace.step * steps), burn.alert, fires),)
+    return Test(f"guard {word}: {burn.alert.name}", pace.burning, tuple(series), checks)
+
+
+def _left(alert: Alert, contract: Contract) -> Fraction | None:
+    """The budget behind an alert that is raised when nothing is left of it; None: it is another kind of alert."""
+    match alert.expr:
+        case Binary(op="<=", left=Selector() as left, right=Number()) if left.signal.source is Source.RULE:
+            return next((found for one in contract.recordings if (found := _spends(one, left))), None)
+        case _:
+            return None
+
+
+def _spends(one: Recording, left: Selector) -> Fraction | None:
+    """The budget by which a recording says what is left: 1 - share / budget; None: it is another recording."""
+    made = Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)
+    match one.expr:
+        case Binary(
+            op="-", left=Number(), right=Binary(op="/", left=Selector(), right=Number(value=budget))
+        ) if matches(left, made):
+            return Fraction(budget)
+        case _:
+            return None
+
+
+def _budget(alert: Alert, contract: Contract) -> Test:
+    """Of the very first ten minutes some are lost: twice the budget for as long as they last, then it is won back.
+
+    With h steps of health, a fault of twice the budget spends all of it after h more, and after a steps of that it is
+    there again a - h steps later. Where time is counted the shares are given.
+    """
+    budget = _left(alert, contract) or Fraction(0)
+    if any(feed.since or feed.faulty is None for feed in alert.proof) or _timed(alert, contract):
+        return _given(alert, contract, budget)
+    health, rest, deep = 10, 10, min(Fraction(1), 2 * budget)
+    spent = health * budget / (deep - budget)
+    fault = math.ceil(spent) + 5
+    back = fault * deep / budget - health - fault
+    phases = [Phase(Fraction(0), health + 1), Phase(deep, fault), Phase(Fraction(0), math.ceil(back) + rest)]
+    moments = [(health, False), *_around(health, spent, Fraction(1), True)]
+    moments += [*_around(health + fault, back, Fraction(1), False)]
+    checks = tuple(Check(Duration(_MINUTE * step), alert, fires) for step, fires in moments)
+    return Test(f"budget: {alert.name}", FAST.sample, tuple(_moved(alert.proof, phases, 1)), checks)
+
+
+def _timed(alert: Alert, contract: Contract) -> bool:
+    return any(one.signal.source is Source.RULE and one.window is not None for one in _base(alert, contract))
+
+
+def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:
+    """The recorded share just below the budget, just above it, and below it again."""
+    left = next(iter(alert.expr.selectors()))
+    recording = next(one for one in contract.recordings if _spends(one, left))
+    share = next(iter(recording.expr.selectors()))
+    depths = [budget * (1 + sign * _MARGIN) for sign in (-1, 1, -1)]
+    series = _moved([Feed(share, healthy=0, faulty=1)], [Phase(depth, 5) for depth in depths], 1)
+    checks = tuple(
+        Check(Duration(_MINUTE * at), alert, fires) for at, fires in ((4, False), (9, True), (14, False))
+    )
+    return Test(f"budget: {alert.name}", FAST.sample, tuple(series), checks)
+
+
+# --- timing -----------------------------------------------------------------------------------------------
 
 
 def _timings(burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
     for path in dict.fromkeys(burn.alert.path for burn in burns):
-        yield _timing([burn for burn in burns if burn.alert.path == path], pace)
+        kin = [burn for burn in burns if burn.alert.path == path]
+        yield _counted(kin, pace) if kin[0].timed else _timing(kin, pace)
 
 
 def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
@@ -323,6 +467,55 @@ def _timing(burns: Sequence[Burn], pace: Pace) -> Test:
     return Test(f"timing: {names}", pace.burning, series, tuple(checks))
 
 
+def _counted(burns: Sequence[Burn], pace: Pace) -> Test:
+    """A fault that lasts from one step to another, where each evaluation is one sample of time, good or bad.
+
+    A window holds a sample at its far end in Prometheus 2, and none there in Prometheus 3; both are counted.
+    """
+    healthy = -(-max(one.long for one in burns) * 5 // (4 * pace.step))
+    fault = max(
+        max(_sample(one, pace, False) for one in burns) + 2, *(-(-one.short // pace.step) for one in burns)
+    )
+    length = healthy + fault + max(-(-one.short // pace.step) for one in burns) + 2
+    bad = [healthy < step <= healthy + fault for step in range(length)]
+    checks = [check for one in burns for check in _changes(one, bad, pace)]
+    series = tuple(_stale(burns[0].alert.proof, bad, pace))
+    return Test(f"timing: {', '.join(one.alert.name for one in burns)}", pace.step, series, tuple(checks))
+
+
+def _sample(burn: Burn, pace: Pace, closed: bool) -> int:
+    """How many bad samples of a long window are too many."""
+    return math.floor(burn.threshold * (burn.long // pace.step + closed)) + 1
+
+
+def _changes(burn: Burn, bad: Sequence[bool], pace: Pace) -> Iterator[Check]:
+    """Each step at which the alert surely begins or ends, and the last one before at which it surely has not."""
+    readings = [
+        {_burning(burn, bad, step, pace, closed) for closed in (True, False)} for step in range(len(bad))
+    ]
+    sure = [(step, fires) for step, found in enumerate(readings) if len(found) == 1 for fires in found]
+    for (before, was), (step, fires) in itertools.pairwise(sure):
+        if was is not fires:
+            yield Check(Duration(pace.step * before), burn.alert, was)
+            yield Check(Duration(pace.step * step), burn.alert, fires)
+
+
+def _burning(burn: Burn, bad: Sequence[bool], step: int, pace: Pace, closed: bool) -> bool:
+    shares: list[Fraction] = []
+    for window in (burn.long, burn.short):
+        width = max(window // pace.step + closed, 1)
+        seen = bad[max(0, step - width + 1) : step + 1]
+        shares.append(Fraction(sum(seen), len(seen)))
+    return min(shares) > burn.threshold
+
+
+def _stale(feeds: Iterable[Feed], bad: Sequence[bool], pace: Pace) -> Iterator[Series]:
+    """The feeds, healthy or faulty at each step."""
+    runs = [(worse, sum(1 for _ in group)) for worse, group in itertools.groupby(bad)]
+    phases = [Phase(Fraction(worse), count) for worse, count in runs]
+    return _moved(feeds, phases, pace.step // _MINUTE)
+
+
 def _around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:
     """The last step before a change and the first one after it; `early` is how much sooner it may come."""
     before, after = math.floor(moment * early - Fraction(_SLACK)), math.ceil(moment + Fraction(_SLACK))
@@ -343,6 +536,8 @@ def _resolved(selector: Selector, contract: Contract) -> Iterator[Selector]:
     if selector.signal.source is not Source.RULE:
         yield selector
         return
+    if selector.window is not None:
+        yield selector
     for one in contract.recordings:
         if matches(selector, Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)):
             for below in one.expr.selectors():
@@ -355,15 +550,23 @@ def _moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iter
         grows = feed.series.signal.kind is not Kind.GAUGE
         parts: list[str] = []
         last: Fraction | None = None
-        reached = 0.0
+        reached, since = 0.0, 0
         for phase in phases:
             level = _level(feed, phase.depth)
+            passed, since = since, since + phase.samples
             if level is None:
                 parts.append(f"_x{phase.samples}")
                 continue
+            if feed.since:
+                now = passed * minutes * 60 - level
+                parts.append(f"{_text(now)}+{minutes * 60}x{phase.samples - 1}")
+                continue
             growth = _text(level * minutes) if grows else "0"
             start = level if not grows else Fraction(0) if last is None else last + Fraction(growth)
-            first = _text(start) if not grows or float(_text(start)) >= reached else f"{Decimal(reached):f}"
+            # What stands still must not grow by a rounding, and what grows must not seem to begin anew.
+            still = grows and growth == "0" and last is not None
+            exact = not grows or (float(_text(start)) >= reached and not still)
+            first = _text(start) if exact else f"{Decimal(reached):f}"
             parts.append(f"{first}+{growth}x{phase.samples - 1}")
             last = start + Fraction(growth) * (phase.samples - 1)
             reached = _added(float(first), float(growth), phase.samples - 1)
@@ -378,4 +581,8 @@ def _added(start: float, growth: float, times: int) -> float:
 
 
 def _text(number: Fraction) -> str:
-    return f"{plain(_DIGITS.divide(Decimal(number.numerator), Decimal(number.denominator))):f}"
+    return f"{_decimal(number):f}"
+
+
+def _decimal(number: Fraction) -> Decimal:
+    return plain(_DIGITS.divide(Decimal(number.numerator), Decimal(number.denominator)))

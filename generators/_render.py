@@ -164,6 +164,16 @@ def docker_word(value: object) -> str:
     return shlex.quote(word)
 
 
+def shell_word(value: object) -> str:
+    """Text as one word of a shell, a list as that many words; raises ValueError for what cannot be seen."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(shell_word, cast("Sequence[object]", value)))
+    word = _written(value, str)
+    if not word.isprintable():
+        raise ValueError(f"a shell script cannot carry {word!r}")
+    return shlex.quote(word)
+
+
 def nothing(value: object) -> str:
     """For languages in which a value has no place; raises ValueError."""
     raise ValueError(f"this file takes no values, and was given {value!r}")
@@ -203,6 +213,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yaml": yaml_scalar,
     ".json": json_value,
     ".md": markdown,
+    ".sh": shell_word,
     "Dockerfile": docker_word,
     ".dockerignore": nothing,
 }

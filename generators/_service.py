@@ -6,12 +6,15 @@ import re
 from collections.abc import Iterator
 
 from mahavishnu.contract import Contract
+from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
 from mahavishnu.store import secrets_of
 from mahavishnu.units import Duration
 
 from ._render import yaml_document
 
+HEARTBEAT = "heartbeat"
+"""The severity of the alert that always fires, and the receiver that hears it."""
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
 SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
@@ -22,6 +25,11 @@ _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 def host(contract: Contract) -> str:
     """The service's name where only letters, digits and hyphens may be."""
     return contract.job.replace("_", "-")
+
+
+def heartbeat(contract: Contract) -> str:
+    """The name of the alert that always fires."""
+    return f"{camel(contract.job)}Heartbeat"
 
 
 def image(contract: Contract) -> str:

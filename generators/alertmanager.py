@@ -15,6 +15,7 @@ from mahavishnu.spec import Spec
 
 from ._go import literal
 from ._render import render
+from ._service import HEARTBEAT, heartbeat
 
 _SECRETS = "/run/secrets"
 _TITLE = "{{ .CommonLabels.severity }} {{ .CommonLabels.alertname }}: {{ .Status }}"
@@ -40,6 +41,7 @@ RHYTHMS: Mapping[Severity, Rhythm] = {
     Severity.P3: Rhythm("1m", "10m", "1d"),
     Severity.P4: Rhythm("5m", "1h", "3d"),
 }
+HEARTBEATS = Rhythm("0s", "1m", "5m")
 # PagerDuty's own words.
 _PAGERDUTY = {Severity.P1: "critical", Severity.P2: "error", Severity.P3: "warning", Severity.P4: "info"}
 
@@ -61,7 +63,7 @@ class Receiver:
     slack: tuple[dict[str, str], ...] = ()
     pagerduty: tuple[dict[str, str], ...] = ()
     email: tuple[dict[str, str], ...] = ()
-    webhook: tuple[dict[str, str], ...] = ()
+    webhook: tuple[dict[str, str | bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     quiet = {interval.name for interval in intervals}
     values: dict[str, object] = {
         "down": f"{camel(contract.job)}Down",
+        "heartbeat": heartbeat(contract) if spec.alerts.heartbeat else None,
+        "beat": {"receiver": HEARTBEAT, "rhythm": HEARTBEATS},
         "fallback": "unrouted" if spec.channels else "nobody",
         "receivers": _receivers(spec),
         "routes": [
@@ -86,6 +90,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
             for severity, rhythm in RHYTHMS.items()
             if spec.channels
         ],
+        "severities": [one.value for one in Severity],
         "slower": [
             (one.value, [other.value for other in Severity if other > one]) for one in list(Severity)[:-1]
         ],
@@ -94,15 +99,36 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "text": _TEXT,
     }
     yield Artifact("alertmanager/alertmanager.yml", render("alertmanager/alertmanager.yml.j2", **values))
+    yield Artifact(
+        "alertmanager/routes.test.sh", render("alertmanager/routes.test.sh.j2", tests=_tests(contract))
+    )
+
+
+def _tests(contract: Contract) -> list[tuple[str, list[str]]]:
+    """For every alert that can fire, its labels as Alertmanager sees them, and the receiver it must end in."""
+    found: list[tuple[str, list[str]]] = []
+    for alert in contract.alerts:
+        labels = {"alertname": alert.name, "severity": alert.severity.value, "service": contract.job}
+        receiver = alert.severity.value if contract.spec.channels else "nobody"
+        found.append(
+            (receiver, [f"{name}={value}" for name, value in {**labels, **dict(alert.labels)}.items()])
+        )
+    if contract.spec.alerts.heartbeat:
+        labels = {"alertname": heartbeat(contract), "severity": HEARTBEAT, "service": contract.job}
+        found.append((HEARTBEAT, [f"{name}={value}" for name, value in labels.items()]))
+    return found
 
 
 def _receivers(spec: Spec) -> list[Receiver]:
     """One for each severity; and everybody for what has none, so that somebody asks why."""
     if not spec.channels:
         return [Receiver("nobody")]
-    routes = {one: spec.alerts.route.get(one, tuple(spec.channels)) for one in Severity}
-    unrouted = _receiver("unrouted", Severity.P3, list(spec.channels.values()))
+    people = spec.heard
+    routes = {one: spec.alerts.route.get(one, people) for one in Severity}
+    unrouted = _receiver("unrouted", Severity.P3, [spec.channels[name] for name in people])
+    beats = [spec.channels[name] for name in spec.alerts.heartbeat]
     return [
+        *([_receiver(HEARTBEAT, Severity.P4, beats)] if beats else []),
         *(
             _receiver(one.value, one, [spec.channels[name] for name in dict.fromkeys(routes[one])])
             for one in Severity
@@ -126,7 +152,12 @@ def _receiver(name: str, severity: Severity, channels: Sequence[Channel]) -> Rec
         ),
         email=tuple(_mail(one) for one in channels if isinstance(one, Email)),
         webhook=tuple(
-            {"url": one.webhook, "secret": _file(one.token) if one.token else ""}
+            {
+                "url": one.webhook,
+                "secret": _file(one.token) if one.token else "",
+                # The end of a heartbeat is told by silence.
+                "resolved": name != HEARTBEAT,
+            }
             for one in channels
             if isinstance(one, Webhook)
         ),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import Query as Asked
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.panels import Dashboard, Panel, Query, Row, dashboards
 from mahavishnu.promql import Matcher, Selector
@@ -56,10 +57,18 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     """A file for each dashboard; the places of Prometheus, Alertmanager and the dashboards."""
     for one in dashboards(contract):
         values = _values(contract, one)
-        yield Artifact(f"grafana/dashboards/{one.name}.json", render("grafana/dashboard.json.j2", **values))
+        text = render("grafana/dashboard.json.j2", **values)
+        yield Artifact(f"grafana/dashboards/{one.name}.json", text, tuple(_asked(one)))
     for kind, name in (("datasources", "prometheus"), ("dashboards", "dashboards")):
         text = render(f"grafana/{kind}.yaml.j2", job=contract.job)
         yield Artifact(f"grafana/provisioning/{kind}/{name}.yaml", text)
+
+
+def _asked(one: Dashboard) -> Iterator[Asked]:
+    for number, panel in one.numbered():
+        if isinstance(panel, Panel):
+            name = f"{number} ({panel.title}) of {one.name}"
+            yield from (Asked("panels", name, query.expr) for query in panel.queries)
 
 
 def _values(contract: Contract, one: Dashboard) -> dict[str, object]:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 
-from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.links import panel_url, runbook_url
 from mahavishnu.panels import Spot, dashboards, spots
 from mahavishnu.policy import camel
-from mahavishnu.promql import Expr
+from mahavishnu.promql import Call, Expr, Number
 from mahavishnu.signals import Alert, Recording
 from mahavishnu.units import Duration
 
 from . import _prove
 from ._go import literal
 from ._render import render
-from ._service import host
+from ._service import HEARTBEAT, heartbeat, host
 
+PACE = Duration.parse("15s")
+"""How often Prometheus scrapes, and asks its rules."""
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
 _COSTLY = Duration.parse("1d")
 _COSTLY_INTERVAL = Duration.parse("2m")
+_ALWAYS = Call("vector", (Number(Decimal(1)),))
 _VALUES = {
     "ratio": "{{ $value | humanizePercentage }}",
     "seconds": "{{ $value | humanizeDuration }}",
@@ -60,21 +64,34 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         yield Artifact(
             "prometheus/scrape.kubernetes.yml", render("prometheus/scrape.kubernetes.yml.j2", **values)
         )
-    yield Artifact("prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups))
+    yield Artifact(
+        "prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups), tuple(_queries(contract))
+    )
     paces = (
         ("rules.test.yml", _prove.FAST, _prove.fast(contract)),
         ("rules.slow.test.yml", _prove.SLOW, _prove.slow(contract)),
     )
     for name, pace, tests in paces:
         if tests:
-            values = {"step": pace.step, "groups": groups, "tests": tests}
+            beat = heartbeat(contract) if contract.spec.alerts.heartbeat and pace is _prove.FAST else None
+            values = {"step": pace.step, "groups": groups, "tests": tests, "heartbeat": beat}
             yield Artifact(f"prometheus/{name}", render("prometheus/rules.test.yml.j2", **values))
+
+
+def _queries(contract: Contract) -> Iterator[Query]:
+    for one in contract.recordings:
+        labels = ",".join(f"{name}={value}" for name, value in one.labels)
+        yield Query("recordings", f"{one.signal.name}{{{labels}}}", one.expr)
+    yield from (Query("alerts", one.name, one.expr) for one in contract.alerts)
+    if contract.spec.alerts.heartbeat:
+        yield Query("heartbeats", heartbeat(contract), _ALWAYS)
 
 
 def _scraping(contract: Contract) -> dict[str, object]:
     spec = contract.spec
     return {
         "job": contract.job,
+        "pace": PACE,
         "host": host(contract),
         "path": spec.observability.metrics.path,
         "port": spec.service.port,
@@ -91,6 +108,7 @@ def _groups(contract: Contract) -> tuple[Group, ...]:
     groups = [
         Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
         Group(f"{job}-recordings", tuple(map(_recording, quick))),
+        Group(f"{job}-heartbeat", tuple(_heartbeat(contract))),
         *(Group(f"{job}-{section}", tuple(_alerts(contract, section, shown))) for section in sections),
     ]
     return tuple(group for group in groups if group.rules)
@@ -118,6 +136,17 @@ def _alerts(contract: Contract, section: str, shown: Mapping[str, Spot]) -> Iter
                 labels={"severity": alert.severity.value, "service": contract.job, **dict(alert.labels)},
                 annotations=_annotations(contract, alert, shown[alert.name]),
             )
+
+
+def _heartbeat(contract: Contract) -> Iterator[Rule]:
+    """An alert that always fires: who does not hear it knows that no other one would be heard."""
+    if contract.spec.alerts.heartbeat:
+        said = {
+            "summary": f"{camel(contract.job)}: alerts are evaluated and sent.",
+            "description": "This always fires. When it is not heard any more, Prometheus or Alertmanager is dead.",
+        }
+        labels = {"severity": HEARTBEAT, "service": contract.job}
+        yield Rule(alert=heartbeat(contract), expr=_ALWAYS.render(), labels=labels, annotations=said)
 
 
 def _annotations(contract: Contract, alert: Alert, spot: Spot) -> dict[str, str]:

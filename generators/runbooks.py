@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
-from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.errors import Path
 from mahavishnu.links import panel_url, runbook_file
@@ -52,7 +52,14 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
     for alert in contract.alerts:
         values = _page(contract, alert, shown[alert.name])
-        yield Artifact(f"runbooks/{runbook_file(alert)}", render("runbooks/alert.md.j2", **every, **values))
+        text = render("runbooks/alert.md.j2", **every, **values)
+        yield Artifact(f"runbooks/{runbook_file(alert)}", text, tuple(_asked(contract, alert)))
+
+
+def _asked(contract: Contract, alert: Alert) -> Iterator[Query]:
+    yield Query("runbooks", alert.name, alert.expr)
+    for panel in behind(contract, alert):
+        yield from (Query("runbooks", alert.name, query.expr) for query in panel.queries)
 
 
 # --- the page of an alert -----------------------------------------------------------------------------------

@@ -229,7 +229,17 @@ MV109 slos: {a: {objective: «100%»}}
 MV105 slos: {a: {objective: 99.9%, window: «31d»}}
 MV105 slos: {a: {objective: 99.9%, window: «30»}}
 MV105 slos: {a: {objective: 99.9%, severities: [«P5»]}}
-MV110 slos: {a: {objective: 99.9%, «query»: up}}
+MV104 slos: {a: {objective: 99.9%, query: «up»}}
+MV101 slos: {a: {objective: 99.9%, query: {«good»: up}}}
+MV109 slos: {«a»: {objective: 99.9%, query: {total: up}}}
+MV109 slos: {«a»: {objective: 99.9%, query: {age: up}}}
+MV109 slos: {«a»: {objective: 99.9%, fresh: 1h}}
+MV109 slos: {«a»: {objective: 99.9%, fresh: 1h, query: {age: up, bad: up}}}
+MV109 slos: {«a»: {objective: 99.9%, under: 1s, query: {total: up, bad: up}}}
+MV109 slos: {«a»: {objective: 99.9%, fresh: 1h, min_requests: 5, query: {age: up}}}
+MV108 slos: {a: {objective: 99.9%, query: {total: «""», bad: up}}}
+MV107 slos: {a: {objective: 99.9%, min_requests: «0»}}
+MV105 slos: {a: {objective: 99.9%, min_requests: «some»}}
 MV101 slos: {a: {objective: 99.9%, «target»: 1s}}
 
 MV111 channels: {«a»: {channel: "#x"}}
@@ -253,6 +263,9 @@ MV107 alerts: {route: {P1: «[]»}}
 MV106 alerts: {route: {P1: [«Room»]}}
 MV108 alerts: {runbooks: «runbooks.example.com»}
 MV103 alerts: {thresholds: {«a»: {when: memory > 90%}}}
+MV111 alerts: {thresholds: {«a»: {severity: P2}}}
+MV111 alerts: {thresholds: {a: {when: memory > 90%, «query»: up > 0, severity: P2}}}
+MV102 alerts: {thresholds: {a: {query: up > 0, severity: P2, for: «5»}}}
 MV105 alerts: {thresholds: {a: {when: memory > 90%, severity: «high»}}}
 MV102 alerts: {thresholds: {a: {when: memory > 90%, severity: P2, for: «10»}}}
 MV109 alerts: {thresholds: {a: {when: «memory > 90», severity: P2}}}

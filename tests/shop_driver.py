@@ -50,6 +50,7 @@ class Shop:
         self.usage = Usage(memory=100e6, cpu=0)
         self.building = 0
         self.up = True
+        self.closed = False
         self.minutes = 0
         self.series: dict[str, list[float | None]] = {}
         self.payment = Payment(self.clock)
@@ -72,7 +73,9 @@ class Shop:
     async def run(self, minutes: int, fault: Fault | None = None) -> int:
         """So many minutes of everyday traffic, with a fault in each of them; the number of the last minute."""
         for _ in range(minutes):
-            await self.everyday()
+            if not self.closed:
+                await self.everyday()
+            self.closed = False
             if fault is not None:
                 await fault(self)
             else:

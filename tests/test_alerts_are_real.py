@@ -145,6 +145,24 @@ async def edited(shop: Shop, text: str) -> None:
     await shop.edit(good)
 
 
+async def a_little(shop: Shop) -> None:
+    """Two reports of a minute are slow, and now and then an order fails: too much for so short a history."""
+    shop.building = 2 * 10**9
+    await shop.finish([shop.ask("GET", "/reports") for _ in range(2)])
+    shop.building = 0
+    if shop.minutes % 10 == 0:
+        shop.payment.failing = 5
+        await shop.finish([shop.ask("POST", "/orders")])
+        shop.payment.failing = 0
+    await shop.scrape()
+
+
+async def nobody(shop: Shop) -> None:
+    """Not a single customer from the next minute on."""
+    shop.closed = True
+    await shop.scrape()
+
+
 def burns(slo: str) -> list[str]:
     return [f"ShopSlo{slo}BurnP{tier}" for tier in (1, 2, 3, 4)]
 
@@ -178,6 +196,12 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
         LONG,
         ["ShopDependencyPaymentBreakerOpen", *burns("Availability"), *burns("Checkout")],
     ),
+    "a_little": (
+        a_little,
+        LONG,
+        [f"ShopSlo{slo}BudgetExhausted" for slo in ("Availability", "Latency", "Checkout")],
+    ),
+    "nobody": (nobody, SHORT, [f"ShopSlo{slo}NoData" for slo in ("Availability", "Latency", "Checkout")]),
     "payment_shaky": (payment_shaky, SHORT, ["ShopDependencyPaymentRetryBudgetExhausted"]),
     "payment_crowded": (
         payment_crowded,
@@ -227,16 +251,17 @@ def test_fires_and_clears(
     file = tmp_path / "mahavishnu.yaml"
     file.write_text(json.dumps(said))
     shop = Shop(file, monkeypatch)
-    minutes = asyncio.run(phases(shop, fault, to_clear))
+    bad = LONG + 20 if fault is nobody else 30
+    minutes = asyncio.run(phases(shop, fault, bad, to_clear))
     before, during, after = firing(promtool, rules, shop.series, minutes)
     assert before == frozenset()
     assert set(wanted) <= during
     assert not set(wanted) & after
 
 
-async def phases(shop: Shop, fault: Fault, to_clear: int) -> list[int]:
-    """Twenty good minutes, thirty bad ones, and as many good ones as it takes; the last minute of each."""
-    return [await shop.run(20), await shop.run(30, fault), await shop.run(to_clear)]
+async def phases(shop: Shop, fault: Fault, bad: int, to_clear: int) -> list[int]:
+    """Twenty good minutes, some bad ones, and as many good ones as it takes; the last minute of each."""
+    return [await shop.run(20), await shop.run(bad, fault), await shop.run(to_clear)]
 
 
 def test_every_alert_has_a_case(made: Contract) -> None:

@@ -335,8 +335,9 @@ def test_a_users_template_goes_before_ours(tmp_path: Path) -> None:
             return []
 
     generators: Any = import_module("mahavishnu.generators")
+    found = generators.discover()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(generators, "discover", lambda: {"spy": Spy()})
+        patch.setattr(generators, "discover", lambda: {"spy": Spy(), **found})
         compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
     assert seen == [tmp_path]
     assert render._overrides.get() is None

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 
-from mahavishnu.contract import Contract, contract, resolve
+from mahavishnu import closure
+from mahavishnu.contract import Contract, contract
 from mahavishnu.panels import Dashboard, Panel, Query, behind, dashboards, queries, spots
 from mahavishnu.promql import Matcher, Selector, highest, total
 from mahavishnu.series import (
@@ -158,7 +159,7 @@ def test_what_is_behind_an_alert(ours: Contract) -> None:
 def test_a_broken_query_is_refused(ours: Contract, expr: Any) -> None:
     """A label, a value, a label that is summed by, a series: each broken once."""
     with pytest.raises(AgreementError):
-        resolve(expr, ours.signals)
+        closure.resolve(expr, closure.World(ours.signals, None))
 
 
 @pytest.mark.parametrize(

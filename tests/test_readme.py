@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from starlette.applications import Starlette
 
+from mahavishnu.asgi import Hardening
+from mahavishnu.runtime import current
 from tests.judges import judge
 from tests.pages import ROOT, blocks
+from tests.stack import serving
 
 README = blocks("README.md")
 COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", (ROOT / "README.md").read_text(), re.MULTILINE)
@@ -46,7 +50,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 def test_there_are_commands() -> None:
     """README names every verb of the command line."""
     assert {command.split()[1] for command in COMMANDS} == {
-        "init", "check", "generate", "test", "explain", "config", "schema"
+        "init", "check", "generate", "test", "diff", "explain", "config", "schema"
     }  # fmt: skip
 
 
@@ -60,8 +64,17 @@ def test_command(command: str, folder: Path) -> None:
     if command.startswith("mahavishnu test"):
         judge("promtool")
         assert run(folder, "mahavishnu generate").returncode == 0
-    ran = run(folder, command)
+    with serving(shown(folder) if "URL" in command else "") as url:
+        ran = run(folder, command.replace("URL", url))
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def shown(folder: Path) -> str:
+    """What a service of README's spec shows."""
+    current.forget()
+    service = Hardening(Starlette(), spec=folder / "mahavishnu.yaml").service
+    current.forget()
+    return service.metrics.expose()[0].decode()
 
 
 def test_the_finding_is_what_is_printed(folder: Path) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import drift, store
-from mahavishnu.policy import Metered, camel
-from mahavishnu.promql import Aggregate, Expr, Selector, absent, total
+from mahavishnu import closure, drift, store
+from mahavishnu.policy import Metered, Policy, camel
+from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -39,7 +39,6 @@ from mahavishnu.signals import (
     Severity,
     Signal,
     Source,
-    boundary_text,
 )
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
@@ -67,28 +66,58 @@ class Contract:
         """The service's name: Prometheus' job."""
         return self.spec.service.name
 
+    @property
+    def world(self) -> closure.World:
+        """What a query can ask for."""
+        return closure.World(self.signals, self.job)
+
 
 def contract(spec: Spec) -> Contract:
     """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
-    policies = tuple(one for one in spec.policies() if getattr(one[2], "mode", "enforce") != "off")
-    signals = merge(
-        [*_service_signals(spec), *(one for _, name, policy in policies for one in policy.signals(name))]
-    )
+    bare = shown(spec)
+    policies = tuple((name, policy.reading(name, bare.signals)) for name, policy in _policies(spec))
     job = spec.service.name
     recordings = tuple(
         replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels))
-        for _, name, policy in policies
+        for name, policy in policies
         for one in policy.recordings(name)
     )
-    alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
+    alerts = [alert for name, policy in policies for alert in policy.alerts(name)]
     alerts += store.alerts() if spec.shared else ()
-    hash = spec_hash(spec)
-    alerts = [_down(), _lagging(), *drift.alerts(hash), *_store_full(spec), *alerts]
+    alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
-    shown = merge([*signals, *(one.signal for one in recordings)])
-    made = Contract(spec, hash, {one.name: one for one in shown}, recordings, named)
+    signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
+    made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
     agree(made)
     return made
+
+
+def shown(spec: Spec) -> Contract:
+    """The part of a contract that a process needs: its series, without the rules over them."""
+    own = (one for name, policy in _policies(spec) for one in policy.signals(name))
+    signals = {one.name: one for one in merge([*_service_signals(spec), *own])}
+    return Contract(spec, spec_hash(spec), signals, (), ())
+
+
+def _policies(spec: Spec) -> Iterator[tuple[str, Policy]]:
+    """Those that are at work, with the names they go by."""
+    for _, name, policy in spec.policies():
+        if getattr(policy, "mode", "enforce") != "off":
+            yield name, policy
+
+
+def doubts(name: str, policy: Policy, bare: Contract) -> Iterator[AgreementError]:
+    """What keeps the rules of one policy from being made, or from agreeing with the series that there are."""
+    try:
+        read = policy.reading(name, bare.signals)
+        recordings, alerts = read.recordings(name), read.alerts(name)
+    except AgreementError as fault:
+        yield fault
+        return
+    signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
+    world = closure.World({one.name: one for one in signals}, bare.job)
+    for expr in (*(one.expr for one in recordings), *(one.expr for one in alerts)):
+        yield from map(AgreementError, closure.faults(scoped(expr, bare.job), world))
 
 
 def spec_hash(spec: Spec) -> str:
@@ -106,19 +135,9 @@ def merge(signals: Iterable[Signal]) -> tuple[Signal, ...]:
 
 
 def agree(made: Contract) -> None:
-    """Resolve every selector of every query; raises AgreementError at the first that nothing shows."""
+    """Resolve every node of every query; raises AgreementError at the first that nothing shows."""
     for expr in _queries(made):
-        resolve(expr, made.signals)
-
-
-def resolve(expr: Expr, signals: Mapping[str, Signal]) -> None:
-    """Raise AgreementError when a query asks for a series, label, value or boundary that nothing shows."""
-    for selector in expr.selectors():
-        _resolve(selector, signals)
-    for node in expr.walk():
-        if isinstance(node, Aggregate):
-            for selector in node.selectors():
-                _carries(selector, node.by)
+        closure.resolve(expr, made.world)
 
 
 def _queries(made: Contract) -> Iterator[Expr]:
@@ -126,27 +145,6 @@ def _queries(made: Contract) -> Iterator[Expr]:
     for alert in made.alerts:
         yield alert.expr
         yield from (feed.series for feed in alert.proof)
-
-
-def _resolve(selector: Selector, signals: Mapping[str, Signal]) -> None:
-    if selector.signal.name not in signals:
-        raise AgreementError(f"no such series: {selector.series}")
-    shown = signals[selector.signal.name]
-    for matcher in selector.matchers:
-        if matcher.label in ("job", "service"):
-            continue
-        if matcher.label == "le":
-            if matcher.value not in {"+Inf", *map(boundary_text, shown.buckets)}:
-                raise AgreementError(f"{matcher.value} is no bucket boundary of {shown.name}")
-            continue
-        shown.check_value(matcher.label, matcher.op, matcher.value)
-
-
-def _carries(selector: Selector, labels: Iterable[str]) -> None:
-    """Raise AgreementError when the series has none of the labels that its sums are to keep."""
-    given = {"job", "instance"} if selector.signal.source is not Source.RULE else {"service"}
-    for label in {*labels} - given - ({"le"} if selector.suffix == "_bucket" else set()):
-        selector.signal.label(label)
 
 
 def _service_signals(spec: Spec) -> Iterator[Signal]:

@@ -12,6 +12,7 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.policy import Name, OneOf, Policy, Settings
 from mahavishnu.signals import Severity
@@ -103,6 +104,7 @@ class Webhook(Policy):
 
 
 Channel = Slack | PagerDuty | Email | Webhook
+AnyThreshold = Annotated[Threshold | Queried, OneOf(Threshold, Queried)]
 AnyChannel = Annotated[Channel, OneOf(Slack, PagerDuty, Email, Webhook)]
 
 
@@ -153,7 +155,10 @@ class Alerts(Settings):
     """Where the generated runbooks are served, as they are (`<this>/ShopDown.md`); each alert links its page there."""
     dashboards: Url | None = None
     """Where Grafana is, with the generated dashboards; each alert links its panel there."""
-    thresholds: dict[Name, Threshold] = Field(default_factory=dict)
+    thresholds: dict[Name, AnyThreshold] = Field(default_factory=dict)
     """Further alerts, on top of those derived from limits, dependencies and SLOs."""
     quiet: tuple[Quiet, ...] = ()
     """Hours in which alerts of one severity are held back."""
+    heartbeat: tuple[Name, ...] = ()
+    """The channels that are told every few minutes that alerts still work: a service there raises the alarm when that
+    stops, as nobody else can when Prometheus or Alertmanager is dead."""

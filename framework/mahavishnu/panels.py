@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from mahavishnu.contract import Contract, resolve, scoped
+from mahavishnu import closure
+from mahavishnu.contract import Contract, scoped
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector, highest, quantile, total
 from mahavishnu.series import (
     CPU,
@@ -127,7 +128,7 @@ def dashboards(made: Contract) -> tuple[Dashboard, ...]:
         if (rows := tuple(row for row in _rows(made, name) if row.panels))
     )
     for _, expr in queries(boards):
-        resolve(expr, made.signals)
+        closure.resolve(expr, made.world)
     return boards
 
 

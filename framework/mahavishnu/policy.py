@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -14,6 +14,7 @@ from typing import (
     Literal,
     NamedTuple,
     Protocol,
+    Self,
     cast,
     runtime_checkable,
 )
@@ -66,6 +67,10 @@ class Policy(Settings):
     def signals(self, name: str) -> tuple[Signal, ...]:
         """The series this policy moves, with its own label values fixed."""
         return ()
+
+    def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
+        """The same policy with its own queries read against what is shown; rules are made of that one."""
+        return self
 
     def recordings(self, name: str) -> tuple[Recording, ...]:
         """The recording rules its alerts rest on."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 _STRENGTH = {"or": 1, "and": 2, "unless": 2, ">": 3, "<": 3, ">=": 3, "<=": 3, "==": 3, "!=": 3,
              "+": 4, "-": 4, "*": 5, "/": 5}  # fmt: skip
+BOOL = " bool"
+"""Ends a comparison that answers 1 or 0, where one without it answers what it compares, or nothing."""
 
 
 class Expr:
@@ -104,8 +108,20 @@ class Matcher:
     op: str
     value: str
 
+    def holds(self, value: str) -> bool:
+        """Whether a label of this value fulfils it."""
+        return _HOLDS[self.op](self.value, value)
+
     def render(self) -> str:
         return f"{self.label}{self.op}{quoted(self.value)}"
+
+
+_HOLDS: Mapping[str, Callable[[str, str], bool]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "=~": lambda pattern, value: re.fullmatch(pattern, value) is not None,
+    "!~": lambda pattern, value: re.fullmatch(pattern, value) is None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +205,12 @@ class Binary(Expr):
         return f"{self._side(self.left, 0)} {self.op} {self._side(self.right, 1)}"
 
     def _side(self, side: Expr, tighter: int) -> str:
-        weaker = isinstance(side, Binary) and _STRENGTH[side.op] < _STRENGTH[self.op] + tighter
+        weaker = isinstance(side, Binary) and _strength(side.op) < _strength(self.op) + tighter
         return f"({side.render()})" if weaker else side.render()
+
+
+def _strength(op: str) -> int:
+    return _STRENGTH[op.removesuffix(BOOL)]
 
 
 def operand(value: Operand) -> Expr:

@@ -49,8 +49,14 @@ HTTP_DURATION = Signal(
         Label("http_response_status_code", tuple(str(code) for code in range(100, 600))),
     ),
     _HTTP_BUCKETS,
+    waived="Asked for where anything is promised.",
 )
-HTTP_ACTIVE = Signal("http_server_active_requests", Kind.GAUGE, "HTTP requests being served now.")
+HTTP_ACTIVE = Signal(
+    "http_server_active_requests",
+    Kind.GAUGE,
+    "HTTP requests being served now.",
+    waived="How much is going on is looked at, and no number of it is wrong by itself.",
+)
 
 LATE = Duration.parse("100ms")
 """By how much an event loop may be late: more is overload, whatever else is measured."""
@@ -66,14 +72,33 @@ HEAD_TIMEOUTS = Signal(
     "mahavishnu_head_timeouts_total",
     Kind.COUNTER,
     "Connections closed because the head of a request did not arrive in time (service.head_timeout).",
+    waived="A flood of them costs one connection each, and is cut short: it is looked at, and nobody is woken.",
 )
 
-MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
-MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")
-CPU_LIMIT = Signal(
-    "mahavishnu_cpu_limit_cores", Kind.GAUGE, "Processor cores one replica is given by the spec."
+MEMORY = Signal(
+    "process_resident_memory_bytes",
+    Kind.GAUGE,
+    "Resident memory size in bytes.",
+    waived="Asked for where a threshold is set: what is too much differs from service to service.",
 )
-CPU = Signal("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time spent, in seconds.")
+MEMORY_LIMIT = Signal(
+    "mahavishnu_memory_limit_bytes",
+    Kind.GAUGE,
+    "Memory one replica is given by the spec.",
+    waived="What `memory` in a threshold is measured by.",
+)
+CPU_LIMIT = Signal(
+    "mahavishnu_cpu_limit_cores",
+    Kind.GAUGE,
+    "Processor cores one replica is given by the spec.",
+    waived="What `cpu` in a threshold is measured by.",
+)
+CPU = Signal(
+    "process_cpu_seconds_total",
+    Kind.COUNTER,
+    "User and system CPU time spent, in seconds.",
+    waived="Asked for where a threshold is set: what is too much differs from service to service.",
+)
 
 SPEC_INFO = Signal(
     "mahavishnu_spec_info",
@@ -90,12 +115,14 @@ SPEC_RELOAD_TIME = Signal(
     "mahavishnu_spec_reload_timestamp_seconds",
     Kind.GAUGE,
     "When the spec's file was last read and found good, in seconds since 1970.",
+    waived="When it was is looked at; that it failed is an alert of its own.",
 )
 SPEC_RELOADS = Signal(
     "mahavishnu_spec_reloads_total",
     Kind.COUNTER,
     "How often the spec's file was read anew, by what came of it.",
     (Label("outcome", ("applied", "unchanged", "refused")),),
+    waived="A reload that fails is an alert by its gauge; these say how often.",
 )
 LIMIT_DECISIONS = Signal(
     "mahavishnu_limit_decisions_total",
@@ -108,6 +135,7 @@ LIMIT_QUOTA = Signal(
     Kind.GAUGE,
     "The enforced number of each limit: requests per window, requests at once, bytes, or seconds.",
     (Label("limit"),),
+    waived="What the use of a limit is measured by; a rate is judged by what it refuses.",
 )
 LIMIT_NEAR = Signal(
     "mahavishnu_limit_near_total",
@@ -115,6 +143,7 @@ LIMIT_NEAR = Signal(
     "Admitted requests that left less than a tenth of the limit: of their client's quota, of the size or the "
     "time; or that had to wait for a place.",
     (Label("limit"),),
+    waived="Asked for where a limit wears out; being near one of the others is looked at.",
 )
 LIMIT_UTILISATION = Signal(
     "mahavishnu_limit_utilisation_ratio",
@@ -122,32 +151,40 @@ LIMIT_UTILISATION = Signal(
     "The highest share of each limit that anyone has used lately, in the last two scrapes or minutes; of "
     "places: the share that is taken now.",
     (Label("limit"),),
+    waived="How near a limit is to its end is looked at; reaching it is counted, and an alert.",
 )
 LIMIT_IN_FLIGHT = Signal(
     "mahavishnu_limit_in_flight",
     Kind.GAUGE,
     "Requests a concurrency limit has let in and that still run.",
     (Label("limit"),),
+    waived="Asked for where a limit can be full; one that is found as it goes is judged by what it sheds.",
 )
 LIMIT_QUEUED = Signal(
     "mahavishnu_limit_queued",
     Kind.GAUGE,
     "Requests that wait for a place in a concurrency limit.",
     (Label("limit"),),
+    waived="The length of a queue is looked at; a queue that is full refuses, which is an alert.",
 )
 LIMIT_SHED = Signal(
     "mahavishnu_limit_shed_total",
     Kind.COUNTER,
     "Requests a concurrency limit turned away, or would have, by how much they matter.",
     (Label("limit"), Label("rank", ("critical", "normal", "sheddable"))),
+    waived="Asked for where some requests matter more; else all that is refused is counted as one.",
 )
 LIMIT_STORE_KEYS = Signal(
-    "mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory."
+    "mahavishnu_limit_store_keys",
+    Kind.GAUGE,
+    "Clients whose rate state is held in memory.",
+    waived="The clients held are looked at; what is too many is counted by the store itself, and an alert.",
 )
 LIMIT_STORE_SHARED = Signal(
     "mahavishnu_limit_store_shared_total",
     Kind.COUNTER,
     "Decisions on a bucket that clients share, because the memory for a limit's clients is full.",
+    waived="Asked for where a rate is counted; without one nothing is stored.",
 )
 
 DEPENDENCY_CALLS = Signal(
@@ -155,6 +192,7 @@ DEPENDENCY_CALLS = Signal(
     Kind.COUNTER,
     "Attempts to call each dependency, by how they ended; rejected: a policy did not let them out.",
     (Label("dependency"), Label("outcome", ("success", "failure", "timeout", "rejected", "cancelled"))),
+    waived="Asked for where a policy guards the calls; else it is looked at.",
 )
 DEPENDENCY_DURATION = Signal(
     "mahavishnu_dependency_duration_seconds",
@@ -162,12 +200,14 @@ DEPENDENCY_DURATION = Signal(
     "Duration of one attempt to call a dependency.",
     (Label("dependency"),),
     _HTTP_BUCKETS,
+    waived="How long a dependency takes is looked at; too long is a timeout, or slow, and judged by its breaker.",
 )
 BREAKER_CALLS = Signal(
     "mahavishnu_breaker_calls_total",
     Kind.COUNTER,
     "Calls a breaker has judged, by whether they were slow.",
     (Label("dependency"), Label("speed", ("fast", "slow"))),
+    waived="Asked for where a threshold on `slow` is set; an open breaker is an alert by its state.",
 )
 
 STORE_CALLS = Signal(
@@ -182,6 +222,7 @@ STORE_DURATION = Signal(
     "Time from a call to the shared store of limits to its answer.",
     (),
     tuple(Decimal(bound) for bound in ("0.0005", "0.001", "0.0025", "0.005", "0.01", "0.02", "0.05", "0.1")),
+    waived="How long it takes is looked at; too long is a timeout of the store, and an alert.",
 )
 STORE_UP = Signal(
     "mahavishnu_limit_store_up", Kind.GAUGE, "1 while the shared store of limits answers this process."

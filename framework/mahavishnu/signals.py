@@ -54,7 +54,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds."""
+    """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds.
+
+    `waived` says why no rule and no page asks for it, where none does.
+    """
 
     name: str
     kind: Kind
@@ -62,6 +65,7 @@ class Signal:
     labels: tuple[Label, ...] = ()
     buckets: tuple[Decimal, ...] = ()
     source: Source = Source.RUNTIME
+    waived: str = ""
 
     def label(self, name: str) -> Label:
         """The label of that name; raises AgreementError when the series has none."""
@@ -98,6 +102,10 @@ class Signal:
     def count_rate(self, window: Duration, **matchers: str) -> Expr:
         """Observations per second of a histogram over the window."""
         return self._grown("rate", "_count", window, matchers)
+
+    def count_increase(self, window: Duration, **matchers: str) -> Expr:
+        """Observations of a histogram within the window."""
+        return self._grown("increase", "_count", window, matchers)
 
     def sum_rate(self, window: Duration, **matchers: str) -> Expr:
         """Growth per second of what a histogram has observed over the window."""
@@ -157,12 +165,14 @@ class Recording:
 class Feed:
     """How one series moves in an alert's test, when all is well and when the fault is there.
 
-    For a counter or a histogram's part: growth per minute; for a gauge: its level. None: no such series.
+    For a counter or a histogram's part: growth per minute; for a gauge: its level, or with `since`, where it tells a
+    point in time, how many seconds that lies back. None: no such series.
     """
 
     series: Selector
     healthy: Decimal | int | None
     faulty: Decimal | int | None
+    since: bool = False
 
 
 @dataclass(frozen=True, slots=True)

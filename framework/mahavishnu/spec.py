@@ -215,6 +215,12 @@ class Spec(Settings):
         return self.store != MEMORY
 
     @property
+    def heard(self) -> tuple[str, ...]:
+        """The channels that hear of alerts where no route says otherwise: all but those of the heartbeat alone."""
+        routed = {name for names in self.alerts.route.values() for name in names}
+        return tuple(name for name in self.channels if name not in {*self.alerts.heartbeat} - routed)
+
+    @property
     def processes(self) -> int:
         """How many processes may run at the same time."""
         return self.service.workers * self.deploy.replicas.max

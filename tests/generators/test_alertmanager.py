@@ -123,9 +123,9 @@ def test_the_faster_burn_silences_the_slower_ones_of_the_same_promise_only() -> 
     """An alert without an SLO is never silenced by another one without: both would have `equal` labels."""
     rules = config(SPEC)["inhibit_rules"]
     alerts = [
-        {"alertname": "ShopSloABurnP1", "severity": "P1", "service": "shop", "slo": "a"},
-        {"alertname": "ShopSloABurnP3", "severity": "P3", "service": "shop", "slo": "a"},
-        {"alertname": "ShopSloBBurnP3", "severity": "P3", "service": "shop", "slo": "b"},
+        {"alertname": "ShopSloABurnP1", "severity": "P1", "service": "shop", "slo": "a", "tier": "x"},
+        {"alertname": "ShopSloABurnP3", "severity": "P3", "service": "shop", "slo": "a", "tier": "x"},
+        {"alertname": "ShopSloBBurnP3", "severity": "P3", "service": "shop", "slo": "b", "tier": "x"},
         {"alertname": "ShopLimitXRefusing", "severity": "P3", "service": "shop"},
         {"alertname": "ShopThresholdY", "severity": "P1", "service": "shop"},
     ]

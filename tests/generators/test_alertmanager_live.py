@@ -3,70 +3,39 @@
 from __future__ import annotations
 
 import json
-import re
-import socket
-import subprocess
-import threading
-import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import pytest
 
-from tests.judges import judge
 from tests.monitoring import MINIMAL, made, texts
+from tests.scaled import impatient
+from tests.stack import Heard, alertmanager, heard
 
 SEVERITIES = ("P1", "P2", "P3", "P4")
 
 
-class Heard:
-    """A web server that keeps what it is told, with the path it was told at."""
+def told(heard: Heard, status: str) -> dict[str, set[str]]:
+    """The names of the alerts that were told with that status, by path, until each path was told once."""
+    found: dict[str, set[str]] = {}
 
-    def __init__(self) -> None:
-        messages: Queue[tuple[str, dict[str, Any]]] = Queue()
+    def enough(path: str, message: dict[str, Any]) -> bool:
+        if message["status"] == status:
+            found.setdefault(path, set()).update(one["labels"]["alertname"] for one in message["alerts"])
+        return len(found) == len(SEVERITIES)
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                messages.put((self.path.lstrip("/"), json.loads(body)))
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
-                """Quietly."""
-
-        self.messages = messages
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def next(self, status: str) -> dict[str, set[str]]:
-        """The names of the alerts that were told with that status, by path, until each path was told once."""
-        told: dict[str, set[str]] = {}
-        while len(told) < len(SEVERITIES):
-            path, message = self.messages.get(timeout=20)
-            if message["status"] == status:
-                told.setdefault(path, set()).update(one["labels"]["alertname"] for one in message["alerts"])
-        return told
+    heard.until(enough)
+    return found
 
 
 class Alertmanager:
     """The server, and its API."""
 
-    def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}"
-
-    def ready(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.url}/-/ready", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def tell(self, alerts: list[dict[str, str]], ends: timedelta) -> None:
         """What Prometheus posts: alerts that end then, from now."""
@@ -85,47 +54,27 @@ class Alertmanager:
         return {one["labels"]["alertname"] for one in found if one["status"]["inhibitedBy"]}
 
 
-@pytest.fixture
-def heard() -> Iterator[Heard]:
+@pytest.fixture(name="heard")
+def _heard() -> Iterator[Heard]:
     """Where every channel of the spec leads."""
-    here = Heard()
-    yield here
-    here.server.shutdown()
-    here.server.server_close()
+    with heard() as here:
+        yield here
 
 
-@pytest.fixture
-def alertmanager(heard: Heard, tmp_path: Path) -> Iterator[Alertmanager]:
+@pytest.fixture(name="alertmanager")
+def _alertmanager(heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alertmanager]:
     """Alertmanager with the generated configuration, its patience shortened to a second."""
+    impatient(monkeypatch)
     spec: dict[str, Any] = {
         **MINIMAL,
         "secrets": [],
         "channels": {one.lower(): {"webhook": f"http://127.0.0.1:{heard.port}/{one}"} for one in SEVERITIES},
         "alerts": {"route": {one: [one.lower()] for one in SEVERITIES}},
     }
-    text = texts(made(spec))["alertmanager/alertmanager.yml"]
     config = tmp_path / "alertmanager.yml"
-    config.write_text(re.sub(r"group_(wait|interval): \w+", r"group_\1: 1s", text), encoding="utf-8")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words = [f"--config.file={config}", f"--storage.path={tmp_path / 'data'}", "--cluster.listen-address="]
-    process = subprocess.Popen(
-        [judge("prometheus-alertmanager"), *words, f"--web.listen-address=127.0.0.1:{port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    server = Alertmanager(port)
-    try:
-        deadline = time.monotonic() + 20
-        while not server.ready():
-            assert process.poll() is None, "Alertmanager did not start"
-            assert time.monotonic() < deadline, "Alertmanager is not ready"
-            time.sleep(0.05)
-        yield server
-    finally:
-        process.terminate()
-        process.wait(20)
+    config.write_text(texts(made(spec))["alertmanager/alertmanager.yml"], encoding="utf-8")
+    with alertmanager(config, tmp_path) as url:
+        yield Alertmanager(url)
 
 
 def alert(name: str, severity: str, **labels: str) -> dict[str, str]:
@@ -137,14 +86,14 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
     alertmanager: Alertmanager, heard: Heard
 ) -> None:
     """The faster burn speaks for the slower ones of its promise, for no other promise and no other alert."""
-    burns = [alert(f"ShopSloAvailabilityBurn{one}", one, slo="availability") for one in SEVERITIES]
+    burns = [alert(f"ShopSloAvailabilityBurn{one}", one, slo="availability", tier="x") for one in SEVERITIES]
     others = [
-        alert("ShopSloLatencyBurnP2", "P2", slo="latency"),
+        alert("ShopSloLatencyBurnP2", "P2", slo="latency", tier="x"),
         alert("ShopLimitPerClientRefusing", "P3"),
         alert("ShopThresholdSize", "P4"),
     ]
     alertmanager.tell([*burns, *others], timedelta(minutes=5))
-    assert heard.next("firing") == {
+    assert told(heard, "firing") == {
         "P1": {"ShopSloAvailabilityBurnP1"},
         "P2": {"ShopSloLatencyBurnP2"},
         "P3": {"ShopLimitPerClientRefusing"},
@@ -152,7 +101,7 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
     }
     assert alertmanager.inhibited() == {one["alertname"] for one in burns[1:]}
     alertmanager.tell([*burns, *others], timedelta(seconds=-1))
-    ended = heard.next("resolved")
+    ended = told(heard, "resolved")
     assert ended["P1"] == {"ShopSloAvailabilityBurnP1"}
     assert "ShopLimitPerClientRefusing" in ended["P3"]
 
@@ -161,11 +110,14 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
 def test_a_service_that_is_down_has_no_other_news(alertmanager: Alertmanager, heard: Heard) -> None:
     """One message instead of eight; and another service's alerts are not touched."""
     alertmanager.tell([alert("ShopDown", "P1")], timedelta(minutes=5))
-    rest = [alert("ShopSloAvailabilityBurnP1", "P1", slo="availability"), alert("ShopThresholdSize", "P4")]
+    rest = [
+        alert("ShopSloAvailabilityBurnP1", "P1", slo="availability", tier="x"),
+        alert("ShopThresholdSize", "P4"),
+    ]
     strangers = [{**alert(f"Other{one}", one), "service": "other"} for one in SEVERITIES]
     alertmanager.tell([*rest, *strangers], timedelta(minutes=5))
-    told = heard.next("firing")
-    assert {name for names in told.values() for name in names} <= {
+    news = told(heard, "firing")
+    assert {name for names in news.values() for name in names} <= {
         "ShopDown",
         *(one["alertname"] for one in strangers),
     }

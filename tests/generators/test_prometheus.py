@@ -29,7 +29,7 @@ from tests.reading import read
 from tests.strategies import specs
 
 prove: Any = import_module("mahavishnu.generators._prove")
-steady: Any = import_module("mahavishnu.generators._steady")
+steady: Any = import_module("mahavishnu.steady")
 go: Any = import_module("mahavishnu.generators._go")
 
 # One of each kind of alert that has a window, a hold, or an absence of its own.
@@ -51,7 +51,7 @@ EVERYTHING: dict[str, Any] = {
         }
     },
     "slos": {
-        "latency": {"objective": "95%", "under": "300ms", "match": {"path": "/orders/*", "method": "GET"}}
+        "latency": {"objective": "95%", "under": "300ms", "match": {"path": "/orders/*", "method": "GET"}},
     },
     "alerts": {
         "runbooks": "https://runbooks.example.com/shop/",
@@ -68,6 +68,36 @@ EVERYTHING: dict[str, Any] = {
             "queue": {"when": "queue.reports > 4", "severity": "P3"},
             "failures": {"when": "dependencies.stripe.failures > 20%", "severity": "P2"},
             "sluggish": {"when": "dependencies.stripe.slow > 20%", "severity": "P3"},
+            "timeouts": {
+                "query": 'sum(rate(mahavishnu_dependency_calls_total{outcome="timeout"}[5m])) > 3',
+                "severity": "P3",
+            },
+            "old": {"query": "time() - mahavishnu_spec_reload_timestamp_seconds > 86400", "severity": "P4"},
+        },
+    },
+}
+
+
+# Objectives on queries: events with a guard, and time.
+QUERIED: dict[str, Any] = {
+    **MINIMAL,
+    "limits": {},
+    "dependencies": {"stripe": {"timeout": "1s"}},
+    "slos": {
+        "stripe": {
+            "objective": "99%",
+            "query": {
+                "total": 'mahavishnu_dependency_calls_total{dependency="stripe"}',
+                "bad": 'mahavishnu_dependency_calls_total{dependency="stripe",outcome=~"failure|timeout"}',
+            },
+            "window": "28d",
+            "min_requests": "auto",
+        },
+        "reread": {
+            "objective": "98%",
+            "fresh": "2h",
+            "query": {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"},
+            "window": "7d",
         },
     },
 }
@@ -90,7 +120,9 @@ def proofs(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.judge
-@pytest.mark.parametrize("of", [made(MINIMAL), made(EVERYTHING)], ids=["minimal", "everything"])
+@pytest.mark.parametrize(
+    "of", [made(MINIMAL), made(EVERYTHING), made(QUERIED)], ids=["minimal", "everything", "queried"]
+)
 def test_promtool_accepts_rules_configuration_and_tests(of: Contract, tmp_path: Path) -> None:
     """And the tests really pass: every alert fires and clears when the arithmetic says so."""
     folder = written(of, tmp_path)
@@ -100,12 +132,14 @@ def test_promtool_accepts_rules_configuration_and_tests(of: Contract, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "of", [made(MINIMAL), made(EVERYTHING), shop()], ids=["minimal", "everything", "shop"]
+    "of",
+    [made(MINIMAL), made(EVERYTHING), made(QUERIED), shop()],
+    ids=["minimal", "everything", "queried", "shop"],
 )
 def test_every_alert_is_tested_both_ways(of: Contract) -> None:
     """Silent when healthy, firing on its fault, silent again afterwards; nothing else is tested."""
+    tests = [*prove.fast(of), *prove.slow(of)]
     for alert in of.alerts:
-        tests = [*prove.fast(of), *prove.slow(of)]
         said = [check for test in tests for check in test.checks if check.alert is alert]
         assert {check.firing for check in said} == {False, True}, alert.name
         clears = [
@@ -137,7 +171,10 @@ class Mutation(NamedTuple):
 
 
 def mutations(of: Contract) -> Iterator[Mutation]:
-    """Every threshold one step up and down, every hold halved and doubled."""
+    """Every threshold one step up and down, every hold halved and doubled.
+
+    A threshold of nothing at all has no number below it.
+    """
     for alert in of.alerts:
         text = alert.expr.render()
         for number in dict.fromkeys(re.findall(r"(?:[<>]=?|==) ([0-9.]+)", text)):
@@ -198,15 +235,18 @@ def alone(folder: Path, alert: Alert) -> Iterator[Path]:
 @pytest.mark.judge
 def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
     """A sample over every kind of alert; `make proof` does them all."""
-    of = made(EVERYTHING)
-    chosen = {one.alert.name: one for one in mutations(of)}
-    assert len(chosen) == len(of.alerts)
-    assert unnoticed(of, list(chosen.values())[::3], tmp_path) == []
+    for spec, step in ((EVERYTHING, 3), (QUERIED, 6)):
+        of = made(spec)
+        chosen = {one.alert.name: one for one in mutations(of)}
+        assert len(chosen) == len(of.alerts)
+        assert unnoticed(of, list(chosen.values())[::step], tmp_path) == []
 
 
 @pytest.mark.judge
 @pytest.mark.proof
-@pytest.mark.parametrize("of", [made(EVERYTHING), shop()], ids=["everything", "shop"])
+@pytest.mark.parametrize(
+    "of", [made(EVERYTHING), made(QUERIED), shop()], ids=["everything", "queried", "shop"]
+)
 def test_every_threshold_and_hold_off_by_one_step_is_noticed(of: Contract, tmp_path: Path) -> None:
     """Up and down, for every alert; a sample of sixty at less than full length."""
     every = list(mutations(of))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mahavishnu.policies import _http
-from mahavishnu.policies.slo import Slo
+from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
 from mahavishnu.units import Duration
 from tests.strategies import names
@@ -27,24 +27,35 @@ def burns(**said: Any) -> dict[str, Any]:
     return {burn.tier.severity.value: burn for burn in slo(**said).tiers()}
 
 
+@pytest.mark.parametrize("window", ["7d", "28d", "30d", "90d"])
+def test_the_factors_and_shares_are_the_published_ones_in_every_window(window: str) -> None:
+    """SRE workbook, table 5-8, and the tier of a day: never below what the budget allows anyway."""
+    found = burns(objective="99.9%", window=window)
+    published = {"P1": ("14.4", 2), "P2": ("6", 5), "P3": ("3", 10), "P4": ("1", 10)}
+    for severity, (factor, spent) in published.items():
+        assert found[severity].factor == Fraction(factor)
+        assert found[severity].tier.spent == Fraction(spent, 100)
+    assert found["P1"].threshold == Decimal("0.0144")
+
+
 @pytest.mark.parametrize(
-    ("window", "factors"),
+    ("window", "windows"),
     [
-        ("30d", {"P1": "14.4", "P2": "6", "P3": "3", "P4": "1"}),  # SRE workbook, table 5-8
-        ("28d", {"P1": "13.44", "P2": "5.6", "P3": "2.8", "P4": "0.933333333333"}),  # sloth's catalogue
+        ("7d", ["14m/2m", "1h24m/7m", "5h36m/28m", "16h48m/1h24m"]),
+        ("28d", ["56m/4m40s", "5h36m/28m", "22h24m/1h52m", "2d19h12m/5h36m"]),
+        ("30d", ["1h/5m", "6h/30m", "1d/2h", "3d/6h"]),
+        ("90d", ["3h/15m", "18h/1h30m", "3d/6h", "9d/18h"]),
     ],
 )
-def test_the_factors_are_the_published_ones(window: str, factors: dict[str, str]) -> None:
-    """At 99.9%, a threshold is a thousandth of the factor."""
-    found = burns(objective="99.9%", window=window)
-    for severity, factor in factors.items():
-        assert abs(found[severity].factor - Fraction(factor)) < Fraction(1, 10**12)
-    assert found["P1"].threshold == Decimal(factors["P1"]) / 1000
+def test_the_windows_are_as_long_as_the_period_asks(window: str, windows: list[str]) -> None:
+    """A month's windows, scaled; none shorter than eight scrapes."""
+    found = burns(objective="99.9%", window=window).values()
+    assert [f"{burn.tier.long}/{burn.tier.short}" for burn in found] == windows
 
 
 def test_a_threshold_without_end_is_cut_at_twelve_digits() -> None:
-    """7 parts of 3: no float, no endless tail."""
-    assert f"{burns(objective='99.5%', window='28d')['P4'].threshold:f}" == "0.00466666666667"
+    """7 parts of 1,500: no float, no endless tail."""
+    assert f"{decimal(Fraction(7, 1500)):f}" == "0.00466666666667"
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ from mahavishnu.checks import (
     forwarded,
     grace,
     header_key,
+    heartbeat,
     history,
     min_calls,
     one_failure,
     overlapping,
     own_paths,
+    queries,
     queue_wait,
     retry_deadline,
     retry_slo,
@@ -48,7 +50,7 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
-    same_port, dead_alerts, one_failure, slow_slo, history, unheard,
+    queries, same_port, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 

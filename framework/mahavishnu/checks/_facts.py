@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from mahavishnu.codes import Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Level, Path, Problem
-from mahavishnu.policies.rate import Rate
+from mahavishnu.policies.rate import Rate as RateLimit
+from mahavishnu.policies.slo import Burn
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.spec import Spec
+from mahavishnu.units import Rate
 
 Routes = tuple[tuple[str, frozenset[str] | None], ...]
 
@@ -35,8 +38,13 @@ class Facts:
     def counted_by_address(self) -> Iterator[str]:
         """The limits that count who is not verified, or everybody, by address."""
         for name, limit in self.spec.limits.items():
-            if isinstance(limit, Rate) and limit.mode != "off" and {*limit.per} - {"route", "global"}:
+            if isinstance(limit, RateLimit) and limit.mode != "off" and {*limit.per} - {"route", "global"}:
                 yield name
+
+
+def requests(traffic: Rate, burn: Burn) -> int:
+    """How many requests the long window of a burn rate holds."""
+    return int(Fraction(traffic.count, int(traffic.period)) * int(burn.tier.long))
 
 
 def error(code: Code, path: Path, what: str, help: str) -> Problem:

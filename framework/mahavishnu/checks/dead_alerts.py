@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.checks._facts import Facts, error
+from mahavishnu.checks._facts import Facts, error, requests
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.policies.slo import Slo
+from mahavishnu.policies.threshold import Threshold
 
 CODE = Code(
     "MV501",
     "an alert that can never fire",
     "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that "
     "is 100% or more, "
-    "not even the failure of every request is enough. A limit that is off refuses nothing.",
+    "not even the failure of every request is enough. An alert that waits for more requests than come never ends to "
+    "wait. A limit that is off refuses nothing.",
     "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
     "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
 )
@@ -36,11 +39,32 @@ def check(facts: Facts) -> Iterator[Problem]:
                 else "a higher objective"
             )
             yield error(CODE, ("slos", name, "objective"), what, help)
+        yield from _waiting(facts, name, slo)
     yield from _off(facts)
+
+
+def _waiting(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
+    """Burn rates that wait for more requests than `service.traffic` brings."""
+    if facts.spec.service.traffic is None or slo.query is not None:
+        return
+    seen = {burn: requests(facts.spec.service.traffic, burn) for burn in slo.tiers() if not burn.dead}
+    idle = [burn for burn, most in seen.items() if (slo.waits_for(burn) or 0) > most]
+    if idle:
+        burn = idle[0]
+        what = (
+            f"{' and '.join(burn.tier.severity for burn in idle)} of slo `{name}` can never fire: it waits for "
+            f"{slo.waits_for(burn):,} requests in {burn.tier.long}, and at {facts.spec.service.traffic} there are "
+            f"{seen[burn]:,}"
+        )
+        rest = [str(one.tier.severity) for one in slo.tiers() if one not in idle]
+        help = f"write `severities: [{', '.join(rest)}]`" if rest else "remove `min_requests`"
+        yield error(CODE, ("slos", name, "min_requests"), what, help)
 
 
 def _off(facts: Facts) -> Iterator[Problem]:
     for name, threshold in facts.spec.alerts.thresholds.items():
+        if not isinstance(threshold, Threshold):
+            continue
         when = threshold.when
         limit = facts.spec.limits.get(when.name or "") if when.section == "limits" else None
         if limit is not None and limit.mode == "off":

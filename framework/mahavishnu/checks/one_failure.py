@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.checks._facts import Facts, requests, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
 from mahavishnu.policies.slo import Burn, Slo
@@ -25,28 +25,33 @@ CODE = Code(
 def check(facts: Facts) -> Iterator[Problem]:
     """Every burn rate against the expected traffic; without one, how much would be needed."""
     for name, slo in facts.spec.slos.items():
-        burns = [burn for burn in slo.tiers() if not burn.dead]
-        traffic = facts.spec.service.traffic
-        jumpy = [burn for burn in burns if traffic is None or _requests(traffic, burn) < burn.requests]
+        if slo.fresh is not None:
+            continue
+        traffic = facts.spec.service.traffic if slo.query is None else None
+        jumpy = [burn for burn in slo.tiers() if not burn.dead and _jumps(slo, burn, traffic)]
         if jumpy:
             worst = max(jumpy, key=lambda burn: Fraction(burn.requests, int(burn.tier.long)))
             yield warning(CODE, ("slos", name, "objective"), *_said(name, slo, worst, traffic))
 
 
-def _requests(traffic: Rate, burn: Burn) -> int:
-    """How many requests the alert's long window holds."""
-    return int(Fraction(traffic.count, int(traffic.period)) * int(burn.tier.long))
+def _jumps(slo: Slo, burn: Burn, traffic: Rate | None) -> bool:
+    """Whether a single failure can set it off: with so few requests, and no guard that waits for more."""
+    few = traffic is None or requests(traffic, burn) < burn.requests
+    return few and (slo.waits_for(burn) or 0) < burn.requests
 
 
 def _said(name: str, slo: Slo, burn: Burn, traffic: Rate | None) -> tuple[str, str]:
-    alert = f"the {burn.tier.severity} alert of slo `{name}`"
-    needed = f"{burn.requests:,} requests in {burn.tier.long}"
+    alert, of = f"the {burn.tier.severity} alert of slo `{name}`", "events" if slo.query else "requests"
+    needed = f"{burn.requests:,} {of} in {burn.tier.long}"
     if traffic is None:
-        return (
-            f"{alert} fires on one failed request unless there are {needed}",
-            "say the expected load in `service.traffic`, so that this can be judged",
+        where = (
+            "" if slo.query else "say the expected load in `service.traffic`, so that this can be judged, or "
         )
-    seen = f"at {traffic} there are {_requests(traffic, burn):,}"
+        return (
+            f"{alert} fires on one failed {of.removesuffix('s')} unless there are {needed}",
+            f"{where}write `min_requests: auto`, so that it waits for as many",
+        )
+    seen = f"at {traffic} there are {requests(traffic, burn):,}"
     rest = [str(one) for one in slo.severities if one != burn.tier.severity]
     help = f"promise less than {slo.objective}, or write `severities: [{', '.join(rest)}]`"
     return f"{alert} fires on one failed request: it needs {needed}, and {seen}", help

@@ -9,7 +9,7 @@ from mahavishnu.checks._words import meant
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
 from mahavishnu.policies.concurrency import Concurrency
-from mahavishnu.policies.threshold import Condition
+from mahavishnu.policies.threshold import Condition, Threshold
 from mahavishnu.spec import Spec
 
 CODE = Code(
@@ -24,7 +24,7 @@ CODE = Code(
 def check(facts: Facts) -> Iterator[Problem]:
     """Every condition that names a limit or a dependency."""
     for name, threshold in facts.spec.alerts.thresholds.items():
-        if fault := _fault(threshold.when, facts.spec):
+        if isinstance(threshold, Threshold) and (fault := _fault(threshold.when, facts.spec)):
             yield error(CODE, ("alerts", "thresholds", name, "when"), *fault)
 
 

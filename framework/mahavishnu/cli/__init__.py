@@ -17,6 +17,7 @@ VERBS = {
     "init": "Look at an app; write a short spec that refuses nothing yet.",
     "check": "Find every mistake in the spec, and what cannot agree.",
     "generate": "Write everything that follows from the spec.",
+    "diff": "Compare what runs with what the spec says.",
     "explain": "Say what a code, a key, a place or an alert means.",
     "config": "Show the settings, and where each value comes from.",
     "schema": "Print the JSON Schema of the spec, for editors.",

@@ -14,6 +14,7 @@ from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
+from mahavishnu.cli.generate import agreed, files
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, environments, load, shown
@@ -45,9 +46,17 @@ def check(
     _output.report(findings, form)
     if form is Format.FULL:
         print(_summary(loaded, findings, path, routes[0] if routes else None))
-        for line in outage(loaded.spec) if loaded else ():
+        for line in _more(loaded, findings) if loaded else ():
             print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
+
+
+def _more(loaded: Loaded, findings: tuple[Finding, ...]) -> Iterator[str]:
+    """What else a person should know: what was compared with what, and what a lost store means."""
+    if not _output.verdict(findings):
+        made = contract(loaded.declared)
+        yield f"agreement: {agreed(made, files(loaded, made))}"
+    yield from outage(loaded.spec)
 
 
 def _all(

@@ -12,16 +12,15 @@ from typing import Annotated
 import typer
 
 from mahavishnu import compile as compiler
+from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
-from mahavishnu.contract import Contract, contract, resolve
+from mahavishnu.contract import Contract, contract
 from mahavishnu.load import Loaded, accept
-from mahavishnu.panels import behind, dashboards
-from mahavishnu.promql import Expr
-from mahavishnu.signals import AgreementError
+from mahavishnu.panels import dashboards
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _LONGEST_DIFF = 60
@@ -89,8 +88,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     loaded = accept(spec_path(spec), env)
     home = loaded.path.parent
     made = replace(contract(loaded.declared), place=_place(home, out), env=env)
-    overrides = home / _TEMPLATES
-    run = Run(loaded, env, made, compiler.compile(made, overrides if overrides.is_dir() else None), out, None)
+    run = Run(loaded, env, made, files(loaded, made), out, None)
     if not (chosen := frozenset(only)):
         return run
     if unknown := sorted(chosen - {*run.families}):
@@ -102,36 +100,23 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     return replace(run, artifacts=kept, only=chosen)
 
 
+def files(loaded: Loaded, made: Contract) -> tuple[Artifact, ...]:
+    """Every file of a contract; CompileError where one asks for what nothing shows."""
+    overrides = loaded.path.parent / _TEMPLATES
+    return compiler.compile(made, overrides if overrides.is_dir() else None)
+
+
+def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
+    """How much was compared, in one line; nothing where the files ask nothing."""
+    found = agreement(made, artifacts)
+    counts = ", ".join(f"{good}/{every} {kind}" for kind, (good, every) in found.kinds.items())
+    return f"{counts} name only series this app emits" if counts else ""
+
+
 def _place(home: Path, out: Path) -> str:
     """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
     here, there = home.resolve(), out.resolve()
     return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
-
-
-def _agreement(made: Contract) -> str:
-    """How many alerts, panels and pages ask only for series, labels and values that the app shows."""
-    asked: dict[str, list[list[Expr]]] = {
-        "alerts": [[alert.expr, *(feed.series for feed in alert.proof)] for alert in made.alerts],
-        "panels": [
-            [query.expr for query in one.queries] for board in dashboards(made) for one in board.panels
-        ],
-        "runbooks": [
-            [query.expr for one in behind(made, alert) for query in one.queries] for alert in made.alerts
-        ],
-    }
-    parts = (
-        f"{sum(_agrees(made, each) for each in every)}/{len(every)} {noun}" for noun, every in asked.items()
-    )
-    return f"{', '.join(parts)} name only series this app emits"
-
-
-def _agrees(made: Contract, exprs: Iterable[Expr]) -> bool:
-    try:
-        for expr in exprs:
-            resolve(expr, made.signals)
-    except AgreementError:
-        return False
-    return True
 
 
 def _check(run: Run) -> None:
@@ -176,7 +161,8 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return ", ".join(_count(len(those), noun) for those, noun in counts)
         case "alertmanager":
             severities = {alert.severity for alert in made.alerts}
-            return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
+            beat = ", and a heartbeat" if made.spec.alerts.heartbeat else ""
+            return f"{len(severities)} severities -> {_count(len(made.spec.heard), 'channel')}{beat}"
         case "compose":
             target = made.spec.deploy.targets.compose
             return _count(4 if target is not None and target.monitoring else 1, "service")
@@ -202,7 +188,8 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
-    lines.append(f"agreement       {_agreement(run.made)}")
+    if told := agreed(run.made, run.artifacts):
+        lines.append(f"agreement       {told}")
     most = bound(run.made)
     told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")

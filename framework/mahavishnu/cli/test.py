@@ -26,6 +26,7 @@ _SOURCES = {
     "amtool": "it comes with Alertmanager: `apt-get install prometheus-alertmanager`, "
     "or https://prometheus.io/download",
 }
+_ANYWHERE = "it comes with every POSIX system"
 _FOLDERS = ("prometheus/", "alertmanager/")
 _LONGEST = 600
 
@@ -53,7 +54,7 @@ def test(
     receiver. Exit code 0: all of it holds; 1: something does not, or the files are not those of the spec;
     2: a tool is missing, which proves nothing.
     """
-    tools = {name: _found(name) for name in _SOURCES}
+    tools = {name: _found(name) for name in (*_SOURCES, "sh")}
     run = prepared(spec, env, out)
     _current(run)
     made = run.made
@@ -61,13 +62,16 @@ def test(
     if failed:
         print(f"{len(failed)} of the proofs failed", file=sys.stderr)
         raise typer.Exit(1)
-    print(f"{len(made.alerts)} alerts seen to fire and to clear, {len(Severity)} severities routed")
+    beat = ", the heartbeat too" if made.spec.alerts.heartbeat else ""
+    print(f"{len(made.alerts)} alerts seen to fire and to clear, {len(Severity)} severities routed{beat}")
 
 
 def _found(name: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise ToolError(f"`{name}` is not on the PATH, so nothing can be proved; {_SOURCES[name]}")
+        raise ToolError(
+            f"`{name}` is not on the PATH, so nothing can be proved; {_SOURCES.get(name, _ANYWHERE)}"
+        )
     return path
 
 
@@ -90,9 +94,11 @@ def _steps(made: Contract, out: Path) -> Iterator[Step]:
     for file in sorted(prometheus.glob("*.test.yml")):
         yield Step(f"alerts fire and clear ({file.name})", ("promtool", "test", "rules", str(file)))
     yield Step("alertmanager.yml is valid", ("amtool", "check-config", str(alertmanager)))
+    routes = str(out / "alertmanager/routes.test.sh")
+    yield Step("every alert reaches the receiver of its severity", ("sh", routes))
     for severity in Severity:
         receiver = severity.value if made.spec.channels else "nobody"
-        channels = made.spec.alerts.route.get(severity, tuple(made.spec.channels))
+        channels = made.spec.alerts.route.get(severity, made.spec.heard)
         labels = (f"service={made.job}", f"severity={severity.value}")
         ask = ("--config.file", str(alertmanager), f"--verify.receivers={receiver}", *labels)
         yield Step(

@@ -33,6 +33,7 @@ BREAKER_TRANSITIONS = Signal(
     Kind.COUNTER,
     "How often each breaker went to each state.",
     (Label("dependency"), Label("to", _STATES)),
+    waived="How often it opened is looked at; that it is open is an alert by its state.",
 )
 
 

@@ -36,6 +36,7 @@ RETRY_BUDGET = Signal(
     Kind.GAUGE,
     "How full the budget of retries is that all callers of a dependency share, from 0 to 1.",
     (Label("dependency"),),
+    waived="How full it is is looked at; running dry is counted, and an alert.",
 )
 
 

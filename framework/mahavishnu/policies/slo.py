@@ -1,30 +1,45 @@
 """Service level objectives, and the multi-window multi-burn-rate alerts that guard their error budgets.
 
 The four tiers and their maths are those of "The Site Reliability Workbook" (Google, 2018), chapter 5: a tier
-fires when the share of failures exceeds factor x budget over a long window, and still does over a short one.
+fires when the share of failures exceeds factor x budget over a long window, and still does over a short one. Its
+windows are for 30 days; for another period they are as much longer or shorter, and the factors stay.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
-from mahavishnu.policies import _http
-from mahavishnu.policy import Match, Policy, camel
-from mahavishnu.promql import Expr, Number, total
-from mahavishnu.series import HTTP_DURATION
-from mahavishnu.signals import Alert, Feed, Kind, Label, Recording, Severity, Signal, Source
+from mahavishnu.policies._indicators import (
+    PER_MINUTE,
+    Availability,
+    Events,
+    Freshness,
+    Indicator,
+    Latency,
+)
+from mahavishnu.policies._written import Query
+from mahavishnu.policy import Count, Match, Policy, Settings, camel
+from mahavishnu.promql import Expr, Number, Selector
+from mahavishnu.query import QueryError, read
+from mahavishnu.signals import Alert, Kind, Label, Recording, Severity, Signal, Source
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.
 _DIGITS = Context(prec=12)
-_PER_MINUTE = 600
+_MONTH = Duration.parse("30d")
+_SHORTEST = Duration.parse("2m")
+"""No window is shorter: eight scrapes of 15 s, so that two that fail do not empty it."""
+_SILENT, _SILENT_ROUTE = Duration.parse("1h"), Duration.parse("6h")
+"""After so long without any request there is no promise to be kept; a route by itself may rest over a night."""
+_SILENT_HOLD = Duration.parse("15m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +52,14 @@ class Tier:
     short: Duration
     spent: Fraction
 
+    def within(self, period: Duration) -> Tier:
+        """The tier for a period: the same share of its budget, in windows as much longer or shorter as it is."""
+        scale = Fraction(int(period), int(_MONTH))
+        long, short = (Duration(round(one * scale)) for one in (self.long, self.short))
+        return Tier(self.severity, self.name, long, max(short, _SHORTEST), self.spent)
 
-TIERS = (
+
+_TIERS = (
     Tier(Severity.P1, "fast", Duration.parse("1h"), Duration.parse("5m"), Fraction(2, 100)),
     Tier(Severity.P2, "medium", Duration.parse("6h"), Duration.parse("30m"), Fraction(5, 100)),
     Tier(Severity.P3, "slow", Duration.parse("1d"), Duration.parse("2h"), Fraction(10, 100)),
@@ -71,7 +92,7 @@ class Burn:
 
     @property
     def requests(self) -> int:
-        """How many requests the long window needs so that a single failed one does not fire it."""
+        """How many events the long window needs so that a single bad one does not fire it."""
         return math.ceil(1 / self.ratio)
 
 
@@ -85,22 +106,77 @@ def _leaves_a_budget(objective: Percent) -> Percent:
     return objective
 
 
+class Asked(Settings):
+    """Queries of your own, over series that this service shows."""
+
+    total: Query | None = None
+    """A counter of all events, like `mahavishnu_dependency_calls_total{dependency="payment"}`."""
+    bad: Query | None = None
+    """The part of them that is bad: a counter too."""
+    age: Query | None = None
+    """How old something is, in seconds: a gauge, or `time()` minus one that tells a point in time."""
+
+
 class Slo(Policy):
-    """A promise over a rolling window: which share of requests succeeds or, with `under`, is fast enough."""
+    """A promise over a rolling window: which share of requests succeeds or, with `under`, is fast enough.
+
+    With `fresh`, in which share of the time something is young enough; with `query`, which share of events of your
+    own is good.
+    """
 
     keyword: ClassVar[str] = "objective"
-    later: ClassVar[frozenset[str]] = frozenset({"query"})
 
     objective: Annotated[Percent, AfterValidator(_leaves_a_budget)]
     """The promised share of good requests."""
     under: Duration | None = None
     """A request is good when it takes no longer than this; without it, when it is not answered with 5xx."""
+    fresh: Duration | None = None
+    """Time is good while what `query.age` tells is no older than this."""
+    query: Asked | None = None
+    """What is counted, where it is no HTTP request: `total` and `bad`, or `age`; needs `mahavishnu[promql]`."""
     window: Literal["7d", "28d", "30d", "90d"] = "30d"
     """Over which time the promise is kept."""
     match: Match | None = None
     """Which requests the promise is about."""
     severities: tuple[Severity, ...] = tuple(Severity)
-    """Which burn rates raise an alert: P1 the fastest, P4 the slowest."""
+    """Which burn rates raise an alert: P1 the fastest, P4 the slowest; with none at all nothing is raised."""
+    min_requests: Count | Literal["auto"] | None = None
+    """A burn rate raises no alert on fewer requests in its long window; `auto`: on so few that a single failed one
+    would raise it."""
+
+    _read: Indicator | None = PrivateAttr(None)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Slo:
+        asked = self.query or Asked()
+        said = {key for key in ("total", "bad", "age") if getattr(asked, key) is not None}
+        wanted = ({"age"} if self.fresh else {"total", "bad"}) if self.fresh or self.query else set[str]()
+        if said != wanted:
+            what, help = (
+                "an objective on queries needs `query.total` and `query.bad`",
+                "write both, and no `age`",
+            )
+            if self.fresh is not None:
+                what, help = (
+                    "`fresh` needs `query.age`",
+                    "write the age as `query: {age: ...}`, and nothing else",
+                )
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        if wanted and (self.under or self.match):
+            what = "`under` and `match` are about HTTP requests, and this objective is about a query"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "remove them"})
+        if self.fresh and self.min_requests:
+            what = "`min_requests` counts requests, and `fresh` counts time"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "remove `min_requests`"})
+        return self
+
+    def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
+        """The same objective with its queries read; raises QueryError where they ask for what is not there."""
+        if self.query is None:
+            return self
+        asked = self.model_copy()
+        asked._read = self._asked(name, self.query, signals)  # noqa: SLF001 (a copy of this one)
+        return asked
 
     @property
     def budget(self) -> Fraction:
@@ -112,31 +188,56 @@ class Slo(Policy):
         """The window as a length of time."""
         return Duration.parse(self.window)
 
+    @property
+    def indicator(self) -> Indicator:
+        """What is counted."""
+        if self.query is not None:
+            if self._read is None:
+                raise QueryError("the queries of this objective have not been read")
+            return self._read
+        return Availability(self.match) if self.under is None else Latency(self.under, self.match)
+
     def tiers(self) -> tuple[Burn, ...]:
-        """Each tier that was asked for, with factor = spent x window / long; dead ones included."""
+        """Each tier that was asked for, with factor = spent x period / long; dead ones included."""
+        tiers = [one.within(self.period) for one in _TIERS if one.severity in self.severities]
         return tuple(
-            Burn(tier, tier.spent * Fraction(int(self.period), int(tier.long)), self.budget)
-            for tier in TIERS
-            if tier.severity in self.severities
+            Burn(one, one.spent * Fraction(int(self.period), int(one.long)), self.budget) for one in tiers
         )
 
+    def waits_for(self, burn: Burn) -> int | None:
+        """How many requests its long window must hold before an alert is raised; None: any number."""
+        return burn.requests if self.min_requests == "auto" else self.min_requests
+
     def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
-        return (self._durations(),)
+        return () if self.under is None else (Latency(self.under, self.match).durations,)
 
     def recordings(self, name: str) -> tuple[Recording, ...]:
-        labels = (("slo", name),)
-        ratios = [
-            Recording(ratio_signal(window, name), self._ratio(window), labels) for window in self._windows()
-        ]
+        indicator, labels = self.indicator, (("slo", name),)
+        stale = (indicator.recording(),) if isinstance(indicator, Freshness) else ()
+        ratios = [Recording(ratio_signal(one, name), indicator.ratio(one), labels) for one in self._windows()]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
-        return (*ratios, Recording(budget_signal(name), left, labels))
+        counted = [
+            Recording(events_signal(one.tier.long, name), events, labels)
+            for one in self._live()
+            if self.min_requests is not None and (events := indicator.events(one.tier.long)) is not None
+        ]
+        return (*stale, *ratios, *counted, Recording(budget_signal(name), left, labels))
 
     def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         ratios = ((ratio_signal(window, name), decimal(self.budget)) for window in self._windows())
         return (*ratios, (budget_signal(name), Decimal(0)))
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        return tuple(self._alert(name, burn) for burn in self._live())
+        if not self.severities:
+            return ()
+        burns = (self._alert(name, burn) for burn in self._live())
+        return (*burns, self._exhausted(name), self._silent(name))
+
+    def _asked(self, name: str, query: Asked, signals: Mapping[str, Signal]) -> Indicator:
+        if self.fresh is not None:
+            return Freshness(name, read(query.age or "", signals), self.fresh)
+        every, failed = (_counter(text or "", signals) for text in (query.total, query.bad))
+        return Events(every, failed)
 
     def _windows(self) -> list[Duration]:
         return sorted({self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))})
@@ -144,54 +245,104 @@ class Slo(Policy):
     def _live(self) -> tuple[Burn, ...]:
         return tuple(burn for burn in self.tiers() if not burn.dead)
 
-    def _durations(self) -> Signal:
-        return HTTP_DURATION if self.under is None else _http.with_buckets(self.under.seconds)
-
-    def _ratio(self, window: Duration) -> Expr:
-        where = _http.matchers(self.match)
-        if self.under is None:
-            return _http.error_ratio(window, where)
-        durations = self._durations()
-        fast = total(durations.bucket_rate(window, self.under.seconds, **where))
-        return Number(Decimal(1)) - fast / (total(durations.count_rate(window, **where)) > 0)
-
     def _alert(self, name: str, burn: Burn) -> Alert:
-        tier, bad = burn.tier, "fail" if self.under is None else f"take longer than {self.under}"
-        ratios = [ratio_signal(window, name).select(slo=name) for window in (tier.long, tier.short)]
+        tier, of = burn.tier, self.indicator
+        long, short = (ratio_signal(one, name).select(slo=name) for one in (tier.long, tier.short))
         return Alert(
             name=f"Slo{camel(name)}Burn{tier.severity}",
             severity=tier.severity,
-            expr=(ratios[0] > burn.threshold).and_(ratios[1] > burn.threshold),
-            summary=f"SLO {name}: $value of the requests of the last {tier.long} {bad}.",
+            expr=self._guarded(name, burn, (long > burn.threshold).and_(short > burn.threshold)),
+            summary=f"SLO {name}: $value of the {of.noun} of the last {tier.long} {of.bad}.",
             unit="ratio",
             meaning=f"Over the last {tier.long} and the last {tier.short}, more than {_percent(burn.ratio)} "
-            f"of the requests {bad}: {_short(burn.factor)} times what {self.objective} in {self.window} allows.",
+            f"of the {of.noun} {of.bad}: {_short(burn.factor)} times what {self.objective} in {self.window} allows.",
             impact=f"At {_short(burn.factor)} times the allowed rate the error budget of {self.window} is "
-            f"gone in {self._exhausted(burn)}; {_percent(tier.spent)} of it went in the last {tier.long}.",
-            action=f"Find the routes and the time at which requests began to {bad}; undo what changed then.",
+            f"gone in {self._gone(burn)}; {_percent(tier.spent)} of it went in the last {tier.long}.",
+            action=self._action,
             path=("slos", name),
-            proof=self._proof(),
+            proof=of.proof(self._traffic()),
             labels=(("slo", name), ("tier", tier.name), ("short", str(tier.short)), ("long", str(tier.long))),
         )
 
-    def _exhausted(self, burn: Burn) -> Duration:
+    def _guarded(self, name: str, burn: Burn, burning: Expr) -> Expr:
+        wanted = self.waits_for(burn)
+        if wanted is None:
+            return burning
+        return burning.and_(events_signal(burn.tier.long, name).select(slo=name) >= wanted)
+
+    def _exhausted(self, name: str) -> Alert:
+        of = self.indicator
+        return Alert(
+            name=f"Slo{camel(name)}BudgetExhausted",
+            severity=self._ticket,
+            expr=budget_signal(name).select(slo=name) <= 0,
+            summary=f"SLO {name}: the error budget of {self.window} is spent; $value of it is left.",
+            unit="ratio",
+            meaning=f"Over the last {self.window}, more than {_percent(self.budget)} of the {of.noun} {of.bad}.",
+            impact=f"The promise of {self.objective} is broken until bad times are {self.window} ago.",
+            action="Agree what waits until the budget is back: risky changes first. Nothing mends it but time.",
+            path=("slos", name),
+            proof=of.proof(self._traffic()),
+            labels=(("slo", name),),
+        )
+
+    def _silent(self, name: str) -> Alert:
+        of, window = self.indicator, _SILENT if self.match is None else _SILENT_ROUTE
+        seen = f"has counted nothing for {window}" if self.fresh is None else "has no value"
+        return Alert(
+            name=f"Slo{camel(name)}NoData",
+            severity=self._ticket,
+            expr=of.missing(window),
+            hold=_SILENT_HOLD,
+            summary=f"SLO {name}: there is nothing to judge it by.",
+            meaning=f"The service is scraped, and what this objective is about {seen}.",
+            impact="Nobody asks any more, or what is asked is counted elsewhere: this objective cannot raise an alert.",
+            action="See whether requests reach the service at all, and whether their route still has its name.",
+            path=("slos", name),
+            proof=of.silence(),
+            labels=(("slo", name),),
+        )
+
+    @property
+    def _ticket(self) -> Severity:
+        """What can wait until tomorrow: P3, or the slowest of the severities asked for."""
+        return Severity.P3 if Severity.P3 in self.severities else max(self.severities)
+
+    @property
+    def _action(self) -> str:
+        if self.fresh is not None:
+            return "Find out what should have renewed it, and why it does not."
+        what = "requests" if self.query is None else "events"
+        return (
+            f"Find the {'routes' if self.query is None else 'series'} and the time at which {what} began to "
+            + (
+                f"{self.indicator.bad}; undo what changed then."
+                if self.query is None
+                else "be bad; undo what changed."
+            )
+        )
+
+    def _traffic(self) -> int:
+        """Events a minute in a proof: enough for every alert to be raised."""
+        return max([PER_MINUTE, *(self.waits_for(burn) or 0 for burn in self._live())])
+
+    def _gone(self, burn: Burn) -> Duration:
         hour = int(Duration.parse("1h"))
         return Duration(max(1, round(self.period / burn.factor / hour)) * hour)
 
-    def _proof(self) -> tuple[Feed, ...]:
-        labels = _http.sample(self.match)
-        ok, failed = (dict(labels, http_response_status_code=code) for code in ("200", "500"))
-        durations, every = self._durations(), _PER_MINUTE
-        if self.under is None:
-            return (
-                Feed(durations.part("_count", **ok), healthy=every, faulty=0),
-                Feed(durations.part("_count", **failed), healthy=0, faulty=every),
-            )
-        fast = durations.part("_bucket", le=durations.boundary(self.under.seconds), **ok)
-        return (
-            Feed(fast, healthy=every, faulty=0),
-            Feed(durations.part("_count", **ok), healthy=every, faulty=every),
+
+def _counter(text: str, signals: Mapping[str, Signal]) -> Selector:
+    """The counter, or count of a histogram, that a query selects."""
+    found = read(text, signals)
+    if not isinstance(found, Selector) or found.window is not None:
+        raise QueryError(f"`{text}` is more than a selector: its rate is taken over every window")
+    if found.signal.kind is Kind.GAUGE:
+        raise QueryError(f"{found.series} is a gauge, and events are counted by a counter")
+    if found.signal.kind is Kind.HISTOGRAM and not found.suffix:
+        raise QueryError(
+            f"{found.series} is a histogram: ask for {found.series}_count or {found.series}_bucket"
         )
+    return found
 
 
 def ratio_signal(window: Duration, slo: str) -> Signal:
@@ -200,6 +351,13 @@ def ratio_signal(window: Duration, slo: str) -> Signal:
     return Signal(
         f"slo:sli_error:ratio_rate{window}", Kind.GAUGE, text, (Label("slo", (slo,)),), source=Source.RULE
     )
+
+
+def events_signal(window: Duration, slo: str) -> Signal:
+    """The recorded number of events over a window."""
+    text = f"Events of the last {window}, for each SLO that waits for some."
+    labels = (Label("slo", (slo,)),)
+    return Signal(f"slo:sli_events:increase{window}", Kind.GAUGE, text, labels, source=Source.RULE)
 
 
 def budget_signal(slo: str) -> Signal:

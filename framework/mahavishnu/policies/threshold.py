@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies import _http
+from mahavishnu.policies._written import not_too_long
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Binary, Expr, Operand, Selector, operand, quantile, total
 from mahavishnu.series import (
@@ -32,7 +33,6 @@ from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _WINDOW = Duration.parse("5m")
-_LONGEST_HOLD = Duration.parse("7d")
 _PER_MINUTE = 600
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
 _LATER = re.compile(rf"(dead_letters\.(depth|age)|backups\.{_NAME}\.age)")
@@ -136,26 +136,13 @@ class Condition(Quantity):
         return f"{self.signal} {self.comparison} {self.bound}"
 
 
-def _not_too_long(hold: Duration) -> Duration:
-    if hold > _LONGEST_HOLD:
-        what = f"an alert that waits for {hold} tells nobody in time"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": f"wait for {_LONGEST_HOLD} at most"}
-        )
-    return hold
-
-
 class Threshold(Policy):
     """Raise an alert when a measured value stays beyond a bound."""
 
     keyword: ClassVar[str] = "when"
-    later: ClassVar[frozenset[str]] = frozenset({"query"})
-
     when: Condition
     """`<signal> <comparison> <value>`."""
-    hold: Annotated[Duration, AfterValidator(_not_too_long)] = Field(
-        default=Duration.parse("5m"), alias="for"
-    )
+    hold: Annotated[Duration, AfterValidator(not_too_long)] = Field(default=Duration.parse("5m"), alias="for")
     """How long it must last before anyone is told."""
     severity: Severity
     """How fast a person must act."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TextIO
 
-from mahavishnu.contract import contract, spec_hash
+from mahavishnu.contract import shown, spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
@@ -81,7 +81,7 @@ class Service:
         self.lasting: Lasting = Lasting() if before is None else before.lasting
         self.clock = clock
         self.spec = spec
-        self.contract = contract(spec)
+        self.contract = shown(spec)
         self.hash = hash or self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.metrics.cells.settle = self.lasting.ended.settle

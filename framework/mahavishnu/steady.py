@@ -1,17 +1,17 @@
 """What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
 
-Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Exact.
+Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Now is time zero,
+so that a series which tells a point in time has the negative of its age. Exact.
 """
 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector
+from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector
 from mahavishnu.signals import AgreementError, Kind, Recording, Source
 
 Labels = frozenset[tuple[str, str]]
@@ -42,7 +42,7 @@ def matches(selector: Selector, one: Moving) -> bool:
     """Whether a selector selects that series."""
     labels = dict(one.labels)
     return selector.series == one.name and all(
-        _MATCH[matcher.op](matcher.value, labels.get(matcher.label, "")) for matcher in selector.matchers
+        matcher.holds(labels.get(matcher.label, "")) for matcher in selector.matchers
     )
 
 
@@ -89,11 +89,15 @@ class Steady:
         return found
 
     def _called(self, call: Call) -> Value:
+        if call.name == "time":
+            return Fraction(0)
         if call.name == "absent":
             return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
         if call.name == "histogram_quantile":
             return _quantiles(_number(self.value(call.args[0])), self.vector(call.args[1]))
         if len(call.args) == 1 and isinstance(over := call.args[0], Selector) and over.window is not None:
+            if over.signal.source is Source.RULE:
+                return self._averaged(call.name, over)
             seconds = Fraction(int(over.window), 10**9)
             return {
                 labels: _OVER[call.name](one, seconds)
@@ -101,18 +105,18 @@ class Steady:
             }
         raise AgreementError(f"no steady meaning is known for {call}")
 
+    def _averaged(self, function: str, over: Selector) -> Vector:
+        """What is recorded while all is steady never changes."""
+        if not function.endswith("_over_time") or function not in _OVER:
+            raise AgreementError(f"no steady meaning is known for {function}({over})")
+        return self._recorded(over)
+
     def _ranged(self, function: str, selector: Selector) -> Mapping[Labels, Moving]:
         if function not in _OVER:
             raise AgreementError(f"no steady meaning is known for {function}({selector})")
         return {one.labels: one for one in self.series if matches(selector, one)}
 
 
-_MATCH: Mapping[str, Callable[[str, str], bool]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "=~": lambda pattern, value: re.fullmatch(pattern, value) is not None,
-    "!~": lambda pattern, value: re.fullmatch(pattern, value) is None,
-}
 _OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {
     "rate": lambda one, _: one.level / _MINUTE,
     "irate": lambda one, _: one.level / _MINUTE,
@@ -168,6 +172,9 @@ def _joined(op: str, left: Value, right: Value) -> Value:
         pairs = {labels: (left, value) for labels, value in right.items()}
     else:
         pairs = {labels: (value, right[labels]) for labels, value in left.items() if labels in right}
+    if op.endswith(BOOL):
+        told = _COMPARE[op.removesuffix(BOOL)]
+        return {labels: Fraction(told(*pair)) for labels, pair in pairs.items()}
     if op in _COMPARE:
         kept = right if isinstance(left, Fraction) else left
         return {labels: _vector(kept)[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}

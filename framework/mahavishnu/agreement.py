@@ -1,0 +1,49 @@
+"""The proof that files and process agree: every query of every file is resolved, and every series is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from mahavishnu import closure
+from mahavishnu.artifact import Artifact, Query
+from mahavishnu.contract import Contract
+from mahavishnu.signals import Source
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """What was looked at: how many things of each kind there are and how many of them agree, and what does not.
+
+    `series`: how many the process shows, how many of those some file asks for, and how many are waived.
+    """
+
+    kinds: Mapping[str, tuple[int, int]]
+    series: tuple[int, int, int]
+    faults: tuple[str, ...]
+
+
+def agreement(made: Contract, artifacts: Iterable[Artifact]) -> Agreement:
+    """Resolve every query of every file against the contract, and look for each of its series in them."""
+    queries = [query for one in artifacts for query in one.queries]
+    wrong = {id(query): tuple(closure.faults(query.expr, made.world)) for query in queries}
+    faults = [f"{_name(query)}: {fault}" for query in queries for fault in wrong[id(query)]]
+    asked = {one.signal.name for query in queries for one in query.expr.selectors()}
+    shown = [one for one in made.signals.values() if one.source is not Source.SCRAPE]
+    idle = [one for one in shown if one.name not in asked]
+    faults += [f"series {one.name} is shown, and nothing asks for it" for one in idle if not one.waived]
+    kinds = dict(_counted(queries, {key for key, found in wrong.items() if found}))
+    waived = sum(bool(one.waived) for one in idle)
+    return Agreement(kinds, (len(shown), len(shown) - len(idle), waived), tuple(faults))
+
+
+def _counted(queries: list[Query], wrong: set[int]) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Of each kind how many things agree with all their queries, and how many there are."""
+    for kind in dict.fromkeys(query.kind for query in queries):
+        every = {query.name for query in queries if query.kind == kind}
+        bad = {query.name for query in queries if query.kind == kind and id(query) in wrong}
+        yield kind, (len(every) - len(bad), len(every))
+
+
+def _name(query: Query) -> str:
+    return f"{query.kind} {query.name}"

@@ -1,0 +1,63 @@
+"""`mahavishnu diff`: where what runs differs from what the spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+
+from mahavishnu import live as running
+from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.cli._output import printable
+from mahavishnu.cli.generate import files
+from mahavishnu.contract import contract
+from mahavishnu.load import accept
+
+_MOST = 20
+
+
+def diff(
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    live: Annotated[
+        str | None,
+        typer.Option("--live", metavar="URL", help="A running service: its spec, series and numbers."),
+    ] = None,
+    prometheus: Annotated[
+        str | None, typer.Option("--prometheus", metavar="URL", help="Its rules, targets and series.")
+    ] = None,
+    alertmanager: Annotated[
+        str | None, typer.Option("--alertmanager", metavar="URL", help="Its routes and receivers.")
+    ] = None,
+) -> None:
+    """Compare the spec with what runs.
+
+    Exit code 0: they agree; 1: they do not; 2: something does not answer, so that nothing is known of it.
+    """
+    if not (live or prometheus or alertmanager):
+        raise typer.BadParameter("say what to compare with: --live, --prometheus or --alertmanager")
+    loaded = accept(spec_path(spec), env)
+    made = contract(loaded.declared)
+    texts = {one.path: one.text for one in files(loaded, made)} if prometheus or alertmanager else {}
+    found = 0
+    if live:
+        found += _told("service", live, running.service(live, made))
+    if prometheus:
+        rules = texts["prometheus/rules.yml"]
+        found += _told("prometheus", prometheus, running.prometheus(prometheus, made, rules))
+    if alertmanager:
+        config = texts["alertmanager/alertmanager.yml"]
+        found += _told("alertmanager", alertmanager, running.alertmanager(alertmanager, config))
+    raise typer.Exit(int(found > 0))
+
+
+def _told(kind: str, url: str, differences: Iterable[str]) -> int:
+    """Print what differs; how many there are."""
+    found = list(dict.fromkeys(differences))
+    print(f"{kind:<13} {url}  {len(found) or 'no'} difference{'' if len(found) == 1 else 's'}")
+    for one in found[:_MOST]:
+        print(f"  {printable(one)}")
+    if len(found) > _MOST:
+        print(f"  … and {len(found) - _MOST} more")
+    return len(found)

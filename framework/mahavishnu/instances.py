@@ -1,0 +1,49 @@
+"""Single series that a selector stands for: what a proof moves where a query names many."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mahavishnu.promql import Matcher, Selector
+from mahavishnu.signals import AgreementError, Label, boundary_text
+
+
+def meets(selector: Selector, one: Selector) -> bool:
+    """Whether a selector selects the one series that another one, of equalities, names."""
+    labels = {matcher.label: matcher.value for matcher in one.matchers}
+    return selector.series == one.series and all(
+        matcher.holds(labels.get(matcher.label, "")) for matcher in selector.matchers
+    )
+
+
+def example(selector: Selector, avoid: Selector | None = None) -> Selector:
+    """One series that a selector selects, every label said; none that `avoid` selects.
+
+    Raises AgreementError when there is none.
+    """
+    labels: dict[str, str] = {}
+    for label in _labels(selector):
+        mine = [one for one in selector.matchers if one.label == label.name]
+        other = [one for one in avoid.matchers if one.label == label.name] if avoid else []
+        values = [one for one in _values(label, mine) if all(matcher.holds(one) for matcher in mine)]
+        if not values:
+            raise AgreementError(f"`{selector}` selects nothing that is shown")
+        apart = [one for one in values if not all(matcher.holds(one) for matcher in other)]
+        labels[label.name] = (apart or values)[0]
+    found = replace(
+        selector, window=None, matchers=tuple(Matcher(name, "=", value) for name, value in labels.items())
+    )
+    if avoid is not None and meets(avoid, found):
+        raise AgreementError(f"`{avoid}` calls everything bad that `{selector}` counts")
+    return found
+
+
+def _values(label: Label, matchers: list[Matcher]) -> tuple[str, ...]:
+    said = tuple(one.value for one in matchers if one.op == "=")
+    return said or label.values or ("x", "y")
+
+
+def _labels(selector: Selector) -> tuple[Label, ...]:
+    """Its signal's, and the boundary of a bucket."""
+    bounds = (*map(boundary_text, selector.signal.buckets), "+Inf")
+    return (*selector.signal.labels, *((Label("le", bounds),) if selector.suffix == "_bucket" else ()))

@@ -1,0 +1,232 @@
+"""What runs, compared with what the spec says: a service, its Prometheus, its Alertmanager."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode, urlsplit
+from urllib.request import Request, urlopen
+
+from mahavishnu import yaml_tree
+from mahavishnu.contract import Contract
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.policies.concurrency import Concurrency
+from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
+from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
+from mahavishnu.units import Duration
+
+_LONGEST, _LARGEST = 10, 64 * 2**20
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \S+)?")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_MATCHERS = re.compile(r"\{([^{}]*)\}")
+_NUMBER = re.compile(r"(?<![\w.\"])[0-9][0-9.]*(?:e[+-]?[0-9]+)?(?![\w.\"])")
+_PARTS = ("", "_bucket", "_count", "_sum")
+_HIDDEN = "<secret>"
+Rules = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+class Unreachable(MahavishnuError):
+    """Nobody answers there, or not what was asked for: nothing was compared."""
+
+
+def service(url: str, made: Contract) -> Iterator[str]:
+    """Where a running service differs: its spec, its series with their labels and boundaries, its numbers."""
+    path = made.spec.observability.metrics.path
+    text = _fetch(f"{url.rstrip('/')}{path}")
+    samples = list(_samples(text))
+    if SPEC_INFO.name not in {name for name, _, _ in samples}:
+        raise Unreachable(f"what answers at {url}{path} is no service of mahavishnu")
+    for name, labels, _ in samples:
+        if name == SPEC_INFO.name and labels.get("hash") != made.hash:
+            yield f"the spec at work is {labels.get('hash')}, and this one is {made.hash}"
+    known = {one.name + part: one for one in made.signals.values() for part in _parts(one)}
+    for name in dict.fromkeys(name for name, _, _ in samples):
+        if name not in known:
+            yield f"it shows {name}, which this spec knows nothing of"
+    for name, labels, _ in samples:
+        if name in known:
+            yield from _labels(name, labels, known[name])
+    yield from _missing({name for name, _, _ in samples}, made)
+    yield from _numbers(samples, made)
+
+
+def prometheus(url: str, made: Contract, rules: str) -> Iterator[str]:
+    """Where a running Prometheus differs: rules, targets of the job, series, who is told, how long it remembers."""
+    base = f"{url.rstrip('/')}/api/v1"
+    groups: list[dict[str, Any]] = _data(f"{base}/rules")["groups"]
+    yield from _rules({_key(one): one for group in groups for one in group["rules"]}, _written(rules))
+    targets: list[dict[str, Any]] = _data(f"{base}/targets?state=active")["activeTargets"]
+    yield from _targets([one for one in targets if one["labels"].get("job") == made.job], made)
+    query = urlencode({"match[]": f'{{job="{made.job}"}}'})
+    yield from _missing({str(one) for one in _data(f"{base}/label/__name__/values?{query}")}, made)
+    if not _data(f"{base}/alertmanagers")["activeAlertmanagers"]:
+        yield "it knows no Alertmanager: its alerts reach nobody"
+    flags = _data(f"{base}/status/flags")
+    kept, wanted = str(flags.get("storage.tsdb.retention.time")), str(made.spec.retention.metrics)
+    if kept not in (wanted, "0s"):
+        yield f"it keeps its series for {kept}, and retention.metrics is {wanted}"
+
+
+def alertmanager(url: str, config: str) -> Iterator[str]:
+    """Where the configuration of a running Alertmanager says something else, or nothing; secrets are not shown."""
+    status = json.loads(_fetch(f"{url.rstrip('/')}/api/v2/status"))
+    loaded = _yaml(cast("dict[str, Any]", status)["config"]["original"])
+    yield from _less(_yaml(config), loaded, "")
+
+
+# --- a service --------------------------------------------------------------------------------------------
+
+
+def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.fullmatch(line)
+        if match:
+            yield match[1], dict(_LABEL.findall(match[2] or "")), float(match[3])
+
+
+def _parts(signal: Signal) -> tuple[str, ...]:
+    return _PARTS[1:] if signal.kind is Kind.HISTOGRAM else _PARTS[:1]
+
+
+def _labels(name: str, labels: Mapping[str, str], signal: Signal) -> Iterator[str]:
+    own = {key: value for key, value in labels.items() if key != "le"}
+    if own.keys() != {label.name for label in signal.labels}:
+        yield f"{name} has the labels {', '.join(sorted(own))}"
+        return
+    bounds = {"+Inf", *map(boundary_text, signal.buckets)}
+    if name.endswith("_bucket") and labels.get("le") not in bounds:
+        yield f"{name} has a boundary at {labels.get('le')}, and this spec has none there"
+    for key, value in own.items():
+        try:
+            signal.check_value(key, "=", value)
+        except AgreementError:
+            yield f"{name} says {key}={value}, which this spec knows nothing of"
+
+
+def _missing(names: set[str], made: Contract) -> Iterator[str]:
+    """Gauges are there from the start; what counts may not have counted yet."""
+    for one in made.signals.values():
+        if one.source is Source.RUNTIME and one.kind is Kind.GAUGE and one.name not in names:
+            yield f"there is no {one.name}"
+
+
+def _numbers(samples: list[tuple[str, dict[str, str], float]], made: Contract) -> Iterator[str]:
+    enforced = {labels.get("limit"): value for name, labels, value in samples if name == LIMIT_QUOTA.name}
+    for name, limit in made.spec.limits.items():
+        adapts = isinstance(limit, Concurrency) and limit.adaptive
+        if name in enforced and not adapts and enforced[name] != limit.number():
+            yield f"limit {name} is enforced as {enforced[name]:g}, and this spec says {limit.number():g}"
+
+
+# --- Prometheus -------------------------------------------------------------------------------------------
+
+
+def _written(rules: str) -> Rules:
+    groups: list[dict[str, Any]] = _yaml(rules)["groups"]
+    return {_key(one): one for group in groups for one in group["rules"]}
+
+
+def _key(rule: Mapping[str, Any]) -> tuple[str, str]:
+    """What tells a rule from all others: its name and its labels."""
+    name = rule.get("name") or rule.get("alert") or rule.get("record")
+    return str(name), json.dumps(rule.get("labels", {}), sort_keys=True)
+
+
+def _rules(loaded: Rules, wanted: Rules) -> Iterator[str]:
+    owners = {json.loads(labels).get("service") for _, labels in wanted}
+    for key, one in wanted.items():
+        name = key[0]
+        if key not in loaded:
+            yield f"rule {name} is not loaded, or with other labels"
+            continue
+        found = loaded[key]
+        if normal(found["query"]) != normal(one["expr"]):
+            yield f"rule {name} asks `{found['query']}`"
+        if "alert" in one and found["duration"] != _seconds(one.get("for")):
+            yield f"rule {name} waits for {found['duration']:g} s"
+        if found.get("health") == "err":
+            yield f"rule {name} cannot be evaluated: {found.get('lastError')}"
+    for name, labels in loaded.keys() - wanted.keys():
+        if json.loads(labels).get("service") in owners:
+            yield f"rule {name} is loaded, and this spec knows nothing of it"
+
+
+def normal(query: str) -> str:
+    """A query in a form that does not depend on who wrote it down: blanks, order of matchers, forms of numbers."""
+    ordered = _MATCHERS.sub(lambda match: "{" + ",".join(sorted(_split(match[1]))) + "}", query)
+    numbers = _NUMBER.sub(lambda match: repr(float(match[0])), ordered)
+    return re.sub(r"\s+", "", numbers)
+
+
+def _split(matchers: str) -> list[str]:
+    return [one.strip() for one in re.split(r",(?=\s*\w+\s*[=!])", matchers) if one.strip()]
+
+
+def _seconds(hold: object) -> float:
+    return float(Duration.parse(str(hold)).seconds) if hold else 0.0
+
+
+def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
+    if not targets:
+        yield f"it scrapes nothing as job {made.job}"
+    for one in targets:
+        if one["health"] != "up":
+            yield f"target {one['scrapeUrl']} is {one['health']}: {one.get('lastError') or 'not scraped yet'}"
+        if urlsplit(one["scrapeUrl"]).path != made.spec.observability.metrics.path:
+            yield f"target {one['scrapeUrl']} is not at {made.spec.observability.metrics.path}"
+
+
+# --- Alertmanager -----------------------------------------------------------------------------------------
+
+
+def _less(wanted: Any, loaded: Any, path: str) -> Iterator[str]:
+    """What is wanted and not loaded; the loaded one says many defaults besides."""
+    if isinstance(wanted, dict) and isinstance(loaded, dict):
+        for key, value in cast("dict[str, Any]", wanted).items():
+            yield from _less(value, cast("dict[str, Any]", loaded).get(key), f"{path}.{key}".lstrip("."))
+    elif isinstance(wanted, list) and isinstance(loaded, list):
+        yield from _items(list[Any](wanted), list[Any](loaded), path)
+    elif loaded != _HIDDEN and str(wanted) != str(loaded):
+        yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
+
+
+def _items(wanted: list[Any], loaded: list[Any], path: str) -> Iterator[str]:
+    if len(wanted) != len(loaded):
+        yield f"{path} has {len(loaded)} entries, and this spec says {len(wanted)}"
+        return
+    if all(isinstance(one, str) for one in wanted):  # Alertmanager puts matchers in an order of its own
+        wanted, loaded = sorted(wanted), sorted(map(str, loaded))
+    for place, (one, other) in enumerate(zip(wanted, loaded, strict=True)):
+        yield from _less(one, other, f"{path}[{place}]")
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def _yaml(text: str) -> dict[str, Any]:
+    tree = yaml_tree.read(text.encode(), "").tree
+    if not isinstance(tree, yaml_tree.Mapping):
+        raise Unreachable("what it says of its configuration cannot be read")
+    return cast("dict[str, Any]", yaml_tree.plain(tree))
+
+
+def _data(url: str) -> Any:
+    try:
+        return json.loads(_fetch(url))["data"]
+    except (ValueError, KeyError, TypeError):
+        raise Unreachable(f"what answers at {url} is no Prometheus") from None
+
+
+def _fetch(url: str) -> str:
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise Unreachable(f"`{url}` is no URL: write one like `http://127.0.0.1:9090`")
+    try:
+        with urlopen(Request(url), timeout=_LONGEST) as answer:  # noqa: S310 (http and https alone)
+            return str(answer.read(_LARGEST).decode("utf-8", "replace"))
+    except HTTPError as fault:
+        raise Unreachable(f"{url} answers {fault.code} {fault.reason}") from None
+    except (URLError, OSError, ValueError) as fault:
+        raise Unreachable(f"{url} cannot be reached: {getattr(fault, 'reason', fault)}") from None

@@ -1,0 +1,201 @@
+"""What an objective counts: which events there are and which of them are bad, each a query over any window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Protocol
+
+from mahavishnu.instances import example, meets
+from mahavishnu.policies import _http
+from mahavishnu.policy import Match
+from mahavishnu.promql import BOOL, Binary, Call, Expr, Number, Selector, absent, highest, total
+from mahavishnu.series import HTTP_DURATION
+from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source
+from mahavishnu.units import Duration
+
+PER_MINUTE = 600
+
+
+class Indicator(Protocol):
+    """What is promised: `bad` completes "the requests of the last 1h …", `noun` names the events."""
+
+    @property
+    def noun(self) -> str: ...
+    @property
+    def bad(self) -> str: ...
+    def ratio(self, window: Duration) -> Expr:
+        """The share of bad events over a window; nothing where there were none."""
+        ...
+
+    def events(self, window: Duration) -> Expr | None:
+        """How many there were over a window; None: time itself is counted."""
+        ...
+
+    def missing(self, window: Duration) -> Expr:
+        """True while nothing was counted for the whole window."""
+        ...
+
+    def proof(self, events: int) -> tuple[Feed, ...]:
+        """Series of so many events a minute, from all good to all bad."""
+        ...
+
+    def silence(self) -> tuple[Feed, ...]:
+        """Series that are there, and then stand still or are gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """Requests, bad when they are answered with 5xx."""
+
+    match: Match | None
+    noun: str = "requests"
+    bad: str = "fail"
+
+    def ratio(self, window: Duration) -> Expr:
+        return _http.error_ratio(window, _http.matchers(self.match))
+
+    def events(self, window: Duration) -> Expr:
+        return total(HTTP_DURATION.count_increase(window, **_http.matchers(self.match)))
+
+    def missing(self, window: Duration) -> Expr:
+        return absent(self.events(window) > 0)
+
+    def proof(self, events: int) -> tuple[Feed, ...]:
+        ok, failed = (
+            _http.sample(self.match) | {"http_response_status_code": code} for code in ("200", "500")
+        )
+        return (
+            Feed(HTTP_DURATION.part("_count", **ok), healthy=events, faulty=0),
+            Feed(HTTP_DURATION.part("_count", **failed), healthy=0, faulty=events),
+        )
+
+    def silence(self) -> tuple[Feed, ...]:
+        return (replace(self.proof(PER_MINUTE)[0], faulty=0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Requests, bad when they take longer than a bucket's boundary."""
+
+    under: Duration
+    match: Match | None
+    noun: str = "requests"
+
+    @property
+    def bad(self) -> str:
+        return f"take longer than {self.under}"
+
+    @property
+    def durations(self) -> Signal:
+        """The histogram, with the promise as one of its boundaries."""
+        return _http.with_buckets(self.under.seconds)
+
+    def ratio(self, window: Duration) -> Expr:
+        where = _http.matchers(self.match)
+        fast = total(self.durations.bucket_rate(window, self.under.seconds, **where))
+        return Number(Decimal(1)) - fast / (total(self.durations.count_rate(window, **where)) > 0)
+
+    def events(self, window: Duration) -> Expr:
+        return total(self.durations.count_increase(window, **_http.matchers(self.match)))
+
+    def missing(self, window: Duration) -> Expr:
+        return absent(self.events(window) > 0)
+
+    def proof(self, events: int) -> tuple[Feed, ...]:
+        ok = _http.sample(self.match) | {"http_response_status_code": "200"}
+        fast = self.durations.part("_bucket", le=self.durations.boundary(self.under.seconds), **ok)
+        return (
+            Feed(fast, healthy=events, faulty=0),
+            Feed(self.durations.part("_count", **ok), healthy=events, faulty=events),
+        )
+
+    def silence(self) -> tuple[Feed, ...]:
+        return (replace(self.proof(PER_MINUTE)[1], faulty=0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What a query of the spec counts, and which part of it another one calls bad."""
+
+    every: Selector
+    failed: Selector
+    noun: str = "events"
+    bad: str = "are bad"
+
+    def ratio(self, window: Duration) -> Expr:
+        failed, every = (total(_over("rate", one, window)) for one in (self.failed, self.every))
+        return failed.or_(Number(Decimal(0)) * every) / (every > 0)
+
+    def events(self, window: Duration) -> Expr:
+        return total(_over("increase", self.every, window))
+
+    def missing(self, window: Duration) -> Expr:
+        return absent(self.events(window) > 0)
+
+    def proof(self, events: int) -> tuple[Feed, ...]:
+        bad = example(self.failed)
+        within = meets(self.every, bad)
+        good = example(self.every, avoid=self.failed if within else None)
+        return (
+            Feed(good, healthy=events, faulty=0 if within else events),
+            Feed(bad, healthy=0, faulty=events),
+        )
+
+    def silence(self) -> tuple[Feed, ...]:
+        return (Feed(example(self.every), healthy=PER_MINUTE, faulty=0),)
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """Time, bad while something is older than promised."""
+
+    slo: str
+    age: Expr
+    fresh: Duration
+    noun: str = "time"
+
+    @property
+    def bad(self) -> str:
+        return f"it is older than {self.fresh}"
+
+    @property
+    def stale(self) -> Signal:
+        """1 while it is too old, else 0: recorded, so that a window is an average of it."""
+        text = "1 while what an SLO watches is older than it promises, else 0."
+        return Signal(
+            "slo:sli_error:stale", Kind.GAUGE, text, (Label("slo", (self.slo,)),), source=Source.RULE
+        )
+
+    def recording(self) -> Recording:
+        """The rule that records it."""
+        late = Binary(f">{BOOL}", highest(self.age), Number(self.fresh.seconds))
+        return Recording(self.stale, late, (("slo", self.slo),))
+
+    def ratio(self, window: Duration) -> Expr:
+        return Call("avg_over_time", (replace(self.stale.select(slo=self.slo), window=window),))
+
+    def events(self, window: Duration) -> None:  # noqa: ARG002 (time is not counted)
+        return None
+
+    def missing(self, window: Duration) -> Expr:
+        del window
+        return absent(self.stale.select(slo=self.slo))
+
+    def proof(self, events: int) -> tuple[Feed, ...]:
+        del events
+        (feed,) = self.silence()
+        return (replace(feed, faulty=2 * self.fresh.seconds),)
+
+    def silence(self) -> tuple[Feed, ...]:
+        watched = tuple(self.age.selectors())
+        if len(watched) != 1 or watched[0].signal.kind is not Kind.GAUGE:
+            raise AgreementError(f"an age is told by one gauge, and not by `{self.age}`")
+        ages = any(isinstance(node, Call) and node.name == "time" for node in self.age.walk())
+        healthy = self.fresh.seconds / 2
+        return (Feed(example(replace(watched[0], window=None)), healthy, None, since=ages),)
+
+
+def _over(function: str, selector: Selector, window: Duration) -> Call:
+    return Call(function, (replace(selector, window=window),))

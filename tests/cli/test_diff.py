@@ -1,0 +1,156 @@
+"""`mahavishnu diff`: what runs as the spec says is passed over, and each way in which it does not is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+
+from mahavishnu import live
+from mahavishnu.asgi import Hardening
+from mahavishnu.cli import run
+from mahavishnu.contract import contract
+from mahavishnu.load import load
+from mahavishnu.runtime import current
+from tests.monitoring import MINIMAL
+from tests.reading import read
+from tests.stack import alertmanager, prometheus, serving
+
+SPEC = {
+    **MINIMAL,
+    "limits": {"per_client": {"rate": "100/minute", "scope": "process"}},
+    "slos": {"latency": {"objective": "95%", "under": "300ms"}},
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A project in its folder."""
+    monkeypatch.delenv("MAHAVISHNU_SPEC", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(SPEC), encoding="utf-8")
+    current.forget()
+    yield tmp_path
+    current.forget()
+
+
+def shown(home: Path) -> str:
+    """What the service of that spec shows."""
+    service = Hardening(Starlette(), spec=home / "mahavishnu.yaml").service
+    return service.metrics.expose()[0].decode()
+
+
+def test_a_service_that_runs_the_spec_has_no_differences(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 0, and one line."""
+    with serving(shown(home)) as url:
+        assert run(["diff", "--live", url]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].split() == ["service", url, "no", "differences"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('hash="', 'hash="0', "the spec at work is 0"),
+        ("# EOF", "", "it shows shop_baskets"),
+        ('outcome="refused"', 'outcome="denied"', "says outcome=denied"),
+        ('limit="per_client"', 'limits="per_client"', "has the labels limits"),
+        ('_quota{limit="per_client"} 100', '_quota{limit="per_client"} 10', "is enforced as 10"),
+        ("mahavishnu_limit_quota", "mahavishnu_limit_quotas", "there is no mahavishnu_limit_quota"),
+        ('le="0.001"', 'le="0.002"', "has a boundary at 0.002"),
+    ],
+)
+def test_each_way_to_differ_is_told(
+    old: str, new: str, says: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1: another spec, another series, label, value, number or boundary."""
+    text = shown(home) + "# EOF\n"
+    assert old in text
+    more = "shop_baskets 4\n" if not new else ""
+    with serving(text.replace(old, new) + more) as url:
+        assert run(["diff", "--live", url]) == 1
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "say what to compare with"),
+        (["--live", "http://127.0.0.1:9/"], "cannot be reached"),
+        (["--live", "file:///etc/passwd"], "is no URL"),
+        (["--prometheus", "http://127.0.0.1:9"], "cannot be reached"),
+    ],
+)
+def test_who_does_not_answer_is_no_agreement(
+    words: list[str], says: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 2: nothing is known."""
+    assert run(["diff", *words]) == 2
+    assert says in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
+def test_a_page_that_is_no_service_of_ours_is_said_to_be_none(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor is it one that differs in everything."""
+    with serving("<html>hello</html>") as url:
+        assert run(["diff", "--live", url]) == 2
+        assert run(["diff", "--prometheus", url]) == 2
+    assert "is no service of mahavishnu" in capsys.readouterr().err
+
+
+@pytest.mark.judge
+def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real ones, with the generated files: rules and routes agree; that nothing is scraped is told."""
+    assert run(["generate"]) == 0
+    rules = home / "deploy/prometheus/rules.yml"
+    config = home / "deploy/alertmanager/alertmanager.yml"
+    with (
+        prometheus(rules.with_name("prometheus.yml"), home, "--storage.tsdb.retention.time=45d") as asked,
+        alertmanager(config, home) as told,
+    ):
+        capsys.readouterr()
+        assert run(["diff", "--alertmanager", told]) == 0
+        assert run(["diff", "--prometheus", asked]) == 1
+        said = capsys.readouterr().out
+        assert "it scrapes nothing as job shop" in said
+        assert "rule" not in said
+        made = contract(load(home / "mahavishnu.yaml").declared)
+        text = rules.read_text()
+        for old, new, says in (
+            ("> 0.72 and", "> 0.73 and", "rule ShopSloLatencyBurnP1 asks"),
+            ("for: 2m", "for: 3m", "rule ShopDown waits for 120 s"),
+            ("alert: ShopDown", "alert: ShopAway", "rule ShopAway is not loaded"),
+            ("tier: fast", "tier: slow", "rule ShopSloLatencyBurnP1 is not loaded, or with other labels"),
+        ):
+            assert old in text
+            found = list(live.prometheus(asked, made, text.replace(old, new, 1)))
+            assert any(says in one for one in found), found
+        changes = {"receiver: P2": "receiver: P1", "wait: 30s": "wait: 31s", "[service, slo]": "[slo]"}
+        for old, new in changes.items():
+            wanted = config.read_text().replace(old, new, 1)
+            assert list(live.alertmanager(told, wanted)) != []
+
+
+def test_the_hooks_for_pre_commit_run(home: Path) -> None:
+    """What they call exists, and says no where it should."""
+    hooks = read((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text())
+    (home / "shop").mkdir()
+    (home / "shop/main.py").write_text(
+        "from starlette.applications import Starlette\nfrom starlette.routing import Route\n"
+        "app = Starlette(routes=[Route('/', print)])\n"
+    )
+    commands = {one["id"]: one["entry"].split()[1:] for one in hooks}
+    assert run(["generate"]) == 0
+    assert run(commands["mahavishnu-check"]) == 0
+    assert run(commands["mahavishnu-generate"]) == 0
+    (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "limits": {}}), encoding="utf-8")
+    assert run(commands["mahavishnu-generate"]) == 1
+    (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "limit": {}}), encoding="utf-8")
+    assert run(commands["mahavishnu-check"]) == 1

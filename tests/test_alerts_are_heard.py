@@ -1,0 +1,233 @@
+"""The whole way of an alert: a fault in the real shop, a real Prometheus, a real Alertmanager, and who hears of it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from examples.shop.stage import Stage, staged
+from mahavishnu import live, yaml_tree
+from mahavishnu.compile import compile
+from mahavishnu.contract import Contract, contract
+from mahavishnu.load import load
+from tests.figures import figure
+from tests.reading import read
+from tests.scaled import impatient, scaled
+from tests.stack import Heard, alertmanager, free_port, heard, prometheus
+
+ROOT = Path(__file__).parents[1]
+SEVERITIES = ("P1", "P2", "P3", "P4")
+# A month is ten minutes; up to half a day everything is as short as six scrapes allow.
+FACTOR = 4320
+# Each severity and each family: one of a promise, of a dependency, of limits, of a threshold, of the service itself.
+WANTED = {
+    "ShopSloCheckoutBurnP1": "P1",
+    "ShopDependencyPaymentBreakerOpen": "P2",
+    "ShopThresholdThrottling": "P2",
+    "ShopLimitPerClientRefusing": "P3",
+    "ShopSpecReloadFailed": "P3",
+    "ShopLimitUploadsTooLarge": "P4",
+    "ShopSloPatientBurnP4": "P4",
+}
+# The addresses of the stack are those of containers; a user's own template says where they are here.
+SCRAPING = """
+global: {scrape_interval: {{ pace }}, evaluation_interval: {{ pace }}}
+rule_files: [rules.yml]
+alerting:
+  alertmanagers: [{static_configs: [{targets: ['HEARS']}]}]
+scrape_configs:
+  - {job_name: {{ job }}, metrics_path: {{ path }}, static_configs: [{targets: ['SHOWS']}]}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
+    """The shop's own spec, with channels that lead here, and one more promise that only a ticket guards."""
+    tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
+    assert isinstance(tree, yaml_tree.Mapping)
+    said: dict[str, Any] = yaml_tree.plain(tree)
+    with heard() as here:
+        names = {one: f"at_{one.lower()}" for one in SEVERITIES}
+        url = f"http://127.0.0.1:{here.port}"
+        said["secrets"] = []
+        said["channels"] = {name: {"webhook": f"{url}/{one}"} for one, name in names.items()}
+        said["channels"]["watch"] = {"webhook": f"{url}/heartbeat"}
+        said["alerts"] |= {"route": {one: [name] for one, name in names.items()}, "quiet": []}
+        said["slos"]["patient"] = {"objective": "95%", "severities": ["P4"], "match": {"path": "/orders"}}
+        path = tmp_path / "mahavishnu.yaml"
+        path.write_text(json.dumps(said))
+        yield path, here
+
+
+@contextmanager
+def stack(made: Contract, shop: str, folder: Path) -> Generator[tuple[str, str]]:
+    """Prometheus and Alertmanager from the generated files; their URLs."""
+    templates = folder / "templates/prometheus"
+    templates.mkdir(parents=True)
+    config = folder / "deploy/prometheus/prometheus.yml"
+    hears = f"127.0.0.1:{free_port()}"
+    with ExitStack() as running:
+        scraping = SCRAPING.replace("SHOWS", urlsplit(shop).netloc)
+        (templates / "prometheus.yml.j2").write_text(scraping)
+        for one in compile(made, folder / "templates"):
+            path = folder / "deploy" / one.path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(one.text)
+        told = running.enter_context(alertmanager(folder / "deploy/alertmanager/alertmanager.yml", folder))
+        hears = urlsplit(told).netloc
+        (templates / "prometheus.yml.j2").write_text(scraping.replace("HEARS", hears))
+        config.write_text(
+            next(
+                one.text
+                for one in compile(made, folder / "templates")
+                if one.path == "prometheus/prometheus.yml"
+            )
+        )
+        retention = f"--storage.tsdb.retention.time={made.spec.retention.metrics}"
+        asked = running.enter_context(prometheus(config, folder, retention, "--rules.alert.resend-delay=1s"))
+        yield asked, told
+
+
+class Crowd:
+    """Customers of the shop, and in bad times those who should not come."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.bad = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._come, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(20)
+
+    def _come(self) -> None:
+        with httpx.Client(base_url=self.stage.shop, timeout=10) as http:
+            for number in range(1_000_000):
+                if self._stop.is_set():
+                    return
+                self._ask(http, number)
+                time.sleep(0.02)
+
+    def _ask(self, http: httpx.Client, number: int) -> None:
+        own = {"x-forwarded-for": f"198.18.{number // 250 % 250}.{number % 250 + 1}"}
+        http.get("/products", headers=own)
+        http.post("/orders", headers=own, json={"item": 1})
+        http.post("/login", headers=own, json={})
+        if self.bad.is_set():
+            for _ in range(8):
+                http.get("/products", headers={"x-forwarded-for": "198.19.0.1"})
+            http.post("/login", headers=own, content=b"x" * 70_000)
+
+    def mood(self, **said: int) -> None:
+        """How the payment service behaves from now on."""
+        httpx.put(f"{self.stage.payment}/mood", json=said, timeout=5)
+
+
+class Diary:
+    """What was heard of each alert: where, when it began, when it ended."""
+
+    def __init__(self, here: Heard) -> None:
+        self.here = here
+        self.began: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.ended: dict[str, tuple[str, dict[str, Any]]] = {}
+        self.beats = 0
+
+    def note(self, path: str, message: dict[str, Any]) -> None:
+        """Keep one message."""
+        for one in message["alerts"]:
+            name = one["labels"]["alertname"]
+            self.beats += name == "ShopHeartbeat"
+            (self.began if one["status"] == "firing" else self.ended)[name] = (path, one)
+
+    def wait(self, enough: Callable[[], bool]) -> None:
+        """Listen until it is enough."""
+
+        def heard_it(path: str, message: dict[str, Any]) -> bool:
+            self.note(path, message)
+            return enough()
+
+        self.here.until(heard_it, 75)
+
+
+@pytest.mark.judge
+@pytest.mark.proof
+def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
+    spec: tuple[Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every word of the notification is that of the rule; and while all is well, what runs is what the spec says."""
+    impatient(monkeypatch)
+    path, here = spec
+    made = scaled(contract(load(path).declared), FACTOR)
+    diary = Diary(here)
+    with (
+        staged(tmp_path, free_port(), path) as stage,
+        stack(made, stage.shop, tmp_path) as (asked, told),
+        Crowd(stage) as crowd,
+    ):
+        diary.wait(lambda: diary.beats > 3)
+        agrees(made, stage.shop, asked, told, tmp_path)
+        good = path.read_text()
+        crowd.mood(status=503)
+        crowd.bad.set()
+        path.write_text("limits: {")
+        diary.wait(lambda: diary.began.keys() >= WANTED.keys())
+        crowd.mood(status=200)
+        crowd.bad.clear()
+        path.write_text(good)
+        diary.wait(lambda: diary.ended.keys() >= WANTED.keys())
+    rules = read((tmp_path / "deploy/prometheus/rules.yml").read_text())
+    written = {rule.get("alert"): rule for group in rules["groups"] for rule in group["rules"]}
+    for name, severity in WANTED.items():
+        for where, alert in (diary.began[name], diary.ended[name]):
+            assert where == severity
+            told_as_written(alert, written[name])
+    families = {str(one.path[0]) for one in made.alerts}
+    heard_of = {str(one.path[0]) for one in made.alerts if one.name in diary.ended}
+    count = sum(name in diary.began and name in diary.ended for name in WANTED)
+    figure("alerts heard at the right receiver, and their end", len(WANTED), count)
+    figure("families of alerts among them", ", ".join(sorted(families)), ", ".join(sorted(heard_of)))
+    assert heard_of == families
+    assert {*WANTED.values()} == {*SEVERITIES}
+
+
+def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> None:
+    """`mahavishnu diff` has nothing to say; and it does when one number is another."""
+    rules = (folder / "deploy/prometheus/rules.yml").read_text()
+    config = (folder / "deploy/alertmanager/alertmanager.yml").read_text()
+    assert list(live.service(shop, made)) == []
+    assert list(live.prometheus(asked, made, rules)) == []
+    assert list(live.alertmanager(told, config)) == []
+    changed = rules.replace("> 0.72", "> 0.73", 1)
+    assert changed != rules
+    assert len(list(live.prometheus(asked, made, changed))) == 1
+    assert len(list(live.alertmanager(told, config.replace("/P3", "/P2", 1)))) == 1
+
+
+def told_as_written(alert: dict[str, Any], rule: dict[str, Any]) -> None:
+    """Labels and links as the rule says them, and the summary with the measured value in its place."""
+    assert rule["labels"].items() <= alert["labels"].items()
+    annotations: dict[str, str] = rule["annotations"]
+    assert alert["annotations"].keys() == annotations.keys()
+    assert alert["annotations"]["runbook_url"].endswith(f"/{rule['alert']}")
+    for key, text in annotations.items():
+        before, _, rest = text.partition("{{")
+        after = rest.rpartition("}}")[2]
+        said = alert["annotations"][key]
+        assert said.startswith(before)
+        assert said.endswith(after)
+        assert "{{" not in said
+        assert "%!" not in said
