@@ -26,6 +26,7 @@ def disagreements(files: Files, made: Contract) -> Iterator[str]:
     yield from _rules(yaml(files["prometheus/rules.yml"]), made)
     yield from _scraping(yaml(files["prometheus/prometheus.yml"]), files, made)
     yield from _alerting(yaml(files["alertmanager/alertmanager.yml"]), made)
+    yield from _tested(files["alertmanager/routes.test.sh"], made)
     wanted = {"rules.yml", "rules.test.yml", "rules.slow.test.yml", "prometheus.yml", "scrape.kubernetes.yml"}
     if missing := {f"prometheus/{name}" for name in wanted} ^ {
         name for name in files if name.startswith("prometheus/")
@@ -58,6 +59,19 @@ def judged(files: Files, folder: Path) -> Iterator[str]:
         )
         if done.returncode:
             yield f"{command[-1]}: {(done.stdout + done.stderr).strip()[-300:]}"
+
+
+def _tested(script: str, made: Contract) -> Iterator[str]:
+    """The route of every alert is asked for with all its labels."""
+    wanted = {
+        f"reaches {one.severity} "
+        + " ".join(f"{name}={value}" for name, value in {"alertname": one.name, **_labels(one, made)}.items())
+        for one in made.alerts
+    }
+    name = f"{made.alerts[0].name.removesuffix('Down')}Heartbeat"
+    wanted.add(f"reaches heartbeat alertname={name} severity=heartbeat service={made.job}")
+    if {line for line in script.splitlines() if line.startswith("reaches ")} != wanted:
+        yield "the routes of other alerts are tested"
 
 
 def _rules(said: Any, made: Contract) -> Iterator[str]:

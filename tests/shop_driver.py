@@ -129,11 +129,15 @@ class Shop:
         self.file.write_text(text)
         await self.hardening.reload()
 
+    async def exposition(self) -> str:
+        """What the shop shows now."""
+        return (await self._direct.get("/metrics")).text
+
     async def scrape(self) -> None:
         """Prometheus comes by: one sample more for every series."""
         scraped: Mapping[str, float] = {next(iter(samples("", "shop"))): 0.0}
         if self.up:
-            scraped = samples((await self._direct.get("/metrics")).text, "shop")
+            scraped = samples(await self.exposition(), "shop")
         for name in {*self.series, *scraped}:
             self.series.setdefault(name, [None] * self.minutes).append(scraped.get(name))
         self.minutes += 1

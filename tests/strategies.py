@@ -140,6 +140,7 @@ def slos(draw: Draw) -> Mapping:
         under=st.sampled_from(["5ms", "300ms", "1s", "1234ms", "30s"]),
         window=st.sampled_from(["7d", "28d", "30d", "90d"]),
         match=matches(),
+        min_requests=st.sampled_from(["auto", 50]),
         **more,
     )
 

@@ -175,7 +175,7 @@ def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
     for one in targets:
         if one["health"] != "up":
             yield f"target {one['scrapeUrl']} is {one['health']}: {one.get('lastError') or 'not scraped yet'}"
-        if urlsplit(one["scrapeUrl"]).path != made.spec.observability.metrics.path:
+        if urlsplit(str(one["scrapeUrl"])).path != made.spec.observability.metrics.path:
             yield f"target {one['scrapeUrl']} is not at {made.spec.observability.metrics.path}"
 
 
@@ -188,7 +188,8 @@ def _less(wanted: Any, loaded: Any, path: str) -> Iterator[str]:
         for key, value in cast("dict[str, Any]", wanted).items():
             yield from _less(value, cast("dict[str, Any]", loaded).get(key), f"{path}.{key}".lstrip("."))
     elif isinstance(wanted, list) and isinstance(loaded, list):
-        yield from _items(list[Any](wanted), list[Any](loaded), path)
+        several: tuple[list[Any], list[Any]] = (wanted, loaded)
+        yield from _items(*several, path)
     elif loaded != _HIDDEN and str(wanted) != str(loaded):
         yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
 

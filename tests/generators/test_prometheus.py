@@ -18,6 +18,8 @@ from typing import Any, NamedTuple, cast
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
+from mahavishnu import query
+from mahavishnu.agreement import agreement
 from mahavishnu.contract import Contract, agree
 from mahavishnu.promql import Call, Expr, Number, total
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUOTA
@@ -578,8 +580,15 @@ def drawn(count: int) -> list[dict[str, Any]]:
 
 
 def judged(count: int, folder: Path) -> tuple[int, int]:
-    """Every file of so many random specs, accepted by promtool and amtool; how many specs and alerts."""
+    """Every file of so many random specs, accepted by promtool and amtool; how many specs and alerts.
+
+    Their queries agree with the contract, and promql-parser reads them back to the very trees that were resolved.
+    """
     contracts = [made(spec) for spec in drawn(count)]
+    for of in contracts:
+        assert agreement(of, artifacts(of)).faults == ()
+        for expr in exprs(of):
+            assert str(query.read(str(expr), of.signals, of.job)) == str(expr)
     folders = [written(of, folder / str(index)) for index, of in enumerate(contracts)]
     accepts("promtool", "check", "rules", "--lint-fatal", *(one / "prometheus/rules.yml" for one in folders))
     accepts("promtool", "check", "config", *(one / "prometheus/prometheus.yml" for one in folders))
@@ -603,7 +612,7 @@ def judged(count: int, folder: Path) -> tuple[int, int]:
 
 @pytest.mark.judge
 def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
-    """A few here; `make proof` does more, two hundred at full length."""
+    """A few here; `make proof` does more, five hundred at full length."""
     assert judged(6, tmp_path)[0] == 6
 
 
@@ -611,9 +620,9 @@ def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
 @pytest.mark.proof
 def test_many_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
     """Rules, configuration, derived tests, routes: all of them, for all severities."""
-    wanted = 200 if os.environ.get("FULL") == "1" else 30
+    wanted = 500 if os.environ.get("FULL") == "1" else 30
     count, alerts = judged(wanted, tmp_path)
-    figure("random specs accepted by promtool and amtool", wanted, count)
+    figure("random specs accepted by promtool, amtool, promql-parser, closure", wanted, count)
     figure("alerts of theirs seen to fire and to clear", "all", alerts)
     assert count == wanted
 
