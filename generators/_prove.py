@@ -111,23 +111,28 @@ class Phase(NamedTuple):
 
 
 def fast(contract: Contract) -> tuple[Test, ...]:
-    """Tests whose file evaluates every minute: thresholds, levels, the timing of windows up to an hour."""
+    """Tests whose file evaluates every minute: thresholds, levels, the timing of short windows."""
     burns = _burns(contract)
     steady = [one for one in _plain(contract) if _quick(one, contract)]
     return (
         *_packed(contract, steady, FAST),
         *(test for burn in burns for test in _levels(burn, burns, contract)),
         *(_budget(alert, contract) for alert in contract.alerts if _left(alert, contract) is not None),
-        *_timings([burn for burn in burns if burn.long <= _FAST_LONG], FAST),
-        *_guards([burn for burn in burns if burn.long <= _FAST_LONG], FAST),
+        *_timings([burn for burn in burns if _short(burn)], FAST),
+        *_guards([burn for burn in burns if _short(burn)], FAST),
     )
 
 
 def slow(contract: Contract) -> tuple[Test, ...]:
     """Tests whose file evaluates every half hour: long holds, and the timing of windows of hours and days."""
     steady = [one for one in _plain(contract) if not _quick(one, contract)]
-    late = [burn for burn in _burns(contract) if burn.long > _FAST_LONG]
+    late = [burn for burn in _burns(contract) if not _short(burn)]
     return (*_packed(contract, steady, SLOW), *_timings(late, SLOW), *_guards(late, SLOW))
+
+
+def _short(burn: Burn) -> bool:
+    """Whether its windows are too short to be seen in samples as far apart as the slow ones are."""
+    return burn.long <= _FAST_LONG or burn.short < 2 * SLOW.burning
 
 
 def _quick(alert: Alert, contract: Contract) -> bool:

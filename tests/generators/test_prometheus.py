@@ -122,6 +122,15 @@ def proofs(folder: Path) -> Iterator[Path]:
 
 
 @pytest.mark.judge
+@pytest.mark.parametrize("window", ["7d", "28d", "30d", "90d"])
+def test_every_window_is_proved(window: str, tmp_path: Path) -> None:
+    """The shortest windows of a period are seen at a pace of their own, however long the period is."""
+    objectives = {"a": {"objective": "99.999%", "window": window, "under": "1s"}}
+    folder = written(made(MINIMAL | {"slos": objectives, "retention": {"metrics": "120d"}}), tmp_path)
+    accepts("promtool", "test", "rules", *proofs(folder))
+
+
+@pytest.mark.judge
 @pytest.mark.parametrize(
     "of", [made(MINIMAL), made(EVERYTHING), made(QUERIED)], ids=["minimal", "everything", "queried"]
 )
