@@ -27,7 +27,7 @@ _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "nul
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
 _PRINTABLE = re.compile(r"[ -~]*")
 # Lines that a literal block carries as they are: no blanks at its beginning, its end, or the end of a line.
-_LINES = re.compile(r"(?! )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
+_LINES = re.compile(r"(?!\n* )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
 
 # What marks up within a line of Markdown: code, emphasis, links, HTML, tables, mathematics, entities.
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")

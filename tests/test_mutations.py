@@ -139,7 +139,7 @@ def of_the_generators() -> Iterator[Mutant]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
                 said = node.value
                 # `nobody` is written where there is no channel: tests/generators/test_alertmanager.py looks there.
-                if re.fullmatch(r"[A-Za-z_/][\w./-]+", said) and said != "nobody":
+                if re.fullmatch(r"[A-Za-z_/][\w./-]*\w", said) and said != "nobody":
                     yield Mutant(name, str(place), said, f"{said}x")
                 for found in re.finditer(r"(?:Annotations|CommonLabels)\.\w+", said):
                     yield Mutant(name, str(place), said, said.replace(found[0], f"{found[0]}x", 1))
