@@ -16,6 +16,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.history import promises
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
 
@@ -45,7 +46,7 @@ def check(
     _output.report(findings, form)
     if form is Format.FULL:
         print(_summary(loaded, findings, path, routes[0] if routes else None))
-        for line in outage(loaded.spec) if loaded else ():
+        for line in (*promises(loaded.spec), *outage(loaded.spec)) if loaded else ():
             print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
 
