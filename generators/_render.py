@@ -108,6 +108,16 @@ def docker_word(value: object) -> str:
     return shlex.quote(word)
 
 
+def markdown_text(value: object) -> str:
+    """Text as Markdown that reads as that text: what could mean anything there is escaped, and stays on its line."""
+    return "".join(_markdown(char) for char in " ".join(_written(value, str).split()))
+
+
+def _markdown(char: str) -> str:
+    # An underscore, a dollar or a brace inside a word means nothing; so a name, a path or `${NAME}` stays as it is.
+    return char if char.isalnum() or char in " _-.,:;/@=%'${}()" or char > "~" else f"\\{char}"
+
+
 def nothing(value: object) -> str:
     """For languages in which a value has no place; raises ValueError."""
     raise ValueError(f"this file takes no values, and was given {value!r}")
@@ -146,6 +156,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yml": yaml_scalar,
     ".yaml": yaml_scalar,
     ".json": json_value,
+    ".md": markdown_text,
     "Dockerfile": docker_word,
     ".dockerignore": nothing,
 }

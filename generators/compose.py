@@ -9,20 +9,37 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
+from mahavishnu.backup.on_schedule import ALIVE
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
+from ._jobs import data_folders, packages, repository_folders
 from ._render import render
-from ._service import SPEC_PATH, UID, alert_secrets, app_secrets, command, host, image, seconds, spec_text
+from ._service import (
+    SPEC_PATH,
+    STATE_PATH,
+    UID,
+    alert_secrets,
+    app_secrets,
+    backup_image,
+    command,
+    host,
+    image,
+    job_secrets,
+    seconds,
+    spec_text,
+)
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
+_ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
 _SIDECARS = ("prometheus", "alertmanager")
+_JOBS = ("mahavishnu", "backup", "run", "--on-schedule")
 _SERVERS = {
     "redis": ("docker.io/library/redis:7.4.2", "redis"),
     "valkey": ("docker.io/valkey/valkey:8.0.2", "valkey"),
@@ -34,10 +51,16 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     target = contract.spec.deploy.targets.compose
     if target is None:
         return
-    if target.monitoring and host(contract) in _SIDECARS:
+    if (
+        target.monitoring
+        and host(contract) in _SIDECARS
+        or contract.spec.backups
+        and host(contract) == "backups"
+    ):
         raise MahavishnuError(
             f"a service named `{host(contract)}` cannot run beside Compose's own: "
-            "rename it, or set `deploy.targets.compose.monitoring: false`"
+            "rename it"
+            + (", or set `deploy.targets.compose.monitoring: false`" if host(contract) != "backups" else "")
         )
     yield Artifact(
         "compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract, target)))
@@ -68,6 +91,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "store": _store(contract),
+        **_backups(contract, monitoring),
         "networks": [
             "front",
             *(["monitoring"] if monitoring else []),
@@ -75,6 +99,40 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         ],
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
+
+
+def _backups(contract: Contract, monitoring: bool) -> dict[str, object]:
+    """The service that makes the backups, and the volumes and files that it shares."""
+    spec = contract.spec
+    told = {name for backup in spec.backups.values() for name in job_secrets(backup)}
+    data, repositories = data_folders(spec), repository_folders(spec)
+    shared, own = (
+        _volumes(prefix, folders) for prefix, folders in (("data", data), ("repository", repositories))
+    )
+    made = {
+        "image": backup_image(contract),
+        "command": [*_JOBS],
+        "secrets": sorted(told),
+        "scratch": f"{STATE_PATH}/scratch",
+        "healthy": _ALIVE,
+    }
+    volumes = ["backup-reports", "backup-scratch", *(one["name"] for one in (*shared, *own))]
+    alerts = alert_secrets(spec) if monitoring else []
+    return {
+        "jobs": made if spec.backups else None,
+        "state_path": STATE_PATH,
+        "data_volumes": shared,
+        "job_volumes": [*shared, *own],
+        "volumes": [
+            *(["prometheus", "alertmanager"] if monitoring else []),
+            *(volumes if spec.backups else []),
+        ],
+        "file_secrets": {name: _file(name) for name in sorted({*alerts, *told})},
+    }
+
+
+def _volumes(prefix: str, folders: list[str]) -> list[dict[str, str]]:
+    return [{"name": f"{prefix}-{number}", "target": one} for number, one in enumerate(folders, 1)]
 
 
 def _published(port: int, target: Compose) -> str:
@@ -111,9 +169,22 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "port": contract.spec.service.port,
         "command": command(contract),
         "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.shared else [])],
+        **_tools(contract),
         "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.shared else ""),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
+    }
+
+
+def _tools(contract: Contract) -> dict[str, object]:
+    spec = contract.spec
+    shared = [STATE_PATH, *data_folders(spec)] if spec.backups else []
+    return {
+        "uid": str(UID),
+        "folders": shared,
+        "tools": packages(spec) if spec.backups else [],
+        "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],
+        "job_command": [*_JOBS],
     }
 
 

@@ -160,7 +160,8 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return f"{len(severities)} severities -> {_count(len(made.spec.channels), 'channel')}"
         case "compose":
             target = made.spec.deploy.targets.compose
-            return _count(3 if target is not None and target.monitoring else 1, "service")
+            monitored = target is not None and target.monitoring
+            return _count((3 if monitored else 1) + bool(made.spec.backups), "service")
         case "kubernetes":
             return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
         case _:
