@@ -20,6 +20,7 @@ _LONGEST_NAME = 52  # of a CronJob: its jobs' names are eleven characters longer
 _DAY = 86400
 _HTTPS = 443
 _PORTS = {"https": _HTTPS, "http": 80, "sftp": 22}
+_SECRET = "0secret0"
 _PACKAGES = {"sftp": "openssh-client", "rclone": "rclone"}
 
 
@@ -90,13 +91,16 @@ def reached(backup: Backup) -> Iterator[tuple[str | None, int]]:
 
 
 def _endpoint(kind: str, rest: str) -> tuple[str | None, int]:
-    if kind == "sftp" and "://" not in rest and not rest.startswith("//"):
-        name = rest.partition(":")[0].rpartition("@")[2]
-        return (None if "$" in name else name), _PORTS["sftp"]
-    plain = re.sub(r"\$\{\w+\}@", "@", re.sub(r":\$\{\w+\}@", "@", rest))
-    url = urlsplit(plain if "://" in plain else f"//{plain.lstrip('/')}")
+    """The host and port in `https://user@host:port/…`, `host/bucket`, or `user@host:path` of sftp."""
+    plain = re.sub(r"\$\{\w+\}", _SECRET, rest)
+    scp = kind == "sftp" and "//" not in plain
+    url = urlsplit(f"//{plain.partition(':')[0]}" if scp else plain if "//" in plain else f"//{plain}")
+    try:
+        port = url.port or _PORTS.get(url.scheme or kind, _HTTPS)
+    except ValueError:  # beyond the last one: restic says so too
+        port = _HTTPS
     name = url.hostname
-    return (None if not name or "$" in name else name), url.port or _PORTS.get(url.scheme or kind, _HTTPS)
+    return (None if not name or _SECRET in name else name), port
 
 
 def _short(name: str) -> str:

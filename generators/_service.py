@@ -68,7 +68,7 @@ def alert_secrets(spec: Spec) -> list[str]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: its store's, its operators', and all that no channel and no repository uses."""
+    """The secrets that the service is told: its store's, its operators', and all that no channel or repository uses."""
     own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
     return sorted({*spec.secrets} - {*alert_secrets(spec), *_repository_secrets(spec)} | own)
 

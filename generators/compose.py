@@ -51,12 +51,8 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     target = contract.spec.deploy.targets.compose
     if target is None:
         return
-    if (
-        target.monitoring
-        and host(contract) in _SIDECARS
-        or contract.spec.backups
-        and host(contract) == "backups"
-    ):
+    taken = [*(_SIDECARS if target.monitoring else ()), *(["backups"] if contract.spec.backups else [])]
+    if host(contract) in taken:
         raise MahavishnuError(
             f"a service named `{host(contract)}` cannot run beside Compose's own: "
             "rename it"
