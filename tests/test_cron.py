@@ -62,7 +62,12 @@ def fires(text: str, moment: datetime) -> bool:
 
     dom, dow = has(day, moment.day, 1, 31), has(weekday, moment.isoweekday() % 7, 0, 6)
     on = dom and dow if day[0] == "*" or weekday[0] == "*" else dom or dow
-    return has(minute, moment.minute, 0, 59) and has(hour, moment.hour, 0, 23) and has(month, moment.month, 1, 12) and on
+    return (
+        has(minute, moment.minute, 0, 59)
+        and has(hour, moment.hour, 0, 23)
+        and has(month, moment.month, 1, 12)
+        and on
+    )
 
 
 FIELDS = [(0, 59), (0, 23), (1, 28), (1, 12), (0, 6)]

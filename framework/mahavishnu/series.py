@@ -246,7 +246,7 @@ BACKUP_HISTORY = Signal(
 BACKUP_HISTORY_DUE = Signal(
     "mahavishnu_backup_history_due_seconds",
     Kind.GAUGE,
-    "What that has to be by now: the guaranteed history, or the time from the first backup to the last.",
+    "What that has to be by now: the guaranteed history, or the time from the first backup to the last less a day.",
     _COPY,
 )
 BACKUP_GUARANTEED = Signal(

@@ -41,7 +41,9 @@ def agreed(snapshots: Iterable[Taken], keep: Keep = KEEP) -> tuple[set[str], set
     return holds, {one.id for one in listed} - holds
 
 
-def planned(snapshots: list[Taken], now: datetime = NOON + timedelta(minutes=1), keep: Keep = KEEP, **more: Any) -> Plan:
+def planned(
+    snapshots: list[Taken], now: datetime = NOON + timedelta(minutes=1), keep: Keep = KEEP, **more: Any
+) -> Plan:
     theirs = more.get("theirs") or agreed(snapshots, keep)
     return plan(snapshots, keep, DAILY, theirs, int(now.timestamp()) * 10**9, oldest=False)
 
@@ -116,7 +118,14 @@ def test_a_group_is_never_emptied() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"time": "yesterday"}, {"time": "2026-13-01T00:00:00Z"}, {"time": None}, {"id": "0f"}, {"id": "../x"}, {"id": None}],
+    [
+        {"time": "yesterday"},
+        {"time": "2026-13-01T00:00:00Z"},
+        {"time": None},
+        {"id": "0f"},
+        {"id": "../x"},
+        {"id": None},
+    ],
 )
 def test_what_cannot_be_understood_is_never_removed(wrong: dict[str, Any]) -> None:
     """A snapshot without a time or an id is none of those a plan is made of."""

@@ -84,7 +84,10 @@ def differences(chance: random.Random, sets: int, *, oldest: bool) -> list[objec
 @pytest.mark.proof
 def test_many_random_sets_against_the_reference() -> None:
     """Two independent ways of saying the policy say the same."""
-    wrong = [*differences(random.Random(3), SETS // 2, oldest=False), *differences(random.Random(4), SETS // 2, oldest=True)]
+    wrong = [
+        *differences(random.Random(3), SETS // 2, oldest=False),
+        *differences(random.Random(4), SETS // 2, oldest=True),
+    ]
     figure("random snapshot sets on which policy and reference differ", f"0 of {SETS:,}", len(wrong))
     assert wrong == []
 
@@ -106,7 +109,10 @@ def test_it_is_idempotent_and_grows_with_every_count() -> None:
 
 
 def days(*dates: str) -> list[Snapshot]:
-    return [snapshot(number, datetime.fromisoformat(date).replace(tzinfo=UTC)) for number, date in enumerate(dates)]
+    return [
+        snapshot(number, datetime.fromisoformat(date).replace(tzinfo=UTC))
+        for number, date in enumerate(dates)
+    ]
 
 
 def numbers(snapshots: Sequence[Snapshot], said: dict[str, object], **how: bool) -> list[int]:
@@ -121,8 +127,16 @@ def numbers(snapshots: Sequence[Snapshot], said: dict[str, object], **how: bool)
         (("2020-12-31", "2021-01-03", "2021-01-04"), {"weekly": 2}, [1, 2]),  # week 53 ends on 3 January
         (("2024-12-29", "2024-12-30", "2025-01-05"), {"weekly": 2}, [0, 2]),  # week 1 begins on 30 December
         (("2023-12-31", "2024-12-30", "2025-01-05"), {"yearly": 2}, [1, 2]),
-        (("2020-01-01", "2024-05-05", "2024-05-06"), {"monthly": 2}, [0, 2]),  # months without any do not count
-        (("2024-05-06", "2024-05-06", "2024-05-06"), {"last": 2}, [0, 1, 2]),  # equal times: all of them are within
+        (
+            ("2020-01-01", "2024-05-05", "2024-05-06"),
+            {"monthly": 2},
+            [0, 2],
+        ),  # months without any do not count
+        (
+            ("2024-05-06", "2024-05-06", "2024-05-06"),
+            {"last": 2},
+            [0, 1, 2],
+        ),  # equal times: all of them are within
         (("2024-05-01", "2024-05-06"), {"last": 1}, [1]),
     ],
 )
@@ -185,7 +199,9 @@ def lived(keep: Keep, schedule: Schedule, years: int, prune_from: int) -> tuple[
         ({"within": "20d"}, "0 2 * * *", 60),
     ],
 )
-def test_the_promise_is_reached_and_never_broken(said: dict[str, object], schedule: str, settled: int) -> None:
+def test_the_promise_is_reached_and_never_broken(
+    said: dict[str, object], schedule: str, settled: int
+) -> None:
     """A simulated life holds what `check` prints: not one day less, not one snapshot more."""
     keep, when = Keep.model_validate(said), Schedule.parse(schedule)
     years = 4 if "yearly" in said else 2
@@ -225,5 +241,3 @@ def test_the_words_for_restic_say_the_same() -> None:
     """Hours, since `m` is a month to it; never -1, which 0.14 takes for nothing."""
     keep = Keep.model_validate({"last": 3, "daily": 30, "within": "14d"})
     assert words(keep) == ["--keep-last", "3", "--keep-daily", "30", "--keep-within", "336h"]
-
-

@@ -80,16 +80,6 @@ class Repository:
     def __repr__(self) -> str:
         return "Repository(…)"
 
-    def exists(self) -> bool:
-        """Whether it is there and can be opened; raises ResticFailed for anything but that it is not there."""
-        try:
-            self.call("cat", "config")
-        except ResticFailed as fault:
-            if fault.absent:
-                return False
-            raise
-        return True
-
     def init(self) -> None:
         """Make it; restic refuses where one is."""
         self.call("init")

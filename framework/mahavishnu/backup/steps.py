@@ -10,7 +10,7 @@ from functools import partial
 from mahavishnu.backup import sources
 from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
 from mahavishnu.backup.job import Failed, Job
-from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, Taken
+from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, ResticFailed, Taken
 from mahavishnu.backup.retain import Plan, plan
 from mahavishnu.backup.sources import Captured
 from mahavishnu.errors import MahavishnuError
@@ -59,7 +59,6 @@ def _save(
 ) -> None:
     one = known.copy(copy)
     _ready(job, one, repository)
-    repository.unlock()
     tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
     with ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
@@ -76,8 +75,13 @@ def _save(
 
 
 def _ready(job: Job, one: Copy, repository: Repository) -> None:
-    """Make the repository where there has never been one; one that has gone is a disaster, not a beginning."""
-    if repository.exists():
+    """Open the repository, or make it where there has never been one; one that has gone is no beginning."""
+    try:
+        repository.unlock()
+    except ResticFailed as fault:
+        if not fault.absent:
+            raise
+    else:
         return
     if one.success is not None:
         raise Failed("the repository is not there any more, and it was when the last backup succeeded")

@@ -60,7 +60,7 @@ FilePath = Annotated[
 Words = Annotated[
     tuple[
         Annotated[
-            str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f$]+$", max_length=500), Field(examples=["sync"])
+            str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=500), Field(examples=["sync"])
         ],
         ...,
     ],

@@ -36,6 +36,7 @@ from mahavishnu.spec import Spec
 NONE = math.nan
 """No such series now."""
 _AHEAD = 3600
+_DAY = 86400
 """A report that lies so many seconds in the future is not believed."""
 _Read = Callable[[Copy, Evidence, float], float | None]
 
@@ -102,7 +103,8 @@ def _since(moment: float | None, known: Evidence, at: float) -> float:
 
 
 def _due(span: float) -> _Read:
-    return lambda one, known, _: min(span, max(0.0, one.newest - (known.first or one.newest)))
+    """A day less than there has been time for: the first run was begun before there was its snapshot."""
+    return lambda one, known, _: max(0.0, min(span, one.newest - (known.first or one.newest) - _DAY))
 
 
 _READ: dict[Signal, _Read] = {
