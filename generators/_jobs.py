@@ -20,7 +20,7 @@ _LONGEST_NAME = 52  # of a CronJob: its jobs' names are eleven characters longer
 _DAY = 86400
 _HTTPS = 443
 _PORTS = {"https": _HTTPS, "http": 80, "sftp": 22}
-_SECRET = "0secret0"
+_SECRET = "0secret0"  # noqa: S105  stands for one while an address is taken apart
 _PACKAGES = {"sftp": "openssh-client", "rclone": "rclone"}
 
 

@@ -30,8 +30,8 @@ def programs() -> Path:
 @contextmanager
 def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
     """Its port; asked for a password by everybody."""
-    bin = programs()
-    monkeypatch.setenv("PATH", f"{bin}{os.pathsep}{os.environ['PATH']}")
+    there = programs()
+    monkeypatch.setenv("PATH", f"{there}{os.pathsep}{os.environ['PATH']}")
     root = os.getuid() == 0
     home.mkdir()
     (home / "password").write_text(PASSWORD)
@@ -42,7 +42,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
             if above != Path("/tmp") and above.owner() == "root" and above != Path("/"):
                 above.chmod(above.stat().st_mode | 0o011)
     as_nobody = _NOBODY if root else []
-    made = [*as_nobody, bin / "initdb", "-D", home / "data", "-U", "shop", "--pwfile", home / "password",
+    made = [*as_nobody, there / "initdb", "-D", home / "data", "-U", "shop", "--pwfile", home / "password",
             "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]  # fmt: skip
     subprocess.run(made, check=True, capture_output=True, cwd=home)
     with socket.socket() as free:
@@ -50,7 +50,7 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
         port = free.getsockname()[1]
     options = ["-p", str(port), "-k", home, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
     with (home / "log").open("wb") as log:
-        command = [*as_nobody, bin / "postgres", "-D", home / "data", *options]
+        command = [*as_nobody, there / "postgres", "-D", home / "data", *options]
         running = subprocess.Popen(command, cwd=home, stderr=log)
     try:
         _wait(running, home / "log")

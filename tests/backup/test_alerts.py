@@ -121,6 +121,12 @@ def slow(world: Watched) -> None:
     world.change(restore=3600.0)
 
 
+def weeks(world: Watched) -> None:
+    """Since the first backup."""
+    world.change(first=time.time())
+    world.later(30)
+
+
 CASES: dict[str, tuple[list[Act], list[Act], list[str]]] = {
     "days without a backup": ([lambda world: world.later(3)], [lambda world: world.later(0)],
                               ["BackupOrdersTooOld", "ThresholdStale"]),
@@ -132,7 +138,7 @@ CASES: dict[str, tuple[list[Act], list[Act], list[str]]] = {
     "snapshots deleted by somebody": (
         [lambda world: world.change(first=time.time() - 200 * DAY)],
         [lambda world: world.change(oldest=time.time() - 121 * DAY)], ["BackupOrdersHistoryShort"]),
-    "weeks without verification or drill": ([lambda world: world.change(first=time.time()), lambda world: world.later(30)], [lambda world: world.later(0)],
+    "weeks without verification or drill": ([weeks], [lambda world: world.later(0)],
                                             ["BackupOrdersVerifiedTooOld", "BackupOrdersDrillTooOld"]),
     "a slow restore": ([slow], [lambda world: world.change(restore=0.5)], ["BackupOrdersRestoreTooSlow"]),
 }  # fmt: skip

@@ -6,13 +6,16 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from mahavishnu.backup import evidence, on_schedule
 from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
+from mahavishnu.backup.sources import _copy_sqlite
 from mahavishnu.cli import run
+from mahavishnu.spec import Spec
 from tests.backup.world import World, flipped, spec
 
 
@@ -75,7 +78,8 @@ def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"first": "x", "copies": {}, "steps": {}}', '{"first": null, "copies": {"1": {"evil": 1}}, "steps": {}}',
+    ["", "{", "[]", '{"first": "x", "copies": {}, "steps": {}}',
+     '{"first": null, "copies": {"1": {"evil": 1}}, "steps": {}}',
      '{"first": null, "copies": {"1": {"success": true}}, "steps": {}}', '{"first": null, "copies": [], "steps": {}}'],
 )  # fmt: skip
 def test_a_report_that_cannot_be_understood_is_none(text: str, tmp_path: Path) -> None:
@@ -95,8 +99,6 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
     """In WAL mode, with a writer in the middle of a transaction: what was not committed is not in it."""
-    from mahavishnu.backup.sources import _copy_sqlite
-
     with closing(sqlite3.connect(world.database)) as writer:
         writer.execute("pragma journal_mode=wal")
         writer.execute("insert into orders (what) values ('committed')")
@@ -158,11 +160,9 @@ class Clock:
     """A wall clock that is set."""
 
     def __init__(self, at: str) -> None:
-        from datetime import UTC, datetime
-
         self.at = datetime.fromisoformat(at).replace(tzinfo=UTC)
 
-    def __call__(self):  # type: ignore[no-untyped-def]
+    def __call__(self) -> datetime:
         return self.at
 
 
@@ -180,10 +180,6 @@ class Child:
 
 def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     """Late ones once, a running one not again, and a clock that goes back begins nothing."""
-    from datetime import timedelta
-
-    from mahavishnu.spec import Spec
-
     backup = Spec.model_validate(spec()).backups["orders"]
     queue = [*on_schedule.dues("orders", backup)]
     assert [one.schedule.text for one in queue] == ["0 2 * * *", "0 4 * * *", "0 6 * * 0"]
