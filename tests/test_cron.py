@@ -82,7 +82,7 @@ def texts(draw: st.DrawFn) -> str:
     parts: list[str] = []
     for least, most in FIELDS:
         one = st.integers(least, most)
-        kinds = [st.just("*"), one.map(str), st.builds(lambda a, b: f"{min(a, b)}-{max(a, b)}", one, one)]
+        kinds = [st.just("*"), one.map(str), st.tuples(one, one).map(lambda two: f"{min(two)}-{max(two)}")]
         kinds += [st.integers(1, 9).map(lambda n: f"*/{n}")] if (least, most) in FIELDS[:2] else []
         parts.append(draw(st.one_of(*kinds)))
     return " ".join(parts)

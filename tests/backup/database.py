@@ -39,18 +39,27 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
         for one in (home, home / "password"):
             os.chown(one, 65534, 65534)
         for above in list(home.parents)[:4]:
-            if above != Path("/tmp") and above.owner() == "root" and above != Path("/"):
+            if above not in (Path("/tmp"), Path("/")) and above.owner() == "root":
                 above.chmod(above.stat().st_mode | 0o011)
-    as_nobody = _NOBODY if root else []
-    made = [*as_nobody, there / "initdb", "-D", home / "data", "-U", "shop", "--pwfile", home / "password",
-            "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]  # fmt: skip
+    as_nobody: list[str | Path] = [*_NOBODY] if root else []
+    made: list[str | Path] = [*as_nobody, there / "initdb", "-D", home / "data", "-U", "shop"]
+    made += ["--pwfile", home / "password", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]
     subprocess.run(made, check=True, capture_output=True, cwd=home)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    options = ["-p", str(port), "-k", home, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    options: list[str | Path] = [
+        "-p",
+        str(port),
+        "-k",
+        home,
+        "-c",
+        "listen_addresses=127.0.0.1",
+        "-c",
+        "fsync=off",
+    ]
     with (home / "log").open("wb") as log:
-        command = [*as_nobody, there / "postgres", "-D", home / "data", *options]
+        command: list[str | Path] = [*as_nobody, there / "postgres", "-D", home / "data", *options]
         running = subprocess.Popen(command, cwd=home, stderr=log)
     try:
         _wait(running, home / "log")

@@ -13,7 +13,7 @@ import pytest
 
 from mahavishnu.backup import evidence, on_schedule
 from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
-from mahavishnu.backup.sources import _copy_sqlite
+from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.spec import Spec
 from tests.backup.world import World, flipped, spec
@@ -104,7 +104,7 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
         writer.execute("insert into orders (what) values ('committed')")
         writer.commit()
         writer.execute("insert into orders (what) values ('not yet')")
-        _copy_sqlite(world.database, world.home / "copy")
+        copy_sqlite(world.database, world.home / "copy")
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
 
 

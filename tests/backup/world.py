@@ -81,17 +81,11 @@ class World:
         """`mahavishnu backup …`, in this process."""
         return run(["backup", *words])
 
-    def start(self, *words: str, **how: Any) -> subprocess.Popen[bytes]:
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
         """The same as a process of its own, in a session of its own."""
         command = [sys.executable, "-m", "mahavishnu", "backup", *words]
-        return subprocess.Popen(
-            command,
-            cwd=self.home,
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **how,
-        )
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.home, start_new_session=True, stdout=pipe, stderr=pipe)
 
     def ask(
         self, *words: str, check: bool = True, stdin: str | None = None, place: str = "repository"

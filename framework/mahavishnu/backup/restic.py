@@ -90,7 +90,7 @@ class Repository:
 
     def snapshots(self) -> tuple[list[Taken], int]:
         """Our snapshots, the newest first; and how many there are that cannot be understood."""
-        listed = json.loads(self.call("snapshots", "--json", *self._ours()) or "[]") or []
+        listed = _objects(self.call("snapshots", "--json", *self._ours()))
         taken = [parsed(one) for one in listed]
         known = [one for one in taken if one is not None]
         return sorted(known, key=lambda one: -one.snapshot.order), len(taken) - len(known)
@@ -122,7 +122,7 @@ class Repository:
     def dry_run(self, policy: Sequence[str]) -> tuple[set[str], set[str]]:
         """The ids that restic would keep and remove of ours by a policy; nothing is removed."""
         words = ("forget", "--dry-run", "--json", "--group-by", "host,paths", *self._ours(), *policy)
-        groups = json.loads(self.call(*words) or "[]") or []
+        groups = _objects(self.call(*words))
         return _ids(groups, "keep"), _ids(groups, "remove")
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -215,7 +215,13 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
 
 
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
-    return {str(one["id"]) for group in groups for one in group.get(key) or []}
+    listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
+    return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _objects(text: str) -> list[Mapping[str, Any]]:
+    """A list; restic writes nothing, or null, for an empty one."""
+    return cast("list[Mapping[str, Any]]", json.loads(text or "[]") or [])
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -58,7 +58,7 @@ def captured(job: Context) -> Captured:
     staged = job.staging / file_name(job)
     try:
         if isinstance(source, Sqlite):
-            _copy_sqlite(job.home / source.sqlite, staged)
+            copy_sqlite(job.home / source.sqlite, staged)
         elif isinstance(source, Postgres):
             postgres.database(job.secret(source.postgres)).dump(staged)
         else:
@@ -119,7 +119,7 @@ def _opened(path: Path, mode: str) -> Generator[sqlite3.Connection]:
         yield opened
 
 
-def _copy_sqlite(source: Path, to: Path) -> None:
+def copy_sqlite(source: Path, to: Path) -> None:
     """SQLite's online backup, in one step: readers and, in WAL mode, writers go on meanwhile."""
     if not source.is_file():
         raise CaptureFailed(f"there is no database at {source}")
