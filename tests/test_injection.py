@@ -187,12 +187,16 @@ def carries(text: object, original: str) -> bool:
     return isinstance(text, str) and any(form in text for form in carriers(original))
 
 
-def differences(before: Sequence[Artifact], after: Sequence[Artifact], original: str) -> list[str]:
-    """Everything that another string changed besides the leaves that carry it."""
-    if [one.path for one in before] != [one.path for one in after]:
-        return [f"other files: {[one.path for one in after]}"]
+def differences(
+    before: Sequence[Artifact], after: Sequence[Artifact], original: str, text: str = ""
+) -> list[str]:
+    """Everything that another string (`text`) changed besides the leaves, and the files, that carry it."""
+    named = {one.path: one for one in after}
+    paths = [_renamed(one.path, original, text) for one in before]
+    if {*paths} != named.keys():
+        return [f"other files: {[*named]}"]
     found: list[str] = []
-    for one, other in zip(before, after, strict=True):
+    for one, other in zip(before, (named[path] for path in paths), strict=True):
         if one.text == other.text:
             continue
         if one.path.endswith((".yml", ".yaml")):
@@ -200,6 +204,13 @@ def differences(before: Sequence[Artifact], after: Sequence[Artifact], original:
         else:
             found += list(lines(one, other, original))
     return found
+
+
+def _renamed(path: str, original: str, text: str) -> str:
+    """A job's file is called like its backup."""
+    if not path.startswith("kubernetes/backup-"):
+        return path
+    return path.replace(f"-{original.replace('_', '-')}-", f"-{text.replace('_', '-')}-")
 
 
 def lines(before: Artifact, after: Artifact, original: str) -> Iterator[str]:
@@ -237,7 +248,7 @@ def judged(case: Case, text: str, baseline: Sequence[Artifact], at: Path) -> lis
     spec = accepted(case.spec(text), at)
     if spec is None:
         return None
-    found = differences(baseline, unhashed(spec), case.original)
+    found = differences(baseline, unhashed(spec), case.original, text)
     return [f"{case.where} = {text!r}: {one}" for one in found]
 
 
