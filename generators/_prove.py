@@ -268,6 +268,9 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
         )  # so long the last sample is still seen, in Prometheus 3 one moment less
         return max(last - 1, 0), last + 1
     within, beyond = depths(alert, contract.recordings)
+    if not _fires_while_remembered(alert, contract.recordings):
+        remembered = _LOOKBACK // pace.step
+        return max(0, remembered - 1), remembered + 1
     window = _window(alert, contract)
     crossed: set[int] = set()
     for reach in (max(window, 1), max(window - pace.sample, 1)):
@@ -281,6 +284,12 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
                 step += 1
             crossed.add(step)
     return min(crossed) - 1, max(crossed)
+
+
+def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:
+    """Whether a fault shows at once, though Prometheus still remembers what it has taken away."""
+    remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
+    return _fires(replace(alert, proof=tuple(remembered)), Fraction(1), recordings)
 
 
 # --- burn rates -------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 from mahavishnu.contract import Contract
+from mahavishnu.policies.backup import Backup, Command, Postgres, Source
 from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
 from mahavishnu.store import secrets_of
@@ -18,6 +19,8 @@ HEARTBEAT = "heartbeat"
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
 SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
+STATE_PATH = "/var/lib/mahavishnu"
+"""Where the jobs of backups write what they know, and the service reads it."""
 UNRELEASED = "unreleased"
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -36,6 +39,13 @@ def image(contract: Contract) -> str:
     """The image with its tag or digest; what the spec does not pin is `unreleased`, never `latest`."""
     name = contract.spec.deploy.image or host(contract)
     return name if re.search(r"[:@]", name.rsplit("/", 1)[-1]) else f"{name}:{UNRELEASED}"
+
+
+def backup_image(contract: Contract) -> str:
+    """The image of the jobs: the service's, with restic; a digest is that of one image only."""
+    folder, slash, name = image(contract).rpartition("/")
+    name, colon, tag = name.partition("@")[0].partition(":")
+    return f"{folder}{slash}{name}-backups:{tag if colon else UNRELEASED}"
 
 
 def command(contract: Contract) -> list[str]:
@@ -75,10 +85,36 @@ def sidecar_secrets(spec: Spec) -> dict[str, list[str]]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: its store's, its operators', and all that nobody else uses."""
+    """The secrets that the service is told: its store's, its operators', and all that nobody else uses."""
     own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
-    others = {*alert_secrets(spec), *sidecar_secrets(spec).get("grafana", ())}
+    others = {*alert_secrets(spec), *sidecar_secrets(spec).get("grafana", ()), *_repository_secrets(spec)}
     return sorted({*spec.secrets} - others | own)
+
+
+def job_secrets(backup: Backup) -> list[str]:
+    """The secrets that the jobs of a backup are told: its repositories' and its source's."""
+    return sorted({*_of_repositories(backup), *_of_source(backup.source)})
+
+
+def _repository_secrets(spec: Spec) -> set[str]:
+    """What opens the backups: not for the service, whose intruder must not reach them, unless it has it anyway."""
+    sources = {name for backup in spec.backups.values() for name in _of_source(backup.source)}
+    return {name for backup in spec.backups.values() for name in _of_repositories(backup)} - sources
+
+
+def _of_repositories(backup: Backup) -> set[str]:
+    said = (backup.password, *backup.to, *backup.credentials, backup.verify.scratch or "")
+    return {name for text in said for name in secrets_of(text)}
+
+
+def _of_source(source: Source) -> set[str]:
+    match source:
+        case Postgres():
+            return {*secrets_of(source.postgres)}
+        case Command():
+            return {name for text in source.secrets for name in secrets_of(text)}
+        case _:
+            return set()
 
 
 def spec_text(contract: Contract) -> str:

@@ -9,20 +9,38 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
+from mahavishnu.backup.on_schedule import ALIVE
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.spec import Spec
 from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
+from ._jobs import data_folders, packages, repository_folders
 from ._render import render
-from ._service import SPEC_PATH, UID, app_secrets, command, host, image, seconds, sidecar_secrets, spec_text
+from ._service import (
+    SPEC_PATH,
+    STATE_PATH,
+    UID,
+    app_secrets,
+    backup_image,
+    command,
+    host,
+    image,
+    job_secrets,
+    seconds,
+    sidecar_secrets,
+    spec_text,
+)
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
+_ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
 _SIDECARS = ("prometheus", "alertmanager", "grafana")
+_JOBS = ("mahavishnu", "backup", "run", "--on-schedule")
 _SERVERS = {
     "redis": ("docker.io/library/redis:7.4.2", "redis"),
     "valkey": ("docker.io/valkey/valkey:8.0.2", "valkey"),
@@ -34,10 +52,12 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     target = contract.spec.deploy.targets.compose
     if target is None:
         return
-    if target.monitoring and host(contract) in _SIDECARS:
+    taken = [*(_SIDECARS if target.monitoring else ()), *(["backups"] if contract.spec.backups else [])]
+    if host(contract) in taken:
         raise MahavishnuError(
             f"a service named `{host(contract)}` cannot run beside Compose's own: "
-            "rename it, or set `deploy.targets.compose.monitoring: false`"
+            "rename it"
+            + (", or set `deploy.targets.compose.monitoring: false`" if host(contract) != "backups" else "")
         )
     yield Artifact(
         "compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract, target)))
@@ -62,7 +82,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
-        "secrets": {name: _file(name) for names in secrets.values() for name in names},
+        "secrets": {name: _file(name) for name in sorted({*_jobs_told(spec), *_all(secrets)})},
         "alert_secrets": secrets.get("alertmanager", []),
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
@@ -70,6 +90,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "store": _store(contract),
+        **_backups(contract, monitoring),
         "networks": [
             "front",
             *(["monitoring"] if monitoring else []),
@@ -77,6 +98,45 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         ],
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
+
+
+def _backups(contract: Contract, monitoring: bool) -> dict[str, object]:
+    """The service that makes the backups, and the volumes and files that it shares."""
+    spec = contract.spec
+    data, repositories = data_folders(spec), repository_folders(spec)
+    shared, own = (
+        _volumes(prefix, folders) for prefix, folders in (("data", data), ("repository", repositories))
+    )
+    made = {
+        "image": backup_image(contract),
+        "command": [*_JOBS],
+        "secrets": sorted(_jobs_told(spec)),
+        "scratch": f"{STATE_PATH}/scratch",
+        "healthy": _ALIVE,
+    }
+    volumes = ["backup-reports", "backup-scratch", *(one["name"] for one in (*shared, *own))]
+    return {
+        "jobs": made if spec.backups else None,
+        "state_path": STATE_PATH,
+        "data_volumes": shared,
+        "job_volumes": [*shared, *own],
+        "volumes": [
+            *(["prometheus", "alertmanager"] if monitoring else []),
+            *(volumes if spec.backups else []),
+        ],
+    }
+
+
+def _jobs_told(spec: Spec) -> set[str]:
+    return {name for backup in spec.backups.values() for name in job_secrets(backup)}
+
+
+def _all(secrets: Mapping[str, list[str]]) -> set[str]:
+    return {name for names in secrets.values() for name in names}
+
+
+def _volumes(prefix: str, folders: list[str]) -> list[dict[str, str]]:
+    return [{"name": f"{prefix}-{number}", "target": one} for number, one in enumerate(folders, 1)]
 
 
 def _published(port: int, target: Compose) -> str:
@@ -113,9 +173,22 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "port": contract.spec.service.port,
         "command": command(contract),
         "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.shared else [])],
+        **_tools(contract),
         "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.shared else ""),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
+    }
+
+
+def _tools(contract: Contract) -> dict[str, object]:
+    spec = contract.spec
+    shared = [STATE_PATH, *data_folders(spec)] if spec.backups else []
+    return {
+        "uid": str(UID),
+        "folders": shared,
+        "tools": packages(spec) if spec.backups else [],
+        "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],
+        "job_command": [*_JOBS],
     }
 
 

@@ -9,18 +9,32 @@ from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
+from mahavishnu.policies.backup import Backup, Postgres
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint, secrets_of
 from mahavishnu.targets import Kubernetes
 from mahavishnu.units import Size
 
+from ._jobs import jobs, reached
 from ._render import Block, render
-from ._service import SPEC_PATH, UID, app_secrets, command, host, image, seconds, spec_text
+from ._service import (
+    SPEC_PATH,
+    STATE_PATH,
+    UID,
+    app_secrets,
+    backup_image,
+    command,
+    host,
+    image,
+    seconds,
+    spec_text,
+)
 
 # Seconds in which a pod that is going away still answers, until every proxy has heard of it; and what is left
 # over when the service has had its own time.
 _DRAIN = 5
 _MARGIN = 5
+_POSTGRES = 5432
 # Where an ingress controller lives when it is installed as its own documentation says.
 _INGRESS_NAMESPACES = {"nginx": "ingress-nginx"}
 # Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials.
@@ -39,13 +53,18 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     names = list(_objects(contract.spec, target))
     for name in names:
         yield Artifact(f"kubernetes/{name}.yaml", render(f"kubernetes/{name}.yaml.j2", **values))
-    files = [f"{name}.yaml" for name in names]
+    for job in jobs(contract):
+        yield Artifact(f"kubernetes/{job.file}.yaml", render("kubernetes/backup.yaml.j2", **values, job=job))
+    names += [job.file for job in jobs(contract)]
+    files = [f"{name}.yaml" for name in sorted(names)]
     yield Artifact(
         "kubernetes/kustomization.yaml", render("kubernetes/kustomization.yaml.j2", **values, files=files)
     )
 
 
 def _objects(spec: Spec, target: Kubernetes) -> Iterator[str]:
+    if spec.backups:
+        yield from ("backups-networkpolicy", "backups-pvc", "backups-serviceaccount")
     yield from ("configmap", "deployment")
     if _scales(spec):
         yield "hpa"
@@ -79,6 +98,8 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "secret_name": f"{host(contract)}-secrets",
         "tls_name": f"{host(contract)}-tls",
         **_pod(contract, text),
+        **_backups(contract),
+        "all_secrets": sorted({*app_secrets(spec), *(one for job in jobs(contract) for one in job.secrets)}),
         **_flows(spec, target),
     }
 
@@ -110,6 +131,33 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
         "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
     }
+
+
+def _backups(contract: Contract) -> dict[str, object]:
+    """What the jobs of backups have in common; they are other pods than the service's, whom nobody reaches."""
+    name = f"{host(contract)}-backups"
+    return {
+        "backups": bool(contract.spec.backups),
+        "backups_name": name,
+        "job_labels": {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "mahavishnu"},
+        "job_selector": {"app.kubernetes.io/name": name},
+        "job_image": backup_image(contract),
+        "job_flows": [
+            flow for one, backup in contract.spec.backups.items() for flow in _job_flows(one, backup)
+        ],
+        "state_path": STATE_PATH,
+        "scratch_path": f"{STATE_PATH}/scratch",
+    }
+
+
+def _job_flows(name: str, backup: Backup) -> Iterator[dict[str, object]]:
+    """Whom the jobs of a backup may reach: its repositories, and its database wherever the secret says."""
+    for place, port in reached(backup):
+        ports = [{"protocol": "TCP", "port": port}]
+        yield {"name": name, **(_flow(place, port) if place else {"peers": _ELSEWHERE, "ports": ports})}
+    if isinstance(backup.source, Postgres):
+        ports = [{"protocol": "TCP", "port": _POSTGRES}]
+        yield {"name": name, "peers": [*_ELSEWHERE, {"namespaceSelector": {}}], "ports": ports}
 
 
 def _bytes(size: Size) -> str:

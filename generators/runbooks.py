@@ -179,7 +179,7 @@ def _index(contract: Contract) -> dict[str, object]:
         }
         for alert in sorted(contract.alerts, key=lambda alert: alert.severity)
     ]
-    return {"rows": rows}
+    return {"rows": rows, "backed_up": bool(contract.spec.backups)}
 
 
 def _boards(contract: Contract, boards: Iterable[Dashboard]) -> list[Link]:

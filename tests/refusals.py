@@ -1,4 +1,5 @@
 """Bad values, one a line: the code of the one finding, and a section with «» around its token."""
+# ruff: noqa: E501  (a table: one row, one line)
 
 BASE = {
     "mahavishnu": "mahavishnu: 1",
@@ -314,7 +315,32 @@ MV110 deploy: {targets: {«cloud_run»: {project: x}}}
 MV101 deploy: {targets: {«k8s»: {}}}
 MV110 deploy: {«rollout»: {bake: 15m}}
 
-MV110 «backups»: {}
+MV104 «backups»:
+MV103 backups: {«a»: {to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV111 backups: {a: {«source»: {}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV111 backups: {a: {source: {sqlite: a, «directory»: b}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV121 backups: {a: {source: {postgres: «"postgresql://u:p@h/d"»}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV121 backups: {a: {source: {sqlite: a}, to: b, password: «hunter2», schedule: "0 2 * * *", rpo: 25h}}
+MV401 backups: {a: {source: {sqlite: a}, to: b, password: «"${NOBODYS}"», schedule: "0 2 * * *", rpo: 25h}}
+MV109 backups: {a: {source: {sqlite: a}, to: [«"rest:https://me:pw@h/"»], password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV109 backups: {a: {source: {sqlite: a}, to: «[b, b]», password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV107 backups: {a: {source: {sqlite: a}, to: «[]», password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV108 backups: {a: {source: {sqlite: a}, to: [«"ftp:b"»], password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV108 backups: {a: {source: {sqlite: «../a»}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV104 backups: {a: {source: {command: «pg_dumpall»}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «daily», rpo: 25h}}
+MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «"0 0 30 2 *"», rpo: 25h}}
+MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «"0 25 * * *"», rpo: 25h}}
+MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: «25»}}
+MV105 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h, verify: {restore: «never»}}}
+MV109 backups: {«a»: {source: {directory: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h, verify: {assert: select 1}}}
+MV109 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", credentials: «["${KEY}"]», schedule: "0 2 * * *", rpo: 25h}}
+MV107 retention: {backups: {daily: «0»}}
+MV104 retention: {backups: {daily: «true»}}
+MV107 retention: {backups: {daily: «-1»}}
+MV102 retention: {backups: {within: «0d»}}
+MV109 retention: {backups: {within: «90m»}}
+MV101 retention: {backups: {«hourly»: 24}}
 MV103 «ops»: {path: /x}
 MV110 ops: {token: "${KEY}", «actions»: [breaker.trip]}
 MV401 ops: {token: «"${NOBODYS}"»}

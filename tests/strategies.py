@@ -158,7 +158,47 @@ CHANNELS: tuple[Mapping, ...] = (
         "password": "${SMTP_PASSWORD}",
     },
 )
-SECRETS = ["SLACK_WEBHOOK", "PAGERDUTY_KEY", "HOOK_TOKEN", "SMTP_PASSWORD", "OPS_TOKEN", "REDIS_URL"]
+SECRETS = [
+    "SLACK_WEBHOOK",
+    "PAGERDUTY_KEY",
+    "HOOK_TOKEN",
+    "SMTP_PASSWORD",
+    "OPS_TOKEN",
+    "REDIS_URL",
+    "DATABASE_URL",
+    "RESTIC_PASSWORD",
+    "AWS_SECRET_ACCESS_KEY",
+]
+
+
+@st.composite
+def backups(draw: Draw) -> Mapping:
+    """A backup that any target can make."""
+    sources: list[Mapping] = [
+        {"postgres": "${DATABASE_URL}"},
+        {"command": ["mysqldump", "shop"], "secrets": ["${DATABASE_URL}"]},
+    ]
+    source = draw(st.sampled_from(sources))
+    places = ["s3:https://s3.example.com/shop/orders", "rest:https://me:${RESTIC_PASSWORD}@b.example.com/"]
+    claim: Mapping = {"assert": "select count(*) > 0 from orders"} if "postgres" in source else {}
+    verify: Mapping = {"restore": draw(st.sampled_from(["daily", "weekly", "monthly"])), **claim}
+    counts = st.integers(1, 100)
+    keep = st.fixed_dictionaries(
+        {}, optional={"daily": counts, "weekly": counts, "monthly": counts, "last": counts}
+    )
+    schedule, rpo = draw(
+        st.sampled_from([("0 2 * * *", "25h"), ("*/30 * * * *", "2h"), ("15 3 * * sun", "8d")])
+    )
+    return _some(
+        draw,
+        {"source": source, "to": places, "password": "${RESTIC_PASSWORD}", "schedule": schedule, "rpo": rpo},
+        credentials=st.just(["${AWS_SECRET_ACCESS_KEY}"]),
+        rto=st.sampled_from(["10m", "1h"]),
+        verify=st.just(verify),
+        hooks=st.just({"before": ["sync"], "after": ["sh", "-c", "echo done"]}),
+        retention=keep,
+        scratch=st.just("1GiB"),
+    )
 
 
 @st.composite
@@ -189,6 +229,9 @@ def conditions(draw: Draw, spec: Mapping) -> str:
         for name in gates
         if spec["limits"][name].get("queue")
     ]
+    if spec["backups"]:
+        ages = [f"backups.{name}.age > 1d6h" for name in spec["backups"]]
+        choices.append(st.sampled_from(ages))
     if queues:
         choices.append(st.sampled_from(queues))
     return draw(st.one_of(choices))
@@ -287,9 +330,12 @@ def specs(draw: Draw) -> Mapping:
         "store": draw(st.sampled_from(STORES)),
         "dependencies": draw(st.dictionaries(names, dependencies(), max_size=3)),
         "slos": draw(st.dictionaries(names, slos(), max_size=2)),
+        "backups": draw(st.dictionaries(names, backups(), max_size=2)),
         "channels": draw(st.dictionaries(names, st.sampled_from(CHANNELS), max_size=4)),
         "retention": {"metrics": "100d"},
     }
+    if spec["backups"] and draw(st.booleans()):
+        spec["retention"]["backups"] = {"daily": 30, "weekly": 12, "monthly": 6, "retain_at_least": "6d"}
     if spec["store"] == "memory://":
         spec["limits"] = {name: _alone(one) for name, one in spec["limits"].items()}
     spec["alerts"] = draw(alerting(spec))

@@ -266,6 +266,8 @@ async def phases(shop: Shop, fault: Fault, bad: int, to_clear: int) -> list[int]
 
 def test_every_alert_has_a_case(made: Contract) -> None:
     """No alert ships that is not driven above."""
-    assert sorted(one for _, _, names in CASES.values() for one in names) == sorted(
-        one.name for one in made.alerts
-    )
+    driven = [one for _, _, names in CASES.values() for one in names]
+    elsewhere = {
+        alert.name for alert in made.alerts if alert.path[0] == "backups"
+    }  # tests/backup/test_alerts.py
+    assert sorted([*driven, *elsewhere]) == sorted(one.name for one in made.alerts)

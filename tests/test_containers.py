@@ -38,6 +38,11 @@ TREES = {
         f"{ROOT}/.tools/usr/share/prometheus/alertmanager:/usr/share/prometheus/alertmanager",
     ),
 }
+SECRET = """apiVersion: v1
+kind: Secret
+metadata: {name: shop-secrets}
+stringData: {DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/shop'}
+"""
 # As in the official images: the folder of data belongs to the user who writes there.
 OWNED = """FROM {base}
 RUN ["/bin/busybox", "mkdir", "{data}"]
@@ -68,6 +73,7 @@ class Podman:
             self.path,
         ]
         env = {**os.environ, "PATH": f"{self.path.parent}:{os.environ['PATH']}", "SECRETS_DIR": str(secrets)}
+        env["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/shop"
         done = subprocess.run(
             [*command, "-f", "compose.yaml", *words],
             cwd=folder,
@@ -163,7 +169,7 @@ def stand_in(podman: Podman, ref: str, program: str, data: str) -> None:
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("secrets")
-    for name in ("PAGERDUTY_KEY", "SLACK_WEBHOOK", "SMTP_PASSWORD", "HOOK_TOKEN", "GRAFANA_PASSWORD"):
+    for name in yaml.safe_load((ROOT / "mahavishnu.yaml").read_text())["secrets"]:
         (folder / name).write_text("http://127.0.0.1:9/secret")
     return folder
 
@@ -177,7 +183,6 @@ def stack(podman: Podman, deploy: Path, secrets: Path) -> Iterator[Path]:
                 not_run(f"port {port}, which {name} publishes, is taken")
     folder = deploy / "compose"
     try:
-        # Grafana has no stand-in: it is not started.
         podman.compose(folder, "up", "-d", "--no-build", *PORTS, secrets=secrets)
         yield deploy
     finally:
@@ -238,7 +243,7 @@ def scraped(patience: float = 40) -> str:
 def test_a_missing_secret_stops_the_stack(podman: Podman, deploy: Path) -> None:
     """The test above can fail: without its secrets the stack does not start."""
     with pytest.raises(AssertionError, match=r"SECRETS_DIR|no such file|not exist|not found"):
-        podman.compose(deploy / "compose", "up", "-d", "--no-build", secrets=Path("/nonexistent"))
+        podman.compose(deploy / "compose", "up", "-d", "--no-build", *PORTS, secrets=Path("/nonexistent"))
     podman.compose(deploy / "compose", "down", "-v", "-t", "0", secrets=Path("/nonexistent"))
 
 
@@ -246,9 +251,8 @@ def test_the_deployment_runs(podman: Podman, deploy: Path, tmp_path: Path) -> No
     """`podman kube play` starts the Deployment with its ConfigMap: ready, read-only, as a user of its own."""
     manifests = deploy / "kubernetes"
     play = tmp_path / "play.yaml"
-    play.write_text(
-        "---\n".join((manifests / f"{name}.yaml").read_text() for name in ("configmap", "deployment"))
-    )
+    names = ("configmap", "deployment", "backups-pvc")
+    play.write_text("---\n".join([SECRET, *((manifests / f"{name}.yaml").read_text() for name in names)]))
     try:
         podman("kube", "play", play)
         (name,) = [one for one in podman("ps", "--format", "{{.Names}}").split() if one.endswith("-app")]
@@ -267,7 +271,7 @@ def test_the_deployment_runs(podman: Podman, deploy: Path, tmp_path: Path) -> No
 def test_a_missing_key_stops_the_deployment(podman: Podman, deploy: Path, tmp_path: Path) -> None:
     """The test above can fail: without the ConfigMap it names, the Deployment does not start."""
     play = tmp_path / "play.yaml"
-    play.write_text((deploy / "kubernetes/deployment.yaml").read_text())
+    play.write_text(SECRET + "---\n" + (deploy / "kubernetes/deployment.yaml").read_text())
     try:
         with pytest.raises(AssertionError, match="shop-spec"):
             podman("kube", "play", play)

@@ -38,6 +38,16 @@ BASE: dict[str, Any] = {
         "app_dir": "src/web",
     },
     "secrets": ["DATABASE_URL", "SLACK_WEBHOOK", "GRAFANA_WORD"],
+    "backups": {
+        "keeping": {
+            "source": {"command": ["dump-all", "--of=it"]},
+            "to": ["rest:https://vault.example.com/keeping"],
+            "password": "${DATABASE_URL}",
+            "schedule": "17 2 * * *",
+            "rpo": "26h",
+            "hooks": {"before": ["sync-it"]},
+        }
+    },
     "limits": {
         "logging_in": {"rate": "5/minute", "scope": "process", "match": {"path": "/log/in", "method": "POST"}}
     },
@@ -67,7 +77,7 @@ BASE: dict[str, Any] = {
         },
     },
 }
-NAMED = ("limits", "dependencies", "slos", "channels")
+NAMED = ("limits", "dependencies", "slos", "channels", "backups")
 Path_ = tuple[str | int, ...]
 
 

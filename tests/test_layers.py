@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "addresses",
+        "cron",
         "errors",
         "units",
         "promql",
@@ -37,9 +38,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store", "drift"),
     ("spec",),
-    ("contract", "panels", "links", "bound", "checks", "checks.*", "outage"),
+    ("contract", "panels", "links", "bound", "checks", "checks.*", "history", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement", "live"),
-    ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
+    ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
         "asgi",
         "edition",

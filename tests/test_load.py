@@ -76,10 +76,8 @@ LATER = """\
 40:5 `fallback` in `dependencies.catalogue`
 42:1 `dead_letters` in the spec
 48:58 `tool` in `slos.checkout.match`
-67:3 `backups` in `retention`
 68:3 `dead_letters` in `retention`
 70:3 `logs` in `retention`
-72:1 `backups` in the spec
 85:3 `traces` in `observability`
 90:3 `scan` in `security`
 95:3 `actions` in `ops`

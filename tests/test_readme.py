@@ -137,6 +137,13 @@ def test_the_demo_tells_what_happened(told: str) -> None:
 
 
 @pytest.mark.judge
+def test_the_demo_brings_its_orders_back(told: str) -> None:
+    """With restic at hand, the demo loses them and gets them again."""
+    judge("restic")
+    assert "orders after the restore: 1000" in told
+
+
+@pytest.mark.judge
 def test_the_demo_names_the_alerts(told: str) -> None:
     """With promtool at hand, the demo says which alerts would fire."""
     judge("promtool")

@@ -47,6 +47,10 @@ dependencies: {a: {retry: {attempts: «3.0»}}}
 dependencies: {a: {retry: {budget: «120%»}}}
 dependencies: {a: {retry: {budget: «0%»}}}
 slos: {a: {objective: «101%»}}
+backups: {a: {source: {sqlite: a}, to: «[]», password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
+backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «"0 0 30 2 *"», rpo: 25h}}
+backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «"0 25 * * *"», rpo: 25h}}
+retention: {backups: {within: «0d»}}
 """
 
 
@@ -155,5 +159,12 @@ def mappings(node: Any, names: bool = False) -> Iterator[dict[str, Any]]:
             yield entries
         for key, inner in entries.items():
             if key != "environments":
-                named = not names and key in ("limits", "dependencies", "slos", "channels", "thresholds")
+                named = not names and key in (
+                    "limits",
+                    "dependencies",
+                    "slos",
+                    "channels",
+                    "thresholds",
+                    "backups",
+                )
                 yield from mappings(inner, named)

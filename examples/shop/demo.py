@@ -16,6 +16,7 @@ from pathlib import Path
 
 import httpx
 
+from examples.shop.recovery import lose_and_recover
 from examples.shop.stage import ROOT, Stage, staged
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.firing import firing, samples
@@ -34,6 +35,9 @@ def main() -> None:
     generate()
     with tempfile.TemporaryDirectory() as folder, staged(Path(folder), spec.service.port) as stage:
         Show(stage).run()
+        title("backups.orders: saved, deleted and brought back, in the environment `local`")
+        (apart := Path(folder, "recovery")).mkdir()
+        lose_and_recover(apart, say)
         if stay:
             _stay(stage)
         shutil.copy(stage.log, log := Path(tempfile.gettempdir(), "mahavishnu-demo.log"))

@@ -20,7 +20,7 @@ from mahavishnu.shape import ROOT, Place, keys_of, nearest
 from mahavishnu.yaml_tree import Entry, Mapping, Mark, Node, Scalar, Sequence, entries_of, merge, resolve
 
 PREFIX = "MAHAVISHNU_"
-RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE"})
+RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE", "MAHAVISHNU_STATE"})
 SECRETS = File("/run/secrets")
 Found = Dict[str, str | None]
 

@@ -227,3 +227,79 @@ STORE_DURATION = Signal(
 STORE_UP = Signal(
     "mahavishnu_limit_store_up", Kind.GAUGE, "1 while the shared store of limits answers this process."
 )
+
+COPIES = ("1", "2", "3")
+"""A backup goes to at most so many repositories, named by their place in `to`."""
+_COPY = (Label("backup"), Label("copy", COPIES))
+BACKUP_SUCCESS = Signal(
+    "mahavishnu_backup_last_success_timestamp_seconds",
+    Kind.GAUGE,
+    "When the last backup that succeeded was begun, in seconds since 1970.",
+    _COPY,
+)
+BACKUP_AGE = Signal(
+    "mahavishnu_backup_age_seconds",
+    Kind.GAUGE,
+    "How old the last backup that succeeded is: what would be lost if everything else were.",
+    _COPY,
+)
+BACKUP_SIZE = Signal("mahavishnu_backup_size_bytes", Kind.GAUGE, "Size of what the last backup read.", _COPY)
+BACKUP_USUAL_SIZE = Signal(
+    "mahavishnu_backup_usual_size_bytes", Kind.GAUGE, "Median size of the seven backups before it.", _COPY
+)
+BACKUP_DURATION = Signal(
+    "mahavishnu_backup_duration_seconds", Kind.GAUGE, "How long the last backup took.", _COPY
+)
+BACKUP_VERIFIED = Signal(
+    "mahavishnu_backup_last_verified_timestamp_seconds",
+    Kind.GAUGE,
+    "When the last reading of the whole repository that found no fault was begun, in seconds since 1970.",
+    _COPY,
+)
+BACKUP_VERIFIED_AGE = Signal(
+    "mahavishnu_backup_verified_age_seconds",
+    Kind.GAUGE,
+    "Time since then; where nothing was verified yet, since the first backup.",
+    _COPY,
+)
+BACKUP_DRILLED = Signal(
+    "mahavishnu_backup_last_drill_timestamp_seconds",
+    Kind.GAUGE,
+    "When the last drill that restored good data was begun, in seconds since 1970.",
+    _COPY,
+)
+BACKUP_DRILL_AGE = Signal(
+    "mahavishnu_backup_drill_age_seconds",
+    Kind.GAUGE,
+    "Time since then; where nothing was restored yet, since the first backup.",
+    _COPY,
+)
+BACKUP_RESTORE = Signal(
+    "mahavishnu_backup_restore_seconds", Kind.GAUGE, "How long that drill took: the measured RTO.", _COPY
+)
+BACKUP_SNAPSHOTS = Signal("mahavishnu_backup_snapshots", Kind.GAUGE, "Snapshots in the repository.", _COPY)
+BACKUP_HISTORY = Signal(
+    "mahavishnu_backup_history_seconds",
+    Kind.GAUGE,
+    "Time from the newest snapshot back to the oldest.",
+    _COPY,
+)
+BACKUP_HISTORY_DUE = Signal(
+    "mahavishnu_backup_history_due_seconds",
+    Kind.GAUGE,
+    "What that has to be by now: the guaranteed history, or the time from the first backup to the last less a day.",
+    _COPY,
+)
+BACKUP_GUARANTEED = Signal(
+    "mahavishnu_backup_guaranteed_history_seconds",
+    Kind.GAUGE,
+    "The history that the retention guarantees once backups have run long enough.",
+    (Label("backup"),),
+)
+STEPS = ("run", "prune", "verify", "drill")
+BACKUP_STEP = Signal(
+    "mahavishnu_backup_step_successful",
+    Kind.GAUGE,
+    "1 when the last run, prune, verification or drill succeeded, 0 when it failed.",
+    (Label("backup"), Label("step", STEPS)),
+)

@@ -10,6 +10,8 @@ from pydantic import Field, IPvAnyNetwork, StringConstraints
 from mahavishnu.errors import Path
 from mahavishnu.notify import Alerts, AnyChannel, SecretRef, Text, Url
 from mahavishnu.policies._http import BudgetHeader
+from mahavishnu.policies._retention import Keep
+from mahavishnu.policies.backup import Backup
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.breaker import Breaker
 from mahavishnu.policies.bulkhead import Bulkhead
@@ -96,8 +98,10 @@ class Dependency(Settings):
 class Retention(Settings):
     """How long each kind of data lives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"backups", "dead_letters", "logs"})
+    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "logs"})
 
+    backups: Keep | None = None
+    """Which snapshots of each backup are kept; all of them when absent."""
     metrics: Duration = Duration.parse("45d")
     """How long Prometheus keeps its series; at least the longest SLO window."""
 
@@ -176,7 +180,7 @@ class Ops(Settings):
 class Spec(Settings):
     """How a service survives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "backups", "smoke", "readiness"})
+    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "smoke", "readiness"})
 
     mahavishnu: Annotated[Literal[1], exactly(int)]
     """The version of the format, and the mark of the file."""
@@ -198,6 +202,8 @@ class Spec(Settings):
     """Who is told what."""
     retention: Retention = Retention()
     """How long each kind of data lives."""
+    backups: dict[Name, Backup] = Field(default_factory=dict)
+    """What is backed up, and how it is proved that it restores."""
     observability: Observability = Observability()
     """What the service shows of itself."""
     security: Security = Security()
@@ -225,12 +231,17 @@ class Spec(Settings):
         """How many processes may run at the same time."""
         return self.service.workers * self.deploy.replicas.max
 
+    def keeps(self, backup: str) -> Keep | None:
+        """Which snapshots of a backup are kept; None: all of them."""
+        return self.backups[backup].retention or self.retention.backups
+
     def policies(self) -> Iterator[tuple[Path, str, Policy]]:
         """Every policy of the spec: its path, the name it goes by, and its settings."""
         yield from ((("limits", name), name, limit) for name, limit in self.limits.items())
         for name, dependency in self.dependencies.items():
             yield from ((("dependencies", name, key), name, policy) for key, policy in dependency.policies())
         yield from ((("slos", name), name, slo) for name, slo in self.slos.items())
+        yield from ((("backups", name), name, backup) for name, backup in self.backups.items())
         yield from (
             (("alerts", "thresholds", name), name, one) for name, one in self.alerts.thresholds.items()
         )

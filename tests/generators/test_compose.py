@@ -24,7 +24,23 @@ from tests.strategies import specs
 
 QUIET = merged(LARGE, {"deploy": {"targets": {"compose": {"monitoring": False}}}})
 SHARED = merged(LARGE, {"store": "valkey://limits:7000"})
-SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET, "shared": SHARED}
+BACKED: Mapping[str, Any] = merged(
+    LARGE,
+    {
+        "secrets": ["DATABASE_URL", "SLACK_WEBHOOK", "HOOK_TOKEN", "RESTIC_PASSWORD"],
+        "deploy": {"targets": {"kubernetes": None}},
+        "backups": {
+            "orders": {
+                "source": {"sqlite": "/var/lib/shop/orders.db"},
+                "to": ["sftp:me@vault.example.com:/srv/shop", "/mnt/backups/orders"],
+                "password": "${RESTIC_PASSWORD}",
+                "schedule": "0 2 * * *",
+                "rpo": "25h",
+            }
+        },
+    },
+)
+SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET, "shared": SHARED, "backed": BACKED}
 YAMLLINT = "{extends: default, rules: {line-length: disable, document-start: disable}}"
 
 
@@ -237,6 +253,25 @@ def test_every_mounted_folder_is_generated() -> None:
             if one["type"] == "bind":
                 source = Path("compose", one["source"]).as_posix().replace("compose/../", "")
                 assert any(path == source or path.startswith(f"{source}/") for path in made), source
+
+
+def test_backups_are_made_beside_the_service() -> None:
+    """By a container of their own image, which shares the database's folder, and alone is told the password."""
+    file, image = compose(BACKED), generated("compose", BACKED)["compose/Dockerfile"]
+    service, jobs = file["services"]["shop-api"], file["services"]["backups"]
+    assert (service["build"]["target"], jobs["build"]["target"]) == ("service", "backups")
+    assert jobs["secrets"] == ["RESTIC_PASSWORD"]
+    assert {*service["environment"]} == {"MAHAVISHNU_SPEC", "MAHAVISHNU_STATE", "DATABASE_URL"}
+    assert "RESTIC_PASSWORD" not in str(jobs["environment"])
+    shared = {one["source"]: one.get("read_only") for one in service["volumes"] if one["type"] == "volume"}
+    assert shared == {"backup-reports": True, "data-1": None}
+    places = {one["target"] for one in jobs["volumes"]}
+    assert {"/var/lib/mahavishnu", "/var/lib/shop", "/mnt/backups/orders"} <= places
+    made = [line for line in image.splitlines() if "install -d -o 10001" in line]
+    assert all(any(place in line for line in made) for place in places - {"/etc/mahavishnu/mahavishnu.yaml"})
+    assert "ca-certificates openssh-client restic" in image
+    assert image.rstrip().splitlines()[-1] == "FROM service"
+    assert jobs["command"] == ["mahavishnu", "backup", "run", "--on-schedule"]
 
 
 def test_time_to_stop() -> None:

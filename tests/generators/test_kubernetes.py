@@ -34,8 +34,9 @@ SPECS = {"small": SMALL, "large": LARGE, "one": ONE, "plain": PLAIN}
 
 
 def objects(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Kind -> object, the kustomization left out; one of each kind."""
-    read_all = [read(text) for text in generated("kubernetes", spec).values()]
+    """Kind -> object of the service, the kustomization and the backups left out; one of each kind."""
+    every = generated("kubernetes", spec)
+    read_all = [read(text) for path, text in every.items() if "/backup" not in path]
     found = {one["kind"]: one for one in read_all if one["kind"] != "Kustomization"}
     assert len(found) == len(read_all) - 1
     return found
@@ -48,7 +49,53 @@ def faults(spec: Mapping[str, Any]) -> list[str]:
         fault for one in found.values() for version in (OLDEST, NEWEST) if (fault := invalid(one, version))
     ]
     pod = found["Deployment"]["spec"]["template"]["spec"]
-    return [*wrong, *restricted(pod), *disagreements(found)]
+    return [*wrong, *restricted(pod), *disagreements(found), *jobs_faults(spec)]
+
+
+def jobs(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The objects of the backups."""
+    return [read(text) for path, text in generated("kubernetes", spec).items() if "/backup" in path]
+
+
+def jobs_faults(spec: Mapping[str, Any]) -> list[str]:
+    """The same of what makes backups: other pods, as confined, whom nobody reaches."""
+    found = jobs(spec)
+    wrong = [fault for one in found for version in (OLDEST, NEWEST) if (fault := invalid(one, version))]
+    for cron in (one for one in found if one["kind"] == "CronJob"):
+        wrong += job_faults(cron, found)
+    return wrong
+
+
+def job_faults(cron: Mapping[str, Any], found: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with one job."""
+    template = cron["spec"]["jobTemplate"]["spec"]["template"]
+    pod, names = template["spec"], {one["kind"]: one["metadata"]["name"] for one in found}
+    (container,) = pod["containers"]
+    (policy,) = [one for one in found if one["kind"] == "NetworkPolicy"]
+    claims = [
+        one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one
+    ]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    sizes = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if one["name"] == "scratch"]
+    (state,) = [one["value"] for one in container["env"] if one["name"] == "MAHAVISHNU_STATE"]
+    wrong = {
+        "overlaps": cron["spec"]["concurrencyPolicy"] != "Forbid",
+        "never ends": not cron["spec"]["jobTemplate"]["spec"].get("activeDeadlineSeconds"),
+        "name too long": len(cron["metadata"]["name"]) > 52,
+        "another zone": cron["spec"]["timeZone"] != "Etc/UTC",
+        "no such service account": pod["serviceAccountName"] != names["ServiceAccount"],
+        "knows the cluster": pod.get("automountServiceAccountToken") is not False,
+        "no such claim": claims != [names["PersistentVolumeClaim"]],
+        "fenced by nobody": not policy["spec"]["podSelector"]["matchLabels"].items()
+        <= template["metadata"]["labels"].items(),
+        "is asked by somebody": policy["spec"]["ingress"] != []
+        or "Ingress" not in policy["spec"]["policyTypes"],
+        "reports are lost": state not in mounts,
+        "no room": sizes != [container["resources"]["limits"]["ephemeral-storage"]],
+        "root can be written": container["securityContext"].get("readOnlyRootFilesystem") is not True,
+        "newest": container["image"].endswith(":latest") or ":" not in container["image"].rsplit("/", 1)[-1],
+    }
+    return [*restricted(pod), *(fault for fault, is_so in wrong.items() if is_so)]
 
 
 def invalid(one: dict[str, Any], version: str) -> str:
@@ -89,9 +136,85 @@ def test_many_random_specs_give_sound_manifests() -> None:
     assert len(seen) >= ROUNDS
 
 
-# --- the judges can refuse ------------------------------------------------------------------------
-
 Break = Callable[[dict[str, Any]], object]
+BACKED: Mapping[str, Any] = merged(
+    LARGE,
+    {
+        "secrets": [
+            "DATABASE_URL",
+            "SLACK_WEBHOOK",
+            "HOOK_TOKEN",
+            "RESTIC_PASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+        ],
+        "backups": {
+            "orders": {
+                "source": {"postgres": "${DATABASE_URL}"},
+                "to": ["s3:https://s3.example.com/shop", "rest:http://vault.safe.svc:8000/shop"],
+                "password": "${RESTIC_PASSWORD}",
+                "credentials": ["${AWS_SECRET_ACCESS_KEY}"],
+                "schedule": "0 2 * * *",
+                "rpo": "25h",
+            }
+        },
+    },
+)
+
+
+def test_backups_are_made_by_pods_of_their_own() -> None:
+    """Sound; told what opens the repositories, which the service is not; the service reads their reports only."""
+    assert faults(BACKED) == []
+    crons = {
+        one["metadata"]["name"]: one["spec"]["schedule"] for one in jobs(BACKED) if one["kind"] == "CronJob"
+    }
+    assert crons == {
+        "shop-api-backup-orders-run": "0 2 * * *",
+        "shop-api-backup-orders-verify": "0 4 * * *",
+        "shop-api-backup-orders-drill": "0 6 * * 0",
+    }
+    told = {one["name"] for one in container(objects(BACKED))["env"]}
+    assert told == {"MAHAVISHNU_SPEC", "MAHAVISHNU_STATE", "PYTHONDONTWRITEBYTECODE", "DATABASE_URL"}
+    mounts = {one["name"]: one.get("readOnly") for one in container(objects(BACKED))["volumeMounts"]}
+    assert mounts["reports"] is True
+
+
+def test_the_jobs_reach_their_repositories_and_their_database() -> None:
+    """By address and port outside, by namespace inside; where the secret says where the database is, on its port."""
+    (policy,) = [one for one in jobs(BACKED) if one["kind"] == "NetworkPolicy"]
+    ports = [[one["port"] for one in rule.get("ports", [])] for rule in policy["spec"]["egress"]]
+    assert ports == [[53, 53], [443], [], [5432]]
+    assert policy["spec"]["egress"][2]["to"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "safe"}}}
+    ]
+
+
+BROKEN_JOBS: Mapping[str, Break] = {
+    "overlaps": lambda cron: cron["spec"].update(concurrencyPolicy="Allow"),
+    "never ends": lambda cron: cron["spec"]["jobTemplate"]["spec"].pop("activeDeadlineSeconds"),
+    "no such claim": lambda cron: job_pod(cron)["volumes"].pop(2),
+    "knows the cluster": lambda cron: job_pod(cron).update(automountServiceAccountToken=True),
+    "no such service account": lambda cron: job_pod(cron).update(serviceAccountName="default"),
+    "reports are lost": lambda cron: job_pod(cron)["containers"][0]["volumeMounts"].pop(2),
+    "no room": lambda cron: job_pod(cron)["volumes"][1]["emptyDir"].update(sizeLimit="1Mi"),
+    "newest": lambda cron: job_pod(cron)["containers"][0].update(image="shop-backups"),
+    "privileged": lambda cron: job_pod(cron)["containers"][0]["securityContext"].update(privileged=True),
+}
+
+
+def job_pod(cron: Any) -> Any:
+    return cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+
+
+@pytest.mark.parametrize("fault", BROKEN_JOBS)
+def test_a_planted_fault_of_a_job_is_found(fault: str) -> None:
+    """Each check is seen to refuse what it is for."""
+    found = copy.deepcopy(jobs(BACKED))
+    cron = next(one for one in found if one["kind"] == "CronJob")
+    BROKEN_JOBS[fault](cron)
+    assert fault in job_faults(cron, found)
+
+
+# --- the judges can refuse ------------------------------------------------------------------------
 
 
 def pod(found: dict[str, Any]) -> Any:
@@ -400,7 +523,7 @@ def checkov(folder: Path) -> set[str]:
 @pytest.mark.judge
 def test_checkov_finds_nothing_but_what_is_meant(tmp_path: Path) -> None:
     """Every finding is one with a reason, and every reason is one that is still needed."""
-    for path, text in generated("kubernetes", LARGE).items():
+    for path, text in generated("kubernetes", BACKED).items():
         (tmp_path / Path(path).name).write_text(text, encoding="utf-8")
     failed = checkov(tmp_path)
     figure("checkov findings without a reason", 0, len(failed - {*ALLOWED}))

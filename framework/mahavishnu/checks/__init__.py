@@ -20,11 +20,15 @@ from mahavishnu.checks import (
     heartbeat,
     history,
     min_calls,
+    nothing_kept,
     one_failure,
+    one_place,
     overlapping,
     own_paths,
+    promised_history,
     queries,
     queue_wait,
+    recovery_point,
     retry_deadline,
     retry_slo,
     routes,
@@ -32,6 +36,7 @@ from mahavishnu.checks import (
     slow_slo,
     subjects,
     unheard,
+    unreached,
 )
 from mahavishnu.checks._facts import Facts, Routes
 from mahavishnu.codes import Code
@@ -50,6 +55,7 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
+    recovery_point, promised_history, nothing_kept, one_place, unreached,
     queries, same_port, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

@@ -1,8 +1,8 @@
-"""MV403: a condition on a limit or a dependency that is not there, or does not have what it asks for."""
+"""MV403: a condition on a limit, a dependency or a backup that is not there, or does not have what it asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from mahavishnu.checks._facts import Facts, error
 from mahavishnu.checks._words import meant
@@ -17,12 +17,19 @@ CODE = Code(
     "a condition on something that is not measured",
     "The alert would watch a series that nobody shows, and would never fire.",
     "alerts: {thresholds: {busy: {when: limits.per_clint.refused > 5%, severity: P3}}}",
-    "Name a limit or dependency of this spec, and an aspect that it has.",
+    "Name a limit, dependency or backup of this spec, and an aspect that it has.",
 )
 
 
+_KINDS: Mapping[str, Callable[[Spec], tuple[str, Mapping[str, object]]]] = {
+    "limits": lambda spec: ("limit", spec.limits),
+    "dependencies": lambda spec: ("dependency", spec.dependencies),
+    "backups": lambda spec: ("backup", spec.backups),
+}
+
+
 def check(facts: Facts) -> Iterator[Problem]:
-    """Every condition that names a limit or a dependency."""
+    """Every condition that names a limit, a dependency or a backup."""
     for name, threshold in facts.spec.alerts.thresholds.items():
         if isinstance(threshold, Threshold) and (fault := _fault(threshold.when, facts.spec)):
             yield error(CODE, ("alerts", "thresholds", name, "when"), *fault)
@@ -31,9 +38,8 @@ def check(facts: Facts) -> Iterator[Problem]:
 def _fault(when: Condition, spec: Spec) -> tuple[str, str] | None:
     if when.section is None or when.name is None:
         return None
-    known: Mapping[str, object] = spec.limits if when.section == "limits" else spec.dependencies
+    kind, known = _KINDS[when.section](spec)
     if when.name not in known:
-        kind = "limit" if when.section == "limits" else "dependency"
         help = meant(when.name, known) or f"add `{when.name}` under `{when.section}`"
         return f"`{when.signal}`: there is no {kind} `{when.name}`", help
     if when.aspect in ("queue", "utilisation") and not isinstance(spec.limits[when.name], Concurrency):

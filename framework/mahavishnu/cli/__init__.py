@@ -12,7 +12,8 @@ import typer
 
 from mahavishnu.errors import MahavishnuError, SpecError
 
-# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name.
+# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name, or a
+# group of verbs.
 VERBS = {
     "init": "Look at an app; write a short spec that refuses nothing yet.",
     "check": "Find every mistake in the spec, and what cannot agree.",
@@ -21,6 +22,7 @@ VERBS = {
     "explain": "Say what a code, a key, a place or an alert means.",
     "config": "Show the settings, and where each value comes from.",
     "schema": "Print the JSON Schema of the spec, for editors.",
+    "backup": "Back up, verify and restore what the spec says; drill it.",
     "test": "Prove the generated rules with promtool and amtool.",
 }
 FINE, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
@@ -62,7 +64,11 @@ def _app(words: Sequence[str]) -> typer.Typer:
     app.callback()(_root)
     asked = next((word for word in words if not word.startswith("-")), "")
     for verb, line in VERBS.items():
-        app.command(verb, help=None if verb == asked else line)(function_of(verb) if verb == asked else _stub)
+        found = function_of(verb) if verb == asked else _stub
+        if isinstance(found, typer.Typer):
+            app.add_typer(found, name=verb, help=line)
+        else:
+            app.command(verb, help=None if verb == asked else line)(found)
     return app
 
 
@@ -89,9 +95,9 @@ def _stub() -> None:
     raise AssertionError("a verb is imported before it runs")
 
 
-def function_of(verb: str) -> Callable[..., Any]:
-    """The function behind a verb; its module is imported now."""
-    function: Callable[..., Any] = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
+def function_of(verb: str) -> Callable[..., Any] | typer.Typer:
+    """The function behind a verb, or its own verbs; its module is imported now."""
+    function: Callable[..., Any] | typer.Typer = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
     return function
 
 

@@ -17,6 +17,7 @@ from mahavishnu.cli._output import Format
 from mahavishnu.cli.generate import agreed, files
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.history import promises
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
 
@@ -52,10 +53,11 @@ def check(
 
 
 def _more(loaded: Loaded, findings: tuple[Finding, ...]) -> Iterator[str]:
-    """What else a person should know: what was compared with what, and what a lost store means."""
+    """What else a person should know: what was compared with what, what is kept, and what a lost store means."""
     if not _output.verdict(findings):
         made = contract(loaded.declared)
         yield f"agreement: {agreed(made, files(loaded, made))}"
+    yield from promises(loaded.spec)
     yield from outage(loaded.spec)
 
 

@@ -165,7 +165,8 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
             return f"{len(severities)} severities -> {_count(len(made.spec.heard), 'channel')}{beat}"
         case "compose":
             target = made.spec.deploy.targets.compose
-            return _count(4 if target is not None and target.monitoring else 1, "service")
+            monitored = target is not None and target.monitoring
+            return _count((4 if monitored else 1) + bool(made.spec.backups), "service")
         case "grafana":
             boards = dashboards(made)
             panels = sum(len(one.panels) for one in boards)

@@ -15,8 +15,9 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.policies import _http
 from mahavishnu.policies._written import not_too_long
 from mahavishnu.policy import Policy, camel
-from mahavishnu.promql import Binary, Expr, Operand, Selector, operand, quantile, total
+from mahavishnu.promql import Binary, Expr, Operand, Selector, highest, operand, quantile, total
 from mahavishnu.series import (
+    BACKUP_AGE,
     BREAKER_CALLS,
     CPU,
     CPU_LIMIT,
@@ -35,7 +36,7 @@ from mahavishnu.units import Duration, Percent, Quantity, Size
 _WINDOW = Duration.parse("5m")
 _PER_MINUTE = 600
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
-_LATER = re.compile(rf"(dead_letters\.(depth|age)|backups\.{_NAME}\.age)")
+_LATER = re.compile(r"dead_letters\.(depth|age)")
 
 
 class Levels(NamedTuple):
@@ -86,7 +87,8 @@ class Condition(Quantity):
     form: ClassVar[str] = "a condition: <signal> <comparison> <value>"
     pattern: ClassVar[str] = (
         rf"(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
-        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}) *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
+        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|backups\.{_NAME}\.age)"
+        r" *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
     )
     examples: ClassVar[tuple[str, ...]] = (
         "memory > 90%",
@@ -117,18 +119,19 @@ class Condition(Quantity):
 
     @property
     def section(self) -> str | None:
-        """The section of the spec whose entry `name` is measured: `limits`, `dependencies`, or None."""
+        """The section of the spec whose entry `name` is measured: `limits`, `dependencies`, `backups`, or None."""
         first = self.signal.split(".", maxsplit=1)[0]
-        return {"limits": "limits", "queue": "limits", "dependencies": "dependencies"}.get(first)
+        sections = ("limits", "dependencies", "backups")
+        return "limits" if first == "queue" else first if first in sections else None
 
     @property
     def name(self) -> str | None:
-        """The limit or dependency that is measured, None where it is the service."""
+        """The limit, dependency or backup that is measured, None where it is the service."""
         return self.signal.split(".")[1] if self.section else None
 
     @property
     def aspect(self) -> str:
-        """What of it is measured: `refused`, `utilisation`, `failures`, `slow`, `queue`, `p95`, `memory` …"""
+        """What of it is measured: `refused`, `utilisation`, `failures`, `slow`, `queue`, `age`, `p95`, `memory` …"""
         parts = self.signal.split(".")
         return parts[0] if parts[0] == "queue" else parts[-1]
 
@@ -148,7 +151,7 @@ class Threshold(Policy):
     """How fast a person must act."""
 
     def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
-        if isinstance(self.when.bound, Duration):
+        if isinstance(self.when.bound, Duration) and self.when.section is None:
             return (_http.with_buckets(self.when.bound.seconds, _above(self.when.bound)),)
         return ()
 
@@ -199,6 +202,7 @@ _SIGNALS: Mapping[str, tuple[type[Bound], ...]] = {
     "dependencies.<name>.failures": (Percent,),
     "dependencies.<name>.slow": (Percent,),
     "queue.<name>": (Number,),
+    "backups.<name>.age": (Duration,),
 }
 
 
@@ -324,6 +328,11 @@ def _queue(name: str) -> Reading:
     return Reading(waiting, "count", _gauge(waiting))
 
 
+def _age(name: str) -> Reading:
+    age = BACKUP_AGE.select(backup=name)
+    return Reading(highest(age), "seconds", _gauge(BACKUP_AGE.select(backup=name, copy="1")))
+
+
 def _fraction(used: Selector, limit: Selector, level: Decimal) -> Reading:
     def proof(at: Levels) -> Proof:
         return ((used, level * at.below, level * at.above), (limit, level, level))
@@ -354,4 +363,5 @@ _READINGS: Mapping[str, Callable[[str], Reading]] = {
     "failures": _failures,
     "slow": _slow,
     "queue": _queue,
+    "age": _age,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
+from math import isnan
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -107,7 +108,7 @@ class Metrics(Collector):
         return cells[values]
 
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
-        """Show what `read` returns at each scrape; raises AgreementError outside the contract."""
+        """Show what `read` returns at each scrape, nothing for NaN; raises AgreementError outside the contract."""
         shown = self._shown(signal, Kind.GAUGE)
         self._gauges.setdefault(shown.name, {})[_values(shown, labels)] = read
 
@@ -154,7 +155,8 @@ class Metrics(Collector):
     def _gauge_family(self, signal: Signal, cells: Mapping[LabelValues, Callable[[], float]]) -> Metric:
         family = GaugeMetricFamily(signal.name, signal.help, labels=_names(signal))
         for values, read in list(cells.items()):
-            family.add_metric(values, read())
+            if not isnan(value := read()):
+                family.add_metric(values, value)
         return family
 
     def _histogram_family(self, signal: Signal) -> Metric:

@@ -20,7 +20,7 @@ def secret(name: str, folder: Path = SECRETS) -> str:
         return (folder / name).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeError):
         what = f"the secret `{name}` is neither an environment variable nor the file {folder / name}"
-        raise MahavishnuError(f"{what}; the service needs it to start") from None
+        raise MahavishnuError(f"{what}") from None
 
 
 def resolved(url: str, folder: Path = SECRETS) -> str:

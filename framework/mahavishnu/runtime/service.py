@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mahavishnu.backup import evidence
 from mahavishnu.contract import shown, spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Clock, Histogram
+from mahavishnu.runtime import backups
 from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.ended import Ended
 from mahavishnu.runtime.engine import Engine, Plan
@@ -58,6 +61,7 @@ class Lasting:
         self.active = 0
         self.draining = False
         self.loaded = True
+        self.wall: Callable[[], float] = time.time
         self.loaded_at = time.time()
         self.ended = Ended()
 
@@ -99,6 +103,8 @@ class Service:
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
         self._process, self._log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
+        self.reports: Path = before.reports if before else evidence.folder(None)
+        backups.show(spec, lambda: self.reports, self.metrics, self._wall)
         self._show(process)
         self.ops = self._operators(before)
 
@@ -144,6 +150,9 @@ class Service:
             self.log.info("store found")
         else:
             self.log.warning("store lost", reason=reason)
+
+    def _wall(self) -> float:
+        return self.lasting.wall()
 
     def _limits(self) -> list[str]:
         return [name for name, limit in self.spec.limits.items() if limit.mode != "off"]
@@ -213,6 +222,7 @@ def start(
     if isinstance(source, Spec):
         return Service(source, clock, process, log_to)
     service = Service(source.spec, clock, process, log_to, spec_hash(source.declared))
+    service.reports = evidence.folder(source.path)
     service.tell("started", source)
     return service
 

@@ -49,6 +49,15 @@ reaches P3 alertname=ShopSloCheckoutBurnP3 severity=P3 service=shop slo=checkout
 reaches P4 alertname=ShopSloCheckoutBurnP4 severity=P4 service=shop slo=checkout tier=creeping short=6h long=3d
 reaches P3 alertname=ShopSloCheckoutBudgetExhausted severity=P3 service=shop slo=checkout
 reaches P3 alertname=ShopSloCheckoutNoData severity=P3 service=shop slo=checkout
+reaches P2 alertname=ShopBackupOrdersTooOld severity=P2 service=shop
+reaches P2 alertname=ShopBackupOrdersSilent severity=P2 service=shop
+reaches P3 alertname=ShopBackupOrdersFailing severity=P3 service=shop
+reaches P2 alertname=ShopBackupOrdersUnproven severity=P2 service=shop
+reaches P2 alertname=ShopBackupOrdersShrunk severity=P2 service=shop
+reaches P2 alertname=ShopBackupOrdersHistoryShort severity=P2 service=shop
+reaches P3 alertname=ShopBackupOrdersVerifiedTooOld severity=P3 service=shop
+reaches P3 alertname=ShopBackupOrdersDrillTooOld severity=P3 service=shop
+reaches P3 alertname=ShopBackupOrdersRestoreTooSlow severity=P3 service=shop
 reaches P2 alertname=ShopThresholdMemory severity=P2 service=shop
 reaches P3 alertname=ShopThresholdCpu severity=P3 service=shop
 reaches P2 alertname=ShopThresholdThrottling severity=P2 service=shop

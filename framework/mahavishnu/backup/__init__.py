@@ -1,0 +1,1 @@
+"""Backups that restore: restic stores; policy, safety, drills and proof are here."""

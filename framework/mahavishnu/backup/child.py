@@ -1,0 +1,106 @@
+"""Child processes that are told what they need, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, NamedTuple
+
+_KEPT = (
+    "HOME", "LANG", "LC_ALL", "PATH", "SSH_AUTH_SOCK", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ", "USER",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+)  # fmt: skip
+_TAIL = 4096
+
+
+class Done(NamedTuple):
+    """How a child ended: its exit code, what it wrote, and the end of its complaints."""
+
+    code: int
+    out: str
+    err: str
+
+
+@contextmanager
+def handed(text: str) -> Generator[str]:
+    """A path under which a child that is given `fd_of` it can read the text; it is on no disk.
+
+    Neither an argument nor a variable: those are seen by others, and handed on to grandchildren.
+    """
+    if hasattr(os, "memfd_create"):
+        held = os.memfd_create("handed")
+    else:
+        held, path = tempfile.mkstemp()
+        Path(path).unlink()
+    try:
+        os.write(held, text.encode())
+        os.lseek(held, 0, os.SEEK_SET)
+        yield f"/dev/fd/{held}"
+    finally:
+        os.close(held)
+
+
+def fd_of(path: str) -> int:
+    """The descriptor behind a handed path."""
+    return int(path.rpartition("/")[2])
+
+
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """What a child is told: how to find programs, names and proxies, and what is said here."""
+    return {**{name: os.environ[name] for name in _KEPT if name in os.environ}, **more}
+
+
+def run(
+    words: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    handed_paths: Iterable[str] = (),
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes] | None = None,
+    on_line: Callable[[str], bool] | None = None,
+) -> Done:
+    """Run a child to its end. Lines of its output that `on_line` takes (True) are not kept.
+
+    Raises OSError when it cannot be started. Whatever is raised here, the child has ended.
+    """
+    with ExitStack() as stack:
+        err = stack.enter_context(tempfile.TemporaryFile())
+        child = subprocess.Popen(
+            words,
+            env=environment(env),
+            stdin=stdin if stdin is not None else subprocess.DEVNULL,
+            stdout=stdout if stdout is not None else subprocess.PIPE,
+            stderr=err,
+            pass_fds=[fd_of(path) for path in handed_paths],
+        )
+        stack.callback(_end, child)
+        kept = [line for line in _lines(child) if on_line is None or not on_line(line)]
+        code = child.wait()
+        return Done(code, "".join(kept), _tail(err))
+
+
+def _lines(child: subprocess.Popen[bytes]) -> Generator[str]:
+    if child.stdout is not None:
+        with child.stdout as stream:
+            for line in stream:
+                yield line.decode("utf-8", "replace")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let no child outlive its run: asked first, so that it can remove its locks."""
+    if child.poll() is None:
+        child.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(10)
+        child.kill()
+        child.wait()
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL))
+    return file.read().decode("utf-8", "replace").strip()

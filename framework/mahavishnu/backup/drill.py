@@ -1,0 +1,101 @@
+"""Getting it back: a snapshot is restored, compared with what was saved, looked into, and timed."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from functools import partial
+from pathlib import Path
+
+from mahavishnu.backup import sources
+from mahavishnu.backup.evidence import Evidence
+from mahavishnu.backup.job import Failed, Job
+from mahavishnu.backup.restic import Repository, Taken
+from mahavishnu.backup.sources import NotRestored
+from mahavishnu.backup.steps import each_copy
+
+_AHEAD = 3600
+"""A snapshot may be so many seconds ahead of this clock, and no more."""
+
+
+def drill(job: Job) -> None:
+    """Restore the newest snapshot of every repository to a scratch place; raises Failed unless it is good.
+
+    Good is: not older than the RPO, whole, the same as what was saved, sound in itself, and as the spec asserts.
+    """
+    job.repositories()
+    with job.step("drill") as known:
+        each_copy(job, partial(_drill, job, known))
+
+
+def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
+    began, started = job.now(), time.monotonic()
+    repository.unlock()
+    taken = newest(job, repository)
+    age = began - taken.snapshot.order / 1e9
+    if age > job.backup.rpo.seconds:
+        raise NotRestored(f"the newest snapshot is {age / 3600:.1f} hours old; the RPO is {job.backup.rpo}")
+    target = job.staging / f"drill-{copy}"
+    restored = fetched(job, repository, taken, target)
+    sources.judged(job, restored)
+    one = known.copy(copy)
+    one.drilled, one.restore = began, round(time.monotonic() - started, 3)
+    job.tell("drilled", copy=copy, snapshot=taken.id, seconds=one.restore)
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None = None) -> Path | None:
+    """Restore a snapshot (the newest) to an empty folder, or without one in the place of the source.
+
+    The file or folder that was written; in the place of the source, where what was there before is kept, if it is.
+    Raises Failed when it is not what was saved.
+    """
+    repositories = job.repositories()
+    if copy not in repositories:
+        raise Failed(f"there is no copy {copy}; there is {', '.join(repositories)}")
+    if to is not None and to.exists() and any(to.iterdir()):
+        raise Failed(f"{to} is not empty: nothing was restored")
+    with job.step("restore"):
+        repository = repositories[copy]
+        taken = newest(job, repository, snapshot)
+        job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
+        target = to or job.staging / "restore"
+        restored = fetched(job, repository, taken, target)
+        kept = ""
+        if to is None:
+            sources.judged(job, restored)
+            kept = sources.written_back(job, restored)
+    job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
+    return restored if to is not None else Path(kept) if kept else None
+
+
+def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken:
+    """The newest snapshot, or that of an id or its beginning; raises NotRestored."""
+    taken, _ = repository.snapshots()
+    if wanted is not None:
+        taken = [one for one in taken if one.id.startswith(wanted)]
+        if len(taken) != 1:
+            raise NotRestored(f"{len(taken)} snapshots are called `{wanted}`")
+    if not taken:
+        raise NotRestored("there is no snapshot of this backup")
+    if wanted is None and taken[0].snapshot.order / 1e9 > job.now() + _AHEAD:
+        raise NotRestored("the newest snapshot lies in the future: a clock is wrong, or somebody forged it")
+    return taken[0]
+
+
+def fetched(job: Job, repository: Repository, taken: Taken, target: Path) -> Path:
+    """The snapshot below a folder, compared with what was saved; raises NotRestored."""
+    repository.restore(taken.id, target)
+    if not (name := sources.file_name(job)):
+        sources.same_files(list(repository.files(taken.id)), target)
+        return target / taken.paths[0].lstrip("/")
+    restored, saved = target / name, taken.tag("sha256")
+    if not restored.is_file() or not restored.stat().st_size:
+        raise NotRestored(f"the snapshot holds no `{name}`, or an empty one")
+    if saved is None:
+        raise NotRestored(
+            "nothing says what the snapshot should hold: it was not made by `mahavishnu backup run`"
+        )
+    if sources.digest(restored) != saved:
+        raise NotRestored("what was restored is not what was saved: the hashes differ")
+    return restored

@@ -1,0 +1,137 @@
+"""What is known of a backup: one small file for each, written whole by its jobs and read by the service."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, cast
+
+from mahavishnu.errors import MahavishnuError
+
+FOLDER = "MAHAVISHNU_STATE"
+"""The variable that names the folder; without it `.mahavishnu/backups` beside the spec."""
+REMEMBERED = 7
+_LARGEST = 64 * 1024
+
+
+class Locked(MahavishnuError):
+    """Another run works on this backup."""
+
+
+@dataclass
+class Copy:
+    """What is known of one repository; times are seconds since 1970, lengths seconds, sizes bytes."""
+
+    success: float | None = None
+    snapshot: str = ""
+    duration: float = 0
+    sizes: list[int] = field(default_factory=list[int])
+    """Of the last backups, the newest last."""
+    snapshots: int = 0
+    oldest: float = 0
+    newest: float = 0
+    verified: float | None = None
+    """When the last reading of everything was begun."""
+    cycle: float | None = None
+    """When the reading that is under way was begun."""
+    part: int = 1
+    """The part that is read next."""
+    drilled: float | None = None
+    restore: float | None = None
+    """How long the last drill took."""
+
+
+@dataclass
+class Evidence:
+    """What is known of one backup: when the first one succeeded, its copies, and how each step ended last."""
+
+    first: float | None = None
+    copies: dict[str, Copy] = field(default_factory=dict[str, Copy])
+    steps: dict[str, bool] = field(default_factory=dict[str, bool])
+
+    def copy(self, name: str) -> Copy:
+        """What is known of one copy, from now on."""
+        return self.copies.setdefault(name, Copy())
+
+
+def folder(spec: Path | None) -> Path:
+    """Where the files lie, for the spec at this path."""
+    said = os.environ.get(FOLDER)
+    return Path(said) if said else (spec.parent if spec else Path.cwd()) / ".mahavishnu/backups"
+
+
+def read(place: Path, name: str) -> Evidence:
+    """What is known; nothing where there is no file, or one that cannot be understood."""
+    try:
+        with (place / f"{name}.json").open("rb") as file:
+            return parsed(json.loads(file.read(_LARGEST)))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return Evidence()
+
+
+def parsed(said: Any) -> Evidence:
+    """Evidence from its JSON; raises TypeError, ValueError or AttributeError for what is none."""
+    copies = {str(name): Copy(**_checked(one)) for name, one in said["copies"].items()}
+    steps = {str(step): bool(done) for step, done in said["steps"].items()}
+    return Evidence(_number(said["first"]), copies, steps)
+
+
+def _checked(said: dict[str, Any]) -> dict[str, Any]:
+    known = {one.name for one in fields(Copy)}
+    if not said.keys() <= known:
+        raise ValueError("not one of ours")
+    numbers = {name: _number(value) for name, value in said.items() if name not in ("snapshot", "sizes")}
+    sizes = [int(one) for one in cast("list[Any]", said.get("sizes", []))]
+    return {
+        **numbers,
+        "part": int(said.get("part", 1)),
+        "snapshot": str(said.get("snapshot", "")),
+        "sizes": sizes,
+    }
+
+
+def _number(value: Any) -> float | None:
+    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+        return value
+    raise ValueError("not a number")
+
+
+def write(place: Path, name: str, evidence: Evidence) -> None:
+    """Put the file in its place, whole, and on the disk; raises OSError and changes nothing when that fails."""
+    place.mkdir(parents=True, exist_ok=True)
+    new = place / f".{name}.new"
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            json.dump(asdict(evidence), file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(place / f"{name}.json")
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def alone(place: Path, name: str) -> Generator[None]:
+    """Hold a backup, so that no second run works on it; raises Locked at once where one does."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        held = os.open(place / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as fault:
+        raise MahavishnuError(
+            f"`{place}` cannot be written: {fault.strerror}; {FOLDER} names another"
+        ) from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        raise Locked(f"backup `{name}` is locked: another run works on it") from None
+    try:
+        yield
+    finally:
+        os.close(held)

@@ -1,0 +1,136 @@
+"""One backup of a spec on this machine: its repositories, its places, its hooks, and what is known of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from mahavishnu.backup import child, evidence
+from mahavishnu.backup.evidence import Evidence
+from mahavishnu.backup.restic import Repository, Taken, version
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.load import Loaded
+from mahavishnu.policies._retention import Keep
+from mahavishnu.policies.backup import Backup
+from mahavishnu.runtime.secret_values import resolved, secret
+from mahavishnu.series import STEPS
+from mahavishnu.store import secrets_of
+
+
+class Tell(Protocol):
+    """Hears what happens: an event, and the facts of it; `progress` comes often, with `done` from 0 to 1."""
+
+    def __call__(self, event: str, **facts: object) -> None: ...
+
+
+class Failed(MahavishnuError):
+    """A step did not succeed; `why` says what each copy met."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A backup by its name, with everything that its steps need; `now` is the wall clock, seconds since 1970."""
+
+    name: str
+    backup: Backup
+    keep: Keep | None
+    host: str
+    home: Path
+    state: Path
+    tell: Tell
+    now: Callable[[], float] = time.time
+
+    @property
+    def staging(self) -> Path:
+        """Where a source is copied to and a drill restored: emptied before and after each run."""
+        return self.state / "scratch" / self.name
+
+    def secret(self, reference: str) -> str:
+        """The value behind `${NAME}`; raises MahavishnuError where nothing says it."""
+        return secret(reference[2:-1])
+
+    def repositories(self) -> dict[str, Repository]:
+        """Its repositories by the names of the copies; raises NoRestic first."""
+        found, password = version(), self.secret(self.backup.password)
+        credentials = {one[2:-1]: self.secret(one) for one in self.backup.credentials}
+        cache = self.state / "scratch/.cache"
+        mark = f"backup={self.name}"
+        made: dict[str, Repository] = {}
+        for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
+            told = [secret(name) for name in secrets_of(place)]
+            hidden = (password, *credentials.values(), *told, *(quote(one, safe="") for one in told))
+            made[copy] = Repository(
+                self._place(place), password, credentials, cache, self.host, mark, hidden, found
+            )
+        return made
+
+    def _place(self, place: str) -> str:
+        return resolved(place) if ":" in place else str(self.home / place)
+
+    def known(self) -> Evidence:
+        """What is known of it."""
+        return evidence.read(self.state, self.name)
+
+    @contextmanager
+    def step(self, step: str) -> Generator[Evidence]:
+        """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down. Raises Locked."""
+        with evidence.alone(self.state, self.name):
+            self.sweep()
+            known = self.known()
+            ended = False
+            try:
+                self.staging.mkdir(mode=0o700, parents=True)
+                yield known
+                ended = True
+            finally:
+                self.sweep()
+                if step in STEPS:
+                    known.steps[step] = ended
+                    self._write(known)
+
+    def _write(self, known: Evidence) -> None:
+        try:
+            evidence.write(self.state, self.name, known)
+        except OSError as fault:
+            what = f"what happened cannot be written to `{self.state}`: {fault.strerror}"
+            raise Failed(what) from None
+
+    def sweep(self) -> None:
+        """Remove what this run, or one that was killed, has left in the staging folder."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def hook(self, when: str, outcome: str) -> None:
+        """Run a hook, where there is one; raises Failed when it fails."""
+        words = self.backup.hooks.before if when == "before" else self.backup.hooks.after
+        if words is None:
+            return
+        try:
+            done = child.run(words, {"BACKUP_NAME": self.name, "BACKUP_OUTCOME": outcome})
+        except OSError as fault:
+            raise Failed(f"the hook `{when}` cannot be run: {fault.strerror}") from None
+        if done.code:
+            raise Failed(f"the hook `{when}` failed ({done.code}): {' '.join(done.err.split())[-300:]}")
+
+    def take_stock(self, known: Evidence, copy: str, taken: list[Taken]) -> None:
+        """Write down how many snapshots a copy has, and how far they reach."""
+        one = known.copy(copy)
+        times = [each.snapshot.order / 1e9 for each in taken]
+        one.snapshots = len(times)
+        one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
+
+
+def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.time) -> Job:
+    """The backup of that name; raises MahavishnuError with those there are."""
+    spec = loaded.spec
+    if name not in spec.backups:
+        there = ", ".join(f"`{one}`" for one in spec.backups) or "none in this spec"
+        raise MahavishnuError(f"there is no backup `{name}`; there is {there}")
+    home = loaded.path.resolve().parent
+    state = evidence.folder(loaded.path.resolve())
+    return Job(name, spec.backups[name], spec.keeps(name), spec.service.name, home, state, tell, now)

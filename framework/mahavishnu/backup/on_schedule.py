@@ -1,0 +1,87 @@
+"""The steps of all backups, each done when it is due, by children of their own: one that fails ends no other."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mahavishnu.backup.job import Tell
+from mahavishnu.cron import Schedule
+from mahavishnu.load import Loaded
+from mahavishnu.policies.backup import Backup
+
+ALIVE = "alive"
+"""A file in the folder of evidence whose time says that somebody still looks at the schedule."""
+_TICK = 15
+_DRILLS = {"daily": "* * *", "weekly": "* * 0", "monthly": "1 * *"}
+
+
+@dataclass(frozen=True)
+class Due:
+    """A step with the words of its command, and when it is due."""
+
+    step: str
+    words: tuple[str, ...]
+    schedule: Schedule
+
+
+def dues(name: str, backup: Backup) -> Iterator[Due]:
+    """The three steps of a backup: run (and prune), a nightly verification after it, and the drill."""
+    yield Due("run", ("backup", "run", name, "--prune"), backup.schedule)
+    yield Due("verify", ("backup", "verify", name), Schedule.parse(f"{backup.schedule.shifted(120)} * * *"))
+    drill = f"{backup.schedule.shifted(240)} {_DRILLS[backup.verify.restore]}"
+    yield Due("drill", ("backup", "drill", name), Schedule.parse(drill))
+
+
+def forever(loaded: Loaded, state: Path, options: Sequence[str], tell: Tell) -> None:
+    """Do each step when it is due, until the process is ended; a step that still runs is not begun again."""
+    queue = [due for name, backup in loaded.spec.backups.items() for due in dues(name, backup)]
+    begin = [sys.executable, "-m", "mahavishnu"]
+    Loop(queue, lambda due: subprocess.Popen([*begin, *due.words, *options]), tell, state).run()
+
+
+class Loop:
+    """Begins what is due, and hears how it ended; `clock` and `pause` are injected."""
+
+    def __init__(
+        self,
+        queue: Sequence[Due],
+        begin: Callable[[Due], subprocess.Popen[bytes]],
+        tell: Tell,
+        state: Path,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._begin, self._tell, self._state, self._clock = begin, tell, state, clock
+        self._next = {due: due.schedule.after(clock()) for due in queue}
+        self._running: dict[Due, subprocess.Popen[bytes]] = {}
+
+    def run(self) -> None:
+        """Look at the schedule every few seconds."""
+        try:
+            while True:
+                self.look()
+                time.sleep(_TICK)
+        finally:
+            for child in self._running.values():
+                child.terminate()
+
+    def look(self) -> None:
+        """Begin what is due now, each once, however late it is; a clock that was set back only waits."""
+        self._state.mkdir(parents=True, exist_ok=True)
+        (self._state / ALIVE).touch()
+        now = self._clock()
+        for due, child in [*self._running.items()]:
+            if child.poll() is not None:
+                del self._running[due]
+                self._tell("ended", step=" ".join(due.words[1:3]), code=child.returncode)
+        for due, at in self._next.items():
+            if at <= now:
+                self._next[due] = due.schedule.after(now)
+                if due not in self._running:
+                    self._tell("due", step=" ".join(due.words[1:3]))
+                    self._running[due] = self._begin(due)

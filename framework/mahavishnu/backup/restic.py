@@ -1,0 +1,232 @@
+"""restic, driven: the commands that are needed, in the forms that every version since 0.14 knows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any, cast
+
+from mahavishnu.backup import child
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.policies._retention import Snapshot
+
+FLOOR = (0, 14)
+KEEPS_OLDEST = (0, 16)
+GET = (
+    "restic is not on the PATH, and nothing is backed up without it: `apt-get install restic`, or "
+    "https://restic.net (0.14 or newer)"
+)
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
+_ID = re.compile(r"[0-9a-f]{64}")
+_NO_REPOSITORY = "Is there a repository at the following location?"
+_ABSENT = 10  # since 0.17; before, every failure is 1
+
+
+class NoRestic(MahavishnuError):
+    """There is no restic that can be used."""
+
+
+class ResticFailed(MahavishnuError):
+    """restic ended with a failure; its message has no secret in it."""
+
+    def __init__(self, sentence: str, *, absent: bool = False) -> None:
+        super().__init__(sentence)
+        self.absent = absent
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot as the repository lists it: what the policy needs, its tags, and the paths in it."""
+
+    snapshot: Snapshot
+    tags: tuple[str, ...]
+    host: str
+    paths: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        return self.snapshot.id
+
+    @property
+    def group(self) -> tuple[str, tuple[str, ...]]:
+        """What restic groups by unless it is told otherwise."""
+        return self.host, self.paths
+
+    def tag(self, name: str) -> str | None:
+        """The value of a tag `name=value`."""
+        return next((tag.partition("=")[2] for tag in self.tags if tag.startswith(f"{name}=")), None)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """One repository, with what is needed to open it; `host` and `mark` (a tag) say which snapshots are ours."""
+
+    place: str
+    password: str
+    credentials: Mapping[str, str]
+    cache: Path
+    host: str
+    mark: str
+    hidden: tuple[str, ...] = ()
+    """What no message may hold."""
+    version: tuple[int, int] = FLOOR
+
+    def __repr__(self) -> str:
+        return "Repository(…)"
+
+    def init(self) -> None:
+        """Make it; restic refuses where one is."""
+        self.call("init")
+
+    def unlock(self) -> None:
+        """Remove locks whose process is gone, and no others."""
+        self.call("unlock")
+
+    def snapshots(self) -> tuple[list[Taken], int]:
+        """Our snapshots, the newest first; and how many there are that cannot be understood."""
+        listed = _objects(self.call("snapshots", "--json", *self._ours()))
+        taken = [parsed(one) for one in listed]
+        known = [one for one in taken if one is not None]
+        return sorted(known, key=lambda one: -one.snapshot.order), len(taken) - len(known)
+
+    def save(
+        self,
+        source: Sequence[str],
+        tags: Sequence[str],
+        stdin: IO[bytes] | None,
+        told: Callable[[float], None],
+    ) -> str:
+        """Make a snapshot of paths or of standard input; the id of it, or ResticFailed when any of it is missing."""
+        found: dict[str, Any] = {}
+
+        def line(text: str) -> bool:
+            said = _object(text)
+            if said.get("message_type") == "status":
+                told(float(said.get("percent_done", 0)))
+            if said.get("message_type") == "summary":
+                found.update(said)
+            return True
+
+        marks = [word for tag in ("mahavishnu", self.mark, *tags) for word in ("--tag", tag)]
+        self.call("backup", "--json", "--host", self.host, *marks, *source, stdin=stdin, on_line=line)
+        if not found.get("snapshot_id"):
+            raise ResticFailed("restic ended well and made no snapshot")
+        return str(found["snapshot_id"])
+
+    def dry_run(self, policy: Sequence[str]) -> tuple[set[str], set[str]]:
+        """The ids that restic would keep and remove of ours by a policy; nothing is removed."""
+        words = ("forget", "--dry-run", "--json", "--group-by", "host,paths", *self._ours(), *policy)
+        groups = _objects(self.call(*words))
+        return _ids(groups, "keep"), _ids(groups, "remove")
+
+    def forget(self, ids: Sequence[str]) -> None:
+        """Remove these snapshots and no others, then the data that only they had."""
+        if not ids or not all(_ID.fullmatch(one) for one in ids):
+            raise AssertionError("snapshots are removed by their whole ids only")
+        self.call("forget", *ids)
+        self.call("prune")
+
+    def check(self, part: str | None) -> None:
+        """Check the structure, and read a part of the data (`2/7`), or all; raises ResticFailed for any damage."""
+        self.call("check", f"--read-data-subset={part}" if part else "--read-data")
+
+    def restore(self, snapshot: str, target: Path) -> None:
+        """Write a snapshot's files below a folder."""
+        self.call("restore", snapshot, "--target", str(target))
+
+    def files(self, snapshot: str) -> Iterator[tuple[str, int]]:
+        """The path and size of every regular file in a snapshot."""
+        for text in self.call("ls", "--json", snapshot).splitlines():
+            said = _object(text)
+            if said.get("struct_type") == "node" and said.get("type") == "file":
+                yield str(said["path"]), int(said.get("size", 0))
+
+    def call(
+        self, *words: str, stdin: IO[bytes] | None = None, on_line: Callable[[str], bool] | None = None
+    ) -> str:
+        """One command; its output. Any exit code but 0 is a failure: what others mean depends on the version."""
+        with ExitStack() as stack:
+            paths = [stack.enter_context(child.handed(text)) for text in (self.password, self.place)]
+            env = {
+                **self.credentials,
+                "RESTIC_PASSWORD_FILE": paths[0],
+                "RESTIC_REPOSITORY_FILE": paths[1],
+                "RESTIC_CACHE_DIR": str(self.cache),
+            }
+            done = child.run([program(), *words], env, handed_paths=paths, stdin=stdin, on_line=on_line)
+        if done.code:
+            raise self._failed(words[0], done)
+        return done.out
+
+    def _failed(self, verb: str, done: child.Done) -> ResticFailed:
+        absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err
+        said = self.clean(done.err or done.out).splitlines()
+        why = " ".join(line.strip() for line in said[-4:])
+        return ResticFailed(f"restic {verb} failed ({done.code}): {why}", absent=absent)
+
+    def clean(self, text: str) -> str:
+        """The text without any secret of this repository."""
+        for one in self.hidden:
+            text = text.replace(one, "***") if one else text
+        return text
+
+    def _ours(self) -> tuple[str, ...]:
+        return "--host", self.host, "--tag", self.mark
+
+
+def program() -> str:
+    """The path of restic; raises NoRestic."""
+    found = shutil.which("restic")
+    if found is None:
+        raise NoRestic(GET)
+    return found
+
+
+def version() -> tuple[int, int]:
+    """Major and minor of the restic that is here; raises NoRestic when it is none, or too old."""
+    said = child.run([program(), "version"], {}).out
+    match = re.match(r"restic (\d+)\.(\d+)", said)
+    found = (int(match[1]), int(match[2])) if match else (0, 0)
+    if found < FLOOR:
+        raise NoRestic(f"this restic is too old ({said.strip() or 'of no version'}); {GET}")
+    return found
+
+
+def parsed(said: Mapping[str, Any]) -> Taken | None:
+    """A snapshot from restic's JSON; None where it has no id or no time that can be understood."""
+    match = _TIME.fullmatch(str(said.get("time")))
+    name = str(said.get("id"))
+    if match is None or not _ID.fullmatch(name):
+        return None
+    try:
+        at = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
+        order = int(at.timestamp()) * 10**9 + int((match[2] or "").ljust(9, "0"))
+    except (ValueError, OverflowError):
+        return None
+    listed = (tuple(map(str, cast("list[Any]", said.get(key) or []))) for key in ("tags", "paths"))
+    tags, paths = listed
+    return Taken(Snapshot(name, at, order), tags, str(said.get("hostname", "")), paths)
+
+
+def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
+    listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
+    return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _objects(text: str) -> list[Mapping[str, Any]]:
+    """A list; restic writes nothing, or null, for an empty one."""
+    return cast("list[Mapping[str, Any]]", json.loads(text or "[]") or [])
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("Mapping[str, Any]", said) if isinstance(said, dict) else {}

@@ -1,0 +1,159 @@
+"""The steps of a backup: run, prune, verify. Each is done alone, and its outcome is written down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from mahavishnu.backup import sources
+from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
+from mahavishnu.backup.job import Failed, Job
+from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, ResticFailed, Taken
+from mahavishnu.backup.retain import Plan, plan
+from mahavishnu.backup.sources import Captured
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.policies._retention import words
+from mahavishnu.policies.backup import READ_PARTS
+
+Each = Callable[[str, Repository], None]
+
+
+def each_copy(job: Job, do: Each) -> None:
+    """Do something with every repository, also when it fails with another; raises Failed with all that did."""
+    faults: list[str] = []
+    for copy, repository in job.repositories().items():
+        try:
+            do(copy, repository)
+        except (MahavishnuError, OSError) as fault:
+            sentence = repository.clean(str(fault))
+            job.tell("failed", copy=copy, why=sentence)
+            faults.append(f"copy {copy}: {sentence}")
+    if faults:
+        raise Failed(f"backup `{job.name}`: {'; '.join(faults)}")
+
+
+# --- run ------------------------------------------------------------------------------------------
+
+
+def run(job: Job) -> None:
+    """Capture the source and save it to every repository; raises Failed unless all of it succeeded."""
+    job.repositories()  # without restic or a password nothing is begun
+    with job.step("run") as known:
+        outcome = "failure"
+        try:
+            job.hook("before", "")
+            began = job.now(), time.monotonic()
+            job.tell("capturing", source=job.backup.source.keyword)
+            found = sources.captured(job)
+            each_copy(job, partial(_save, job, known, found, began))
+            outcome = "success"
+        finally:
+            job.sweep()
+            job.hook("after", outcome)
+
+
+def _save(
+    job: Job, known: Evidence, found: Captured, began: tuple[float, float], copy: str, repository: Repository
+) -> None:
+    one = known.copy(copy)
+    _ready(job, one, repository)
+    tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
+    with ExitStack() as stack:
+        # A file, not a pipe: if this process is killed, what restic still reads is whole.
+        stdin = stack.enter_context(found.file.open("rb")) if found.file else None
+        snapshot = repository.save(
+            found.words, tags, stdin, lambda done: job.tell("progress", copy=copy, done=done)
+        )
+    job.take_stock(known, copy, repository.snapshots()[0])
+    one.success, one.snapshot = began[0], snapshot
+    one.duration = round(time.monotonic() - began[1], 3)
+    one.sizes = [*one.sizes[-REMEMBERED:], found.size]
+    known.first = known.first or began[0]
+    job.tell("saved", copy=copy, snapshot=snapshot, bytes=found.size, seconds=one.duration)
+
+
+def _ready(job: Job, one: Copy, repository: Repository) -> None:
+    """Open the repository, or make it where there has never been one; one that has gone is no beginning."""
+    try:
+        repository.unlock()
+    except ResticFailed as fault:
+        if not fault.absent:
+            raise
+    else:
+        return
+    if one.success is not None:
+        raise Failed("the repository is not there any more, and it was when the last backup succeeded")
+    repository.init()
+    job.tell("initialised", repository=repository.clean(repository.place))
+
+
+# --- prune ----------------------------------------------------------------------------------------
+
+
+def planned(job: Job, repository: Repository) -> tuple[Plan, list[Taken]]:
+    """What the retention says of a repository's snapshots; nothing is removed."""
+    taken, odd = repository.snapshots()
+    if job.keep is None:
+        return Plan({one.id: ("everything",) for one in taken}, ()), taken
+    theirs = repository.dry_run(words(job.keep))
+    oldest = repository.version >= KEEPS_OLDEST
+    made = plan(taken, job.keep, job.backup.schedule, theirs, int(job.now() * 1e9), oldest=oldest)
+    if odd:
+        job.tell("odd", what=f"{odd} snapshots that cannot be understood are never removed")
+    return made, taken
+
+
+def prune(job: Job, *, confirmed: bool = False) -> None:
+    """Remove what the retention lets go; raises Failed and removes nothing where something is not as it has to be.
+
+    `confirmed`: a person has seen the plan, and lets more go than a run does by itself.
+    """
+    job.repositories()
+    with job.step("prune") as known:
+        each_copy(job, partial(_prune, job, known, confirmed))
+
+
+def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Repository) -> None:
+    repository.unlock()
+    made, taken = planned(job, repository)
+    refused = [*made.never, *(() if confirmed else made.unless)]
+    if made.remove and refused:
+        raise Failed(f"nothing was removed: {'; '.join(refused)}")
+    if made.differs:
+        job.tell("differs", copy=copy, snapshots=list(made.differs))
+    if made.remove:
+        repository.forget(made.remove)
+        taken, _ = repository.snapshots()
+    job.take_stock(known, copy, taken)
+    job.tell("pruned", copy=copy, removed=list(made.remove), kept=len(taken))
+
+
+# --- verify ---------------------------------------------------------------------------------------
+
+
+def verify(job: Job, *, everything: bool = False) -> None:
+    """Check every repository and read a part of its data, each run the next; raises Failed for any damage.
+
+    Only when all parts were read without a fault is it called verified, as of the time the first was begun.
+    """
+    job.repositories()
+    with job.step("verify") as known:
+        each_copy(job, partial(_verify, job, known, everything))
+
+
+def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:
+    one, began = known.copy(copy), job.now()
+    part = None if everything else f"{one.part}/{READ_PARTS}"
+    if one.cycle is None or one.part == 1:
+        one.cycle = began
+    cycle, next_part = one.cycle, one.part + 1
+    one.cycle, one.part = None, 1  # as long as nothing else is known, reading begins anew
+    repository.unlock()
+    repository.check(part)
+    if everything or next_part > READ_PARTS:
+        one.verified = began if everything else cycle
+    else:
+        one.cycle, one.part = cycle, next_part
+    job.tell("verified", copy=copy, read=part or "everything", verified=one.verified)

@@ -1,0 +1,123 @@
+"""How a backup tells what it does: sentences and a progress bar on a terminal, else one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+
+from mahavishnu.backup.evidence import Copy
+from mahavishnu.backup.job import Job, Tell
+from mahavishnu.backup.restic import Taken
+from mahavishnu.backup.steps import planned as plan_of
+
+_SENTENCES = {
+    "capturing": "capturing its {source}",
+    "initialised": "made a new repository at {repository}",
+    "saved": "copy {copy}: saved {bytes} bytes as {snapshot} in {seconds} s",
+    "pruned": "copy {copy}: {kept} snapshots kept, removed {removed}",
+    "differs": "copy {copy}: restic's plan and ours differ over {snapshots}; these stay",
+    "odd": "{what}",
+    "verified": "copy {copy}: read {read}, no fault found",
+    "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
+    "restoring": "copy {copy}: restoring {snapshot}, made {made}",
+    "restored": "copy {copy}: {snapshot} is at {place}",
+    "failed": "copy {copy}: {why}",
+    "due": "{step} is due",
+    "ended": "{step} ended with {code}",
+}
+
+
+def teller(name: str = "") -> Tell:
+    """Who hears what happens to a backup."""
+    return _Screen(name) if sys.stdout.isatty() else _Lines(name)
+
+
+class _Lines:
+    """One JSON object a line on standard output, for logs; progress at most every ten seconds."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._silent_until = 0.0
+
+    def __call__(self, event: str, **facts: object) -> None:
+        if event == "progress":
+            if time.monotonic() < self._silent_until:
+                return
+            self._silent_until = time.monotonic() + 10
+        said = {"time": datetime.now(UTC).isoformat(), "event": event, "backup": self.name, **facts}
+        print(json.dumps({key: value for key, value in said.items() if value != ""}), flush=True)
+
+
+class _Screen:
+    """Sentences for a person, and how far it is."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._line = False
+
+    def __call__(self, event: str, **facts: object) -> None:
+        if event == "progress":
+            self._progress(float(str(facts["done"])))
+            return
+        if self._line:
+            print(file=sys.stderr)
+            self._line = False
+        print(f"{self.name}: {_SENTENCES[event].format(**facts)}".removeprefix(": "), flush=True)
+
+    def _progress(self, done: float) -> None:
+        full = round(30 * done)
+        print(f"\r  [{'#' * full}{'.' * (30 - full)}] {done:4.0%}", end="", file=sys.stderr, flush=True)
+        self._line = True
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def listed(job: Job) -> None:
+    """Every snapshot of a backup, and what was last proved of each copy."""
+    known = job.known()
+    for copy, repository in job.repositories().items():
+        taken, _ = repository.snapshots()
+        _show(job, copy, known.copies.get(copy, Copy()), taken)
+
+
+def _show(job: Job, copy: str, one: Copy, taken: list[Taken]) -> None:
+    proved = {"succeeded": one.success, "verified": one.verified, "drilled": one.drilled}
+    if not sys.stdout.isatty():
+        facts = {key: value and _moment(value) for key, value in proved.items()}
+        about = {"backup": job.name, "copy": copy, **facts, "restore_seconds": one.restore}
+        print(json.dumps({"event": "copy", **about}))
+        for each in taken:
+            print(json.dumps({"event": "snapshot", "backup": job.name, "copy": copy, **_snapshot(each)}))
+        return
+    said = ", ".join(f"{key} {_moment(value) if value else 'never'}" for key, value in proved.items())
+    measured = f", restored in {one.restore:.1f} s" if one.restore is not None else ""
+    print(f"{job.name} copy {copy}: {len(taken)} snapshots; {said}{measured}")
+    for each in taken:
+        print(f"  {each.id[:8]}  {each.snapshot.at.isoformat()}  {each.tag('bytes') or '?'} bytes")
+
+
+def _snapshot(one: Taken) -> dict[str, str]:
+    return {"id": one.id, "made": one.snapshot.at.isoformat(), "bytes": one.tag("bytes") or "?"}
+
+
+def planned(job: Job) -> None:
+    """What the retention says of every snapshot, and what `prune` would do."""
+    for copy, repository in job.repositories().items():
+        made, taken = plan_of(job, repository)
+        for one in taken:
+            why = ", ".join(made.kept.get(one.id, ()))
+            verdict = "remove" if one.id in made.remove else "keep"
+            facts = {"backup": job.name, "copy": copy, **_snapshot(one), "plan": verdict, "why": why}
+            if sys.stdout.isatty():
+                print(f"  copy {copy}  {one.id[:8]}  {facts['made']}  {verdict:<6}  {why}")
+            else:
+                print(json.dumps({"event": "plan", **facts}))
+        for line in (*made.never, *made.unless) if made.remove else ():
+            print(f"copy {copy}: nothing would be removed: {line}", file=sys.stderr)
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

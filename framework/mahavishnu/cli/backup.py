@@ -1,0 +1,166 @@
+"""`mahavishnu backup`: make, list, verify, drill, prune and restore backups."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mahavishnu.backup import drill as drills
+from mahavishnu.backup import evidence, on_schedule, restic, steps
+from mahavishnu.backup.job import Failed, Job
+from mahavishnu.backup.job import job as job_of
+from mahavishnu.backup.sources import CaptureFailed, NotRestored
+from mahavishnu.cli import _told
+from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.history import promises
+from mahavishnu.load import Loaded, accept
+
+backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
+NameArgument = Annotated[str | None, typer.Argument(help="Which one; all of the spec when absent.")]
+OneArgument = Annotated[str, typer.Argument(help="Which one.")]
+
+
+@backup.command("run")
+def run(
+    name: NameArgument = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Then remove what the retention lets go.")] = False,
+    scheduled: Annotated[
+        bool,
+        typer.Option(
+            "--on-schedule", help="Stay, and do everything when it is due: run, prune, verify, drill."
+        ),
+    ] = False,
+) -> None:
+    """Capture a source, and save it to its repositories.
+
+    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin, or another run is at it.
+    """
+    if scheduled:
+        loaded = _loaded(spec, env)
+        on_schedule.forever(loaded, evidence.folder(loaded.path.resolve()), _words(spec, env), _told.teller())
+        return
+
+    def both(job: Job) -> None:
+        steps.run(job)
+        if prune:
+            steps.prune(job)
+
+    _each(name, spec, env, both)
+
+
+@backup.command("list")
+def list_(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = None) -> None:
+    """Show every snapshot, and what was last proved of each repository."""
+    _each(name, spec, env, _told.listed)
+
+
+@backup.command("plan")
+def plan(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = None) -> None:
+    """Show which snapshots the retention keeps and why, and what `prune` would remove; nothing is removed."""
+    for line in promises(_loaded(spec, env).spec):
+        print(line, file=sys.stderr)
+    _each(name, spec, env, _told.planned)
+
+
+@backup.command("verify")
+def verify(
+    name: NameArgument = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Read all data now, not the next part of it.")
+    ] = False,
+) -> None:
+    """Read the repositories back, a seventh in each run; all of it was read when it is called verified."""
+    _each(name, spec, env, lambda job: steps.verify(job, everything=everything))
+
+
+@backup.command("drill")
+def drill(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = None) -> None:
+    """Restore the newest snapshot to a scratch place, look into it, and measure how long that takes."""
+    _each(name, spec, env, drills.drill)
+
+
+@backup.command("prune")
+def prune(
+    name: NameArgument = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    confirm: Annotated[
+        bool,
+        typer.Option(
+            "--confirm", help="Also when more go than usual, or times are odd; look at `plan` first."
+        ),
+    ] = False,
+) -> None:
+    """Remove the snapshots that both our plan and restic's let go; never the last ones."""
+    _each(name, spec, env, lambda job: steps.prune(job, confirmed=confirm))
+
+
+@backup.command("restore")
+def restore(
+    name: OneArgument,
+    to: Annotated[Path | None, typer.Option("--to", help="An empty folder to restore to.")] = None,
+    in_place: Annotated[
+        bool, typer.Option("--in-place", help="Restore over the source itself: its data are replaced.")
+    ] = False,
+    snapshot: Annotated[
+        str | None, typer.Option("--snapshot", help="Its id; the newest when absent.")
+    ] = None,
+    copy: Annotated[str, typer.Option("--copy", help="From which repository: its place in `to`.")] = "1",
+    spec: SpecOption = None,
+    env: EnvOption = None,
+) -> None:
+    """Get a backup back, to a folder or in the place of its source; it is compared with what was saved."""
+    if (to is None) != in_place:
+        raise typer.BadParameter("say either --to FOLDER or --in-place")
+    one = _job(_loaded(spec, env), name)
+    _attempt(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot))
+
+
+def _loaded(spec: Path | None, env: str | None) -> Loaded:
+    return accept(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+
+
+def _job(loaded: Loaded, name: str) -> Job:
+    return job_of(loaded, name, _told.teller(name))
+
+
+def _each(name: str | None, spec: Path | None, env: str | None, do: Callable[[Job], object]) -> None:
+    """Do something with one backup, or with all of them, also when one fails; exit 1 when any did."""
+    loaded = _loaded(spec, env)
+    names = [name] if name else [*loaded.spec.backups]
+    if not names:
+        raise MahavishnuError("the spec has no `backups`; say there what is backed up")
+    restic.program()
+    failed = [one for one in names if not _succeeds(_job(loaded, one), do)]
+    if failed:
+        raise typer.Exit(1)
+
+
+def _succeeds(job: Job, do: Callable[[Job], object]) -> bool:
+    try:
+        do(job)
+    except (Failed, NotRestored, CaptureFailed, restic.ResticFailed) as fault:
+        print(f"mahavishnu: {fault}", file=sys.stderr)
+        return False
+    return True
+
+
+def _attempt(job: Job, do: Callable[[Job], object]) -> None:
+    if not _succeeds(job, do):
+        raise typer.Exit(1)
+
+
+def _words(spec: Path | None, env: str | None) -> list[str]:
+    """The options that a child needs to mean the same spec."""
+    said = {"--spec": spec and str(spec), "--env": env}
+    return [word for option, value in said.items() if value for word in (option, value)]

@@ -1,0 +1,123 @@
+"""What the jobs have written down of the backups, as series: the service only reads, and never opens a repository."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+from mahavishnu.backup import evidence
+from mahavishnu.backup.evidence import Copy, Evidence
+from mahavishnu.policies._retention import guaranteed
+from mahavishnu.policy import Meter
+from mahavishnu.series import (
+    BACKUP_AGE,
+    BACKUP_DRILL_AGE,
+    BACKUP_DRILLED,
+    BACKUP_DURATION,
+    BACKUP_GUARANTEED,
+    BACKUP_HISTORY,
+    BACKUP_HISTORY_DUE,
+    BACKUP_RESTORE,
+    BACKUP_SIZE,
+    BACKUP_SNAPSHOTS,
+    BACKUP_STEP,
+    BACKUP_SUCCESS,
+    BACKUP_USUAL_SIZE,
+    BACKUP_VERIFIED,
+    BACKUP_VERIFIED_AGE,
+    STEPS,
+)
+from mahavishnu.signals import Signal
+from mahavishnu.spec import Spec
+
+NONE = math.nan
+"""No such series now."""
+_AHEAD = 3600
+_DAY = 86400
+"""A report that lies so many seconds in the future is not believed."""
+_Read = Callable[[Copy, Evidence, float], float | None]
+
+
+def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[], float]) -> None:
+    """Show what is known of every backup of a spec; `folder` is asked at each scrape, `now` is seconds since 1970."""
+    for name, backup in spec.backups.items():
+        report = _Report(folder, name)
+        span = int(guaranteed(keep, backup.schedule)) / 1e9 if (keep := spec.keeps(name)) else 0.0
+        meter.gauge(BACKUP_GUARANTEED, partial(float, span), backup=name)
+        for step in STEPS:
+            meter.gauge(BACKUP_STEP, _step(report, step), backup=name, step=step)
+        for copy in backup.copies:
+            for signal, read in (*_READ.items(), (BACKUP_HISTORY_DUE, _due(span))):
+                meter.gauge(signal, _reader(report, copy, read, now), backup=name, copy=copy)
+
+
+class _Report:
+    """The file of one backup, read again only when it is another one."""
+
+    def __init__(self, folder: Callable[[], Path], name: str) -> None:
+        self._folder, self._name = folder, name
+        self._seen: tuple[Path, int, int] | None = None
+        self._known = Evidence()
+
+    def known(self) -> Evidence:
+        """What it says; nothing where there is none."""
+        folder = self._folder()
+        try:
+            found = (folder / f"{self._name}.json").stat()
+        except OSError:
+            self._seen = None
+            return Evidence()
+        seen = (folder, found.st_ino, found.st_mtime_ns)
+        if seen != self._seen:
+            self._known, self._seen = evidence.read(folder, self._name), seen
+        return self._known
+
+
+def _reader(report: _Report, copy: str, read: _Read, now: Callable[[], float]) -> Callable[[], float]:
+    def value() -> float:
+        known, at = report.known(), now()
+        one = known.copies.get(copy)
+        if one is None or one.success is None or one.success > at + _AHEAD:
+            return NONE
+        found = read(one, known, at)
+        return NONE if found is None else found
+
+    return value
+
+
+def _step(report: _Report, step: str) -> Callable[[], float]:
+    def value() -> float:
+        ended = report.known().steps.get(step)
+        return NONE if ended is None else float(ended)
+
+    return value
+
+
+def _since(moment: float | None, known: Evidence, at: float) -> float:
+    """Time since a moment, or since the first backup where it has not come yet."""
+    began = moment if moment is not None else known.first or at
+    return max(0.0, at - began)
+
+
+def _due(span: float) -> _Read:
+    """A day less than there has been time for: the first run was begun before there was its snapshot."""
+    return lambda one, known, _: max(0.0, min(span, one.newest - (known.first or one.newest) - _DAY))
+
+
+_READ: dict[Signal, _Read] = {
+    BACKUP_SUCCESS: lambda one, _, __: one.success,
+    BACKUP_AGE: lambda one, known, at: _since(one.success, known, at),
+    BACKUP_SIZE: lambda one, _, __: one.sizes[-1] if one.sizes else None,
+    BACKUP_USUAL_SIZE: lambda one, _, __: median(one.sizes[:-1] or one.sizes) if one.sizes else None,
+    BACKUP_DURATION: lambda one, _, __: one.duration,
+    BACKUP_VERIFIED: lambda one, _, __: one.verified,
+    BACKUP_VERIFIED_AGE: lambda one, known, at: _since(one.verified, known, at),
+    BACKUP_DRILLED: lambda one, _, __: one.drilled,
+    BACKUP_DRILL_AGE: lambda one, known, at: _since(one.drilled, known, at),
+    BACKUP_RESTORE: lambda one, _, __: one.restore,
+    BACKUP_SNAPSHOTS: lambda one, _, __: one.snapshots,
+    BACKUP_HISTORY: lambda one, _, __: max(0.0, one.newest - one.oldest),
+}

@@ -1,0 +1,67 @@
+"""The page that is read when data are gone: this service's backups, and the very commands that bring them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mahavishnu.artifact import Artifact
+from mahavishnu.contract import Contract
+from mahavishnu.history import days
+from mahavishnu.policies._retention import guaranteed, most
+from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
+from mahavishnu.spec import Spec
+
+from ._render import Mark, render
+from ._service import job_secrets
+
+
+def generate(contract: Contract) -> Iterable[Artifact]:
+    """The page, where anything is backed up."""
+    spec = contract.spec
+    if not spec.backups:
+        return
+    values = {
+        "job": contract.job,
+        "backups": [_backup(spec, name, backup) for name, backup in spec.backups.items()],
+        "postgres": any(isinstance(one.source, Postgres) for one in spec.backups.values()),
+        "secrets": sorted({name for one in spec.backups.values() for name in job_secrets(one)}),
+    }
+    yield Artifact("runbooks/disaster-recovery.md", render("runbooks/disaster-recovery.md.j2", **values))
+
+
+def _backup(spec: Spec, name: str, backup: Backup) -> dict[str, object]:
+    keep = spec.keeps(name)
+    kept = "every snapshot"
+    if keep is not None:
+        span = days(guaranteed(keep, backup.schedule))
+        kept = f"{keep.text}; at most {most(keep, backup.schedule)} snapshots, at least {span}"
+    return {
+        "name": name,
+        "word": Mark(name),  # a name of the spec needs no quotes anywhere
+        "what": _what(backup),
+        "schedule": str(backup.schedule),
+        "rpo": str(backup.rpo),
+        "rto": str(backup.rto) if backup.rto else "",
+        "kept": kept,
+        "places": dict(zip(backup.copies, backup.to, strict=True)),
+        "in_place": isinstance(backup.source, Sqlite | Postgres),
+        "replaced": _replaced(backup),
+    }
+
+
+def _what(backup: Backup) -> str:
+    match backup.source:
+        case Sqlite(sqlite=path):
+            return f"the SQLite database {path}"
+        case Postgres(postgres=reference):
+            return f"the PostgreSQL database of the secret {reference[2:-1]}"
+        case Directory(directory=path):
+            return f"the folder {path}"
+        case Command(command=words):
+            return f"what {words[0]} writes"
+
+
+def _replaced(backup: Backup) -> str:
+    if isinstance(backup.source, Sqlite):
+        return f"The file that is there now stays beside it, as {backup.source.sqlite}.before-restore."
+    return "What is in the database now is replaced, all of it or nothing; a database that is gone is made."

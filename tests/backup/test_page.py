@@ -1,0 +1,66 @@
+"""The generated page, carried out word by word on a machine that has nothing but the spec: data are equal after it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mahavishnu.cli import run
+from tests.backup.world import World, spec
+
+pytestmark = pytest.mark.judge
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Every command of the page's code blocks, in their order."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [line.split() for block in blocks for line in block.splitlines()]
+
+
+def followed(page: Path) -> list[list[str]]:
+    """Do what the page says, line by line."""
+    done = commands(page)
+    for words in done:
+        assert words[0] == "mahavishnu"
+        assert run(words[1:]) == 0, words
+    return done
+
+
+def test_the_page_brings_a_damaged_database_back(world: World) -> None:
+    """Backup, damage, and then only the words of the page, and the commands that stand in its sentences."""
+    assert run(["generate", "--out", "deploy"]) == 0
+    before = world.rows()
+    assert world.do("run") == 0
+    world.database.write_bytes(b"not a database any more")
+    page = world.home / "deploy/runbooks/disaster-recovery.md"
+    done = followed(page)
+    assert [words[2] for words in done] == ["list", "restore", "restore", "run", "drill"]
+    assert world.rows() == before
+    assert world.rows(world.home / "recovered-orders/orders.sqlite") == before
+    assert (world.home / "orders.db.before-restore").read_bytes() == b"not a database any more"
+    for words in re.findall(r"`mahavishnu (backup [^`]+)`", page.read_text()):
+        assert run(words.split()) == 0, words
+
+
+@pytest.mark.proof
+def test_the_page_brings_a_folder_back_to_a_new_machine(
+    world: World, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The repository is all that is left: no report, no cache, no data; a folder is copied by hand."""
+    world.write(spec(source={"directory": "files"}, verify={}))
+    (world.home / "files/deep").mkdir(parents=True)
+    (world.home / "files/deep/a").write_text("one")
+    (world.home / "files/b").write_text("two")
+    assert world.do("run") == 0
+    shutil.rmtree(world.home / "files")
+    shutil.rmtree(world.state)
+    assert run(["generate", "--out", "deploy"]) == 0
+    for words in commands(world.home / "deploy/runbooks/disaster-recovery.md")[:2]:
+        assert run(words[1:]) == 0
+    restored = {
+        one.name: one.read_text() for one in (world.home / "recovered-orders").rglob("*") if one.is_file()
+    }
+    assert restored == {"a": "one", "b": "two"}

@@ -1,0 +1,208 @@
+"""Runs, prunes, verifications: what they do, what they refuse, and what is written down of them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from mahavishnu.backup import evidence, on_schedule
+from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
+from mahavishnu.backup.sources import copy_sqlite
+from mahavishnu.cli import run
+from mahavishnu.spec import Spec
+from tests.backup.world import World, flipped, spec
+
+
+def test_without_restic_it_says_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And fails: there is no other way to be found instead."""
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec()))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RESTIC_PASSWORD", "x")
+    assert run(["backup", "run"]) == 2
+    assert "apt-get install restic" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("version", ["restic 0.13.1 compiled", "restic", ""])
+def test_a_restic_that_is_too_old_is_none(
+    version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """0.14 is the first whose plan is known."""
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec()))
+    (tmp_path / "restic").write_text(f"#!/bin/sh\necho '{version}'\n")
+    (tmp_path / "restic").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("RESTIC_PASSWORD", "x")
+    assert run(["backup", "run"]) == 2
+    assert "too old" in capsys.readouterr().err
+
+
+def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """At once, and touches nothing."""
+    world.state.mkdir(parents=True)
+    with alone(world.state, "orders"):
+        assert world.do("run") == 2
+    assert "`orders` is locked" in capsys.readouterr().err
+    assert not (world.home / "repository").exists()
+
+
+def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing, an empty and a damaged database: exit 1, no snapshot, no success; the last report stays."""
+    world.database.unlink()
+    assert world.do("run") == 1
+    assert "there is no database" in capsys.readouterr().err
+    world.database.write_bytes(b"x" * 4096)
+    assert world.do("run") == 1
+    assert world.known().first is None
+    assert world.known().steps == {"run": False}
+    assert not (world.home / "repository").exists()
+
+
+def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the one after is told of the failure."""
+    said = ["sh", "-c", "echo $BACKUP_NAME $BACKUP_OUTCOME [$RESTIC_PASSWORD] > after"]
+    world.write(spec(hooks={"before": ["false"], "after": said}))
+    assert world.do("run") == 1
+    assert "the hook `before` failed (1)" in capsys.readouterr().err
+    assert (world.home / "after").read_text() == "orders failure []\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"first": "x", "copies": {}, "steps": {}}',
+     '{"first": null, "copies": {"1": {"evil": 1}}, "steps": {}}',
+     '{"first": null, "copies": {"1": {"success": true}}, "steps": {}}', '{"first": null, "copies": [], "steps": {}}'],
+)  # fmt: skip
+def test_a_report_that_cannot_be_understood_is_none(text: str, tmp_path: Path) -> None:
+    """Half a file, another program's, a forged one: as if there were none, so that the alert fires."""
+    (tmp_path / "a.json").write_text(text)
+    assert read(tmp_path, "a") == Evidence()
+
+
+def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Every field."""
+    one = Copy(1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5)
+    known = Evidence(0.5, {"1": one, "2": Copy()}, {"run": True, "drill": False})
+    write(tmp_path, "a", known)
+    assert read(tmp_path, "a") == known
+    assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
+    """In WAL mode, with a writer in the middle of a transaction: what was not committed is not in it."""
+    with closing(sqlite3.connect(world.database)) as writer:
+        writer.execute("pragma journal_mode=wal")
+        writer.execute("insert into orders (what) values ('committed')")
+        writer.commit()
+        writer.execute("insert into orders (what) values ('not yet')")
+        copy_sqlite(world.database, world.home / "copy")
+    assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """A run, its report, parts of a reading, and a repository that has gone: a disaster, not a beginning."""
+    assert world.do("run", "--prune") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["event"] for one in events if one["event"] != "progress"] == [
+        "capturing",
+        "initialised",
+        "saved",
+        "pruned",
+    ]
+    copy = world.known().copies["1"]
+    assert copy.sizes == [world.database.stat().st_size]
+    assert (copy.snapshots, copy.verified, copy.drilled) == (1, None, None)
+    assert world.do("verify") == 0
+    copy = world.known().copies["1"]
+    assert (copy.part, copy.verified) == (2, None)
+    assert list((world.state / "scratch").glob("orders*")) == []
+    (world.home / "repository").rename(world.home / "gone")
+    assert world.do("run") == 1
+    assert "not there any more" in capsys.readouterr().err
+    assert not (world.home / "repository").exists()
+    assert world.known().copies["1"].success == copy.success
+    assert world.known().steps["run"] is False
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
+    """Seven parts, as of the moment at which the first was begun; damage in between begins it anew."""
+    assert world.do("run") == 0
+    began = time.time()
+    for part in range(2, 8):
+        assert world.do("verify") == 0
+        assert world.known().copies["1"].part == part
+        assert world.known().copies["1"].verified is None
+    assert world.do("verify") == 0
+    verified = world.known().copies["1"].verified
+    assert verified is not None
+    assert began <= verified
+    for pack in [one for one in (world.home / "repository/data").rglob("*") if one.is_file()]:
+        flipped(pack, 100)
+    assert world.do("verify", "--all") == 1
+    after = world.known()
+    assert (after.copies["1"].verified, after.copies["1"].part, after.steps["verify"]) == (verified, 1, False)
+
+
+class Clock:
+    """A wall clock that is set."""
+
+    def __init__(self, at: str) -> None:
+        self.at = datetime.fromisoformat(at).replace(tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        return self.at
+
+
+class Child:
+    """A process that has ended, or not."""
+
+    returncode = 0
+
+    def __init__(self) -> None:
+        self.ended = False
+
+    def poll(self) -> int | None:
+        return 0 if self.ended else None
+
+
+def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
+    """Late ones once, a running one not again, and a clock that goes back begins nothing."""
+    backup = Spec.model_validate(spec()).backups["orders"]
+    queue = [*on_schedule.dues("orders", backup)]
+    assert [one.schedule.text for one in queue] == ["0 2 * * *", "0 4 * * *", "0 6 * * 0"]
+    clock, begun, children = Clock("2026-06-30T01:59"), list[str](), list[Child]()
+
+    def begin(due: on_schedule.Due) -> Child:
+        begun.append(due.step)
+        children.append(Child())
+        return children[-1]
+
+    loop = on_schedule.Loop(queue, begin, lambda event, **facts: None, tmp_path, clock)  # type: ignore[arg-type]
+    loop.look()
+    assert begun == []
+    clock.at += timedelta(minutes=2)
+    loop.look()
+    loop.look()
+    assert begun == ["run"]
+    clock.at += timedelta(days=3, hours=2)  # the host slept; the first run has not ended
+    loop.look()
+    assert begun == ["run", "verify"]
+    clock.at -= timedelta(days=365)
+    children[0].ended = True
+    loop.look()
+    assert begun == ["run", "verify"]
+    assert (tmp_path / on_schedule.ALIVE).exists()
+    assert evidence.FOLDER == "MAHAVISHNU_STATE"
