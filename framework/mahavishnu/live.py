@@ -189,7 +189,7 @@ def _less(wanted: object, loaded: object, path: str) -> Iterator[str]:
             yield from _less(value, cast("dict[str, object]", loaded).get(key), f"{path}.{key}".lstrip("."))
     elif isinstance(wanted, list) and isinstance(loaded, list):
         yield from _items(cast("list[object]", wanted), cast("list[object]", loaded), path)
-    elif loaded != _HIDDEN and str(wanted) != str(loaded):
+    elif loaded != _HIDDEN and f"{wanted}" != f"{loaded}":
         yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
 
 
