@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
@@ -182,25 +182,25 @@ def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
 # --- Alertmanager -----------------------------------------------------------------------------------------
 
 
-def _less(wanted: Any, loaded: Any, path: str) -> Iterator[str]:
+def _less(wanted: object, loaded: object, path: str) -> Iterator[str]:
     """What is wanted and not loaded; the loaded one says many defaults besides."""
     if isinstance(wanted, dict) and isinstance(loaded, dict):
-        for key, value in cast("dict[str, Any]", wanted).items():
-            yield from _less(value, cast("dict[str, Any]", loaded).get(key), f"{path}.{key}".lstrip("."))
+        for key, value in cast("dict[str, object]", wanted).items():
+            yield from _less(value, cast("dict[str, object]", loaded).get(key), f"{path}.{key}".lstrip("."))
     elif isinstance(wanted, list) and isinstance(loaded, list):
-        several: tuple[list[Any], list[Any]] = (wanted, loaded)
-        yield from _items(*several, path)
-    elif loaded != _HIDDEN and str(wanted) != str(loaded):
+        yield from _items(cast("list[object]", wanted), cast("list[object]", loaded), path)
+    elif loaded != _HIDDEN and f"{wanted}" != f"{loaded}":
         yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
 
 
-def _items(wanted: list[Any], loaded: list[Any], path: str) -> Iterator[str]:
+def _items(wanted: list[object], loaded: list[object], path: str) -> Iterator[str]:
     if len(wanted) != len(loaded):
         yield f"{path} has {len(loaded)} entries, and this spec says {len(wanted)}"
         return
+    pairs: Iterable[tuple[object, object]] = zip(wanted, loaded, strict=True)
     if all(isinstance(one, str) for one in wanted):  # Alertmanager puts matchers in an order of its own
-        wanted, loaded = sorted(wanted), sorted(map(str, loaded))
-    for place, (one, other) in enumerate(zip(wanted, loaded, strict=True)):
+        pairs = zip(sorted(map(str, wanted)), sorted(map(str, loaded)), strict=True)
+    for place, (one, other) in enumerate(pairs):
         yield from _less(one, other, f"{path}[{place}]")
 
 
