@@ -11,7 +11,7 @@ from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 from mahavishnu.spec import Spec
 
-from ._render import Mark, render
+from ._render import Code, Mark, render
 from ._service import job_secrets
 
 
@@ -37,7 +37,13 @@ def _backup(spec: Spec, name: str, backup: Backup) -> dict[str, object]:
         kept = f"{keep.text}; at most {most(keep, backup.schedule)} snapshots, at least {span}"
     return {
         "name": name,
-        "word": Mark(name),  # a name of the spec needs no quotes anywhere
+        # Names of the spec need no quotes anywhere.
+        "word": Mark(name),
+        "folder": Mark(f"recovered-{name}"),
+        "recovered": Code(f"recovered-{name}", inline=True),
+        "report": Code(f"{name}.json", inline=True),
+        "plan": Code(f"mahavishnu backup plan {name}", inline=True),
+        "prune": Code(f"mahavishnu backup prune {name} --confirm", inline=True),
         "what": _what(backup),
         "schedule": str(backup.schedule),
         "rpo": str(backup.rpo),

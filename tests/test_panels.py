@@ -122,8 +122,10 @@ def with_backups(of: Contract) -> Contract:
 
 def test_a_new_family_appears_by_itself(ours: Contract) -> None:
     """No backups, no dashboard of backups; with their series there is one, with panel and alert."""
-    assert [one.name for one in dashboards(ours)] == ["service", "resilience", "slos"]
-    *_, backups = dashboards(with_backups(ours))
+    without = contract(ours.spec.model_copy(update={"backups": {}}))
+    assert [one.name for one in dashboards(without)] == ["service", "resilience", "slos"]
+    assert [one.name for one in dashboards(ours)] == ["service", "resilience", "slos", "backups"]
+    *_, backups = dashboards(with_backups(without))
     assert [row.title for row in backups.rows] == ["backups", "backups.orders"]
     assert [one.title for one in backups.panels] == ["Backup age", "ShopBackupOrdersOld"]
     assert panel(backups, "Backup age").unit == "s"

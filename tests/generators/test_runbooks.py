@@ -44,8 +44,10 @@ EVERYTHING = merged(
 
 def pages(of: Contract) -> dict[str, str]:
     """Every page of a contract, by its name."""
-    generator: Any = import_module("mahavishnu.generators.runbooks")
-    return {Path(one.path).name: one.text for one in generator.generate(of)}
+    generators: list[Any] = [
+        import_module(f"mahavishnu.generators.{name}") for name in ("runbooks", "recovery")
+    ]
+    return {Path(one.path).name: one.text for each in generators for one in each.generate(of)}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ windows are for 30 days; for another period they are as much longer or shorter, 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
@@ -225,7 +225,15 @@ class Slo(Policy):
 
     def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         ratios = ((ratio_signal(window, name), decimal(self.budget)) for window in self._windows())
-        return (*ratios, (budget_signal(name), Decimal(0)))
+        events = ((events_signal(one.tier.long, name), Decimal(least)) for one, least in self._waiting())
+        return (*ratios, *events, (budget_signal(name), Decimal(0)))
+
+    def _waiting(self) -> Iterator[tuple[Burn, int]]:
+        """The burn rates that wait for so many requests."""
+        for burn in self._live():
+            least = self.waits_for(burn)
+            if least is not None and self.fresh is None:
+                yield burn, least
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if not self.severities:
