@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -28,19 +29,23 @@ def programs() -> Path:
 
 
 @contextmanager
-def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
-    """Its port; asked for a password by everybody."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
+    """Its port; asked for a password by everybody.
+
+    In a folder of its own: every session of pytest closes the folder above its `tmp_path` to other users.
+    """
+    with TemporaryDirectory(prefix="pg-", ignore_cleanup_errors=True) as folder:
+        yield from _served(Path(folder), monkeypatch)
+
+
+def _served(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
     there = programs()
     monkeypatch.setenv("PATH", f"{there}{os.pathsep}{os.environ['PATH']}")
     root = os.getuid() == 0
-    home.mkdir()
     (home / "password").write_text(PASSWORD)
     if root:
         for one in (home, home / "password"):
             os.chown(one, 65534, 65534)
-        for above in list(home.parents)[:4]:
-            if above not in (Path("/tmp"), Path("/")) and above.owner() == "root":
-                above.chmod(above.stat().st_mode | 0o011)
     as_nobody: list[str | Path] = [*_NOBODY] if root else []
     made: list[str | Path] = [*as_nobody, there / "initdb", "-D", home / "data", "-U", "shop"]
     made += ["--pwfile", home / "password", "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -64,6 +69,9 @@ def server(home: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[int]:
     try:
         _wait(running, home / "log")
         yield port
+    except BaseException as error:
+        error.add_note((home / "log").read_text()[-4000:])
+        raise
     finally:
         running.terminate()
         running.wait(20)

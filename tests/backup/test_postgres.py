@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -34,14 +33,12 @@ def test_a_url_is_read_without_being_shown() -> None:
 
 @pytest.mark.proof
 @pytest.mark.judge
-def test_the_page_brings_a_database_back(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_brings_a_database_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows, a sequence, a view, a constraint; dropped tables and a database that is gone; and a drill on its server."""
     said = spec(source={"postgres": "${DATABASE_URL}"}, rto="10m")
     said["secrets"] = ["RESTIC_PASSWORD", "DATABASE_URL"]
     world.write(said)
-    with server(tmp_path / "pg", monkeypatch) as port:
+    with server(monkeypatch) as port:
         url = f"postgresql://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/orders"
         monkeypatch.setenv("DATABASE_URL", url)
         orders = database(url)

@@ -100,7 +100,7 @@ def test_the_spec_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     shared = spec_of(store="${REDIS_URL}", secrets=["REDIS_URL"])
     assert isinstance(open_store(shared, clock, METRICS, _told), RedisStore)
     monkeypatch.delenv("REDIS_URL")
-    with pytest.raises(MahavishnuError, match="the service needs it to start"):
+    with pytest.raises(MahavishnuError, match="neither an environment variable nor the file"):
         open_store(shared, clock, METRICS, _told)
 
 
