@@ -136,7 +136,7 @@ def test_a_series_that_nothing_asks_for_is_found_unless_it_is_waived() -> None:
     bare = {name: replace(one, waived="") for name, one in of.signals.items()}
     idle = agreement(replace(of, signals=bare), artifacts(of)).faults
     assert len(idle) == waived
-    assert any("http_server_active_requests is shown, and nothing asks" in one for one in idle)
+    assert any("http_server_active_requests is shown, and no rule asks" in one for one in idle)
 
 
 @pytest.mark.parametrize(

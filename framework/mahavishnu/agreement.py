@@ -1,4 +1,4 @@
-"""The proof that files and process agree: every query of every file is resolved, and every series is asked for."""
+"""The proof that files and process agree: every query of every file is resolved, and every series is judged."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.signals import Source
 
+_LOOKED_AT = frozenset({"panels", "runbooks"})
+"""What only people read: every series is there by itself, which says nothing of whether anybody is woken."""
+
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """What was looked at: how many things of each kind there are and how many of them agree, and what does not.
 
-    `series`: how many the process shows, how many of those some file asks for, and how many are waived.
+    `series`: how many the process shows, how many of those some rule asks for, and how many are waived.
     """
 
     kinds: Mapping[str, tuple[int, int]]
@@ -24,14 +27,15 @@ class Agreement:
 
 
 def agreement(made: Contract, artifacts: Iterable[Artifact]) -> Agreement:
-    """Resolve every query of every file against the contract, and look for each of its series in them."""
+    """Resolve every query of every file against the contract, and look for each of its series in the rules."""
     queries = [query for one in artifacts for query in one.queries]
     wrong = {id(query): tuple(closure.faults(query.expr, made.world)) for query in queries}
     faults = [f"{_name(query)}: {fault}" for query in queries for fault in wrong[id(query)]]
-    asked = {one.signal.name for query in queries for one in query.expr.selectors()}
+    judged = [query.expr for query in queries if query.kind not in _LOOKED_AT]
+    asked = {one.signal.name for expr in judged for one in expr.selectors()}
     shown = [one for one in made.signals.values() if one.source is not Source.SCRAPE]
     idle = [one for one in shown if one.name not in asked]
-    faults += [f"series {one.name} is shown, and nothing asks for it" for one in idle if not one.waived]
+    faults += [f"series {one.name} is shown, and no rule asks for it" for one in idle if not one.waived]
     kinds = dict(_counted(queries, {key for key, found in wrong.items() if found}))
     waived = sum(bool(one.waived) for one in idle)
     return Agreement(kinds, (len(shown), len(shown) - len(idle), waived), tuple(faults))

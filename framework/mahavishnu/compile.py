@@ -72,7 +72,7 @@ def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact
     """Every file that follows from a contract, sorted; `templates` is the folder of the user's own templates.
 
     Raises CompileError when a generator names a file that may not be, or one that another makes too; and when a file
-    asks for what nothing shows, or nothing asks for what is shown.
+    asks for what nothing shows, or no rule asks for what is shown.
     """
     made: dict[str, Artifact] = {}
     for generator, artifact in import_module("mahavishnu.generators").generate(contract, templates):

@@ -236,6 +236,7 @@ BACKUP_SUCCESS = Signal(
     Kind.GAUGE,
     "When the last backup that succeeded was begun, in seconds since 1970.",
     _COPY,
+    waived="What its age is measured from: that is judged.",
 )
 BACKUP_AGE = Signal(
     "mahavishnu_backup_age_seconds",
@@ -248,13 +249,18 @@ BACKUP_USUAL_SIZE = Signal(
     "mahavishnu_backup_usual_size_bytes", Kind.GAUGE, "Median size of the seven backups before it.", _COPY
 )
 BACKUP_DURATION = Signal(
-    "mahavishnu_backup_duration_seconds", Kind.GAUGE, "How long the last backup took.", _COPY
+    "mahavishnu_backup_duration_seconds",
+    Kind.GAUGE,
+    "How long the last backup took.",
+    _COPY,
+    waived="How long it takes is looked at; one that never ends makes the age grow.",
 )
 BACKUP_VERIFIED = Signal(
     "mahavishnu_backup_last_verified_timestamp_seconds",
     Kind.GAUGE,
     "When the last reading of the whole repository that found no fault was begun, in seconds since 1970.",
     _COPY,
+    waived="What its age is measured from: that is judged.",
 )
 BACKUP_VERIFIED_AGE = Signal(
     "mahavishnu_backup_verified_age_seconds",
@@ -267,6 +273,7 @@ BACKUP_DRILLED = Signal(
     Kind.GAUGE,
     "When the last drill that restored good data was begun, in seconds since 1970.",
     _COPY,
+    waived="What its age is measured from: that is judged.",
 )
 BACKUP_DRILL_AGE = Signal(
     "mahavishnu_backup_drill_age_seconds",
@@ -277,7 +284,13 @@ BACKUP_DRILL_AGE = Signal(
 BACKUP_RESTORE = Signal(
     "mahavishnu_backup_restore_seconds", Kind.GAUGE, "How long that drill took: the measured RTO.", _COPY
 )
-BACKUP_SNAPSHOTS = Signal("mahavishnu_backup_snapshots", Kind.GAUGE, "Snapshots in the repository.", _COPY)
+BACKUP_SNAPSHOTS = Signal(
+    "mahavishnu_backup_snapshots",
+    Kind.GAUGE,
+    "Snapshots in the repository.",
+    _COPY,
+    waived="How many there are is looked at; what is promised is how far back they go.",
+)
 BACKUP_HISTORY = Signal(
     "mahavishnu_backup_history_seconds",
     Kind.GAUGE,
@@ -295,6 +308,7 @@ BACKUP_GUARANTEED = Signal(
     Kind.GAUGE,
     "The history that the retention guarantees once backups have run long enough.",
     (Label("backup"),),
+    waived="What will be promised once there are enough of them; what is due by now is judged.",
 )
 STEPS = ("run", "prune", "verify", "drill")
 BACKUP_STEP = Signal(

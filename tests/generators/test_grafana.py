@@ -94,7 +94,9 @@ def panel_faults(panel: Any) -> Iterator[str]:
 def test_the_dashboards_of_the_shop_are_sound() -> None:
     """Numbers, places, queries, units, variables."""
     found = ours()
-    assert [*found] == [f"grafana/dashboards/{name}.json" for name in ("service", "resilience", "slos", "backups")]
+    assert [*found] == [
+        f"grafana/dashboards/{name}.json" for name in ("service", "resilience", "slos", "backups")
+    ]
     assert [fault for board in found.values() for fault in faults(board)] == []
 
 
