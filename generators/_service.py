@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from mahavishnu.contract import Contract
 from mahavishnu.spec import Spec
@@ -15,6 +16,7 @@ from ._render import yaml_document
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
 SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
+_HOME = "/srv"  # the image's working directory
 UNRELEASED = "unreleased"
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -58,9 +60,17 @@ def alert_secrets(spec: Spec) -> list[str]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service itself is told: its store's, its operators', and all that no channel uses."""
-    own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
+    """The secrets that the service itself is told: its stores', its operators', and all that no channel uses."""
+    stores = {name for store in spec.stores for name in secrets_of(store)}
+    own = {*stores, *(secrets_of(spec.ops.token) if spec.ops else ())}
     return sorted({*spec.secrets} - {*alert_secrets(spec)} | own)
+
+
+def letters_folder(contract: Contract) -> str | None:
+    """The folder of the container in which the dead letters are, where they are in a file."""
+    spec = contract.spec
+    file = spec.dead_letters.file if spec.parking else None
+    return None if file is None else (PurePosixPath(_HOME) / file).parent.as_posix()
 
 
 def spec_text(contract: Contract) -> str:

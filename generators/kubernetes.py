@@ -15,7 +15,7 @@ from mahavishnu.targets import Kubernetes
 from mahavishnu.units import Size
 
 from ._render import Block, render
-from ._service import SPEC_PATH, UID, app_secrets, command, host, image, seconds, spec_text
+from ._service import SPEC_PATH, UID, app_secrets, command, host, image, letters_folder, seconds, spec_text
 
 # Seconds in which a pod that is going away still answers, until every proxy has heard of it; and what is left
 # over when the service has had its own time.
@@ -107,6 +107,9 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
             "prometheus.io/path": spec.observability.metrics.path,
         },
         "secrets": app_secrets(spec),
+        "letters": letters_folder(contract),
+        # Pages, and the log of what is being written, are beside what is counted.
+        "letters_room": f"{64 + 2 * (int(spec.dead_letters.size) // 2**20)}Mi",
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
         "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
     }
@@ -125,7 +128,7 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     return {
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
-        "stores": [*_stores(spec.store)],
+        "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
         "unknown": [name for name, one in named if not one.url],
     }
 
@@ -141,7 +144,7 @@ def _reached(url: str) -> dict[str, object]:
 
 
 def _stores(url: str) -> Iterator[dict[str, object]]:
-    """The shared store of the limits. Where its host is a secret: whoever listens on a port that Redis has."""
+    """The shared store of the limits, or of dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
         yield {"secret": None, **_flow(*place)}
     elif secrets_of(url) and not url.startswith("unix:"):

@@ -15,6 +15,7 @@ from mahavishnu.series import (
     CPU_LIMIT,
     DEPENDENCY_CALLS,
     DEPENDENCY_DURATION,
+    DEPENDENCY_FALLBACKS,
     HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
@@ -80,6 +81,7 @@ def contract(spec: Spec) -> Contract:
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
     alerts += store.alerts() if spec.shared else ()
+    alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     hash = spec_hash(spec)
     alerts = [_down(), _lagging(), *drift.alerts(hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
@@ -151,8 +153,11 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
     )
     if spec.shared:
         yield from store.signals()
+    if spec.parking:
+        yield from spec.dead_letters.shown(spec.parking)
     for name in spec.dependencies:
-        yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
+        shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
+        yield from (one.closed(dependency=name) for one in shown)
 
 
 def _down() -> Alert:

@@ -18,6 +18,9 @@ from mahavishnu.checks import (
     grace,
     header_key,
     history,
+    letters_expire,
+    letters_idle,
+    letters_lost,
     min_calls,
     one_failure,
     overlapping,
@@ -47,6 +50,7 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
+    letters_idle, letters_lost, letters_expire,
     dead_alerts, one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

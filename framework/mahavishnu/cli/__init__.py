@@ -12,7 +12,8 @@ import typer
 
 from mahavishnu.errors import MahavishnuError, SpecError
 
-# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name.
+# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name, with `_`
+# for `-`.
 VERBS = {
     "init": "Look at an app; write a short spec that refuses nothing yet.",
     "check": "Find every mistake in the spec, and what cannot agree.",
@@ -20,6 +21,7 @@ VERBS = {
     "explain": "Say what a code, a key, a place or an alert means.",
     "config": "Show the settings, and where each value comes from.",
     "schema": "Print the JSON Schema of the spec, for editors.",
+    "dead-letters": "See the calls that are kept; let them try anew, or give them up.",
     "test": "Prove the generated rules with promtool and amtool.",
 }
 FINE, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
@@ -90,7 +92,8 @@ def _stub() -> None:
 
 def function_of(verb: str) -> Callable[..., Any]:
     """The function behind a verb; its module is imported now."""
-    function: Callable[..., Any] = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
+    name = verb.replace("-", "_")
+    function: Callable[..., Any] = getattr(import_module(f"mahavishnu.cli.{name}"), name)
     return function
 
 
