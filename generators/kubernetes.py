@@ -144,7 +144,7 @@ def _reached(url: str) -> dict[str, object]:
 
 
 def _stores(url: str) -> Iterator[dict[str, object]]:
-    """The shared store of the limits, or of dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
+    """A store of limits or dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
         yield {"secret": None, **_flow(*place)}
     elif secrets_of(url) and not url.startswith("unix:"):

@@ -133,8 +133,12 @@ class Shop:
 
     async def redrive(self) -> None:
         """Look for dead letters that are due, and make their calls."""
+        await self.finish([self._redrive()])
+
+    async def _redrive(self) -> int:
         await self.hardening.redriver.look()
         await self.hardening.redriver.settle()
+        return 0
 
     async def edit(self, text: str) -> None:
         """Somebody changes the file of the spec, and it is read."""

@@ -1,4 +1,4 @@
-"""What stands in for a call that failed: fixed values, old answers, code; marked, counted, and refused where it cannot."""
+"""What stands in for a call that failed: fixed values, old answers, code; marked, counted, refused where it cannot."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def fail(error: BaseException) -> Any:
     raise error
 
 
-@pytest.mark.parametrize("error", [ConnectionError(), TimeoutError(), Wrong(503), ExceptionGroup("", [OSError()])])
+@pytest.mark.parametrize(
+    "error", [ConnectionError(), TimeoutError(), Wrong(503), ExceptionGroup("", [OSError()])]
+)
 @pytest.mark.parametrize("form", [0, 1])
 def test_a_fixed_value_stands_in_for_what_failed(form: int, error: Exception) -> None:
     """Every caller gets a copy of his own, and whoever watches is told."""
@@ -309,7 +311,9 @@ def test_nothing_stands_in_when_everything_is_turned_off(monkeypatch: pytest.Mon
 def test_what_may_not_be_repeated_is_refused_by_name(said: dict[str, Any]) -> None:
     """When the function is decorated, not when the dependency is down."""
     world = World(**said)
-    with pytest.raises(MahavishnuError, match=r"`stripe` has a fallback.*guard `.*charge` with idempotent=True"):
+    with pytest.raises(
+        MahavishnuError, match=r"`stripe` has a fallback.*guard `.*charge` with idempotent=True"
+    ):
 
         @world.stripe
         def charge() -> None: ...
@@ -336,7 +340,7 @@ def test_blocks_and_loops_are_refused_by_name(said: dict[str, Any]) -> None:
 def test_arguments_that_cannot_be_written_down_are_refused_by_name(said: dict[str, Any]) -> None:
     """By their annotation at once; by their value with the first call, whether it would have failed or not."""
     world = World(**said)
-    with pytest.raises(TypeError, match="argument `session` of `.*one` cannot be written down"):
+    with pytest.raises(TypeError, match=r"argument `session` of `.*one` cannot be written down"):
 
         @world.stripe(idempotent=True)
         def one(session: contextvars.Context) -> None: ...
@@ -437,7 +441,9 @@ class Order:
 def test_arguments_come_back_as_they_were() -> None:
     """By their annotations: dataclasses, decimals, dates, sets, defaults, many."""
 
-    def charge(order: Order, tags: set[str], *more: Decimal, at: date, plain: Any = None, **rest: tuple[int, int]) -> None: ...
+    def charge(
+        order: Order, tags: set[str], *more: Decimal, at: date, plain: Any = None, **rest: tuple[int, int]
+    ) -> None: ...
 
     parcel = Parcel(charge)
     order = Order(UUID(int=7), Decimal("1.10"), date(2026, 1, 2))
@@ -446,7 +452,9 @@ def test_arguments_come_back_as_they_were() -> None:
     assert parcel.unwrap(parcel.wrap(args, kwargs)) == (args, kwargs)
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b'{"order":"x"}', b'{"other":1}', b'{"order":1,"more":2}', b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"[]", b'{"order":"x"}', b'{"other":1}', b'{"order":1,"more":2}', b"\xff"]
+)
 def test_what_does_not_fit_the_function_any_more_is_said_to_be_so(payload: bytes) -> None:
     """After a deployment its arguments may be others."""
 

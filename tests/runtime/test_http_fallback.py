@@ -251,7 +251,9 @@ def test_what_would_be_lost_is_refused_by_name(form: str) -> None:
     """Before it is sent, whether the dependency is well or not."""
     world, backend = World(**LETTER), Backend()
     ask = Caller(form, world, backend)
-    with pytest.raises(MahavishnuError, match="POST cannot become a dead letter: send it whole, with extensions"):
+    with pytest.raises(
+        MahavishnuError, match="POST cannot become a dead letter: send it whole, with extensions"
+    ):
         ask("POST", json={})
     assert backend.seen == []
 

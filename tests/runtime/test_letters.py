@@ -268,9 +268,7 @@ def test_two_who_take_at_once_never_take_the_same(letters: Letters, tmp_path: Pa
         assert isinstance(letters, RedisLetters)
         port = letters._server.connection_pool.connection_kwargs["port"]
         other = RedisLetters(f"redis://127.0.0.1:{port}", "shop", now)
-    threads = [
-        threading.Thread(target=work, args=pair) for pair in zip(got, (letters, other), strict=True)
-    ]
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(got, (letters, other), strict=True)]
     for one in threads:
         one.start()
     for one in threads:

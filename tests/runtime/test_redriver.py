@@ -135,7 +135,9 @@ class Wrong(Exception):
         self.response = httpx.Response(status)
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed")])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed")]
+)
 def test_a_call_that_is_wrong_is_not_tried_again(status: int, outcome: str) -> None:
     """4xx says that it would be so again, but for what passes."""
 
@@ -324,7 +326,10 @@ def test_requests_are_made_again_by_the_client_that_is_open() -> None:
             seen.append(request)
             return httpx.Response(503 if shop.down else 201)
 
-        options: dict[str, Any] = {"transport": httpx.MockTransport(answer), "headers": {"authorization": "Bearer a"}}
+        options: dict[str, Any] = {
+            "transport": httpx.MockTransport(answer),
+            "headers": {"authorization": "Bearer a"},
+        }
         async with shop.world.stripe.httpx_async_client(**options) as client:
             with pytest.raises(Parked):
                 await client.post("http://stripe/charges?x=1", json={"n": 1}, extensions={"idempotent": True})
@@ -334,7 +339,11 @@ def test_requests_are_made_again_by_the_client_that_is_open() -> None:
         async with shop.world.stripe.httpx_async_client(**options):
             await shop.look(MINUTE)
         first, second = seen
-        assert (second.method, str(second.url), second.content) == (first.method, str(first.url), first.content)
+        assert (second.method, str(second.url), second.content) == (
+            first.method,
+            str(first.url),
+            first.content,
+        )
         assert second.headers["idempotency-key"] == first.headers["idempotency-key"]
         assert second.headers["authorization"] == "Bearer a"
         assert shop.letters() == []
@@ -409,7 +418,9 @@ def test_an_unreachable_store_is_shown_and_found_again(monkeypatch: pytest.Monke
     run(scenario)
 
 
-def test_a_call_that_is_done_but_cannot_be_noted_comes_again_with_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_that_is_done_but_cannot_be_noted_comes_again_with_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """At least once, and told apart by the key: what a dependency needs to do it once."""
 
     async def scenario() -> None:

@@ -39,15 +39,19 @@ class Format(StrEnum):
     JSON = "json"
 
 
-def dead_letters(
+def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
     action: Annotated[Action, typer.Argument(help="list, show, redrive or drop.")],
-    ids: Annotated[Optional[list[str]], typer.Argument(help="Letters by their ids, or by how these begin.")] = None,
+    ids: Annotated[
+        Optional[list[str]], typer.Argument(help="Letters by their ids, or by how these begin.")
+    ] = None,
     spec: SpecOption = None,
     env: EnvOption = None,
     form: Annotated[Format, typer.Option("--format", help="How letters are written.")] = Format.TEXT,
     dependency: Annotated[Optional[str], typer.Option(help="Those of one dependency alone.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All that there are, with redrive and drop.")] = False,
-    payload: Annotated[bool, typer.Option(help="Show what was to be done as it is: it may hold secrets.")] = False,
+    payload: Annotated[
+        bool, typer.Option(help="Show what was to be done as it is: it may hold secrets.")
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many are listed at the most.")] = 100,
 ) -> None:
     """See the calls that are kept; let them try anew, or give them up.
@@ -74,7 +78,9 @@ def _opened(spec: Spec) -> Letters:
         raise MahavishnuError("no dependency of this spec has `fallback: dead_letter`")
     file = spec.dead_letters.file
     if file is not None and not Path(file).exists():
-        raise MahavishnuError(f"{file} is not there: run this where the service runs, from its working directory")
+        raise MahavishnuError(
+            f"{file} is not there: run this where the service runs, from its working directory"
+        )
     return letters_of(spec, lambda: time.time_ns() // 10**6)
 
 
@@ -98,7 +104,10 @@ def _list(letters: Sequence[Letter], form: Format) -> None:
     if form is Format.JSON:
         print(json.dumps([_facts(one) for one in letters], indent=2))
         return
-    rows = [("ID", "DEPENDENCY", "OPERATION", "SINCE", "ATTEMPTS", "STATE", "LAST ERROR"), *map(_row, letters)]
+    rows = [
+        ("ID", "DEPENDENCY", "OPERATION", "SINCE", "ATTEMPTS", "STATE", "LAST ERROR"),
+        *map(_row, letters),
+    ]
     widths = [max(len(row[place]) for row in rows) for place in range(6)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
@@ -106,7 +115,15 @@ def _list(letters: Sequence[Letter], form: Format) -> None:
 
 
 def _row(one: Letter) -> tuple[str, ...]:
-    told = (one.id[:12], one.dependency, one.operation, _time(one.created), str(one.attempts), _state(one), one.error)
+    told = (
+        one.id[:12],
+        one.dependency,
+        one.operation,
+        _time(one.created),
+        str(one.attempts),
+        _state(one),
+        one.error,
+    )
     return tuple(map(_output.printable, told))
 
 

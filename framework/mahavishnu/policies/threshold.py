@@ -88,7 +88,8 @@ class Condition(Quantity):
     form: ClassVar[str] = "a condition: <signal> <comparison> <value>"
     pattern: ClassVar[str] = (
         rf"(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
-        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|dead_letters\.(depth|age)) *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
+        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|dead_letters\.(depth|age))"
+        r" *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
     )
     examples: ClassVar[tuple[str, ...]] = (
         "memory > 90%",
