@@ -140,7 +140,11 @@ def dependencies(draw: Draw) -> Mapping:
 
 
 letters = st.fixed_dictionaries(
-    {"store": st.sampled_from(["${REDIS_URL}", "redis://letters:6379", "rediss://:${REDIS_URL}@letters:6380"])},
+    {
+        "store": st.sampled_from(
+            ["${REDIS_URL}", "redis://letters:6379", "rediss://:${REDIS_URL}@letters:6380"]
+        )
+    },
     optional={
         "redrive": st.just({"attempts": 4, "base": "30s", "max": "10m"}),
         "entries": st.integers(1, 100_000),

@@ -124,7 +124,7 @@ async def orders_stuck(shop: Shop) -> None:
 
 async def letters_gone(shop: Shop) -> None:
     """The disk or the server of the dead letters does not answer, and is well again after the scrape."""
-    letters: Any = shop.office.desk._letters
+    letters: Any = shop.office.desk.letters
     letters.together = letters_unreachable
     await shop.redrive()
     await shop.scrape()

@@ -146,7 +146,9 @@ class Show:
         while self.waiting() and time.monotonic() - began < 60:
             time.sleep(0.2)
         paid, took = self.charged() - charged, time.monotonic() - began
-        say(f"after {took:.0f} s: {paid} of {kept} kept orders are paid, each once; {self.waiting()} are left")
+        say(
+            f"after {took:.0f} s: {paid} of {kept} kept orders are paid, each once; {self.waiting()} are left"
+        )
         say(f"a new order: {self.order(99).status_code}   breaker: {self.breaker()}")
 
     def series(self, scraped: Mapping[str, float]) -> None:

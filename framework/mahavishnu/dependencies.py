@@ -115,7 +115,7 @@ class Dependency:
     def __call__(self, function: Callable[P, R], /) -> Guarded[P, R]: ...
     @overload
     def __call__(
-        self, /, *, idempotent: bool, key: Callable[P, str] | None = None
+        self, /, *, idempotent: bool, key: Callable[..., str] | None = None
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]: ...
 
     def __call__(
@@ -124,7 +124,7 @@ class Dependency:
         /,
         *,
         idempotent: bool = False,
-        key: Callable[P, str] | None = None,
+        key: Callable[..., str] | None = None,
     ) -> Any:
         """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated.
 
@@ -215,7 +215,7 @@ class Dependency:
                 answer = guard.call(function, operation.repeatable, *args, **kwargs)
             else:
                 answer = fallback.call(guard, operation, args, kwargs)
-            kind: Any = type(answer)
+            kind: Any = cast("Any", type)(answer)
             if hasattr(kind, "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
             return answer

@@ -137,7 +137,11 @@ def test_without_letters_there_is_nothing_to_see(
 ) -> None:
     """A file that is not there is no empty one, and a spec that keeps none says so."""
     monkeypatch.chdir(tmp_path)
-    spec = {"mahavishnu": 1, "service": {"name": "shop", "app": "a:b"}, "dependencies": {"a": {}}}
+    spec: dict[str, Any] = {
+        "mahavishnu": 1,
+        "service": {"name": "shop", "app": "a:b"},
+        "dependencies": {"a": {}},
+    }
     (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
     assert run(["dead-letters", "list"]) == 2
     assert "no dependency of this spec has `fallback: dead_letter`" in capsys.readouterr().err

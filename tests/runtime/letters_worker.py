@@ -12,12 +12,14 @@ import sqlite3
 import sys
 import time
 from collections import Counter
+from uuid import uuid4
 
 import mahavishnu
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import Parked
 from mahavishnu.runtime import office, redriver
 from mahavishnu.runtime.current import forget
+from mahavishnu.runtime.letters import Letters
 from mahavishnu.spec import Spec
 
 ORDERS = 40  # that one life takes in, if it is let
@@ -73,13 +75,25 @@ def spec(store: str) -> Spec:
     )
 
 
-async def live(store: str, journal: Journal, life: int, healthy: bool) -> None:
-    """Take in orders that fail, while others are redriven; then only redrive until nothing is left."""
-    draw = random.Random(life)
+async def forgotten(hardening: Hardening, key: str) -> None:
+    """What a careless redriver does: it notes the call as done before it is."""
+    found = hardening.service.office
+    assert isinstance(found, office.Office)
+
+    def drop(letters: Letters) -> None:
+        letters.drop([one.id for one in letters.some(1000) if one.key == key])
+
+    await asyncio.wrap_future(found.desk.ask(drop))
+    await asyncio.sleep(0.02)
+
+
+async def live(store: str, journal: Journal, life: int, mode: str) -> None:
+    """Take in orders that fail, while others are redriven; `healthy`: only redrive, until nothing is left."""
+    draw, healthy = random.Random(life), mode == "healthy"
 
     async def app(scope: object, receive: object, send: object) -> None: ...
 
-    hardening = Hardening(app, spec(store))  # type: ignore[arg-type]
+    hardening = Hardening(app, spec(store))
     payment = mahavishnu.dependency("payment")
 
     @payment(idempotent=True)
@@ -91,9 +105,12 @@ async def live(store: str, journal: Journal, life: int, healthy: bool) -> None:
 
     @pay.redrive
     async def again(order: str) -> None:
+        key = uuid4().hex if mode == "new-key" else mahavishnu.idempotency_key()
+        if mode == "note-first":
+            await forgotten(hardening, key)
         await asyncio.sleep(0.002 * draw.random())
-        journal.pay(order, mahavishnu.idempotency_key())
-        await asyncio.sleep(0.002 * draw.random())
+        journal.pay(order, key)
+        await asyncio.sleep(0.02 if mode == "new-key" else 0.002 * draw.random())
 
     hardening.redriver.start()
     say("ready")
@@ -105,14 +122,12 @@ async def live(store: str, journal: Journal, life: int, healthy: bool) -> None:
         await asyncio.sleep(0.005)
     found = hardening.service.office
     assert isinstance(found, office.Office)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        stats = await asyncio.wrap_future(found.desk.ask(lambda letters: letters.stats()))
-        if healthy and stats.entries == 0:
-            break
+    deadline, left = time.monotonic() + 60, -1
+    while time.monotonic() < deadline and not (healthy and left == 0):
+        left = await asyncio.wrap_future(found.desk.ask(lambda letters: letters.stats().entries))
         await asyncio.sleep(0.02)
     await hardening.redriver.stop()
-    say("empty" if stats.entries == 0 else f"left {stats}")
+    say("empty" if left == 0 else f"{left} left")
 
 
 def say(line: str) -> None:
@@ -128,7 +143,7 @@ def lives(store: str, book: str) -> None:
         child = os.fork()
         if child == 0:
             forget()
-            asyncio.run(live(store, Journal(book), int(number), mode == "healthy"))
+            asyncio.run(live(store, Journal(book), int(number), mode))
             os._exit(0)
         say(str(child))
         os.waitpid(child, 0)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +16,21 @@ import httpx
 import pytest
 
 from mahavishnu import degraded, watching
+from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency, dependency
 from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError
 from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.degraded import DEGRADED, said
 from mahavishnu.runtime.parcel import Parcel, Unreadable
+from mahavishnu.runtime.restart import needed
+from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
 from tests.runtime.worlds import SECOND, World, serving
 
 STATIC: dict[str, Any] = {"fallback": {"static": {"price": 0, "tags": []}}}
+SMALL: dict[str, Any] = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop:app"}}
 STALE: dict[str, Any] = {"fallback": {"stale_cache": "10m", "entries": 3, "size": "2kB"}}
 
 
@@ -45,12 +53,22 @@ def both(stripe: Dependency, act: Callable[[], Any]) -> list[Callable[[], Any]]:
     async def later() -> Any:
         return act()
 
-    return [sync, lambda: asyncio.run(later())]  # type: ignore[arg-type]
+    return [sync, lambda: asyncio.run(later())]
 
 
 def fail(error: BaseException) -> Any:
     """Raise it."""
     raise error
+
+
+def fail_once_more(tries: list[int]) -> Any:
+    """Count, and fail."""
+    tries.append(1)
+    raise ConnectionError
+
+
+def nothing(error: Exception) -> None:
+    """Stands in for a function without arguments."""
 
 
 @pytest.mark.parametrize(
@@ -97,7 +115,7 @@ def test_it_stands_in_for_refusals_after_all_attempts() -> None:
         retry={"attempts": 3, "base": "1ms"}, breaker={"consecutive_failures": 3, "open_for": "1m"}, **STATIC
     )
     tries: list[int] = []
-    call = both(world.stripe, lambda: fail(tries.append(1) or ConnectionError()))[0]
+    call = both(world.stripe, lambda: fail_once_more(tries))[0]
     assert call() == {"price": 0, "tags": []}
     assert len(tries) == 3
     assert call() == {"price": 0, "tags": []}
@@ -213,7 +231,8 @@ def test_answers_are_bounded_in_bytes() -> None:
         return b"x" * size[0]
 
     size[0] = 1500
-    page(1), page(2)
+    page(1)
+    page(2)
     stand_in: Any = world.guardian.fallbacks.stand_in
     assert len(stand_in.stale._answers.kept) == 1
     assert stand_in.stale._answers.size <= 2000
@@ -299,7 +318,7 @@ def test_nothing_stands_in_when_everything_is_turned_off(monkeypatch: pytest.Mon
     def charge() -> Any:
         raise ConnectionError
 
-    charge.fallback(lambda error: 1)
+    charge.fallback(nothing)
     with pytest.raises(ConnectionError):
         charge()
 
@@ -347,7 +366,7 @@ def test_arguments_that_cannot_be_written_down_are_refused_by_name(said: dict[st
 
     with pytest.raises(TypeError, match="is a method"):
 
-        class _Client:
+        class _Client:  # pyright: ignore[reportUnusedClass]
             @world.stripe(idempotent=True)
             def call(self) -> None: ...
 
@@ -369,7 +388,7 @@ def test_two_fallbacks_are_one_too_many() -> None:
     def charge() -> None: ...
 
     with pytest.raises(MahavishnuError, match="keep one of them"):
-        charge.fallback(lambda error: None)
+        charge.fallback(nothing)
 
 
 def test_code_that_could_not_be_called_is_refused() -> None:
@@ -381,8 +400,10 @@ def test_code_that_could_not_be_called_is_refused() -> None:
 
     async def later(order: int, error: Exception) -> None: ...
 
+    def without(order: int) -> None: ...
+
     with pytest.raises(TypeError, match="must take `error`"):
-        charge.fallback(lambda order: None)
+        charge.fallback(without)
     with pytest.raises(TypeError, match="must be `async def` just as it is"):
         charge.fallback(later)
 
@@ -401,6 +422,80 @@ def test_inside_a_call_of_the_same_dependency_nothing_stands_in() -> None:
 
     assert outer() == {"price": 0, "tags": []}
     assert world.fallbacks("static", "served") == 1
+
+
+def test_a_response_says_what_of_it_is_degraded() -> None:
+    """One member for each dependency, in the middleware's own field; scripts of other origins may read it."""
+    spec = {
+        **SMALL,
+        "dependencies": {"price": {"fallback": {"static": 0}}, "stock": {"fallback": {"static": "?"}}},
+        "security": {"cors": {"origins": ["https://a.example.com"]}},
+    }
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/bad":
+            for name in ("price", "stock", "price"):
+                await down(name)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def down(name: str) -> Any:
+        @dependency(name)(idempotent=True)
+        async def call() -> Any:
+            raise ConnectionError
+
+        return await call()
+
+    forget()
+    hardening = Hardening(app, Spec.model_validate(spec), clock=VirtualClock(), log_to=StringIO())
+    transport = httpx.ASGITransport(app=hardening)
+
+    async def ask(path: str) -> httpx.Headers:
+        async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
+            return (await client.get(path, headers={"origin": "https://a.example.com"})).headers
+
+    bad, good = asyncio.run(ask("/bad")), asyncio.run(ask("/good"))
+    assert bad.get_list("mahavishnu-degraded") == ["price;by=static, stock;by=static"]
+    assert "Mahavishnu-Degraded" in bad["access-control-expose-headers"]
+    assert "mahavishnu-degraded" not in good
+
+
+def test_what_a_cache_holds_goes_on_under_another_spec() -> None:
+    """A reload forgets no answer; the new bounds hold at once."""
+    world, shelf = World(**STALE), Shelf()
+    price = world.stripe(idempotent=True)(shelf_price(shelf))
+    price(1)
+    before = world.service
+    said = before.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    said["dependencies"]["stripe"]["fallback"] = {"stale_cache": "1m"}
+    after = Service(Spec.model_validate(said), world.clock, before=before)
+    after.take_over(before)
+    succeed(after)
+    shelf.down = True
+    assert price(1) == {"item": 1, "price": 1}
+    world.clock.advance("61s")
+    with pytest.raises(ConnectionError):
+        price(1)
+
+
+def test_dead_letters_go_on_under_another_spec_and_do_not_move() -> None:
+    """The office is the process's; where it keeps them is settled when the process starts."""
+    world = World(fallback="dead_letter")
+    before = world.service
+    said = before.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    without: dict[str, Any] = {**said, "dependencies": {"stripe": {}}}
+    changed = {**said, "dead_letters": {"entries": 7}}
+    moved = {**said, "dead_letters": {"store": "redis://letters:6379"}}
+    bare = Service(Spec.model_validate(without), world.clock, before=before)
+    bare.take_over(before)
+    assert bare.office is None
+    after = Service(Spec.model_validate(changed), world.clock, before=bare)
+    after.take_over(bare)
+    assert after.office is before.office
+    assert after.office is not None
+    assert after.office.bounds.entries == 7
+    (problem,) = needed(before.spec, Spec.model_validate(moved))
+    assert problem.path == ("dead_letters", "store")
 
 
 # --- how it is said --------------------------------------------------------------------------------

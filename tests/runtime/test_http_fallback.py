@@ -288,9 +288,11 @@ def test_a_refused_request_is_kept_too(form: str) -> None:
     world, backend = World(breaker={"consecutive_failures": 1, "open_for": "1m"}, **LETTER), Backend()
     ask = Caller(form, world, backend)
     backend.status = 503
-    for _ in range(3):
-        with pytest.raises(Parked) as told:
+    for _ in range(2):
+        with pytest.raises(Parked):
             ask("POST", extensions=IDEMPOTENT)
+    with pytest.raises(Parked) as told:
+        ask("POST", extensions=IDEMPOTENT)
     assert isinstance(told.value.__cause__, BreakerOpen)
     assert len(backend.seen) == 1
     assert sorted(one.error for one in kept(world)) == ["it answered 503", *["the breaker is open"] * 2]

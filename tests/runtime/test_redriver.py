@@ -16,6 +16,7 @@ from mahavishnu.errors import Parked
 from mahavishnu.runtime import handlers
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.letters import Letter, LettersUnreachable
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from mahavishnu.runtime.office import Office
 from mahavishnu.runtime.redriver import AT_ONCE, LEASE, Redriver
 from mahavishnu.spec import Spec
@@ -39,7 +40,7 @@ class Shop:
         found = self.world.service.office
         assert found is not None
         self.office: Office = found
-        self.office._random = lambda: 1.0
+        self.office.random = lambda: 1.0
         self.redriver = Redriver(lambda: self.world.service, self.clock)
 
         @self.world.stripe(idempotent=True)
@@ -105,7 +106,7 @@ def test_what_fails_again_waits_longer_and_is_then_quarantined() -> None:
     async def scenario() -> None:
         shop = Shop()
         await shop.park()
-        waits = []
+        waits = list[int]()
         for _ in range(3):
             before = shop.letters()[0]
             await shop.look(max(0, before.due * 10**6 - shop_now(shop)))
@@ -124,7 +125,7 @@ def test_what_fails_again_waits_longer_and_is_then_quarantined() -> None:
 
 def shop_now(shop: Shop) -> int:
     """The time that letters are judged by, ns."""
-    letters: Any = shop.office.desk._letters
+    letters: Any = shop.office.desk.letters
     return int(letters._now()) * 10**6
 
 
@@ -181,10 +182,11 @@ def test_so_many_are_made_at_a_time_and_no_more() -> None:
             await shop.park(order)
         gate, inside = asyncio.Event(), [0]
 
-        @shop.charge.redrive
         async def again(order: int) -> None:
             inside[0] += 1
             await gate.wait()
+
+        shop.charge.redrive(again)
 
         shop.clock.advance(MINUTE)
         for _ in range(3):
@@ -207,10 +209,11 @@ def test_the_lease_of_a_long_call_is_renewed() -> None:
         await shop.park()
         gate, calls = asyncio.Event(), [0]
 
-        @shop.charge.redrive
         async def again(order: int) -> None:
             calls[0] += 1
             await gate.wait()
+
+        shop.charge.redrive(again)
 
         shop.clock.advance(MINUTE)
         for _ in range(10):
@@ -224,6 +227,11 @@ def test_the_lease_of_a_long_call_is_renewed() -> None:
     run(scenario)
 
 
+def numbered(order: int) -> str:
+    """The key of an order."""
+    return f"order-{order}"
+
+
 def test_plain_functions_are_made_again_in_a_thread() -> None:
     """So that they block nobody."""
 
@@ -231,7 +239,7 @@ def test_plain_functions_are_made_again_in_a_thread() -> None:
         shop = Shop()
         loop, where = asyncio.get_running_loop(), list[bool]()
 
-        @shop.world.stripe(idempotent=True, key=lambda order: f"order-{order}")
+        @shop.world.stripe(idempotent=True, key=numbered)
         def charge(order: int) -> None:
             if shop.down:
                 raise shop.down
@@ -276,14 +284,14 @@ def test_letters_without_code_wait_for_it() -> None:
     async def scenario() -> None:
         shop = Shop()
         await shop.park()
-        known = dict(handlers._HANDLERS)
-        handlers._HANDLERS.clear()
+        known = dict(handlers.HANDLERS)
+        handlers.HANDLERS.clear()
         try:
             for _ in range(5):
                 await shop.look(MINUTE)
             assert (shop.redriven("unhandled"), shop.letters()[0].attempts) == (5, 0)
         finally:
-            handlers._HANDLERS.update(known)
+            handlers.HANDLERS.update(known)
         shop.down = None
         await shop.look(MINUTE)
         assert len(shop.done) == 1
@@ -307,7 +315,7 @@ def test_what_cannot_be_read_is_quarantined() -> None:
         async def changed(order: int, currency: str) -> None: ...
 
         operation = shop.letters()[0].operation
-        handlers.handle("stripe", operation, handlers._HANDLERS["stripe", _name(changed)])
+        handlers.handle("stripe", operation, handlers.HANDLERS["stripe", _name(changed)])
         await shop.look(MINUTE)
         assert "does not fit" in shop.letters()[0].error
         assert shop.redriven("quarantined") == 1
@@ -367,9 +375,10 @@ def test_who_redrives_is_nobodys_request() -> None:
         shop.down = None
         marks: list[Any] = []
 
-        @shop.charge.redrive
         async def again(order: int) -> None:
             marks.append(dict(degraded()))
+
+        shop.charge.redrive(again)
 
         await shop.look(MINUTE)
         assert marks == [{}]
@@ -400,13 +409,12 @@ def test_an_unreachable_store_is_shown_and_found_again(monkeypatch: pytest.Monke
 
     async def scenario() -> None:
         shop = Shop()
-        letters: Any = shop.office.desk._letters
 
         def broken(*_: Any, **__: Any) -> Any:
             raise LettersUnreachable("the dead letters in x: disk I/O error")
 
         with monkeypatch.context() as gone:
-            gone.setattr(type(letters), "together", broken)
+            gone.setattr(SqliteLetters, "together", broken)
             await shop.look()
             assert shop.shown("_store_up") == 0
             with pytest.raises(ConnectionError):
@@ -427,13 +435,12 @@ def test_a_call_that_is_done_but_cannot_be_noted_comes_again_with_its_key(
         shop = Shop()
         key = await shop.park()
         shop.down = None
-        letters: Any = shop.office.desk._letters
 
         def broken(*_: Any) -> Any:
             raise LettersUnreachable("gone")
 
         with monkeypatch.context() as gone:
-            gone.setattr(type(letters), "done", broken)
+            gone.setattr(SqliteLetters, "done", broken)
             await shop.look(MINUTE)
         assert len(shop.letters()) == 1
         await shop.look(LEASE * 10**6)
@@ -486,7 +493,7 @@ def test_it_lives_as_long_as_the_server() -> None:
         app = App()
         office = app.hardening.service.office
         assert office is not None
-        office._random = lambda: 1.0
+        office.random = lambda: 1.0
         import mahavishnu
 
         down, gate, begun = [True], asyncio.Event(), list[int]()
@@ -512,7 +519,7 @@ def test_it_lives_as_long_as_the_server() -> None:
         await app.live(during())
         (letter,) = office.desk.ask(lambda letters: letters.some(9)).result()
         assert (letter.token, letter.attempts) == ("", 0)
-        assert [timer for timer in app.clock._timers if not timer.cancelled] == []
+        assert app.clock.timers == 0
 
     run(scenario)
 

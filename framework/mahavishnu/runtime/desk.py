@@ -25,7 +25,7 @@ class Desk:
     """
 
     def __init__(self, letters: Letters, *, threaded: bool = True) -> None:
-        self._letters = letters
+        self.letters = letters
         self._threaded = threaded
         self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class Desk:
             thread.join()
         elif not self._threaded:
             return  # in memory: closed is forgotten
-        self._letters.close()
+        self.letters.close()
 
     def _start(self) -> None:
         with self._lock:
@@ -65,7 +65,7 @@ class Desk:
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
             batch = [first]
-            while len(batch) < self._letters.batch and (one := self._waiting()) is not None:
+            while len(batch) < self.letters.batch and (one := self._waiting()) is not None:
                 batch.append(one)
             self._do(batch)
 
@@ -88,8 +88,8 @@ class Desk:
     def _done(self, wanted: Sequence[_Asked]) -> bool:
         """Do these steps; False when they failed together and have to be tried apart."""
         try:
-            with self._letters.together():
-                results = [one.step(self._letters) for one in wanted]
+            with self.letters.together():
+                results = [one.step(self.letters) for one in wanted]
         except Exception as fault:  # noqa: BLE001 - who asked hears of it
             if len(wanted) > 1:
                 return False

@@ -16,19 +16,19 @@ class Unhandled(Exception):
     """What made such calls is not there any more, or not yet."""
 
 
-_HANDLERS: dict[tuple[str, str], Handler] = {}
+HANDLERS: dict[tuple[str, str], Handler] = {}
 _KEY: ContextVar[str] = ContextVar("mahavishnu_idempotency_key", default="")
 _REDRIVEN: ContextVar[str] = ContextVar("mahavishnu_redriven", default="")
 
 
 def handle(dependency: str, operation: str, handler: Handler) -> None:
     """From now on letters of this operation are made again so."""
-    _HANDLERS[dependency, operation] = handler
+    HANDLERS[dependency, operation] = handler
 
 
 def handler_of(letter: Letter) -> Handler | None:
     """How this letter is made again; None where no code of this process knows."""
-    return _HANDLERS.get((letter.dependency, letter.operation))
+    return HANDLERS.get((letter.dependency, letter.operation))
 
 
 def idempotency_key() -> str:

@@ -163,10 +163,10 @@ class RedisLetters:
     batch = 1
 
     def __init__(self, url: str, service: str, now: Callable[[], int] | None = None) -> None:
-        self._server: Any = blocking(url)
+        self.server: Any = blocking(url)
         self._base = f"{{mahavishnu:{service}:letters}}"
-        self._now = now
-        self._script = self._server.register_script(_SCRIPT)
+        self.now = now
+        self._script = self.server.register_script(_SCRIPT)
 
     def together(self) -> nullcontext[None]:
         return nullcontext()
@@ -207,7 +207,7 @@ class RedisLetters:
         found: list[Letter] = []
         for start in range(0, 2**31, _BATCH):
             with self._said():
-                ids = self._server.zrange(f"{self._base}:born", start, start + _BATCH - 1)
+                ids = self.server.zrange(f"{self._base}:born", start, start + _BATCH - 1)
             read = (self.find(one.decode()) for one in ids)
             found += [one for one in read if one and dependency in (None, one.dependency)]
             if len(found) >= most or len(ids) < _BATCH:
@@ -216,7 +216,7 @@ class RedisLetters:
 
     def find(self, name: str) -> Letter | None:
         with self._said():
-            fields = self._server.hgetall(f"{self._base}:l:{name}")
+            fields = self.server.hgetall(f"{self._base}:l:{name}")
         return _letter(fields) if fields else None
 
     def redrive(self, ids: Iterable[str]) -> int:
@@ -226,10 +226,10 @@ class RedisLetters:
         return int(self._ask("drop", *ids))
 
     def close(self) -> None:
-        self._server.close()
+        self.server.close()
 
     def _ask(self, verb: str, *words: str | int | bytes) -> Any:
-        now = 0 if self._now is None else self._now()
+        now = 0 if self.now is None else self.now()
         with self._said():
             return self._script(keys=[self._base], args=[verb, now, *words])
 

@@ -54,7 +54,7 @@ class SqliteLetters:
     def together(self) -> Generator[None, None, None]:
         """One transaction, so that what is done inside costs one write to the disk."""
         with self._said():
-            base = self._base
+            base = self.base
             base.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -66,7 +66,7 @@ class SqliteLetters:
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
         with self._said():
-            known = self._base.execute(
+            known = self.base.execute(
                 "SELECT id FROM letters WHERE dependency = ? AND key = ?", (letter.dependency, letter.key)
             ).fetchone()
             if known:
@@ -76,18 +76,18 @@ class SqliteLetters:
                 return "full", "", 0
             now = self._now()
             row = _row(letter, now, now + pause)
-            self._base.execute(_INSERT, row)
+            self.base.execute(_INSERT, row)
             return "stored", letter.id, displaced
 
     def take(self, dependency: str, most: int, lease: int, attempts: int) -> Sequence[Letter]:
         now = self._now()
         with self._said():
-            self._base.execute(
+            self.base.execute(
                 "UPDATE letters SET quarantined = 1, error = iif(token = '', error, ?), token = '' "
                 "WHERE dependency = ? AND quarantined = 0 AND due <= ? AND attempts >= ?",
                 (LEFT_BEHIND, dependency, now, attempts),
             )
-            rows = self._base.execute(
+            rows = self.base.execute(
                 "UPDATE letters SET due = ?, attempts = attempts + 1, token = ? WHERE id IN (SELECT id FROM letters "
                 "WHERE dependency = ? AND quarantined = 0 AND due <= ? ORDER BY due, created LIMIT ?) RETURNING *",
                 (now + lease, uuid4().hex, dependency, now, most),
@@ -97,20 +97,20 @@ class SqliteLetters:
     def renew(self, letters: Iterable[Letter], lease: int) -> None:
         due = self._now() + lease
         with self._said():
-            self._base.executemany(
+            self.base.executemany(
                 "UPDATE letters SET due = ? WHERE id = ? AND token = ?",
                 [(due, one.id, one.token) for one in letters],
             )
 
     def done(self, letter: Letter) -> None:
         with self._said():
-            self._base.execute("DELETE FROM letters WHERE id = ?", (letter.id,))
+            self.base.execute("DELETE FROM letters WHERE id = ?", (letter.id,))
 
     def back(
         self, letter: Letter, pause: int, error: str, *, attempted: bool, quarantine: bool = False
     ) -> None:
         with self._said():
-            self._base.execute(
+            self.base.execute(
                 "UPDATE letters SET due = ?, error = ?, attempts = attempts - ?, quarantined = ?, token = '' "
                 "WHERE id = ? AND token = ?",
                 (self._now() + pause, error, int(not attempted), int(quarantine), letter.id, letter.token),
@@ -119,11 +119,11 @@ class SqliteLetters:
     def prune(self, age: int) -> int:
         with self._said():
             before = self._now() - age
-            return self._base.execute("DELETE FROM letters WHERE created < ?", (before,)).rowcount
+            return self.base.execute("DELETE FROM letters WHERE created < ?", (before,)).rowcount
 
     def stats(self) -> Stats:
         with self._said():
-            rows = self._base.execute(
+            rows = self.base.execute(
                 "SELECT dependency, quarantined, count(*), min(created) FROM letters GROUP BY 1, 2"
             ).fetchall()
             entries, size = self._room()
@@ -140,7 +140,7 @@ class SqliteLetters:
 
     def some(self, most: int, dependency: str | None = None) -> Sequence[Letter]:
         with self._said():
-            rows = self._base.execute(
+            rows = self.base.execute(
                 "SELECT * FROM letters WHERE ?1 IS NULL OR dependency = ?1 ORDER BY created, id LIMIT ?2",
                 (dependency, most),
             ).fetchall()
@@ -148,7 +148,7 @@ class SqliteLetters:
 
     def find(self, name: str) -> Letter | None:
         with self._said():
-            row = self._base.execute("SELECT * FROM letters WHERE id = ?", (name,)).fetchone()
+            row = self.base.execute("SELECT * FROM letters WHERE id = ?", (name,)).fetchone()
         return _letter(row) if row else None
 
     def redrive(self, ids: Iterable[str]) -> int:
@@ -158,11 +158,11 @@ class SqliteLetters:
             "AND (token = '' OR due <= ?1)"
         )
         with self._said():
-            return sum(self._base.execute(again, (self._now(), one)).rowcount for one in ids)
+            return sum(self.base.execute(again, (self._now(), one)).rowcount for one in ids)
 
     def drop(self, ids: Iterable[str]) -> int:
         with self._said():
-            return sum(self._base.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount for one in ids)
+            return sum(self.base.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount for one in ids)
 
     def close(self) -> None:
         base, self._open = self._open, None
@@ -170,7 +170,8 @@ class SqliteLetters:
             base.close()
 
     @property
-    def _base(self) -> sqlite3.Connection:
+    def base(self) -> sqlite3.Connection:
+        """The file, opened when it is first needed."""
         if self._open is None:
             self._open = self._connected()
         return self._open
@@ -203,17 +204,17 @@ class SqliteLetters:
             entries, size = self._room()
             if entries < bounds.entries and size + letter.size <= bounds.size:
                 return gone
-            oldest = self._base.execute(
+            oldest = self.base.execute(
                 "SELECT id FROM letters WHERE token = '' OR due <= ? ORDER BY created, id LIMIT 1",
                 (self._now(),),
             ).fetchone()
             if not bounds.displace or oldest is None:
                 return None
-            self._base.execute("DELETE FROM letters WHERE id = ?", oldest)
+            self.base.execute("DELETE FROM letters WHERE id = ?", oldest)
             gone += 1
 
     def _room(self) -> tuple[int, int]:
-        entries, size = self._base.execute("SELECT entries, size FROM room").fetchone()
+        entries, size = self.base.execute("SELECT entries, size FROM room").fetchone()
         return entries, size
 
     @contextmanager

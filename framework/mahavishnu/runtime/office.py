@@ -48,7 +48,7 @@ class Office:
     ) -> None:
         self.desk = Desk(letters, threaded=threaded)
         self.up = True
-        self._random = random
+        self.random = random
         self._stats = Stats({}, 0, 0)
 
     def become(self, spec: Spec, meter: Meter) -> None:
@@ -86,7 +86,7 @@ class Office:
     def pause(self, attempt: int) -> int:
         """A pause before this attempt (from 1), ms: drawn from the upper half, so that letters spread out."""
         ceiling = self.settings.redrive.pause(attempt) // _MS
-        return ceiling // 2 + int(self._random() * (ceiling - ceiling // 2))
+        return ceiling // 2 + int(self.random() * (ceiling - ceiling // 2))
 
     def parked(self, dependency: str, outcome: str) -> None:
         """Count a call that was kept, or was not."""
