@@ -14,7 +14,7 @@ from mahavishnu.runtime.letters import Letter, Letters
 from mahavishnu.runtime.letters_redis import RedisLetters
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from tests.runtime.letterboxes import ROOM, Time, keep, take
-from tests.runtime.redis_servers import server
+from tests.runtime.redis_servers import Server, server
 
 PAYLOAD = b'{"order":{"number":7,"card_number":"4242","password":"hunter2"},"note":"a\\u001b[2Jb"}'
 
@@ -40,8 +40,17 @@ class World:
         return one
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """One server for all tests of this file."""
+    with server() as one:
+        yield one
+
+
 @pytest.fixture(params=["sqlite", "redis"])
-def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: Server
+) -> Iterator[World]:
     """Both kinds of store."""
     monkeypatch.chdir(tmp_path)
     now = Time()
@@ -50,10 +59,10 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
         yield World(tmp_path, "sqlite:data/letters.db", letters)
         letters.close()
     else:
-        with server() as running:
-            there = RedisLetters(running.url, "shop", now)
-            yield World(tmp_path, running.url, there)
-            there.close()
+        running.client().flushall()
+        there = RedisLetters(running.url, "shop", now)
+        yield World(tmp_path, running.url, there)
+        there.close()
 
 
 def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:

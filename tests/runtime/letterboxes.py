@@ -10,7 +10,7 @@ from uuid import uuid4
 from mahavishnu.runtime.letters import Bounds, Letter, Letters
 from mahavishnu.runtime.letters_redis import RedisLetters
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
-from tests.runtime.redis_servers import server
+from tests.runtime.redis_servers import Server
 
 STORES = ["sqlite", "redis"]
 ROOM = Bounds(entries=100, size=10_000, displace=False)
@@ -28,17 +28,17 @@ class Time:
 
 
 @contextmanager
-def stored(kind: str, folder: Path, now: Time) -> Generator[Letters, None, None]:
-    """Letters in a file of this folder, or on a server of their own."""
+def stored(kind: str, folder: Path, now: Time, running: Server) -> Generator[Letters, None, None]:
+    """Letters in a file of this folder, or on the server, which then holds nothing else."""
     if kind == "sqlite":
-        letters = SqliteLetters(str(folder / "letters" / "dead.db"), now)
-        yield letters
-        letters.close()
+        filed = SqliteLetters(str(folder / "letters" / "dead.db"), now)
+        yield filed
+        filed.close()
     else:
-        with server() as running:
-            letters_there = RedisLetters(running.url, "shop", now)
-            yield letters_there
-            letters_there.close()
+        running.client().flushall()
+        served = RedisLetters(running.url, "shop", now)
+        yield served
+        served.close()
 
 
 def letter(key: str = "", dependency: str = "payment", payload: bytes = b'{"order":1}') -> Letter:

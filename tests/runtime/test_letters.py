@@ -18,6 +18,7 @@ from mahavishnu.runtime.letters import LEFT_BEHIND, Bounds, Letters, LettersUnre
 from mahavishnu.runtime.letters_redis import RedisLetters
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from tests.runtime.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
+from tests.runtime.redis_servers import Server, server
 
 
 @pytest.fixture
@@ -26,10 +27,17 @@ def now() -> Time:
     return Time()
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """One server for all tests of this file."""
+    with server() as one:
+        yield one
+
+
 @pytest.fixture(params=STORES)
-def letters(request: pytest.FixtureRequest, tmp_path: Path, now: Time) -> Iterator[Letters]:
+def letters(request: pytest.FixtureRequest, tmp_path: Path, now: Time, running: Server) -> Iterator[Letters]:
     """Each of the stores."""
-    with stored(request.param, tmp_path, now) as one:
+    with stored(request.param, tmp_path, now, running) as one:
         yield one
 
 
@@ -255,7 +263,9 @@ def test_what_there_is_is_told_by_dependency(letters: Letters, now: Time) -> Non
     assert len(letters.some(2)) == 2
 
 
-def test_two_who_take_at_once_never_take_the_same(letters: Letters, tmp_path: Path, now: Time) -> None:
+def test_two_who_take_at_once_never_take_the_same(
+    letters: Letters, tmp_path: Path, now: Time, running: Server
+) -> None:
     """Each letter once, whoever is faster."""
     keep(letters, *(letter() for _ in range(60)), bounds=Bounds(100, 10_000, displace=False))
     got: list[list[str]] = [[], []]
@@ -268,8 +278,7 @@ def test_two_who_take_at_once_never_take_the_same(letters: Letters, tmp_path: Pa
         other: Letters = SqliteLetters(str(tmp_path / "letters" / "dead.db"), now)
     else:
         assert isinstance(letters, RedisLetters)
-        port = letters.server.connection_pool.connection_kwargs["port"]
-        other = RedisLetters(f"redis://127.0.0.1:{port}", "shop", now)
+        other = RedisLetters(running.url, "shop", now)
     threads = [threading.Thread(target=work, args=pair) for pair in zip(got, (letters, other), strict=True)]
     for one in threads:
         one.start()
@@ -282,11 +291,11 @@ def test_two_who_take_at_once_never_take_the_same(letters: Letters, tmp_path: Pa
 # --- the file alone --------------------------------------------------------------------------------
 
 
-def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time) -> None:
+def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time, running: Server) -> None:
     """Payloads are kept as they are: the file system guards them."""
     before = os.umask(0o000)
     file = tmp_path / "letters" / "dead.db"
-    with stored("sqlite", tmp_path, now) as letters:
+    with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, letter())
         os.umask(before)
         modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (file.parent, *file.parent.iterdir())}
@@ -294,9 +303,11 @@ def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time) -> None:
     assert set(modes.values()) == {0o600}
 
 
-def test_what_is_done_cannot_be_read_from_the_file_any_more(tmp_path: Path, now: Time) -> None:
+def test_what_is_done_cannot_be_read_from_the_file_any_more(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
     """A card number does not outlive the charge."""
-    with stored("sqlite", tmp_path, now) as letters:
+    with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, one := letter(payload=b'{"card":"4242-secret"}'))
         with letters.together():
             letters.done(one)
@@ -304,9 +315,9 @@ def test_what_is_done_cannot_be_read_from_the_file_any_more(tmp_path: Path, now:
     assert b"4242-secret" not in found
 
 
-def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, now: Time) -> None:
+def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, now: Time, running: Server) -> None:
     """A write-ahead log, synchronised with every commit."""
-    with stored("sqlite", tmp_path, now) as letters:
+    with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, letter())
         assert isinstance(letters, SqliteLetters)
         assert letters.base.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -336,9 +347,11 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path, now: Time) -> N
         keep(letters, letter())
 
 
-def test_a_disk_that_is_full_loses_nothing_that_was_promised(tmp_path: Path, now: Time) -> None:
+def test_a_disk_that_is_full_loses_nothing_that_was_promised(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
     """What does not fit is refused, what is there stays."""
-    with stored("sqlite", tmp_path, now) as letters:
+    with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, one := letter())
         assert isinstance(letters, SqliteLetters)
         pages = letters.base.execute("PRAGMA page_count").fetchone()[0]
@@ -362,21 +375,20 @@ def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
         RedisLetters("redis://[", "shop")
 
 
-def test_services_on_one_server_are_apart(tmp_path: Path, now: Time) -> None:
+def test_services_on_one_server_are_apart(tmp_path: Path, now: Time, running: Server) -> None:
     """By their names."""
-    with stored("redis", tmp_path, now) as letters:
+    with stored("redis", tmp_path, now, running) as letters:
         assert isinstance(letters, RedisLetters)
-        port = letters.server.connection_pool.connection_kwargs["port"]
-        other = RedisLetters(f"redis://127.0.0.1:{port}", "shop_two", now)
+        other = RedisLetters(running.url, "shop_two", now)
         keep(letters, letter("same"))
         assert keep(other, letter("same")) == ["stored"]
         assert other.stats().entries == 1
         other.close()
 
 
-def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time) -> None:
+def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time, running: Server) -> None:
     """Hosts need not agree on the time."""
-    with stored("redis", tmp_path, now) as letters:
+    with stored("redis", tmp_path, now, running) as letters:
         assert isinstance(letters, RedisLetters)
         letters.now = None
         keep(letters, one := letter(), pause=-1)
