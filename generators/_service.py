@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePosixPath
 
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Command, Postgres, Source
@@ -21,6 +22,7 @@ UID = 10001
 SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
 STATE_PATH = "/var/lib/mahavishnu"
 """Where the jobs of backups write what they know, and the service reads it."""
+_HOME = "/srv"  # the image's working directory
 UNRELEASED = "unreleased"
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -85,8 +87,9 @@ def sidecar_secrets(spec: Spec) -> dict[str, list[str]]:
 
 
 def app_secrets(spec: Spec) -> list[str]:
-    """The secrets that the service is told: its store's, its operators', and all that nobody else uses."""
-    own = {*secrets_of(spec.store), *(secrets_of(spec.ops.token) if spec.ops else ())}
+    """The secrets that the service is told: its stores', its operators', and all that nobody else uses."""
+    stores = {name for store in spec.stores for name in secrets_of(store)}
+    own = {*stores, *(secrets_of(spec.ops.token) if spec.ops else ())}
     others = {*alert_secrets(spec), *sidecar_secrets(spec).get("grafana", ()), *_repository_secrets(spec)}
     return sorted({*spec.secrets} - others | own)
 
@@ -115,6 +118,13 @@ def _of_source(source: Source) -> set[str]:
             return {name for text in source.secrets for name in secrets_of(text)}
         case _:
             return set()
+
+
+def letters_folder(contract: Contract) -> str | None:
+    """The folder of the container in which the dead letters are, where they are in a file."""
+    spec = contract.spec
+    file = spec.dead_letters.file if spec.parking else None
+    return None if file is None else (PurePosixPath(_HOME) / file).parent.as_posix()
 
 
 def spec_text(contract: Contract) -> str:

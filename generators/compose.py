@@ -29,6 +29,7 @@ from ._service import (
     host,
     image,
     job_secrets,
+    letters_folder,
     seconds,
     sidecar_secrets,
     spec_text,
@@ -39,6 +40,7 @@ _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
+_LETTERS = "dead_letters"
 _SIDECARS = ("prometheus", "alertmanager", "grafana")
 _JOBS = ("mahavishnu", "backup", "run", "--on-schedule")
 _SERVERS = {
@@ -70,6 +72,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     spec = contract.spec
     monitoring, secrets = target.monitoring, sidecar_secrets(spec)
+    backups: dict[str, Any] = _backups(contract)
     place = PurePosixPath(contract.place)
     ups = "/".join([".."] * (len(place.parts) + 1))
     return {
@@ -89,24 +92,28 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "memory": _memory(spec.deploy.resources.memory),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
-        "store": _store(contract),
-        **_backups(contract, monitoring),
+        "stores": (stores := [*_stores(contract)]),
+        "folder": letters_folder(contract),
+        **backups,
+        "volumes": [
+            *(["prometheus", "alertmanager"] if monitoring else []),
+            *backups["backup_volumes"],
+            *([_LETTERS] if letters_folder(contract) else []),
+            *(store["name"] for store in stores if store["lasting"]),
+        ],
         "networks": [
             "front",
             *(["monitoring"] if monitoring else []),
-            *(["store"] if _store(contract) else []),
+            *(["store"] if stores else []),
         ],
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
 
 
-def _backups(contract: Contract, monitoring: bool) -> dict[str, object]:
+def _backups(contract: Contract) -> dict[str, object]:
     """The service that makes the backups, and the volumes and files that it shares."""
     spec = contract.spec
-    data, repositories = data_folders(spec), repository_folders(spec)
-    shared, own = (
-        _volumes(prefix, folders) for prefix, folders in (("data", data), ("repository", repositories))
-    )
+    shared, own = _volumes("data", data_folders(spec)), _volumes("repository", repository_folders(spec))
     made = {
         "image": backup_image(contract),
         "command": [*_JOBS],
@@ -114,16 +121,14 @@ def _backups(contract: Contract, monitoring: bool) -> dict[str, object]:
         "scratch": f"{STATE_PATH}/scratch",
         "healthy": _ALIVE,
     }
-    volumes = ["backup-reports", "backup-scratch", *(one["name"] for one in (*shared, *own))]
+    volumes = [*shared, *own]
+    named = ["backup-reports", "backup-scratch", *(one["name"] for one in volumes)]
     return {
         "jobs": made if spec.backups else None,
         "state_path": STATE_PATH,
         "data_volumes": shared,
-        "job_volumes": [*shared, *own],
-        "volumes": [
-            *(["prometheus", "alertmanager"] if monitoring else []),
-            *(volumes if spec.backups else []),
-        ],
+        "job_volumes": volumes,
+        "backup_volumes": named if spec.backups else [],
     }
 
 
@@ -144,27 +149,43 @@ def _published(port: int, target: Compose) -> str:
     return f"127.0.0.1:{port}:{port}" if target.publish == "host" else f"{port}:{port}"
 
 
-def _store(contract: Contract) -> dict[str, object] | None:
-    """The server of the limits, where the spec names one as only a neighbour would be named: `redis://redis:6379`."""
-    url = urlsplit(contract.spec.store)
-    place = endpoint(contract.spec.store)
+def _stores(contract: Contract) -> Iterable[dict[str, Any]]:
+    """The servers that the spec names as only neighbours would be named, `redis://redis:6379`, each once.
+
+    What keeps dead letters must not forget: it writes down everything, and has room for them and for as much again.
+    """
+    spec = contract.spec
+    lasting = spec.dead_letters.store if spec.parking else ""
+    made = {name: one for url in spec.stores if (one := _neighbour(contract, url)) for name in [one[0]]}
+    for name, port, scheme in made.values():
+        image, program = _SERVERS[scheme]
+        keeps = bool(lasting) and (endpoint(lasting) or ("", 0))[0] == name
+        room = 64 + 2 * (int(spec.dead_letters.size) // 2**20) if keeps else 96
+        said = {"port": port, "save": "", "maxmemory": f"{room}mb", "maxmemory-policy": "noeviction"}
+        said |= {"appendonly": "yes", "appendfsync": "always"} if keeps else {}
+        said["protected-mode"] = "no"  # nobody but the service is in its network
+        words = (word for key, value in said.items() for word in (f"--{key}", str(value)))
+        yield {
+            "name": name,
+            "image": image,
+            "lasting": keeps,
+            # The one who owns the image's /data, and with it the volume; elsewhere nobody that the host knows.
+            "user": "999:999" if keeps else f"{UID}:{UID}",
+            "command": [f"{program}-server", *words],
+            "healthy": ["CMD", f"{program}-cli", "-p", str(port), "ping"],
+            "memory": f"{room + 64}m",
+        }
+
+
+def _neighbour(contract: Contract, store: str) -> tuple[str, int, str] | None:
+    """The name, port and scheme of a server that is to run beside the service; None: it is elsewhere already."""
+    url, place = urlsplit(store), endpoint(store)
     if place is None or url.scheme not in _SERVERS or url.username is not None or url.password is not None:
         return None
     name, port = place
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in ("localhost", host(contract), *_SIDECARS):
         return None
-    image, program = _SERVERS[url.scheme]
-    said = {"port": port, "save": "", "maxmemory": "96mb", "maxmemory-policy": "noeviction"}
-    said["protected-mode"] = "no"  # nobody but the service is in its network
-    return {
-        "name": name,
-        "image": image,
-        "command": [
-            f"{program}-server",
-            *(word for key, value in said.items() for word in (f"--{key}", str(value))),
-        ],
-        "healthy": ["CMD", f"{program}-cli", "-p", str(port), "ping"],
-    }
+    return name, port, url.scheme
 
 
 def _dockerfile(contract: Contract) -> dict[str, object]:
@@ -172,9 +193,9 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
     return {
         "port": contract.spec.service.port,
         "command": command(contract),
-        "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.shared else [])],
+        "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.asks_redis else [])],
         **_tools(contract),
-        "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.shared else ""),
+        "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.asks_redis else ""),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
@@ -185,6 +206,7 @@ def _tools(contract: Contract) -> dict[str, object]:
     shared = [STATE_PATH, *data_folders(spec)] if spec.backups else []
     return {
         "uid": str(UID),
+        "folder": letters_folder(contract),
         "folders": shared,
         "tools": packages(spec) if spec.backups else [],
         "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],

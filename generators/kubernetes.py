@@ -26,6 +26,7 @@ from ._service import (
     command,
     host,
     image,
+    letters_folder,
     seconds,
     spec_text,
 )
@@ -128,6 +129,9 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
             "prometheus.io/path": spec.observability.metrics.path,
         },
         "secrets": app_secrets(spec),
+        "letters": letters_folder(contract),
+        # Pages, and the log of what is being written, are beside what is counted.
+        "letters_room": f"{64 + 2 * (int(spec.dead_letters.size) // 2**20)}Mi",
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
         "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
     }
@@ -173,7 +177,7 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     return {
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
-        "stores": [*_stores(spec.store)],
+        "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
         "unknown": [name for name, one in named if not one.url],
     }
 
@@ -189,7 +193,7 @@ def _reached(url: str) -> dict[str, object]:
 
 
 def _stores(url: str) -> Iterator[dict[str, object]]:
-    """The shared store of the limits. Where its host is a secret: whoever listens on a port that Redis has."""
+    """A store of limits or dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
         yield {"secret": None, **_flow(*place)}
     elif secrets_of(url) and not url.startswith("unix:"):

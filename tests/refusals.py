@@ -190,7 +190,20 @@ MV102 limits: {a: {timeout: «99999999999999d»}}
 
 MV106 dependencies: {«Stripe»: {timeout: 2s}}
 MV104 dependencies: {a: «https://example.com»}
-MV110 dependencies: {a: {«fallback»: dead_letter}}
+MV105 dependencies: {a: {fallback: «dead_leter»}}
+MV111 dependencies: {a: {fallback: {«cache»: 1h}}}
+MV111 dependencies: {a: {fallback: {static: 1, «stale_cache»: 1h}}}
+MV102 dependencies: {a: {fallback: {stale_cache: «60»}}}
+MV104 dependencies: {a: {fallback: {«static»: }}}
+MV105 dependencies: {a: {fallback: {dead_letter: «false»}}}
+MV104 dependencies: {a: {fallback: «7»}}
+MV107 dead_letters: {entries: «0»}
+MV105 dead_letters: {when_full: «wait»}
+MV108 dead_letters: {store: «"sqlite:"»}
+MV108 dead_letters: {store: «"memory://"»}
+MV109 dead_letters: {store: «"redis://:pw@localhost"»}
+MV107 dead_letters: {redrive: {attempts: «0»}}
+MV102 dead_letters: {redrive: {base: «1»}}
 MV101 dependencies: {a: {«retries»: {attempts: 3}}}
 MV101 dependencies: {a: {«attempts»: 3}}
 MV108 dependencies: {a: {url: «ftp://example.com»}}
@@ -274,7 +287,8 @@ MV109 alerts: {thresholds: {a: {when: «error_rate > 101%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «error_rate > 100%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memry > 90%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memory = 90%», severity: P2}}}
-MV110 alerts: {thresholds: {a: {when: «dead_letters.depth > 5», severity: P2}}}
+MV110 alerts: {thresholds: {a: {when: «backups.a.age > 5h», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «dead_letters.age > 5», severity: P2}}}
 MV108 alerts: {quiet: [{severity: P3, from: «"25:00"», to: "07:00"}]}
 MV108 alerts: {quiet: [{severity: P3, from: «22:0», to: "07:00"}]}
 MV103 alerts: {quiet: [«{severity: P3, from: "22:00"}»]}

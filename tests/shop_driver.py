@@ -20,6 +20,7 @@ from mahavishnu.firing import samples
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.office import Office
 from mahavishnu.runtime.process import Usage
 from mahavishnu.series import STEPS
 from mahavishnu.testing import VirtualClock
@@ -30,18 +31,19 @@ Fault = Callable[["Shop"], Awaitable[None]]
 
 
 class Payment(httpx.AsyncBaseTransport):
-    """The payment service: answers after a virtual delay; some of each five calls fail."""
+    """The payment service: answers after a virtual delay; some of each five calls fail, the others get `status`."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.failing = 0
         self.delay = 0
+        self.status = 200
         self._calls = itertools.count()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.delay:
             await self.clock.sleep(self.delay)
-        return httpx.Response(503 if next(self._calls) % 5 < self.failing else 200)
+        return httpx.Response(503 if next(self._calls) % 5 < self.failing else self.status)
 
 
 def backed_up(file: Path) -> None:
@@ -139,6 +141,23 @@ class Shop:
         assert service is not None
         assert isinstance(service.store, MemoryStore)
         return service.store
+
+    @property
+    def office(self) -> Office:
+        """Where its dead letters are kept."""
+        service = current.current()
+        assert service is not None
+        assert service.office is not None
+        return service.office
+
+    async def redrive(self) -> None:
+        """Look for dead letters that are due, and make their calls."""
+        await self.finish([self._redrive()])
+
+    async def _redrive(self) -> int:
+        await self.hardening.redriver.look()
+        await self.hardening.redriver.settle()
+        return 0
 
     async def edit(self, text: str) -> None:
         """Somebody changes the file of the spec, and it is read."""

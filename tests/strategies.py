@@ -121,7 +121,38 @@ def dependencies(draw: Draw) -> Mapping:
     said = {"timeout": draw(st.sampled_from(["100ms", "250ms", "1s"]))}
     url = st.sampled_from(["https://api.example.com", "http://catalogue:8080/v1"])
     told = st.sampled_from(["grpc-timeout", "x-request-timeout-ms", "request-timeout"])
-    return _some(draw, said, url=url, retry=retry, breaker=breaker, bulkhead=bulkhead, propagate=told)
+    stale = st.fixed_dictionaries(
+        {"stale_cache": st.sampled_from(["30s", "1h"])},
+        optional={"entries": st.integers(1, 100), "size": st.just("1MiB")},
+    )
+    static = st.sampled_from([0, "none", [1, "two"], False]).map(lambda value: {"static": value})
+    fallback = st.one_of(st.sampled_from(["dead_letter", "stale_cache"]), stale, static)
+    return _some(
+        draw,
+        said,
+        url=url,
+        retry=retry,
+        breaker=breaker,
+        bulkhead=bulkhead,
+        fallback=fallback,
+        propagate=told,
+    )
+
+
+letters = st.fixed_dictionaries(
+    {
+        "store": st.sampled_from(
+            ["${REDIS_URL}", "redis://letters:6379", "rediss://:${REDIS_URL}@letters:6380"]
+        )
+    },
+    optional={
+        "redrive": st.just({"attempts": 4, "base": "30s", "max": "10m"}),
+        "entries": st.integers(1, 100_000),
+        "size": st.just("8MiB"),
+        "when_full": st.sampled_from(["refuse", "displace"]),
+    },
+)
+"""Where dead letters are kept, and how many."""
 
 
 @st.composite
@@ -201,6 +232,11 @@ def backups(draw: Draw) -> Mapping:
     )
 
 
+def parks(spec: Mapping) -> bool:
+    """Whether any call becomes a dead letter."""
+    return any(one.get("fallback") == "dead_letter" for one in spec["dependencies"].values())
+
+
 @st.composite
 def conditions(draw: Draw, spec: Mapping) -> str:
     """One condition over what the spec has."""
@@ -212,6 +248,10 @@ def conditions(draw: Draw, spec: Mapping) -> str:
         for name, one in spec["dependencies"].items()
         if "slow_call" in one.get("breaker", {}) and one["breaker"].get("mode") != "off"
     ]
+    if parks(spec):
+        thresholds = ["dead_letters.depth > 5", "dead_letters.age >= 10m"]
+        if draw(st.booleans()):
+            return draw(st.sampled_from(thresholds))
     shares = ["memory", "cpu", "error_rate"]
     shares += [f"limits.{name}.refused" for name in (*gates, *rates)]
     shares += [f"limits.{name}.utilisation" for name in gates]
@@ -338,6 +378,9 @@ def specs(draw: Draw) -> Mapping:
         spec["retention"]["backups"] = {"daily": 30, "weekly": 12, "monthly": 6, "retain_at_least": "6d"}
     if spec["store"] == "memory://":
         spec["limits"] = {name: _alone(one) for name, one in spec["limits"].items()}
+    if parks(spec):
+        spec["dead_letters"] = draw(letters)
+        spec["retention"]["dead_letters"] = draw(st.sampled_from(["2d", "14d"]))
     spec["alerts"] = draw(alerting(spec))
     spec["deploy"] = draw(deployments())
     targets: Mapping = spec["deploy"].get("targets", {})

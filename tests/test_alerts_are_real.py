@@ -14,9 +14,10 @@ from mahavishnu import yaml_tree
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.firing import firing
+from mahavishnu.runtime.letters import Bounds, LettersUnreachable
 from mahavishnu.spec import Spec
 from tests.judges import judge
-from tests.shop_driver import Fault, Shop
+from tests.shop_driver import MINUTE, Fault, Shop
 
 ROOT = Path(__file__).parents[1]
 SHORT, LONG = 40, 365  # minutes to clear: beyond the longest window of a threshold, of the slowest SLO tier
@@ -81,8 +82,58 @@ async def payment_down(shop: Shop) -> None:
     shop.payment.failing = 5
     for _ in range(3):
         await shop.finish([shop.ask("POST", "/orders") for _ in range(20)])
+    await shop.hardening.redriver.look()
     await shop.scrape()
     shop.payment.failing = 0
+    # Somebody gives up what would take hours to be made again.
+    shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(10**5)[150:]]))
+
+
+async def orders_lost(shop: Shop) -> None:
+    """The payment service is down, and there is no room for the orders that cannot be paid."""
+    bounds, shop.office.bounds = shop.office.bounds, Bounds(20, 10**6, displace=False)
+    await payment_down(shop)
+    shop.office.bounds = bounds
+
+
+async def cards_declined(shop: Shop) -> None:
+    """Orders that were kept turn out to be wrong; somebody gives them up later."""
+    shop.payment.failing = 5
+    await shop.finish([shop.ask("POST", "/orders") for _ in range(2)])
+    shop.payment.failing, shop.payment.status = 0, 402
+    shop.clock.advance(2 * MINUTE)
+    await shop.redrive()
+    await shop.hardening.redriver.look()
+    await shop.scrape()
+    shop.payment.status = 200
+    shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(100)]))
+    await shop.hardening.redriver.look()
+
+
+async def orders_stuck(shop: Shop) -> None:
+    """An order waits for more than ten minutes, and its payment fails once more then."""
+    shop.payment.failing = 5
+    await shop.finish([shop.ask("POST", "/orders")])
+    shop.clock.advance(12 * MINUTE)
+    await shop.redrive()
+    await shop.scrape()
+    shop.payment.failing = 0
+    shop.clock.advance(12 * MINUTE)
+    await shop.redrive()
+
+
+async def letters_gone(shop: Shop) -> None:
+    """The disk or the server of the dead letters does not answer, and is well again after the scrape."""
+    letters: Any = shop.office.desk.letters
+    letters.together = letters_unreachable
+    await shop.redrive()
+    await shop.scrape()
+    del letters.together
+    await shop.redrive()
+
+
+def letters_unreachable() -> Any:
+    raise LettersUnreachable("the dead letters in x: disk I/O error")
 
 
 async def payment_shaky(shop: Shop) -> None:
@@ -193,8 +244,8 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
     ),
     "payment_down": (
         payment_down,
-        LONG,
-        ["ShopDependencyPaymentBreakerOpen", *burns("Availability"), *burns("Checkout")],
+        SHORT,
+        ["ShopDependencyPaymentBreakerOpen", "ShopDependencyPaymentDegraded", "ShopThresholdUnpaid"],
     ),
     "a_little": (
         a_little,
@@ -202,6 +253,14 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
         [f"ShopSlo{slo}BudgetExhausted" for slo in ("Availability", "Latency", "Checkout")],
     ),
     "nobody": (nobody, SHORT, [f"ShopSlo{slo}NoData" for slo in ("Availability", "Latency", "Checkout")]),
+    "orders_lost": (
+        orders_lost,
+        LONG,
+        ["ShopDeadLettersLost", "ShopDeadLettersNearlyFull", *burns("Availability"), *burns("Checkout")],
+    ),
+    "cards_declined": (cards_declined, SHORT, ["ShopDeadLettersQuarantined"]),
+    "orders_stuck": (orders_stuck, SHORT, ["ShopDeadLettersStuck"]),
+    "letters_gone": (letters_gone, SHORT, ["ShopDeadLettersUnreachable"]),
     "payment_shaky": (payment_shaky, SHORT, ["ShopDependencyPaymentRetryBudgetExhausted"]),
     "payment_crowded": (
         payment_crowded,
@@ -218,11 +277,12 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
 
 @pytest.fixture(scope="module")
 def said() -> dict[str, Any]:
-    """The shop's own spec, but for a ceiling that a test can reach."""
+    """The shop's own spec, but for a ceiling that a test can reach, and letters whose attempts take minutes."""
     tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
     assert isinstance(tree, yaml_tree.Mapping)
     said: dict[str, Any] = yaml_tree.plain(tree)
     said["limits"]["ceiling"]["rate"] = "100/second"
+    said["dead_letters"]["redrive"] = {"attempts": 3, "base": "1m", "max": "2m"}
     return said
 
 

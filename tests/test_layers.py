@@ -70,7 +70,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "annotated_types": (("faults",), 1),  # how pydantic says a bound
     "fastmcp": (("mcp",), 1),
     "hiredis": (("runtime.redis_link",), 1),
-    "httpx": (("runtime.*",), 1),
+    "httpx": (("runtime.http_client", "runtime.http_fallback"), 2),
     "jinja2": (("generators._render",), 1),
     "opentelemetry": (("runtime.traces",), 1),
     "prometheus_client": (("runtime.metrics",), 1),

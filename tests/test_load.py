@@ -72,11 +72,7 @@ def test_the_minimal_spec_loads_cleanly() -> None:
 LATER = """\
 10:12 `4` in `service.workers`
 22:60 `tool` in `limits.reports.match`
-35:5 `fallback` in `dependencies.stripe`
-40:5 `fallback` in `dependencies.catalogue`
-42:1 `dead_letters` in the spec
 48:58 `tool` in `slos.checkout.match`
-68:3 `dead_letters` in `retention`
 70:3 `logs` in `retention`
 85:3 `traces` in `observability`
 90:3 `scan` in `security`

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime import current
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from tests.judges import judge
 from tests.pages import ROOT, blocks
 from tests.stack import serving
@@ -36,6 +38,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def parking(folder: Path) -> None:
+    """README's spec, with calls that are kept."""
+    (folder / "mahavishnu.yaml").write_text(
+        README["spec"].replace("    timeout: 200ms", "    timeout: 200ms\n    fallback: dead_letter")
+    )
+
+
 def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     """Run a command line of README with this project's own `mahavishnu`."""
     words = command.split()
@@ -50,7 +59,7 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
 def test_there_are_commands() -> None:
     """README names every verb of the command line."""
     assert {command.split()[1] for command in COMMANDS} == {
-        "init", "check", "generate", "test", "diff", "explain", "config", "schema"
+        "init", "check", "generate", "test", "diff", "explain", "config", "schema", "dead-letters"
     }  # fmt: skip
 
 
@@ -61,6 +70,10 @@ def test_command(command: str, folder: Path) -> None:
         (folder / "mahavishnu.yaml").unlink()
         (folder / "shop").mkdir()
         (folder / "shop/main.py").write_text(PLAIN)
+    if command.startswith("mahavishnu dead-letters"):
+        parking(folder)
+        with closing(SqliteLetters(str(folder / ".mahavishnu/dead_letters.db"), lambda: 0)) as letters:
+            assert letters.stats().entries == 0
     if command.startswith("mahavishnu test"):
         judge("promtool")
         assert run(folder, "mahavishnu generate").returncode == 0
@@ -99,6 +112,29 @@ with TestClient(app) as client:
     assert '200 "per_client";q=300;w=60' in ran.stdout
 
 
+def test_a_call_that_fails_is_kept(folder: Path) -> None:
+    """The snippet is whole: its handler answers 202, and the letter is in the file."""
+    parking(folder)
+    asked = """
+import asyncio
+class client:
+    async def post(*args, **more):
+        raise ConnectionError
+print(asyncio.run(handle({"id": "order-7"})))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", README["letters"] + asked],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "(202, 'order-7')" in ran.stdout
+    shown = run(folder, "mahavishnu dead-letters list --format json")
+    assert '"key": "order-7"' in shown.stdout
+
+
 @pytest.mark.parametrize("target", ["demo", "test", "proof", "bench"])
 def test_make_target(target: str) -> None:
     """The Makefile has what README names; the targets' own work is done by what they call."""
@@ -127,7 +163,9 @@ def test_the_demo_tells_what_happened(told: str) -> None:
         "a body of 70000 bytes: 413",
         "a search for everything: 504",
         "breaker: open",
-        "breaker: half_open -> closed",
+        "40 orders: 40 x 202",
+        "40 of 40 kept orders are paid, each once; 0 are left",
+        "a new order: 201   breaker: closed",
         'mahavishnu_breaker_state{dependency="payment",state="open"}',
     ):
         assert fact in told

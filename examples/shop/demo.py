@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -136,26 +137,30 @@ class Show:
         answers = [self.order(number) for number in range(40)]
         say(f"the payment service answers 503; 40 orders: {tally(answers)}")
         say(f"it was called {self.calls() - calls} times (40 orders x 3 attempts would be 120)")
-        say(f"breaker: {self.breaker()}   what the last customer was told: {answers[-1].json()['error']}")
+        last = answers[-1]
+        told = f"{last.status_code} {last.json()}, Mahavishnu-Degraded: {last.headers['mahavishnu-degraded']}"
+        say(f"breaker: {self.breaker()}   what the last customer was told: {told}")
+        say(f"fallback: dead_letter   orders that are kept to be paid later: {self.waiting()}")
 
     def healing_payment(self) -> None:
-        """The payment service is well again: probes close the breaker."""
+        """The payment service is well again: dead letters are its probes, and each is paid once."""
+        kept, charged, began = self.waiting(), self.charged(), time.monotonic()
         self.mood()
-        wait = int(self.order(99).headers["retry-after"])
-        say(f"the payment service is well again; waiting the Retry-After of {wait} s")
-        time.sleep(wait)
-        answers, states = list[httpx.Response](), list[str]()
-        for number in range(4):
-            answers.append(self.order(number))
-            states.append(self.breaker())
-        say(f"orders: {' '.join(str(one.status_code) for one in answers)}   breaker: {' -> '.join(states)}")
+        say("the payment service is well again; the dead letters are redriven in the background")
+        while self.waiting() and time.monotonic() - began < 60:
+            time.sleep(0.2)
+        paid, took = self.charged() - charged, time.monotonic() - began
+        say(
+            f"after {took:.0f} s: {paid} of {kept} kept orders are paid, each once; {self.waiting()} are left"
+        )
+        say(f"a new order: {self.order(99).status_code}   breaker: {self.breaker()}")
 
     def series(self, scraped: Mapping[str, float]) -> None:
         """A few of the series that all of this moved."""
         title(f"The same facts as series on {self.stage.shop}/metrics")
         for name, value in sorted(scraped.items()):
             if value and re.match(
-                r"mahavishnu_(limit_decisions|breaker_state|dependency_calls|retries)", name
+                r"mahavishnu_(limit_decisions|breaker_state|dependency_calls|retries|dead_letters)", name
             ):
                 say(f"  {_short(name):<86}{value:>8.0f}")
 
@@ -198,6 +203,16 @@ class Show:
     def calls(self) -> int:
         """How often the payment service was called."""
         return int(httpx.get(f"{self.stage.payment}/calls").text)
+
+    def charged(self) -> int:
+        """How many orders the payment service has charged."""
+        return int(httpx.get(f"{self.stage.payment}/charged").text)
+
+    def waiting(self) -> int:
+        """How many orders are kept to be paid later: what `mahavishnu dead-letters list` shows."""
+        command = [sys.executable, "-m", "mahavishnu", "dead-letters", "list", "--format", "json"]
+        told = subprocess.run(command, cwd=ROOT, env=self.stage.environment, check=True, capture_output=True)
+        return len(json.loads(told.stdout))
 
     def scrape(self) -> dict[str, float]:
         """The series of the shop now."""

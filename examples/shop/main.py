@@ -63,11 +63,13 @@ async def reports(request: Request) -> Response:
 
 
 async def orders(request: Request) -> Response:
-    """Take an order: the payment service has to agree."""
+    """Take an order: the payment service has to agree, now or later."""
     order = await request.json()
     client: httpx.AsyncClient = request.app.state.payment
     try:
         answer = await client.post("/charges", json=order, extensions={"idempotent": True})
+    except payment.Parked as parked:
+        return JSONResponse({"paid": False, "paid_later": parked.key}, 202)
     except DependencyError as refusal:
         wait = -(-(refusal.retry_after or 10**9) // 10**9)
         return JSONResponse({"error": str(refusal)}, 503, headers={"retry-after": str(wait)})

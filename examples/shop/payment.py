@@ -22,7 +22,15 @@ async def charges(request: Request) -> Response:
     app.state.calls = getattr(app.state, "calls", 0) + 1
     wanted = getattr(app.state, "mood", {})
     await asyncio.sleep(wanted.get("delay_ms", 0) / 1000)
-    return JSONResponse({"ok": True}, wanted.get("status", 200))
+    status = wanted.get("status", 200)
+    if status == 200:  # once for each key, however often it is asked
+        app.state.charged = {*getattr(app.state, "charged", ()), request.headers["idempotency-key"]}
+    return JSONResponse({"ok": True}, status)
+
+
+async def charged(request: Request) -> Response:
+    """How many orders were charged, each told by its idempotency key."""
+    return JSONResponse(len(getattr(request.app.state, "charged", ())))
 
 
 async def calls(request: Request) -> Response:
@@ -35,5 +43,6 @@ app = Starlette(
         Route("/mood", mood, methods=["PUT"]),
         Route("/charges", charges, methods=["POST"]),
         Route("/calls", calls),
+        Route("/charged", charged),
     ]
 )

@@ -19,28 +19,30 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Stage:
-    """Where the two services answer, and where their logs are."""
+    """Where the two services answer, where the shop's log is, and what its environment says."""
 
     shop: str
     payment: str
     log: Path
+    environment: Mapping[str, str]
 
 
 @contextmanager
 def staged(folder: Path, port: int, spec: Path = ROOT / "mahavishnu.yaml") -> Generator[Stage]:
     """Both services, ready; stopped when the block ends. Where `port` is taken the shop gets a free one."""
-    stage = Stage(
-        f"http://127.0.0.1:{port if _free(port) else _any_port()}",
-        f"http://127.0.0.1:{_any_port()}",
-        folder / "shop.log",
-    )
+    shop = f"http://127.0.0.1:{port if _free(port) else _any_port()}"
+    payment = f"http://127.0.0.1:{_any_port()}"
     said = {
         # What the spec says of production, this machine overrides through the environment: the payment service is
         # on loopback, and the demo plays the trusted proxy in front of several clients.
-        "MAHAVISHNU_DEPENDENCIES__PAYMENT__URL": stage.payment,
+        "MAHAVISHNU_DEPENDENCIES__PAYMENT__URL": payment,
         "MAHAVISHNU_SERVICE__TRUSTED_PROXIES": '["127.0.0.1/32"]',
+        # One process keeps its dead letters in a file, and the demo does not wait for a minute.
+        "MAHAVISHNU_DEAD_LETTERS__STORE": f"sqlite:{folder}/letters/dead_letters.db",
+        "MAHAVISHNU_DEAD_LETTERS__REDRIVE__BASE": "2s",
         "MAHAVISHNU_SPEC": str(spec),
     }
+    stage = Stage(shop, payment, folder / "shop.log", {**os.environ, **said})
     with (
         _server("examples.shop.payment:app", stage.payment, ROOT, folder / "payment.log", {}, "/calls"),
         _server("shop.main:app", stage.shop, ROOT / "examples", stage.log, said, "/readyz"),

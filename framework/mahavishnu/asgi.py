@@ -24,6 +24,7 @@ from mahavishnu.runtime.exchange import Message, Receive, Send
 from mahavishnu.runtime.identity import Identify
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.redriver import Redriver
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.route_table import RouteTable
@@ -77,7 +78,8 @@ class Hardening:
         source = spec if isinstance(spec, Spec) else self._loaded()
         self._edition = self._at_work(start(source, ticks, process, log_to))
         self.service.lasting.loaded_at = wall()
-        self._aside = self.reloader is not None
+        self.redriver = Redriver(lambda: self.service, ticks)
+        self._aside = True
         use(self.service)
 
     @property
@@ -137,6 +139,7 @@ class Hardening:
             after.take_over(before)
             succeed(after)
             self._edition = edition
+            self.redriver.start()
             after.tell("reloaded", loaded)
 
         return take
@@ -146,7 +149,7 @@ class Hardening:
         if self._disabled:
             await self.app(scope, receive, send)
         elif kind == "http":  # the first one, of a server that has not said that it starts
-            self._watch_file()
+            self._begin()
             await self(scope, receive, send)
         elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
@@ -155,16 +158,17 @@ class Hardening:
         else:
             await self.app(scope, receive, send)
 
-    def _watch_file(self) -> None:
-        """Reload when the file changes or SIGHUP asks for it, from now on and on this event loop."""
+    def _begin(self) -> None:
+        """Watch the spec's file, and redrive dead letters, from now on and on this event loop."""
         self._aside = False
+        self.redriver.start()
         if self.reloader is not None:
             self.reloader.start()
             on_signal("SIGHUP", self.reloader.ask, alone=True)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
-        self._watch_file()
+        self._begin()
         self.service.lag.start()
 
         async def watched() -> Message:
@@ -173,6 +177,7 @@ class Hardening:
                 self.service.lag.stop()
                 if self.reloader is not None:
                     self.reloader.stop()
+                await self.redriver.stop()
                 self.drain()
             return message
 

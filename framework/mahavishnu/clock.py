@@ -20,6 +20,8 @@ _FEW = 64
 class SystemClock:
     """Implements `policy.Clock`; every time and delay is in nanoseconds."""
 
+    runs = True
+
     def __init__(self) -> None:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Queue]] = WeakKeyDictionary()
         self._latest: tuple[Callable[[], object], dict[int, _Queue]] = _no_loop, {}

@@ -205,7 +205,7 @@ LATER = Code(
     "MV110",
     "part of the format, but not carried out by this version",
     "Nothing is accepted and ignored: a promise that is not kept is worse than none.",
-    "dead_letters: {redrive: {attempts: 5}}",
+    "smoke: [{get: /healthz, expect: 200}]",
     "Remove it until a version carries it out.",
 )
 ONE_OF = Code(

@@ -15,6 +15,7 @@ from mahavishnu.series import (
     CPU_LIMIT,
     DEPENDENCY_CALLS,
     DEPENDENCY_DURATION,
+    DEPENDENCY_FALLBACKS,
     HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
@@ -84,6 +85,7 @@ def contract(spec: Spec) -> Contract:
     )
     alerts = [alert for name, policy in policies for alert in policy.alerts(name)]
     alerts += store.alerts() if spec.shared else ()
+    alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
@@ -167,8 +169,11 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
     )
     if spec.shared:
         yield from store.signals()
+    if spec.parking:
+        yield from spec.dead_letters.shown(spec.parking)
     for name in spec.dependencies:
-        yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
+        shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
+        yield from (one.closed(dependency=name) for one in shown)
 
 
 def _down() -> Alert:

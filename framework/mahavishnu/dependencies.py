@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
 import os
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from mahavishnu.clock import process_clock
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
+from mahavishnu.errors import BadAnswer, BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, Parked
 from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.policies._faults import status_of
+from mahavishnu.policies.fallback import Static
+from mahavishnu.runtime import fallback
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
+from mahavishnu.runtime.fallback import Operation
+from mahavishnu.runtime.handlers import handle
+from mahavishnu.runtime.letters import Letter
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.shape import meant
 from mahavishnu.spec import Dependency as Settings
@@ -27,7 +45,11 @@ if TYPE_CHECKING:
     from mahavishnu.runtime.http_client import AsyncClient, Client
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
+F = TypeVar("F", bound=Callable[..., Any])
 _starting = threading.Lock()
 
 
@@ -46,35 +68,78 @@ def dependency(name: str) -> Dependency:
     return Dependency(name)
 
 
+class Guarded(Protocol[P, R_co]):
+    """A guarded function, with the same signature."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+    @overload
+    def __get__(self, instance: None, owner: type[Any], /) -> Self: ...
+    @overload
+    def __get__(
+        self: Guarded[Concatenate[S, Q], R], instance: S, owner: type[Any] | None = None, /
+    ) -> Callable[Q, R]: ...
+
+    def fallback(self, function: F, /) -> F:
+        """A decorator: this stands in when the function fails, called with its arguments and `error=`.
+
+        What it returns is marked as degraded. Raises TypeError where it could never be called so, MahavishnuError
+        where the spec names a fallback already.
+        """
+        ...
+
+    def redrive(self, function: F, /) -> F:
+        """A decorator: this makes a dead letter's call again, called with its arguments; by default the function."""
+        ...
+
+
 class Dependency:
     """A dependency as the spec describes it; safe to share between threads, tasks and event loops.
 
     As a decorator it guards each attempt and, with `idempotent=True`, repeats it; `async with` and `with`
     guard one block, which cannot be repeated; `attempts()` is an explicit retry loop; `httpx_client()` and
     `httpx_async_client()` guard every request. Inside one form, others of the same dependency pass through.
+
+    Where the spec names a `fallback` it stands in for functions and requests that may be repeated; blocks and loops
+    are then refused, for they have no answer in whose place something could stand.
     """
 
     Open: ClassVar = BreakerOpen
     Full: ClassVar = BulkheadFull
     Timeout: ClassVar = CallTimeout
+    Parked: ClassVar = Parked
 
     def __init__(self, name: str) -> None:
         self.name = name
 
     @overload
-    def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
+    def __call__(self, function: Callable[P, R], /) -> Guarded[P, R]: ...
     @overload
-    def __call__(self, /, *, idempotent: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def __call__(
+        self, /, *, idempotent: bool, key: Callable[..., str] | None = None
+    ) -> Callable[[Callable[P, R]], Guarded[P, R]]: ...
 
-    def __call__(self, function: Callable[P, R] | None = None, /, *, idempotent: bool = False) -> Any:
-        """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated."""
+    def __call__(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        idempotent: bool = False,
+        key: Callable[..., str] | None = None,
+    ) -> Any:
+        """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated.
+
+        `key` makes the idempotency key of a call from its arguments; without it every call has one of its own. Inside
+        the function it is `mahavishnu.idempotency_key()`, where `fallback: dead_letter` may make the call again.
+
+        Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.
+        """
         if function is None:
-            return functools.partial(self._guarded, idempotent=idempotent)
+            return functools.partial(self._guarded, idempotent=idempotent, key=key)
         return self._guarded(function, idempotent=idempotent)
 
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
-        Call(self.guard(), repeatable=False).enter()
+        Call(self._without_fallback("a block"), repeatable=False).enter()
         return self
 
     def __exit__(
@@ -84,7 +149,7 @@ class Dependency:
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
-        await Call(self.guard(), repeatable=False).enter_async()
+        await Call(self._without_fallback("a block"), repeatable=False).enter_async()
         return self
 
     async def __aexit__(
@@ -97,7 +162,7 @@ class Dependency:
 
         The loop ends after the first that succeeds, or raises what the last one raised.
         """
-        return Attempts(self.guard)
+        return Attempts(lambda: self._without_fallback("a loop of attempts"))
 
     def httpx_client(self, **options: Any) -> Client:
         """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
@@ -117,26 +182,81 @@ class Dependency:
     def __repr__(self) -> str:
         return f"dependency({self.name!r})"
 
-    def _guarded(self, function: Callable[P, R], *, idempotent: bool) -> Callable[P, R]:
+    def _guarded(
+        self, function: Callable[P, R], *, idempotent: bool, key: Callable[..., str] | None = None
+    ) -> Guarded[P, R]:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
-        if _is_async(function):
-            coroutine = cast("Callable[P, Awaitable[Any]]", function)
+        operation = Operation(self.name, function, idempotent, key)
+        self._fits(operation)
+        guarded = self._async(function, operation) if _is_async(function) else self._sync(function, operation)
+        handle(self.name, operation.name, functools.partial(_made_again, operation, guarded))
+        shown: Any = guarded
+        shown.fallback = functools.partial(self._stands_in, operation)
+        shown.redrive = functools.partial(_redriven_by, operation)
+        return cast("Guarded[P, R]", guarded)
 
-            @functools.wraps(function)
-            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await self.guard().call_async(coroutine, idempotent, *args, **kwargs)
-
-            return cast("Callable[P, R]", call_async)
-
+    def _async(self, function: Callable[P, Any], operation: Operation) -> Callable[P, Any]:
         @functools.wraps(function)
-        def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            answer = self.guard().call(function, idempotent, *args, **kwargs)
-            if hasattr(type(answer), "__await__"):  # nobody would guard what happens when it is awaited
+        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+            guard = self.guard()
+            if (not guard.stands_by and operation.own is None) or _alone(guard, operation):
+                return await guard.call_async(function, operation.repeatable, *args, **kwargs)
+            return await fallback.call_async(guard, operation, args, kwargs)
+
+        return call_async
+
+    def _sync(self, function: Callable[P, Any], operation: Operation) -> Callable[P, Any]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+            guard = self.guard()
+            answer: Any
+            if (not guard.stands_by and operation.own is None) or _alone(guard, operation):
+                answer = guard.call(function, operation.repeatable, *args, **kwargs)
+            else:
+                answer = fallback.call(guard, operation, args, kwargs)
+            kind: Any = cast("Any", type)(answer)
+            if hasattr(kind, "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
             return answer
 
         return call
+
+    def _fits(self, operation: Operation) -> None:
+        """Raise for a function in whose place the spec's fallback could never stand."""
+        said = spec_at_work().dependencies[self.name].fallback
+        if said is None:
+            return
+        if not operation.repeatable:
+            what = f"dependency `{self.name}` has a fallback, which stands in for calls that may be repeated"
+            raise MahavishnuError(
+                f"{what}: guard `{operation.name}` with idempotent=True, or by another dependency"
+            )
+        if not isinstance(said, Static):
+            try:
+                _ = operation.parcel
+            except TypeError as fault:
+                raise TypeError(f"dependency `{self.name}`: {fault}") from None
+
+    def _stands_in(self, operation: Operation, function: F) -> F:
+        if spec_at_work().dependencies[self.name].fallback is not None:
+            what = f"dependency `{self.name}` has `fallback` in the spec, and `{operation.name}` one in code"
+            raise MahavishnuError(f"{what}: keep one of them")
+        if _is_async(function) is not _is_async(operation.function):
+            raise TypeError(f"what stands in for `{operation.name}` must be `async def` just as it is")
+        takes = inspect.signature(function).parameters
+        if "error" not in takes and all(one.kind is not one.VAR_KEYWORD for one in takes.values()):
+            raise TypeError(f"what stands in for `{operation.name}` must take `error`")
+        operation.own = function
+        return function
+
+    def _without_fallback(self, form: str) -> DependencyGuard:
+        """What guards it; raises MahavishnuError where the spec has a fallback."""
+        guard = self.guard()
+        if guard.settings.fallback is not None and not (guard.fallbacks is None or guard.fallbacks.idle()):
+            what = f"dependency `{self.name}` has a fallback, and nothing can stand in for {form}"
+            raise MahavishnuError(f"{what}: guard a function, or use its httpx client")
+        return guard
 
     def guard(self) -> DependencyGuard:
         """What guards it now: for a request, that of the spec it began with."""
@@ -207,6 +327,30 @@ def _leave(call: Call, fault: BaseException | None) -> None:
         call.answered(None)
     else:
         call.failed(fault)
+
+
+def _alone(guard: DependencyGuard, operation: Operation) -> bool:
+    """Whether nothing is to stand in for this call."""
+    held = guard.fallbacks
+    return held is None or (operation.own is None and (held.stand_in is None or held.idle()))
+
+
+async def _made_again(operation: Operation, guarded: Callable[..., Any], letter: Letter) -> None:
+    """The call of a letter, made again; raises what it raises, and BadAnswer for an answer that says it failed."""
+    args, kwargs = operation.parcel.unwrap(letter.payload)
+    function = operation.again or guarded
+    if _is_async(function):
+        answer = await function(*args, **kwargs)
+    else:
+        answer = await asyncio.to_thread(function, *args, **kwargs)
+    status = status_of(answer)
+    if status is not None and status >= 300:
+        raise BadAnswer(operation.dependency, answer, status)
+
+
+def _redriven_by(operation: Operation, function: F) -> F:
+    operation.again = function
+    return function
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

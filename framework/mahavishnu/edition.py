@@ -30,7 +30,7 @@ from mahavishnu.series import METHODS, UNMATCHED
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
 _VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
-_EXPOSED = ["RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+_EXPOSED = ["Mahavishnu-Degraded", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 _CLOSE = (b"connection", b"close")
 
 

@@ -74,6 +74,11 @@ class DependencyError(MahavishnuError):
         self.what = what
         self.retry_after = retry_after
 
+    @property
+    def said(self) -> tuple[object, ...]:
+        """What it was made of, to make another one of it."""
+        return self.dependency, self.policy, self.what, self.retry_after
+
 
 class BreakerOpen(DependencyError):
     """The breaker is open, or half open with every probe taken: the dependency was not called."""
@@ -85,6 +90,38 @@ class BulkheadFull(DependencyError):
 
 class CallTimeout(DependencyError, TimeoutError):
     """One attempt did not end within the dependency's `timeout`."""
+
+
+class BadAnswer(DependencyError):
+    """The dependency answered, and the answer is a failure; `response` is it."""
+
+    def __init__(self, dependency: str, response: object, status: int) -> None:
+        super().__init__(dependency, "answer", f"it answered {status}")
+        self.response = response
+
+
+class Parked(DependencyError):
+    """The call failed, and is kept as a dead letter: it will be made again, and must not be repeated now.
+
+    Attributes: `letter` is the id it is kept under, `key` its idempotency key; the failure itself is its `__cause__`.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        policy: str,
+        what: str,
+        retry_after: int | None = None,
+        letter: str = "",
+        key: str = "",
+    ) -> None:
+        super().__init__(dependency, policy, what, retry_after)
+        self.letter = letter
+        self.key = key
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        return (*super().said, self.letter, self.key)
 
 
 class RateLimited(MahavishnuError):

@@ -237,8 +237,13 @@ class Handle(Protocol):
 
 
 class Clock(Protocol):
-    """Time as the runtime sees it: monotonic nanoseconds, timers and sleep; injected everywhere."""
+    """Time as the runtime sees it: monotonic nanoseconds, timers and sleep; injected everywhere.
 
+    `runs`: time passes by itself. Where it does not, as in tests, nothing may be left to a thread.
+    """
+
+    @property
+    def runs(self) -> bool: ...
     def now(self) -> int: ...
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle: ...
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:

@@ -210,6 +210,57 @@ BREAKER_CALLS = Signal(
     waived="Asked for where a threshold on `slow` is set; an open breaker is an alert by its state.",
 )
 
+FALLBACKS = ("static", "stale_cache", "dead_letter", "callable")
+DEPENDENCY_FALLBACKS = Signal(
+    "mahavishnu_dependency_fallbacks_total",
+    Kind.COUNTER,
+    "Failed calls for which something else was to stand in: served, or failed: there was nothing, or no place.",
+    (Label("dependency"), Label("fallback", FALLBACKS), Label("outcome", ("served", "failed"))),
+)
+LETTER_STATES = ("waiting", "quarantined")
+DEAD_LETTERS = Signal(
+    "mahavishnu_dead_letters",
+    Kind.GAUGE,
+    "Failed calls that are kept to be made again: waiting, or quarantined until a person decides.",
+    (Label("dependency"), Label("state", LETTER_STATES)),
+)
+DEAD_LETTERS_AGE = Signal(
+    "mahavishnu_dead_letters_age_seconds",
+    Kind.GAUGE,
+    "Age of the oldest dead letter of each dependency that still waits; 0 when none does.",
+    (Label("dependency"),),
+)
+DEAD_LETTERS_PARKED = Signal(
+    "mahavishnu_dead_letters_parked_total",
+    Kind.COUNTER,
+    "Failed calls by what became of them: stored, known (the same key is there already), full or lost (kept nowhere).",
+    (Label("dependency"), Label("outcome", ("stored", "known", "full", "lost"))),
+)
+DEAD_LETTERS_REDRIVEN = Signal(
+    "mahavishnu_dead_letters_redriven_total",
+    Kind.COUNTER,
+    "Dead letters that were taken up: done, failed (tried again later), deferred (not called), quarantined, or "
+    "unhandled (this process has no code for them).",
+    (Label("dependency"), Label("outcome", ("done", "failed", "deferred", "quarantined", "unhandled"))),
+    waived="Every end of an attempt is looked at; what is stuck or given up is judged by itself.",
+)
+DEAD_LETTERS_DROPPED = Signal(
+    "mahavishnu_dead_letters_dropped_total",
+    Kind.COUNTER,
+    "Dead letters that were given up unredriven: expired (retention) or displaced (when_full).",
+    (Label("reason", ("expired", "displaced")),),
+)
+DEAD_LETTERS_FULL = Signal(
+    "mahavishnu_dead_letters_full_ratio",
+    Kind.GAUGE,
+    "How much of the room for dead letters is used, by number or by size, whichever is more.",
+)
+DEAD_LETTERS_UP = Signal(
+    "mahavishnu_dead_letters_store_up",
+    Kind.GAUGE,
+    "1 while this process can read and write its dead letters.",
+)
+
 STORE_CALLS = Signal(
     "mahavishnu_limit_store_calls_total",
     Kind.COUNTER,

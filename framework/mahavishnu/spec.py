@@ -16,6 +16,8 @@ from mahavishnu.policies.body import Body
 from mahavishnu.policies.breaker import Breaker
 from mahavishnu.policies.bulkhead import Bulkhead
 from mahavishnu.policies.concurrency import Concurrency
+from mahavishnu.policies.dead_letters import DeadLetters
+from mahavishnu.policies.fallback import AnyFallback, DeadLetter
 from mahavishnu.policies.rate import Rate
 from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
@@ -72,8 +74,6 @@ class Service(Settings):
 class Dependency(Settings):
     """What happens when another service fails; `timeout` is that of one attempt."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"fallback"})
-
     url: Url | None = None
     """Where it is."""
     timeout: Duration | None = None
@@ -84,6 +84,9 @@ class Dependency(Settings):
     """When to stop calling it."""
     bulkhead: Bulkhead | None = None
     """How many calls run at once."""
+    fallback: AnyFallback | None = None
+    """What stands in for a call that may be repeated and failed: `dead_letter`, `stale_cache`, or a mapping that
+    begins with `static` or `stale_cache`."""
     propagate: BudgetHeader | None = None
     """The header in which its httpx clients tell it how long they still wait: `grpc-timeout` in gRPC's form,
     names that end in `-ms` in milliseconds, all others in seconds."""
@@ -98,12 +101,14 @@ class Dependency(Settings):
 class Retention(Settings):
     """How long each kind of data lives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "logs"})
+    later: ClassVar[frozenset[str]] = frozenset({"logs"})
 
     backups: Keep | None = None
     """Which snapshots of each backup are kept; all of them when absent."""
     metrics: Duration = Duration.parse("45d")
     """How long Prometheus keeps its series; at least the longest SLO window."""
+    dead_letters: Duration = Duration.parse("14d")
+    """How long a dead letter is kept at the most, quarantined or not."""
 
 
 class Metrics(Settings):
@@ -180,7 +185,7 @@ class Ops(Settings):
 class Spec(Settings):
     """How a service survives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"dead_letters", "smoke", "readiness"})
+    later: ClassVar[frozenset[str]] = frozenset({"smoke", "readiness"})
 
     mahavishnu: Annotated[Literal[1], exactly(int)]
     """The version of the format, and the mark of the file."""
@@ -194,6 +199,8 @@ class Spec(Settings):
     """Inbound: who may ask how much."""
     dependencies: dict[Name, Dependency] = Field(default_factory=dict)
     """Outbound: what happens when others fail."""
+    dead_letters: DeadLetters = DeadLetters()
+    """Failed calls that are kept to be made again: those of every dependency with `fallback: dead_letter`."""
     slos: dict[Name, Slo] = Field(default_factory=dict)
     """What is promised."""
     channels: dict[Name, AnyChannel] = Field(default_factory=dict)
@@ -234,6 +241,21 @@ class Spec(Settings):
     def keeps(self, backup: str) -> Keep | None:
         """Which snapshots of a backup are kept; None: all of them."""
         return self.backups[backup].retention or self.retention.backups
+
+    @property
+    def parking(self) -> tuple[str, ...]:
+        """The dependencies whose failed calls become dead letters."""
+        return tuple(name for name, one in self.dependencies.items() if isinstance(one.fallback, DeadLetter))
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """The servers and files that the process itself reads and writes: of limits, and of dead letters."""
+        return (self.store, *((self.dead_letters.store,) if self.parking else ()))
+
+    @property
+    def asks_redis(self) -> bool:
+        """Whether the process needs a client of Redis."""
+        return self.shared or bool(self.parking and self.dead_letters.file is None)
 
     def policies(self) -> Iterator[tuple[Path, str, Policy]]:
         """Every policy of the spec: its path, the name it goes by, and its settings."""

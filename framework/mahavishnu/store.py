@@ -29,11 +29,16 @@ _FLAKY = Decimal("0.05")
 _WINDOW = Duration.parse("5m")
 
 
+SHARED = rf"({_NAME}|{_SERVER}|{_SOCKET})"
+"""A server, as a pattern."""
+
+
 class HoldsSecret:
     """Marks a value in which `${NAME}` may stand."""
 
 
-def _no_password(value: object) -> object:
+def no_password(value: object) -> object:
+    """The URL; an error where a password stands in it."""
     if isinstance(value, str) and re.match(r"\w+://[^/@]*:(?!\$\{)[^/@]+@", value):
         what = "the URL of the store holds a password"
         help = 'write `"redis://user:${NAME}@host:6379"`, or the whole URL as `"${NAME}"`'
@@ -43,8 +48,8 @@ def _no_password(value: object) -> object:
 
 StoreUrl = Annotated[
     str,
-    StringConstraints(pattern=rf"^({MEMORY}|{_NAME}|{_SERVER}|{_SOCKET})$", max_length=400),
-    BeforeValidator(_no_password),
+    StringConstraints(pattern=rf"^({MEMORY}|{SHARED})$", max_length=400),
+    BeforeValidator(no_password),
     HoldsSecret(),
     Field(examples=["memory://", "${REDIS_URL}", "redis://redis:6379"]),
 ]

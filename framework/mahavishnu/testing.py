@@ -20,8 +20,11 @@ from mahavishnu.units import Duration
 class VirtualClock:
     """Implements `policy.Clock` in virtual nanoseconds: no test sleeps, and time is exact.
 
-    With `auto`, whoever sleeps moves the time himself, so that retries and waits pass at once.
+    With `auto`, whoever sleeps moves the time himself, so that retries and waits pass at once. Dead letters are
+    kept in memory.
     """
+
+    runs = False
 
     def __init__(self, start: int = 0, *, auto: bool = False) -> None:
         self.auto = auto

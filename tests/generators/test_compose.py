@@ -41,6 +41,7 @@ BACKED: Mapping[str, Any] = merged(
     },
 )
 SPECS = {"small": SMALL, "large": LARGE, "quiet": QUIET, "shared": SHARED, "backed": BACKED}
+OF_REDIS = 999  # who owns /data in its image, and so a volume there
 YAMLLINT = "{extends: default, rules: {line-length: disable, document-start: disable}}"
 
 
@@ -68,7 +69,7 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             "capabilities": service.get("cap_drop") != ["ALL"] or "cap_add" in service,
             "privileges": service.get("security_opt") != ["no-new-privileges:true"]
             or service.get("privileged"),
-            "root": user <= 10000,
+            "root": user <= 10000 and user != OF_REDIS,
             "writable": service.get("read_only") is not True,
             "processes": not 0 < service.get("pids_limit", 0) <= 1024,
             "memory": not re.fullmatch(r"[0-9]+[bkmg]", limits.get("memory", "")),
@@ -378,6 +379,42 @@ def test_the_image_can_speak_to_the_store() -> None:
     assert "'redis>=5' 'hiredis>=3'" in file
     assert "import mahavishnu, uvicorn, redis, hiredis" in file
     assert "redis" not in generated("compose", LARGE)["compose/Dockerfile"]
+
+
+def parking(store: str) -> dict[str, Any]:
+    """A spec whose failed calls are kept there."""
+    failing = {"stripe": {"fallback": "dead_letter"}}
+    return merged(LARGE, {"dependencies": failing, "dead_letters": {"store": store}})
+
+
+def test_dead_letters_in_a_file_outlive_the_container() -> None:
+    """In a volume of their own, whose folder in the image is the service's alone."""
+    made = generated("compose", parking("sqlite:data/letters.db"))
+    file = read(made["compose/compose.yaml"])
+    (volume,) = [one for one in file["services"]["shop-api"]["volumes"] if one["type"] == "volume"]
+    assert (volume["source"], volume["target"]) == ("dead_letters", "/srv/data")
+    assert file["volumes"]["dead_letters"] == {}
+    assert "install -d -m 700 -o 10001 -g 10001 /srv/data" in made["compose/Dockerfile"]
+    assert "dead_letters" not in generated("compose", LARGE)["compose/compose.yaml"]
+
+
+def test_a_server_of_dead_letters_forgets_nothing() -> None:
+    """It writes down all it is told before it says so, into a volume; one that counts limits too is the same one."""
+    file = compose(merged(parking("redis://letters:7000"), {"dead_letters": {"size": "32MiB"}}))
+    server = file["services"]["letters"]
+    said = dict(zip(server["command"][1::2], server["command"][2::2], strict=True))
+    assert (said["--appendonly"], said["--appendfsync"]) == ("yes", "always")
+    assert (said["--maxmemory"], said["--maxmemory-policy"], said["--port"]) == (
+        "128mb",
+        "noeviction",
+        "7000",
+    )
+    assert server["volumes"] == [{"type": "volume", "source": "letters", "target": "/data"}]
+    assert file["volumes"]["letters"] == {}
+    assert file["networks"]["store"] == {"internal": True}
+    shared = compose(merged(parking("redis://limits"), {"store": "redis://limits"}))["services"]
+    assert {*shared} - {"prometheus", "alertmanager"} == {"shop-api", "limits"}
+    assert "--appendonly" in shared["limits"]["command"]
 
 
 def test_nothing_is_written_for_a_target_not_asked_for() -> None:

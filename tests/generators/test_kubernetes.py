@@ -539,3 +539,16 @@ def test_checkov_can_refuse(tmp_path: Path) -> None:
         text.replace("privileged: false", "privileged: true"), encoding="utf-8"
     )
     assert "CKV_K8S_16" in checkov(tmp_path)
+
+
+def test_dead_letters_in_a_file_outlive_the_container_at_least() -> None:
+    """In a volume of the pod, which bounds them; a server is reached instead."""
+    parking = merged(LARGE, {"dependencies": {"stripe": {"fallback": "dead_letter"}}})
+    filed = objects(merged(parking, {"dead_letters": {"store": "sqlite:data/letters.db"}}))
+    pod = filed["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "dead-letters", "mountPath": "/srv/data"} in pod["containers"][0]["volumeMounts"]
+    assert {"name": "dead-letters", "emptyDir": {"sizeLimit": "192Mi"}} in pod["volumes"]
+    served = objects(merged(parking, {"dead_letters": {"store": "redis://10.9.8.7:7000"}}))
+    assert "dead-letters" not in str(served["Deployment"])
+    assert "10.9.8.7/32" in str(served["NetworkPolicy"])
+    assert "10.9.8.7/32" not in str(filed["NetworkPolicy"])

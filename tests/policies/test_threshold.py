@@ -75,12 +75,6 @@ def test_a_refusal_says_what_is_wrong_and_what_to_write(text: object, what: str,
         assert str(threshold(proposed).when) == proposed
 
 
-@pytest.mark.parametrize("word", ["dead_letters.depth", "dead_letters.age"])
-def test_words_of_later_versions_are_refused_by_name(word: str) -> None:
-    """Nothing is accepted and ignored."""
-    assert refusal(f"{word} > 5m") == ("later", {"word": word})
-
-
 def test_an_alert_does_not_wait_longer_than_a_week() -> None:
     """Its proof would not end, and nobody would be told in time."""
     assert refusal("memory > 90%", **{"for": "8d"})[0] == "policy"

@@ -46,8 +46,16 @@ def serving(request_id: str = "", *, deadline: int | None = None) -> Generator[R
 class World:
     """A process with a spec at work: its clock, its series, its dependencies."""
 
-    def __init__(self, *, auto: bool = True, others: dict[str, Any] | None = None, **stripe: Any) -> None:
+    def __init__(
+        self,
+        *,
+        auto: bool = True,
+        others: dict[str, Any] | None = None,
+        also: dict[str, Any] | None = None,
+        **stripe: Any,
+    ) -> None:
         said = {
+            **(also or {}),
             "mahavishnu": 1,
             "service": {"name": "shop", "app": "shop:app"},
             "dependencies": {"stripe": stripe or ALL, **(others or {})},
@@ -60,6 +68,11 @@ class World:
 
     def guard(self, kind: type[Any], name: str = "stripe") -> Any:
         return next(one for one in self.service.dependencies[name].guards if isinstance(one, kind))
+
+    @property
+    def guardian(self) -> Any:
+        """What guards every call."""
+        return self.service.dependencies["stripe"]
 
     @property
     def breaker(self) -> BreakerGuard:
@@ -77,6 +90,10 @@ class World:
 
     def retries(self, outcome: str) -> float:
         return value(self.service.metrics, "mahavishnu_retries_total", outcome=outcome)
+
+    def fallbacks(self, kind: str, outcome: str) -> float:
+        series = "mahavishnu_dependency_fallbacks_total"
+        return value(self.service.metrics, series, dependency="stripe", fallback=kind, outcome=outcome)
 
     def judged(self) -> float:
         return value(self.service.metrics, "mahavishnu_breaker_calls_total", dependency="stripe")

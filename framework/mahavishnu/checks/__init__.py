@@ -19,6 +19,9 @@ from mahavishnu.checks import (
     header_key,
     heartbeat,
     history,
+    letters_expire,
+    letters_idle,
+    letters_lost,
     min_calls,
     nothing_kept,
     one_failure,
@@ -55,7 +58,7 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
-    recovery_point, promised_history, nothing_kept, one_place, unreached,
+    recovery_point, promised_history, nothing_kept, one_place, unreached, letters_idle, letters_lost, letters_expire,
     queries, same_port, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

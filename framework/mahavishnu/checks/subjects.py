@@ -36,6 +36,8 @@ def check(facts: Facts) -> Iterator[Problem]:
 
 
 def _fault(when: Condition, spec: Spec) -> tuple[str, str] | None:
+    if when.signal.startswith("dead_letters.") and not spec.parking:
+        return f"`{when.signal}`: no call becomes a dead letter", "give a dependency `fallback: dead_letter`"
     if when.section is None or when.name is None:
         return None
     kind, known = _KINDS[when.section](spec)

@@ -12,8 +12,8 @@ import typer
 
 from mahavishnu.errors import MahavishnuError, SpecError
 
-# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py` holds a function of that name, or a
-# group of verbs.
+# Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py`, with `_` for `-`, holds a function of that
+# name, or a group of verbs.
 VERBS = {
     "init": "Look at an app; write a short spec that refuses nothing yet.",
     "check": "Find every mistake in the spec, and what cannot agree.",
@@ -23,6 +23,7 @@ VERBS = {
     "config": "Show the settings, and where each value comes from.",
     "schema": "Print the JSON Schema of the spec, for editors.",
     "backup": "Back up, verify and restore what the spec says; drill it.",
+    "dead-letters": "See the calls that are kept; let them try anew, or give them up.",
     "test": "Prove the generated rules with promtool and amtool.",
 }
 FINE, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
@@ -97,7 +98,8 @@ def _stub() -> None:
 
 def function_of(verb: str) -> Callable[..., Any] | typer.Typer:
     """The function behind a verb, or its own verbs; its module is imported now."""
-    function: Callable[..., Any] | typer.Typer = getattr(import_module(f"mahavishnu.cli.{verb}"), verb)
+    name = verb.replace("-", "_")
+    function: Callable[..., Any] | typer.Typer = getattr(import_module(f"mahavishnu.cli.{name}"), name)
     return function
 
 

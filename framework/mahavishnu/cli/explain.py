@@ -25,6 +25,7 @@ _HOLDS = {
     "store": "the process: where Hardening keeps the state of limits",
     "limits": "the process: Hardening decides before the handler runs; its alerts in Prometheus",
     "dependencies": "the process: around every call through dependency(); its alerts in Prometheus",
+    "dead_letters": "the process: a file or a server, and the redriver that Hardening starts; its alerts in Prometheus",
     "slos": "Prometheus: recording rules and burn rate alerts",
     "channels": "Alertmanager: receivers",
     "alerts": "Prometheus and Alertmanager: rules, routes, quiet hours",
@@ -189,7 +190,7 @@ def _about(title: str, place: Place) -> Iterator[str]:
 
 def _form(place: Place) -> str:
     if place.choice:
-        return f"one of {listing(tuple(place.choice))}"
+        return f"one of {listing(dict.fromkeys((*place.words, *place.choice)))}"
     if place.listed:
         return f"a list of: {_form(place.item())}"
     if place.words:

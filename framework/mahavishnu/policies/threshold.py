@@ -21,6 +21,8 @@ from mahavishnu.series import (
     BREAKER_CALLS,
     CPU,
     CPU_LIMIT,
+    DEAD_LETTERS,
+    DEAD_LETTERS_AGE,
     DEPENDENCY_CALLS,
     HTTP_DURATION,
     LIMIT_DECISIONS,
@@ -36,7 +38,6 @@ from mahavishnu.units import Duration, Percent, Quantity, Size
 _WINDOW = Duration.parse("5m")
 _PER_MINUTE = 600
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
-_LATER = re.compile(r"dead_letters\.(depth|age)")
 
 
 class Levels(NamedTuple):
@@ -87,7 +88,7 @@ class Condition(Quantity):
     form: ClassVar[str] = "a condition: <signal> <comparison> <value>"
     pattern: ClassVar[str] = (
         rf"(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
-        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|backups\.{_NAME}\.age)"
+        rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|backups\.{_NAME}\.age|dead_letters\.(depth|age))"
         r" *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
     )
     examples: ClassVar[tuple[str, ...]] = (
@@ -107,8 +108,6 @@ class Condition(Quantity):
     @classmethod
     def _validate(cls, value: object) -> Condition:
         said = re.match(r"\s*([\w.]+)", value) if isinstance(value, str) else None
-        if said and _LATER.fullmatch(said[1]):
-            raise PydanticCustomError("later", "{word}", {"word": said[1]})
         try:
             return super()._validate(value)
         except PydanticCustomError as fault:
@@ -151,7 +150,7 @@ class Threshold(Policy):
     """How fast a person must act."""
 
     def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
-        if isinstance(self.when.bound, Duration) and self.when.section is None:
+        if isinstance(self.when.bound, Duration) and self.when.signal.startswith("latency."):
             return (_http.with_buckets(self.when.bound.seconds, _above(self.when.bound)),)
         return ()
 
@@ -203,12 +202,17 @@ _SIGNALS: Mapping[str, tuple[type[Bound], ...]] = {
     "dependencies.<name>.slow": (Percent,),
     "queue.<name>": (Number,),
     "backups.<name>.age": (Duration,),
+    "dead_letters.depth": (Number,),
+    "dead_letters.age": (Duration,),
 }
+
+
+_WHOLE = ("latency", "dead_letters")  # of which there is one, so that no name follows
 
 
 def _kinds(signal: str) -> tuple[type[Bound], ...]:
     parts = signal.split(".")
-    if len(parts) > 1 and parts[0] != "latency" and re.fullmatch(_NAME, parts[1]):
+    if len(parts) > 1 and parts[0] not in _WHOLE and re.fullmatch(_NAME, parts[1]):
         parts[1] = "<name>"
     return _SIGNALS.get(".".join(parts), ())
 
@@ -220,7 +224,7 @@ def _advice(said: str, text: str) -> str | None:
         shown = kinds[0].fix((float if number[2] else int)(number[1])) if number else kinds[0].examples[0]
         return f"write it like `{said} > {shown if shown != '100%' else '90%'}`"
     parts = said.split(".")
-    plain = ".".join([parts[0], "<name>", *parts[2:]]) if len(parts) > 1 and parts[0] != "latency" else said
+    plain = ".".join([parts[0], "<name>", *parts[2:]]) if len(parts) > 1 and parts[0] not in _WHOLE else said
     close = difflib.get_close_matches(plain, _SIGNALS, n=1, cutoff=0.7)
     meant = close[0].replace("<name>", parts[1] if len(parts) > 1 else "<name>") if close else said
     return f"did you mean `{meant}`?" if meant != said else None
@@ -328,9 +332,18 @@ def _queue(name: str) -> Reading:
     return Reading(waiting, "count", _gauge(waiting))
 
 
-def _age(name: str) -> Reading:
-    age = BACKUP_AGE.select(backup=name)
-    return Reading(highest(age), "seconds", _gauge(BACKUP_AGE.select(backup=name, copy="1")))
+def _depth(_: str) -> Reading:
+    # Every process that shares a store says the same of it: the highest, not the sum.
+    every = highest(total(DEAD_LETTERS.select(), "instance"))
+    return Reading(every, "count", _gauge(DEAD_LETTERS.select(state="waiting")))
+
+
+def _age(backup: str) -> Reading:
+    """Of the last backup of that name; of the oldest dead letter where no name is said."""
+    if not backup:
+        return Reading(highest(DEAD_LETTERS_AGE.select()), "seconds", _gauge(DEAD_LETTERS_AGE.select()))
+    age = BACKUP_AGE.select(backup=backup)
+    return Reading(highest(age), "seconds", _gauge(BACKUP_AGE.select(backup=backup, copy="1")))
 
 
 def _fraction(used: Selector, limit: Selector, level: Decimal) -> Reading:
@@ -363,5 +376,6 @@ _READINGS: Mapping[str, Callable[[str], Reading]] = {
     "failures": _failures,
     "slow": _slow,
     "queue": _queue,
+    "depth": _depth,
     "age": _age,
 }

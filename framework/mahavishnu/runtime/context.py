@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mahavishnu.runtime.keys import Caller
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
+
+
+class Degraded(NamedTuple):
+    """What stood in for an answer of a dependency: which `fallback`, and how many seconds old (None: no age)."""
+
+    dependency: str
+    fallback: str
+    age: int | None = None
 
 
 class Request:
@@ -17,7 +26,9 @@ class Request:
     `service` is the one it began with (None: whichever is at work): a reload changes nothing for it.
     """
 
-    __slots__ = ("caller", "deadline", "request_id", "service")
+    __slots__ = ("caller", "deadline", "degraded", "request_id", "service")
+
+    degraded: Mapping[str, Degraded]  # by dependency; not there before anything was
 
     route = ""
     """The template of its route."""
@@ -27,6 +38,10 @@ class Request:
         self.caller = caller
         self.deadline: int | None = None
         self.service: Service | None = None
+
+    def degrade(self, one: Degraded) -> None:
+        """Something stood in for a dependency of this request."""
+        self.degraded = {**getattr(self, "degraded", {}), one.dependency: one}
 
 
 CURRENT: ContextVar[Request | None] = ContextVar("mahavishnu_request", default=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as _random
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
-from typing import ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from mahavishnu.errors import CallTimeout, DependencyError
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
@@ -16,6 +16,9 @@ from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.fallback import Fallbacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,8 +47,12 @@ def build_dependencies(
 class DependencyGuard:
     """One dependency at work: its policies' guards from the outermost to the innermost, and its series.
 
-    Thread-safe, and the same for every event loop of the process.
+    Thread-safe, and the same for every event loop of the process. `fallbacks` are around it, where there are any.
     """
+
+    fallbacks: Fallbacks | None = None
+    stands_by = False
+    """Whether the spec lets something stand in for it."""
 
     def __init__(
         self,
@@ -113,6 +120,10 @@ class DependencyGuard:
                 if pause is None:
                     return answer
             await self.clock.sleep(pause)
+
+    def within(self) -> bool:
+        """Whether this code is part of a call of this very dependency."""
+        return any(call.active and call.name == self.name for call in _ACTIVE.get())
 
     def take_over(self) -> None:
         """The guards that are shared with those of another spec are from now on as this one says."""

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from typing import TYPE_CHECKING, Any
 
 from mahavishnu.policy import Decision, Gate, Taken
+from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.degraded import DEGRADED, said
 from mahavishnu.runtime.engine import Admission, Plan
 from mahavishnu.runtime.fields import ADDED, Header, missing, problem
 from mahavishnu.runtime.keys import Caller
@@ -67,6 +69,12 @@ class Passage(Admission):
         self.fault: str | None = None
         self._refusing = self.running = self.cancelled = False
         self.status = self.sent = 0
+
+    def degrade(self, one: Degraded) -> None:
+        """As of any request; its response will say so."""
+        super().degrade(one)
+        others = (header for header in self._headers if header[0] != DEGRADED)
+        self._headers = [*others, (DEGRADED, said(self.degraded.values()))]
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""

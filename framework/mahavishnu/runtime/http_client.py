@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError, Parked
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.dependency import Call, DependencyGuard
+from mahavishnu.runtime.fallback import NOTHING, bad, failed, replaceable
+from mahavishnu.runtime.http_fallback import Asked, asked, made_again_by
 
 Client = httpx.Client
 AsyncClient = httpx.AsyncClient
@@ -27,14 +29,18 @@ def client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) 
     """A client of which every request is guarded; `transport` among the options is the one inside."""
     inside = options.get("transport") or httpx.HTTPTransport(**_for_transport(options))
     said: dict[str, Any] = {**defaults, **options, "transport": GuardedTransport(find, inside)}
-    return httpx.Client(**said)
+    made = httpx.Client(**said)
+    made_again_by(find().name, made)
+    return made
 
 
 def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> AsyncClient:
     """As `client`, for tasks."""
     inside = options.get("transport") or httpx.AsyncHTTPTransport(**_for_transport(options))
     said: dict[str, Any] = {**defaults, **options, "transport": AsyncGuardedTransport(find, inside)}
-    return httpx.AsyncClient(**said)
+    made = httpx.AsyncClient(**said)
+    made_again_by(find().name, made)
+    return made
 
 
 class RequestTimeout(CallTimeout, httpx.TimeoutException):
@@ -49,6 +55,10 @@ class NoPlace(BulkheadFull, httpx.PoolTimeout):
     """A BulkheadFull of a request."""
 
 
+class RequestParked(Parked, httpx.TransportError):
+    """A Parked of a request."""
+
+
 class GuardedTransport(httpx.BaseTransport):
     """Sends each request through a dependency's policies; its permits return when the body is closed."""
 
@@ -58,10 +68,31 @@ class GuardedTransport(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         with _in_its_words():
-            return self._handle(request)
+            guard = self._find()
+            asked = _asked(guard, request) if guard.stands_by else None
+            return self._handle(guard, request) if asked is None else self._backed(guard, request, asked)
 
-    def _handle(self, request: httpx.Request) -> httpx.Response:
-        guard = self._find()
+    def _backed(self, guard: DependencyGuard, request: httpx.Request, asked: Asked) -> httpx.Response:
+        """The answer, or what stands in for it."""
+        try:
+            response = self._handle(guard, request)
+        except Exception as fault:
+            if not replaceable(fault, guard.within()) or (found := asked.instead(fault)) is NOTHING:
+                raise
+            return cast("httpx.Response", found)
+        if not failed(response) or guard.within():
+            return asked.good(response)
+        try:
+            found = asked.instead(bad(guard.name, response))
+        except Parked:
+            response.close()
+            raise
+        if found is NOTHING:
+            return response
+        response.close()
+        return cast("httpx.Response", found)
+
+    def _handle(self, guard: DependencyGuard, request: httpx.Request) -> httpx.Response:
         call = Call(guard, _repeatable(request))
         extensions = request.extensions
         while True:
@@ -101,10 +132,35 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         with _in_its_words():
-            return await self._handle(request)
+            guard = self._find()
+            asked = _asked(guard, request) if guard.stands_by else None
+            if asked is None:
+                return await self._handle(guard, request)
+            return await self._backed(guard, request, asked)
 
-    async def _handle(self, request: httpx.Request) -> httpx.Response:
-        guard = self._find()
+    async def _backed(self, guard: DependencyGuard, request: httpx.Request, asked: Asked) -> httpx.Response:
+        try:
+            response = await self._handle(guard, request)
+        except Exception as fault:
+            if (
+                not replaceable(fault, guard.within())
+                or (found := await asked.instead_async(fault)) is NOTHING
+            ):
+                raise
+            return cast("httpx.Response", found)
+        if not failed(response) or guard.within():
+            return asked.good(response)
+        try:
+            found = await asked.instead_async(bad(guard.name, response))
+        except Parked:
+            await response.aclose()
+            raise
+        if found is NOTHING:
+            return response
+        await response.aclose()
+        return cast("httpx.Response", found)
+
+    async def _handle(self, guard: DependencyGuard, request: httpx.Request) -> httpx.Response:
         call = Call(guard, _repeatable(request))
         extensions = request.extensions
         while True:
@@ -200,15 +256,23 @@ def _in_its_words() -> Generator[None, None, None]:
     except DependencyError as error:
         for kind, twin in _TWINS.items():
             if type(error) is kind:
-                raise twin(error.dependency, error.policy, error.what, error.retry_after) from error.__cause__
+                raise twin(*error.said) from error.__cause__
         raise
 
 
-_TWINS: dict[type[DependencyError], type[DependencyError]] = {
+_TWINS: dict[type[DependencyError], Callable[..., DependencyError]] = {
     CallTimeout: RequestTimeout,
     BreakerOpen: RequestRefused,
     BulkheadFull: NoPlace,
+    Parked: RequestParked,
 }
+
+
+def _asked(guard: DependencyGuard, request: httpx.Request) -> Asked | None:
+    fallbacks = guard.fallbacks
+    if fallbacks is None:
+        return None
+    return asked(fallbacks, request, _repeatable(request), guard.settings.propagate)
 
 
 def _read(response: httpx.Response) -> None:

@@ -7,13 +7,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from redis import connection
+from redis import Redis, connection
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from mahavishnu.errors import MahavishnuError
 
 DEADLINE = 20_000_000
 """How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
+FAULTS = (RedisError, OSError)
+"""What a blocking client raises."""
 _PORT = 6379
+_PATIENCE = 2.0  # seconds that a blocking client waits for an answer
 _SCHEMES = {"valkey:": "redis:", "valkeys:": "rediss:"}
 
 
@@ -40,10 +46,17 @@ class Address:
         return replace(self, host=host or self.host, port=port, path=None)
 
 
+def blocking(url: str) -> Any:
+    """A client for a thread of its own, which connects with its first call; raises as `address`."""
+    address(url)
+    said: dict[str, Any] = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
+    said["retry"] = Retry(NoBackoff(), 1)  # over a connection that the server has closed meanwhile
+    return cast("Any", Redis).from_url(_theirs(url), **said)
+
+
 def address(url: str) -> Address:
     """What a URL says; raises MahavishnuError without its text (it may hold a password)."""
-    for ours, theirs in _SCHEMES.items():
-        url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
+    url = _theirs(url)
     try:
         said: Mapping[str, Any] = _parsed(url)
         return _address(said, secure=url.startswith("rediss:"))
@@ -51,6 +64,13 @@ def address(url: str) -> Address:
         reason = fault.strerror if isinstance(fault, OSError) else type(fault).__name__
         what = f"the URL of the store cannot be used ({reason})"
         raise MahavishnuError(f"{what}: write one like rediss://user:password@host:6379/0") from None
+
+
+def _theirs(url: str) -> str:
+    """The URL with a scheme that redis-py knows."""
+    for ours, theirs in _SCHEMES.items():
+        url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
+    return url
 
 
 def _address(said: Mapping[str, Any], secure: bool) -> Address:

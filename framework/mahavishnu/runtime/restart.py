@@ -19,6 +19,8 @@ def needed(old: Spec, new: Spec) -> Iterator[Problem]:
             yield _problem(("service", key))
     if old.store != new.store:
         yield _problem(("store",))
+    if old.dead_letters.store != new.dead_letters.store:
+        yield _problem(("dead_letters", "store"))
     for name, dependency in new.dependencies.items():
         if name in old.dependencies and old.dependencies[name].url != dependency.url:
             yield _problem(("dependencies", name, "url"))

@@ -16,10 +16,12 @@ from mahavishnu.runtime import backups
 from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.ended import Ended
 from mahavishnu.runtime.engine import Engine, Plan
+from mahavishnu.runtime.fallback import fallbacks_of
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.logs import AccessLog, Log, logger
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.offenders import Refusals
+from mahavishnu.runtime.office import Office, office
 from mahavishnu.runtime.ops import SHORT, Ops
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.secret_values import resolved
@@ -54,8 +56,10 @@ class Lasting:
     """What outlives every spec of a process.
 
     How many requests are being served, whether the process is about to end, whether the spec's file was good when
-    it was last read, and when it last was (seconds since 1970).
+    it was last read, and when it last was (seconds since 1970); where dead letters are kept.
     """
+
+    office: Office | None = None
 
     def __init__(self) -> None:
         self.active = 0
@@ -101,6 +105,8 @@ class Service:
             spec, clock, self.metrics, before=held
         )
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
+        self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
+        self._stand_by(before)
         self._process, self._log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
         self.reports: Path = before.reports if before else evidence.folder(None)
@@ -129,6 +135,8 @@ class Service:
         for guard in self.dependencies.values():
             guard.take_over()
         self.lag.late = self.engine.lagging
+        if self.office is not None:
+            self.office.become(self.spec, self.metrics)
         self.refusals.know(self._limits())
 
     def tell(self, event: str, loaded: Loaded) -> None:
@@ -137,6 +145,15 @@ class Service:
             self.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
         name = loaded.spec.service.name
         self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
+
+    def _stand_by(self, before: Service | None) -> None:
+        """Give every dependency what stands in for it."""
+        held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
+        old = {name: one for name, one in held.items() if one is not None}
+        made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old)
+        for name, guard in self.dependencies.items():
+            guard.fallbacks = made[name]
+            guard.stands_by = made[name].stand_in is not None
 
     def _store(self, before: Service | None) -> MemoryStore | RedisStore:
         """The store; it goes on with its states and connections as long as the spec names the same."""

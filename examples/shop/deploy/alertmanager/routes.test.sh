@@ -31,6 +31,7 @@ reaches P3 alertname=ShopDependencyPaymentRetryBudgetExhausted severity=P3 servi
 reaches P2 alertname=ShopDependencyPaymentBreakerOpen severity=P2 service=shop
 reaches P2 alertname=ShopDependencyPaymentBulkheadSaturated severity=P2 service=shop
 reaches P2 alertname=ShopDependencyPaymentBulkheadRefusing severity=P2 service=shop
+reaches P3 alertname=ShopDependencyPaymentDegraded severity=P3 service=shop
 reaches P1 alertname=ShopSloAvailabilityBurnP1 severity=P1 service=shop slo=availability tier=fast short=5m long=1h
 reaches P2 alertname=ShopSloAvailabilityBurnP2 severity=P2 service=shop slo=availability tier=medium short=30m long=6h
 reaches P3 alertname=ShopSloAvailabilityBurnP3 severity=P3 service=shop slo=availability tier=slow short=2h long=1d
@@ -61,6 +62,12 @@ reaches P3 alertname=ShopBackupOrdersRestoreTooSlow severity=P3 service=shop
 reaches P2 alertname=ShopThresholdMemory severity=P2 service=shop
 reaches P3 alertname=ShopThresholdCpu severity=P3 service=shop
 reaches P2 alertname=ShopThresholdThrottling severity=P2 service=shop
+reaches P3 alertname=ShopThresholdUnpaid severity=P3 service=shop
+reaches P1 alertname=ShopDeadLettersLost severity=P1 service=shop
+reaches P3 alertname=ShopDeadLettersQuarantined severity=P3 service=shop
+reaches P2 alertname=ShopDeadLettersStuck severity=P2 service=shop
+reaches P2 alertname=ShopDeadLettersNearlyFull severity=P2 service=shop
+reaches P2 alertname=ShopDeadLettersUnreachable severity=P2 service=shop
 reaches heartbeat alertname=ShopHeartbeat severity=heartbeat service=shop
 
 exit "$wrong"

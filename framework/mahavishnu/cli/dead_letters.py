@@ -1,0 +1,181 @@
+"""`mahavishnu dead-letters`: the calls that are kept to be made again, seen and decided upon by a person."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from mahavishnu.cli import _output
+from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.load import accept
+from mahavishnu.runtime.letters import Letter, Letters
+from mahavishnu.runtime.logs import Redactor
+from mahavishnu.runtime.office import letters_of
+from mahavishnu.spec import Spec
+
+
+class Action(StrEnum):
+    """What is done with them."""
+
+    LIST = "list"
+    SHOW = "show"
+    REDRIVE = "redrive"
+    DROP = "drop"
+
+
+class Format(StrEnum):
+    """How letters are written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
+    action: Annotated[Action, typer.Argument(help="list, show, redrive or drop.")],
+    ids: Annotated[
+        Optional[list[str]], typer.Argument(help="Letters by their ids, or by how these begin.")
+    ] = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    form: Annotated[Format, typer.Option("--format", help="How letters are written.")] = Format.TEXT,
+    dependency: Annotated[Optional[str], typer.Option(help="Those of one dependency alone.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that there are, with redrive and drop.")] = False,
+    payload: Annotated[
+        bool, typer.Option(help="Show what was to be done as it is: it may hold secrets.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="How many are listed at the most.")] = 100,
+) -> None:
+    """See the calls that are kept; let them try anew, or give them up.
+
+    `redrive` makes letters due at once, quarantined ones too, with all their attempts before them; the service's own
+    process makes the calls. `drop` deletes letters for good. Fields that the log never shows are hidden in `show`.
+    """
+    loaded = accept(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    letters = _opened(loaded.spec)
+    try:
+        with letters.together():
+            if action is Action.LIST:
+                _list(letters.some(limit, dependency), form)
+            elif action is Action.SHOW:
+                _show(_named(letters, ids or [], dependency, every=False), form, loaded.spec, whole=payload)
+            else:
+                _decide(letters, action, _named(letters, ids or [], dependency, every=every), form)
+    finally:
+        letters.close()
+
+
+def _opened(spec: Spec) -> Letters:
+    if not spec.parking:
+        raise MahavishnuError("no dependency of this spec has `fallback: dead_letter`")
+    file = spec.dead_letters.file
+    if file is not None and not Path(file).exists():
+        raise MahavishnuError(
+            f"{file} is not there: run this where the service runs, from its working directory"
+        )
+    return letters_of(spec, lambda: time.time_ns() // 10**6)
+
+
+def _named(letters: Letters, ids: Sequence[str], dependency: str | None, *, every: bool) -> list[Letter]:
+    """The letters that are meant; raises MahavishnuError for an id that none or several have."""
+    if every == bool(ids):
+        raise MahavishnuError("name letters by their ids, or all of them with --all")
+    known = letters.some(2**31, dependency)
+    return list(known) if every else [_one(known, name) for name in ids]
+
+
+def _one(known: Sequence[Letter], name: str) -> Letter:
+    found = [one for one in known if one.id.startswith(name)]
+    if len(found) != 1:
+        count = f"{len(found)} dead letters begin" if found else "no dead letter begins"
+        raise MahavishnuError(f"{count} with `{_output.printable(name)}`")
+    return found[0]
+
+
+def _list(letters: Sequence[Letter], form: Format) -> None:
+    if form is Format.JSON:
+        print(json.dumps([_facts(one) for one in letters], indent=2))
+        return
+    rows = [
+        ("ID", "DEPENDENCY", "OPERATION", "SINCE", "ATTEMPTS", "STATE", "LAST ERROR"),
+        *map(_row, letters),
+    ]
+    widths = [max(len(row[place]) for row in rows) for place in range(6)]
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True))
+        print("  ".join(cells).rstrip())
+
+
+def _row(one: Letter) -> tuple[str, ...]:
+    told = (
+        one.id[:12],
+        one.dependency,
+        one.operation,
+        _time(one.created),
+        str(one.attempts),
+        _state(one),
+        one.error,
+    )
+    return tuple(map(_output.printable, told))
+
+
+def _show(letters: Sequence[Letter], form: Format, spec: Spec, *, whole: bool) -> None:
+    hide = Redactor(spec.observability.logs.redact)
+    shown = [{**_facts(one), "payload": _payload(one.payload, None if whole else hide)} for one in letters]
+    if form is Format.JSON:
+        print(json.dumps(shown, indent=2))
+        return
+    for one in shown:
+        for name, value in one.items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            print(f"{name:<12}{_output.printable(text)}")
+        print()
+
+
+def _decide(letters: Letters, action: Action, meant: Sequence[Letter], form: Format) -> None:
+    ids = [one.id for one in meant]
+    count = letters.redrive(ids) if action is Action.REDRIVE else letters.drop(ids)
+    if form is Format.JSON:
+        print(json.dumps({"asked": len(ids), "done": count}))
+        return
+    what = "due now" if action is Action.REDRIVE else "dropped"
+    print(f"{count} of {len(ids)} {what}" + (", the others are being worked on" if count < len(ids) else ""))
+
+
+def _payload(payload: bytes, hide: Redactor | None) -> Any:
+    said = json.loads(payload)
+    return said if hide is None else hide(None, "", said)
+
+
+def _facts(one: Letter) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "dependency": one.dependency,
+        "operation": one.operation,
+        "key": one.key,
+        "request": one.request,
+        "created": _time(one.created),
+        "due": _time(one.due),
+        "attempts": one.attempts,
+        "state": _state(one),
+        "error": one.error,
+        "size": one.size,
+    }
+
+
+def _state(one: Letter) -> str:
+    if one.quarantined:
+        return "quarantined"
+    return "leased" if one.token and one.due > time.time() * 1000 else "waiting"
+
+
+def _time(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

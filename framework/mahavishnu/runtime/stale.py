@@ -1,0 +1,66 @@
+"""The last good answers of a dependency, bounded in number, bytes and age."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import NamedTuple
+
+from mahavishnu.policies.fallback import StaleCache
+from mahavishnu.policy import Clock
+
+
+class _Kept(NamedTuple):
+    at: int
+    answer: bytes
+
+
+class Answers:
+    """What is kept; it outlives the settings that bound it. Thread-safe."""
+
+    def __init__(self) -> None:
+        self.kept: OrderedDict[bytes, _Kept] = OrderedDict()
+        self.size = 0
+        self.lock = threading.Lock()
+
+
+class Stale:
+    """Keeps and gives answers as bytes, by a key of bytes; the one that was used least lately goes first."""
+
+    def __init__(self, settings: StaleCache, clock: Clock, before: Stale | None = None) -> None:
+        self._age = int(settings.stale_cache)
+        self.entries = settings.entries
+        self.room = int(settings.size)
+        self._clock = clock
+        self._answers: Answers = before._answers if before else Answers()  # noqa: SLF001
+
+    def put(self, key: bytes, answer: bytes) -> None:
+        """Keep this answer in the place of the one before."""
+        one = self._answers
+        with one.lock:
+            self._drop(key)
+            if len(key) + len(answer) > self.room:
+                return
+            one.kept[key] = _Kept(self._clock.now(), answer)
+            one.size += len(key) + len(answer)
+            while len(one.kept) > self.entries or one.size > self.room:
+                self._drop(next(iter(one.kept)))
+
+    def get(self, key: bytes) -> tuple[bytes, int] | None:
+        """The answer and its age in ns; None when there is none that is young enough."""
+        one = self._answers
+        with one.lock:
+            found = one.kept.get(key)
+            if found is None:
+                return None
+            age = self._clock.now() - found.at
+            if age > self._age:
+                self._drop(key)
+                return None
+            one.kept.move_to_end(key)
+            return found.answer, age
+
+    def _drop(self, key: bytes) -> None:
+        gone = self._answers.kept.pop(key, None)
+        if gone is not None:
+            self._answers.size -= len(key) + len(gone.answer)

@@ -1,0 +1,169 @@
+"""`mahavishnu dead-letters`: listing, showing without secrets, redriving and dropping, on a file and on a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mahavishnu.cli import run
+from mahavishnu.runtime.letters import Letter, Letters
+from mahavishnu.runtime.letters_redis import RedisLetters
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
+from tests.runtime.letterboxes import ROOM, Time, keep, take
+from tests.runtime.redis_servers import Server, server
+
+PAYLOAD = b'{"order":{"number":7,"card_number":"4242","password":"hunter2"},"note":"a\\u001b[2Jb"}'
+
+
+class World:
+    """A folder with a spec, and the letters it names."""
+
+    def __init__(self, folder: Path, store: str, letters: Letters) -> None:
+        self.letters = letters
+        spec: dict[str, Any] = {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop:app"},
+            "dependencies": {"payment": {"fallback": "dead_letter"}},
+            "dead_letters": {"store": store},
+            "observability": {"logs": {"redact": ["card_number"]}},
+        }
+        (folder / "mahavishnu.yaml").write_text(json.dumps(spec), encoding="utf-8")
+
+    def keep(self, name: str, dependency: str = "payment") -> Letter:
+        """A letter of this id."""
+        one = Letter(name, dependency, "charge", f"key-{name}", PAYLOAD, "r1", error="no answer")
+        assert keep(self.letters, one, bounds=ROOM) == ["stored"]
+        return one
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """One server for all tests of this file."""
+    with server() as one:
+        yield one
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: Server
+) -> Iterator[World]:
+    """Both kinds of store."""
+    monkeypatch.chdir(tmp_path)
+    now = Time()
+    if request.param == "sqlite":
+        letters = SqliteLetters("data/letters.db", now)
+        yield World(tmp_path, "sqlite:data/letters.db", letters)
+        letters.close()
+    else:
+        running.client().flushall()
+        there = RedisLetters(running.url, "shop", now)
+        yield World(tmp_path, running.url, there)
+        there.close()
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    """What a command prints as JSON."""
+    assert run(["dead-letters", *words, "--format", "json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_they_are_listed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The oldest first, without what is in them."""
+    world.keep("aa11")
+    world.keep("bb22", dependency="stripe")
+    assert [one["id"] for one in told(capsys, "list")] == ["aa11", "bb22"]
+    assert [one["id"] for one in told(capsys, "list", "--dependency", "stripe")] == ["bb22"]
+    assert len(told(capsys, "list", "--limit", "1")) == 1
+    assert run(["dead-letters", "list"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == [
+        *("ID", "DEPENDENCY", "OPERATION", "SINCE", "ATTEMPTS", "STATE", "LAST", "ERROR"),
+    ]
+    assert "4242" not in shown
+    assert "aa11" in shown
+
+
+def test_one_is_shown_without_its_secrets_unless_asked_for(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the log never shows is hidden, and nothing moves the terminal's cursor."""
+    world.keep("aa11")
+    (shown,) = told(capsys, "show", "aa")
+    assert (shown["key"], shown["request"], shown["state"]) == ("key-aa11", "r1", "waiting")
+    assert shown["payload"]["order"] == {"number": 7, "card_number": "[redacted]", "password": "[redacted]"}
+    assert run(["dead-letters", "show", "aa11", "--payload"]) == 0
+    whole = capsys.readouterr().out
+    assert "4242" in whole
+    assert "\x1b" not in whole
+
+
+def test_they_are_redriven_and_dropped(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that are named, or all; one that is being worked on is left alone by redrive."""
+    for name in ("aa11", "bb22", "cc33"):
+        world.keep(name)
+    (one,) = take(world.letters, most=1)
+    with world.letters.together():
+        world.letters.back(one, 10**9, "status 402", attempted=True, quarantine=True)
+    assert [row["state"] for row in told(capsys, "list")] == ["quarantined", "waiting", "waiting"]
+    assert told(capsys, "redrive", one.id) == {"asked": 1, "done": 1}
+    assert [row["state"] for row in told(capsys, "list")] == ["waiting"] * 3
+    assert told(capsys, "drop", "bb") == {"asked": 1, "done": 1}
+    assert [row["id"] for row in told(capsys, "list")] == ["aa11", "cc33"]
+    assert run(["dead-letters", "redrive", "--all"]) == 0
+    assert capsys.readouterr().out == "2 of 2 due now\n"
+    assert run(["dead-letters", "drop", "--all"]) == 0
+    assert capsys.readouterr().out == "2 of 2 dropped\n"
+    assert told(capsys, "list") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["redrive"], "name letters by their ids, or all of them with --all"),
+        (["drop", "aa11", "--all"], "name letters by their ids, or all of them with --all"),
+        (["show"], "name letters by their ids"),
+        (["show", "zz"], "no dead letter begins with `zz`"),
+        (["drop", "a"], "2 dead letters begin with `a`"),
+    ],
+)
+def test_what_is_not_clear_is_not_done(
+    world: World, capsys: pytest.CaptureFixture[str], words: list[str], why: str
+) -> None:
+    """Nothing happens to any of them."""
+    world.keep("aa11")
+    world.keep("ab22")
+    assert run(["dead-letters", *words]) == 2
+    assert why in capsys.readouterr().err
+    assert len(told(capsys, "list")) == 2
+
+
+def test_without_letters_there_is_nothing_to_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is not there is no empty one, and a spec that keeps none says so."""
+    monkeypatch.chdir(tmp_path)
+    spec: dict[str, Any] = {
+        "mahavishnu": 1,
+        "service": {"name": "shop", "app": "a:b"},
+        "dependencies": {"a": {}},
+    }
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
+    assert run(["dead-letters", "list"]) == 2
+    assert "no dependency of this spec has `fallback: dead_letter`" in capsys.readouterr().err
+    spec["dependencies"] = {"a": {"fallback": "dead_letter"}}
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
+    assert run(["dead-letters", "list"]) == 2
+    assert "from its working directory" in capsys.readouterr().err
+    assert not (tmp_path / ".mahavishnu").exists()
+    spec["dead_letters"] = {"store": "redis://:${X}@127.0.0.1:1"}
+    spec["secrets"] = ["X"]
+    monkeypatch.setenv("X", "hunter2")
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
+    assert run(["dead-letters", "list"]) == 2
+    said = capsys.readouterr().err
+    assert "the server of the dead letters" in said
+    assert "hunter2" not in said
