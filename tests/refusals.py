@@ -287,7 +287,6 @@ MV109 alerts: {thresholds: {a: {when: «error_rate > 101%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «error_rate > 100%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memry > 90%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memory = 90%», severity: P2}}}
-MV110 alerts: {thresholds: {a: {when: «backups.a.age > 5h», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «dead_letters.age > 5», severity: P2}}}
 MV108 alerts: {quiet: [{severity: P3, from: «"25:00"», to: "07:00"}]}
 MV108 alerts: {quiet: [{severity: P3, from: «22:0», to: "07:00"}]}

@@ -216,6 +216,7 @@ DEPENDENCY_FALLBACKS = Signal(
     Kind.COUNTER,
     "Failed calls for which something else was to stand in: served, or failed: there was nothing, or no place.",
     (Label("dependency"), Label("fallback", FALLBACKS), Label("outcome", ("served", "failed"))),
+    waived="Asked for where something stands in; without it nothing is ever degraded.",
 )
 LETTER_STATES = ("waiting", "quarantined")
 DEAD_LETTERS = Signal(

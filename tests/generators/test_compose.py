@@ -413,7 +413,7 @@ def test_a_server_of_dead_letters_forgets_nothing() -> None:
     assert file["volumes"]["letters"] == {}
     assert file["networks"]["store"] == {"internal": True}
     shared = compose(merged(parking("redis://limits"), {"store": "redis://limits"}))["services"]
-    assert {*shared} - {"prometheus", "alertmanager"} == {"shop-api", "limits"}
+    assert {*shared} - {"prometheus", "alertmanager", "grafana"} == {"shop-api", "limits"}
     assert "--appendonly" in shared["limits"]["command"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Callable
 from decimal import Decimal
@@ -194,15 +193,6 @@ def test_a_language_without_quoting_is_refused(template: Any) -> None:
     """A file whose quoting is not known is not rendered at all."""
     with pytest.raises(ValueError, match="no quoting is known"):
         template("x.lua.j2", "{{ x }}", x=1)
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_markdown_carries_any_text_on_its_line(text: str, template: Any) -> None:
-    """No heading, list, link, code or HTML comes out of a value: what means anything is escaped, in place."""
-    made = template("x.md.j2", "before {{ x }} after\n", x=text)
-    assert made.count("\n") == 1
-    inside = made.removeprefix("before ").removesuffix(" after\n")
-    assert re.search(r"(?<!\\)(\\\\)*[`*<>\[\]#|~!]", inside) is None
 
 
 def test_an_override_goes_first_and_ours_remain(tmp_path: Path) -> None:
