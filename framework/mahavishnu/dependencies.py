@@ -13,11 +13,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast, overload
 
 from mahavishnu.clock import process_clock
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, Throttled
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
-from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
+from mahavishnu.runtime.dependency import (
+    Attempts,
+    Call,
+    DependencyGuard,
+    Terms,
+    build_dependencies,
+    innermost,
+)
+from mahavishnu.runtime.flat import guarded
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.shape import meant
 from mahavishnu.spec import Dependency as Settings
@@ -55,6 +63,7 @@ class Dependency:
     """
 
     Open: ClassVar = BreakerOpen
+    Throttled: ClassVar = Throttled
     Full: ClassVar = BulkheadFull
     Timeout: ClassVar = CallTimeout
 
@@ -64,13 +73,26 @@ class Dependency:
     @overload
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]: ...
     @overload
-    def __call__(self, /, *, idempotent: bool) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+    def __call__(
+        self, /, *, idempotent: bool = False, failed: Callable[[Any], bool] | None = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
 
-    def __call__(self, function: Callable[P, R] | None = None, /, *, idempotent: bool = False) -> Any:
-        """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated."""
+    def __call__(
+        self,
+        function: Callable[P, R] | None = None,
+        /,
+        *,
+        idempotent: bool = False,
+        failed: Callable[[Any], bool] | None = None,
+    ) -> Any:
+        """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated.
+
+        An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
+        """
+        terms = Terms(idempotent, failed)
         if function is None:
-            return functools.partial(self._guarded, idempotent=idempotent)
-        return self._guarded(function, idempotent=idempotent)
+            return functools.partial(self._guarded, terms=terms)
+        return self._guarded(function, terms=terms)
 
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
@@ -117,21 +139,17 @@ class Dependency:
     def __repr__(self) -> str:
         return f"dependency({self.name!r})"
 
-    def _guarded(self, function: Callable[P, R], *, idempotent: bool) -> Callable[P, R]:
+    def _guarded(self, function: Callable[P, R], *, terms: Terms) -> Callable[P, R]:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         if _is_async(function):
             coroutine = cast("Callable[P, Awaitable[Any]]", function)
 
-            @functools.wraps(function)
-            async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return await self.guard().call_async(coroutine, idempotent, *args, **kwargs)
-
-            return cast("Callable[P, R]", call_async)
+            return cast("Callable[P, R]", guarded(self._of, coroutine, terms))
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
-            answer = self.guard().call(function, idempotent, *args, **kwargs)
+            answer = self.guard().call(function, terms, *args, **kwargs)
             if hasattr(type(answer), "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
             return answer
@@ -140,7 +158,10 @@ class Dependency:
 
     def guard(self) -> DependencyGuard:
         """What guards it now: for a request, that of the spec it began with."""
-        service = service_at_work()
+        return self._of(service_at_work())
+
+    def _of(self, service: Service | None) -> DependencyGuard:
+        service = service or service_at_work()
         guard = service.dependencies.get(self.name)
         if guard is None:
             raise _unknown(self.name, service.spec)

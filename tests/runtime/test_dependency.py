@@ -25,7 +25,7 @@ from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.context import deadline
-from mahavishnu.runtime.dependency import _ACTIVE  # pyright: ignore[reportPrivateUsage]
+from mahavishnu.runtime.dependency import surrounding
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
@@ -573,10 +573,10 @@ def test_blocks_of_generators_may_end_in_any_order() -> None:
         first, second = block(world.stripe), block(other)
         next(first)
         next(second)
-        assert len(_ACTIVE.get()) == 2
+        assert len(list(surrounding())) == 2
         assert list(first) == []
         assert list(second) == []
-    assert (_ACTIVE.get(), world.calls("success"), world.calls("success", "a")) == ((), 3, 3)
+    assert (list(surrounding()), world.calls("success"), world.calls("success", "a")) == ([], 3, 3)
     assert world.at_rest()
 
 

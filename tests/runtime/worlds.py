@@ -11,6 +11,7 @@ from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.current import forget, use
+from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
@@ -46,14 +47,18 @@ def serving(request_id: str = "", *, deadline: int | None = None) -> Generator[R
 class World:
     """A process with a spec at work: its clock, its series, its dependencies."""
 
-    def __init__(self, *, auto: bool = True, others: dict[str, Any] | None = None, **stripe: Any) -> None:
+    def __init__(
+        self, *, auto: bool = True, others: dict[str, Any] | None = None, draw: float = 0.5, **stripe: Any
+    ) -> None:
         said = {
             "mahavishnu": 1,
             "service": {"name": "shop", "app": "shop:app"},
             "dependencies": {"stripe": stripe or ALL, **(others or {})},
         }
         self.clock = VirtualClock(auto=auto)
-        self.service = Service(Spec.model_validate(said), self.clock)
+        spec = Spec.model_validate(said)
+        self.service = service = Service(spec, self.clock)
+        service.dependencies = build_dependencies(spec, self.clock, service.metrics, lambda: draw)
         forget()
         use(self.service)
         self.stripe = mahavishnu.dependency("stripe")
