@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar, cast,
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, Throttled
 from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.policy import Site
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import (
@@ -212,7 +213,9 @@ def _start() -> Service:
         if service is None:
             service = start(_loaded(), process_clock(), log_to=sys.stderr)
             if os.environ.get("MAHAVISHNU_DISABLE") == "1":
-                service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
+                service.dependencies = build_dependencies(
+                    _bare(service.spec), Site("", service.clock, service.metrics)
+                )
             use(service)
         return service
 

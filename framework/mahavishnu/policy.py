@@ -492,10 +492,23 @@ class Guard(Protocol):
         ...
 
 
+@runtime_checkable
+class Advice(Protocol):
+    """What the processes of a fleet tell each other of their breakers; where that cannot be done, nothing happens."""
+
+    def tell_open(self, name: str, span: int) -> None:
+        """The breaker of this dependency is open here, for so long (ns)."""
+        ...
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        """Where it is open anywhere, `told` is called soon, with how long it will be (ns)."""
+        ...
+
+
 class Site(NamedTuple):
     """Where a guard works: for which dependency, on which clock, seen by which meter, with which dice (from [0, 1)).
 
-    `timeout` is that of one attempt, in ns.
+    `timeout` is that of one attempt, in ns; `advice` is there where processes share a store.
     """
 
     name: str
@@ -503,6 +516,7 @@ class Site(NamedTuple):
     meter: Meter
     timeout: int | None = None
     random: Callable[[], float] = random.random
+    advice: Advice | None = None
 
 
 @runtime_checkable

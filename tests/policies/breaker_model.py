@@ -63,7 +63,8 @@ class Reference:
     def __init__(self, said: Breaker, lease: int) -> None:
         self.said, self.lease, self.width = said, lease, -(-said.window // 20)
         self.generation, self.tickets = 0, itertools.count()
-        self.opened = 0
+        self.opened = self.since = self.until = 0
+        self.state = "closed"
         self.to(self.held or "closed", 0)
 
     @property
@@ -125,9 +126,7 @@ class Reference:
             return self.word(end.status_code, end.status_code >= 500)
         if isinstance(end, asyncio.CancelledError):
             return None
-        group = isinstance(end, BaseExceptionGroup)
-        parts = cast("BaseExceptionGroup[Any]", end).exceptions if group else (end,)
-        found = [self.named(type(part)) for part in parts]
+        found = [self.named(type(part)) for part in _parts(end)]
         return True if True in found else (None if None in found else False)
 
     def named(self, kind: type[BaseException]) -> bool | None:
@@ -168,6 +167,11 @@ class Reference:
                 self.to("closed", now)
         elif (over and (probing or total >= said.min_calls)) or (not probing and streak >= row):
             self.to("open", now)
+
+
+def _parts(end: BaseException) -> tuple[BaseException, ...]:
+    group = isinstance(end, BaseExceptionGroup)
+    return cast("BaseExceptionGroup[BaseException]", end).exceptions if group else (end,)
 
 
 class Driver(Protocol):
@@ -222,7 +226,7 @@ class _Process:
 class Tasks(_Process):
     """Tasks of an event loop, through a decorated coroutine function."""
 
-    def __init__(self, said: Breaker, lease: int) -> None:  # noqa: ARG002
+    def __init__(self, said: Breaker, lease: int) -> None:
         super().__init__(said)
         self.runner = asyncio.Runner()
         self.runner.run(asyncio.sleep(0))
@@ -264,7 +268,7 @@ async def _wait(end: asyncio.Future[Any]) -> Answer | str:
 class Threads(_Process):
     """A thread for each call, through a decorated function."""
 
-    def __init__(self, said: Breaker, lease: int) -> None:  # noqa: ARG002
+    def __init__(self, said: Breaker, lease: int) -> None:
         super().__init__(said)
         self.call = self.world.stripe(_block)
 
@@ -277,7 +281,7 @@ class Threads(_Process):
                 self.call(begun, end)
             except BreakerOpen as refused:
                 begun.set_exception(refused)
-            except BaseException:  # noqa: BLE001, S110 - it is what the call was told to end with
+            except BaseException:  # noqa: BLE001 - it is what the call was told to end with
                 pass
 
         thread = threading.Thread(target=work)

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
-from mahavishnu.policy import Outcome, Site
+from mahavishnu.policy import Advice, Outcome, Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Duration
 from tests.figures import figure
@@ -37,11 +37,13 @@ OK, BAD, GONE = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
 class World:
     """A breaker, its clock and its series."""
 
-    def __init__(self, timeout: int | None = 2000 * MS, **said: Any) -> None:
+    def __init__(
+        self, timeout: int | None = 2000 * MS, draw: float = 0.5, advice: Advice | None = None, **said: Any
+    ) -> None:
         self.settings = Breaker.model_validate(said)
         self.clock = VirtualClock()
         self.metrics = metrics_for(self.settings)
-        site = Site("stripe", self.clock, self.metrics, timeout, lambda: 0.5)
+        site = Site("stripe", self.clock, self.metrics, timeout, lambda: draw, advice)
         guard = self.settings.guard(site)
         assert guard is not None
         self.guard: BreakerGuard = guard
@@ -339,6 +341,133 @@ def test_a_probe_of_a_decided_round_changes_nothing() -> None:
     closed = world.guard.enter()
     world.leave(third, OK)
     assert world.guard.enter() is closed
+
+
+def test_the_open_time_is_spread_by_a_fifth() -> None:
+    """So that a fleet does not probe all at once: 24 to 36 seconds where it says 30."""
+    for draw, seconds in ((0.0, 24), (0.5, 30), (1.0, 36)):
+        world = World(draw=draw, consecutive_failures=1, open_for="30s").open()
+        assert world.refused() == seconds * 1000 * MS
+
+
+def test_the_open_time_has_a_ceiling_of_its_own() -> None:
+    """Ten times `open_for` when nothing is said; less than `open_for` is refused."""
+    world = World(consecutive_failures=1, open_for="1s", probes=1)
+    waits: list[int] = []
+    for _ in range(8):
+        world.call(BAD)
+        waits.append(world.refused() // (1000 * MS))
+        world.clock.advance(world.refused())
+    assert waits == [1, 2, 4, 8, 10, 10, 10, 10]
+    with pytest.raises(ValidationError, match="max_open_for"):
+        Breaker.model_validate({"open_for": "30s", "max_open_for": "29s"})
+
+
+def test_a_group_with_one_recorded_failure_is_one() -> None:
+    """Ignored and recorded together: the failure counts; what is only ignored is nothing."""
+    world = World(consecutive_failures=1, ignore=["ValueError"])
+    failed, ignored = (BAD, frozenset({"KeyError"})), (BAD, frozenset({"ValueError", "Exception"}))
+    permit = world.guard.enter()
+    world.guard.leave(permit, BAD, MS, world.clock.now(), (ignored, ignored))
+    assert world.guard.state == "closed"
+    world.guard.leave(permit, BAD, MS, world.clock.now(), (ignored, failed))
+    assert world.guard.state == "open"
+
+
+def test_what_was_cut_short_is_nothing_whatever_is_recorded() -> None:
+    """A call that its request has ended says nothing, though it is a timeout by name."""
+    world = World(consecutive_failures=1, failure_on=["timeout"])
+    permit = world.guard.enter()
+    late = (Outcome.TIMEOUT, frozenset({"timeout"}))
+    world.guard.leave(permit, GONE, MS, world.clock.now(), (late,))
+    assert world.guard.state == "closed"
+    world.guard.leave(permit, Outcome.TIMEOUT, MS, world.clock.now(), (late,))
+    assert world.guard.state == "open"
+
+
+@pytest.mark.parametrize(
+    "word", ["Declined", "BaseException", "KeyboardInterrupt", "shop.errors.declined", 200, True]
+)
+def test_a_word_that_can_never_be_is_refused(word: object) -> None:
+    """An exception is Python's own, or has its module; a status is one of a failure."""
+    for key in ("ignore", "failure_on"):
+        with pytest.raises(ValidationError):
+            Breaker.model_validate({key: [word]})
+
+
+def test_good_calls_are_counted_without_being_judged() -> None:
+    """While it is well: they join the window when it matters, and the series whenever it is read."""
+    world = World(failure_rate="50%", min_calls=4)
+    closed: Any = world.guard.enter()
+    world.call(OK)
+    assert (closed.well, closed.until) == (True, 1500 * MS)
+    closed.fresh += 2
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == 3
+    closed.fresh += 2
+    world.call(BAD)
+    assert (closed.well, closed.window.totals) == (False, [6, 1, 0])
+    closed.fresh += 1
+    for _ in range(4):
+        world.call(BAD)
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == 11
+    assert world.guard.state == "closed"
+    world.call(BAD)
+    assert world.guard.state == "open"
+
+
+def test_it_is_well_again_when_what_was_wrong_has_left_the_window() -> None:
+    """A failure, a slow call, and the row of failures: each keeps it from being well."""
+    for outcome, duration in ((BAD, MS), (OK, 20 * MS)):
+        world = World(slow_call="10ms", min_calls=100, consecutive_failures=5)
+        world.call(outcome, duration)
+        closed: Any = world.guard.enter()
+        world.call(OK)
+        assert not closed.well
+        world.clock.advance("30s")
+        world.call(OK)
+        assert closed.well
+
+
+class Colleague:
+    """What the store hears from a breaker, and what it would tell it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.asked: list[Callable[[int], object]] = []
+
+    def tell_open(self, name: str, span: int) -> None:
+        self.told.append((name, span))
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        self.asked.append(told)
+
+
+def test_a_breaker_of_the_fleet_tells_when_it_opens() -> None:
+    """For how long; one that keeps to itself, observes, or is told itself, tells nothing."""
+    fleet: dict[str, Any] = {"scope": "fleet"}
+    for said, told in ((fleet, 1), ({}, 0), ({**fleet, "mode": "observe"}, 0)):
+        colleague = Colleague()
+        World(advice=colleague, consecutive_failures=1, **said).open()
+        assert colleague.told == [("stripe", 30_000 * MS)] * told
+
+
+def test_a_breaker_of_the_fleet_takes_advice_once_something_is_wrong() -> None:
+    """It asks once for each bucket; while it sees nothing but successes it knows better."""
+    colleague = Colleague()
+    world = World(advice=colleague, scope="fleet", min_calls=100)
+    world.clock.advance("60s")
+    for _ in range(5):
+        world.call(OK)
+    assert len(colleague.asked) == 1
+    colleague.asked[0](5000 * MS)
+    assert world.guard.state == "closed"
+    world.clock.advance("1500ms")
+    world.call(BAD)
+    assert len(colleague.asked) == 2
+    colleague.asked[1](5000 * MS)
+    assert (world.guard.state, world.refused(), colleague.told) == ("open", 5000 * MS, [])
+    colleague.asked[1](9000 * MS)
+    assert world.refused() == 5000 * MS
 
 
 def test_observing_it_shows_its_state_and_refuses_nobody() -> None:

@@ -99,7 +99,7 @@ def test_the_budget_is_shared_and_refills_with_calls() -> None:
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=400), st.sampled_from(["1%", "10%", "20%", "100%"]))
 def test_retries_never_exceed_the_reserve_and_the_share(calls: list[int], budget: str) -> None:
-    """For any schedule of calls and wishes: retries <= reserve + budget * calls, at every moment."""
+    """For any schedule of successes and wishes: retries <= reserve + budget * successes, at every moment."""
     made, count = retrier(budget=budget)
     share = Retry.model_validate({"budget": budget}).budget.ratio
     for number, wishes in enumerate(calls, start=1):

@@ -9,6 +9,7 @@ from typing import Any
 import mahavishnu
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.policy import Site
 from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.dependency import build_dependencies
@@ -58,7 +59,9 @@ class World:
         self.clock = VirtualClock(auto=auto)
         spec = Spec.model_validate(said)
         self.service = service = Service(spec, self.clock)
-        service.dependencies = build_dependencies(spec, self.clock, service.metrics, lambda: draw)
+        service.dependencies = build_dependencies(
+            spec, Site("stripe", self.clock, service.metrics, random=lambda: draw)
+        )
         forget()
         use(self.service)
         self.stripe = mahavishnu.dependency("stripe")

@@ -25,10 +25,12 @@ from mahavishnu.checks import (
     queue_wait,
     retry_deadline,
     retry_slo,
+    retry_within,
     routes,
     slow_slo,
     subjects,
     unheard,
+    unshared_breaker,
 )
 from mahavishnu.checks._facts import Facts, Routes
 from mahavishnu.codes import Code
@@ -45,8 +47,9 @@ class Check(Protocol):
 
 
 ALL: tuple[Check, ...] = (
-    effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
-    retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
+    effective_limit, min_calls, unshared_breaker, behind_proxy, believed, overlapping, docker_gateway, forwarded,
+    header_key, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline, channels,
+    subjects, routes, own_paths,
     dead_alerts, one_failure, slow_slo, history, unheard,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

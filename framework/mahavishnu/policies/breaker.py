@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from threading import Lock
@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
-from mahavishnu.policy import Count, Counted, Guard, Leaf, Meter, Outcome, Policy, Site, Word, camel
+from mahavishnu.policy import Count, Counted, Guard, Leaf, Outcome, Policy, Site, Word, camel
 from mahavishnu.promql import total
 from mahavishnu.series import BREAKER_CALLS
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
@@ -107,7 +107,7 @@ class Breaker(Policy):
         if self.mode == "off":
             return None
         if isinstance(before, BreakerGuard):
-            before.show(site.meter)
+            before.show(site)
             return before
         return BreakerGuard(self, site)
 
@@ -249,12 +249,11 @@ class BreakerGuard:
         self._random = site.random
         self._lock = Lock()
         self._trips = 0
-        self._advise: Callable[[int], object] | None = None
+        self.show(site)
         self._set(settings, site.timeout)
         now = self._clock.now()
         self.now_state: Closed | _Open | _HalfOpen | _Held = self._held or Closed(now)
         """The state object; a `Closed` one is itself the permit of whoever comes while it is in force."""
-        self.show(site.meter)
 
     def _set(self, settings: Breaker, timeout: int | None) -> None:
         failing, slowing = settings.failing(), settings.slowing()
@@ -274,6 +273,7 @@ class BreakerGuard:
         self._probes = settings.probes
         self._wrong_probes = _share(settings.failure_rate or _DEFAULT_RATE, settings.probes)
         self._slow_probes = _share(slowing, settings.probes) if slowing else settings.probes + 1
+        self._advice = self._given if settings.scope == "fleet" and settings.mode == "enforce" else None
         self._failure_on = None if settings.failure_on is None else frozenset(settings.failure_on)
         self._ignored = frozenset(settings.ignore)
 
@@ -381,6 +381,8 @@ class BreakerGuard:
         self._fold(closed)
         if index > closed.window.index:
             closed.window.advance(index)
+            if self._advice is not None:
+                self._advice.ask_open(self._name, self._advised)
         closed.until = (closed.window.index + 1) * self._width
         closed.add(failed, slow)
         if not closed.well and self._too_many(closed):
@@ -432,6 +434,14 @@ class BreakerGuard:
             self._trips += 1
         span += int(span * _SPREAD * (self._random() - 0.5))
         self._become(_Open(now + span))
+        if self._advice is not None:
+            self._advice.tell_open(self._name, span)
+
+    def _advised(self, span: int) -> None:
+        """It is open elsewhere, for so long: here too, if anything is wrong here."""
+        with self._lock:
+            if isinstance(self.now_state, Closed) and not self.now_state.well:
+                self._become(_Open(self._clock.now() + span))
 
     def _become(self, state: Closed | _Open | _HalfOpen | _Held) -> None:
         before, self.now_state = self.now_state, state
@@ -439,9 +449,10 @@ class BreakerGuard:
             self._fold(before)
         self._transitions[_name(state)].inc()
 
-    def show(self, meter: Meter) -> None:
-        """Show the state, and count, through this meter."""
-        name = self._name
+    def show(self, site: Site) -> None:
+        """Show the state, and count, through this site's meter; ask and tell through its store."""
+        name, meter = self._name, site.meter
+        self._given = site.advice
         self._fast_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="fast")
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")
         meter.read_counter(

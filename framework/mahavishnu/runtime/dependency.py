@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random as _random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -14,7 +13,7 @@ from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policies.throttle import ThrottleGuard
-from mahavishnu.policy import Clock, Guard, Guarding, Leaf, Meter, Outcome, Site
+from mahavishnu.policy import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime import context
 from mahavishnu.runtime.alarm import Alarm, alarm
 from mahavishnu.runtime.budget import LEAST, MARGIN
@@ -35,23 +34,26 @@ class Terms(NamedTuple):
     failed: Callable[[Any], bool] | None = None
 
 
+def nowhere(_: str) -> str:
+    """Where a spec that came from no file says something."""
+    return ""
+
+
 def build_dependencies(
     spec: Spec,
-    clock: Clock,
-    meter: Meter,
-    random: Callable[[], float] = _random.random,
+    site: Site,
     before: Mapping[str, DependencyGuard] | None = None,
-    say: Say = lambda _: "",
+    say: Say = nowhere,
 ) -> dict[str, DependencyGuard]:
-    """A guard for each dependency of the spec; `random` draws from [0, 1) for the jitter.
+    """A guard for each dependency of the spec, on what they have in common.
 
     Those of a new spec share breakers, places and budgets with those `before` them, and `take_over`.
     """
 
     def guard(name: str, settings: Dependency) -> DependencyGuard:
         timeout = None if settings.timeout is None else int(settings.timeout)
-        site = Site(name, clock, meter, timeout, random)
-        return DependencyGuard(settings, site, (before or {}).get(name), say)
+        here = site._replace(name=name, timeout=timeout)
+        return DependencyGuard(settings, here, (before or {}).get(name), say)
 
     return {name: guard(name, settings) for name, settings in spec.dependencies.items()}
 
@@ -64,7 +66,7 @@ class DependencyGuard:
     """
 
     def __init__(
-        self, settings: Dependency, site: Site, before: DependencyGuard | None = None, say: Say = lambda _: ""
+        self, settings: Dependency, site: Site, before: DependencyGuard | None = None, say: Say = nowhere
     ) -> None:
         self.name = name = site.name
         self.clock = site.clock

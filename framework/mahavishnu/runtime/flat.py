@@ -126,7 +126,7 @@ def guarded(  # noqa: C901, PLR0915
                         and ended - began <= breaker.slow_call
                         and closed is breaker.now_state
                     ):
-                        closed.fresh += 1
+                        closed.fresh += 1  # type: ignore[union-attr]
                     else:
                         breaker.leave(closed, Outcome.SUCCESS, ended - began, ended)
                 if throttle is not None:
