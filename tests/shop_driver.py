@@ -31,13 +31,14 @@ class Payment(httpx.AsyncBaseTransport):
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.failing = 0
+        self.status = 503
         self.delay = 0
         self._calls = itertools.count()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.delay:
             await self.clock.sleep(self.delay)
-        return httpx.Response(503 if next(self._calls) % 5 < self.failing else 200)
+        return httpx.Response(self.status if next(self._calls) % 5 < self.failing else 200)
 
 
 class Shop:
