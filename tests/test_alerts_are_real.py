@@ -193,7 +193,11 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
         ],
     ),
     "payment_refusing": (payment_refusing, SHORT, ["ShopDependencyPaymentThrottled"]),
-    "payment_shaky": (payment_shaky, SHORT, ["ShopDependencyPaymentRetryBudgetExhausted"]),
+    "payment_shaky": (
+        payment_shaky,
+        SHORT,
+        ["ShopDependencyPaymentRetryBudgetExhausted", "ShopDependencyPaymentFailing"],
+    ),
     "payment_crowded": (
         payment_crowded,
         SHORT,

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing"),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound"),
     ("spec",),
     ("contract", "bound", "checks", "checks.*", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),

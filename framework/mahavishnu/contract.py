@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import drift, store
+from mahavishnu import drift, outbound, store
 from mahavishnu.policy import Metered, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -79,6 +79,7 @@ def contract(spec: Spec) -> Contract:
         for one in policy.recordings(name)
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
+    alerts += [outbound.failing(name) for name in spec.dependencies]
     alerts += store.alerts() if spec.shared else ()
     hash = spec_hash(spec)
     alerts = [_down(), _lagging(), *drift.alerts(hash), *_store_full(spec), *alerts]

@@ -115,5 +115,9 @@ def test_layers_of_attempts_do_not_multiply() -> None:
     asyncio.run(layers())
     assert world.calls("failure") == inside
     worst = max(services, inside / requests)
-    figure("retries: three layers of three attempts on a dead backend, calls for each request", "1.1", f"{worst:.3f}")
+    figure(
+        "retries: three layers of three attempts on a dead backend, calls for each request",
+        "1.1",
+        f"{worst:.3f}",
+    )
     assert worst <= 1.1
