@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
@@ -88,6 +87,11 @@ class Case:
         """Open it; whether it is."""
         await self.fails(_ROW)
         return not await self.through()
+
+
+async def _row(case: Case) -> tuple[str, bool]:
+    await case.fails(20)
+    return f"{case.target.calls} of 20", case.target.calls <= _ROW
 
 
 async def _herd(case: Case) -> tuple[str, bool]:
@@ -175,49 +179,14 @@ async def _end(tasks: list[asyncio.Task[bool]], said: str) -> str:
     return said
 
 
-async def _together(case: Case) -> tuple[str, bool]:
-    """How many of five threads are inside at once."""
-    inside, most, lock = 0, 0, threading.Lock()
-    meet = threading.Event()
-
-    def work() -> None:
-        async def one() -> None:
-            nonlocal inside, most
-            with suppress(Exception):
-                await case.call("x")
-
-        asyncio.run(one())
-
-    class Slow(Target):
-        async def __call__(self, item: str) -> int:
-            nonlocal inside, most
-            with lock:
-                inside += 1
-                most = max(most, inside)
-                if most == 5:
-                    meet.set()
-            meet.wait(0.3)
-            with lock:
-                inside -= 1
-            return len(item)
-
-    case.target.__class__ = Slow
-    threads = [threading.Thread(target=work) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        await asyncio.to_thread(thread.join)
-    return f"{most} of 5", most == 5
-
-
 _ASKED: tuple[tuple[str, Callable[[Case], Awaitable[tuple[str, bool]]]], ...] = (
+    ("calls that reach what always fails", _row),
     ("concurrent calls that reach it at half-open", _herd),
     ("1,000 calls, every second one fails", _half),
     ("what 20 callers do who hang up", _hang_ups),
     ("what a probe does whose caller hangs up", _hung_up_probe),
     ("what a success does that began before it opened", _late),
     ("when all probes hang", _lost),
-    ("threads that call at once", _together),
 )
 
 

@@ -110,6 +110,17 @@ def test_retries_never_exceed_the_reserve_and_the_share(calls: list[int], budget
         assert 0 <= made.fullness() <= 1
 
 
+def test_what_is_left_of_the_budget_is_shown() -> None:
+    """From 1 to 0, as it is spent."""
+    metrics = metrics_for(Retry())
+    made = Retrier(Retry(), Site("stripe", VirtualClock(), metrics, None, lambda: 0.5))
+    left = [value(metrics, "mahavishnu_retry_budget_ratio", dependency="stripe")]
+    made.pause(1, None, None)
+    left.append(value(metrics, "mahavishnu_retry_budget_ratio", dependency="stripe"))
+    assert left == [1, 1 - 1 / RESERVE]
+    assert not made.busy()
+
+
 def test_a_quiet_day_saves_no_more_than_the_reserve() -> None:
     """A million calls without a fault fill the budget once."""
     made, _ = retrier(budget="100%")
