@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -179,7 +179,7 @@ async def _end(tasks: list[asyncio.Task[bool]], said: str) -> str:
     return said
 
 
-_ASKED: tuple[tuple[str, Callable[[Case], Awaitable[tuple[str, bool]]]], ...] = (
+_ASKED: tuple[tuple[str, Callable[[Case], Coroutine[Any, Any, tuple[str, bool]]]], ...] = (
     ("calls that reach what always fails", _row),
     ("concurrent calls that reach it at half-open", _herd),
     ("1,000 calls, every second one fails", _half),

@@ -428,6 +428,21 @@ def test_it_is_well_again_when_what_was_wrong_has_left_the_window() -> None:
         assert closed.well
 
 
+def test_it_goes_on_under_another_window() -> None:
+    """A reload keeps what is in the window, whatever its buckets are now; of the same window, every bucket."""
+    for window, left in (("40s", [4, 3, 0]), ("20s", [3, 2, 0]), ("10s", [4, 3, 0])):
+        world = World(failure_rate="90%", min_calls=100, window="20s")
+        world.call(BAD)
+        world.clock.advance("15s")
+        world.call(OK)
+        world.call(BAD)
+        world.guard.become(world.settings.model_copy(update={"window": Duration.parse(window)}), None)
+        world.clock.advance("6s")
+        world.call(BAD)
+        closed: Any = world.guard.enter()
+        assert closed.window.totals == left
+
+
 class Colleague:
     """What the store hears from a breaker, and what it would tell it."""
 
@@ -445,7 +460,8 @@ class Colleague:
 def test_a_breaker_of_the_fleet_tells_when_it_opens() -> None:
     """For how long; one that keeps to itself, observes, or is told itself, tells nothing."""
     fleet: dict[str, Any] = {"scope": "fleet"}
-    for said, told in ((fleet, 1), ({}, 0), ({**fleet, "mode": "observe"}, 0)):
+    cases: list[tuple[dict[str, Any], int]] = [(fleet, 1), ({}, 0), ({**fleet, "mode": "observe"}, 0)]
+    for said, told in cases:
         colleague = Colleague()
         World(advice=colleague, consecutive_failures=1, **said).open()
         assert colleague.told == [("stripe", 30_000 * MS)] * told

@@ -295,8 +295,8 @@ def test_an_answer_that_is_dropped_at_a_bad_moment_waits_for_the_next_call() -> 
     transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Body(b"x")))
     client = world.stripe.httpx_client(transport=transport)
     answer: Any = client.send(client.build_request("GET", URL), stream=True)
-    for lock in (world.breaker._lock, world.bulkhead._lock):
-        with lock:
+    for guard in (world.breaker, world.bulkhead):
+        with vars(guard)["_lock"]:
             del answer
             gc.collect()
             assert world.bulkhead.in_flight == 1

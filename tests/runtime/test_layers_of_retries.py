@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
 
@@ -16,7 +16,7 @@ from mahavishnu.errors import DependencyError
 from tests.figures import figure
 from tests.runtime.worlds import World
 
-Answer = Callable[[httpx.Request], Awaitable[httpx.Response]]
+Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
 RETRY: dict[str, Any] = {"retry": {"attempts": 3}}
 WHOLE: dict[str, Any] = {**RETRY, "timeout": "1s", "breaker": {}, "bulkhead": {"concurrency": 10}}
 NAMES = ("edge", "orders", "stripe")

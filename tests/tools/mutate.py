@@ -10,11 +10,14 @@ import argparse
 import ast
 import contextlib
 import copy
+import importlib
 import importlib.abc
 import importlib.machinery
 import io
 import os
 import random
+import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,8 +25,8 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 60
-"""Seconds after which a change has made the tests hang: that is noticed, too."""
+LONGEST, PATIENCE = 60, 600
+"""Seconds of the processor, or of waiting, after which a change has made the tests hang: that is noticed, too."""
 
 
 class Subject(NamedTuple):
@@ -76,15 +79,15 @@ def changes(tree: ast.Module, parts: Sequence[str]) -> Iterator[tuple[str, ast.M
             yield f"{getattr(node, 'lineno', 0)}: {words}", ast.fix_missing_locations(changed)
 
 
-def _named(tree: ast.Module, parts: Sequence[str]) -> list[ast.AST]:
+def _named(tree: ast.Module, parts: Sequence[str]) -> list[ast.stmt]:
     return [
         node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name in parts
     ]
 
 
-def _inside(node: ast.AST, part: ast.AST) -> bool:
-    first, last = part.lineno, part.end_lineno  # type: ignore[attr-defined]
-    return first <= getattr(node, "lineno", 0) <= last
+def _inside(node: ast.AST, part: ast.stmt) -> bool:
+    line: int = getattr(node, "lineno", 0)
+    return part.lineno <= line <= (part.end_lineno or 0)
 
 
 Change = tuple[str, Callable[[Any], None]]
@@ -172,12 +175,11 @@ def noticed(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str]
 
 
 def _judge(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str]) -> int:
-    import signal
-
     import pytest
 
     if tree is not None:
         sys.meta_path.insert(0, _Changed(name, path, tree))
+    resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
     signal.alarm(PATIENCE)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         try:
@@ -231,7 +233,6 @@ def _path(name: str) -> Path:
 
 
 if __name__ == "__main__":
-    import hypothesis  # noqa: F401 - before the forks, so that each begins with it
-    import pydantic  # noqa: F401
-
+    for heavy in ("hypothesis", "pydantic", "httpx"):  # before the forks, so that each begins with it
+        importlib.import_module(heavy)
     main()

@@ -272,7 +272,7 @@ class BreakerGuard:
         self._lease = int(timeout or settings.open_for)
         self._probes = settings.probes
         self._wrong_probes = _share(settings.failure_rate or _DEFAULT_RATE, settings.probes)
-        self._slow_probes = _share(slowing, settings.probes) if slowing else settings.probes + 1
+        self._slow_probes = _share(slowing, settings.probes) if slowing else _NEVER
         self._advice = self._given if settings.scope == "fleet" and settings.mode == "enforce" else None
         self._failure_on = None if settings.failure_on is None else frozenset(settings.failure_on)
         self._ignored = frozenset(settings.ignore)
@@ -485,7 +485,7 @@ def _name(state: Closed | _Open | _HalfOpen | _Held) -> str:
 
 def _parts(rate: Percent | None) -> int:
     """The rate in parts of `_PARTS`; without a rate more than any share can reach."""
-    return int(rate.ratio * _PARTS) if rate else _PARTS + 1
+    return int(rate.ratio * _PARTS) if rate else _NEVER
 
 
 def _share(rate: Percent, of: int) -> int:
