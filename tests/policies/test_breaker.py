@@ -119,15 +119,18 @@ def test_half_of_a_thousand_calls_opens_it() -> None:
 
 
 def test_slow_calls_open_it_without_a_failure() -> None:
-    """Only what takes longer than `slow_call` is slow; the rate is the default 50%."""
-    world = World(slow_call="1s", min_calls=2)
-    for _ in range(5):
+    """Only what takes longer than `slow_call` is slow; without `slow_rate` the failure rate holds."""
+    world = World(slow_call="1s", failure_rate="25%", min_calls=2)
+    for _ in range(6):
         world.call(OK, 1000 * MS)
     assert world.guard.state == "closed"
-    for _ in range(5):
+    for _ in range(2):
         world.call(OK, 1000 * MS + 1)
     assert world.guard.state == "open"
-    assert value(world.metrics, "mahavishnu_breaker_calls_total", speed="slow") == 5
+    counted = [
+        value(world.metrics, "mahavishnu_breaker_calls_total", speed=speed) for speed in ("slow", "fast")
+    ]
+    assert counted == [2, 6]
 
 
 def test_failures_in_a_row_open_it() -> None:

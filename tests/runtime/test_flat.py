@@ -19,7 +19,7 @@ from mahavishnu.policies.breaker import Closed
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime import flat
 from mahavishnu.runtime.current import forget, use
-from mahavishnu.runtime.dependency import Terms, surrounding
+from mahavishnu.runtime.dependency import AROUND, Terms, surrounding
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from tests.figures import figure
@@ -151,6 +151,22 @@ def test_the_short_way_is_taken() -> None:
     asyncio.run(calls())
     assert (world.calls("success"), world.judged()) == (25, 25)
     assert world.at_rest()
+
+
+def test_nothing_of_a_call_is_left_in_its_context() -> None:
+    """Also after calls inside of calls: what follows takes the short way again."""
+    world = World(others={"bank": {"bulkhead": {"concurrency": 1}}}, **ALL)
+    bank = mahavishnu.dependency("bank")
+    with world.stripe, bank, world.stripe:
+        assert len(list(surrounding())) == 3
+    assert AROUND.get() is None
+
+    async def calls() -> None:
+        async with bank:
+            await world.stripe(_ok)()
+        assert AROUND.get() is None
+
+    asyncio.run(calls())
 
 
 def test_quick_calls_are_shown_when_they_are_looked_for() -> None:

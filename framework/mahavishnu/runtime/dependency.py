@@ -381,7 +381,7 @@ class Call(Inside):
     def step_out(self) -> None:
         """What follows is no longer inside the attempt, which goes on: the timeout is lifted."""
         self._timeout(None)
-        self.active = False
+        self._step_back()
 
     def left(self) -> int | None:
         """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
@@ -394,7 +394,7 @@ class Call(Inside):
 
     def end(self, outcome: Outcome, leaves: Sequence[Leaf] = ()) -> None:
         """Return what the attempt holds, and show how it went."""
-        self.active = False
+        self._step_back()
         if self.through is None:
             permits, self.permits = self.permits, ()
             now = self.guard.clock.now()
@@ -429,6 +429,12 @@ class Call(Inside):
         self.began = self.guard.clock.now()
         self.active = True
         AROUND.set(self)
+
+    def _step_back(self) -> None:
+        """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
+        self.active = False
+        if AROUND.get() is self:
+            AROUND.set(self.outer)
 
     def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
         now = self.guard.clock.now()
