@@ -53,7 +53,8 @@ SUBJECTS = {
         ("tests/policies/test_retry.py", "tests/runtime/test_dependency.py"),
     ),
     "limiter": Subject(
-        {"mahavishnu.algorithms": ("Gcra", "SlidingWindow", "SlidingLog")}, ("tests/test_algorithms.py",)
+        {"mahavishnu.algorithms": ("Gcra", "SlidingWindow", "SlidingLog")},
+        ("tests/test_algorithms.py", "tests/runtime/test_memory_store.py"),
     ),
 }
 
