@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.app import IN_FLIGHT, Call
 from benchmarks.fused import Closed, Wheel
-from benchmarks.goals import Report
+from benchmarks.goals import Goal, Report, at_most
 from benchmarks.harness import CONTROL, Candidate, peer, side_by_side, table, times, whole
 from mahavishnu.clock import SystemClock
 from mahavishnu.dependencies import dependency
@@ -24,6 +24,12 @@ Protect = Callable[[Call], Call]
 _ATTEMPTS = 3
 _DEADLINE = 0.1
 _BOUND = "the lower bound, by hand"
+_BREAKING = "mahavishnu, on a time window, with its series"
+_RETRYING = "mahavishnu, with its budget and series"
+_ENDING = "mahavishnu, with its series"
+_EVERYTHING = "mahavishnu, with retry, bulkhead and timeout"
+_GOALS = {_BREAKING: 0.8, _RETRYING: 0.6, _ENDING: 1.5, _EVERYTHING: 3.0}
+"""Microseconds."""
 _BREAKER = {"breaker": {"failure_rate": "50%", "min_calls": 5}}
 _RETRY = {"retry": {"attempts": _ATTEMPTS, "base": "1ms", "max": "1ms"}}
 _TIMEOUT = {"timeout": "100ms"}
@@ -36,18 +42,28 @@ def report(rounds: int) -> Report:
         ("a retry that is not needed", _retries, _repeats),
         ("a deadline that is kept", _deadlines, _ends),
     )
-    tables = [_family(rounds, title, make, proof) for title, make, proof in families]
+    tables, goals = list[str](), list[Goal]()
+    for title, make, proof in families:
+        text, added = _family(rounds, title, make, proof)
+        tables.append(text)
+        goals += [
+            at_most(f"{title}: {name}, added", added[name] / 1000, goal, "", unit="µs")
+            for name, goal in _GOALS.items()
+            if name in added
+        ]
     introduction = "### A call\n\nAdded to one awaited call of a coroutine function:\n\n"
-    return Report(introduction + "\n\n".join(tables))
+    return Report(introduction + "\n\n".join(tables), tuple(goals))
 
 
 def _start() -> None:
     """Our service, whose every dependency has one policy, and one has all."""
+    everything = {**_TIMEOUT, **_RETRY, **_BREAKER, "bulkhead": {"concurrency": 100}}
     dependencies = {
         "breaking": _BREAKER,
         "retrying": _RETRY,
         "ending": _TIMEOUT,
-        "everything": {**_TIMEOUT, **_RETRY, **_BREAKER, "bulkhead": {"concurrency": 100}},
+        "everything": everything,
+        "throttled": {**everything, "throttle": {}},
     }
     forget()
     said = {
@@ -65,8 +81,9 @@ def _ours(name: str) -> Protect:
 def _breakers() -> Mapping[str, Protect]:
     aiobreaker, hyx, pybreaker = peer("aiobreaker"), peer("hyx.circuitbreaker"), peer("pybreaker")
     return {
-        "mahavishnu, on a time window, with its series": _ours("breaking"),
-        "mahavishnu, with retry, bulkhead and timeout": _ours("everything"),
+        _BREAKING: _ours("breaking"),
+        _EVERYTHING: _ours("everything"),
+        "mahavishnu, and with a throttle": _ours("throttled"),
         _BOUND: Closed,
         "circuitbreaker": peer("circuitbreaker").CircuitBreaker(failure_threshold=5),
         "hyx": hyx.consecutive_breaker(failure_threshold=5),
@@ -88,7 +105,7 @@ def _retries() -> Mapping[str, Protect]:
     stamina, tenacity = peer("stamina"), peer("tenacity")
     stamina.instrumentation.set_on_retry_hooks([])  # its log goes to the terminal, and is not asked for here
     return {
-        "mahavishnu, with its budget and series": _ours("retrying"),
+        _RETRYING: _ours("retrying"),
         _BOUND: _loop,
         "hyx": peer("hyx.retry").retry(on=ConnectionError, attempts=_ATTEMPTS, backoff=0.001),
         "stamina": stamina.retry(on=ConnectionError, attempts=_ATTEMPTS, wait_initial=0.001, wait_max=0.001),
@@ -112,9 +129,10 @@ def _loop(call: Call) -> Call:
 
 def _deadlines() -> Mapping[str, Protect]:
     return {
-        "mahavishnu, with its series": _ours("ending"),
+        _ENDING: _ours("ending"),
         _BOUND: partial(_wheel, Wheel(int(_DEADLINE * 1e9))),
         "asyncio.timeout": partial(_within, asyncio.timeout),
+        "anyio.fail_after": partial(_within_sync, peer("anyio").fail_after),
         "asyncio.wait_for": lambda call: lambda item: asyncio.wait_for(call(item), _DEADLINE),
         "hyx": partial(_within, peer("hyx.timeout").timeout),
     }
@@ -123,6 +141,14 @@ def _deadlines() -> Mapping[str, Protect]:
 def _within(timeout: Callable[[float], Any], call: Call) -> Call:
     async def protected(item: str) -> int:
         async with timeout(_DEADLINE):
+            return await call(item)
+
+    return protected
+
+
+def _within_sync(timeout: Callable[[float], Any], call: Call) -> Call:
+    async def protected(item: str) -> int:
+        with timeout(_DEADLINE):
             return await call(item)
 
     return protected
@@ -159,7 +185,7 @@ class _Target:
 
 def _family(
     rounds: int, title: str, make: Callable[[], Mapping[str, Protect]], proof: Callable[[Call, _Target], Any]
-) -> str:
+) -> tuple[str, dict[str, float]]:
     _start()
     protections = make()
 
@@ -176,7 +202,8 @@ def _family(
         one.close()
     bound = results[_BOUND].ns
     rows = [(name, whole(results[name].ns), times(results[name].ns / bound)) for name in protections]
-    return table((title, "ns", "x bound"), [*rows, (CONTROL, whole(results[CONTROL].ns), "")])
+    text = table((title, "ns", "x bound"), [*rows, (CONTROL, whole(results[CONTROL].ns), "")])
+    return text, {name: results[name].ns for name in protections}
 
 
 async def _calls(call: Call, number: int) -> None:

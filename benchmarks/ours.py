@@ -11,6 +11,9 @@ from benchmarks.stacks import EVERYONE, NAMED, PER_ROUTE, On, Setup, Stack, tota
 from benchmarks.table import Handing
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.current import forget
+from mahavishnu.runtime.dependency import Terms
+from mahavishnu.runtime.fallback import Operation
+from mahavishnu.runtime.flat import guarded
 from mahavishnu.spec import Spec
 
 BOUND = "the lower bound, by hand"
@@ -22,9 +25,7 @@ def hardened(
     """The middleware with these layers; metrics and request ids are always there."""
     sink, payments = Sink(), Payments()
 
-    async def price(item: str) -> int:
-        return await guards["payments"].call_async(payments.price, False, item)
-
+    price = guarded(lambda _: guards["payments"], Operation("payments", payments.price, Terms()))
     app = bare(price if on.rest else payments.price, setup.routes)
     forget()  # one process has one spec; a benchmark has several
     hardening = Hardening(

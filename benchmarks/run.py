@@ -10,7 +10,19 @@ from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import battery, calls, crowd, decisions, fleet, layers, refused, routes, served, socket
+from benchmarks import (
+    battery,
+    breakers,
+    calls,
+    crowd,
+    decisions,
+    fleet,
+    layers,
+    refused,
+    routes,
+    served,
+    socket,
+)
 from benchmarks.goals import Goal, Report, shown
 
 README = Path(__file__).with_name("README.md")
@@ -26,6 +38,7 @@ _FAMILIES: dict[str, Callable[[int], Report]] = {
     "socket": socket.report,
     "fleet": fleet.report,
     "calls": calls.report,
+    "breakers": breakers.report,
     "battery": battery.report,
 }
 _PEERS = (

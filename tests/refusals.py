@@ -230,6 +230,15 @@ MV102 dependencies: {a: {breaker: {window: «30»}}}
 MV107 dependencies: {a: {breaker: {probes: «0»}}}
 MV107 dependencies: {a: {breaker: {min_calls: «0»}}}
 MV101 dependencies: {a: {breaker: {«half_open»: 3}}}
+MV102 dependencies: {a: {retry: {within: «5»}}}
+MV109 dependencies: {a: {«breaker»: {open_for: 30s, max_open_for: 5s}}}
+MV105 dependencies: {a: {breaker: {mode: «on»}}}
+MV105 dependencies: {a: {breaker: {scope: «all»}}}
+MV105 dependencies: {a: {breaker: {ignore: [«declined»]}}}
+MV109 dependencies: {a: {breaker: {ignore: [«Declined»]}}}
+MV107 dependencies: {a: {breaker: {failure_on: [«200»]}}}
+MV102 dependencies: {a: {throttle: {accepts: «0.5»}}}
+MV109 dependencies: {a: {«throttle»: {most: 100%}}}
 MV103 dependencies: {a: {«bulkhead»: {}}}
 MV107 dependencies: {a: {bulkhead: {concurrency: «0»}}}
 

@@ -36,6 +36,7 @@ class Payment(httpx.AsyncBaseTransport):
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.failing = 0
+        self.status = 503
         self.delay = 0
         self.status = 200
         self._calls = itertools.count()

@@ -104,10 +104,22 @@ def dependencies(draw: Draw) -> Mapping:
     """One dependency with any of its policies."""
     retry = st.fixed_dictionaries(
         {"attempts": st.integers(1, 4), "base": st.just("50ms"), "max": st.just("200ms")},
-        optional={"budget": percents, "retry_on": st.just(["timeout", "connect", 503])},
+        optional={
+            "budget": percents,
+            "within": st.sampled_from(["5s", "10s"]),
+            "retry_on": st.sampled_from([["timeout", "connect", 503], ["result", "shop.errors.Busy"]]),
+        },
     )
     window = {"window": st.sampled_from(["10s", "30s", "1m"]), "min_calls": st.integers(1, 30)}
-    opens = {"open_for": st.sampled_from(["5s", "30s"]), "probes": st.integers(1, 10), "mode": modes}
+    words = st.sampled_from([[404], ["ValueError", "timeout"], ["shop.errors.Declined", 503, "connect"]])
+    opens = {
+        "open_for": st.sampled_from(["5s", "30s"]),
+        "max_open_for": st.sampled_from(["30s", "5m"]),
+        "probes": st.integers(1, 10),
+        "failure_on": words,
+        "ignore": words,
+        "mode": st.one_of(modes, st.sampled_from(["open", "closed"])),
+    }
     failing = {"failure_rate": percents, **window}
     slow = {"slow_call": times, "slow_rate": percents, **window}
     breaker = st.one_of(
@@ -115,6 +127,17 @@ def dependencies(draw: Draw) -> Mapping:
         st.fixed_dictionaries({**failing, "slow_call": times}, optional=opens),
         st.fixed_dictionaries(slow, optional=opens),
         st.fixed_dictionaries({"consecutive_failures": st.integers(2, 20)}, optional=opens),
+    )
+    throttle = st.fixed_dictionaries(
+        {},
+        optional={
+            "accepts": st.sampled_from(["25%", "50%", "90%"]),
+            "window": st.sampled_from(["30s", "2m"]),
+            "min_calls": st.integers(1, 100),
+            "most": st.sampled_from(["50%", "99.9%"]),
+            "refused_on": st.sampled_from([[429], ["timeout", 503]]),
+            "mode": modes,
+        },
     )
     waits = st.sampled_from(["50ms", "500ms"])
     bulkhead = st.fixed_dictionaries({"concurrency": st.integers(1, 100)}, optional={"wait": waits})
@@ -133,6 +156,7 @@ def dependencies(draw: Draw) -> Mapping:
         url=url,
         retry=retry,
         breaker=breaker,
+        throttle=throttle,
         bulkhead=bulkhead,
         fallback=fallback,
         propagate=told,

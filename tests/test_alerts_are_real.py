@@ -145,6 +145,15 @@ async def payment_shaky(shop: Shop) -> None:
     shop.payment.failing = 0
 
 
+async def payment_refusing(shop: Shop) -> None:
+    """The payment service answers 429: it is there, and has no time for the shop."""
+    shop.payment.failing, shop.payment.status = 5, 429
+    for _ in range(3):
+        await shop.finish([shop.ask("POST", "/orders") for _ in range(20)])
+    await shop.scrape()
+    shop.payment.failing, shop.payment.status = 0, 503
+
+
 async def payment_crowded(shop: Shop) -> None:
     """More orders at once than the bulkhead has places, each a moment longer than the rest would wait."""
     shop.payment.delay = 120 * 10**6
@@ -244,9 +253,15 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
     ),
     "payment_down": (
         payment_down,
-        SHORT,
-        ["ShopDependencyPaymentBreakerOpen", "ShopDependencyPaymentDegraded", "ShopThresholdUnpaid"],
+        LONG,
+        [
+            "ShopDependencyPaymentBreakerOpen",
+            "ShopDependencyPaymentBreakerRestless",
+            "ShopDependencyPaymentDegraded",
+            "ShopThresholdUnpaid",
+        ],
     ),
+    "payment_refusing": (payment_refusing, SHORT, ["ShopDependencyPaymentThrottled"]),
     "a_little": (
         a_little,
         LONG,
@@ -261,7 +276,11 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
     "cards_declined": (cards_declined, SHORT, ["ShopDeadLettersQuarantined"]),
     "orders_stuck": (orders_stuck, SHORT, ["ShopDeadLettersStuck"]),
     "letters_gone": (letters_gone, SHORT, ["ShopDeadLettersUnreachable"]),
-    "payment_shaky": (payment_shaky, SHORT, ["ShopDependencyPaymentRetryBudgetExhausted"]),
+    "payment_shaky": (
+        payment_shaky,
+        SHORT,
+        ["ShopDependencyPaymentRetryBudgetExhausted", "ShopDependencyPaymentFailing"],
+    ),
     "payment_crowded": (
         payment_crowded,
         SHORT,

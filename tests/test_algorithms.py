@@ -240,6 +240,52 @@ def test_after_its_horizon_a_state_says_nothing(kind: str, seed: int, moves: lis
         assert (old.allowed, old.remaining, old.retry_after) == (new.allowed, new.remaining, new.retry_after)
 
 
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
+def test_what_is_used_is_what_is_not_left(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
+    """As a fraction, before and after every decision; `most` of nothing used is left of no state."""
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    assert algorithm.used(None, 0)[0] == 0
+    assert algorithm.standing(None, 0)[0] == algorithm.most
+    for now, cost in at_times(moves, algorithm.horizon):
+        state = algorithm.admit(state, now, cost) or state
+        used, of = algorithm.used(state, now)
+        assert algorithm.standing(state, now)[0] == max(0, (algorithm.most * of - used) // of)
+
+
+@given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
+def test_it_is_whole_again_when_it_says_so(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
+    """At the told time everything fits at once; a nanosecond before it does not (a window may say so late)."""
+    algorithm = _random(kind, random.Random(seed))
+    state: Any = None
+    for now, cost in at_times(moves, algorithm.horizon):
+        state = algorithm.admit(state, now, cost) or state
+        reset = algorithm.standing(state, now)[1]
+        assert 0 <= reset <= algorithm.horizon
+        assert algorithm.standing(state, now + reset)[0] == algorithm.most
+        if reset and kind != "sliding_window":
+            used, of = algorithm.used(state, now + reset - 1)
+            assert used > 0
+            assert of > 0
+
+
+@pytest.mark.parametrize("kind", ["gcra", "sliding_window", "sliding_log"])
+def test_a_state_can_be_made_of_what_was_used(kind: str) -> None:
+    """Of any fraction: at least so much is used then, less than one more, and never more than there is."""
+    chance = random.Random(f"having {kind}")
+    for _ in range(300):
+        algorithm, now, of = _random(kind, chance), chance.randrange(10**15), chance.randint(1, 1000)
+        used = chance.randrange(2 * algorithm.most * of)
+        state = algorithm.having(used, of, now)
+        found, per = algorithm.used(state, now)
+        # The window counts by whole requests, and by how much of itself has passed: both against the client.
+        left = algorithm.standing(state, now)[0]
+        assert left in (max(0, algorithm.most - -(-used // of)), max(0, algorithm.most - used // of))
+        assert 0 <= found <= algorithm.most * per
+        assert found * of >= min(used, algorithm.most * of) * per
+        assert (found - per) * of <= used * per
+
+
 def _tokens(algorithm: Algorithm, state: Any, now: int) -> int:
     """How much the state would still admit at once."""
     free = 0

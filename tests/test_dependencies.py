@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -122,10 +124,19 @@ def test_the_guard_is_found_anew_when_another_service_starts(spec: Path) -> None
     def fail() -> None:
         raise ConnectionError
 
+    @stripe
+    async def fail_later() -> None:
+        raise ConnectionError
+
     with pytest.raises(ConnectionError):
         fail()
     with pytest.raises(BreakerOpen):
         fail()
+    with pytest.raises(BreakerOpen):
+        asyncio.run(fail_later())
+    use(Service(first.spec, VirtualClock()))
+    with pytest.raises(ConnectionError):
+        asyncio.run(fail_later())
     use(Service(first.spec, VirtualClock()))
     with pytest.raises(ConnectionError):
         fail()
@@ -133,6 +144,26 @@ def test_the_guard_is_found_anew_when_another_service_starts(spec: Path) -> None
     use(Service(first.spec.model_copy(update={"dependencies": {}}), VirtualClock()))
     with pytest.raises(MahavishnuError, match="no dependency `stripe`"):
         fail()
+
+
+def test_an_error_says_which_line_of_the_spec_it_comes_from(spec: Path) -> None:
+    """Whoever refused: the file, the line of the policy, and its place for programs."""
+    stripe = mahavishnu.dependency("stripe")
+
+    @stripe
+    def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        fail()
+    with pytest.raises(BreakerOpen) as caught:
+        fail()
+    line = next(at for at, text in enumerate(spec.read_text().split("\n"), start=1) if "breaker" in text)
+    assert caught.value.where == f"{spec}:{line}"
+    assert caught.value.place == "dependencies.stripe.breaker"
+    assert str(caught.value) == f"dependency `stripe`: the breaker is open ({spec}:{line})"
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (type(again), str(again), vars(again)) == (BreakerOpen, str(caught.value), vars(caught.value))
 
 
 def test_switched_off_everything_passes(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:

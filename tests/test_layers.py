@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "closure",
     ),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound"),
     ("spec",),
     ("contract", "panels", "links", "bound", "checks", "checks.*", "history", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement", "live"),

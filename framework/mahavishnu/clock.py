@@ -9,12 +9,13 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
+from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock, Handle, Watched
 
 _SECOND = 1_000_000_000
-_FEW = 64
+_FEW = 128
 
 
 class SystemClock:
@@ -35,17 +36,33 @@ class SystemClock:
 
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
         """As `call_later`, for one of a few delays that recur: all of one delay share a timer of the loop."""
+        one = _Deadline(time.monotonic_ns() + delay, call)
+        self._queue(asyncio.get_running_loop(), delay).add(one)
+        return one
+
+    def watch(self, watched: Watched, now: int, delay: int) -> None:
+        """Let it `expire` this long after now, unless its `due` is 0 by then: one append, on its task's event loop."""
+        watched.due = now + delay
+        loop = watched.task.get_loop()
         known, queues = self._latest
-        if known() is not asyncio.get_running_loop():
-            queues = self._of_loop()
+        queue = queues.get(delay) if known() is loop else None
+        if queue is None:
+            queue = self._queue(loop, delay)
+        waiting = queue.waiting
+        waiting.append(watched)
+        if not queue.armed or len(waiting) > queue.room:
+            queue.tend()
+
+    def _queue(self, loop: asyncio.AbstractEventLoop, delay: int) -> _Queue:
+        known, queues = self._latest
+        if known() is not loop:
+            queues = self._of(loop)
         queue = queues.get(delay)
         if queue is None:
             queue = queues[delay] = _Queue(delay)
-        return queue.add(call)
+        return queue
 
-    def _of_loop(self) -> dict[int, _Queue]:
-        """The queues of the running loop."""
-        loop = asyncio.get_running_loop()
+    def _of(self, loop: asyncio.AbstractEventLoop) -> dict[int, _Queue]:
         queues = self._queues.setdefault(loop, {})
         self._latest = ref(loop, self._forget), queues
         return queues
@@ -70,65 +87,75 @@ def _no_loop() -> None:
     """What no running loop is."""
 
 
+class _Due(Protocol):
+    """What waits in a queue: called off when `due` is 0."""
+
+    due: int
+
+    def expire(self) -> None: ...
+
+
 class _Deadline:
     """One call that is due at a time, unless it is called off."""
 
-    __slots__ = ("_queue", "call", "due")
+    __slots__ = ("_call", "due")
 
-    def __init__(self, queue: _Queue, due: int, call: Callable[[], object]) -> None:
-        self._queue = queue
+    def __init__(self, due: int, call: Callable[[], object]) -> None:
         self.due = due
-        self.call: Callable[[], object] | None = call
+        self._call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
         """Never call, and let go of it."""
-        if self.call is not None:
-            self.call = None
-            self._queue.live -= 1
+        self.due, self._call = 0, None
 
-    def run(self) -> None:
+    def expire(self) -> None:
         """Call, unless it was called off meanwhile."""
-        call = self.call
+        call = self._call
         self.cancel()
         if call is not None:
             call()
 
 
 class _Queue:
-    """Deadlines of one delay on one event loop: first come, first due; one timer serves them all."""
+    """Deadlines of one delay on one event loop: first come, first due; one timer serves them all.
 
-    __slots__ = ("_armed", "_delay", "_waiting", "live")
+    Those that were called off stay until their turn, or until they are as many as the others: they hold nothing.
+    """
+
+    __slots__ = ("_delay", "armed", "room", "waiting")
 
     def __init__(self, delay: int) -> None:
         self._delay = delay
-        self._waiting: deque[_Deadline] = deque()
-        self._armed = False
-        self.live = 0
+        self.waiting: deque[_Due] = deque()
+        self.armed = False
+        self.room = _FEW
 
-    def add(self, call: Callable[[], object]) -> _Deadline:
-        if len(self._waiting) > _FEW + 2 * self.live:
-            self._waiting = deque(one for one in self._waiting if one.call is not None)
-        one = _Deadline(self, time.monotonic_ns() + self._delay, call)
-        self._waiting.append(one)
-        self.live += 1
-        if not self._armed:
+    def add(self, one: _Due) -> None:
+        self.waiting.append(one)
+        self.tend()
+
+    def tend(self) -> None:
+        """After something was added."""
+        if not self.armed:
             self._arm(self._delay)
-        return one
+        elif len(self.waiting) > self.room:
+            self.waiting = deque(one for one in self.waiting if one.due)
+            self.room = max(_FEW, 2 * len(self.waiting))
 
     def _arm(self, delay: int) -> None:
         # In a context of its own: the timer is nobody's in particular, and keeps nobody's alive.
         asyncio.get_running_loop().call_later(delay / _SECOND, self._ring, context=Context())
-        self._armed = True
+        self.armed = True
 
     def _ring(self) -> None:
-        self._armed = False
-        loop, now = asyncio.get_running_loop(), time.monotonic_ns()
-        while self._waiting and (self._waiting[0].call is None or self._waiting[0].due <= now):
-            one = self._waiting.popleft()
-            if one.call is not None:
-                loop.call_soon(one.run)
-        if self._waiting:
-            self._arm(self._waiting[0].due - now)
+        self.armed = False
+        loop, now, waiting = asyncio.get_running_loop(), time.monotonic_ns(), self.waiting
+        while waiting and waiting[0].due <= now:
+            one = waiting.popleft()
+            if one.due:
+                loop.call_soon(one.expire)
+        if waiting:
+            self._arm(waiting[0].due - now)
 
 
 _PROCESS: list[Clock] = [SystemClock()]

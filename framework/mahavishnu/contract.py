@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import closure, drift, store
+from mahavishnu import closure, drift, outbound, store
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -84,6 +84,7 @@ def contract(spec: Spec) -> Contract:
         for one in policy.recordings(name)
     )
     alerts = [alert for name, policy in policies for alert in policy.alerts(name)]
+    alerts += [outbound.failing(name) for name in spec.dependencies]
     alerts += store.alerts() if spec.shared else ()
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]

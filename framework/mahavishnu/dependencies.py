@@ -25,15 +25,32 @@ from typing import (
 )
 
 from mahavishnu.clock import process_clock
-from mahavishnu.errors import BadAnswer, BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, Parked
+from mahavishnu.errors import (
+    BadAnswer,
+    BreakerOpen,
+    BulkheadFull,
+    CallTimeout,
+    MahavishnuError,
+    Parked,
+    Throttled,
+)
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
+from mahavishnu.policy import Site
 from mahavishnu.runtime import fallback
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
-from mahavishnu.runtime.dependency import Attempts, Call, DependencyGuard, build_dependencies, innermost
+from mahavishnu.runtime.dependency import (
+    Attempts,
+    Call,
+    DependencyGuard,
+    Terms,
+    build_dependencies,
+    innermost,
+)
 from mahavishnu.runtime.fallback import Operation
+from mahavishnu.runtime.flat import guarded
 from mahavishnu.runtime.handlers import handle
 from mahavishnu.runtime.letters import Letter
 from mahavishnu.runtime.service import Service, start
@@ -104,6 +121,7 @@ class Dependency:
     """
 
     Open: ClassVar = BreakerOpen
+    Throttled: ClassVar = Throttled
     Full: ClassVar = BulkheadFull
     Timeout: ClassVar = CallTimeout
     Parked: ClassVar = Parked
@@ -115,7 +133,12 @@ class Dependency:
     def __call__(self, function: Callable[P, R], /) -> Guarded[P, R]: ...
     @overload
     def __call__(
-        self, /, *, idempotent: bool, key: Callable[..., str] | None = None
+        self,
+        /,
+        *,
+        idempotent: bool = False,
+        key: Callable[..., str] | None = None,
+        failed: Callable[[Any], bool] | None = None,
     ) -> Callable[[Callable[P, R]], Guarded[P, R]]: ...
 
     def __call__(
@@ -125,17 +148,20 @@ class Dependency:
         *,
         idempotent: bool = False,
         key: Callable[..., str] | None = None,
+        failed: Callable[[Any], bool] | None = None,
     ) -> Any:
         """Guard a function, `async` or not; only with `idempotent=True` a failed call is repeated.
 
         `key` makes the idempotency key of a call from its arguments; without it every call has one of its own. Inside
         the function it is `mahavishnu.idempotency_key()`, where `fallback: dead_letter` may make the call again.
+        An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
 
         Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.
         """
+        terms = Terms(idempotent, failed)
         if function is None:
-            return functools.partial(self._guarded, idempotent=idempotent, key=key)
-        return self._guarded(function, idempotent=idempotent)
+            return functools.partial(self._guarded, terms=terms, key=key)
+        return self._guarded(function, terms=terms)
 
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
@@ -183,38 +209,24 @@ class Dependency:
         return f"dependency({self.name!r})"
 
     def _guarded(
-        self, function: Callable[P, R], *, idempotent: bool, key: Callable[..., str] | None = None
+        self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
-        operation = Operation(self.name, function, idempotent, key)
+        operation = Operation(self.name, function, terms, key)
         self._fits(operation)
-        guarded = self._async(function, operation) if _is_async(function) else self._sync(function, operation)
-        handle(self.name, operation.name, functools.partial(_made_again, operation, guarded))
-        shown: Any = guarded
+        made: Callable[P, Any]
+        made = guarded(self._of, operation) if _is_async(function) else self._sync(function, operation)
+        handle(self.name, operation.name, functools.partial(_made_again, operation, made))
+        shown: Any = made
         shown.fallback = functools.partial(self._stands_in, operation)
         shown.redrive = functools.partial(_redriven_by, operation)
-        return cast("Guarded[P, R]", guarded)
-
-    def _async(self, function: Callable[P, Any], operation: Operation) -> Callable[P, Any]:
-        @functools.wraps(function)
-        async def call_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-            guard = self.guard()
-            if (not guard.stands_by and operation.own is None) or _alone(guard, operation):
-                return await guard.call_async(function, operation.repeatable, *args, **kwargs)
-            return await fallback.call_async(guard, operation, args, kwargs)
-
-        return call_async
+        return cast("Guarded[P, R]", made)
 
     def _sync(self, function: Callable[P, Any], operation: Operation) -> Callable[P, Any]:
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            guard = self.guard()
-            answer: Any
-            if (not guard.stands_by and operation.own is None) or _alone(guard, operation):
-                answer = guard.call(function, operation.repeatable, *args, **kwargs)
-            else:
-                answer = fallback.call(guard, operation, args, kwargs)
+            answer: Any = fallback.call(self.guard(), operation, args, kwargs)
             kind: Any = cast("Any", type)(answer)
             if hasattr(kind, "__await__"):  # nobody would guard what happens when it is awaited
                 raise TypeError(f"{self!r}: {function!r} returned an awaitable: make it `async def`")
@@ -227,7 +239,7 @@ class Dependency:
         said = spec_at_work().dependencies[self.name].fallback
         if said is None:
             return
-        if not operation.repeatable:
+        if not operation.terms.repeatable:
             what = f"dependency `{self.name}` has a fallback, which stands in for calls that may be repeated"
             raise MahavishnuError(
                 f"{what}: guard `{operation.name}` with idempotent=True, or by another dependency"
@@ -260,7 +272,10 @@ class Dependency:
 
     def guard(self) -> DependencyGuard:
         """What guards it now: for a request, that of the spec it began with."""
-        service = service_at_work()
+        return self._of(service_at_work())
+
+    def _of(self, service: Service | None) -> DependencyGuard:
+        service = service or service_at_work()
         guard = service.dependencies.get(self.name)
         if guard is None:
             raise _unknown(self.name, service.spec)
@@ -311,7 +326,9 @@ def _start() -> Service:
         if service is None:
             service = start(_loaded(), process_clock(), log_to=sys.stderr)
             if os.environ.get("MAHAVISHNU_DISABLE") == "1":
-                service.dependencies = build_dependencies(_bare(service.spec), service.clock, service.metrics)
+                service.dependencies = build_dependencies(
+                    _bare(service.spec), Site("", service.clock, service.metrics)
+                )
             use(service)
         return service
 
@@ -327,12 +344,6 @@ def _leave(call: Call, fault: BaseException | None) -> None:
         call.answered(None)
     else:
         call.failed(fault)
-
-
-def _alone(guard: DependencyGuard, operation: Operation) -> bool:
-    """Whether nothing is to stand in for this call."""
-    held = guard.fallbacks
-    return held is None or (operation.own is None and (held.stand_in is None or held.idle()))
 
 
 async def _made_again(operation: Operation, guarded: Callable[..., Any], letter: Letter) -> None:

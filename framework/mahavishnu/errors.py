@@ -64,24 +64,42 @@ class SpecError(MahavishnuError):
 class DependencyError(MahavishnuError):
     """A policy of a dependency refused or ended a call.
 
-    Attributes: `dependency` and `policy` name who refused, `what` says why, `retry_after` is in ns or None.
+    Attributes: `dependency` and `policy` name who did, `place` where that stands in the spec, like
+    `dependencies.stripe.breaker`, and `where` its file and line (empty for a spec that came from no file);
+    `what` says why, `retry_after` is in exact ns (None: nobody knows).
     """
 
-    def __init__(self, dependency: str, policy: str, what: str, retry_after: int | None = None) -> None:
+    def __init__(
+        self, dependency: str, policy: str, what: str, retry_after: int | None = None, where: str = ""
+    ) -> None:
         super().__init__(f"dependency `{dependency}`: {what}")
         self.dependency = dependency
         self.policy = policy
+        self.place = f"dependencies.{dependency}.{policy}"
         self.what = what
         self.retry_after = retry_after
+        self.where = where
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        return f"dependency `{self.dependency}`: {self.what}{where}"
+
+    def __reduce__(self) -> tuple[type[DependencyError], tuple[object, ...]]:
+        """So that it can cross to another process."""
+        return type(self), self.said
 
     @property
     def said(self) -> tuple[object, ...]:
         """What it was made of, to make another one of it."""
-        return self.dependency, self.policy, self.what, self.retry_after
+        return self.dependency, self.policy, self.what, self.retry_after, self.where
 
 
 class BreakerOpen(DependencyError):
     """The breaker is open, or half open with every probe taken: the dependency was not called."""
+
+
+class Throttled(DependencyError):
+    """The dependency refuses too much of what it is asked, so a part of it is not even sent: it was not called."""
 
 
 class BulkheadFull(DependencyError):
@@ -89,7 +107,7 @@ class BulkheadFull(DependencyError):
 
 
 class CallTimeout(DependencyError, TimeoutError):
-    """One attempt did not end within the dependency's `timeout`."""
+    """One attempt did not end within the dependency's `timeout`, or within what was left for it."""
 
 
 class BadAnswer(DependencyError):
@@ -98,6 +116,11 @@ class BadAnswer(DependencyError):
     def __init__(self, dependency: str, response: object, status: int) -> None:
         super().__init__(dependency, "answer", f"it answered {status}")
         self.response = response
+        self.status = status
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        return self.dependency, self.response, self.status
 
 
 class Parked(DependencyError):
@@ -112,10 +135,11 @@ class Parked(DependencyError):
         policy: str,
         what: str,
         retry_after: int | None = None,
+        where: str = "",
         letter: str = "",
         key: str = "",
     ) -> None:
-        super().__init__(dependency, policy, what, retry_after)
+        super().__init__(dependency, policy, what, retry_after, where)
         self.letter = letter
         self.key = key
 

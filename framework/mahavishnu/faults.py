@@ -239,8 +239,9 @@ class Error:
 def _problem_of(errors: list[Error]) -> Problem:
     """One finding for all that pydantic says of one place: what fits the kind of the value best."""
     number = isinstance(errors[0].node, Scalar) and type(errors[0].node.value) is int
+    no_word = number or any(error.kind == "policy" for error in errors)
     ranked = sorted(
-        errors, key=lambda error: (error.kind.endswith("_type"), error.kind == "literal_error" and number)
+        errors, key=lambda error: (error.kind.endswith("_type"), error.kind == "literal_error" and no_word)
     )
     error = ranked[0]
     return _TRANSLATIONS.get(error.kind, unforeseen)(error)

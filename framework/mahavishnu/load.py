@@ -47,6 +47,11 @@ class Loaded:
         changed = ((path, scalar.mark) for path, scalar in yaml_tree.scalars(self.tree))
         return {dotted(path): mark.origin for path, mark in changed if mark.origin}
 
+    def where(self, place: str) -> str:
+        """The file and line of a place like `dependencies.stripe.breaker`, or of the nearest one around it."""
+        path: Path = tuple(place.split("."))
+        return origin(yaml_tree.find(self.tree, path, on_key=True), self.file)
+
     def locate(self, problem: Problem) -> Finding:
         """A problem of the spec as a finding at its place in the file."""
         return faults.locate(problem, self.tree, self.lines, self.file)

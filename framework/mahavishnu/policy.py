@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from asyncio import Task
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
@@ -236,6 +238,15 @@ class Handle(Protocol):
     def cancel(self) -> None: ...
 
 
+class Watched(Protocol):
+    """A task with an end: the clock says when (`due`, in ns) and calls `expire` then; a `due` of 0 calls it off."""
+
+    due: int
+    task: Task[Any]
+
+    def expire(self) -> None: ...
+
+
 class Clock(Protocol):
     """Time as the runtime sees it: monotonic nanoseconds, timers and sleep; injected everywhere.
 
@@ -248,6 +259,10 @@ class Clock(Protocol):
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle: ...
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
         """As `call_later`, for one of a few delays that recur: cheap to set and to call off."""
+        ...
+
+    def watch(self, watched: Watched, now: int, delay: int) -> None:
+        """Let it `expire` this long after now, unless its `due` is 0 by then; the cheapest of all for what recurs."""
         ...
 
     async def sleep(self, delay: int) -> None: ...
@@ -265,18 +280,30 @@ class Counter(Protocol):
     def inc(self, amount: float = 1) -> None: ...
 
 
+class Counted(Counter, Protocol):
+    """A counter of a meter."""
+
+    def read(self) -> float: ...
+
+
 class Histogram(Protocol):
     """A distribution of durations in seconds."""
 
     def observe(self, seconds: float) -> None: ...
+    def observe_least(self, count: int, seconds: float) -> None:
+        """So many at once, none beyond the first boundary, which together took so long."""
+        ...
 
 
 class Meter(Protocol):
     """Where enforcers move their signals; a signal outside the contract is refused with AgreementError."""
 
-    def counter(self, signal: Signal, **labels: str) -> Counter: ...
+    def counter(self, signal: Signal, **labels: str) -> Counted: ...
     def histogram(self, signal: Signal, **labels: str) -> Histogram: ...
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None: ...
+    def read_counter(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
+        """Show a counter through this function, which first adds up what is counted elsewhere."""
+        ...
 
 
 class Algorithm(Protocol):
@@ -458,16 +485,24 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
 
 
+Word = int | str
+"""What may be said of an attempt's end: `timeout`, `connect`, `result`, a status, the name of an exception."""
+Leaf = tuple[Outcome, frozenset[Word]]
+"""One fault of an attempt, or its answer: what it is by itself, and the words for it. A group has several."""
+
+
 class Guard(Protocol):
     """What surrounds one attempt of a call to a dependency; it belongs to every thread and event loop at once.
 
     `enter` admits the attempt or raises DependencyError, and may wait; what it returns is handed to `leave`,
-    which must follow exactly once. Times are nanoseconds.
+    which must follow exactly once. Times are nanoseconds; `leaves` say why it was no plain success.
     """
 
     def enter(self) -> object: ...
     async def enter_async(self) -> object: ...
-    def leave(self, permit: object, outcome: Outcome, duration: int, now: int) -> None: ...
+    def leave(
+        self, permit: Any, outcome: Outcome, duration: int, now: int, leaves: Sequence[Leaf] = ()
+    ) -> None: ...
 
     def renew(self, permit: object) -> None:
         """The attempt makes progress (a part of its answer came): a lease on its permit starts anew."""
@@ -477,21 +512,50 @@ class Guard(Protocol):
         """Whether every attempt would be refused now, so that trying again soon is of no use."""
         ...
 
+    def busy(self) -> bool:
+        """Whether its lock is held, perhaps by this very thread: who is called at any moment must not wait for it."""
+        ...
+
     def become(self, settings: Any, timeout: int | None) -> None:
         """From now on be as these settings say, with all permits that are out; it cannot fail."""
         ...
 
 
 @runtime_checkable
+class Advice(Protocol):
+    """What the processes of a fleet tell each other of their breakers; where that cannot be done, nothing happens."""
+
+    def tell_open(self, name: str, span: int) -> None:
+        """The breaker of this dependency is open here, for so long (ns)."""
+        ...
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        """Where it is open anywhere, `told` is called soon, with how long it will be (ns)."""
+        ...
+
+
+class Site(NamedTuple):
+    """Where a guard works: for which dependency, on which clock, seen by which meter, with which dice (from [0, 1)).
+
+    `timeout` is that of one attempt, in ns; `advice` is there where processes share a store.
+    """
+
+    name: str
+    clock: Clock
+    meter: Meter
+    timeout: int | None = None
+    random: Callable[[], float] = random.random
+    advice: Advice | None = None
+
+
+@runtime_checkable
 class Guarding(Protocol):
-    """A dependency's policy that becomes a guard; None when it has nothing to do. `timeout` is one attempt's.
+    """A dependency's policy that becomes a guard; None when it has nothing to do.
 
     It may be the guard `before` it, under another spec, which then still has to `become` this policy's.
     """
 
-    def guard(
-        self, name: str, clock: Clock, meter: Meter, timeout: int | None, before: Guard | None = None
-    ) -> Guard | None: ...
+    def guard(self, site: Site, before: Guard | None = None) -> Guard | None: ...
 
 
 class Decision(NamedTuple):

@@ -21,6 +21,7 @@ from mahavishnu.policies.fallback import AnyFallback, DeadLetter
 from mahavishnu.policies.rate import Rate
 from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
+from mahavishnu.policies.throttle import Throttle
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet_above
 from mahavishnu.store import MEMORY, StoreUrl
@@ -82,6 +83,8 @@ class Dependency(Settings):
     """Whether and how a failed attempt is repeated."""
     breaker: Breaker | None = None
     """When to stop calling it."""
+    throttle: Throttle | None = None
+    """When to send it less than it is asked for."""
     bulkhead: Bulkhead | None = None
     """How many calls run at once."""
     fallback: AnyFallback | None = None

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from mahavishnu.clock import replaced
+from mahavishnu.policy import Watched
 from mahavishnu.units import Duration
 
 
@@ -70,6 +71,12 @@ class VirtualClock:
         """As `call_later`."""
         return self.call_later(delay, call)
 
+    def watch(self, watched: Watched, now: int, delay: int) -> None:
+        """Let it `expire` this long after now, unless its `due` is 0 by then."""
+        watched.due = now + delay
+        with self._lock:
+            heapq.heappush(self._timers, _Watch(watched, next(self._order)))
+
     async def sleep(self, delay: int) -> None:
         """Wait in virtual time; with `auto`, move it."""
         if self.auto:
@@ -102,13 +109,13 @@ class VirtualClock:
     def timers(self) -> int:
         """How many timers are set and not called off: 0 when nothing was left behind."""
         with self._lock:
-            return sum(not timer.cancelled for timer in self._timers)
+            return sum(not timer.off for timer in self._timers)
 
     def _due(self, until: int) -> _Timer | None:
         with self._lock:
             while self._timers and self._timers[0].at <= until:
                 timer = heapq.heappop(self._timers)
-                if not timer.cancelled:
+                if not timer.off:
                     self._now = max(self._now, timer.at)
                     return timer
             return None
@@ -125,11 +132,29 @@ class _Timer:
         self.cancelled = False
         self._order = order
 
+    @property
+    def off(self) -> bool:
+        return self.cancelled
+
     def cancel(self) -> None:
         self.cancelled = True
 
     def __lt__(self, other: _Timer) -> bool:
         return (self.at, self._order) < (other.at, other._order)
+
+
+class _Watch(_Timer):
+    """One that is called off where it is looked at."""
+
+    __slots__ = ("_watched",)
+
+    def __init__(self, watched: Watched, order: int) -> None:
+        super().__init__(watched.due, order, watched.expire)
+        self._watched = watched
+
+    @property
+    def off(self) -> bool:
+        return self._watched.due != self.at
 
 
 def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:

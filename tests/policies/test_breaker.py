@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import random
 import threading
-from decimal import Decimal
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,11 +23,12 @@ from pydantic import ValidationError
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
-from mahavishnu.policy import Outcome
+from mahavishnu.policy import Advice, Outcome, Site
 from mahavishnu.testing import VirtualClock
-from mahavishnu.units import Duration, Percent
+from mahavishnu.units import Duration
 from tests.figures import figure
 from tests.metering import metrics_for, value
+from tests.policies.breaker_model import ENDS, Direct, Driver, Reference, Tasks, Threads, Told
 
 MS = 1_000_000
 OK, BAD, GONE = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
@@ -38,11 +37,14 @@ OK, BAD, GONE = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
 class World:
     """A breaker, its clock and its series."""
 
-    def __init__(self, timeout: int | None = 2000 * MS, **said: Any) -> None:
+    def __init__(
+        self, timeout: int | None = 2000 * MS, draw: float = 0.5, advice: Advice | None = None, **said: Any
+    ) -> None:
         self.settings = Breaker.model_validate(said)
         self.clock = VirtualClock()
         self.metrics = metrics_for(self.settings)
-        guard = self.settings.guard("stripe", self.clock, self.metrics, timeout)
+        site = Site("stripe", self.clock, self.metrics, timeout, lambda: draw, advice)
+        guard = self.settings.guard(site)
         assert guard is not None
         self.guard: BreakerGuard = guard
 
@@ -117,15 +119,18 @@ def test_half_of_a_thousand_calls_opens_it() -> None:
 
 
 def test_slow_calls_open_it_without_a_failure() -> None:
-    """Only what takes longer than `slow_call` is slow; the rate is the default 50%."""
-    world = World(slow_call="1s", min_calls=2)
-    for _ in range(5):
+    """Only what takes longer than `slow_call` is slow; without `slow_rate` the failure rate holds."""
+    world = World(slow_call="1s", failure_rate="25%", min_calls=2)
+    for _ in range(6):
         world.call(OK, 1000 * MS)
     assert world.guard.state == "closed"
-    for _ in range(5):
+    for _ in range(2):
         world.call(OK, 1000 * MS + 1)
     assert world.guard.state == "open"
-    assert value(world.metrics, "mahavishnu_breaker_calls_total", speed="slow") == 5
+    counted = [
+        value(world.metrics, "mahavishnu_breaker_calls_total", speed=speed) for speed in ("slow", "fast")
+    ]
+    assert counted == [2, 6]
 
 
 def test_failures_in_a_row_open_it() -> None:
@@ -170,11 +175,10 @@ def test_old_slow_calls_leave_the_window() -> None:
     assert world.guard.state == "closed"
     closed: Any = world.guard.enter()
     for _ in range(50):
-        assert (closed.total, closed.slow) == (sum(closed.totals), sum(closed.slows))
         world.clock.advance("7s")
         world.call(OK, MS)
         world.call(OK, 2 * MS)
-    assert (closed.total, closed.slow) == (6, 3)
+    assert closed.window.totals == [6, 0, 3]
 
 
 def test_the_retry_after_is_exact() -> None:
@@ -240,7 +244,7 @@ def test_a_lost_probe_counts_as_failed() -> None:
     world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
     probes = world.half_open()
     world.clock.advance(2000 * MS)
-    assert world.refused() == Duration.parse("30s")
+    assert world.refused() == Duration.parse("60s")
     assert world.guard.state == "open"
     for probe in probes:
         world.leave(probe, OK)
@@ -332,14 +336,157 @@ def test_a_probe_of_a_decided_round_changes_nothing() -> None:
     world.leave(second, BAD)
     world.clock.advance("1s")
     world.leave(third, BAD)
-    assert world.refused() == Duration.parse("29s")
-    world.clock.advance("29s")
+    assert world.refused() == Duration.parse("59s")
+    world.clock.advance("59s")
     first, second, third = (world.guard.enter() for _ in range(3))
     world.leave(first, OK)
     world.leave(second, OK)
     closed = world.guard.enter()
     world.leave(third, OK)
     assert world.guard.enter() is closed
+
+
+def test_the_open_time_is_spread_by_a_fifth() -> None:
+    """So that a fleet does not probe all at once: 24 to 36 seconds where it says 30."""
+    for draw, seconds in ((0.0, 24), (0.5, 30), (1.0, 36)):
+        world = World(draw=draw, consecutive_failures=1, open_for="30s").open()
+        assert world.refused() == seconds * 1000 * MS
+
+
+def test_the_open_time_has_a_ceiling_of_its_own() -> None:
+    """Ten times `open_for` when nothing is said; less than `open_for` is refused."""
+    world = World(consecutive_failures=1, open_for="1s", probes=1)
+    waits: list[int] = []
+    for _ in range(8):
+        world.call(BAD)
+        waits.append(world.refused() // (1000 * MS))
+        world.clock.advance(world.refused())
+    assert waits == [1, 2, 4, 8, 10, 10, 10, 10]
+    with pytest.raises(ValidationError, match="max_open_for"):
+        Breaker.model_validate({"open_for": "30s", "max_open_for": "29s"})
+
+
+def test_a_group_with_one_recorded_failure_is_one() -> None:
+    """Ignored and recorded together: the failure counts; what is only ignored is nothing."""
+    world = World(consecutive_failures=1, ignore=["ValueError"])
+    failed, ignored = (BAD, frozenset({"KeyError"})), (BAD, frozenset({"ValueError", "Exception"}))
+    permit = world.guard.enter()
+    world.guard.leave(permit, BAD, MS, world.clock.now(), (ignored, ignored))
+    assert world.guard.state == "closed"
+    world.guard.leave(permit, BAD, MS, world.clock.now(), (ignored, failed))
+    assert world.guard.state == "open"
+
+
+def test_what_was_cut_short_is_nothing_whatever_is_recorded() -> None:
+    """A call that its request has ended says nothing, though it is a timeout by name."""
+    world = World(consecutive_failures=1, failure_on=["timeout"])
+    permit = world.guard.enter()
+    late = (Outcome.TIMEOUT, frozenset({"timeout"}))
+    world.guard.leave(permit, GONE, MS, world.clock.now(), (late,))
+    assert world.guard.state == "closed"
+    world.guard.leave(permit, Outcome.TIMEOUT, MS, world.clock.now(), (late,))
+    assert world.guard.state == "open"
+
+
+@pytest.mark.parametrize(
+    "word", ["Declined", "BaseException", "KeyboardInterrupt", "shop.errors.declined", 200, True]
+)
+def test_a_word_that_can_never_be_is_refused(word: object) -> None:
+    """An exception is Python's own, or has its module; a status is one of a failure."""
+    for key in ("ignore", "failure_on"):
+        with pytest.raises(ValidationError):
+            Breaker.model_validate({key: [word]})
+
+
+def test_good_calls_are_counted_without_being_judged() -> None:
+    """While it is well: they join the window when it matters, and the series whenever it is read."""
+    world = World(failure_rate="50%", min_calls=4)
+    closed: Any = world.guard.enter()
+    world.call(OK)
+    assert (closed.well, closed.until) == (True, 1500 * MS)
+    closed.fresh += 2
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == 3
+    closed.fresh += 2
+    world.call(BAD)
+    assert (closed.well, closed.window.totals) == (False, [6, 1, 0])
+    closed.fresh += 1
+    for _ in range(4):
+        world.call(BAD)
+    assert value(world.metrics, "mahavishnu_breaker_calls_total") == 11
+    assert world.guard.state == "closed"
+    world.call(BAD)
+    assert world.guard.state == "open"
+
+
+def test_it_is_well_again_when_what_was_wrong_has_left_the_window() -> None:
+    """A failure, a slow call, and the row of failures: each keeps it from being well."""
+    for outcome, duration in ((BAD, MS), (OK, 20 * MS)):
+        world = World(slow_call="10ms", min_calls=100, consecutive_failures=5)
+        world.call(outcome, duration)
+        closed: Any = world.guard.enter()
+        world.call(OK)
+        assert not closed.well
+        world.clock.advance("30s")
+        world.call(OK)
+        assert closed.well
+
+
+def test_it_goes_on_under_another_window() -> None:
+    """A reload keeps what is in the window, whatever its buckets are now; of the same window, every bucket."""
+    for window, left in (("40s", [4, 3, 0]), ("20s", [3, 2, 0]), ("10s", [4, 3, 0])):
+        world = World(failure_rate="90%", min_calls=100, window="20s")
+        world.call(BAD)
+        world.clock.advance("15s")
+        world.call(OK)
+        world.call(BAD)
+        world.guard.become(world.settings.model_copy(update={"window": Duration.parse(window)}), None)
+        world.clock.advance("6s")
+        world.call(BAD)
+        closed: Any = world.guard.enter()
+        assert closed.window.totals == left
+
+
+class Colleague:
+    """What the store hears from a breaker, and what it would tell it."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.asked: list[Callable[[int], object]] = []
+
+    def tell_open(self, name: str, span: int) -> None:
+        self.told.append((name, span))
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        self.asked.append(told)
+
+
+def test_a_breaker_of_the_fleet_tells_when_it_opens() -> None:
+    """For how long; one that keeps to itself, observes, or is told itself, tells nothing."""
+    fleet: dict[str, Any] = {"scope": "fleet"}
+    cases: list[tuple[dict[str, Any], int]] = [(fleet, 1), ({}, 0), ({**fleet, "mode": "observe"}, 0)]
+    for said, told in cases:
+        colleague = Colleague()
+        World(advice=colleague, consecutive_failures=1, **said).open()
+        assert colleague.told == [("stripe", 30_000 * MS)] * told
+
+
+def test_a_breaker_of_the_fleet_takes_advice_once_something_is_wrong() -> None:
+    """It asks once for each bucket; while it sees nothing but successes it knows better."""
+    colleague = Colleague()
+    world = World(advice=colleague, scope="fleet", min_calls=100)
+    world.clock.advance("60s")
+    for _ in range(5):
+        world.call(OK)
+    assert len(colleague.asked) == 1
+    colleague.asked[0](5000 * MS)
+    assert world.guard.state == "closed"
+    world.clock.advance("1500ms")
+    world.call(BAD)
+    assert len(colleague.asked) == 2
+    colleague.asked[1](5000 * MS)
+    assert (world.guard.state, world.refused(), colleague.told) == ("open", 5000 * MS, [])
+    colleague.asked[1](9000 * MS)
+    assert world.refused() == 5000 * MS
 
 
 def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
@@ -359,7 +506,7 @@ def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
 def test_switched_off_it_is_not_there() -> None:
     """With `mode: off` there is no guard, no series and no alert."""
     off = Breaker(mode="off")
-    assert off.guard("stripe", VirtualClock(), metrics_for(), None) is None
+    assert off.guard(Site("stripe", VirtualClock(), metrics_for())) is None
     assert (off.signals("stripe"), off.alerts("stripe")) == ((), ())
 
 
@@ -415,8 +562,8 @@ def test_threads_lose_no_count() -> None:
 
     _everybody(16, work)
     closed: Any = world.guard.enter()
-    assert (closed.total, sum(closed.totals)) == (8000, 8000)
-    assert closed.wrong == sum(closed.fails) == sum(len(range(number, 500, 16)) for number in range(16))
+    failures = sum(len(range(number, 500, 16)) for number in range(16))
+    assert closed.window.totals == [8000, failures, 0]
 
 
 def test_threads_share_the_probes() -> None:
@@ -436,66 +583,11 @@ def test_threads_share_the_probes() -> None:
         assert len(admitted) == 3
 
 
-class Reference:
-    """What the breaker should do, said as directly as possible: every call of the window is remembered."""
-
-    def __init__(self, said: Breaker, lease: int) -> None:
-        self.said, self.lease, self.width = said, lease, -(-said.window // 20)
-        self.generation, self.tickets = 0, itertools.count()
-        self.to("closed", 0)
-
-    def to(self, state: str, now: int) -> None:
-        self.state, self.generation, self.until = state, self.generation + 1, now + self.said.open_for
-        self.seen: list[tuple[int, bool, bool]] = []
-        self.leases: dict[int, int] = {}
-
-    def enter(self, now: int) -> tuple[int, int | None] | int:
-        if self.state == "open" and now >= self.until:
-            self.to("half_open", now)
-        self.expire(now)
-        if self.state == "closed":
-            return self.generation, None
-        if self.state == "half_open" and len(self.seen) + len(self.leases) < self.said.probes:
-            ticket = next(self.tickets)
-            self.leases[ticket] = now + self.lease
-            return self.generation, ticket
-        return (self.until if self.state == "open" else min(self.leases.values())) - now
-
-    def leave(self, permit: tuple[int, int | None], outcome: Outcome, duration: int, now: int) -> None:
-        generation, ticket = permit
-        if ticket is not None:
-            self.expire(now)
-        held = ticket is None or self.leases.pop(ticket, None) is not None
-        if held and generation == self.generation and outcome is not GONE:
-            slow = self.said.slow_call is not None and duration > self.said.slow_call
-            self.seen.append((now // self.width, outcome is not OK, slow))
-            self.judge(now)
-
-    def expire(self, now: int) -> None:
-        for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
-            del self.leases[ticket]
-            self.seen.append((0, True, False))
-        if self.state == "half_open":
-            self.judge(now)
-
-    def judge(self, now: int) -> None:
-        said, half, probing = self.said, Percent(Decimal("0.5")), self.state == "half_open"
-        row = said.consecutive_failures or 10**9
-        fail = said.failure_rate or (half if probing or not (said.slow_call or row < 10**9) else None)
-        slow = (said.slow_rate or said.failure_rate or half) if said.slow_call else None
-        live = self.seen if probing else [one for one in self.seen if now // self.width - one[0] < 20]
-        total = said.probes if probing else len(live)
-        tests = [(sum(one[at] for one in live), rate.ratio) for at, rate in ((1, fail), (2, slow)) if rate]
-        over = any(Fraction(count, total) >= rate for count, rate in tests)
-        streak = sum(1 for _ in itertools.takewhile(lambda one: one[1], reversed(self.seen)))
-        if probing and not over:
-            left = total - len(live)
-            if all(Fraction(count + left, total) < rate for count, rate in tests):
-                self.to("closed", now)
-        elif (over and (probing or total >= said.min_calls)) or (not probing and streak >= row):
-            self.to("open", now)
-
-
+WORDS = st.lists(
+    st.sampled_from(["timeout", 404, 503, f"{Told.__module__}.Told", f"{Told.__module__}.Declined"]),
+    unique=True,
+    max_size=3,
+).map(tuple)
 RATES = st.sampled_from([None, "25%", "33.3333%", "50%", "99.9%", "100%"])
 BREAKERS = st.fixed_dictionaries(
     {
@@ -506,75 +598,111 @@ BREAKERS = st.fixed_dictionaries(
         "min_calls": st.integers(1, 6),
         "window": st.sampled_from(["20ms", "100ms", "33ms"]),
         "open_for": st.sampled_from(["5ms", "50ms"]),
+        "max_open_for": st.sampled_from([None, "50ms", "150ms"]),
         "probes": st.integers(1, 5),
+        "failure_on": st.one_of(st.none(), st.none(), WORDS),
+        "ignore": st.one_of(st.just(()), WORDS),
+        "mode": st.sampled_from(["enforce", "enforce", "enforce", "observe"]),
     }
 ).map(lambda said: said if said["slow_call"] else {**said, "slow_rate": None})
-DURATIONS = st.sampled_from([MS, 10 * MS, 11 * MS])
-OUTCOMES = st.sampled_from([OK, OK, BAD, BAD, Outcome.TIMEOUT, GONE])
 
 
 class Agreement(RuleBasedStateMachine):
     """The breaker and the reference, driven alike, never disagree on an answer or on the state."""
 
     steps = 0
+    drivers: tuple[Callable[[Breaker, int], Driver], ...] = (Direct,)
 
     def __init__(self) -> None:
         super().__init__()
-        self.pairs: list[tuple[object, tuple[int, int | None]]] = []
+        self.calls: list[tuple[Any, tuple[int, int | None], int]] = []
 
-    @initialize(said=BREAKERS, lease=st.sampled_from([3 * MS, 40 * MS]))
-    def begin(self, said: dict[str, Any], lease: int) -> None:
-        self.world = World(timeout=lease, **said)
-        self.reference = Reference(self.world.settings, lease)
+    @initialize(said=BREAKERS, lease=st.sampled_from([3 * MS, 40 * MS]), data=st.data())
+    def begin(self, said: dict[str, Any], lease: int, data: st.DataObject) -> None:
+        make = data.draw(st.sampled_from(self.drivers))
+        self.said = Breaker.model_validate(said)
+        self.lease = lease if make is Direct else int(self.said.open_for)
+        self.driver = make(self.said, lease)
+        self.clock, self.guard = self.driver.clock, self.driver.guard
+        self.reference = Reference(self.said, self.lease)
 
     @rule()
     def enter(self) -> None:
-        expected = self.reference.enter(self.world.clock.now())
-        if isinstance(expected, int):
-            assert self.world.refused() == expected
+        expected = self.reference.enter(self.clock.now())
+        if isinstance(expected, tuple):
+            self.calls.append((self.driver.enter(), expected, self.clock.now()))
         else:
-            self.pairs.append((self.world.guard.enter(), expected))
+            with pytest.raises(BreakerOpen) as refused:
+                self.driver.enter()
+            assert refused.value.retry_after == expected
 
-    @precondition(lambda self: self.pairs)
-    @rule(
-        choice=st.randoms(use_true_random=False),
-        outcome=OUTCOMES,
-        duration=st.sampled_from([MS, 10 * MS, 11 * MS]),
-    )
-    def leave(self, choice: random.Random, outcome: Outcome, duration: int) -> None:
-        permit, ticket = self.pairs.pop(choice.randrange(len(self.pairs)))
-        self.reference.leave(ticket, outcome, duration, self.world.clock.now())
-        self.world.leave(permit, outcome, duration)
+    @precondition(lambda self: self.calls)
+    @rule(choice=st.randoms(use_true_random=False), end=st.sampled_from(["ok", "ok", "ok", *ENDS]))
+    def leave(self, choice: random.Random, end: str) -> None:
+        call, ticket, began = self.calls.pop(choice.randrange(len(self.calls)))
+        how = ENDS[end]()
+        self.reference.leave(ticket, how, self.clock.now() - began, self.clock.now())
+        self.driver.leave(call, how)
 
     @rule(by=st.sampled_from([1, MS // 2, MS, 3 * MS, 5 * MS, 21 * MS, 100 * MS]))
     def wait(self, by: int) -> None:
-        self.world.clock.advance(by)
+        self.clock.advance(by)
+
+    @rule(mode=st.sampled_from(["enforce", "enforce", "observe", "open", "closed"]))
+    def switch(self, mode: str) -> None:
+        """A reload says another mode."""
+        said = self.reference.said.model_copy(update={"mode": mode})
+        self.reference.become(said, self.clock.now())
+        self.guard.become(said, self.lease if self.driver.__class__ is Direct else None)
 
     def teardown(self) -> None:
         """From wherever it is, a dependency that is well again closes it: nothing is stuck for ever."""
-        if hasattr(self, "world"):
-            self.world.recover()
-            assert self.world.guard.state == "closed"
+        if not hasattr(self, "guard"):
+            return
+        for call, _, _ in self.calls:
+            self.driver.leave(call, ENDS["gone"]())
+        self.guard.become(self.reference.said.model_copy(update={"mode": "enforce"}), None)
+        for _ in range(3):
+            self.clock.advance(20 * int(self.said.open_for) + 2000 * MS)
+            for _ in range(self.said.probes):
+                try:
+                    self.driver.leave(self.driver.enter(), ENDS["ok"]())
+                except BreakerOpen:
+                    break
+        self.driver.close()
+        assert self.guard.state == "closed"
 
     @invariant()
     def agree(self) -> None:
         Agreement.steps += 1
-        if hasattr(self, "world"):
-            assert self.world.guard.state == self.reference.state
+        if hasattr(self, "guard"):
+            assert self.guard.state == self.reference.state
 
 
-def test_it_agrees_with_the_reference() -> None:
+class InTheProcess(Agreement):
+    """The same, driven by tasks and by threads."""
+
+    drivers = (Tasks, Threads)
+
+
+@pytest.mark.parametrize("machine", [Agreement, InTheProcess])
+def test_it_agrees_with_the_reference(machine: type[Agreement]) -> None:
     """A quick look at every commit."""
     short = examples(max_examples=40, stateful_step_count=40, deadline=None)
-    run_state_machine_as_test(Agreement, settings=short)
+    run_state_machine_as_test(machine, settings=short)
 
 
 @pytest.mark.proof
 def test_fifty_thousand_steps_agree_with_the_reference() -> None:
-    """The same machine, at length."""
+    """The same machines, at length: on a fake clock, on tasks and on threads."""
     Agreement.steps = 0
-    often = 10_000 if os.environ.get("FULL") == "1" else 1_500
+    often = 10_000 if os.environ.get("FULL") == "1" else 700
     long = examples(max_examples=often, stateful_step_count=50, deadline=None)
     run_state_machine_as_test(Agreement, settings=long)
-    figure("breaker: steps that agree with a reference", "50,000, 0 apart", f"{Agreement.steps:,}, 0 apart")
+    run_state_machine_as_test(InTheProcess, settings=long)
+    figure(
+        "breaker: steps of fake clock, tasks and threads that agree with a reference",
+        "50,000, 0 apart",
+        f"{Agreement.steps:,}, 0 apart",
+    )
     assert Agreement.steps >= 50_000

@@ -13,7 +13,7 @@ import pytest
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import BulkheadFull
 from mahavishnu.policies.bulkhead import Bulkhead, BulkheadGuard
-from mahavishnu.policy import Outcome
+from mahavishnu.policy import Outcome, Site
 from mahavishnu.testing import VirtualClock
 from tests.metering import metrics_for, value
 
@@ -27,7 +27,7 @@ class World:
         settings = Bulkhead.model_validate(said)
         self.clock = clock or VirtualClock()
         self.metrics = metrics_for(settings)
-        self.guard: BulkheadGuard = settings.guard("stripe", self.clock, self.metrics, None)
+        self.guard: BulkheadGuard = settings.guard(Site("stripe", self.clock, self.metrics))
 
     def leave(self) -> None:
         self.guard.leave(None, OK, 1, self.clock.now())
@@ -226,7 +226,7 @@ def test_an_event_loop_is_never_blocked() -> None:
 def test_threads_and_loops_share_the_places() -> None:
     """Eight threads and forty tasks of two loops, in real time: never more than three at once, none lost."""
     settings = Bulkhead.model_validate({"concurrency": 3, "wait": "10s"})
-    guard = settings.guard("stripe", SystemClock(), metrics_for(settings), None)
+    guard = settings.guard(Site("stripe", SystemClock(), metrics_for(settings)))
     lock, running, most, done = threading.Lock(), [0], [0], [0]
 
     def inside(step: int) -> None:

@@ -25,7 +25,7 @@ from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.context import deadline
-from mahavishnu.runtime.dependency import _ACTIVE  # pyright: ignore[reportPrivateUsage]
+from mahavishnu.runtime.dependency import surrounding
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
@@ -511,6 +511,95 @@ def test_threads_share_one_guard() -> None:
     assert world.judged() == 1600 - refused[0]
 
 
+def test_a_throttle_keeps_calls_back_before_they_take_a_place() -> None:
+    """429 is no failure for the breaker, and yet a refusal; after ten of them calls are not made at all."""
+    world = World(
+        throttle={"min_calls": 10}, breaker={"consecutive_failures": 1}, bulkhead={"concurrency": 4}
+    )
+    flaky = Flaky(0)
+
+    def busy() -> httpx.Response:
+        flaky.call()
+        return httpx.Response(429)
+
+    for _ in range(100):
+        with contextlib.suppress(world.stripe.Throttled):
+            world.stripe(busy)()
+    assert (world.breaker.state, flaky.calls) == ("closed", 10)
+    assert (world.calls("success"), world.calls("rejected")) == (10, 90)
+    assert world.at_rest()
+
+
+def test_an_answer_may_be_called_a_failure() -> None:
+    """`failed=` judges answers: they are handed out all the same, and repeated where `result` is worth it."""
+    for retry_on, calls in ((["result"], 3), (["timeout"], 1)):
+        world = World(**all_but(retry={"attempts": 3, "retry_on": retry_on}))
+        declined = Flaky(0)
+
+        def call(declined: Flaky = declined) -> dict[str, bool]:
+            declined.call()
+            return {"paid": False}
+
+        async def call_async(call: Callable[[], dict[str, bool]] = call) -> dict[str, bool]:
+            return call()
+
+        guarded = world.stripe(idempotent=True, failed=lambda answer: not answer["paid"])
+        assert guarded(call)() == {"paid": False}
+        assert asyncio.run(guarded(call_async)()) == {"paid": False}
+        assert (declined.calls, world.calls("failure"), world.calls("success")) == (2 * calls, 2 * calls, 0)
+        assert world.at_rest()
+
+
+def test_a_judge_of_answers_that_fails_fails_the_call() -> None:
+    """Its exception comes out, counted once; nothing is held."""
+    world = World()
+    guarded = world.stripe(failed=lambda answer: answer["paid"])
+    with pytest.raises(TypeError):
+        guarded(Flaky(0).call)()
+    with pytest.raises(TypeError):
+        asyncio.run(guarded(Flaky(0).call_async)())
+    assert (world.calls("failure"), world.calls("success")) == (2, 0)
+    assert world.at_rest()
+
+
+def test_what_is_worth_another_try_can_be_an_exception_by_its_name() -> None:
+    """With its subclasses, and nothing else."""
+    world = World(retry={"retry_on": ["LookupError"]})
+    for fault, calls in ((KeyError, 3), (ValueError, 1)):
+        flaky = Flaky(9, fault)
+        with pytest.raises(fault):
+            world.stripe(idempotent=True)(flaky.call)()
+        assert flaky.calls == calls
+
+
+def test_all_attempts_together_end_with_within() -> None:
+    """No attempt is begun that could not end in time, and the last one is cut; the request has all the time."""
+    world = World(auto=False, **all_but(retry={"attempts": 9, "base": "1ms", "max": "1ms", "within": "5s"}))
+    ended: list[int] = []
+
+    @world.stripe(idempotent=True)
+    async def slow() -> None:
+        try:
+            await _forever()
+        finally:
+            ended.append(world.clock.now())
+
+    world.clock.advance(SECOND)
+    asyncio.run(_in_steps(world, slow))
+    assert [round((at - SECOND) / SECOND, 1) for at in ended] == [2.0, 4.0, 5.0]
+    assert (world.calls("timeout"), world.calls("cancelled")) == (2, 1)
+    assert world.at_rest()
+
+
+async def _in_steps(world: World, slow: Callable[[], Awaitable[None]]) -> None:
+    task = asyncio.ensure_future(slow())
+    while not task.done():
+        await world.clock.settle(5)
+        world.clock.advance(SECOND // 1000)
+    with pytest.raises(CallTimeout, match="within"):
+        await task
+
+
 # --- blocks and explicit loops --------------------------------------------------------------------
 
 
@@ -573,10 +662,10 @@ def test_blocks_of_generators_may_end_in_any_order() -> None:
         first, second = block(world.stripe), block(other)
         next(first)
         next(second)
-        assert len(_ACTIVE.get()) == 2
+        assert len(list(surrounding())) == 2
         assert list(first) == []
         assert list(second) == []
-    assert (_ACTIVE.get(), world.calls("success"), world.calls("success", "a")) == ((), 3, 3)
+    assert (list(surrounding()), world.calls("success"), world.calls("success", "a")) == ([], 3, 3)
     assert world.at_rest()
 
 

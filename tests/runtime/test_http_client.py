@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import socket
 import threading
@@ -259,6 +260,50 @@ def test_whoever_stops_reading_has_had_a_good_answer() -> None:
         next(parts)
         cast("Generator[bytes]", parts).close()
     assert (world.calls("success"), world.judged()) == (2, 2)
+    assert world.at_rest()
+
+
+def test_an_answer_that_is_dropped_gives_its_place_back() -> None:
+    """Neither read nor closed, in both worlds, alone or in a cycle: the garbage collector ends the call."""
+    world = World()
+
+    def fresh() -> httpx.MockTransport:
+        return httpx.MockTransport(lambda _: httpx.Response(500, stream=Body(b"x")))
+
+    client = world.stripe.httpx_client(transport=fresh())
+    answer: Any = client.send(client.build_request("GET", URL), stream=True)
+    assert world.bulkhead.in_flight == 1
+    answer.itself = answer
+    del answer
+    gc.collect()
+
+    async def scenario() -> None:
+        later = world.stripe.httpx_async_client(transport=fresh())
+        answer = await later.send(later.build_request("GET", URL), stream=True)
+        assert world.bulkhead.in_flight == 1
+        del answer
+        gc.collect()
+
+    asyncio.run(scenario())
+    assert (world.calls("failure"), world.judged()) == (2, 2)
+    assert world.at_rest()
+
+
+def test_an_answer_that_is_dropped_at_a_bad_moment_waits_for_the_next_call() -> None:
+    """The garbage collector may come while this thread holds a lock: then nothing is waited for."""
+    world = World()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, stream=Body(b"x")))
+    client = world.stripe.httpx_client(transport=transport)
+    answer: Any = client.send(client.build_request("GET", URL), stream=True)
+    for guard in (world.breaker, world.bulkhead):
+        with vars(guard)["_lock"]:
+            del answer
+            gc.collect()
+            assert world.bulkhead.in_flight == 1
+        answer = client.send(client.build_request("GET", URL), stream=True)
+        assert world.bulkhead.in_flight == 1
+    answer.close()
+    assert world.calls("success") == 3
     assert world.at_rest()
 
 

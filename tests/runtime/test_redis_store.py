@@ -567,3 +567,49 @@ async def _stall(one: Server, seconds: float) -> float:
         heart.cancel()
         one.send(signal.SIGCONT)
     return longest
+
+
+def test_breakers_advise_each_other(redis: Server) -> None:
+    """Who opens leaves word for as long as it is open, the first word is kept, and nobody waits for any of it."""
+
+    async def scenario() -> None:
+        one, other = Fleet(redis.url), Fleet(redis.url)
+        heard: list[int] = []
+        await one.take()
+        await other.take()
+        other.store.ask_open("stripe", heard.append)
+        one.store.tell_open("stripe", 30 * 10**9)
+        one.store.tell_open("stripe", 90 * 10**9)
+        one.store.tell_open("bank", 1)
+        await one.take()
+        await asyncio.sleep(0.005)
+        other.store.ask_open("stripe", heard.append)
+        other.store.ask_open("catalogue", heard.append)
+        await other.take()
+        assert len(heard) == 1
+        assert 29 * 10**9 < heard[0] <= 30 * 10**9
+        with redis.client() as client:
+            assert client.keys("*:open:*") == [b"{mahavishnu:shop}:open:stripe"]
+        one.store.close()
+        other.store.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_the_server_or_a_loop_breakers_advise_nobody() -> None:
+    """Nothing is raised and nobody is told."""
+    heard: list[int] = []
+
+    def both() -> None:
+        store.tell_open("stripe", 10**9)
+        store.ask_open("stripe", heard.append)
+
+    async def scenario() -> None:
+        both()
+        await asyncio.sleep(0)
+        store.close()
+
+    store = Fleet(f"redis://127.0.0.1:{free_port()}").store
+    both()
+    asyncio.run(scenario())
+    assert heard == []

@@ -9,8 +9,10 @@ from typing import Any
 import mahavishnu
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.policy import Site
 from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.current import forget, use
+from mahavishnu.runtime.dependency import build_dependencies
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
@@ -52,6 +54,7 @@ class World:
         auto: bool = True,
         others: dict[str, Any] | None = None,
         also: dict[str, Any] | None = None,
+        draw: float = 0.5,
         **stripe: Any,
     ) -> None:
         said = {
@@ -61,7 +64,12 @@ class World:
             "dependencies": {"stripe": stripe or ALL, **(others or {})},
         }
         self.clock = VirtualClock(auto=auto)
-        self.service = Service(Spec.model_validate(said), self.clock)
+        spec = Spec.model_validate(said)
+        self.service = service = Service(spec, self.clock)
+        service.dependencies = build_dependencies(
+            spec, Site("stripe", self.clock, service.metrics, random=lambda: draw)
+        )
+        service.stand_by()
         forget()
         use(self.service)
         self.stripe = mahavishnu.dependency("stripe")

@@ -12,7 +12,9 @@ def longest_call(dependency: Dependency) -> Duration | None:
         return None
     wait = int(dependency.bulkhead.wait or 0) if dependency.bulkhead else 0
     attempts = dependency.retry.attempts if dependency.retry else 1
-    return Duration(attempts * (int(dependency.timeout) + wait) + _pauses(dependency))
+    total = Duration(attempts * (int(dependency.timeout) + wait) + _pauses(dependency))
+    within = dependency.retry.within if dependency.retry else None
+    return total if within is None else min(total, max(within, dependency.timeout))
 
 
 def told(dependency: Dependency) -> str:

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import builtins
+from collections.abc import Callable, Iterable, Iterator
 from email.utils import parsedate_to_datetime
-from typing import cast
+from functools import lru_cache
+from typing import Annotated, Literal, cast
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull
-from mahavishnu.policy import Outcome
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from mahavishnu.errors import BreakerOpen, BulkheadFull, Throttled
+from mahavishnu.policy import Leaf, Outcome, Word
+
+
+def _named(name: str) -> str:
+    """An exception by its name, which has its module unless it is Python's own."""
+    known = getattr(builtins, name, None)
+    if "." not in name and not (isinstance(known, type) and issubclass(known, Exception)):
+        what = {"what": f"no exception of Python is called `{name}`", "help": "write its module before it"}
+        raise PydanticCustomError("policy", "{what}", what)
+    return name
+
+
+Status = Annotated[int, Field(strict=True, ge=400, le=599)]
+Fault = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z_]\w*\.)*[A-Z]\w*$", max_length=200),
+    Field(examples=["shop.errors.Declined"]),
+    AfterValidator(_named),
+]
+Words = tuple[Literal["timeout", "connect", "result"] | Status | Fault, ...]
+"""How an attempt may end: `timeout`, `connect`, `result` (an answer that the decorator's `failed` calls one), a
+status of an HTTP response, or an exception by its name (`ValueError`, `shop.errors.Declined`), subclasses included."""
 
 _SECOND = 1_000_000_000
 # Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name).
@@ -30,10 +56,17 @@ _KINDS = {
 _FORKS = {"httpx2": "httpx", "httpcore": "httpx", "httpcore2": "httpx"}
 
 
-def kinds(of: type) -> frozenset[str]:
-    """Which words of `retry_on` an exception class answers to: `timeout`, `connect`, both or none."""
+def _kinds(of: type) -> frozenset[str]:
     found = {_KINDS.get((_package(each), each.__name__)) for each in of.__mro__}
-    return frozenset(kind for kind in found if kind is not None)
+    return frozenset(kind for kind in found if kind is not None) | {_name(each) for each in of.__mro__}
+
+
+kinds: Callable[[type], frozenset[str]] = lru_cache(maxsize=256)(_kinds)
+"""The words that an exception class answers to: `timeout`, `connect`, its own name and those it inherits."""
+
+
+def _name(of: type) -> str:
+    return of.__qualname__ if of.__module__ == "builtins" else f"{of.__module__}.{of.__qualname__}"
 
 
 def status_of(answer: object) -> int | None:
@@ -57,19 +90,38 @@ def leaves(fault: BaseException) -> Iterator[BaseException]:
         yield from leaves(each)
 
 
-def outcome_of(fault: BaseException) -> Outcome:
-    """What a breaker must think of an attempt that ended so; a group with one failure is one failure."""
-    found = {_outcome(each) for each in leaves(fault)}
-    for worst in (Outcome.FAILURE, Outcome.TIMEOUT, Outcome.CANCELLED):
-        if worst in found:
-            return worst
+def leaves_of(fault: BaseException) -> tuple[Leaf, ...]:
+    """What each exception in a fault is by itself, and the words for it."""
+    return tuple((_outcome(each), _words(each)) for each in leaves(fault))
+
+
+def leaves_of_answer(answer: object, failed: bool = False) -> tuple[Leaf, ...]:
+    """What an answer is, if it is not plainly good: its status says so, or the caller (`failed`)."""
+    status = status_of(answer)
+    if failed:
+        return ((Outcome.FAILURE, _RESULT if status is None else _RESULT | {status}),)
+    if status is None or status < 400:
+        return ()
+    return ((Outcome.SUCCESS if status < 500 else Outcome.FAILURE, frozenset((status,))),)
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """What a whole is whose parts are these: a group with one failure is one failure; nothing is a success."""
+    found = set(outcomes)
+    for each in (Outcome.FAILURE, Outcome.TIMEOUT, Outcome.CANCELLED):
+        if each in found:
+            return each
     return Outcome.SUCCESS
+
+
+def outcome_of(fault: BaseException) -> Outcome:
+    """What everybody must think of an attempt that ended so, unless they are told otherwise."""
+    return worst(_outcome(each) for each in leaves(fault))
 
 
 def outcome_of_answer(answer: object) -> Outcome:
     """5xx is a failure of the dependency, anything else a success."""
-    status = status_of(answer)
-    return Outcome.SUCCESS if status is None or status < 500 else Outcome.FAILURE
+    return worst(outcome for outcome, _ in leaves_of_answer(answer))
 
 
 def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
@@ -89,11 +141,20 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
     return max(0, round((until - (wall() if since is None else since)) * _SECOND))
 
 
+_RESULT: frozenset[Word] = frozenset(("result",))
+_REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
+
+
+def _words(fault: BaseException) -> frozenset[Word]:
+    status = status_of_fault(fault)
+    return kinds(type(fault)) if status is None else kinds(type(fault)) | {status}
+
+
 def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
     # A refusal says nothing about a dependency: nobody was called.
-    if isinstance(fault, BreakerOpen | BulkheadFull):
+    if isinstance(fault, _REFUSALS):
         return Outcome.CANCELLED
     if "timeout" in kinds(type(fault)):
         return Outcome.TIMEOUT

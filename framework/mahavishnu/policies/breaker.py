@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
 from threading import Lock
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import BreakerOpen
-from mahavishnu.policy import Clock, Count, Guard, Meter, Mode, Outcome, Policy, camel
+from mahavishnu.policies._faults import Words, worst
+from mahavishnu.policies._window import BUCKETS, Window
+from mahavishnu.policy import Count, Counted, Guard, Leaf, Outcome, Policy, Site, Word, camel
+from mahavishnu.promql import total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
 _DEFAULT_RATE = Percent(Decimal("0.5"))
-_BUCKETS = 20
+_WINDOW = Duration.parse("30m")
+_OFTEN = 5
+_LONGER = 10
 # A percentage has at most six decimals: in parts of 10^8 it is a whole number, and comparisons are exact.
 _PARTS = 10**8
 
@@ -55,11 +61,22 @@ class Breaker(Policy):
     window: Duration = Duration.parse("30s")
     """Over which time the rates are measured."""
     open_for: Duration = Duration.parse("30s")
-    """How long it stays open before the first probe."""
+    """How long it stays open before the first probe, give or take a fifth; twice as long each time that the probes
+    fail, and half as long again for every `window` that it has been closed since."""
+    max_open_for: Duration | None = None
+    """The longest it stays open; ten times `open_for` when absent."""
     probes: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How many calls are let through at once to see whether the dependency is well again."""
-    mode: Mode = "enforce"
-    """`observe` judges and shows its state but refuses nothing, `off` does nothing."""
+    failure_on: Words | None = None
+    """What counts as a failure; when absent every exception and 5xx. Anything else is then a success."""
+    ignore: Words = ()
+    """What counts as nothing, neither as a failure nor as a success."""
+    scope: Literal["process", "fleet"] = "process"
+    """`fleet`: one that opens advises those of all processes, through the shared store, until when it will be; they
+    count by themselves all the same, and take no advice while they see nothing but successes."""
+    mode: Literal["observe", "enforce", "off", "open", "closed"] = "enforce"
+    """`observe` judges and shows its state but refuses nothing, `off` does nothing; `open` refuses every call, `closed`
+    none, whatever the dependency does."""
 
     @model_validator(mode="after")
     def _fits(self) -> Breaker:
@@ -67,6 +84,12 @@ class Breaker(Policy):
             what = {
                 "what": "`slow_rate` says how many may be slow, but not what slow is",
                 "help": "add `slow_call`",
+            }
+            raise PydanticCustomError("policy", "{what}", what)
+        if self.max_open_for is not None and self.max_open_for < self.open_for:
+            what = {
+                "what": f"`max_open_for` is {self.max_open_for}, less than `open_for`",
+                "help": f"set it to {self.open_for} or more",
             }
             raise PydanticCustomError("policy", "{what}", what)
         return self
@@ -80,16 +103,14 @@ class Breaker(Policy):
         """The slow-call rate that opens it, with its default; None when no call is slow."""
         return (self.slow_rate or self.failure_rate or _DEFAULT_RATE) if self.slow_call else None
 
-    def guard(
-        self, name: str, clock: Clock, meter: Meter, timeout: int | None, before: Guard | None = None
-    ) -> BreakerGuard | None:
+    def guard(self, site: Site, before: Guard | None = None) -> BreakerGuard | None:
         """The state machine that enforces this; a probe's lease is one attempt's timeout, else `open_for`."""
         if self.mode == "off":
             return None
         if isinstance(before, BreakerGuard):
-            before.show(meter)
+            before.show(site)
             return before
-        return BreakerGuard(self, name, clock, meter, timeout)
+        return BreakerGuard(self, site)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         if self.mode == "off":
@@ -104,72 +125,73 @@ class Breaker(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if self.mode == "off":
             return ()
+        return (self._not_closed(name), self._restless(name))
+
+    def _not_closed(self, name: str) -> Alert:
         closed = BREAKER_STATE.closed(dependency=name).select(dependency=name, state="closed")
-        refusing = (
-            "Calls to it are refused at once" if self.mode == "enforce" else "Nothing is refused (observe)"
-        )
-        return (
-            Alert(
-                name=f"Dependency{camel(name)}BreakerOpen",
-                severity=Severity.P2,
-                expr=closed.equals(0),
-                hold=Duration.parse("1m"),
-                summary=f"The breaker of dependency {name} has not been closed for a minute.",
-                meaning=f"Too many calls to {name} failed or were slow, and its probes did no better since.",
-                impact=f"{refusing}; what needs {name} does not work.",
-                action=f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
-                path=("dependencies", name, "breaker"),
-                proof=(Feed(closed, healthy=1, faulty=0),),
-            ),
+        refusing = self.mode in ("enforce", "open")
+        return Alert(
+            name=f"Dependency{camel(name)}BreakerOpen",
+            severity=Severity.P2,
+            expr=closed.equals(0),
+            hold=Duration.parse("1m"),
+            summary=f"The breaker of dependency {name} has not been closed for a minute.",
+            meaning=f"Too many calls to {name} failed or were slow, and its probes did no better since.",
+            impact=f"{'Calls to it are refused at once' if refusing else 'Nothing is refused (observe)'}; "
+            f"what needs {name} does not work.",
+            action=f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
+            path=("dependencies", name, "breaker"),
+            proof=(Feed(closed, healthy=1, faulty=0),),
         )
 
-
-class _Closed:
-    """Calls pass and are counted in a ring of buckets with running totals: O(1) per record and verdict."""
-
-    __slots__ = ("fails", "index", "slot", "slow", "slows", "streak", "total", "totals", "wrong")
-
-    def __init__(self) -> None:
-        self.totals = [0] * _BUCKETS
-        self.fails = [0] * _BUCKETS
-        self.slows = [0] * _BUCKETS
-        self.total = self.wrong = self.slow = self.streak = 0
-        self.index = self.slot = 0
-
-    def advance(self, index: int) -> None:
-        """Forget the buckets that left the window."""
-        for step in range(1, min(index - self.index, _BUCKETS) + 1):
-            slot = (self.index + step) % _BUCKETS
-            self.total -= self.totals[slot]
-            self.wrong -= self.fails[slot]
-            self.slow -= self.slows[slot]
-            self.totals[slot] = self.fails[slot] = self.slows[slot] = 0
-        self.index = index
-        self.slot = index % _BUCKETS
-
-    def gather(self, index: int) -> None:
-        """Count what is in the window in its newest bucket, whose number is now this one."""
-        self.totals, self.fails, self.slows = [0] * _BUCKETS, [0] * _BUCKETS, [0] * _BUCKETS
-        self.index, self.slot = index, index % _BUCKETS
-        self.totals[self.slot], self.fails[self.slot], self.slows[self.slot] = (
-            self.total,
-            self.wrong,
-            self.slow,
+    def _restless(self, name: str) -> Alert:
+        transitions = BREAKER_TRANSITIONS.closed(dependency=name)
+        return Alert(
+            name=f"Dependency{camel(name)}BreakerRestless",
+            severity=Severity.P3,
+            expr=total(transitions.increase(_WINDOW, dependency=name, to="open")) > _OFTEN,
+            hold=Duration.parse("5m"),
+            summary=f"The breaker of dependency {name} opened $value times in {_WINDOW}.",
+            meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
+            impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
+            action=f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
+            "longer `open_for`.",
+            path=("dependencies", name, "breaker"),
+            proof=(Feed(transitions.select(dependency=name, to="open"), healthy=0, faulty=1),),
         )
+
+
+_CALLS, _WRONG, _SLOW = range(3)
+
+
+class Closed:
+    """Calls pass and are counted over the window.
+
+    While it is `well`, nothing in the window is wrong, so good calls up to `until`, the end of the newest bucket, need
+    not be judged: `fresh` counts them, and they join the window when the next one does that has to be.
+    """
+
+    __slots__ = ("fresh", "since", "streak", "until", "well", "window")
+
+    def __init__(self, since: int) -> None:
+        self.window = Window(3)
+        self.fresh = self.streak = self.until = 0
+        self.well = True
+        self.since = since
+
+    def fold(self) -> int:
+        """Let the fresh ones join the window; how many there were."""
+        fresh, self.fresh = self.fresh, 0  # no thread comes between: CPython switches at calls and jumps back
+        self.window.add(_CALLS, fresh)
+        return fresh
 
     def add(self, failed: bool, slow: bool) -> None:
-        slot = self.slot
-        self.totals[slot] += 1
-        self.total += 1
-        if failed:
-            self.fails[slot] += 1
-            self.wrong += 1
-            self.streak += 1
-        else:
-            self.streak = 0
-        if slow:
-            self.slows[slot] += 1
-            self.slow += 1
+        window = self.window
+        window.add(_CALLS)
+        window.add(_WRONG, failed)
+        window.add(_SLOW, slow)
+        self.streak = self.streak + 1 if failed else 0
+        self.well = not (self.streak or window.totals[_WRONG] or window.totals[_SLOW])
 
 
 class _Open:
@@ -196,6 +218,15 @@ class _HalfOpen:
         self.slow += slow
 
 
+class _Held:
+    """Nothing is judged: its mode says `open` or `closed`."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
 class _Probe:
     """The permit of one call while half open."""
 
@@ -212,46 +243,63 @@ class BreakerGuard:
     after the state has changed finds another one and is ignored. A cancelled call returns its permit and
     counts as nothing; a probe whose lease ran out counts as failed. While half open it decides as soon as the
     outcome is settled: open when the share of failed (or slow) probes is reached, closed when it cannot be.
+    How long it stays open is that of Envoy's outlier ejection: base x 2^(ejections so far), less one for every
+    interval of health.
     """
 
-    def __init__(self, settings: Breaker, name: str, clock: Clock, meter: Meter, timeout: int | None) -> None:
-        self._name = name
-        self._clock = clock
+    def __init__(self, settings: Breaker, site: Site) -> None:
+        self._name = site.name
+        self._clock = site.clock
+        self._random = site.random
         self._lock = Lock()
-        self._set(settings, timeout)
-        self._state: _Closed | _Open | _HalfOpen = _Closed()
-        self.show(meter)
+        self._trips = 0
+        self.show(site)
+        self._set(settings, site.timeout)
+        now = self._clock.now()
+        self.now_state: Closed | _Open | _HalfOpen | _Held = self._held or Closed(now)
+        """The state object; a `Closed` one is itself the permit of whoever comes while it is in force."""
 
     def _set(self, settings: Breaker, timeout: int | None) -> None:
         failing, slowing = settings.failing(), settings.slowing()
-        self._enforced = settings.mode == "enforce"
-        self._width = settings.window // _BUCKETS  # exact: no duration is finer than a millisecond
+        self._enforced = settings.mode in ("enforce", "open")
+        self._held = _Held(settings.mode) if settings.mode in ("open", "closed") else None
+        self._window = int(settings.window)
+        self._width = settings.window // BUCKETS  # exact: no duration is finer than a millisecond
         self._min_calls = settings.min_calls
-        self._slow_call = settings.slow_call
+        self.slow_call = int(settings.slow_call) if settings.slow_call is not None else _NEVER
+        """A call that takes longer (ns) is slow."""
         self._wrong_parts = _parts(failing)
         self._slow_parts = _parts(slowing)
         self._streak = settings.consecutive_failures
         self._open_for = int(settings.open_for)
+        self._longest = int(settings.max_open_for or _LONGER * settings.open_for)
         self._lease = int(timeout or settings.open_for)
         self._probes = settings.probes
         self._wrong_probes = _share(settings.failure_rate or _DEFAULT_RATE, settings.probes)
-        self._slow_probes = _share(slowing, settings.probes) if slowing else settings.probes + 1
+        self._slow_probes = _share(slowing, settings.probes) if slowing else _NEVER
+        self._advice = self._given if settings.scope == "fleet" and settings.mode == "enforce" else None
+        self._failure_on = None if settings.failure_on is None else frozenset(settings.failure_on)
+        self._ignored = frozenset(settings.ignore)
 
     def become(self, settings: Breaker, timeout: int | None) -> None:
-        """Judge by these settings from now on: state, window and permits are kept."""
+        """Judge by these settings from now on: state, window and permits are kept, unless it was or is held."""
         with self._lock:
-            now, width, state = self._clock.now(), self._width, self._state
+            now, width, held, state = self._clock.now(), self._width, self._held, self.now_state
             self._set(settings, timeout)
-            if isinstance(state, _Closed) and width != self._width:
-                state.advance(now // width)
-                state.gather(now // self._width)
+            if (held and held.name) != (self._held and self._held.name):
+                self._become(self._held or Closed(now))
+            elif isinstance(state, Closed) and width != self._width:
+                self._fold(state)
+                state.window.advance(now // width)
+                state.window.gather(now // self._width)
+                state.until = 0
             elif isinstance(state, _HalfOpen):
                 self._decide(state, now)
 
     def enter(self) -> object:
         """A permit; raises BreakerOpen with the exact time until a place or a decision is due."""
-        state = self._state
-        if type(state) is _Closed:
+        state = self.now_state
+        if type(state) is Closed:
             return state
         with self._lock:
             return self._enter(self._clock.now())
@@ -260,14 +308,18 @@ class BreakerGuard:
         """As `enter`, which never waits."""
         return self.enter()
 
-    def leave(self, permit: object, outcome: Outcome, duration: int, now: int) -> None:
+    def leave(
+        self, permit: object, outcome: Outcome, duration: int, now: int, leaves: Sequence[Leaf] = ()
+    ) -> None:
         """Report how the call ended; every permit is returned exactly once."""
+        if leaves:
+            outcome = self._judged(outcome, leaves)
         failed = outcome is not Outcome.SUCCESS
-        slow = self._slow_call is not None and duration > self._slow_call
+        slow = duration > self.slow_call
         with self._lock:
             if isinstance(permit, _Probe):
                 counted = self._report(permit, outcome is Outcome.CANCELLED, failed, slow, now)
-            elif isinstance(permit, _Closed) and permit is self._state and outcome is not Outcome.CANCELLED:
+            elif isinstance(permit, Closed) and permit is self.now_state and outcome is not Outcome.CANCELLED:
                 self._record(permit, failed, slow, now)
                 counted = True
             else:
@@ -284,58 +336,87 @@ class BreakerGuard:
 
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
-        state = self._state
-        return type(state) is _Open and self._enforced and self._clock.now() < state.until
+        state = self.now_state
+        if type(state) is _Open:
+            return self._enforced and self._clock.now() < state.until
+        return type(state) is _Held and self._enforced
+
+    def busy(self) -> bool:
+        """Whether somebody is about to change its state."""
+        return self._lock.locked()
 
     @property
     def state(self) -> str:
-        """`closed`, `open` or `half_open`; half open begins with the first call after `open_for`."""
-        return _NAMES[type(self._state)]
+        """`closed`, `open` or `half_open`; half open begins with the first call after it was open."""
+        return _name(self.now_state)
+
+    def _judged(self, outcome: Outcome, leaves: Sequence[Leaf]) -> Outcome:
+        if outcome is Outcome.CANCELLED or (self._failure_on is None and not self._ignored):
+            return outcome
+        return worst(self._leaf(*leaf) for leaf in leaves)
+
+    def _leaf(self, outcome: Outcome, words: frozenset[Word]) -> Outcome:
+        if outcome is Outcome.CANCELLED or not self._ignored.isdisjoint(words):
+            return Outcome.CANCELLED
+        if self._failure_on is None:
+            return outcome
+        return Outcome.SUCCESS if self._failure_on.isdisjoint(words) else Outcome.FAILURE
 
     def _enter(self, now: int) -> object:
-        if isinstance(self._state, _Open) and now >= self._state.until:
+        if isinstance(self.now_state, _Open) and now >= self.now_state.until:
             self._become(_HalfOpen())
         self._expire(now)
-        state = self._state
+        state = self.now_state
         if isinstance(state, _HalfOpen) and state.reported + len(state.leases) < self._probes:
             probe = _Probe(state)
             state.leases[probe] = now + self._lease
             return probe
-        if isinstance(state, _Closed):
+        if isinstance(state, Closed):
             return state
         if not self._enforced:
             return None
+        if isinstance(state, _Held):
+            raise BreakerOpen(self._name, "breaker", "the breaker is held open by its `mode`")
         until = state.until if isinstance(state, _Open) else min(state.leases.values())
         raise BreakerOpen(self._name, "breaker", f"the breaker is {_WORDS[type(state)]}", until - now)
 
-    def _record(self, closed: _Closed, failed: bool, slow: bool, now: int) -> None:
+    def _record(self, closed: Closed, failed: bool, slow: bool, now: int) -> None:
         index = now // self._width
-        if index > closed.index:
-            closed.advance(index)
+        self._fold(closed)
+        if index > closed.window.index:
+            closed.window.advance(index)
+            if self._advice is not None:
+                self._advice.ask_open(self._name, self._advised)
+        closed.until = (closed.window.index + 1) * self._width
         closed.add(failed, slow)
-        if self._too_many(closed):
-            self._become(_Open(now + self._open_for))
+        if not closed.well and self._too_many(closed):
+            self._trips = max(0, self._trips - (now - closed.since) // self._window)
+            self._trip(now)
 
-    def _too_many(self, closed: _Closed) -> bool:
+    def _fold(self, closed: Closed) -> None:
+        fresh = closed.fold()
+        if fresh:
+            self._fast_calls.inc(fresh)
+
+    def _too_many(self, closed: Closed) -> bool:
         if self._streak is not None and closed.streak >= self._streak:
             return True
-        total = closed.total
-        return total >= self._min_calls and (
-            closed.wrong * _PARTS >= total * self._wrong_parts
-            or closed.slow * _PARTS >= total * self._slow_parts
+        calls, wrong, slow = closed.window.totals
+        return calls >= self._min_calls and (
+            wrong * _PARTS >= calls * self._wrong_parts or slow * _PARTS >= calls * self._slow_parts
         )
 
     def _report(self, probe: _Probe, cancelled: bool, failed: bool, slow: bool, now: int) -> bool:
         self._expire(now)
         state = probe.state
-        if state.leases.pop(probe, None) is None or state is not self._state or cancelled:
+        if state.leases.pop(probe, None) is None or state is not self.now_state or cancelled:
             return False
         state.add(failed, slow)
         self._decide(state, now)
         return True
 
     def _expire(self, now: int) -> None:
-        state = self._state
+        state = self.now_state
         if isinstance(state, _HalfOpen):
             for probe in [probe for probe, until in state.leases.items() if until <= now]:
                 del state.leases[probe]
@@ -344,36 +425,71 @@ class BreakerGuard:
 
     def _decide(self, state: _HalfOpen, now: int) -> None:
         if state.wrong >= self._wrong_probes or state.slow >= self._slow_probes:
-            self._become(_Open(now + self._open_for))
+            self._trip(now)
             return
         left = self._probes - state.reported
         if state.wrong + left < self._wrong_probes and state.slow + left < self._slow_probes:
-            self._become(_Closed())
+            self._become(Closed(now))
 
-    def _become(self, state: _Closed | _Open | _HalfOpen) -> None:
-        self._state = state
-        self._transitions[_NAMES[type(state)]].inc()
+    def _trip(self, now: int) -> None:
+        """Open, twice as long as the time before."""
+        span = min(self._longest, self._open_for << self._trips)
+        if span < self._longest:
+            self._trips += 1
+        span += int(span * _SPREAD * (self._random() - 0.5))
+        self._become(_Open(now + span))
+        if self._advice is not None:
+            self._advice.tell_open(self._name, span)
 
-    def show(self, meter: Meter) -> None:
-        """Show the state, and count, through this meter."""
-        name = self._name
+    def _advised(self, span: int) -> None:
+        """It is open elsewhere, for so long: here too, if anything is wrong here."""
+        with self._lock:
+            if isinstance(self.now_state, Closed) and not self.now_state.well:
+                self._become(_Open(self._clock.now() + span))
+
+    def _become(self, state: Closed | _Open | _HalfOpen | _Held) -> None:
+        before, self.now_state = self.now_state, state
+        if isinstance(before, Closed):
+            self._fold(before)
+        self._transitions[_name(state)].inc()
+
+    def show(self, site: Site) -> None:
+        """Show the state, and count, through this site's meter; ask and tell through its store."""
+        name, meter = self._name, site.meter
+        self._given = site.advice
         self._fast_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="fast")
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")
+        meter.read_counter(
+            BREAKER_CALLS, partial(self._counted, self._fast_calls), dependency=name, speed="fast"
+        )
         self._transitions = {to: meter.counter(BREAKER_TRANSITIONS, dependency=name, to=to) for to in _STATES}
         for state in _STATES:
             meter.gauge(BREAKER_STATE, partial(self._is, state), dependency=name, state=state)
+
+    def _counted(self, fast: Counted) -> float:
+        with self._lock:
+            if isinstance(self.now_state, Closed):
+                self._fold(self.now_state)
+        return fast.read()
 
     def _is(self, state: str) -> float:
         return float(self.state == state)
 
 
-_NAMES: dict[type, str] = {_Closed: "closed", _Open: "open", _HalfOpen: "half_open"}
+_NAMES: dict[type, str] = {Closed: "closed", _Open: "open", _HalfOpen: "half_open"}
 _WORDS: dict[type, str] = {_Open: "open", _HalfOpen: "half open, and every probe is taken"}
+_NEVER = 2**62
+_SPREAD = 0.4
+"""The time it stays open is spread over +-20%, so that a fleet does not probe all at once."""
+
+
+def _name(state: Closed | _Open | _HalfOpen | _Held) -> str:
+    return state.name if isinstance(state, _Held) else _NAMES[type(state)]
 
 
 def _parts(rate: Percent | None) -> int:
     """The rate in parts of `_PARTS`; without a rate more than any share can reach."""
-    return int(rate.ratio * _PARTS) if rate else _PARTS + 1
+    return int(rate.ratio * _PARTS) if rate else _NEVER
 
 
 def _share(rate: Percent, of: int) -> int:

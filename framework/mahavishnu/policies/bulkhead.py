@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import Event, Lock
 from typing import ClassVar
 
 from mahavishnu.errors import BulkheadFull
-from mahavishnu.policy import Clock, Count, Guard, Meter, Outcome, Policy, camel
+from mahavishnu.policy import Count, Guard, Leaf, Meter, Outcome, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
@@ -51,19 +51,12 @@ class Bulkhead(Policy):
     wait: Duration | None = None
     """How long a call waits for a place; not at all when absent."""
 
-    def guard(
-        self,
-        name: str,
-        clock: Clock,
-        meter: Meter,
-        timeout: int | None,  # noqa: ARG002
-        before: Guard | None = None,
-    ) -> BulkheadGuard:
+    def guard(self, site: Site, before: Guard | None = None) -> BulkheadGuard:
         """The semaphore that enforces this."""
         if isinstance(before, BulkheadGuard):
-            before.show(meter)
+            before.show(site.meter)
             return before
-        return BulkheadGuard(self, name, clock, meter)
+        return BulkheadGuard(self, site)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         every = (BULKHEAD_IN_FLIGHT, BULKHEAD_CAPACITY, BULKHEAD_REFUSALS)
@@ -132,17 +125,20 @@ class BulkheadGuard:
 
     A place that becomes free is handed to the first who waits, so nobody overtakes; whoever is cancelled
     passes on a place that he was handed meanwhile. No lock is held while a call waits or runs.
+
+    `free` and `waiters` are for whoever takes a place without calling: while nobody waits, one less is free. To look
+    and to take is one step, for CPython switches threads at calls and at jumps back only.
     """
 
-    def __init__(self, settings: Bulkhead, name: str, clock: Clock, meter: Meter) -> None:
-        self._name = name
-        self._clock = clock
+    def __init__(self, settings: Bulkhead, site: Site) -> None:
+        self._name = site.name
+        self._clock = site.clock
         self._capacity = settings.concurrency
-        self._free = settings.concurrency
+        self.free: int = settings.concurrency
         self._wait = None if settings.wait is None else int(settings.wait)
-        self._waiters: deque[_Waiter] = deque()
+        self.waiters: deque[_Waiter] = deque()
         self._lock = Lock()
-        self.show(meter)
+        self.show(site.meter)
 
     def show(self, meter: Meter) -> None:
         """Show the places, and count, through this meter."""
@@ -153,22 +149,20 @@ class BulkheadGuard:
     def become(self, settings: Bulkhead, timeout: int | None) -> None:  # noqa: ARG002
         """So many places from now on: who is inside stays, who waits gets what has become free."""
         with self._lock:
-            more = settings.concurrency - self._capacity
+            self.free += settings.concurrency - self._capacity  # below 0 while more are inside than places
             self._capacity = settings.concurrency
             self._wait = None if settings.wait is None else int(settings.wait)
-            self._free += min(more, 0)  # below nothing while more are inside than there are places
-            for _ in range(more):
-                self._pass_on()
+        self.hand_on()
 
     @property
     def in_flight(self) -> int:
         """How many calls run now."""
-        return self._capacity - self._free
+        return self._capacity - self.free
 
     @property
     def waiting(self) -> int:
         """How many calls wait now."""
-        return len(self._waiters)
+        return len(self.waiters)
 
     def enter(self) -> object:
         """Take a place, blocking a thread (no event loop) for at most `wait`; raises BulkheadFull."""
@@ -208,10 +202,34 @@ class BulkheadGuard:
         self._settle(waiter)
         return None
 
-    def leave(self, permit: object, outcome: Outcome, duration: int, now: int) -> None:  # noqa: ARG002
+    def leave(
+        self,
+        permit: object,  # noqa: ARG002
+        outcome: Outcome,  # noqa: ARG002
+        duration: int,  # noqa: ARG002
+        now: int,  # noqa: ARG002
+        leaves: Sequence[Leaf] = (),  # noqa: ARG002
+    ) -> None:
+        """Return a place."""
+        self.give_back()
+
+    def give_back(self) -> None:
         """Return a place: to the first who waits, else to all."""
+        self.free += 1
+        if self.waiters:
+            self.hand_on()
+
+    def hand_on(self) -> None:
+        """Places that are free go to those who wait."""
         with self._lock:
-            self._pass_on()
+            while self.waiters and self.free > 0:
+                self.free -= 1  # before he leaves the queue, or who comes just then would take it, too
+                waiter = self.waiters.popleft()
+                waiter.granted = True
+                try:
+                    waiter.wake()
+                except RuntimeError:  # his event loop is closed: nobody is there to take the place
+                    self.free += 1
 
     def renew(self, permit: object) -> None:
         """A place has no lease."""
@@ -220,50 +238,44 @@ class BulkheadGuard:
         """A place may become free at any time."""
         return False
 
+    def busy(self) -> bool:
+        """Whether places are being handed on."""
+        return self._lock.locked()
+
     def _taken(self) -> bool:
         """Whether a place was free and is now ours; raises BulkheadFull when there is no waiting."""
-        with self._lock:
-            if self._free > 0:
-                self._free -= 1
-                return True
+        if self.free > 0 and not self.waiters:
+            self.free -= 1
+            return True
         if self._wait is None:
             raise self._full()
         return False
 
     def _queued(self, wake: Callable[[], object]) -> _Waiter | None:
         """A place in the queue; None when a place in the bulkhead became free just now, and is taken."""
+        waiter = _Waiter(wake)
         with self._lock:
-            if self._free > 0:
-                self._free -= 1
+            self.waiters.append(waiter)
+            # Whoever left before he could see us has left a place; whoever leaves from now on sees us.
+            if self.free > 0 and self.waiters[0] is waiter:
+                self.free -= 1
+                self.waiters.popleft()
                 return None
-            waiter = _Waiter(wake)
-            self._waiters.append(waiter)
             return waiter
 
     def _settle(self, waiter: _Waiter) -> None:
         with self._lock:
             if waiter.granted:
                 return
-            self._waiters.remove(waiter)
+            self.waiters.remove(waiter)
         raise self._full()
 
     def _abandon(self, waiter: _Waiter) -> None:
         with self._lock:
-            if waiter.granted:
-                self._pass_on()
-            else:
-                self._waiters.remove(waiter)
-
-    def _pass_on(self) -> None:
-        while self._waiters and self._free >= 0:
-            waiter = self._waiters.popleft()
-            waiter.granted = True
-            try:
-                waiter.wake()
-            except RuntimeError:  # his event loop is closed: nobody is there to take the place
-                continue
-            return
-        self._free += 1
+            if not waiter.granted:
+                self.waiters.remove(waiter)
+                return
+        self.give_back()
 
     def _full(self) -> BulkheadFull:
         self._refusals.inc()

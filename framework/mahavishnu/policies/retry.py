@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import Lock
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mahavishnu.policies._faults import kinds, leaves, retry_after, status_of, status_of_fault
-from mahavishnu.policy import Meter, Policy, camel
+from mahavishnu.policies._faults import Words, retry_after
+from mahavishnu.policy import Leaf, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
-Status = Annotated[int, Field(strict=True, ge=400, le=599)]
-
 RESERVE = 10
-"""What a full budget holds: with a budget of 20%, there are never more than 10 + 20% of calls retries."""
+"""What a full budget holds: at 20%, there are never more retries than 10 and a fifth of the calls that succeeded."""
 
 _PARTS = 10**8  # of one retry; a percentage of one is then a whole number
 _WINDOW = Duration.parse("5m")
@@ -52,9 +50,12 @@ class Retry(Policy):
     max: Duration = Duration.parse("2s")
     """The ceiling of every pause; only a `Retry-After` that the deadline allows may be longer."""
     budget: Percent = Percent(Decimal("0.2"))
-    """How many retries all callers together may add, as a share of their calls."""
-    retry_on: tuple[Literal["timeout", "connect"] | Status, ...] = ("timeout", "connect", 502, 503, 504)
-    """What is worth another try: `timeout`, `connect`, or a status of an HTTP response."""
+    """How many retries all callers together may add, as a share of the calls that succeed: where nothing does, there
+    is nothing to win."""
+    within: Duration | None = None
+    """How long all tries and pauses together may take; what a request's deadline leaves them when absent."""
+    retry_on: Words = ("timeout", "connect", 502, 503, 504)
+    """What is worth another try."""
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         return (RETRIES.closed(dependency=name), RETRY_BUDGET.closed(dependency=name))
@@ -95,8 +96,9 @@ class Purse:
 class Retrier:
     """Decides whether a failed attempt is repeated, and after which pause. Thread-safe.
 
-    The budget is a token bucket: every call deposits `budget`, every retry withdraws 1, and it holds at the
-    most `RESERVE`, which it has at the start. So over any time: retries <= RESERVE + budget * calls.
+    The budget is a token bucket: every call that succeeds deposits `budget`, every retry withdraws 1, and it holds
+    at the most `RESERVE`, which it has at the start (as gRPC A6 and the AWS SDKs have it). So over any time:
+    retries <= RESERVE + budget * successes, and layers of services that all retry do not multiply.
     The pause is U(0, min(max, base * 2^(n-1))) (AWS "full jitter", gRPC A6); after a `Retry-After` never less
     than that, plus U(0, base) so that those who wait do not come back all at once.
     """
@@ -104,42 +106,44 @@ class Retrier:
     def __init__(
         self,
         settings: Retry,
-        name: str,
-        meter: Meter,
-        random: Callable[[], float],
+        site: Site,
         wall: Callable[[], float] = time.time,
         before: Retrier | None = None,
     ) -> None:
         self.attempts = settings.attempts
+        self.within = None if settings.within is None else int(settings.within)
         self._base = int(settings.base)
         self._longest = int(settings.max)
         self._words = frozenset(settings.retry_on)
         self._deposit = int(settings.budget.ratio * _PARTS)
-        self._full = RESERVE * _PARTS
-        self.purse: Purse = Purse(self._full) if before is None else before.purse
-        self._random = random
+        self.full = RESERVE * _PARTS
+        """What `purse.tokens` are when the budget is full."""
+        self.purse: Purse = Purse(self.full) if before is None else before.purse
+        self._random = site.random
         self._wall = wall
         counters = RETRIES.label("outcome").values or ()
-        self._count = {one: meter.counter(RETRIES, dependency=name, outcome=one) for one in counters}
-        meter.gauge(RETRY_BUDGET, self.fullness, dependency=name)
+        self._count = {
+            one: site.meter.counter(RETRIES, dependency=site.name, outcome=one) for one in counters
+        }
+        site.meter.gauge(RETRY_BUDGET, self.fullness, dependency=site.name)
 
     def fullness(self) -> float:
         """How full the budget is, from 0 to 1."""
-        return self.purse.tokens / self._full
+        return self.purse.tokens / self.full
 
     def deposit(self) -> None:
-        """One call begins."""
-        if self.purse.tokens < self._full:
+        """One call has succeeded."""
+        if self.purse.tokens < self.full:
             with self.purse.lock:
-                self.purse.tokens = min(self._full, self.purse.tokens + self._deposit)
+                self.purse.tokens = min(self.full, self.purse.tokens + self._deposit)
 
-    def wants_fault(self, fault: BaseException) -> bool:
-        """Whether this exception is worth another try; a group is when every exception in it is."""
-        return all(self._wants(each) for each in leaves(fault))
+    def busy(self) -> bool:
+        """Whether somebody is changing the budget."""
+        return self.purse.lock.locked()
 
-    def wants_answer(self, answer: object) -> bool:
-        """Whether the status of this response is worth another try."""
-        return status_of(answer) in self._words
+    def wants(self, leaves: Sequence[Leaf]) -> bool:
+        """Whether this end is worth another try: that of a group is when every exception in it is."""
+        return bool(leaves) and all(not self._words.isdisjoint(words) for _, words in leaves)
 
     def asked(self, answer: object) -> int | None:
         """What the response's `Retry-After` asks for, in ns."""
@@ -169,9 +173,6 @@ class Retrier:
         if late:
             return "deadline"
         return "retried" if self._withdraw() else "budget"
-
-    def _wants(self, fault: BaseException) -> bool:
-        return not kinds(type(fault)).isdisjoint(self._words) or status_of_fault(fault) in self._words
 
     def _withdraw(self) -> bool:
         with self.purse.lock:

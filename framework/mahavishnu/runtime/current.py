@@ -10,7 +10,8 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 
 _lock = threading.Lock()
-_services: list[Service] = []
+AT_WORK: list[Service] = []
+"""The service at work, if one has started; for whoever looks often. All others ask `current`."""
 _specs: list[Spec] = []
 
 
@@ -29,22 +30,22 @@ def expect(spec: Spec) -> None:
 def use(service: Service) -> None:
     """Make a service the process's own; raises MahavishnuError when another spec is at work already."""
     expect(service.spec)
-    _services[:] = [service]
+    AT_WORK[:] = [service]
 
 
 def succeed(service: Service) -> None:
     """Put the service of a changed spec in the place of the one at work: what a reload does."""
     with _lock:
         _specs[:] = [service.spec]
-    _services[:] = [service]
+    AT_WORK[:] = [service]
 
 
 def current() -> Service | None:
     """The service at work, if one has started."""
-    return _services[0] if _services else None
+    return AT_WORK[0] if AT_WORK else None
 
 
 def forget() -> None:
     """Start anew; for tests."""
-    _services.clear()
+    AT_WORK.clear()
     _specs.clear()

@@ -1,19 +1,22 @@
-"""The call path of a dependency, retry(breaker(bulkhead(timeout(call)))), shared by every form of a call."""
+"""The call path of a dependency, retry(breaker(throttle(bulkhead(timeout(call))))), shared by every form of a call."""
 
 from __future__ import annotations
 
-import random as _random
-from collections.abc import Awaitable, Callable, Mapping
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
 
 from mahavishnu.errors import CallTimeout, DependencyError
-from mahavishnu.policies._faults import outcome_of, outcome_of_answer
+from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+from mahavishnu.policies.breaker import BreakerGuard
+from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import Retrier
-from mahavishnu.policy import Clock, Guard, Guarding, Meter, Outcome
+from mahavishnu.policies.throttle import ThrottleGuard
+from mahavishnu.policy import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime import context
+from mahavishnu.runtime.alarm import Alarm, alarm
 from mahavishnu.runtime.budget import LEAST, MARGIN
-from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
 
@@ -22,32 +25,48 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Say = Callable[[str], str]
+"""The file and line of a path of the spec (`dependencies.stripe.breaker`); empty where there is none."""
 _SECOND = 1e9
-# The calls whose attempts surround this code, outermost first.
-_ACTIVE: ContextVar[tuple[Call, ...]] = ContextVar("mahavishnu_active", default=())
+
+
+class Terms(NamedTuple):
+    """What the code says of a function: whether calling it twice does no harm, and which answers mean a failure."""
+
+    repeatable: bool = False
+    failed: Callable[[Any], bool] | None = None
+
+
+def nowhere(_: str) -> str:
+    """Where a spec that came from no file says something."""
+    return ""
 
 
 def build_dependencies(
     spec: Spec,
-    clock: Clock,
-    meter: Meter,
-    random: Callable[[], float] = _random.random,
+    site: Site,
     before: Mapping[str, DependencyGuard] | None = None,
+    say: Say = nowhere,
 ) -> dict[str, DependencyGuard]:
-    """A guard for each dependency of the spec; `random` draws from [0, 1) for the jitter.
+    """A guard for each dependency of the spec, on what they have in common.
 
     Those of a new spec share breakers, places and budgets with those `before` them, and `take_over`.
     """
-    return {
-        name: DependencyGuard(name, settings, clock, meter, random, (before or {}).get(name))
-        for name, settings in spec.dependencies.items()
-    }
+
+    def guard(name: str, settings: Dependency) -> DependencyGuard:
+        timeout = None if settings.timeout is None else int(settings.timeout)
+        here = site._replace(name=name, timeout=timeout)
+        return DependencyGuard(settings, here, (before or {}).get(name), say)
+
+    return {name: guard(name, settings) for name, settings in spec.dependencies.items()}
 
 
 class DependencyGuard:
     """One dependency at work: its policies' guards from the outermost to the innermost, and its series.
 
-    Thread-safe, and the same for every event loop of the process. `fallbacks` are around it, where there are any.
+    Thread-safe, and the same for every event loop of the process. Calls of a coroutine function take the short way of
+    `flat.py` while all is well, which knows every policy that is named here. `fallbacks`
+    are around it, if there are any.
     """
 
     fallbacks: Fallbacks | None = None
@@ -55,75 +74,96 @@ class DependencyGuard:
     """Whether the spec lets something stand in for it."""
 
     def __init__(
-        self,
-        name: str,
-        settings: Dependency,
-        clock: Clock,
-        meter: Meter,
-        random: Callable[[], float],
-        before: DependencyGuard | None = None,
+        self, settings: Dependency, site: Site, before: DependencyGuard | None = None, say: Say = nowhere
     ) -> None:
-        self.name = name
-        self.clock = clock
+        self.name = name = site.name
+        self.clock = site.clock
         self.settings = settings
-        self.timeout = None if settings.timeout is None else int(settings.timeout)
+        self.timeout = site.timeout
         held: Mapping[str, Guard] = before.by_policy if before else {}
         made = (
-            (key, policy.guard(name, clock, meter, self.timeout, held.get(key)))
+            (key, policy.guard(site, held.get(key)))
             for key, policy in settings.policies()
             if isinstance(policy, Guarding)
         )
         self.by_policy: Mapping[str, Guard] = {key: guard for key, guard in made if guard is not None}
         self.guards: tuple[Guard, ...] = tuple(self.by_policy.values())
+        self.breaker = _only(BreakerGuard, self.guards)
+        self.bulkhead = _only(BulkheadGuard, self.guards)
+        self.throttle = _only(ThrottleGuard, self.guards)
         self.retrier: Retrier | None = None
         if settings.retry is not None:
-            budget = before.retrier if before else None
-            self.retrier = Retrier(settings.retry, name, meter, random, before=budget)
+            self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
         self._count = {
-            outcome: meter.counter(DEPENDENCY_CALLS, dependency=name, outcome=outcome)
+            outcome: site.meter.counter(DEPENDENCY_CALLS, dependency=name, outcome=outcome)
             for outcome in DEPENDENCY_CALLS.label("outcome").values or ()
         }
-        self._duration = meter.histogram(DEPENDENCY_DURATION, dependency=name)
+        self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
+        self.quick: Quick = before.quick if before else Quick()
+        success = self._count["success"]
 
-    def call(self, function: Callable[P, R], repeatable: bool, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function; `repeatable` says that calling it twice does no harm."""
-        call = Call(self, repeatable)
+        def succeeded() -> float:
+            self.tally()
+            return success.read()
+
+        site.meter.read_counter(DEPENDENCY_CALLS, succeeded, dependency=name, outcome="success")
+        self._say = say
+        self.dropped: deque[tuple[Call, Sequence[Leaf]]] = deque()
+        """Calls whose answers were dropped while somebody was about to change what they hold."""
+
+    def call(self, function: Callable[P, R], terms: Terms, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function; raises what its last attempt raised."""
+        call = Call(self, terms.repeatable)
         while True:
             call.enter()
             try:
                 answer = function(*args, **kwargs)
+                failed = terms.failed is not None and terms.failed(answer)
             except BaseException as fault:
                 pause = call.failed(fault)
                 if pause is None:
                     raise
             else:
-                pause = call.answered(answer)
+                pause = call.answered(answer, failed)
                 if pause is None:
                     return answer
             self.clock.pause(pause)
 
     async def call_async(
-        self, function: Callable[P, Awaitable[R]], repeatable: bool, *args: P.args, **kwargs: P.kwargs
+        self, function: Callable[P, Awaitable[R]], terms: Terms, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """As `call`, for a coroutine function, whose attempts end with the dependency's timeout."""
-        call = Call(self, repeatable)
+        return await self.go_on(Call(self, terms.repeatable), None, function, terms, *args, **kwargs)
+
+    async def go_on(
+        self,
+        call: Call,
+        pause: int | None,
+        function: Callable[P, Awaitable[R]],
+        terms: Terms,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R:
+        """All attempts that are left of a call, after this pause (ns)."""
         while True:
+            if pause is not None:
+                await self.clock.sleep(pause)
             await call.enter_async()
             try:
                 answer = await function(*args, **kwargs)
+                failed = terms.failed is not None and terms.failed(answer)
             except BaseException as fault:
                 pause = call.failed(fault)
                 if pause is None:
                     raise
             else:
-                pause = call.answered(answer)
+                pause = call.answered(answer, failed)
                 if pause is None:
                     return answer
-            await self.clock.sleep(pause)
 
     def within(self) -> bool:
         """Whether this code is part of a call of this very dependency."""
-        return any(call.active and call.name == self.name for call in _ACTIVE.get())
+        return any(one.guard.name == self.name for one in surrounding())
 
     def take_over(self) -> None:
         """The guards that are shared with those of another spec are from now on as this one says."""
@@ -135,58 +175,154 @@ class DependencyGuard:
         """Count one attempt that was never made: `rejected` or `cancelled`."""
         self._count[outcome].inc()
 
-    def leave(self, permits: list[object], outcome: Outcome, duration: int, now: int) -> None:
+    def leave(
+        self,
+        permits: Sequence[object],
+        outcome: Outcome,
+        duration: int,
+        now: int,
+        leaves: Sequence[Leaf] = (),
+    ) -> None:
         """Return the permits of an attempt that was made, and show how it went."""
-        for place, guard in enumerate(self.guards):
-            guard.leave(permits[place], outcome, duration, now)
+        for guard, permit in zip(self.guards, permits, strict=True):
+            guard.leave(permit, outcome, duration, now, leaves)
+        if outcome is Outcome.SUCCESS and self.retrier is not None:
+            self.retrier.deposit()
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:
             self._duration.observe(duration / _SECOND)
 
+    def succeeded(self, duration: int) -> None:
+        """Show a call that simply succeeded, so many ns after it was begun."""
+        self._count["success"].inc()
+        self._duration.observe(duration / _SECOND)
 
-class Call:
+    def tally(self) -> None:
+        """Show the quick calls since the last time."""
+        calls, ns = self.quick.taken()
+        self._count["success"].inc(calls)
+        self._duration.observe_least(calls, ns / _SECOND)
+
+    def held(self, closed: object, ticket: object) -> Sequence[object]:
+        """The permits of an attempt that was let in by the short way, in the order of the guards."""
+        known = ((self.breaker, closed), (self.throttle, ticket))
+        return [next((permit for one, permit in known if one is guard), None) for guard in self.guards]
+
+    def drop(self, call: Call, leaves: Sequence[Leaf]) -> None:
+        """End a call whose answer nobody has: the garbage collector says so, at any moment, in any thread.
+
+        So perhaps in the midst of what would be done here; then the next attempt does it.
+        """
+        self.dropped.append((call, leaves))
+        if not any(guard.busy() for guard in self.guards) and not (self.retrier and self.retrier.busy()):
+            self.collect()
+
+    def collect(self) -> None:
+        """End the calls whose answers were dropped."""
+        while self.dropped:
+            try:
+                call, leaves = self.dropped.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            call.end(worst(outcome for outcome, _ in leaves), leaves)
+
+    def placed(self, error: DependencyError) -> None:
+        """Let an error say which line of the spec it comes from."""
+        if error.dependency == self.name:
+            error.where = error.where or self._say(error.place)
+
+
+def _only(kind: type[R], guards: Sequence[object]) -> R | None:
+    return next((guard for guard in guards if isinstance(guard, kind)), None)
+
+
+QUICK = int(DEPENDENCY_DURATION.buckets[0] * 10**9)
+"""A call that takes no longer (ns) is in the histogram's first bucket."""
+
+
+class Quick:
+    """The quick calls that simply succeeded and are not shown yet.
+
+    Their number is in the high bits of `sum`, the ns they took together in the low ones: one addition counts both.
+    """
+
+    __slots__ = ("sum",)
+
+    ONE: ClassVar[int] = 1 << 64
+
+    def __init__(self) -> None:
+        self.sum = 0
+
+    def taken(self) -> tuple[int, int]:
+        """How many and how long; begins anew. No thread comes between: CPython switches at calls and jumps back."""
+        taken, self.sum = self.sum, 0
+        return divmod(taken, self.ONE)
+
+
+class Inside:
+    """An attempt that is being made, for the calls inside of it."""
+
+    __slots__ = ("active", "began", "guard", "retrier")
+
+    active: bool
+    """Whether it still is: a task that was begun in it may outlive it."""
+    began: int
+    guard: DependencyGuard
+    outer: Inside | None = None
+    """The attempt around this one, over or not."""
+    retrier: Retrier | None
+    """Set where it may be followed by another one: then nobody inside of it repeats anything."""
+
+    def left(self) -> int | None:
+        """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
+        return _left(self.guard, self.guard.timeout, self.began)
+
+
+def _left(guard: DependencyGuard, limit: int | None, began: int) -> int | None:
+    return None if limit is None else max(LEAST, limit - (guard.clock.now() - began))
+
+
+class Call(Inside):
     """One call of a dependency: at most `attempts` attempts, each of which holds a permit of every guard.
 
     For each attempt `enter` (or `enter_async`), then one of `failed`, `answered` and `end`. Inside an attempt
     of the same dependency a call passes through, so that nothing is guarded twice; inside one of another that
     may be repeated it makes a single attempt, so that attempts do not multiply.
+
     """
 
-    __slots__ = (
-        "_cut",
-        "_cutoff",
-        "_outer",
-        "_permits",
-        "_started",
-        "active",
-        "attempt",
-        "guard",
-        "limit",
-        "retrier",
-        "through",
-    )
-
-    # Set when an attempt begins; one object serves a whole call, and is made for every one.
-    limit: int | None
-    active: bool
-    retrier: Retrier | None
-    _cut: bool
-    _cutoff: Cutoff | None
-    _permits: list[object]
-    _started: int
+    __slots__ = ("_alarm", "_cut", "attempt", "limit", "outer", "permits", "through", "until")
 
     def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
-        around = [call for call in _ACTIVE.get() if call.active]
+        around = list(surrounding())
         self.guard = guard
         self.active = False
+        self.began = 0
+        self.outer = around[0] if around else None
+        self.through: Inside | None = next((one for one in around if one.guard.name == guard.name), None)
+        """The attempt around it that is one of the same dependency."""
+        self.retrier = guard.retrier if repeatable and not any(one.retrier for one in around) else None
         self.attempt = 1
-        self._outer = next((call for call in reversed(around) if call.name == guard.name), None)
-        self.through = self._outer is not None
-        self.retrier = None
-        if guard.retrier is not None and not self.through:
-            guard.retrier.deposit()
-            if repeatable and not any(call.retrier for call in around):
-                self.retrier = guard.retrier
+        self.limit: int | None = None
+        """How long this attempt may take (ns)."""
+        self.until: int | None = None
+        """When all attempts must have ended (ns)."""
+        self.permits: Sequence[object] = ()
+        self._cut = ""
+        """What cuts this attempt short of the dependency's timeout, if anything does."""
+        self._alarm: Alarm | None = None
+        if self.retrier is not None and self.retrier.within is not None:
+            self.until = guard.clock.now() + self.retrier.within
+
+    @classmethod
+    def going_on(cls, inside: Inside, terms: Terms, permits: Sequence[object], alarm: Alarm | None) -> Call:
+        """The call of an attempt that was begun without one, and ends otherwise than it was hoped."""
+        inside.active = False
+        call = cls(inside.guard, terms.repeatable)
+        call.began, call.limit, call.permits, call._alarm = inside.began, inside.guard.timeout, permits, alarm
+        if call.retrier is not None and call.retrier.within is not None:
+            call.until = call.began + call.retrier.within
+        return call
 
     @property
     def name(self) -> str:
@@ -196,8 +332,7 @@ class Call:
     def enter(self) -> None:
         """Begin an attempt; raises DependencyError when a guard refuses it."""
         permits: list[object] = []
-        self.limit = None
-        if not self.through:
+        if self.through is None:
             try:
                 self._allow()
                 for guard in self.guard.guards:
@@ -210,23 +345,18 @@ class Call:
     async def enter_async(self) -> None:
         """As `enter`, letting other tasks run meanwhile; the attempt then ends with its timeout."""
         permits: list[object] = []
-        if self.through:
-            self.limit = None
-            self._begin(permits)
-            return
-        try:
-            self._allow()
-            for guard in self.guard.guards:
-                permits.append(await guard.enter_async())  # noqa: PERF401
-            self._allow()
-        except BaseException as fault:
-            self._turn_back(permits, fault)
-            raise
+        if self.through is None:
+            try:
+                self._allow()
+                for guard in self.guard.guards:
+                    permits.append(await guard.enter_async())  # noqa: PERF401
+                self._allow()
+            except BaseException as fault:
+                self._turn_back(permits, fault)
+                raise
         self._begin(permits)
         if self.limit is not None:
-            clock = self.guard.clock
-            self._cutoff = Cutoff(clock.call_later if self._cut else clock.deadline, self.limit)
-            self._cutoff.begin()
+            self._alarm = alarm(self.guard.clock, self.began, self.limit, recurs=not self._cut)
 
     def failed(self, fault: BaseException) -> int | None:
         """The attempt ended with an exception: the pause in ns before the next one, or None: let it out.
@@ -235,12 +365,13 @@ class Call:
         """
         timeout = self._timeout(fault)
         fault = timeout or fault
-        self.end(self._outcome(fault))
-        retrier = self.retrier
-        if retrier is not None and retrier.wants_fault(fault):
-            pause = self._pause(retrier, retrier.asked(getattr(fault, "response", None)))
-            if pause is not None:
-                return pause
+        leaves = leaves_of(fault)
+        self.end(self._outcome(leaves), leaves)
+        pause = self._again(leaves, getattr(fault, "response", None))
+        if pause is not None:
+            return pause
+        if isinstance(fault, DependencyError):
+            self.guard.placed(fault)
         if timeout is None:
             return None
         try:
@@ -248,118 +379,130 @@ class Call:
         finally:
             del timeout, fault  # an error whose frame holds it would live until the garbage collector comes
 
-    def answered(self, answer: object) -> int | None:
+    def answered(self, answer: object, failed: bool = False) -> int | None:
         """The attempt ended with an answer: the pause in ns before the next one, or None: hand it out."""
         self._timeout(None)
-        self.end(outcome_of_answer(answer))
-        return self.again(answer)
-
-    def again(self, answer: object) -> int | None:
-        """After `end`: the pause before the next attempt if this answer is worth one, and it may be made."""
-        retrier = self.retrier
-        if retrier is None or not retrier.wants_answer(answer):
-            return None
-        return self._pause(retrier, retrier.asked(answer))
+        leaves = leaves_of_answer(answer, failed)
+        self.end(worst(outcome for outcome, _ in leaves), leaves)
+        return self._again(leaves, answer)
 
     def wants(self, answer: object) -> bool:
         """Whether this answer could lead to another attempt."""
-        return self.retrier is not None and self.retrier.wants_answer(answer)
+        return self.retrier is not None and self.retrier.wants(leaves_of_answer(answer))
 
     def step_out(self) -> None:
         """What follows is no longer inside the attempt, which goes on: the timeout is lifted."""
         self._timeout(None)
-        self._deactivate()
+        self._step_back()
 
     def left(self) -> int | None:
         """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
-        if self._outer is not None:
-            return self._outer.left()
-        if self.limit is None:
-            return None
-        return max(LEAST, self.limit - (self.guard.clock.now() - self._started))
+        return self.through.left() if self.through else _left(self.guard, self.limit, self.began)
 
     def progress(self) -> None:
         """A part of the answer came: leases start anew."""
-        for guard, permit in zip(self.guard.guards, self._permits, strict=False):
+        for guard, permit in zip(self.guard.guards, self.permits, strict=False):
             guard.renew(permit)
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = ()) -> None:
         """Return what the attempt holds, and show how it went."""
-        self._deactivate()
-        if self.through:
-            return
-        permits, self._permits = self._permits, []
-        now = self.guard.clock.now()
-        self.guard.leave(permits, outcome, now - self._started, now)
+        self._step_back()
+        if self.through is None:
+            permits, self.permits = self.permits, ()
+            now = self.guard.clock.now()
+            self.guard.leave(permits, outcome, now - self.began, now, leaves)
 
     def _allow(self) -> None:
         """Set how long an attempt that begins now may take; raises CallTimeout past the deadline."""
-        self._cut = False
-        self.limit = self.guard.timeout
-        remaining = self._remaining()
+        guard = self.guard
+        if guard.dropped:
+            guard.collect()
+        self._cut = ""
+        self.limit = guard.timeout
+        remaining, whose = self._remaining()
         if remaining is None:
             return
         if remaining < LEAST:
-            raise CallTimeout(self.name, "timeout", "the request's deadline has passed, or nearly so")
+            raise CallTimeout(self.name, "timeout", f"{whose} has passed, or nearly so")
         if self.limit is None or remaining < self.limit:
-            self._cut, self.limit = True, remaining
+            self._cut, self.limit = whose, remaining
 
-    def _outcome(self, fault: BaseException) -> Outcome:
-        outcome = outcome_of(fault)
+    def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
+        outcome = worst(each for each, _ in leaves)
         # A dependency that was given less than its own timeout, as the request had no more, is not to blame.
         if outcome is Outcome.TIMEOUT and self._cut and self.limit is not None:
-            elapsed = self.guard.clock.now() - self._started
+            elapsed = self.guard.clock.now() - self.began
             return Outcome.CANCELLED if elapsed >= self.limit else outcome
         return outcome
 
-    def _begin(self, permits: list[object]) -> None:
-        self._permits = permits
-        self._cutoff = None
-        self._started = self.guard.clock.now()
+    def _begin(self, permits: Sequence[object]) -> None:
+        self.permits = permits
+        self._alarm = None
+        self.began = self.guard.clock.now()
         self.active = True
-        _ACTIVE.set((*_ACTIVE.get(), self))
+        AROUND.set(self)
 
-    def _deactivate(self) -> None:
-        if self.active:
-            self.active = False
-            inside = _ACTIVE.get()
-            # Mostly it is the last; blocks of generators may end in another order than they began in.
-            last = bool(inside) and inside[-1] is self
-            _ACTIVE.set(inside[:-1] if last else tuple(call for call in inside if call is not self))
+    def _step_back(self) -> None:
+        """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
+        self.active = False
+        if AROUND.get() is self:
+            AROUND.set(self.outer)
 
-    def _turn_back(self, permits: list[object], fault: BaseException) -> None:
+    def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
         now = self.guard.clock.now()
         for guard, permit in zip(self.guard.guards, permits, strict=False):
             guard.leave(permit, Outcome.CANCELLED, 0, now)
-        self.guard.count("rejected" if isinstance(fault, DependencyError) else "cancelled")
+        if isinstance(fault, DependencyError):
+            self.guard.placed(fault)
+            self.guard.count("rejected")
+        else:
+            self.guard.count("cancelled")
 
     def _timeout(self, fault: BaseException | None) -> CallTimeout | None:
         """Stop the timer; the error to raise where it was the timer that ended the attempt."""
-        cutoff, self._cutoff = self._cutoff, None
-        if cutoff is None or not cutoff.end(fault):
+        alarm, self._alarm = self._alarm, None
+        if alarm is None or not alarm.end(fault):
             return None
-        why = "the request's deadline came first" if self._cut else "no answer within its timeout"
+        why = f"{self._cut} came first" if self._cut else "no answer within its timeout"
         timeout = CallTimeout(self.name, "timeout", why)
         timeout.__cause__ = fault
         return timeout
 
-    def _pause(self, retrier: Retrier, asked: int | None) -> int | None:
-        if any(guard.refuses() for guard in self.guard.guards):
+    def _again(self, leaves: Sequence[Leaf], answer: object) -> int | None:
+        """The pause before the next attempt, if this end is worth one and it may be made."""
+        retrier = self.retrier
+        if retrier is None or not retrier.wants(leaves) or any(one.refuses() for one in self.guard.guards):
             return None
-        pause = retrier.pause(self.attempt, asked, self._remaining())
+        pause = retrier.pause(self.attempt, retrier.asked(answer), self._remaining()[0])
         self.attempt += 1
         return pause
 
-    def _remaining(self) -> int | None:
-        deadline = context.deadline()
-        return None if deadline is None else deadline - MARGIN - self.guard.clock.now()
+    def _remaining(self) -> tuple[int | None, str]:
+        """What is left for this call (ns; None: no limit), and of which time."""
+        deadline, until, whose = context.deadline(), self.until, "the end of all attempts (`within`)"
+        if deadline is not None and (until is None or deadline - MARGIN < until):
+            until, whose = deadline - MARGIN, "the request's deadline"
+        return None if until is None else until - self.guard.clock.now(), whose
+
+
+AROUND: ContextVar[Inside | None] = ContextVar("mahavishnu_around", default=None)
+"""The attempt that was begun last in this context, over or not; those around it are its `outer` ones."""
+
+
+def surrounding() -> Iterator[Inside]:
+    """The attempts that surround this code, innermost first."""
+    one = AROUND.get()
+    while one is not None:
+        if one.active:
+            yield one
+        one = one.outer
 
 
 def innermost(name: str) -> Call:
     """The call of this dependency that was begun last in this context and has not ended."""
-    for call in reversed(_ACTIVE.get()):
-        if call.name == name and call.active:
-            return call
+    for one in surrounding():
+        if isinstance(one, Call) and one.name == name:
+            return one
     raise RuntimeError(f"dependency `{name}`: the block ends in another context than it began in")
 
 

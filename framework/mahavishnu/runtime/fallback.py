@@ -20,6 +20,7 @@ from mahavishnu.policy import Clock, Meter, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.degraded import mark
+from mahavishnu.runtime.dependency import Terms
 from mahavishnu.runtime.handlers import keyed, redriven
 from mahavishnu.runtime.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.office import Kept, Office
@@ -44,12 +45,12 @@ class Operation:
         self,
         dependency: str,
         function: Callable[..., Any],
-        repeatable: bool,
+        terms: Terms,
         key: Callable[..., str] | None = None,
     ) -> None:
         self.dependency = dependency
         self.function = function
-        self.repeatable = repeatable
+        self.terms = terms
         self.key = key
         self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
         self.own: Callable[..., Any] | None = None
@@ -205,7 +206,7 @@ class LetterBox:
             what = (
                 f"the call failed ({why(error)}) and is kept as dead letter {kept.id}: it will be made again"
             )
-            return Parked(self.name, "fallback", what, None, kept.id, ticket.key)
+            return Parked(self.name, "fallback", what, letter=kept.id, key=ticket.key)
         reason = str(kept) if isinstance(kept, LettersUnreachable) else "there is no room for dead letters"
         self._tell("call lost", dependency=self.name, key=ticket.key, error=why(error), reason=reason)
         return None
@@ -246,10 +247,12 @@ def _stand_in(
 
 def call(guard: Any, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Make a call in whose place something may stand; raises Parked where it is kept."""
+    if _alone(guard, operation):
+        return guard.call(operation.function, operation.terms, *args, **kwargs)
     step = _Step(guard.fallbacks, operation, args, kwargs)
     try:
         with keyed(step.key):
-            answer = guard.call(operation.function, operation.repeatable, *args, **kwargs)
+            answer = guard.call(operation.function, operation.terms, *args, **kwargs)
     except Exception as fault:
         if not replaceable(fault, guard.within()) or (found := step.instead(fault)) is NOTHING:
             raise
@@ -264,10 +267,12 @@ async def call_async(
     guard: Any, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
     """As `call`, for a coroutine function."""
+    if _alone(guard, operation):
+        return await guard.call_async(operation.function, operation.terms, *args, **kwargs)
     step = _Step(guard.fallbacks, operation, args, kwargs)
     try:
         with keyed(step.key):
-            answer = await guard.call_async(operation.function, operation.repeatable, *args, **kwargs)
+            answer = await guard.call_async(operation.function, operation.terms, *args, **kwargs)
     except Exception as fault:
         if not replaceable(fault, guard.within()) or (found := await step.instead_async(fault)) is NOTHING:
             raise
@@ -276,6 +281,12 @@ async def call_async(
         return step.good(answer)
     found = await step.instead_async(bad(guard.name, answer))
     return answer if found is NOTHING else found
+
+
+def _alone(guard: Any, operation: Operation) -> bool:
+    """Whether nothing is to stand in for this call."""
+    held: Fallbacks | None = guard.fallbacks
+    return held is None or (operation.own is None and held.idle())
 
 
 class _Step:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import httpx
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError, Parked
-from mahavishnu.policies._faults import outcome_of, outcome_of_answer
-from mahavishnu.policy import Outcome
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError, Parked, Throttled
+from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+from mahavishnu.policy import Leaf
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.dependency import Call, DependencyGuard
 from mahavishnu.runtime.fallback import NOTHING, bad, failed, replaceable
@@ -44,11 +44,15 @@ def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, 
 
 
 class RequestTimeout(CallTimeout, httpx.TimeoutException):
-    """A CallTimeout that those who know httpx alone catch too, as the next two."""
+    """A CallTimeout that those who know httpx alone catch too, as the next three."""
 
 
 class RequestRefused(BreakerOpen, httpx.TransportError):
     """A BreakerOpen of a request."""
+
+
+class RequestThrottled(Throttled, httpx.TransportError):
+    """A Throttled of a request."""
 
 
 class NoPlace(BulkheadFull, httpx.PoolTimeout):
@@ -192,11 +196,14 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
 
 
 class _Streamed:
-    """The end of a streamed call: reported once, at the body's first fault or when it is closed."""
+    """The end of a streamed call: reported once, at the body's first fault or when it is closed.
+
+    An answer that is dropped without being closed ends its call when the garbage collector finds it.
+    """
 
     def __init__(self, response: httpx.Response, call: Call) -> None:
         self._inside: Any = response.stream
-        self._outcome = outcome_of_answer(response)
+        self._leaves = leaves_of_answer(response)
         self._call: Call | None = call
 
     def _part(self) -> None:
@@ -206,12 +213,18 @@ class _Streamed:
     def _fault(self, fault: BaseException) -> None:
         # Whoever stops reading closes the stream next, and the answer was a good one until then.
         if not isinstance(fault, GeneratorExit):
-            self._end(outcome_of(fault))
+            self._end(leaves_of(fault))
 
-    def _end(self, outcome: Outcome | None = None) -> None:
+    def _end(self, leaves: tuple[Leaf, ...] | None = None) -> None:
         call, self._call = self._call, None
         if call is not None:
-            call.end(outcome or self._outcome)
+            said = self._leaves if leaves is None else leaves
+            call.end(worst(outcome for outcome, _ in said), said)
+
+    def __del__(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call.guard.drop(call, self._leaves)
 
 
 class _Stream(_Streamed, httpx.SyncByteStream):
@@ -263,6 +276,7 @@ def _in_its_words() -> Generator[None, None, None]:
 _TWINS: dict[type[DependencyError], Callable[..., DependencyError]] = {
     CallTimeout: RequestTimeout,
     BreakerOpen: RequestRefused,
+    Throttled: RequestThrottled,
     BulkheadFull: NoPlace,
     Parked: RequestParked,
 }

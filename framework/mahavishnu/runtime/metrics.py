@@ -51,6 +51,11 @@ class HistogramCell:
         self.counts[bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
+    def observe_least(self, count: int, seconds: float) -> None:
+        """So many at once, none beyond the first boundary, which together took so long."""
+        self.counts[0] += count
+        self.sum += seconds
+
     def buckets(self, texts: tuple[str, ...]) -> list[tuple[str, float]]:
         """Cumulative counts with the text of their upper bounds."""
         total, rows = 0, list[tuple[str, float]]()

@@ -80,6 +80,30 @@ class RedisStore:
         elif isinstance(taken, Taking):
             self.memory.give_back(taken)
 
+    def tell_open(self, name: str, span: int) -> None:
+        """Leave word that a breaker is open, for as long as it is; whoever left word first is heard."""
+        self._say("SET", self._open_key(name), "1", "PX", -(-span // 1_000_000), "NX")
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        """See whether anybody has left word; nobody waits for the answer."""
+        asked = self._say("PTTL", self._open_key(name))
+        if asked is not None:
+            asked.add_done_callback(partial(_told, told))
+
+    def _open_key(self, name: str) -> str:
+        return f"{tag(self._service)}:open:{name}"
+
+    def _say(self, *words: Word) -> asyncio.Future[Any] | None:
+        """Say something by the way, where an event loop runs and the server is there."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        line = self._line
+        if line is None or line.loop is not loop:
+            line = self._here(loop)
+        return line.call(*words)
+
     def show(self, meter: Meter) -> None:
         """Count through this meter."""
         self._series = Outcomes(meter, self.up)
@@ -205,3 +229,9 @@ class RedisStore:
         second = link.call("EVAL", self.give_back_script.text, "1", f"{key}:l", "l", "1", "0")
         answer, other = await first, await second
         return answer if other in (LATE, GONE) or failure(other) is None else other
+
+
+def _told(told: Callable[[int], object], asked: asyncio.Future[Any]) -> None:
+    left = None if asked.cancelled() else asked.result()
+    if type(left) is int and left > 0:
+        told(left * 1_000_000)

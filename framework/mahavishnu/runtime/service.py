@@ -11,9 +11,9 @@ from mahavishnu.backup import evidence
 from mahavishnu.contract import shown, spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
-from mahavishnu.policy import Clock, Histogram
+from mahavishnu.policy import Advice, Clock, Histogram, Site
 from mahavishnu.runtime import backups
-from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies
+from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies, nowhere
 from mahavishnu.runtime.ended import Ended
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.fallback import fallbacks_of
@@ -71,7 +71,8 @@ class Lasting:
 
 
 class Service:
-    """Everything that enforces a spec in this process; `process` reads the operating system's numbers.
+    """Everything that enforces a spec in this process; `process` reads the operating system's numbers;
+    `loaded` is what the spec was read from, if it was.
 
     The service of a new spec takes over from the one `before` it: counters, states, places and what is held go
     on. Until `take_over` is called nothing has happened to that one, whatever was raised here.
@@ -83,14 +84,14 @@ class Service:
         clock: Clock,
         process: Callable[[], Usage] = usage,
         log_to: TextIO | None = None,
-        hash: str | None = None,
+        loaded: Loaded | None = None,
         before: Service | None = None,
     ) -> None:
         self.lasting: Lasting = Lasting() if before is None else before.lasting
         self.clock = clock
         self.spec = spec
         self.contract = shown(spec)
-        self.hash = hash or self.contract.hash
+        self.hash = spec_hash(loaded.declared) if loaded else self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.metrics.cells.settle = self.lasting.ended.settle
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
@@ -100,13 +101,15 @@ class Service:
             self.contract, clock, self.metrics, self.store, self.refusals, before.engine if before else None
         )
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
-        held = before.dependencies if before else None
         self.dependencies: dict[str, DependencyGuard] = build_dependencies(
-            spec, clock, self.metrics, before=held
+            spec,
+            Site("", clock, self.metrics, advice=self.store if isinstance(self.store, Advice) else None),
+            before=before.dependencies if before else None,
+            say=loaded.where if loaded else nowhere,
         )
         self.log, self.access = _logs(spec.observability.logs, log_to, before)
         self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
-        self._stand_by(before)
+        self.stand_by(before)
         self._process, self._log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
         self.reports: Path = before.reports if before else evidence.folder(None)
@@ -126,8 +129,7 @@ class Service:
 
     def after(self, loaded: Loaded) -> Service:
         """The service of a new spec, in this one's place once it takes over."""
-        declared = spec_hash(loaded.declared)
-        return Service(loaded.spec, self.clock, self._process, self._log_to, declared, self)
+        return Service(loaded.spec, self.clock, self._process, self._log_to, loaded, self)
 
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
@@ -146,7 +148,7 @@ class Service:
         name = loaded.spec.service.name
         self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
 
-    def _stand_by(self, before: Service | None) -> None:
+    def stand_by(self, before: Service | None = None) -> None:
         """Give every dependency what stands in for it."""
         held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
         old = {name: one for name, one in held.items() if one is not None}
@@ -238,7 +240,7 @@ def start(
     """A service at work; of a loaded spec it logs the warnings, and what this machine has overridden."""
     if isinstance(source, Spec):
         return Service(source, clock, process, log_to)
-    service = Service(source.spec, clock, process, log_to, spec_hash(source.declared))
+    service = Service(source.spec, clock, process, log_to, source)
     service.reports = evidence.folder(source.path)
     service.tell("started", source)
     return service

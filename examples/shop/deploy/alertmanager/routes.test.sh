@@ -29,6 +29,8 @@ reaches P3 alertname=ShopLimitCeilingRefusing severity=P3 service=shop
 reaches P4 alertname=ShopLimitCeilingNearlyExhausted severity=P4 service=shop
 reaches P3 alertname=ShopDependencyPaymentRetryBudgetExhausted severity=P3 service=shop
 reaches P2 alertname=ShopDependencyPaymentBreakerOpen severity=P2 service=shop
+reaches P3 alertname=ShopDependencyPaymentBreakerRestless severity=P3 service=shop
+reaches P2 alertname=ShopDependencyPaymentThrottled severity=P2 service=shop
 reaches P2 alertname=ShopDependencyPaymentBulkheadSaturated severity=P2 service=shop
 reaches P2 alertname=ShopDependencyPaymentBulkheadRefusing severity=P2 service=shop
 reaches P3 alertname=ShopDependencyPaymentDegraded severity=P3 service=shop
@@ -63,6 +65,7 @@ reaches P2 alertname=ShopThresholdMemory severity=P2 service=shop
 reaches P3 alertname=ShopThresholdCpu severity=P3 service=shop
 reaches P2 alertname=ShopThresholdThrottling severity=P2 service=shop
 reaches P3 alertname=ShopThresholdUnpaid severity=P3 service=shop
+reaches P3 alertname=ShopDependencyPaymentFailing severity=P3 service=shop
 reaches P1 alertname=ShopDeadLettersLost severity=P1 service=shop
 reaches P3 alertname=ShopDeadLettersQuarantined severity=P3 service=shop
 reaches P2 alertname=ShopDeadLettersStuck severity=P2 service=shop

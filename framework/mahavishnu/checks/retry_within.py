@@ -1,0 +1,32 @@
+"""MV308: retries for which a call that hangs leaves no time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.codes import Code
+from mahavishnu.errors import Problem
+
+CODE = Code(
+    "MV308",
+    "retries for which a call that hangs leaves no time",
+    "`within` is the time for all attempts together. When one attempt may take all of it, a call that times out is "
+    "never repeated, though `retry_on` may say so.",
+    "dependencies: {stripe: {timeout: 2s, retry: {attempts: 3, within: 2s}}}",
+    "Lengthen `within`, or shorten the timeout of one attempt.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Every `within` against the timeout of one attempt."""
+    for name, dependency in facts.spec.dependencies.items():
+        retry, timeout = dependency.retry, dependency.timeout
+        if retry is None or retry.within is None or timeout is None:
+            continue
+        if "timeout" in retry.retry_on and retry.attempts > 1 and retry.within <= timeout:
+            what = (
+                f"one attempt to call `{name}` may take {timeout}, and all together may take {retry.within}"
+            )
+            path = ("dependencies", name, "retry", "within")
+            yield warning(CODE, path, what, f"set `within` well above {timeout}")
