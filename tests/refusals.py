@@ -50,7 +50,7 @@ MV107 service: {name: shop, app: shop.main:app, port: «80»}
 MV107 service: {name: shop, app: shop.main:app, port: «70000»}
 MV107 service: {name: shop, app: shop.main:app, port: «-1»}
 MV014 service: {name: shop, app: shop.main:app, port: «80000000000000000000»}
-MV110 service: {name: shop, app: shop.main:app, workers: «4»}
+MV107 service: {name: shop, app: shop.main:app, workers: «65»}
 MV107 service: {name: shop, app: shop.main:app, workers: «0»}
 MV104 service: {name: shop, app: shop.main:app, workers: «yes»}
 MV102 service: {name: shop, app: shop.main:app, traffic: «50»}

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("addresses", "errors", "units", "promql", "signals", "codes", "folder", "firing"),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "workers"),
     ("spec",),
     ("contract", "bound", "checks", "checks.*", "outage"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
@@ -56,7 +56,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "hiredis": (("runtime.redis_link",), 1),
     "httpx": (("runtime.*",), 1),
     "jinja2": (("generators._render",), 1),
-    "opentelemetry": (("runtime.traces",), 1),
+    "opentelemetry": (("runtime.otlp", "runtime.traces"), 1),
     "prometheus_client": (("runtime.metrics",), 1),
     "promql_parser": (("checks.*", "promql"), 1),
     "pydantic": (("*",), 99),  # the material everything is made of

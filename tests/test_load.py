@@ -70,7 +70,6 @@ def test_the_minimal_spec_loads_cleanly() -> None:
 
 
 LATER = """\
-10:12 `4` in `service.workers`
 22:60 `tool` in `limits.reports.match`
 35:5 `fallback` in `dependencies.stripe`
 40:5 `fallback` in `dependencies.catalogue`

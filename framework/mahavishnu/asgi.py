@@ -24,11 +24,13 @@ from mahavishnu.runtime.exchange import Message, Receive, Send
 from mahavishnu.runtime.identity import Identify
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.pushing import Pushing
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
+from mahavishnu.runtime.telling import Telling
 from mahavishnu.spec import Spec
 
 __all__ = ["Hardening", "Identify", "Principal"]
@@ -77,7 +79,9 @@ class Hardening:
         source = spec if isinstance(spec, Spec) else self._loaded()
         self._edition = self._at_work(start(source, ticks, process, log_to))
         self.service.lasting.loaded_at = wall()
-        self._aside = self.reloader is not None
+        self._telling = Telling(lambda: self.service, ticks)
+        self._pushing = Pushing(lambda: self.service, ticks, lambda: self._telling.workers)
+        self._aside = True
         use(self.service)
 
     @property
@@ -146,7 +150,7 @@ class Hardening:
         if self._disabled:
             await self.app(scope, receive, send)
         elif kind == "http":  # the first one, of a server that has not said that it starts
-            self._watch_file()
+            self._begin()
             await self(scope, receive, send)
         elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
@@ -155,16 +159,19 @@ class Hardening:
         else:
             await self.app(scope, receive, send)
 
-    def _watch_file(self) -> None:
-        """Reload when the file changes or SIGHUP asks for it, from now on and on this event loop."""
+    def _begin(self) -> None:
+        """From now on and on this event loop: tell other workers, push, and reload when the file changes or SIGHUP
+        asks for it."""
         self._aside = False
+        self._telling.start()
+        self._pushing.start()
         if self.reloader is not None:
             self.reloader.start()
             on_signal("SIGHUP", self.reloader.ask, alone=True)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
-        self._watch_file()
+        self._begin()
         self.service.lag.start()
 
         async def watched() -> Message:
@@ -176,7 +183,20 @@ class Hardening:
                 self.drain()
             return message
 
-        await self.app(scope, watched, send)
+        async def told(message: Message) -> None:
+            if message["type"].startswith(
+                "lifespan.shutdown."
+            ):  # the server may end as soon as it hears of it
+                await self._end()
+            await send(message)
+
+        await self.app(scope, watched, told)
+
+    async def _end(self) -> None:
+        """The last word: no request is served any more."""
+        self._telling.say()
+        await self._pushing.flush()
+        self._telling.stop()
 
 
 def _found(spec: Path | str | None) -> Path:

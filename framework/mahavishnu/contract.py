@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import drift, store
+from mahavishnu import drift, store, workers
 from mahavishnu.policy import Metered, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -24,6 +24,7 @@ from mahavishnu.series import (
     LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
+    PUSHES,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
@@ -80,6 +81,7 @@ def contract(spec: Spec) -> Contract:
     )
     alerts = [alert for _, name, policy in policies for alert in policy.alerts(name)]
     alerts += store.alerts() if spec.shared else ()
+    alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     hash = spec_hash(spec)
     alerts = [_down(), _lagging(), *drift.alerts(hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
@@ -151,6 +153,10 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
     )
     if spec.shared:
         yield from store.signals()
+    if spec.service.workers > 1:
+        yield from workers.signals()
+    if spec.observability.metrics.otlp is not None:
+        yield PUSHES
     for name in spec.dependencies:
         yield from (DEPENDENCY_CALLS.closed(dependency=name), DEPENDENCY_DURATION.closed(dependency=name))
 

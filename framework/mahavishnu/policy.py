@@ -146,17 +146,6 @@ def _each(value: object) -> Sequence[object]:
     return cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
 
 
-def not_yet_above(most: int) -> BeforeValidator:
-    """A validator that refuses, by name, numbers of the format that this version does not carry out."""
-
-    def refuse(value: object) -> object:
-        if type(value) is int and value > most:
-            raise PydanticCustomError("later", "{word}", {"word": str(value)})
-        return value
-
-    return BeforeValidator(refuse)
-
-
 def exactly(kind: type) -> BeforeValidator:
     """A validator that lets only this very type through, where pydantic would convert: `true` is not 1."""
 

@@ -5,9 +5,10 @@ HTTP names and labels follow OpenTelemetry's semantic conventions in Prometheus 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.signals import Kind, Label, Signal, Source
+from mahavishnu.signals import Across, Kind, Label, Signal, Source
 from mahavishnu.units import Duration
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
@@ -50,7 +51,9 @@ HTTP_DURATION = Signal(
     ),
     _HTTP_BUCKETS,
 )
-HTTP_ACTIVE = Signal("http_server_active_requests", Kind.GAUGE, "HTTP requests being served now.")
+HTTP_ACTIVE = Signal(
+    "http_server_active_requests", Kind.GAUGE, "HTTP requests being served now.", across=Across.SUM
+)
 
 LATE = Duration.parse("100ms")
 """By how much an event loop may be late: more is overload, whatever else is measured."""
@@ -68,10 +71,17 @@ HEAD_TIMEOUTS = Signal(
     "Connections closed because the head of a request did not arrive in time (service.head_timeout).",
 )
 
-MEMORY = Signal("process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.")
-MEMORY_LIMIT = Signal("mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.")
+MEMORY = Signal(
+    "process_resident_memory_bytes", Kind.GAUGE, "Resident memory size in bytes.", across=Across.SUM
+)
+MEMORY_LIMIT = Signal(
+    "mahavishnu_memory_limit_bytes", Kind.GAUGE, "Memory one replica is given by the spec.", across=Across.MAX
+)
 CPU_LIMIT = Signal(
-    "mahavishnu_cpu_limit_cores", Kind.GAUGE, "Processor cores one replica is given by the spec."
+    "mahavishnu_cpu_limit_cores",
+    Kind.GAUGE,
+    "Processor cores one replica is given by the spec.",
+    across=Across.MAX,
 )
 CPU = Signal("process_cpu_seconds_total", Kind.COUNTER, "User and system CPU time spent, in seconds.")
 
@@ -80,16 +90,19 @@ SPEC_INFO = Signal(
     Kind.GAUGE,
     "1, labelled with the hash of the spec that is enforced.",
     (Label("hash"),),
+    across=Across.MAX,
 )
 SPEC_RELOAD_SUCCESSFUL = Signal(
     "mahavishnu_spec_reload_successful",
     Kind.GAUGE,
     "1 when the spec's file was taken as it last changed, 0 when it was refused and the old spec holds.",
+    across=Across.MIN,
 )
 SPEC_RELOAD_TIME = Signal(
     "mahavishnu_spec_reload_timestamp_seconds",
     Kind.GAUGE,
     "When the spec's file was last read and found good, in seconds since 1970.",
+    across=Across.MIN,
 )
 SPEC_RELOADS = Signal(
     "mahavishnu_spec_reloads_total",
@@ -108,7 +121,12 @@ LIMIT_QUOTA = Signal(
     Kind.GAUGE,
     "The enforced number of each limit: requests per window, requests at once, bytes, or seconds.",
     (Label("limit"),),
+    across=Across.MAX,
 )
+LIMIT_PLACES = replace(LIMIT_QUOTA, across=Across.SUM)
+"""The same of a limit whose places each worker has for itself."""
+LIMIT_FOUND = replace(LIMIT_QUOTA, across=Across.MIN)
+"""The same of a limit that each worker finds out for itself: of the one that can do least."""
 LIMIT_NEAR = Signal(
     "mahavishnu_limit_near_total",
     Kind.COUNTER,
@@ -122,18 +140,21 @@ LIMIT_UTILISATION = Signal(
     "The highest share of each limit that anyone has used lately, in the last two scrapes or minutes; of "
     "places: the share that is taken now.",
     (Label("limit"),),
+    across=Across.MAX,
 )
 LIMIT_IN_FLIGHT = Signal(
     "mahavishnu_limit_in_flight",
     Kind.GAUGE,
     "Requests a concurrency limit has let in and that still run.",
     (Label("limit"),),
+    across=Across.SUM,
 )
 LIMIT_QUEUED = Signal(
     "mahavishnu_limit_queued",
     Kind.GAUGE,
     "Requests that wait for a place in a concurrency limit.",
     (Label("limit"),),
+    across=Across.SUM,
 )
 LIMIT_SHED = Signal(
     "mahavishnu_limit_shed_total",
@@ -142,7 +163,10 @@ LIMIT_SHED = Signal(
     (Label("limit"), Label("rank", ("critical", "normal", "sheddable"))),
 )
 LIMIT_STORE_KEYS = Signal(
-    "mahavishnu_limit_store_keys", Kind.GAUGE, "Clients whose rate state is held in memory."
+    "mahavishnu_limit_store_keys",
+    Kind.GAUGE,
+    "Clients whose rate state is held in memory.",
+    across=Across.SUM,
 )
 LIMIT_STORE_SHARED = Signal(
     "mahavishnu_limit_store_shared_total",
@@ -184,5 +208,27 @@ STORE_DURATION = Signal(
     tuple(Decimal(bound) for bound in ("0.0005", "0.001", "0.0025", "0.005", "0.01", "0.02", "0.05", "0.1")),
 )
 STORE_UP = Signal(
-    "mahavishnu_limit_store_up", Kind.GAUGE, "1 while the shared store of limits answers this process."
+    "mahavishnu_limit_store_up",
+    Kind.GAUGE,
+    "1 while the shared store of limits answers this process.",
+    across=Across.MIN,
+)
+
+WORKERS = Signal(
+    "mahavishnu_workers",
+    Kind.GAUGE,
+    "Worker processes whose series are in these, and that have lately said them.",
+    across=Across.SUM,
+)
+WORKER_FAULTS = Signal(
+    "mahavishnu_worker_series_faults_total",
+    Kind.COUNTER,
+    "Series of workers that are not in these: unwritten, or written and unread because they are damaged or foreign.",
+    (Label("fault", ("unwritten", "unread")),),
+)
+PUSHES = Signal(
+    "mahavishnu_otlp_pushes_total",
+    Kind.COUNTER,
+    "How often these series were pushed to the collector, by whether it took them.",
+    (Label("outcome", ("ok", "failed")),),
 )

@@ -23,6 +23,14 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Across(StrEnum):
+    """What a gauge is of several workers that answer as one service: counters and histograms are added up."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 class Source(StrEnum):
     """Who makes the series: the process, Prometheus while scraping, or a recording rule."""
 
@@ -54,7 +62,10 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds."""
+    """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds.
+
+    `across` is what a gauge of the runtime must say: what several workers show together.
+    """
 
     name: str
     kind: Kind
@@ -62,6 +73,12 @@ class Signal:
     labels: tuple[Label, ...] = ()
     buckets: tuple[Decimal, ...] = ()
     source: Source = Source.RUNTIME
+    across: Across | None = None
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The bucket boundaries as numbers."""
+        return tuple(map(float, self.buckets))
 
     def label(self, name: str) -> Label:
         """The label of that name; raises AgreementError when the series has none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from threading import Lock
@@ -13,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policy import Clock, Count, Guard, Meter, Mode, Outcome, Policy, camel
 from mahavishnu.series import BREAKER_CALLS
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
@@ -27,7 +28,11 @@ BREAKER_STATE = Signal(
     Kind.GAUGE,
     "1 for the state each breaker is in, 0 for the others.",
     (Label("dependency"), Label("state", _STATES)),
+    across=Across.MAX,
 )
+_ALL_CLOSED = replace(
+    BREAKER_STATE, across=Across.MIN
+)  # of several workers: only where the breaker of each is
 BREAKER_TRANSITIONS = Signal(
     "mahavishnu_breaker_transitions_total",
     Kind.COUNTER,
@@ -357,7 +362,8 @@ class BreakerGuard:
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")
         self._transitions = {to: meter.counter(BREAKER_TRANSITIONS, dependency=name, to=to) for to in _STATES}
         for state in _STATES:
-            meter.gauge(BREAKER_STATE, partial(self._is, state), dependency=name, state=state)
+            shown = _ALL_CLOSED if state == "closed" else BREAKER_STATE
+            meter.gauge(shown, partial(self._is, state), dependency=name, state=state)
 
     def _is(self, state: str) -> float:
         return float(self.state == state)

@@ -13,7 +13,7 @@ from pydantic import Field
 from mahavishnu.policies._faults import kinds, leaves, retry_after, status_of, status_of_fault
 from mahavishnu.policy import Meter, Policy, camel
 from mahavishnu.promql import total
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 Status = Annotated[int, Field(strict=True, ge=400, le=599)]
@@ -36,6 +36,7 @@ RETRY_BUDGET = Signal(
     Kind.GAUGE,
     "How full the budget of retries is that all callers of a dependency share, from 0 to 1.",
     (Label("dependency"),),
+    across=Across.MIN,
 )
 
 
