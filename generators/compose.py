@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.spec import Spec
 from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
 from mahavishnu.units import Size
@@ -110,11 +111,18 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
     return {
         "port": contract.spec.service.port,
         "command": command(contract),
-        "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.shared else [])],
-        "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.shared else ""),
+        "packages": ["uvicorn>=0.36,<1", *_extras(contract.spec).values()],
+        "imported": ", ".join(("import mahavishnu", "uvicorn", *_extras(contract.spec))),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
+
+
+def _extras(spec: Spec) -> dict[str, str]:
+    """What the service needs on top, by the name it is imported by."""
+    shared = {"redis": "redis>=5", "hiredis": "hiredis>=3"} if spec.shared else {}
+    pushed = {"opentelemetry.proto": "opentelemetry-proto>=1.20"} if spec.observability.metrics.otlp else {}
+    return shared | pushed
 
 
 class _Reference(str):

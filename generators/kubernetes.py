@@ -126,6 +126,7 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
         "stores": [*_stores(spec.store)],
+        "collector": _reached(otlp) if (otlp := spec.observability.metrics.otlp) else None,
         "unknown": [name for name, one in named if not one.url],
     }
 

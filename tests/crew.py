@@ -53,22 +53,27 @@ class Load:
     answers: Counter[int] = field(default_factory=Counter[int])
     times: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
     broken: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
     stop: bool = False
 
     def run(self, port: int) -> None:
         """One client: one request after the other on one connection, and another connection where that breaks."""
         while not self.stop:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-            with suppress(OSError, http.client.HTTPException), closing(connection):
-                for _ in range(100):
-                    if self.stop:
-                        return
-                    connection.request("GET", "/")
-                    pid = int(connection.getresponse().read())
-                    self.answers[pid] += 1
-                    self.times.setdefault(pid, []).append(time.monotonic())
-                continue
-            self.broken += 1
+            try:
+                for _ in range(20):
+                    self._ask(connection)
+            except (OSError, http.client.HTTPException):
+                self.broken += 1
+            finally:
+                connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> None:
+        connection.request("GET", "/")
+        pid = int(connection.getresponse().read())
+        with self.lock:
+            self.answers[pid] += 1
+            self.times.setdefault(pid, []).append(time.monotonic())
 
 
 @dataclass

@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from http.client import HTTPException
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.error import HTTPError
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
@@ -53,7 +53,7 @@ def encoded(shown: Shown, resource: Mapping[str, str], times: Times) -> bytes:
         _gauge(scope, shown.signal(name), gauges, times)
     for name, cells in shown.histograms.items():
         _histogram(scope, shown.signal(name), cells, times)
-    return request.SerializeToString()
+    return bytes(request.SerializeToString())
 
 
 def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Failure | None:
@@ -86,14 +86,21 @@ def _seconds(said: str) -> float:
     return min(float(said), 300) if said.isascii() and said.isdigit() else 0
 
 
-class _Straight(urllib.request.HTTPRedirectHandler):
-    """Goes nowhere else: a redirect would be followed without the series, but with the headers, which are secret."""
+def _opener() -> urllib.request.OpenerDirector:
+    """What opens URLs and follows no redirect: that would go without the series, but with the headers' secrets."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
 
-    def redirect_request(self, *_: Any) -> None:
-        return None
 
-
-_OPENER = urllib.request.build_opener(_Straight)
+_OPENER = _opener()
 
 
 def _counter(scope: ScopeMetrics, signal: Signal, cells: Mapping[LabelValues, float], times: Times) -> None:

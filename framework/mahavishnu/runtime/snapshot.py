@@ -50,7 +50,7 @@ def decoded(written: bytes) -> Snapshot:
     if form != _FORMAT or digest != _digest(content):
         raise ValueError("no snapshot of this format, or not all of one")
     try:
-        read = _ADAPTER.validate_json(content)
+        read = _ADAPTER.validate_json(content, strict=True)
     except ValidationError as fault:
         raise ValueError(str(fault)) from None
     if any(len(bounds) + 1 != len(counts) for _, _, bounds, counts, _ in read.histograms):

@@ -28,7 +28,7 @@ class Workers:
     counted is added to one file, the past, which names those it holds: whatever moment that is interrupted at,
     nothing is counted twice or forgotten.
 
-    `failed` is called when something cannot be said, and `told` with the reason, once; `ignored`, when what another
+    `alive` is the descriptor that it lives by. `failed` is called when something cannot be said, and `told` with the reason, once; `ignored`, when what another
     has said cannot be read.
     """
 
@@ -48,7 +48,8 @@ class Workers:
         self._well = True
         self._said: Snapshot | None = None
         self._read: dict[str, tuple[bytes, Snapshot | None]] = {}
-        self._alive = folder.appear(self.name)
+        self.alive = folder.appear(self.name)
+        self._tasks: dict[str, int] = {}
 
     def say(self, own: Snapshot) -> None:
         """Tell the others."""
@@ -90,12 +91,23 @@ class Workers:
             self._failed()
 
     def leads(self, task: str) -> int | None:
-        """A descriptor, where this worker is the one that does what only one may do, until it is closed."""
-        return self._folder.hold(f"{task}.lock")
+        """Since when (ns since 1970) the workers do what one of them does for all, where this is the one."""
+        if task not in self._tasks:
+            try:
+                held = self._folder.hold(f"{task}.lock")
+            except OSError:
+                held = None
+            if held is None:
+                return None
+            self._tasks[task] = held
+        return os.fstat(
+            self._tasks[task]
+        ).st_mtime_ns  # it was made by the first who led, and is never written
 
     def leave(self) -> None:
         """End, as far as the others are concerned: nothing may be said after it."""
-        os.close(self._alive)
+        for held in (self.alive, *self._tasks.values()):
+            os.close(held)
         self._folder.close()
 
     def _settle(self) -> None:
@@ -121,17 +133,17 @@ class Workers:
 
     def _heard(self) -> tuple[dict[str, Snapshot], Snapshot]:
         """What was said by workers that are not in the past, and the past: as of one moment."""
-        before = self._get(_PAST)
-        heard = dict[str, Snapshot]()
+        before, heard = self._get(_PAST), dict[str, Snapshot | None]()
         for _ in range(_TRIES):
-            heard = {name: said for name in self._names() if (said := self._get(name + _SAID)) is not None}
+            heard = {name: self._get(name + _SAID) for name in self._names()}
             past = self._get(_PAST)
             if past is before:
                 break
             before = past
         past = before or EMPTY
-        self._read = {file: self._read[file] for file in (_PAST, *_files(heard)) if file in self._read}
-        return {name: said for name, said in heard.items() if name not in past.ended}, past
+        known = (_PAST, *(name + _SAID for name in heard))
+        self._read = {file: self._read[file] for file in known if file in self._read}
+        return {name: said for name, said in heard.items() if said and name not in past.ended}, past
 
     def _names(self) -> set[str]:
         """The others that have left a trace; as they were known, where the folder cannot be read."""
@@ -144,7 +156,7 @@ class Workers:
 
     def _get(self, file: str) -> Snapshot | None:
         """What a file says; what it said before, where it cannot be read; None when it is gone."""
-        written, before = self._read.get(file, (b"", None))
+        written, before = self._read.get(file, (None, None))
         try:
             found = self._folder.read(file)
             if found != written:
@@ -154,7 +166,7 @@ class Workers:
             self._read.pop(file, None)
         except (OSError, ValueError):
             self._ignored()
-        return self._read.get(file, (b"", None))[1]
+        return self._read.get(file, (None, None))[1]
 
     def _held(self, name: str) -> bool:
         try:
@@ -164,7 +176,3 @@ class Workers:
 
     def _lives(self, name: str, said: Snapshot) -> bool:
         return said.good_until > self._now() and self._held(name)
-
-
-def _files(names: Iterable[str]) -> Iterable[str]:
-    return (name + _SAID for name in names)
