@@ -28,8 +28,8 @@ class Workers:
     counted is added to one file, the past, which names those it holds: whatever moment that is interrupted at,
     nothing is counted twice or forgotten.
 
-    `alive` is the descriptor that it lives by. `failed` is called when something cannot be said, and `told` with the reason, once; `ignored`, when what another
-    has said cannot be read.
+    `alive` is the descriptor that it lives by. `failed` is called when something cannot be said, and `told` with the
+    reason, once; `ignored` is called when what another has said cannot be read.
     """
 
     def __init__(
