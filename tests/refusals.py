@@ -53,6 +53,7 @@ MV014 service: {name: shop, app: shop.main:app, port: «80000000000000000000»}
 MV107 service: {name: shop, app: shop.main:app, workers: «65»}
 MV107 service: {name: shop, app: shop.main:app, workers: «0»}
 MV104 service: {name: shop, app: shop.main:app, workers: «yes»}
+MV104 service: {name: shop, app: shop.main:app, workers: «2.0»}
 MV102 service: {name: shop, app: shop.main:app, traffic: «50»}
 MV102 service: {name: shop, app: shop.main:app, traffic: «50/fortnight»}
 MV102 service: {name: shop, app: shop.main:app, traffic: «0/second»}

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
-import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
 
 import examples.shop.main as shop
-from mahavishnu import yaml_tree
 from mahavishnu.asgi import Hardening
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.firing import firing
-from mahavishnu.spec import Spec
+from mahavishnu.load import load
 from tests.judges import judge
 from tests.shop_driver import Fault, Shop
 from tests.test_alerts_are_real import ROOT, crowd
@@ -43,10 +42,10 @@ class Worker:
 
     def kill(self) -> None:
         """End as with kill -9."""
-        telling = self.hardening._telling
+        telling = self.hardening.telling
         assert telling.workers is not None
-        telling._stop_timer()
-        os.close(telling.workers.alive)
+        workers, telling.workers = telling.workers, None
+        workers.leave()
 
 
 class Shops(Shop):
@@ -97,12 +96,10 @@ def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     promtool = judge("promtool")
     fault, wanted = CASES[case]
     monkeypatch.setattr("mahavishnu.runtime.telling.PERIOD", PACE)
-    monkeypatch.setattr("mahavishnu.runtime.telling.place", lambda _: tmp_path / "met")
-    said: Any = yaml_tree.plain(yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "").tree)
-    said["service"]["workers"] = 2
+    monkeypatch.setattr("mahavishnu.runtime.telling.place", Mock(return_value=tmp_path / "met"))
     file, rules = tmp_path / "mahavishnu.yaml", tmp_path / "rules.yml"
     file.write_text((ROOT / "mahavishnu.yaml").read_text().replace("service:\n", "service:\n  workers: 2\n"))
-    made = contract(Spec.model_validate(said))
+    made = contract(load(file).spec)
     rules.write_text(next(one.text for one in compile(made) if one.path == "prometheus/rules.yml"))
 
     async def phases(shops: Shops) -> list[int]:

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store", "drift", "workers"),
     ("spec",),
-    ("contract", "bound", "checks", "checks.*", "outage"),
+    ("contract", "bound", "checks", "checks.*", "outage", "shares"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup"),
     (

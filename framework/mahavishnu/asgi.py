@@ -79,8 +79,8 @@ class Hardening:
         source = spec if isinstance(spec, Spec) else self._loaded()
         self._edition = self._at_work(start(source, ticks, process, log_to))
         self.service.lasting.loaded_at = wall()
-        self._telling = Telling(lambda: self.service, ticks)
-        self._pushing = Pushing(lambda: self.service, ticks, lambda: self._telling.workers)
+        self.telling = Telling(lambda: self.service, ticks)
+        self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
         use(self.service)
 
@@ -163,7 +163,7 @@ class Hardening:
         """From now on and on this event loop: tell other workers, push, and reload when the file changes or SIGHUP
         asks for it."""
         self._aside = False
-        self._telling.start()
+        self.telling.start()
         self._pushing.start()
         if self.reloader is not None:
             self.reloader.start()
@@ -194,9 +194,9 @@ class Hardening:
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
-        self._telling.say()
+        self.telling.say()
         await self._pushing.flush()
-        self._telling.stop()
+        self.telling.stop()
 
 
 def _found(spec: Path | str | None) -> Path:

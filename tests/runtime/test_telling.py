@@ -9,6 +9,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.requests import Request
@@ -22,7 +23,7 @@ from mahavishnu.spec import Spec
 from tests.otlp_receiver import collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.test_otlp import EVERY, outcomes, pushing, served, tick
-from tests.runtime.test_workers import _failing
+from tests.runtime.test_workers import failing
 
 ALLOWED = "mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"
 
@@ -37,7 +38,7 @@ def several(**sections: Any) -> Spec:
 @pytest.fixture
 def met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which all apps of a test meet, as if they were processes of one parent."""
-    monkeypatch.setattr("mahavishnu.runtime.telling.place", lambda _: tmp_path / "met")
+    monkeypatch.setattr("mahavishnu.runtime.telling.place", Mock(return_value=tmp_path / "met"))
     return tmp_path / "met"
 
 
@@ -184,7 +185,7 @@ def test_without_a_safe_folder_each_shows_itself(met: Path) -> None:
 def test_what_cannot_be_told_is_logged_once_and_counted(met: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with served(harden(site(), several())) as house:
-            monkeypatch.setattr(PrivateFolder, "write", _failing)
+            monkeypatch.setattr(PrivateFolder, "write", failing)
             for _ in range(5):
                 house.clock.advance("1s")
             assert len([line for line in house.lines if line["event"] == "series not said"]) == 1
@@ -205,7 +206,7 @@ def test_who_has_much_to_tell_tells_it_less_often(met: Path, monkeypatch: pytest
 
             def slow(self: PrivateFolder, name: str, content: bytes) -> None:
                 written.append(house.clock.now())
-                house.clock._now += 100_000_000
+                house.clock.stall("100ms")
                 write(self, name, content)
 
             monkeypatch.setattr(PrivateFolder, "write", slow)

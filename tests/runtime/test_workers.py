@@ -375,7 +375,7 @@ def test_names_of_nobody_are_left_alone(house: House) -> None:
     assert {*strange} <= {*house.files()}
 
 
-def _failing(*_: Any, **__: Any) -> Any:
+def failing(*_: Any, **__: Any) -> Any:
     raise OSError(24, "Too many open files")
 
 
@@ -391,8 +391,8 @@ def test_without_a_descriptor_left_nothing_is_taken_back(
     assert one.calls() == 9
     one.count(3)
     with monkeypatch.context() as patch:
-        patch.setattr("os.open", _failing)
-        patch.setattr("os.listdir", _failing)
+        patch.setattr("os.open", failing)
+        patch.setattr("os.listdir", failing)
         assert one.calls() == 9
         assert one.calls() == 9
     assert one.reasons == ["OSError: [Errno 24] Too many open files"]
@@ -406,7 +406,7 @@ def test_on_a_full_disk_all_show_the_same(house: House, monkeypatch: pytest.Monk
         each.count(3)
         each.say()
     with monkeypatch.context() as patch:
-        patch.setattr(PrivateFolder, "write", _failing)
+        patch.setattr(PrivateFolder, "write", failing)
         for each in (one, two):
             each.count(100)
         assert [each.calls() for each in (one, two, one)] == [6, 6, 6]
@@ -421,7 +421,7 @@ def test_who_was_never_able_to_say_anything_shows_himself(
     """There is nobody who could have heard it."""
     (one,) = house.workers(1)
     one.count(3)
-    monkeypatch.setattr(PrivateFolder, "write", _failing)
+    monkeypatch.setattr(PrivateFolder, "write", failing)
     assert one.calls() == 3
 
 
@@ -564,7 +564,7 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = PrivateFolder(tmp_path / "met")
     folder.write("file", b"before")
     with monkeypatch.context() as patch:
-        patch.setattr("os.rename", _failing)
+        patch.setattr("os.rename", failing)
         with pytest.raises(OSError, match="open files"):
             folder.write("file", b"after")
     assert folder.read("file") == b"before"

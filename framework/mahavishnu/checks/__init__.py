@@ -10,6 +10,7 @@ from mahavishnu.checks import (
     believed,
     body_deadline,
     channels,
+    cores,
     dead_alerts,
     deadline_first,
     docker_gateway,
@@ -45,7 +46,7 @@ class Check(Protocol):
 
 
 ALL: tuple[Check, ...] = (
-    effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key,
+    effective_limit, min_calls, behind_proxy, believed, overlapping, docker_gateway, forwarded, header_key, cores,
     retry_deadline, retry_slo, grace, queue_wait, deadline_first, body_deadline, channels, subjects, routes, own_paths,
     dead_alerts, one_failure, slow_slo, history, unheard,
 )  # fmt: skip

@@ -18,6 +18,7 @@ from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
+from mahavishnu.shares import shares
 
 
 def check(
@@ -45,7 +46,7 @@ def check(
     _output.report(findings, form)
     if form is Format.FULL:
         print(_summary(loaded, findings, path, routes[0] if routes else None))
-        for line in outage(loaded.spec) if loaded else ():
+        for line in (*shares(loaded.spec), *outage(loaded.spec)) if loaded else ():
             print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
 
@@ -88,7 +89,7 @@ def _summary(
 
 
 def _series(made: Contract, routes: appinfo.Routes | None) -> str:
-    """The most series that one process can show, whatever clients do."""
+    """The most series that a replica can show, whatever clients do."""
     most = bound(made)
     if routes is None:
         return f"at most {most.of(0):,} series and {most.per_route:,} a route"
