@@ -55,7 +55,7 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert agreed
     assert agreed[1] == agreed[2] == re.findall(r"\d+", said[4])[0]
     assert re.fullmatch(
-        r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[6]
+        r"series +a replica shows at most [\d,]+, and [\d,]+ for each route of the app", said[6]
     )
     files = len(tree(home / "deploy")) - 1
     assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[7])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -207,6 +208,27 @@ def test_requests_are_served_while_a_collector_hangs(receiver: Collector) -> Non
             assert len(receiver.pushed) == 1
 
     run(scenario())
+
+
+def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
+    receiver: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last push is given up; nobody waits for its thread."""
+    monkeypatch.setattr("mahavishnu.runtime.pushing.LAST", 10**7)
+    released = threading.Event()
+
+    def hang(*_: Any) -> None:
+        released.wait()
+
+    async def scenario() -> House:
+        async with served(harden(site(), pushing(receiver.url))) as house:
+            monkeypatch.setattr("mahavishnu.runtime.otlp.post", hang)
+        return house
+
+    house = run(scenario())
+    assert outcomes(house) == (0, 1)
+    assert [line["reason"] for line in house.lines if "reason" in line] == ["TimeoutError"]
+    released.set()
 
 
 def test_each_way_to_fail_has_a_reason(receiver: Collector, monkeypatch: pytest.MonkeyPatch) -> None:

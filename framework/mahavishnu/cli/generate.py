@@ -179,7 +179,7 @@ def _summary(run: Run, done: Written, took: float) -> str:
     agreed = sum(_agrees(run.made, alert) for alert in run.made.alerts)
     lines.append(f"agreement       {agreed}/{len(run.made.alerts)} alerts name only series this app emits")
     most = bound(run.made)
-    told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
+    told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from random import SystemRandom
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
 from mahavishnu.errors import MahavishnuError
@@ -19,10 +23,17 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.workers import Workers
 from mahavishnu.series import PUSHES
 
+if TYPE_CHECKING:
+    from mahavishnu.runtime.otlp import Failure
+
+T = TypeVar("T")
+
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _SECOND = 10**9
 _PATIENCE = 10 * _SECOND
+LAST = 3 * _SECOND
+"""How long the last push may take: less than the margin between a server's time to end and its end, ns."""
 _CHANCE = SystemRandom()
 
 
@@ -66,10 +77,17 @@ class Pushing:
             self._task.cancel()
 
     async def flush(self) -> None:
-        """Push a last time, once; whoever ends last among several workers pushes what all of them have counted."""
+        """Push a last time, once, or give up soon: the process has little time to end.
+
+        Whoever ends last among several workers pushes what all of them have counted.
+        """
         self.stop()
-        if self._otlp is not None:
-            await self._push()
+        if self._otlp is None:
+            return
+        try:
+            await asyncio.wait_for(self._push(), LAST / _SECOND)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
+            self._tell(type(fault).__name__)
 
     async def _push(self) -> float:
         """Push now; returns for how many ns the collector wants to be left alone."""
@@ -81,7 +99,8 @@ class Pushing:
             service.metrics.shown(), self._resource(), self._otlp.Times(since, self._wall())
         )
         timeout = min(_PATIENCE, int(settings.every)) / _SECOND
-        failure = await asyncio.to_thread(self._otlp.post, settings.otlp, body, _headers(), timeout)
+        post = partial(self._otlp.post, settings.otlp, body, _headers(), timeout)
+        failure: Failure | None = await _aside(post)
         self._tell(None if failure is None else failure.reason)
         return 0 if failure is None else failure.after * _SECOND
 
@@ -129,6 +148,29 @@ class Pushing:
             self._tell(type(fault).__name__)
             asked = 0
         self._arm(self._pause(asked))
+
+
+async def _aside(call: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but the process does not wait for it when it ends: a name may take minutes to look up."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        tell: Callable[[Any], None] = done.set_result
+        try:
+            result: Any = call()
+        except Exception as fault:  # noqa: BLE001 - it is raised where it is waited for
+            tell, result = done.set_exception, fault
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_tell_once, done, tell, result)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await done
+
+
+def _tell_once(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:
+    if not done.done():  # nor given up
+        tell(result)
 
 
 def _otlp() -> ModuleType:
