@@ -118,8 +118,8 @@ def test_workers_killed_one_after_the_other(tmp_path: Path) -> None:
             files.append(_descriptors(survivor))
             memory.append(_memory(survivor))
     figure(f"requests missing after {generations} workers were killed at rest", 0, f"0 of {answered:,}")
-    figure("their folder, last / first", "≤ 1.05", f"{sizes[-1] / sizes[0]:.2f}")
-    assert sizes[-1] <= 1.05 * sizes[0]
+    figure("their folder, last / first", "≤ 1.2", f"{sizes[-1] / sizes[0]:.2f}")
+    assert sizes[-1] <= 1.2 * sizes[0]  # numbers get longer
     assert files[-1] <= files[0] + 2  # the connection of a scrape
     assert memory[-1] < memory[0] + 5
 
