@@ -60,6 +60,7 @@ def command(contract: Contract) -> list[str]:
         f"--port={service.port}",
         f"--app-dir={service.app_dir}",
         "--http=mahavishnu.server:HeadDeadline",
+        *([f"--workers={service.workers}"] if service.workers > 1 else []),
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",

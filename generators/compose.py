@@ -193,9 +193,9 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
     return {
         "port": contract.spec.service.port,
         "command": command(contract),
-        "packages": ["uvicorn>=0.36,<1", *(["redis>=5", "hiredis>=3"] if contract.spec.asks_redis else [])],
+        "packages": ["uvicorn>=0.36,<1", *_extras(contract.spec).values()],
         **_tools(contract),
-        "imported": "import mahavishnu, uvicorn" + (", redis, hiredis" if contract.spec.asks_redis else ""),
+        "imported": ", ".join(("import mahavishnu", "uvicorn", *_extras(contract.spec))),
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
@@ -212,6 +212,13 @@ def _tools(contract: Contract) -> dict[str, object]:
         "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],
         "job_command": [*_JOBS],
     }
+
+
+def _extras(spec: Spec) -> dict[str, str]:
+    """What the service needs on top, by the name it is imported by."""
+    shared = {"redis": "redis>=5", "hiredis": "hiredis>=3"} if spec.asks_redis else {}
+    pushed = {"opentelemetry.proto": "opentelemetry-proto>=1.20"} if spec.observability.metrics.otlp else {}
+    return shared | pushed
 
 
 class _Reference(str):

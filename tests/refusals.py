@@ -51,7 +51,7 @@ MV107 service: {name: shop, app: shop.main:app, port: «80»}
 MV107 service: {name: shop, app: shop.main:app, port: «70000»}
 MV107 service: {name: shop, app: shop.main:app, port: «-1»}
 MV014 service: {name: shop, app: shop.main:app, port: «80000000000000000000»}
-MV110 service: {name: shop, app: shop.main:app, workers: «4»}
+MV107 service: {name: shop, app: shop.main:app, workers: «65»}
 MV107 service: {name: shop, app: shop.main:app, workers: «0»}
 MV104 service: {name: shop, app: shop.main:app, workers: «yes»}
 MV102 service: {name: shop, app: shop.main:app, traffic: «50»}
@@ -306,6 +306,9 @@ MV102 retention: {metrics: «45»}
 MV110 retention: {«logs»: 30d}
 MV101 retention: {«metric»: 45d}
 MV108 observability: {metrics: {path: «metrics»}}
+MV108 observability: {metrics: {otlp: «collector:4318»}}
+MV108 observability: {metrics: {otlp: «"http://user:pw@collector:4318"»}}
+MV102 observability: {metrics: {otlp: "http://c:4318", every: «15»}}
 MV105 observability: {logs: {level: «trace»}}
 MV108 observability: {logs: {redact: [«"a b"»]}}
 MV110 observability: {«traces»: {sample: 10%}}

@@ -361,6 +361,7 @@ def services(draw: Draw) -> Mapping:
         owner=texts,
         tier=st.sampled_from(["critical", "standard", "experimental"]),
         port=st.integers(1024, 65535),
+        workers=st.sampled_from([2, 4]),
         head_timeout=st.sampled_from(["500ms", "10s"]),
         traffic=st.sampled_from(["50/second", "1000/minute"]),
         trusted_proxies=st.just(PROXIES),
@@ -419,7 +420,9 @@ def specs(draw: Draw) -> Mapping:
         observability=st.fixed_dictionaries(
             {},
             optional={
-                "metrics": st.just({"path": "/internal/metrics"}),
+                "metrics": st.sampled_from(
+                    [{"path": "/internal/metrics"}, {"otlp": "http://collector:4318", "every": "30s"}]
+                ),
                 "logs": st.just({"format": "console", "level": "debug", "redact": ["card"]}),
             },
         ),

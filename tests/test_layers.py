@@ -36,9 +36,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "closure",
     ),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound", "workers"),
     ("spec",),
-    ("contract", "panels", "links", "bound", "checks", "checks.*", "history", "outage"),
+    ("contract", "panels", "links", "bound", "checks", "checks.*", "history", "outage", "shares"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement", "live"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
@@ -72,7 +72,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "hiredis": (("runtime.redis_link",), 1),
     "httpx": (("runtime.http_client", "runtime.http_fallback"), 2),
     "jinja2": (("generators._render",), 1),
-    "opentelemetry": (("runtime.traces",), 1),
+    "opentelemetry": (("runtime.otlp", "runtime.traces"), 1),
     "prometheus_client": (("runtime.metrics",), 1),
     "promql_parser": (("query",), 1),
     "pydantic": (("*",), 99),  # the material everything is made of

@@ -70,7 +70,6 @@ def test_the_minimal_spec_loads_cleanly() -> None:
 
 
 LATER = """\
-10:12 `4` in `service.workers`
 22:60 `tool` in `limits.reports.match`
 48:58 `tool` in `slos.checkout.match`
 70:3 `logs` in `retention`

@@ -98,6 +98,17 @@ def test_the_finding_is_what_is_printed(folder: Path) -> None:
     assert README["finding"].rstrip() in ran.stderr
 
 
+def test_several_workers_fit_the_spec(folder: Path) -> None:
+    """The sections of workers and of the collector, in the place of README's own; what each worker has is told."""
+    sections = {line.partition(":")[0] for line in README["workers"].splitlines()}
+    kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
+    text = "".join(one for one in kept if one.partition(":")[0] not in sections) + README["workers"]
+    (folder / "mahavishnu.yaml").write_text(text)
+    ran = run(folder, "mahavishnu check")
+    assert ran.returncode == 0, ran.stderr
+    assert "limit `reports` has its places in each worker: up to 16 in a replica" in ran.stdout
+
+
 def test_the_app_runs(folder: Path) -> None:
     """The snippet of the app is whole: it imports, and answers."""
     asked = """

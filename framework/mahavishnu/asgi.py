@@ -24,12 +24,14 @@ from mahavishnu.runtime.exchange import Message, Receive, Send
 from mahavishnu.runtime.identity import Identify
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.pushing import Pushing
 from mahavishnu.runtime.redriver import Redriver
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
+from mahavishnu.runtime.telling import Telling
 from mahavishnu.spec import Spec
 
 __all__ = ["Hardening", "Identify", "Principal"]
@@ -79,6 +81,8 @@ class Hardening:
         self._edition = self._at_work(start(source, ticks, process, log_to))
         self.service.lasting.loaded_at = wall()
         self.redriver = Redriver(lambda: self.service, ticks)
+        self.telling = Telling(lambda: self.service, ticks)
+        self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
         use(self.service)
 
@@ -159,9 +163,12 @@ class Hardening:
             await self.app(scope, receive, send)
 
     def _begin(self) -> None:
-        """Watch the spec's file, and redrive dead letters, from now on and on this event loop."""
+        """From now on and on this event loop: tell other workers, push, redrive dead letters, and reload when the file
+        changes or SIGHUP asks for it."""
         self._aside = False
         self.redriver.start()
+        self.telling.start()
+        self._pushing.start()
         if self.reloader is not None:
             self.reloader.start()
             on_signal("SIGHUP", self.reloader.ask, alone=True)
@@ -181,7 +188,20 @@ class Hardening:
                 self.drain()
             return message
 
-        await self.app(scope, watched, send)
+        async def told(message: Message) -> None:
+            if message["type"].startswith(
+                "lifespan.shutdown."
+            ):  # the server may end as soon as it hears of it
+                await self._end()
+            await send(message)
+
+        await self.app(scope, watched, told)
+
+    async def _end(self) -> None:
+        """The last word: no request is served any more."""
+        self.telling.say()
+        await self._pushing.flush()
+        self.telling.stop()
 
 
 def _found(spec: Path | str | None) -> Path:

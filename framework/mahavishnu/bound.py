@@ -6,12 +6,12 @@ from math import prod
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
-from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN, STATUSES_SHOWN
+from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN, STATUSES_OWN, STATUSES_SHOWN
 from mahavishnu.signals import Kind, Signal, Source
 
 
 class Bound(NamedTuple):
-    """At most so many series of a process, and so many more for each route it shows."""
+    """At most so many series of a replica, and so many more for each route it shows."""
 
     fixed: int
     per_route: int
@@ -24,18 +24,20 @@ class Bound(NamedTuple):
 def bound(contract: Contract) -> Bound:
     """The product of the values that each label can take, summed over all series the process shows.
 
-    A status is one of 500, but of one route and method `STATUSES_SHOWN` are shown, and the runtime holds to it.
+    A status is one of 500, but of one route and method each worker shows `STATUSES_OWN` and those of the classes.
     """
+    workers = contract.spec.service.workers
     shown = [one for one in contract.signals.values() if one.source is Source.RUNTIME]
-    fixed = sum(_combinations(one) * _parts(one) for one in shown if one.name != HTTP_DURATION.name)
+    fixed = sum(_combinations(one, workers) * _parts(one) for one in shown if one.name != HTTP_DURATION.name)
     http = contract.signals[HTTP_DURATION.name]
     methods = len(http.label("http_request_method").values or ())
-    return Bound(fixed, methods * STATUSES_SHOWN * _parts(http))
+    statuses = min(workers * STATUSES_OWN + STATUSES_SHOWN - STATUSES_OWN, 500)
+    return Bound(fixed, methods * statuses * _parts(http))
 
 
-def _combinations(signal: Signal) -> int:
-    """How many label sets it can have; a label without listed values has one: the hash of the spec."""
-    return prod(1 if label.values is None else len(label.values) for label in signal.labels)
+def _combinations(signal: Signal, workers: int) -> int:
+    """How many label sets it can have; a label without listed values is the hash of the spec, each worker has one."""
+    return prod(workers if label.values is None else len(label.values) for label in signal.labels)
 
 
 def _parts(signal: Signal) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import closure, drift, outbound, store
+from mahavishnu import closure, drift, outbound, store, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -25,6 +25,7 @@ from mahavishnu.series import (
     LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
+    PUSHES,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
@@ -87,6 +88,7 @@ def contract(spec: Spec) -> Contract:
     alerts += [outbound.failing(name) for name in spec.dependencies]
     alerts += store.alerts() if spec.shared else ()
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
+    alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
@@ -172,6 +174,10 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         yield from store.signals()
     if spec.parking:
         yield from spec.dead_letters.shown(spec.parking)
+    if spec.service.workers > 1:
+        yield from workers.signals()
+    if spec.observability.metrics.otlp is not None:
+        yield PUSHES
     for name in spec.dependencies:
         shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
         yield from (one.closed(dependency=name) for one in shown)

@@ -159,17 +159,6 @@ def _each(value: object) -> Sequence[object]:
     return cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
 
 
-def not_yet_above(most: int) -> BeforeValidator:
-    """A validator that refuses, by name, numbers of the format that this version does not carry out."""
-
-    def refuse(value: object) -> object:
-        if type(value) is int and value > most:
-            raise PydanticCustomError("later", "{word}", {"word": str(value)})
-        return value
-
-    return BeforeValidator(refuse)
-
-
 def exactly(kind: type) -> BeforeValidator:
     """A validator that lets only this very type through, where pydantic would convert: `true` is not 1."""
 
@@ -280,12 +269,6 @@ class Counter(Protocol):
     def inc(self, amount: float = 1) -> None: ...
 
 
-class Counted(Counter, Protocol):
-    """A counter of a meter."""
-
-    def read(self) -> float: ...
-
-
 class Histogram(Protocol):
     """A distribution of durations in seconds."""
 
@@ -298,11 +281,11 @@ class Histogram(Protocol):
 class Meter(Protocol):
     """Where enforcers move their signals; a signal outside the contract is refused with AgreementError."""
 
-    def counter(self, signal: Signal, **labels: str) -> Counted: ...
+    def counter(self, signal: Signal, **labels: str) -> Counter: ...
     def histogram(self, signal: Signal, **labels: str) -> Histogram: ...
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None: ...
-    def read_counter(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
-        """Show a counter through this function, which first adds up what is counted elsewhere."""
+    def settles(self, name: str, settle: Callable[[], object]) -> None:
+        """Before anything is shown, `settle` counts what it has put off; the one of that name before it is let go."""
         ...
 
 

@@ -5,9 +5,10 @@ HTTP names and labels follow OpenTelemetry's semantic conventions in Prometheus 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.signals import Kind, Label, Signal, Source
+from mahavishnu.signals import Across, Kind, Label, Signal, Source
 from mahavishnu.units import Duration
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
@@ -55,6 +56,7 @@ HTTP_ACTIVE = Signal(
     "http_server_active_requests",
     Kind.GAUGE,
     "HTTP requests being served now.",
+    across=Across.SUM,
     waived="How much is going on is looked at, and no number of it is wrong by itself.",
 )
 
@@ -79,18 +81,21 @@ MEMORY = Signal(
     "process_resident_memory_bytes",
     Kind.GAUGE,
     "Resident memory size in bytes.",
+    across=Across.SUM,
     waived="Asked for where a threshold is set: what is too much differs from service to service.",
 )
 MEMORY_LIMIT = Signal(
     "mahavishnu_memory_limit_bytes",
     Kind.GAUGE,
     "Memory one replica is given by the spec.",
+    across=Across.MAX,
     waived="What `memory` in a threshold is measured by.",
 )
 CPU_LIMIT = Signal(
     "mahavishnu_cpu_limit_cores",
     Kind.GAUGE,
     "Processor cores one replica is given by the spec.",
+    across=Across.MAX,
     waived="What `cpu` in a threshold is measured by.",
 )
 CPU = Signal(
@@ -105,16 +110,19 @@ SPEC_INFO = Signal(
     Kind.GAUGE,
     "1, labelled with the hash of the spec that is enforced.",
     (Label("hash"),),
+    across=Across.MAX,
 )
 SPEC_RELOAD_SUCCESSFUL = Signal(
     "mahavishnu_spec_reload_successful",
     Kind.GAUGE,
     "1 when the spec's file was taken as it last changed, 0 when it was refused and the old spec holds.",
+    across=Across.MIN,
 )
 SPEC_RELOAD_TIME = Signal(
     "mahavishnu_spec_reload_timestamp_seconds",
     Kind.GAUGE,
     "When the spec's file was last read and found good, in seconds since 1970.",
+    across=Across.MIN,
     waived="When it was is looked at; that it failed is an alert of its own.",
 )
 SPEC_RELOADS = Signal(
@@ -135,8 +143,13 @@ LIMIT_QUOTA = Signal(
     Kind.GAUGE,
     "The enforced number of each limit: requests per window, requests at once, bytes, or seconds.",
     (Label("limit"),),
+    across=Across.MAX,
     waived="What the use of a limit is measured by; a rate is judged by what it refuses.",
 )
+LIMIT_PLACES = replace(LIMIT_QUOTA, across=Across.SUM)
+"""The same of a limit whose places each worker has for itself."""
+LIMIT_FOUND = replace(LIMIT_QUOTA, across=Across.MIN)
+"""The same of a limit that each worker finds out for itself: of the one that can do least."""
 LIMIT_NEAR = Signal(
     "mahavishnu_limit_near_total",
     Kind.COUNTER,
@@ -151,6 +164,7 @@ LIMIT_UTILISATION = Signal(
     "The highest share of each limit that anyone has used lately, in the last two scrapes or minutes; of "
     "places: the share that is taken now.",
     (Label("limit"),),
+    across=Across.MAX,
     waived="How near a limit is to its end is looked at; reaching it is counted, and an alert.",
 )
 LIMIT_IN_FLIGHT = Signal(
@@ -158,6 +172,7 @@ LIMIT_IN_FLIGHT = Signal(
     Kind.GAUGE,
     "Requests a concurrency limit has let in and that still run.",
     (Label("limit"),),
+    across=Across.SUM,
     waived="Asked for where a limit can be full; one that is found as it goes is judged by what it sheds.",
 )
 LIMIT_QUEUED = Signal(
@@ -165,6 +180,7 @@ LIMIT_QUEUED = Signal(
     Kind.GAUGE,
     "Requests that wait for a place in a concurrency limit.",
     (Label("limit"),),
+    across=Across.SUM,
     waived="The length of a queue is looked at; a queue that is full refuses, which is an alert.",
 )
 LIMIT_SHED = Signal(
@@ -178,6 +194,7 @@ LIMIT_STORE_KEYS = Signal(
     "mahavishnu_limit_store_keys",
     Kind.GAUGE,
     "Clients whose rate state is held in memory.",
+    across=Across.SUM,
     waived="The clients held are looked at; what is too many is counted by the store itself, and an alert.",
 )
 LIMIT_STORE_SHARED = Signal(
@@ -224,12 +241,14 @@ DEAD_LETTERS = Signal(
     Kind.GAUGE,
     "Failed calls that are kept to be made again: waiting, or quarantined until a person decides.",
     (Label("dependency"), Label("state", LETTER_STATES)),
+    across=Across.MAX,
 )
 DEAD_LETTERS_AGE = Signal(
     "mahavishnu_dead_letters_age_seconds",
     Kind.GAUGE,
     "Age of the oldest dead letter of each dependency that still waits; 0 when none does.",
     (Label("dependency"),),
+    across=Across.MAX,
 )
 DEAD_LETTERS_PARKED = Signal(
     "mahavishnu_dead_letters_parked_total",
@@ -255,11 +274,13 @@ DEAD_LETTERS_FULL = Signal(
     "mahavishnu_dead_letters_full_ratio",
     Kind.GAUGE,
     "How much of the room for dead letters is used, by number or by size, whichever is more.",
+    across=Across.MAX,
 )
 DEAD_LETTERS_UP = Signal(
     "mahavishnu_dead_letters_store_up",
     Kind.GAUGE,
     "1 while this process can read and write its dead letters.",
+    across=Across.MIN,
 )
 
 STORE_CALLS = Signal(
@@ -277,7 +298,31 @@ STORE_DURATION = Signal(
     waived="How long it takes is looked at; too long is a timeout of the store, and an alert.",
 )
 STORE_UP = Signal(
-    "mahavishnu_limit_store_up", Kind.GAUGE, "1 while the shared store of limits answers this process."
+    "mahavishnu_limit_store_up",
+    Kind.GAUGE,
+    "1 while the shared store of limits answers this process.",
+    across=Across.MIN,
+)
+
+WORKERS = Signal(
+    "mahavishnu_workers",
+    Kind.GAUGE,
+    "Worker processes whose series are in these, and that have lately said them.",
+    across=Across.SUM,
+)
+WORKER_FAULTS = Signal(
+    "mahavishnu_worker_series_faults_total",
+    Kind.COUNTER,
+    "Series of workers that are not in these: unwritten, or written and unread because they are damaged or foreign.",
+    (Label("fault", ("unwritten", "unread")),),
+    waived="What cannot be read of a worker is left out, and a worker that is missing is an alert.",
+)
+PUSHES = Signal(
+    "mahavishnu_otlp_pushes_total",
+    Kind.COUNTER,
+    "How often these series were pushed to the collector, by whether it took them.",
+    (Label("outcome", ("ok", "failed")),),
+    waived="Where they fail nobody who is pushed to sees it; the log says so, and the collector knows who is silent.",
 )
 
 COPIES = ("1", "2", "3")
@@ -288,6 +333,7 @@ BACKUP_SUCCESS = Signal(
     Kind.GAUGE,
     "When the last backup that succeeded was begun, in seconds since 1970.",
     _COPY,
+    across=Across.MAX,
     waived="What its age is measured from: that is judged.",
 )
 BACKUP_AGE = Signal(
@@ -295,16 +341,24 @@ BACKUP_AGE = Signal(
     Kind.GAUGE,
     "How old the last backup that succeeded is: what would be lost if everything else were.",
     _COPY,
+    across=Across.MAX,
 )
-BACKUP_SIZE = Signal("mahavishnu_backup_size_bytes", Kind.GAUGE, "Size of what the last backup read.", _COPY)
+BACKUP_SIZE = Signal(
+    "mahavishnu_backup_size_bytes", Kind.GAUGE, "Size of what the last backup read.", _COPY, across=Across.MAX
+)
 BACKUP_USUAL_SIZE = Signal(
-    "mahavishnu_backup_usual_size_bytes", Kind.GAUGE, "Median size of the seven backups before it.", _COPY
+    "mahavishnu_backup_usual_size_bytes",
+    Kind.GAUGE,
+    "Median size of the seven backups before it.",
+    _COPY,
+    across=Across.MAX,
 )
 BACKUP_DURATION = Signal(
     "mahavishnu_backup_duration_seconds",
     Kind.GAUGE,
     "How long the last backup took.",
     _COPY,
+    across=Across.MAX,
     waived="How long it takes is looked at; one that never ends makes the age grow.",
 )
 BACKUP_VERIFIED = Signal(
@@ -312,6 +366,7 @@ BACKUP_VERIFIED = Signal(
     Kind.GAUGE,
     "When the last reading of the whole repository that found no fault was begun, in seconds since 1970.",
     _COPY,
+    across=Across.MAX,
     waived="What its age is measured from: that is judged.",
 )
 BACKUP_VERIFIED_AGE = Signal(
@@ -319,12 +374,14 @@ BACKUP_VERIFIED_AGE = Signal(
     Kind.GAUGE,
     "Time since then; where nothing was verified yet, since the first backup.",
     _COPY,
+    across=Across.MAX,
 )
 BACKUP_DRILLED = Signal(
     "mahavishnu_backup_last_drill_timestamp_seconds",
     Kind.GAUGE,
     "When the last drill that restored good data was begun, in seconds since 1970.",
     _COPY,
+    across=Across.MAX,
     waived="What its age is measured from: that is judged.",
 )
 BACKUP_DRILL_AGE = Signal(
@@ -332,15 +389,21 @@ BACKUP_DRILL_AGE = Signal(
     Kind.GAUGE,
     "Time since then; where nothing was restored yet, since the first backup.",
     _COPY,
+    across=Across.MAX,
 )
 BACKUP_RESTORE = Signal(
-    "mahavishnu_backup_restore_seconds", Kind.GAUGE, "How long that drill took: the measured RTO.", _COPY
+    "mahavishnu_backup_restore_seconds",
+    Kind.GAUGE,
+    "How long that drill took: the measured RTO.",
+    _COPY,
+    across=Across.MAX,
 )
 BACKUP_SNAPSHOTS = Signal(
     "mahavishnu_backup_snapshots",
     Kind.GAUGE,
     "Snapshots in the repository.",
     _COPY,
+    across=Across.MAX,
     waived="How many there are is looked at; what is promised is how far back they go.",
 )
 BACKUP_HISTORY = Signal(
@@ -348,18 +411,21 @@ BACKUP_HISTORY = Signal(
     Kind.GAUGE,
     "Time from the newest snapshot back to the oldest.",
     _COPY,
+    across=Across.MAX,
 )
 BACKUP_HISTORY_DUE = Signal(
     "mahavishnu_backup_history_due_seconds",
     Kind.GAUGE,
     "What that has to be by now: the guaranteed history, or the time from the first backup to the last less a day.",
     _COPY,
+    across=Across.MAX,
 )
 BACKUP_GUARANTEED = Signal(
     "mahavishnu_backup_guaranteed_history_seconds",
     Kind.GAUGE,
     "The history that the retention guarantees once backups have run long enough.",
     (Label("backup"),),
+    across=Across.MAX,
     waived="What will be promised once there are enough of them; what is due by now is judged.",
 )
 STEPS = ("run", "prune", "verify", "drill")
@@ -368,4 +434,5 @@ BACKUP_STEP = Signal(
     Kind.GAUGE,
     "1 when the last run, prune, verification or drill succeeded, 0 when it failed.",
     (Label("backup"), Label("step", STEPS)),
+    across=Across.MIN,
 )

@@ -23,6 +23,14 @@ class Kind(StrEnum):
     HISTOGRAM = "histogram"
 
 
+class Across(StrEnum):
+    """What a gauge is of several workers that answer as one service: counters and histograms are added up."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+
+
 class Source(StrEnum):
     """Who makes the series: the process, Prometheus while scraping, or a recording rule."""
 
@@ -56,7 +64,8 @@ class Label:
 class Signal:
     """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds.
 
-    `waived` says why no rule and no page asks for it, where none does.
+    `waived` says why no rule asks for it, where none does; `across` is what a gauge of the runtime must say: what
+    several workers show together.
     """
 
     name: str
@@ -66,6 +75,12 @@ class Signal:
     buckets: tuple[Decimal, ...] = ()
     source: Source = Source.RUNTIME
     waived: str = ""
+    across: Across | None = None
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The bucket boundaries as numbers."""
+        return tuple(map(float, self.buckets))
 
     def label(self, name: str) -> Label:
         """The label of that name; raises AgreementError when the series has none."""

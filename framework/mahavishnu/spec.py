@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, IPvAnyNetwork, StringConstraints
+from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import Path
 from mahavishnu.notify import Alerts, AnyChannel, SecretRef, Text, Url
@@ -23,7 +24,7 @@ from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.throttle import Throttle
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly, not_yet_above
+from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration
@@ -36,6 +37,15 @@ SecretName = Annotated[
 RoutePath = Annotated[
     str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=100), Field(examples=["/metrics"])
 ]
+
+
+def _a_second(every: Duration) -> Duration:
+    if every < 10**9:
+        what = f"series pushed every {every}"
+        raise PydanticCustomError(
+            "policy", "{what}", {"what": what, "help": "take `1s` or more; `15s` is usual"}
+        )
+    return every
 
 
 class Service(Settings):
@@ -59,8 +69,9 @@ class Service(Settings):
     """The folder in which the module is found, from the spec's own folder."""
     port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = 8000
     """The port the service listens on."""
-    workers: Annotated[int, Field(strict=True, ge=1, le=1), not_yet_above(1)] = 1
-    """Processes per replica; one, in this version."""
+    workers: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    """Processes per replica: uvicorn's `--workers`. They are scraped as one; what is counted in a process, like places
+    and a rate without a `store`, each has for itself."""
     head_timeout: Duration = Duration.parse("10s")
     """How long a client may take to send the head of a request, where uvicorn is started with
     `--http mahavishnu.server:HeadDeadline`, as the generated files do."""
@@ -119,6 +130,18 @@ class Metrics(Settings):
 
     path: RoutePath = "/metrics"
     """The path Prometheus scrapes."""
+    otlp: Url | None = None
+    """A collector to which they are pushed as well, by OTLP over HTTP: `http://collector:4318`."""
+    every: Annotated[Duration, AfterValidator(_a_second)] = Duration.parse("15s")
+    """How often they are pushed."""
+
+    @model_validator(mode="after")
+    def _pushed(self) -> Metrics:
+        if "every" in self.model_fields_set and self.otlp is None:
+            what = "`every` without `otlp`: the series are pushed nowhere"
+            help = "name a collector, like `otlp: http://collector:4318`, or remove `every`"
+            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        return self
 
 
 class Logs(Settings):

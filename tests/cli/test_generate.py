@@ -60,7 +60,7 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     agreed = ", ".join(f"{count}/{count} {kind}" for count, kind in counts)
     assert said[7] == f"agreement       {agreed} name only series this app emits"
     assert re.fullmatch(
-        r"series +a process shows at most [\d,]+, and [\d,]+ for each route of the app", said[8]
+        r"series +a replica shows at most [\d,]+, and [\d,]+ for each route of the app", said[8]
     )
     files = len(tree(home / "deploy")) - 1
     assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[9])

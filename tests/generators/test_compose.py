@@ -417,6 +417,18 @@ def test_a_server_of_dead_letters_forgets_nothing() -> None:
     assert "--appendonly" in shared["limits"]["command"]
 
 
+def test_the_image_can_speak_to_the_collector_and_starts_all_workers() -> None:
+    """One package more where series are pushed, and uvicorn's own option."""
+    patch = {"service": {"workers": 4}, "observability": {"metrics": {"otlp": "http://collector:4318"}}}
+    file = generated("compose", merged(LARGE, patch))["compose/Dockerfile"]
+    assert "opentelemetry-proto>=1.20" in file
+    assert "import mahavishnu, uvicorn, opentelemetry.proto" in file
+    assert "--workers=4" in file
+    plain = generated("compose", LARGE)["compose/Dockerfile"]
+    assert "opentelemetry" not in plain
+    assert "--workers" not in plain
+
+
 def test_nothing_is_written_for_a_target_not_asked_for() -> None:
     """No `compose`, no files."""
     assert generated("compose", merged(SMALL, {"deploy": {"targets": {"compose": None}}})) == {}

@@ -403,6 +403,35 @@ def test_the_ingress_says_whose_word_counts(
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
 
 
+COLLECTORS: list[tuple[str, dict[str, Any]]] = [
+    ("http://collector:4318", {"to": [{"podSelector": {}}]}),
+    (
+        "http://otel.monitoring.svc:4318",
+        {"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}]},
+    ),
+    (
+        "https://10.9.8.7:4318",
+        {"to": [{"ipBlock": {"cidr": "10.9.8.7/32"}}], "ports": [{"protocol": "TCP", "port": 4318}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("url", "rule"), COLLECTORS)
+def test_the_service_may_reach_its_collector(url: str, rule: dict[str, Any]) -> None:
+    """Else its series would go nowhere; without one, nothing is let out for it."""
+    spec = merged(LARGE, {"observability": {"metrics": {"otlp": url}}})
+    egress = objects(spec)["NetworkPolicy"]["spec"]["egress"]
+    assert egress[1] == rule
+    assert egress[:1] + egress[2:] == objects(LARGE)["NetworkPolicy"]["spec"]["egress"]
+
+
+def test_as_many_workers_as_the_spec_says() -> None:
+    """One is what uvicorn does by itself."""
+    spec = merged(LARGE, {"service": {"workers": 4}})
+    assert "--workers=4" in container(objects(spec))["command"]
+    assert not any("--workers" in word for word in container(objects(LARGE))["command"])
+
+
 REACHED: list[tuple[str, dict[str, Any]]] = [
     ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
     (

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from io import StringIO
+from pathlib import Path
+from select import PIPE_BUF
 from typing import Any, NamedTuple
 
 import pytest
@@ -31,6 +36,7 @@ class Served(NamedTuple):
     request_id: str = "4f2a-1"
 
 
+ROOT = Path(__file__).parents[2]
 SERVED = Served()
 TOOK = 1_234_567
 AT = 1_700_000_000_999_999_999
@@ -119,3 +125,50 @@ def test_a_field_that_the_spec_redacts_is_redacted_here_too() -> None:
 def test_people_get_text() -> None:
     """`format: console` writes no JSON."""
     assert "event=request" in _written(Logs(format="console"), SERVED)
+
+
+def test_lines_are_written_in_pieces_that_stay_whole() -> None:
+    """No piece of several is longer than what a pipe takes at once, and none ends within a line."""
+    pieces = list[str]()
+
+    class Stream(StringIO):
+        def write(self, text: str) -> int:
+            pieces.append(text)
+            return super().write(text)
+
+    stream, one_by_one = Stream(), StringIO()
+    log, alone = AccessLog(Logs(), stream), AccessLog(Logs(), one_by_one)
+    served = [SERVED._replace(path="/" + "x" * (number * 37 % 900)) for number in range(60)]
+    for one in (*served, SERVED._replace(path="/" + "é" * 5000)):
+        log(one, TOOK, AT)
+        alone(one, TOOK, AT)
+        alone.flush()
+    log.flush()
+    assert "".join(pieces) == one_by_one.getvalue()
+    assert len(pieces) > 5
+    assert all(piece.endswith("}\n") for piece in pieces)
+    assert all(len(piece) <= PIPE_BUF for piece in pieces if piece.count("\n") > 1)
+
+
+WRITER = """
+from mahavishnu.policy import Decision
+from mahavishnu.runtime.logs import AccessLog
+from mahavishnu.spec import Logs
+from tests.runtime.test_access_log import AT, SERVED, TOOK
+log = AccessLog(Logs())
+for _ in range(100):
+    for _ in range(64):
+        log(SERVED, TOOK, AT)
+    log.flush()
+"""
+
+
+def test_workers_that_share_a_pipe_tear_no_line() -> None:
+    """Three processes that write 64 lines at a time, faster than they are read."""
+    out, into = os.pipe()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER], stdout=into, cwd=ROOT) for _ in range(3)]
+    os.close(into)
+    with open(out, encoding="utf-8") as read:  # noqa: PTH123 - a descriptor has no path
+        lines = [json.loads(line) for line in read]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert len(lines) == 3 * 100 * 64

@@ -11,8 +11,8 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mahavishnu.policy import Standing
+from mahavishnu.runtime.cells import CounterCell
 from mahavishnu.runtime.margin import Margin
-from mahavishnu.runtime.metrics import CounterCell
 from tests.runtime.asgi_client import House, handshake, harden, limits, run, site
 
 SECOND = 10**9

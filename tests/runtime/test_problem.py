@@ -13,10 +13,10 @@ from starlette.routing import Route
 
 from mahavishnu.algorithms import Gcra
 from mahavishnu.policy import Algorithm, Decision
+from mahavishnu.runtime.cells import CounterCell
 from mahavishnu.runtime.fields import Told, problem
 from mahavishnu.runtime.margin import Margin
 from mahavishnu.runtime.memory_store import MemoryStore
-from mahavishnu.runtime.metrics import CounterCell
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import Answer, House, harden, limits, run, site, spec_of
 

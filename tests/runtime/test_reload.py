@@ -257,7 +257,9 @@ def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: str) -> None:
         ({"service": {"name": "store"}}, "service.name"),
         ({"service": {"port": 8001}}, "service.port"),
         ({"service": {"app": "store:app"}}, "service.app"),
+        ({"service": {"workers": 2}}, "service.workers"),
         ({"store": "redis://localhost/0"}, "store"),
+        ({"observability": {"metrics": {"otlp": "http://c:4318"}}}, "observability.metrics.otlp"),
         ({"dependencies": {"bank": {"url": "http://b"}}}, "dependencies.bank.url"),
     ],
 )

@@ -8,13 +8,15 @@ from mahavishnu.checks._facts import Facts, error
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
 from mahavishnu.policies.rate import Rate
+from mahavishnu.spec import Spec
 
 CODE = Code(
     "MV201",
     "a limit of the whole fleet that nothing shares",
-    "Without a shared store every process counts alone: with 4 replicas a client gets four times the limit.",
+    "Without a shared store every process counts alone: with 4 replicas, or 4 workers, a client gets four times the "
+    "limit.",
     "limits: {per_client: {rate: 300/minute}}\ndeploy: {replicas: {min: 2, max: 12}}",
-    "Name a `store` that all share, say `scope: process` where each process may count alone, or run one replica.",
+    "Name a `store` that all share, say `scope: process` where each process may count alone, or run one process.",
 )
 
 
@@ -34,6 +36,12 @@ def check(facts: Facts) -> Iterator[Problem]:
             )
             help = (
                 "name a `store` that they share, write `scope: process` if it is meant for each process, or set "
-                "`deploy.replicas.max: 1`"
+                f"{_one(spec)}"
             )
             yield error(CODE, ("limits", name, "rate"), what, help)
+
+
+def _one(spec: Spec) -> str:
+    """What to set for there to be one process."""
+    replicas = ["`deploy.replicas.max: 1`"] if spec.deploy.replicas.max > 1 else []
+    return " and ".join([*replicas, *(["`service.workers: 1`"] if spec.service.workers > 1 else [])])

@@ -20,6 +20,7 @@ from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.history import promises
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
+from mahavishnu.shares import shares
 
 
 def check(
@@ -57,6 +58,7 @@ def _more(loaded: Loaded, findings: tuple[Finding, ...]) -> Iterator[str]:
     if not _output.verdict(findings):
         made = contract(loaded.declared)
         yield f"agreement: {agreed(made, files(loaded, made))}"
+    yield from shares(loaded.spec)
     yield from promises(loaded.spec)
     yield from outage(loaded.spec)
 
@@ -99,7 +101,7 @@ def _summary(
 
 
 def _series(made: Contract, routes: appinfo.Routes | None) -> str:
-    """The most series that one process can show, whatever clients do."""
+    """The most series that a replica can show, whatever clients do."""
     most = bound(made)
     if routes is None:
         return f"at most {most.of(0):,} series and {most.per_route:,} a route"

@@ -192,7 +192,7 @@ def _summary(run: Run, done: Written, took: float) -> str:
     if told := agreed(run.made, run.artifacts):
         lines.append(f"agreement       {told}")
     most = bound(run.made)
-    told = f"a process shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
+    told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from threading import Lock
@@ -14,10 +15,10 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
-from mahavishnu.policy import Count, Counted, Guard, Leaf, Outcome, Policy, Site, Word, camel
+from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
 from mahavishnu.promql import total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
@@ -33,7 +34,11 @@ BREAKER_STATE = Signal(
     Kind.GAUGE,
     "1 for the state each breaker is in, 0 for the others.",
     (Label("dependency"), Label("state", _STATES)),
+    across=Across.MAX,
 )
+_ALL_CLOSED = replace(
+    BREAKER_STATE, across=Across.MIN
+)  # of several workers: only where the breaker of each is
 BREAKER_TRANSITIONS = Signal(
     "mahavishnu_breaker_transitions_total",
     Kind.COUNTER,
@@ -459,18 +464,16 @@ class BreakerGuard:
         self._given = site.advice
         self._fast_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="fast")
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")
-        meter.read_counter(
-            BREAKER_CALLS, partial(self._counted, self._fast_calls), dependency=name, speed="fast"
-        )
+        meter.settles(f"dependencies.{name}.breaker", self._settle)
         self._transitions = {to: meter.counter(BREAKER_TRANSITIONS, dependency=name, to=to) for to in _STATES}
         for state in _STATES:
-            meter.gauge(BREAKER_STATE, partial(self._is, state), dependency=name, state=state)
+            shown = _ALL_CLOSED if state == "closed" else BREAKER_STATE
+            meter.gauge(shown, partial(self._is, state), dependency=name, state=state)
 
-    def _counted(self, fast: Counted) -> float:
+    def _settle(self) -> None:
         with self._lock:
             if isinstance(self.now_state, Closed):
                 self._fold(self.now_state)
-        return fast.read()
 
     def _is(self, state: str) -> float:
         return float(self.state == state)

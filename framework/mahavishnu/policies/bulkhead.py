@@ -13,7 +13,7 @@ from mahavishnu.errors import BulkheadFull
 from mahavishnu.policy import Count, Guard, Leaf, Meter, Outcome, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration
 
 _WINDOW = Duration.parse("5m")
@@ -26,12 +26,14 @@ BULKHEAD_IN_FLIGHT = Signal(
     Kind.GAUGE,
     "Calls that a bulkhead has let out and that still run.",
     (Label("dependency"),),
+    across=Across.SUM,
 )
 BULKHEAD_CAPACITY = Signal(
     "mahavishnu_bulkhead_capacity",
     Kind.GAUGE,
     "How many calls a bulkhead lets run at once.",
     (Label("dependency"),),
+    across=Across.SUM,
 )
 BULKHEAD_REFUSALS = Signal(
     "mahavishnu_bulkhead_refusals_total",

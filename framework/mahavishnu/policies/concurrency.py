@@ -16,7 +16,9 @@ from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, 
 from mahavishnu.promql import total
 from mahavishnu.series import (
     LIMIT_DECISIONS,
+    LIMIT_FOUND,
     LIMIT_IN_FLIGHT,
+    LIMIT_PLACES,
     LIMIT_QUEUED,
     LIMIT_QUOTA,
     LIMIT_SHED,
@@ -181,7 +183,7 @@ class Concurrency(Limit):
         slots = before if isinstance(before, Slots) else Slots.of(self, clock)
         meter.gauge(LIMIT_IN_FLIGHT, lambda: slots.running, limit=name)
         meter.gauge(LIMIT_QUEUED, lambda: slots.waiting, limit=name)
-        meter.gauge(LIMIT_QUOTA, lambda: slots.places, limit=name)
+        meter.gauge(LIMIT_FOUND if self.adaptive else LIMIT_PLACES, lambda: slots.places, limit=name)
         for rank, word in enumerate(RANKS if self.ranked else ()):
             slots.shed[rank] = meter.counter(LIMIT_SHED, limit=name, rank=word).inc
         meter.gauge(LIMIT_UTILISATION, lambda: min(slots.running / slots.places, 1), limit=name)

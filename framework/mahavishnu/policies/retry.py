@@ -13,7 +13,7 @@ from pydantic import Field
 from mahavishnu.policies._faults import Words, retry_after
 from mahavishnu.policy import Leaf, Policy, Site, camel
 from mahavishnu.promql import total
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 RESERVE = 10
@@ -35,6 +35,7 @@ RETRY_BUDGET = Signal(
     "How full the budget of retries is that all callers of a dependency share, from 0 to 1.",
     (Label("dependency"),),
     waived="How full it is is looked at; running dry is counted, and an alert.",
+    across=Across.MIN,
 )
 
 

@@ -26,9 +26,8 @@ from mahavishnu.series import (
     DEPENDENCY_CALLS,
     HTTP_DURATION,
     LIMIT_DECISIONS,
-    LIMIT_IN_FLIGHT,
     LIMIT_QUEUED,
-    LIMIT_QUOTA,
+    LIMIT_UTILISATION,
     MEMORY,
     MEMORY_LIMIT,
 )
@@ -310,7 +309,8 @@ def _refused(name: str) -> Reading:
 
 
 def _utilisation(name: str) -> Reading:
-    return _fraction(LIMIT_IN_FLIGHT.select(limit=name), LIMIT_QUOTA.select(limit=name), Decimal(100))
+    used = LIMIT_UTILISATION.select(limit=name)
+    return Reading(used, "ratio", _gauge(used))
 
 
 def _failures(name: str) -> Reading:

@@ -15,7 +15,7 @@ from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Mode, Outcome, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
-from mahavishnu.signals import Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
 
 _PARTS = 10**8
@@ -34,6 +34,7 @@ THROTTLE_RATIO = Signal(
     Kind.GAUGE,
     "The share of calls to a dependency that its throttle keeps back now, from 0 to 1.",
     (Label("dependency"),),
+    across=Across.MAX,
     waived="How much is kept back now is looked at; what was is counted, and an alert.",
 )
 

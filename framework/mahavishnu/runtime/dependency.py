@@ -100,13 +100,7 @@ class DependencyGuard:
         }
         self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
         self.quick: Quick = before.quick if before else Quick()
-        success = self._count["success"]
-
-        def succeeded() -> float:
-            self.tally()
-            return success.read()
-
-        site.meter.read_counter(DEPENDENCY_CALLS, succeeded, dependency=name, outcome="success")
+        site.meter.settles(f"dependencies.{name}", self.tally)
         self._say = say
         self.dropped: deque[tuple[Call, Sequence[Leaf]]] = deque()
         """Calls whose answers were dropped while somebody was about to change what they hold."""

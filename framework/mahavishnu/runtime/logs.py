@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from json.encoder import encode_basestring_ascii as _quoted
+from select import PIPE_BUF
 from typing import Any, Protocol, TextIO, cast
 
 import structlog
@@ -106,11 +107,12 @@ class AccessLog:
     def flush(self) -> None:
         """Write and drop the lines. A log that cannot be written (no space, nobody reading) costs no request."""
         if count := len(self._lines):
-            text = "".join(self._lines[:count])
+            lines = self._lines[:count]
             del self._lines[:count]  # what other threads have added meanwhile stays
             with contextlib.suppress(OSError, ValueError):
-                self._stream.write(text)
-                self._stream.flush()
+                for text in _pieces(lines):
+                    self._stream.write(text)
+                    self._stream.flush()
 
     def _line(self, one: Served, took: int, at: int, level: str) -> str:
         key, path = one.plan.key, one.path
@@ -133,6 +135,22 @@ class AccessLog:
         head = f'{{"method": {_quoted(method)}, "route": {_quoted(_text(route))}, "path": '
         self._heads[key] = head
         return head
+
+
+def _pieces(lines: list[str]) -> Iterator[str]:
+    """The lines in pieces that the system writes at once: other workers write to the same pipe, between two."""
+    text = "".join(lines)
+    if len(text) <= PIPE_BUF:
+        yield text
+        return
+    piece, room = list[str](), PIPE_BUF
+    for line in lines:
+        if len(line) > room and piece:
+            yield "".join(piece)
+            piece, room = [], PIPE_BUF
+        piece.append(line)
+        room -= len(line)
+    yield "".join(piece)
 
 
 def _facts(one: Served, took: int) -> dict[str, Any]:

@@ -12,7 +12,8 @@ class Margin:
 
     Whoever knows what a request has left compares it with `mark`, and calls `left` only when it is less: that
     is all it costs. What is remembered spans two periods of at least 30 s, turned when it is read, so that no
-    scrape misses what came between it and the one before.
+    scrape misses what came between it and the one before. Of several workers, which read it every second, none that
+    comes within 30 s of the one before does.
     """
 
     __slots__ = ("_before", "_least", "_near", "_nearly", "_since", "mark", "whole")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from math import isnan
 
@@ -16,66 +15,10 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from mahavishnu.signals import AgreementError, Kind, Signal, boundary_text
-
-LabelValues = tuple[str, ...]
-Bounds = tuple[float, ...]
-
-
-class CounterCell:
-    """A number that only grows. One addition is one bytecode step, so threads lose no counts under the GIL."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value: float = 0
-
-    def inc(self, amount: float = 1) -> None:
-        self.value += amount
-
-    def read(self) -> float:
-        return self.value
-
-
-class HistogramCell:
-    """Observations per bucket, and their sum."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum: float = 0
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.sum += seconds
-
-    def observe_least(self, count: int, seconds: float) -> None:
-        """So many at once, none beyond the first boundary, which together took so long."""
-        self.counts[0] += count
-        self.sum += seconds
-
-    def buckets(self, texts: tuple[str, ...]) -> list[tuple[str, float]]:
-        """Cumulative counts with the text of their upper bounds."""
-        total, rows = 0, list[tuple[str, float]]()
-        for text, count in zip((*texts, "+Inf"), self.counts, strict=True):
-            total += count
-            rows.append((text, float(total)))
-        return rows
-
-
-class Cells:
-    """What is counted in a process, by series and label values; it outlives every contract.
-
-    Histograms by their boundaries too: those may change, and no count may be lost.
-    """
-
-    def __init__(self) -> None:
-        self.counters: dict[str, dict[LabelValues, CounterCell]] = {}
-        self.histograms: dict[str, dict[Bounds, dict[LabelValues, HistogramCell]]] = {}
-        self.settle: Callable[[], object] = _nothing
-        """Called before anything is shown: counts what has happened and was not counted yet."""
+from mahavishnu.runtime.cells import Cells, CounterCell, HistogramCell
+from mahavishnu.runtime.shown import Shown
+from mahavishnu.runtime.snapshot import LabelValues, Number, Snapshot
+from mahavishnu.signals import Across, AgreementError, Kind, Signal, boundary_text
 
 
 class Metrics(Collector):
@@ -89,6 +32,7 @@ class Metrics(Collector):
         self.cells: Cells = before.cells if before else Cells()
         self._counter_reads: dict[str, dict[LabelValues, Callable[[], float]]] = {}
         self._gauges: dict[str, dict[LabelValues, Callable[[], float]]] = {}
+        self._across: dict[tuple[str, LabelValues], Across] = {}
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -99,13 +43,12 @@ class Metrics(Collector):
         values = _values(shown, labels)
         if values not in cells:
             cells[values] = CounterCell()
-        self.read_counter(signal, cells[values].read, **labels)
         return cells[values]
 
     def histogram(self, signal: Signal, **labels: str) -> HistogramCell:
         """The cell of a histogram for these label values; raises AgreementError outside the contract."""
         shown = self._shown(signal, Kind.HISTOGRAM)
-        bounds = _bounds(shown)
+        bounds = shown.bounds
         cells = self.cells.histograms.setdefault(shown.name, {}).setdefault(bounds, {})
         values = _values(shown, labels)
         if values not in cells:
@@ -113,23 +56,58 @@ class Metrics(Collector):
         return cells[values]
 
     def gauge(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
-        """Show what `read` returns at each scrape, nothing for NaN; raises AgreementError outside the contract."""
+        """Show what `read` returns at each scrape, nothing for NaN; raises AgreementError outside the contract.
+
+        Of several workers that is what `across` of the very `signal` says, which may be another one for some labels.
+        """
         shown = self._shown(signal, Kind.GAUGE)
-        self._gauges.setdefault(shown.name, {})[_values(shown, labels)] = read
+        if signal.across is None:
+            raise AgreementError(f"{signal.name} does not say what it is `across` workers")
+        values = _values(shown, labels)
+        self._gauges.setdefault(shown.name, {})[values] = read
+        self._across[shown.name, values] = signal.across
+
+    def settles(self, name: str, settle: Callable[[], object]) -> None:
+        """Before anything is shown, `settle` counts what it has put off; the one of that name before it is let go."""
+        self.cells.settles[name] = settle
 
     def read_counter(self, signal: Signal, read: Callable[[], float], **labels: str) -> None:
         """Show a counter that is kept elsewhere; raises AgreementError outside the contract."""
         shown = self._shown(signal, Kind.COUNTER)
         self._counter_reads.setdefault(shown.name, {})[_values(shown, labels)] = read
 
+    def snapshot(self) -> Snapshot:
+        """All that this process counts and shows now; counters also of earlier contracts."""
+        for settle in list(self.cells.settles.values()):
+            settle()
+        counters = [
+            (name, values, cell.value)
+            for name, cells in list(self.cells.counters.items())
+            for values, cell in list(cells.items())
+        ]
+        histograms = [
+            (name, values, cell.bounds, tuple(cell.counts), cell.sum)
+            for name, families in list(self.cells.histograms.items())
+            for cells in list(families.values())
+            for values, cell in list(cells.items())
+        ]
+        return Snapshot([*counters, *_read(self._counter_reads)], histograms, [*_read(self._gauges)])
+
+    def shown(self) -> Shown:
+        """What is shown now: the sums over all workers, as far as they are in the contract."""
+        found = Shown(self._signals, self._across)
+        for one in self.cells.together(self.snapshot()):
+            found.add(one)
+        return found
+
     def collect(self) -> Iterator[Metric]:
-        self.cells.settle()
-        for name, counters in self._counter_reads.items():
-            yield self._counter_family(self._signals[name], counters)
-        for name, gauges in self._gauges.items():
-            yield self._gauge_family(self._signals[name], gauges)
-        for name in [name for name in self.cells.histograms if name in self._signals]:
-            yield self._histogram_family(self._signals[name])
+        shown = self.shown()
+        for name, counters in shown.counters.items():
+            yield _filled(CounterMetricFamily, self._signals[name], name.removesuffix("_total"), counters)
+        for name, gauges in shown.gauges.items():
+            yield _filled(GaugeMetricFamily, self._signals[name], name, gauges)
+        for name, cells in shown.histograms.items():
+            yield _histogram_family(self._signals[name], cells)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
         """The exposition in the format that the scraper accepts, and its content type."""
@@ -151,55 +129,32 @@ class Metrics(Collector):
             raise AgreementError(f"{signal.name} is no {kind} of the contract")
         return shown
 
-    def _counter_family(self, signal: Signal, cells: Mapping[LabelValues, Callable[[], float]]) -> Metric:
-        family = CounterMetricFamily(signal.name.removesuffix("_total"), signal.help, labels=_names(signal))
-        for values, read in list(cells.items()):
-            family.add_metric(values, read())
-        return family
 
-    def _gauge_family(self, signal: Signal, cells: Mapping[LabelValues, Callable[[], float]]) -> Metric:
-        family = GaugeMetricFamily(signal.name, signal.help, labels=_names(signal))
-        for values, read in list(cells.items()):
+def _read(cells: Mapping[str, Mapping[LabelValues, Callable[[], float]]]) -> Iterator[Number]:
+    for name, reads in list(cells.items()):
+        for values, read in list(reads.items()):
             if not isnan(value := read()):
-                family.add_metric(values, value)
-        return family
-
-    def _histogram_family(self, signal: Signal) -> Metric:
-        family = HistogramMetricFamily(signal.name, signal.help, labels=_names(signal))
-        texts = tuple(boundary_text(bound) for bound in signal.buckets)
-        for values, cell in self._histogram_cells(signal).items():
-            family.add_metric(values, cell.buckets(texts), cell.sum)
-        return family
-
-    def _histogram_cells(self, signal: Signal) -> Mapping[LabelValues, HistogramCell]:
-        """The cells of the label values that the contract knows, with what was counted by other boundaries."""
-        bounds, found = _bounds(signal), dict[LabelValues, HistogramCell]()
-        known = [None if label.values is None else frozenset(label.values) for label in signal.labels]
-        for cells in list(self.cells.histograms[signal.name].values()):
-            for values, cell in list(cells.items()):
-                if all(one is None or value in one for one, value in zip(known, values, strict=True)):
-                    same = cell.bounds == bounds and values not in found
-                    found[values] = cell if same else _joined(bounds, cell, found.get(values))
-        return found
+                yield name, values, value
 
 
-def _nothing() -> None:
-    """Nothing was put off."""
+def _filled(
+    kind: type[CounterMetricFamily | GaugeMetricFamily],
+    signal: Signal,
+    name: str,
+    numbers: Mapping[LabelValues, float],
+) -> Metric:
+    family = kind(name, signal.help, labels=_names(signal))
+    for values, value in numbers.items():
+        family.add_metric(values, value)
+    return family
 
 
-def _bounds(signal: Signal) -> Bounds:
-    return tuple(float(bound) for bound in signal.buckets)
-
-
-def _joined(bounds: Bounds, *cells: HistogramCell | None) -> HistogramCell:
-    """One cell with these boundaries: what was counted below another one is below the next larger of these."""
-    joined = HistogramCell(bounds)
-    for cell in cells:
-        if cell is not None:
-            for bound, count in zip((*cell.bounds, float("inf")), cell.counts, strict=True):
-                joined.counts[bisect_left(bounds, bound)] += count
-            joined.sum += cell.sum
-    return joined
+def _histogram_family(signal: Signal, cells: Mapping[LabelValues, HistogramCell]) -> Metric:
+    family = HistogramMetricFamily(signal.name, signal.help, labels=_names(signal))
+    texts = tuple(boundary_text(bound) for bound in signal.buckets)
+    for values, cell in cells.items():
+        family.add_metric(values, cell.buckets(texts), cell.sum)
+    return family
 
 
 def _names(signal: Signal) -> list[str]:

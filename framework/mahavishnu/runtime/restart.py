@@ -17,6 +17,8 @@ def needed(old: Spec, new: Spec) -> Iterator[Problem]:
     for key in _SERVICE:
         if getattr(old.service, key) != getattr(new.service, key):
             yield _problem(("service", key))
+    if old.observability.metrics.otlp != new.observability.metrics.otlp:
+        yield _problem(("observability", "metrics", "otlp"))
     if old.store != new.store:
         yield _problem(("store",))
     if old.dead_letters.store != new.dead_letters.store:

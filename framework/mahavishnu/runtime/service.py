@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -25,6 +25,7 @@ from mahavishnu.runtime.office import Office, office
 from mahavishnu.runtime.ops import SHORT, Ops
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.secret_values import resolved
+from mahavishnu.runtime.snapshot import Snapshot
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.series import (
     CPU,
@@ -37,6 +38,7 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     METHODS,
+    PUSHES,
     ROUTES_SHOWN,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
@@ -44,6 +46,7 @@ from mahavishnu.series import (
     SPEC_RELOADS,
     STATUSES_OWN,
     UNMATCHED,
+    WORKERS,
 )
 from mahavishnu.spec import Logs, Spec
 
@@ -93,7 +96,7 @@ class Service:
         self.contract = shown(spec)
         self.hash = spec_hash(loaded.declared) if loaded else self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
-        self.metrics.cells.settle = self.lasting.ended.settle
+        self.metrics.settles("requests", self.lasting.ended.settle)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.store: MemoryStore | RedisStore = self._store(before)
         self.refusals: Refusals = before.refusals if before else Refusals(clock)
@@ -192,6 +195,14 @@ class Service:
             self.log.warning("the ops token is short", help=f"take one of at least {SHORT} random characters")
         return Ops(self.refusals, self.clock, token or None)
 
+    def know(self, others: Iterable[Snapshot]) -> None:
+        """Other workers have shown these statuses: further ones of a route and method are shown as their class."""
+        for one in others:
+            for name, values, *_ in one.histograms:
+                if name == HTTP_DURATION.name:
+                    method, route, status = values
+                    self._http.setdefault(route, {}).setdefault(method, set()).add(int(status))
+
     def cell(self, plan: Plan, status: int) -> Histogram:
         """Where requests of this plan and status are counted; the plan's route must be a template of the app.
 
@@ -230,6 +241,11 @@ class Service:
         gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
         for outcome in SPEC_RELOADS.label("outcome").values or ():
             self.metrics.counter(SPEC_RELOADS, outcome=outcome)
+        if self.spec.service.workers > 1:
+            gauge(WORKERS, lambda: 1)
+        if self.spec.observability.metrics.otlp is not None:
+            for outcome in PUSHES.label("outcome").values or ():
+                self.metrics.counter(PUSHES, outcome=outcome)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
 

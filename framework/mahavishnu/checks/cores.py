@@ -1,0 +1,28 @@
+"""MV216: more worker processes than there are processor cores to run them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.codes import Code
+from mahavishnu.errors import Problem
+
+CODE = Code(
+    "MV216",
+    "more workers than cores",
+    "A worker is one Python process, which keeps one core busy. More of them than a replica has cores do no more "
+    "work: they take turns, each has its own memory, and each its own share of what is counted in a process.",
+    "service: {workers: 4}\ndeploy: {resources: {cpu: 500m}}",
+    "Raise `deploy.resources.cpu` to a core for each worker, or lower `service.workers` and add replicas.",
+)
+
+
+def check(facts: Facts) -> Iterator[Problem]:
+    """Several workers against the processor time of a replica, rounded up."""
+    workers, cpu = facts.spec.service.workers, facts.spec.deploy.resources.cpu
+    cores = -(-int(cpu) // 1000)
+    if workers > max(cores, 1):
+        what = f"{workers} workers share {cpu}: {cores} of them would do as much"
+        help = f"set `service.workers: {cores}`, or `deploy.resources.cpu: {workers * 1000}m`"
+        yield warning(CODE, ("service", "workers"), what, help)

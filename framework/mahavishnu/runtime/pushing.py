@@ -1,0 +1,191 @@
+"""The series, pushed to a collector at a steady pace: for processes that nobody can scrape."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from random import SystemRandom
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import unquote
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.policy import Clock, Handle
+from mahavishnu.runtime.secret_values import secret
+from mahavishnu.runtime.service import Service
+from mahavishnu.runtime.workers import Workers
+from mahavishnu.series import PUSHES
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.otlp import Failure
+
+T = TypeVar("T")
+
+_MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+_SECOND = 10**9
+_PATIENCE = 10 * _SECOND
+LAST = 3 * _SECOND
+"""How long the last push may take: less than the margin between a server's time to end and its end, ns."""
+_CHANCE = SystemRandom()
+
+
+class Pushing:
+    """Pushes what `service`, the one at work, shows; of several workers one does it for all, as long as it lives.
+
+    What is pushed are totals: what a failed push held is in the next one too, so nothing is kept for it, and one
+    that is due while another is under way is the same one. After a failure it is tried again in one second, then in
+    two, four, and so on up to the usual time, or when the collector asks for it.
+    """
+
+    def __init__(
+        self,
+        service: Callable[[], Service],
+        clock: Clock,
+        workers: Callable[[], Workers | None],
+        wall: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._service = service
+        self._clock = clock
+        self._workers = workers
+        self._wall = wall
+        self._since = wall()
+        self._otlp = _otlp() if service().spec.observability.metrics.otlp else None
+        self._failures = 0
+        self._timer: Handle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Push from now on, on the running event loop; at a moment of its own, so that replicas do not meet."""
+        self.stop()
+        if self._otlp is not None:
+            self._leads()
+            self._arm(_CHANCE.uniform(0, self._service().spec.observability.metrics.every))
+
+    def stop(self) -> None:
+        """Push no more by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def flush(self) -> None:
+        """Push a last time, once, or give up soon: the process has little time to end.
+
+        Whoever ends last among several workers pushes what all of them have counted.
+        """
+        self.stop()
+        if self._otlp is None:
+            return
+        try:
+            await asyncio.wait_for(self._push(), LAST / _SECOND)
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
+            self._tell(type(fault).__name__)
+
+    async def _push(self) -> float:
+        """Push now; returns for how many ns the collector wants to be left alone."""
+        since, service = self._leads(), self._service()
+        settings = service.spec.observability.metrics
+        if self._otlp is None or since is None or settings.otlp is None:
+            return 0
+        body = self._otlp.encoded(
+            service.metrics.shown(), self._resource(), self._otlp.Times(since, self._wall())
+        )
+        timeout = min(_PATIENCE, int(settings.every)) / _SECOND
+        post = partial(self._otlp.post, settings.otlp, body, _headers(), timeout)
+        failure: Failure | None = await _aside(post)
+        self._tell(None if failure is None else failure.reason)
+        return 0 if failure is None else failure.after * _SECOND
+
+    def _leads(self) -> int | None:
+        """Since when is counted, where it is this process that pushes."""
+        workers = self._workers()
+        return self._since if workers is None else workers.leads("push")
+
+    def _resource(self) -> Mapping[str, str]:
+        # As Prometheus knows a target: its job, and which one of them it is. Workers are one, that of their parent.
+        process = os.getpid() if self._workers() is None else os.getppid()
+        return {
+            "service.name": self._service().spec.service.name,
+            "service.instance.id": f"{socket.gethostname()}-{process}",
+        }
+
+    def _tell(self, reason: str | None) -> None:
+        service = self._service()
+        service.metrics.counter(PUSHES, outcome="ok" if reason is None else "failed").inc()
+        if reason is not None and self._failures == 0:
+            service.log.warning(
+                "series not pushed", reason=reason, to=service.spec.observability.metrics.otlp
+            )
+        elif reason is None and self._failures:
+            service.log.info("series pushed again", failures=self._failures)
+        self._failures = 0 if reason is None else self._failures + 1
+
+    def _pause(self, asked: float) -> float:
+        every = int(self._service().spec.observability.metrics.every)
+        if self._failures == 0:
+            return every
+        return max(asked, _CHANCE.uniform(0.5, 1) * min(every, _SECOND << min(self._failures - 1, 20)))
+
+    def _arm(self, delay: float) -> None:
+        # In a context of its own: no request pushes, though the first may have started it.
+        self._timer = Context().run(self._clock.call_later, int(delay), self._due)
+
+    def _due(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._again(), context=Context())
+
+    async def _again(self) -> None:
+        try:
+            asked = await self._push()
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the next one is pushed
+            self._tell(type(fault).__name__)
+            asked = 0
+        self._arm(self._pause(asked))
+
+
+async def _aside(call: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but the process does not wait for it when it ends: a name may take minutes to look up."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        tell: Callable[[Any], None] = done.set_result
+        try:
+            result: Any = call()
+        except Exception as fault:  # noqa: BLE001 - it is raised where it is waited for
+            tell, result = done.set_exception, fault
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_tell_once, done, tell, result)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await done
+
+
+def _tell_once(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:
+    if not done.done():  # nor given up
+        tell(result)
+
+
+def _otlp() -> ModuleType:
+    try:
+        from mahavishnu.runtime import otlp
+    except ImportError:
+        raise MahavishnuError(_MISSING) from None
+    return otlp
+
+
+def _headers() -> dict[str, str]:
+    """What OpenTelemetry's own variable, or the secret of its name, says: `key=value,key=value`, percent-encoded."""
+    try:
+        said = secret(_HEADERS)
+    except MahavishnuError:
+        return {}
+    pairs = (pair.partition("=") for pair in said.split(",") if "=" in pair)
+    return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
