@@ -136,7 +136,9 @@ def _short(burn: Burn) -> bool:
 
 
 def _quick(alert: Alert, contract: Contract) -> bool:
-    return (alert.hold or 0) <= _FAST_HOLD and _window(alert, contract) < _FAST_LONG
+    hold = alert.hold or 0
+    # A hold that is no whole number of slow steps cannot be told from the next one that is.
+    return hold <= _FAST_HOLD and (_window(alert, contract) < _FAST_LONG or hold % SLOW.step != 0)
 
 
 # --- thresholds -------------------------------------------------------------------------------------------

@@ -31,20 +31,19 @@ Fault = Callable[["Shop"], Awaitable[None]]
 
 
 class Payment(httpx.AsyncBaseTransport):
-    """The payment service: answers after a virtual delay; some of each five calls fail, the others get `status`."""
+    """The payment service: answers after a virtual delay; some of each five calls get `failure`, others `status`."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
         self.failing = 0
-        self.status = 503
+        self.failure, self.status = 503, 200
         self.delay = 0
-        self.status = 200
         self._calls = itertools.count()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.delay:
             await self.clock.sleep(self.delay)
-        return httpx.Response(503 if next(self._calls) % 5 < self.failing else self.status)
+        return httpx.Response(self.failure if next(self._calls) % 5 < self.failing else self.status)
 
 
 def backed_up(file: Path) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,18 @@ async def payment_down(shop: Shop) -> None:
     shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(10**5)[150:]]))
 
 
+@contextmanager
+def room_for(letters: int, shop: Shop) -> Iterator[None]:
+    """There is room for so many orders that cannot be paid."""
+    bounds, shop.office.bounds = shop.office.bounds, Bounds(letters, 10**6, displace=False)
+    yield
+    shop.office.bounds = bounds
+
+
 async def orders_lost(shop: Shop) -> None:
     """The payment service is down, and there is no room for the orders that cannot be paid."""
-    bounds, shop.office.bounds = shop.office.bounds, Bounds(20, 10**6, displace=False)
-    await payment_down(shop)
-    shop.office.bounds = bounds
+    with room_for(20, shop):
+        await payment_down(shop)
 
 
 async def cards_declined(shop: Shop) -> None:
@@ -147,11 +155,11 @@ async def payment_shaky(shop: Shop) -> None:
 
 async def payment_refusing(shop: Shop) -> None:
     """The payment service answers 429: it is there, and has no time for the shop."""
-    shop.payment.failing, shop.payment.status = 5, 429
+    shop.payment.failing, shop.payment.failure = 5, 429
     for _ in range(3):
         await shop.finish([shop.ask("POST", "/orders") for _ in range(20)])
     await shop.scrape()
-    shop.payment.failing, shop.payment.status = 0, 503
+    shop.payment.failing, shop.payment.failure = 0, 503
 
 
 async def payment_crowded(shop: Shop) -> None:
@@ -212,7 +220,8 @@ async def a_little(shop: Shop) -> None:
     shop.building = 0
     if shop.minutes % 10 == 0:
         shop.payment.failing = 5
-        await shop.finish([shop.ask("POST", "/orders")])
+        with room_for(0, shop):
+            await shop.finish([shop.ask("POST", "/orders")])
         shop.payment.failing = 0
     await shop.scrape()
 

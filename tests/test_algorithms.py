@@ -211,6 +211,23 @@ def test_a_cost_that_never_fits_is_told_so(algorithm: Algorithm) -> None:
     assert judged(algorithm, None, SECOND, 5).allowed
 
 
+@pytest.mark.parametrize("kind", ["gcra", "sliding_window", "sliding_log"])
+def test_everything_at_once_has_its_wait_too(kind: str) -> None:
+    """None at all where nothing was used; after all of it was, until all of it is there again."""
+    chance = random.Random(f"everything {kind}")
+    for _ in range(100):
+        algorithm, now = _random(kind, chance), chance.randrange(10**15)
+        assert algorithm.wait(None, now, algorithm.most) == 0
+        assert algorithm.wait(None, now, algorithm.most + 1) is None
+        state = algorithm.admit(None, now, algorithm.most)
+        wait = algorithm.wait(state, now, algorithm.most)
+        assert wait is not None
+        assert algorithm.admit(state, now + wait, algorithm.most) is not None
+        assert algorithm.admit(state, now + wait - 1, algorithm.most) is None
+        assert algorithm.wait(state, now + wait, algorithm.most) == 0
+        assert algorithm.wait(state, now + 9 * algorithm.horizon, algorithm.most) == 0
+
+
 @given(st.sampled_from(["gcra", "sliding_window", "sliding_log"]), st.integers(0, 2**32), arrivals)
 def test_what_is_left_is_true(kind: str, seed: int, moves: list[tuple[int, int]]) -> None:
     """A client that now asks for `remaining` gets it, and for one more does not."""

@@ -375,6 +375,7 @@ BACKUP_VERIFIED_AGE = Signal(
     "Time since then; where nothing was verified yet, since the first backup.",
     _COPY,
     across=Across.MAX,
+    waived="Asked for where repositories are read.",
 )
 BACKUP_DRILLED = Signal(
     "mahavishnu_backup_last_drill_timestamp_seconds",
@@ -390,6 +391,7 @@ BACKUP_DRILL_AGE = Signal(
     "Time since then; where nothing was restored yet, since the first backup.",
     _COPY,
     across=Across.MAX,
+    waived="Asked for where drills are made.",
 )
 BACKUP_RESTORE = Signal(
     "mahavishnu_backup_restore_seconds",
@@ -397,6 +399,7 @@ BACKUP_RESTORE = Signal(
     "How long that drill took: the measured RTO.",
     _COPY,
     across=Across.MAX,
+    waived="Asked for where `rto` says how long it may take.",
 )
 BACKUP_SNAPSHOTS = Signal(
     "mahavishnu_backup_snapshots",
@@ -412,6 +415,7 @@ BACKUP_HISTORY = Signal(
     "Time from the newest snapshot back to the oldest.",
     _COPY,
     across=Across.MAX,
+    waived="Asked for where a retention says how far back they go.",
 )
 BACKUP_HISTORY_DUE = Signal(
     "mahavishnu_backup_history_due_seconds",
@@ -419,6 +423,7 @@ BACKUP_HISTORY_DUE = Signal(
     "What that has to be by now: the guaranteed history, or the time from the first backup to the last less a day.",
     _COPY,
     across=Across.MAX,
+    waived="Asked for where a retention says how far back they go.",
 )
 BACKUP_GUARANTEED = Signal(
     "mahavishnu_backup_guaranteed_history_seconds",

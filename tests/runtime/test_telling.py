@@ -17,6 +17,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.bound import bound
+from mahavishnu.contract import contract
 from mahavishnu.runtime.meeting import meet, place
 from mahavishnu.runtime.private_folder import PrivateFolder
 from mahavishnu.spec import Spec
@@ -87,7 +88,7 @@ def test_a_worker_that_ends_again_and_again_is_missed(met: Path) -> None:
 
     async def scenario() -> None:
         async with served(harden(site(), several())) as one:
-            names = {alert.name for alert in one.app.service.contract.alerts}
+            names = {alert.name for alert in contract(one.app.service.spec).alerts}
             assert "ShopWorkersMissing" in names
             assert one.samples()["mahavishnu_workers{}"] == 1
 
