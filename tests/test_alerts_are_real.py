@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ async def payment_down(shop: Shop) -> None:
 
 
 @contextmanager
-def room_for(letters: int, shop: Shop) -> Iterator[None]:
+def room_for(letters: int, shop: Shop) -> Generator[None]:
     """There is room for so many orders that cannot be paid."""
     bounds, shop.office.bounds = shop.office.bounds, Bounds(letters, 10**6, displace=False)
     yield
