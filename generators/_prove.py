@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
@@ -269,23 +271,30 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
             _LOOKBACK // pace.step
         )  # so long the last sample is still seen, in Prometheus 3 one moment less
         return max(last - 1, 0), last + 1
-    within, beyond = depths(alert, contract.recordings)
     if not _fires_while_remembered(alert, contract.recordings):
         remembered = _LOOKBACK // pace.step
         return max(0, remembered - 1), remembered + 1
     window = _window(alert, contract)
-    crossed: set[int] = set()
-    for reach in (max(window, 1), max(window - pace.sample, 1)):
-        for trust in (1 - _TRUST, 1 + _TRUST):
-            step = 1
-            while (seen := min(Fraction(1), Fraction((step - 1) * pace.step + pace.sample, reach))) < 1:
-                if _fires(
-                    alert, min(Fraction(1), (within + seen * (beyond - within)) * trust), contract.recordings
-                ):
-                    break
-                step += 1
-            crossed.add(step)
+    reaches = (max(window, 1), max(window - pace.sample, 1))
+    within, beyond = depths(alert, contract.recordings)
+
+    def fires(trust: Fraction, seen: Fraction) -> bool:
+        depth = (within + seen * (beyond - within)) * trust
+        return _fires(alert, min(Fraction(1), depth), contract.recordings)
+
+    trusts = (1 - _TRUST, 1 + _TRUST)
+    crossed = {_first(partial(fires, trust), reach, pace) for reach in reaches for trust in trusts}
     return min(crossed) - 1, max(crossed)
+
+
+def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
+    """The first step at which a window of so many ns has seen enough of a fault, or nothing else."""
+    full = max(1, -(-(reach - pace.sample) // pace.step) + 1)
+
+    def at(step: int) -> bool:
+        return fires(Fraction((step - 1) * pace.step + pace.sample, reach))
+
+    return bisect_left(range(1, full), True, key=at) + 1
 
 
 def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:

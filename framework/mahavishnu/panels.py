@@ -15,7 +15,7 @@ from typing import Literal
 
 from mahavishnu import closure
 from mahavishnu.contract import Contract, scoped
-from mahavishnu.promql import Binary, Call, Expr, Number, Selector, highest, quantile, total
+from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -371,6 +371,8 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
             yield from ((expr.left, None), (expr.right, None))
         case Call(name="absent", args=(inner,)):
             yield inner, None
+        case Aggregate(inner=Binary(op="or", left=Call(name="absent")) as either):
+            yield from _measured(either)
         case _:
             yield expr, None
 
