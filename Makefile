@@ -45,7 +45,7 @@ lint: $(VENV)/.dev ## ruff, mypy and pyright, all strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/shellcheck .ci/run tests/tools/fetch
+	$(BIN)/shellcheck .ci/run tests/tools/fetch tests/tools/browser
 
 format: $(VENV)/.dev ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix --quiet . || true
@@ -54,7 +54,8 @@ format: $(VENV)/.dev ## let ruff rewrite what it can
 tools: ## fetch the outside judges (promtool, amtool, prometheus, alertmanager) into .tools/
 	@tests/tools/fetch
 
-judges: $(JUDGES)/.judges ## checkov, in a venv of its own (minutes, 200 MB; its tests skip without it)
+judges: $(JUDGES)/.judges ## checkov, in a venv of its own, and a browser (minutes, 600 MB; their tests skip without them)
+	@tests/tools/browser
 
 containers: | $(BIN)/python ## podman and a local base image for the tests that start real containers (needs root)
 	$(BIN)/python tests/tools/containers.py prepare

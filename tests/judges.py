@@ -19,6 +19,7 @@ FOLDERS = (
 )
 HOW = {
     "checkov": "make judges",
+    "chromium": "make judges, as root",
     "podman": "make containers, as root",
     "podman-compose": "make containers, as root",
 }

@@ -53,6 +53,18 @@ def test_two_numbers_say_what_one_request_does() -> None:
     assert Gcra(3, SECOND, 3).whole is None
 
 
+def test_a_bucket_is_full_again_at_its_horizon_and_not_a_moment_before() -> None:
+    """Also where a tick is a part of a ns."""
+    for rate in (Gcra(10, SECOND, 5), Gcra(3, SECOND, 3)):
+        state = None
+        for _ in range(rate.burst):
+            state = rate.admit(state, SECOND, 1)
+        full = SECOND + rate.horizon
+        assert rate.horizon == rate.burst * SECOND // rate.count
+        assert rate.standing(state, full) == (rate.burst, 0)
+        assert rate.standing(state, full - 1) == (rate.burst - 1, 1)
+
+
 class Bucket:
     """GCRA seen as what it equals: a bucket of tokens that refills evenly, in exact fractions."""
 
