@@ -146,7 +146,10 @@ def _quick(alert: Alert, contract: Contract) -> bool:
 # --- thresholds -------------------------------------------------------------------------------------------
 
 
-def depths(alert: Alert, recordings: tuple[Recording, ...]) -> tuple[Fraction, Fraction]:
+Span = tuple[Fraction, Fraction]
+
+
+def depths(alert: Alert, recordings: tuple[Recording, ...]) -> Span:
     """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as proved).
 
     Raises AgreementError when the alert's own proof does not tell the two apart.
@@ -234,21 +237,22 @@ def _absent(alert: Alert) -> bool:
 
 def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
     samples = steps * (pace.step // pace.sample)
-    series = [one for alert in alerts for one in _five(contract, alert, samples)]
-    checks = [check for alert in alerts for check in _states(contract, alert, steps, pace)]
+    spans = [(alert, depths(alert, contract.recordings)) for alert in alerts]
+    series = [one for alert, span in spans for one in _five(alert, span, samples)]
+    checks = [check for alert, span in spans for check in _states(contract, alert, span, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
 
-def _five(contract: Contract, alert: Alert, samples: int) -> Iterator[Series]:
-    within, beyond = depths(alert, contract.recordings)
+def _five(alert: Alert, span: Span, samples: int) -> Iterator[Series]:
+    within, beyond = span
     phases = [Phase(depth, samples) for depth in (Fraction(0), within, beyond, Fraction(0))]
     return _moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
 
 
-def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
+def _states(contract: Contract, alert: Alert, span: Span, steps: int, pace: Pace) -> Iterator[Check]:
     hold = -(-(alert.hold or 0) // pace.step)
-    silent, firing = _crossing(contract, alert, pace)
+    silent, firing = _crossing(contract, alert, span, pace)
     begun = 2 * steps - 1
     moments = [
         (steps - 1, False),
@@ -260,7 +264,7 @@ def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterato
     return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
 
 
-def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
+def _crossing(contract: Contract, alert: Alert, span: Span, pace: Pace) -> tuple[int, int]:
     """The last step after the fault's beginning without, and the first one with, its condition surely true.
 
     A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
@@ -276,7 +280,7 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
         return max(0, remembered - 1), remembered + 1
     window = _window(alert, contract)
     reaches = (max(window, 1), max(window - pace.sample, 1))
-    within, beyond = depths(alert, contract.recordings)
+    within, beyond = span
 
     def fires(trust: Fraction, seen: Fraction) -> bool:
         depth = (within + seen * (beyond - within)) * trust

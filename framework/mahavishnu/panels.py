@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from mahavishnu import closure
@@ -120,6 +121,7 @@ class Spot:
     row: Row
 
 
+@lru_cache(maxsize=4)
 def dashboards(made: Contract) -> tuple[Dashboard, ...]:
     """Every dashboard of a contract; raises AgreementError when a query asks for what nothing shows."""
     boards = tuple(

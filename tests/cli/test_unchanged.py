@@ -128,7 +128,7 @@ def test_what_cannot_be_remembered_is_asked_anew(tmp_path: Path, monkeypatch: py
     _unchanged.remember(SAID, ["a\nb"])
     assert _unchanged.told(["generate"]) is None
     _unchanged.remember(SAID, [])
-    (record,) = (tmp_path / "mahavishnu").iterdir()
+    (record,) = (tmp_path / "mahavishnu/generated").iterdir()
     record.write_text(record.read_text() + "\nstamp")
     assert _unchanged.told(["generate"]) is None
     (tmp_path / "file").write_text("")

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from mahavishnu import __version__
+from mahavishnu.caches import caches
 
 ASKED: ContextVar[Sequence[str]] = ContextVar("asked", default=())
 """The words of a process of its own; none where nothing is to be remembered."""
@@ -63,8 +64,7 @@ def _record(words: Sequence[str]) -> str:
         os.environ.get("TERM"),
     )  # colours are part of it
     asked = repr((__version__, sys.version, sys.path, os.getcwd(), variables, terminal, [*words]))
-    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return f"{caches}/mahavishnu/{_digest(asked.encode())}"
+    return f"{caches()}/generated/{_digest(asked.encode())}"
 
 
 def _line(kind: str, path: str) -> str:

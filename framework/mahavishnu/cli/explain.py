@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -104,7 +105,7 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
         return ""
     node = at(loaded.tree, path)
     chosen = place.chosen(node.entries) if isinstance(node, Mapping) else None
-    place = Place(chosen, field=place.field) if chosen else place
+    place = replace(place, kind=chosen, notes=()) if chosen else place
     return "\n".join([*_about(subject, place), "", *_here(path, said[0], loaded, made)])
 
 
