@@ -45,6 +45,7 @@ def test_two_numbers_say_what_one_request_does() -> None:
     for _ in range(3):
         assert state is not None
         before, state = state, ten.admit(state, SECOND, 1)
+        assert state is not None
         assert state == before + added
         assert state - (SECOND << SHIFT) <= ahead
     assert ten.admit(state, SECOND, 1) is None
