@@ -28,7 +28,7 @@ from mahavishnu.cli import run
 from tests.figures import figure
 from tests.judges import ROOT, find
 
-pytestmark = [pytest.mark.proof, pytest.mark.containers]
+pytestmark = [pytest.mark.proof, pytest.mark.containers, pytest.mark.alone]
 
 SOURCES = ("framework", "generators", "templates", "examples")
 FILES = ("pyproject.toml", "LICENSE", "mahavishnu.yaml")

@@ -135,6 +135,7 @@ def test_help_imports_no_verb_and_no_model() -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_help_answers_at_once() -> None:
     """Under 0.2 s, interpreter included: the best of ten, for the machine may be busy."""
     times: list[float] = []
