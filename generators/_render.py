@@ -176,6 +176,14 @@ def shell_word(value: object) -> str:
     return shlex.quote(word)
 
 
+def bare_word(value: object) -> str:
+    """Text that is one word to every reader of settings, and needs no quotes; raises ValueError for any other."""
+    word = _written(value, str)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", word):
+        raise ValueError(f"settings cannot carry {word!r}")
+    return word
+
+
 def nothing(value: object) -> str:
     """For languages in which a value has no place; raises ValueError."""
     raise ValueError(f"this file takes no values, and was given {value!r}")
@@ -214,6 +222,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yml": yaml_scalar,
     ".yaml": yaml_scalar,
     ".json": json_value,
+    ".conf": bare_word,
     ".md": markdown,
     ".sh": shell_word,
     "Dockerfile": docker_word,
