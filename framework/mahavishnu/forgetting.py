@@ -46,7 +46,12 @@ def life(place: Keeper, limit: Duration) -> Life:
 def kept(spec: Spec) -> Mapping[Keeper, Life]:
     """The numbers for each place that keeps the log; none where the spec says no age."""
     limit = spec.retention.logs
-    return {} if limit is None else {place: life(place, limit) for place in spec.observability.logs.kept_in}
+    return {} if limit is None else {place: life(place, limit) for place in keepers(spec)}
+
+
+def keepers(spec: Spec) -> tuple[Keeper, ...]:
+    """The places that keep the log: files, where nothing else is said."""
+    return spec.observability.logs.kept_in or ("files",)
 
 
 def lives(spec: Spec) -> Iterator[str]:

@@ -173,7 +173,7 @@ class Logs(Settings):
         BeforeValidator(_listed, json_schema_input_type=Keeper | list[Keeper]),
     ] = ()
     """Where the lines lie, and are forgotten as `retention.logs` says: `journald` (Compose then writes to it), `files`
-    (below `/var/log`), or the store to which a collector ships them."""
+    (below `/var/log`; also where nothing is said), or the store to which a collector ships them."""
 
 
 class Observability(Settings):

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from mahavishnu.checks._facts import Facts, error, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
-from mahavishnu.forgetting import LEAST_LOKI
+from mahavishnu.forgetting import LEAST_LOKI, keepers
 
 CODE = Code(
     "MV708",
     "an age of logs that nothing carries out",
     "Docker and the nodes of Kubernetes cut the files of a container by their size alone: the lines of a quiet service "
     "stay for years. Only what keeps the log can forget by age.",
-    "retention: {logs: 30d}\nobservability: {logs: {format: json}}",
-    "Say what keeps the log, `observability: {logs: {kept_in: [journald, loki]}}`: journald where Compose runs, Loki, "
+    "retention: {logs: 30d}\ndeploy: {targets: {compose: {}}}",
+    "Without a word, files do. Say what keeps the log, `observability: {logs: {kept_in: [journald, loki]}}`: journald where Compose runs, Loki, "
     "Elasticsearch or OpenSearch where a collector ships the lines of pods. Its file is then generated in `logs/`.",
 )
 _STORES = frozenset({"loki", "elasticsearch", "opensearch"})
@@ -30,11 +30,6 @@ def check(facts: Facts) -> Iterator[Problem]:
         if kept:
             what = f"{kept[0]} keeps the log, and nothing says how long"
             yield warning(CODE, _PLACE, what, "add `retention: {logs: 30d}`, or remove this")
-    elif not kept:
-        help = "say what keeps it, like `observability: {logs: {kept_in: [journald]}}`"
-        yield error(
-            CODE, ("retention", "logs"), "nothing is said to keep the log, so nothing forgets it", help
-        )
     else:
         yield from _unreached(facts)
         if "loki" in kept and limit < LEAST_LOKI:
@@ -46,7 +41,7 @@ def check(facts: Facts) -> Iterator[Problem]:
 
 def _unreached(facts: Facts) -> Iterator[Problem]:
     """The targets whose lines reach none of the places."""
-    kept = facts.spec.observability.logs.kept_in
+    kept = keepers(facts.spec)
     for target, places in _REACHED.items():
         if getattr(facts.spec.deploy.targets, target) is not None and places.isdisjoint(kept):
             what = f"what is logged on {target.capitalize()} is cut by size alone: it is not kept in {', '.join(kept)}"
