@@ -15,8 +15,9 @@ CODE = Code(
     "Docker and the nodes of Kubernetes cut the files of a container by their size alone: the lines of a quiet service "
     "stay for years. Only what keeps the log can forget by age.",
     "retention: {logs: 30d}\ndeploy: {targets: {compose: {}}}",
-    "Without a word, files do. Say what keeps the log, `observability: {logs: {kept_in: [journald, loki]}}`: journald where Compose runs, Loki, "
-    "Elasticsearch or OpenSearch where a collector ships the lines of pods. Its file is then generated in `logs/`.",
+    "Without a word, files do. Say what keeps the log, `observability: {logs: {kept_in: [journald, loki]}}`: journald "
+    "where Compose runs, Loki, Elasticsearch or OpenSearch where a collector ships the lines of pods. Its file is then "
+    "generated in `logs/`.",
 )
 _STORES = frozenset({"loki", "elasticsearch", "opensearch"})
 _REACHED = {"compose": _STORES | {"journald"}, "kubernetes": _STORES}
