@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dependencies",
         "limits",
         "server",
+        "traced_edition",
         "api",
         "",
     ),  # "": the face, `import mahavishnu` itself
@@ -72,7 +73,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "hiredis": (("runtime.redis_link",), 1),
     "httpx": (("runtime.http_client", "runtime.http_fallback"), 2),
     "jinja2": (("generators._render",), 1),
-    "opentelemetry": (("runtime.otlp", "runtime.traces"), 1),
+    "opentelemetry": (("runtime.otlp", "runtime.outbox", "runtime.traces"), 3),
     "prometheus_client": (("runtime.metrics",), 1),
     "promql_parser": (("query",), 1),
     "pydantic": (("*",), 99),  # the material everything is made of

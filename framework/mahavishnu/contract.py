@@ -26,6 +26,7 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     PUSHES,
+    SPANS,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
@@ -178,6 +179,8 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         yield from workers.signals()
     if spec.observability.metrics.otlp is not None:
         yield PUSHES
+    if spec.observability.traces is not None:
+        yield SPANS
     for name in spec.dependencies:
         shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
         yield from (one.closed(dependency=name) for one in shown)
