@@ -144,7 +144,8 @@ class TracedCall(Call):
             self._span.end({**self._end(), "mahavishnu.attempts": self._made}, error)
 
     def __del__(self) -> None:
-        if hasattr(self, "_status"):
+        # Of an answer that is dropped, who reads it says how it went.
+        if hasattr(self, "_status") and not self._streams:
             self._finish()
 
 
