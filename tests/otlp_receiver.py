@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
 @dataclass
@@ -21,6 +22,7 @@ class Collector:
     """What it was sent, and how it answers: a status, headers, a body, and after so many seconds."""
 
     url: str
+    traced: list[ExportTraceServiceRequest] = field(default_factory=list[ExportTraceServiceRequest])
     pushed: list[ExportMetricsServiceRequest] = field(default_factory=list[ExportMetricsServiceRequest])
     paths: list[str] = field(default_factory=list[str])
     headers: list[dict[str, str]] = field(default_factory=list[dict[str, str]])
@@ -28,6 +30,16 @@ class Collector:
     said: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = ExportMetricsServiceResponse().SerializeToString()
     delay: float = 0
+
+    def spans(self) -> list[Any]:
+        """All spans that it was sent, in the order in which they ended."""
+        return [
+            span
+            for one in self.traced
+            for resource in one.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
 
     def samples(self, push: int = -1) -> dict[str, float]:
         """One push as Prometheus would show it: names with sorted labels, buckets cumulative."""
@@ -71,7 +83,9 @@ def collector() -> Generator[Collector]:
             body = self.rfile.read(int(self.headers["content-length"]))
             made.paths.append(self.path)
             made.headers.append(dict(self.headers.items()))
-            if self.headers["content-type"] == "application/x-protobuf":
+            if self.path.endswith("/v1/traces"):
+                made.traced.append(ExportTraceServiceRequest.FromString(body))
+            elif self.headers["content-type"] == "application/x-protobuf":
                 made.pushed.append(ExportMetricsServiceRequest.FromString(body))
             self.send_response(made.status)
             for key, value in made.said.items():

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "closure",
     ),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound", "workers"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound", "workers", "spans_lost"),
     ("spec",),
     (
         "contract",
@@ -74,6 +74,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dependencies",
         "limits",
         "server",
+        "traced_edition",
         "api",
         "",
     ),  # "": the face, `import mahavishnu` itself
@@ -96,7 +97,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "hiredis": (("runtime.redis_link",), 1),
     "httpx": (("runtime.http_client", "runtime.http_fallback"), 2),
     "jinja2": (("generators._render",), 1),
-    "opentelemetry": (("runtime.otlp", "runtime.traces"), 1),
+    "opentelemetry": (("runtime.otlp", "runtime.outbox", "runtime.traces"), 3),
     "prometheus_client": (("runtime.metrics",), 1),
     "promql_parser": (("query",), 1),
     "pydantic": (("*",), 99),  # the material everything is made of

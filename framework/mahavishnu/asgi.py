@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
@@ -18,6 +19,7 @@ from mahavishnu.edition import Edition
 from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
+from mahavishnu.runtime.collector import instance
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.exchange import Message, Receive, Send
@@ -33,6 +35,7 @@ from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
 from mahavishnu.runtime.telling import Telling
 from mahavishnu.spec import Spec
+from mahavishnu.traced_edition import TracedEdition
 
 __all__ = ["Hardening", "Identify", "Principal"]
 
@@ -119,7 +122,8 @@ class Hardening:
         self._edition.drain()
 
     def _at_work(self, service: Service) -> Edition:
-        return Edition(self.app, service, self._routes, self._identify, self._ids)
+        kind = Edition if service.tracing is None else TracedEdition
+        return kind(self.app, service, self._routes, self._identify, self._ids)
 
     async def reload(self) -> None:
         """Read the spec's file now: take it or, saying why in the log, keep the spec at work."""
@@ -163,12 +167,16 @@ class Hardening:
             await self.app(scope, receive, send)
 
     def _begin(self) -> None:
-        """From now on and on this event loop: tell other workers, push, redrive dead letters, and reload when the file
-        changes or SIGHUP asks for it."""
+        """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
+        the file changes or SIGHUP asks for it."""
         self._aside = False
         self.redriver.start()
         self.telling.start()
         self._pushing.start()
+        if self.service.tracing is not None:
+            self.service.tracing.start(
+                lambda: self.service, instance(worker=self.telling.workers is not None)
+            )
         if self.reloader is not None:
             self.reloader.start()
             on_signal("SIGHUP", self.reloader.ask, alone=True)
@@ -199,8 +207,9 @@ class Hardening:
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
-        self.telling.say()
-        await self._pushing.flush()
+        self.telling.say()  # those that have ended are settled by it
+        tracing = self.service.tracing
+        await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
         self.telling.stop()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import closure, drift, outbound, store, workers
+from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -26,6 +26,7 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     PUSHES,
+    SPANS,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
@@ -89,6 +90,7 @@ def contract(spec: Spec) -> Contract:
     alerts += store.alerts() if spec.shared else ()
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
+    alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
     alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
@@ -178,6 +180,8 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         yield from workers.signals()
     if spec.observability.metrics.otlp is not None:
         yield PUSHES
+    if spec.observability.traces is not None:
+        yield SPANS
     for name in spec.dependencies:
         shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
         yield from (one.closed(dependency=name) for one in shown)

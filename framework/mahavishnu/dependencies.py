@@ -39,6 +39,7 @@ from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.policy import Site
 from mahavishnu.runtime import fallback
+from mahavishnu.runtime.collector import instance
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dependency import (
@@ -165,7 +166,8 @@ class Dependency:
 
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
-        Call(self._without_fallback("a block"), repeatable=False).enter()
+        guard = self._without_fallback("a block")
+        guard.calls(guard, False).enter()
         return self
 
     def __exit__(
@@ -175,7 +177,8 @@ class Dependency:
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
-        await Call(self._without_fallback("a block"), repeatable=False).enter_async()
+        guard = self._without_fallback("a block")
+        await guard.calls(guard, False).enter_async()
         return self
 
     async def __aexit__(
@@ -330,6 +333,8 @@ def _start() -> Service:
                     _bare(service.spec), Site("", service.clock, service.metrics)
                 )
             use(service)
+            if service.tracing is not None:
+                service.tracing.start(lambda: service, instance(worker=False))
         return service
 
 

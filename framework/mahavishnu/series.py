@@ -324,6 +324,12 @@ PUSHES = Signal(
     (Label("outcome", ("ok", "failed")),),
     waived="Where they fail nobody who is pushed to sees it; the log says so, and the collector knows who is silent.",
 )
+SPANS = Signal(
+    "mahavishnu_spans_total",
+    Kind.COUNTER,
+    "Spans of sampled traces: exported, dropped (too many waited), or failed (the collector did not take them).",
+    (Label("outcome", ("exported", "dropped", "failed")),),
+)
 
 COPIES = ("1", "2", "3")
 """A backup goes to at most so many repositories, named by their place in `to`."""

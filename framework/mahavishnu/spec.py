@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
@@ -27,7 +28,7 @@ from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
-from mahavishnu.units import Duration
+from mahavishnu.units import Duration, Percent
 from mahavishnu.units import Rate as Traffic
 
 Keeper = Literal["journald", "files", "loki", "elasticsearch", "opensearch"]
@@ -156,6 +157,16 @@ class Metrics(Settings):
         return self
 
 
+class Traces(Settings):
+    """Where the spans of requests, and of the calls made for them, are sent."""
+
+    otlp: Url
+    """A collector that takes them by OTLP over HTTP: `http://collector:4318`."""
+    sample: Percent = Percent(Decimal(1))
+    """The share of traces that is kept, decided once for each by its id; where a trusted proxy has decided, that holds.
+    Every request has its ids, in the log and for those it calls, kept or not."""
+
+
 class Logs(Settings):
     """One line for each request, on standard output."""
 
@@ -179,12 +190,18 @@ class Logs(Settings):
 class Observability(Settings):
     """What the service shows of itself."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"traces"})
-
     metrics: Metrics = Metrics()
     """The series."""
     logs: Logs = Logs()
     """The log."""
+    traces: Traces | None = None
+    """The spans; none are made when absent."""
+
+    @property
+    def collectors(self) -> tuple[str, ...]:
+        """Whom the process itself sends what it shows."""
+        said = (self.metrics.otlp, self.traces and self.traces.otlp)
+        return tuple(dict.fromkeys(one for one in said if one))
 
 
 class Cors(Settings):

@@ -15,7 +15,8 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
-from mahavishnu.runtime.otlp import Failure, post
+from mahavishnu.runtime.collector import Failure
+from mahavishnu.runtime.otlp import post
 from mahavishnu.spec import Spec
 from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
@@ -127,7 +128,7 @@ def test_it_says_who_it_is(receiver: Collector) -> None:
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1/metrics", "/v1/metrics/"])
 def test_the_place_is_the_collectors_or_that_of_the_series(receiver: Collector, tail: str) -> None:
-    assert post(receiver.url + tail, b"", {}, 5) is None
+    assert post(receiver.url + tail, b"", 5) is None
     assert receiver.paths == ["/v1/metrics"]
 
 
@@ -236,21 +237,21 @@ def test_each_way_to_fail_has_a_reason(receiver: Collector, monkeypatch: pytest.
     partial = ExportMetricsServiceResponse()
     partial.partial_success.rejected_data_points = 3
     receiver.body = partial.SerializeToString()
-    assert post(receiver.url, b"", {}, 5) == Failure("3 series were rejected")
+    assert post(receiver.url, b"", 5) == Failure("3 series were rejected", final=True)
     receiver.body = b"<html>"
-    assert post(receiver.url, b"", {}, 5) is None
+    assert post(receiver.url, b"", 5) is None
     receiver.status, receiver.said = 404, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert post(receiver.url, b"", {}, 5) == Failure("HTTP 404")
+    assert post(receiver.url, b"", 5) == Failure("HTTP 404", final=True)
     receiver.said = {"retry-after": "99999"}
-    assert post(receiver.url, b"", {}, 5) == Failure("HTTP 404", 300)
+    assert post(receiver.url, b"", 5) == Failure("HTTP 404", 300, final=True)
     receiver.delay = 0.5
-    found = post(receiver.url, b"", {}, 0.05)
+    found = post(receiver.url, b"", 0.05)
     assert found is not None
     assert "timed out" in found.reason
-    found = post("http://127.0.0.1:1", b"", {}, 5)
+    found = post("http://127.0.0.1:1", b"", 5)
     assert found is not None
     assert "refused" in found.reason
-    found = post("http://no-such-host.invalid", b"", {}, 5)
+    found = post("http://no-such-host.invalid", b"", 5)
     assert found is not None
 
 

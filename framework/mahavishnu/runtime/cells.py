@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 from operator import add
+from typing import NamedTuple
 
 from mahavishnu.runtime.snapshot import Bounds, LabelValues, Snapshot
 
@@ -21,13 +22,23 @@ class CounterCell:
         self.value += amount
 
 
-class HistogramCell:
-    """Observations per bucket, and their sum."""
+class Exemplar(NamedTuple):
+    """An observation (seconds) of a trace that is kept, and when it was made (seconds since 1970)."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    value: float
+    trace: str
+    span: str
+    at: float
+
+
+class HistogramCell:
+    """Observations per bucket, and their sum; for each bucket the newest exemplar, where traces are kept."""
+
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
+        self.exemplars: dict[int, Exemplar] | None = None
         self.counts = [0] * (len(bounds) + 1)
         self.sum: float = 0
 
@@ -49,12 +60,23 @@ class HistogramCell:
                 self.counts[bisect_left(self.bounds, bound)] += count
         self.sum += total
 
-    def buckets(self, texts: tuple[str, ...]) -> list[tuple[str, float]]:
-        """Cumulative counts with the text of their upper bounds."""
-        total, rows = 0, list[tuple[str, float]]()
-        for text, count in zip((*texts, "+Inf"), self.counts, strict=True):
+    def exemplify(self, one: Exemplar) -> None:
+        """Remember where an observation was made, unless a newer one of its bucket is known."""
+        exemplars = self.exemplars
+        if exemplars is None:
+            exemplars = self.exemplars = {}
+        bucket = bisect_left(self.bounds, one.value)
+        known = exemplars.get(bucket)
+        if known is None or known.at <= one.at:
+            exemplars[bucket] = one
+
+    def buckets(self, texts: tuple[str, ...]) -> list[tuple[str, float, Exemplar | None]]:
+        """Cumulative counts with the text of their upper bounds, and what each bucket remembers."""
+        total, rows = 0, list[tuple[str, float, Exemplar | None]]()
+        exemplars = self.exemplars or {}
+        for place, (text, count) in enumerate(zip((*texts, "+Inf"), self.counts, strict=True)):
             total += count
-            rows.append((text, float(total)))
+            rows.append((text, float(total), exemplars.get(place)))
         return rows
 
 

@@ -10,6 +10,7 @@ from mahavishnu.runtime.keys import Caller
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
+    from mahavishnu.runtime.traces import Trace
 
 
 class Degraded(NamedTuple):
@@ -26,9 +27,10 @@ class Request:
     `service` is the one it began with (None: whichever is at work): a reload changes nothing for it.
     """
 
-    __slots__ = ("caller", "deadline", "degraded", "request_id", "service")
+    __slots__ = ("caller", "deadline", "degraded", "request_id", "service", "trace")
 
     degraded: Mapping[str, Degraded]  # by dependency; not there before anything was
+    trace: Trace  # not there where nobody traces
 
     route = ""
     """The template of its route."""

@@ -22,11 +22,14 @@ from mahavishnu.spec import Dependency, Spec
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.fallback import Fallbacks
+    from mahavishnu.runtime.traces import Tracing
 
 P = ParamSpec("P")
 R = TypeVar("R")
 Say = Callable[[str], str]
 """The file and line of a path of the spec (`dependencies.stripe.breaker`); empty where there is none."""
+Begin = Callable[["DependencyGuard", bool], "Call"]
+"""Begins a call that may be repeated, or may not."""
 _SECOND = 1e9
 
 
@@ -71,7 +74,9 @@ class DependencyGuard:
 
     fallbacks: Fallbacks | None = None
     stands_by = False
-    """Whether the spec lets something stand in for it."""
+    """Whether its calls go the long way: the spec lets something stand in for it, or they have spans."""
+    tracing: Tracing | None = None
+    """What makes those, if anything does."""
 
     def __init__(
         self, settings: Dependency, site: Site, before: DependencyGuard | None = None, say: Say = nowhere
@@ -80,6 +85,8 @@ class DependencyGuard:
         self.clock = site.clock
         self.settings = settings
         self.timeout = site.timeout
+        self.calls: Begin = Call
+        self.requests: Begin = Call
         held: Mapping[str, Guard] = before.by_policy if before else {}
         made = (
             (key, policy.guard(site, held.get(key)))
@@ -107,7 +114,7 @@ class DependencyGuard:
 
     def call(self, function: Callable[P, R], terms: Terms, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call a function; raises what its last attempt raised."""
-        call = Call(self, terms.repeatable)
+        call = self.calls(self, terms.repeatable)
         while True:
             call.enter()
             try:
@@ -127,7 +134,7 @@ class DependencyGuard:
         self, function: Callable[P, Awaitable[R]], terms: Terms, *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """As `call`, for a coroutine function, whose attempts end with the dependency's timeout."""
-        return await self.go_on(Call(self, terms.repeatable), None, function, terms, *args, **kwargs)
+        return await self.go_on(self.calls(self, terms.repeatable), None, function, terms, *args, **kwargs)
 
     async def go_on(
         self,
@@ -545,7 +552,7 @@ class Attempts:
         if self._call is None:
             guard = self._find()
             self._clock = guard.clock
-            self._call = Call(guard, repeatable=True)
+            self._call = guard.calls(guard, True)
         return self._call
 
 

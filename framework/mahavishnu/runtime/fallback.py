@@ -25,6 +25,7 @@ from mahavishnu.runtime.handlers import keyed, redriven
 from mahavishnu.runtime.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.office import Kept, Office
 from mahavishnu.runtime.parcel import Parcel
+from mahavishnu.runtime.spans import Note, nothing
 from mahavishnu.runtime.stale import Stale
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
 from mahavishnu.spec import Spec
@@ -68,9 +69,10 @@ class Operation:
 class Fallbacks:
     """What stands in for one dependency, and how often it did."""
 
-    def __init__(self, name: str, stand_in: StandIn | None, meter: Meter) -> None:
+    def __init__(self, name: str, stand_in: StandIn | None, meter: Meter, note: Note = nothing) -> None:
         self.name = name
         self.stand_in = stand_in
+        self._note = note
         self._count = {
             (kind, outcome): meter.counter(
                 DEPENDENCY_FALLBACKS, dependency=name, fallback=kind, outcome=outcome
@@ -79,14 +81,22 @@ class Fallbacks:
             for outcome in ("served", "failed")
         }
 
-    def served(self, kind: str, age: int | None = None) -> None:
+    def served(self, kind: str, age: int | None = None, letter: str = "") -> None:
         """Something stood in: count it, and mark whatever is being served."""
         self._count[kind, "served"].inc()
+        self._noted("served", kind, age, letter)
         mark(Degraded(self.name, kind, age))
 
     def failed(self, kind: str) -> None:
         """Nothing did."""
         self._count[kind, "failed"].inc()
+        self._noted("failed", kind)
+
+    def _noted(self, outcome: str, kind: str, age: int | None = None, letter: str = "") -> None:
+        facts: dict[str, str | int] = {"mahavishnu.dependency": self.name, "mahavishnu.fallback": kind}
+        facts |= {} if age is None else {"mahavishnu.age": age}
+        facts |= {"mahavishnu.letter": letter} if letter else {}
+        self._note(f"mahavishnu.fallback.{outcome}", facts)
 
     def idle(self) -> bool:
         """Whether the spec lets nothing stand in here: it says nothing, or a letter is being made again."""
@@ -219,6 +229,7 @@ def fallbacks_of(
     office: Office | None,
     tell: Tell,
     before: Mapping[str, Fallbacks],
+    note: Note = nothing,
 ) -> dict[str, Fallbacks]:
     """The fallbacks of every dependency; what the caches of those `before` hold goes on."""
 
@@ -227,7 +238,7 @@ def fallbacks_of(
         return _stand_in(name, said, clock, office, tell, old)
 
     said = {name: one.fallback for name, one in spec.dependencies.items()}
-    return {name: Fallbacks(name, stand_in(name, one), meter) for name, one in said.items()}
+    return {name: Fallbacks(name, stand_in(name, one), meter, note) for name, one in said.items()}
 
 
 def _stand_in(
@@ -364,7 +375,7 @@ def parked(
         fallbacks.failed(box.kind)
         error.add_note(f"and the call to {box.name} could not be kept as a dead letter")
         return NOTHING
-    fallbacks.served(box.kind)
+    fallbacks.served(box.kind, letter=told.letter)
     try:
         raise told from error
     finally:

@@ -15,12 +15,14 @@ from mahavishnu.runtime import budget
 from mahavishnu.runtime.dependency import Call, DependencyGuard
 from mahavishnu.runtime.fallback import NOTHING, bad, failed, replaceable
 from mahavishnu.runtime.http_fallback import Asked, asked, made_again_by
+from mahavishnu.runtime.spans import Facts
 
 Client = httpx.Client
 AsyncClient = httpx.AsyncClient
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PHASES = ("connect", "read", "write", "pool")
+_PORTS = {"http": 80, "https": 443}
 _SECOND = 1e9
 Find = Callable[[], DependencyGuard]
 
@@ -97,7 +99,7 @@ class GuardedTransport(httpx.BaseTransport):
         return cast("httpx.Response", found)
 
     def _handle(self, guard: DependencyGuard, request: httpx.Request) -> httpx.Response:
-        call = Call(guard, _repeatable(request))
+        call = guard.requests(guard, _repeatable(request))
         extensions = request.extensions
         while True:
             call.enter()
@@ -165,7 +167,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
         return cast("httpx.Response", found)
 
     async def _handle(self, guard: DependencyGuard, request: httpx.Request) -> httpx.Response:
-        call = Call(guard, _repeatable(request))
+        call = guard.requests(guard, _repeatable(request))
         extensions = request.extensions
         while True:
             await call.enter_async()
@@ -323,7 +325,13 @@ def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
 
 
 def _tell(request: httpx.Request, call: Call) -> None:
-    """Tell the dependency how long this attempt may take, in the header that its `propagate` names."""
+    """Tell the dependency how long this attempt may take, in the header that its `propagate` names, and its trace."""
+    tracing = call.guard.tracing
+    if tracing is not None:
+        url = request.url
+        place: Facts = {"server.address": url.host, "server.port": url.port or _PORTS.get(url.scheme, 0)}
+        tracing.tell({"http.request.method": request.method, **place})
+        tracing.carry(request.headers)
     name, left = call.guard.settings.propagate, call.left()
     if name is not None and left is not None:
         request.headers[name] = budget.write(name, left)

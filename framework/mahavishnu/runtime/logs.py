@@ -8,7 +8,8 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from functools import partial
 from json.encoder import encode_basestring_ascii as _quoted
 from select import PIPE_BUF
 from typing import Any, Protocol, TextIO, cast
@@ -18,6 +19,7 @@ import structlog
 from mahavishnu.policy import Decision
 from mahavishnu.runtime import context
 from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.spans import Ids
 from mahavishnu.spec import Logs
 
 Log = structlog.typing.FilteringBoundLogger
@@ -26,7 +28,7 @@ _ALWAYS = """
     authorization proxy-authorization cookie set-cookie password passwd passphrase secret client-secret token
     access-token refresh-token id-token auth-token x-auth-token api-key x-api-key private-key session-id
 """.split()  # noqa: SIM905 - a list of words reads best as words
-_FRAME = ("event", "request_id", "level", "timestamp")
+_FRAME = ("event", "request_id", "level", "timestamp", "trace_id", "span_id")
 _LONGEST = 4096  # of one value, as it is written
 _ROOM = 14 * 1024  # for all values of a record: with what surrounds them it stays below 16 KiB
 _DEEPEST = 5
@@ -34,12 +36,17 @@ _MOST = 100
 _SHORT = _LONGEST // 2  # what is no longer than this, and plain, is written as it is
 
 
-def logger(settings: Logs, stream: TextIO | None = None) -> Log:
+Find = Callable[[], Ids | None]
+"""The ids of the span that is current, if one is."""
+
+
+def logger(settings: Logs, stream: TextIO | None = None, ids: Find | None = None) -> Log:
     """A logger as the spec asks for it; the process's own structlog configuration is left alone."""
     wrapped: Log = structlog.wrap_logger(
         _Lines(stream or sys.stdout),
         processors=[
             _with_request,
+            *([] if ids is None else [partial(_with_span, ids)]),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -102,7 +109,8 @@ class AccessLog:
         if self._direct and self._level <= (logging.INFO if level == "info" else logging.ERROR):
             self._lines.append(self._line(one, took, at, level))
         elif not self._direct:
-            getattr(self._log, level)("request", **_facts(one, took), request_id=one.request_id)
+            facts = {**_facts(one, took), **self._ids(one)}
+            getattr(self._log, level)("request", **facts, request_id=one.request_id)
 
     def flush(self) -> None:
         """Write and drop the lines. A log that cannot be written (no space, nobody reading) costs no request."""
@@ -129,6 +137,10 @@ class AccessLog:
             f'"bytes": {one.sent}{unusual}, "event": "request", "request_id": "{one.request_id}", '
             f'"level": "{level}", "timestamp": "{self._stamp}.{ns // 1000:06d}Z"}}\n'
         )
+
+    def _ids(self, one: Served) -> dict[str, str]:  # noqa: ARG002 - where it is traced there are some
+        """Fields of its own that the log of a process has."""
+        return {}
 
     def _head(self, key: tuple[str, str]) -> str:
         route, method = key
@@ -180,6 +192,7 @@ def _unusual(one: Served) -> str:
 
 _ACCESS = """
     method route path status duration_ms client bytes refused_by error event request_id level timestamp
+    trace_id span_id
 """.split()  # noqa: SIM905
 
 
@@ -272,6 +285,17 @@ def _with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
     if request_id := context.request_id():
         event.setdefault("request_id", request_id)
     return event
+
+
+def _with_span(ids: Find, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if "trace_id" not in event and (found := ids()) is not None:
+        event.update(named(found))
+    return event
+
+
+def named(ids: Ids) -> dict[str, str]:
+    """The ids as fields of a record."""
+    return {"trace_id": ids.trace, "span_id": ids.span}
 
 
 def _renderers(settings: Logs) -> Iterator[Any]:

@@ -14,10 +14,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as ShownExemplar
 
-from mahavishnu.runtime.cells import Cells, CounterCell, HistogramCell
+from mahavishnu.runtime.cells import Cells, CounterCell, Exemplar, HistogramCell
 from mahavishnu.runtime.shown import Shown
-from mahavishnu.runtime.snapshot import LabelValues, Number, Snapshot
+from mahavishnu.runtime.snapshot import Example, LabelValues, Number, Snapshot
 from mahavishnu.signals import Across, AgreementError, Kind, Signal, boundary_text
 
 
@@ -91,7 +92,8 @@ class Metrics(Collector):
             for cells in list(families.values())
             for values, cell in list(cells.items())
         ]
-        return Snapshot([*counters, *_read(self._counter_reads)], histograms, [*_read(self._gauges)])
+        counters += _read(self._counter_reads)
+        return Snapshot(counters, histograms, [*_read(self._gauges)], exemplars=[*self._exemplars()])
 
     def shown(self) -> Shown:
         """What is shown now: the sums over all workers, as far as they are in the contract."""
@@ -123,6 +125,13 @@ class Metrics(Collector):
         """How many series are shown now."""
         return sum(len(family.samples) for family in self.collect())
 
+    def _exemplars(self) -> Iterator[Example]:
+        for name, families in list(self.cells.histograms.items()):
+            for cells in list(families.values()):
+                for values, cell in list(cells.items()):
+                    for one in list((cell.exemplars or {}).values()):
+                        yield name, values, one.value, one.trace, one.span, one.at
+
     def _shown(self, signal: Signal, kind: Kind) -> Signal:
         shown = self._signals.get(signal.name)
         if shown is None or shown.kind is not kind:
@@ -153,8 +162,16 @@ def _histogram_family(signal: Signal, cells: Mapping[LabelValues, HistogramCell]
     family = HistogramMetricFamily(signal.name, signal.help, labels=_names(signal))
     texts = tuple(boundary_text(bound) for bound in signal.buckets)
     for values, cell in cells.items():
-        family.add_metric(values, cell.buckets(texts), cell.sum)
+        family.add_metric(values, [_bucket(*row) for row in cell.buckets(texts)], cell.sum)
     return family
+
+
+def _bucket(
+    text: str, count: float, one: Exemplar | None
+) -> tuple[str, float] | tuple[str, float, ShownExemplar]:
+    if one is None:
+        return text, count
+    return text, count, ShownExemplar({"trace_id": one.trace, "span_id": one.span}, one.value, one.at)
 
 
 def _names(signal: Signal) -> list[str]:

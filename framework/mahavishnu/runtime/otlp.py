@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from http.client import HTTPException
 from typing import NamedTuple
-from urllib.error import HTTPError
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
@@ -16,21 +13,15 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE, ScopeMetrics
 
+from mahavishnu.runtime import collector
 from mahavishnu.runtime.cells import HistogramCell
+from mahavishnu.runtime.collector import Failure
 from mahavishnu.runtime.shown import Shown
 from mahavishnu.runtime.snapshot import LabelValues
 from mahavishnu.signals import Signal
 
 _PATH = "/v1/metrics"
-_TYPE = "application/x-protobuf"
-_LONGEST = 64 * 1024
-
-
-class Failure(NamedTuple):
-    """Why a collector has not taken the series, and after how many seconds it wants to be asked again."""
-
-    reason: str
-    after: float = 0
+_SECOND = 10**9
 
 
 class Times(NamedTuple):
@@ -56,20 +47,10 @@ def encoded(shown: Shown, resource: Mapping[str, str], times: Times) -> bytes:
     return bytes(request.SerializeToString())
 
 
-def post(url: str, body: bytes, headers: Mapping[str, str], timeout: float) -> Failure | None:
+def post(url: str, body: bytes, timeout: float) -> Failure | None:
     """Send one request to a collector; None when it has taken it. Each wait for it ends after so many seconds."""
-    place = url.rstrip("/").removesuffix(_PATH) + _PATH
-    request = urllib.request.Request(place, body, {**headers, "Content-Type": _TYPE}, method="POST")  # noqa: S310
-    try:
-        with _OPENER.open(request, timeout=timeout) as answer:
-            return _judged(answer.read1(_LONGEST))
-    except HTTPError as fault:
-        with fault:
-            return Failure(f"HTTP {fault.code}", _seconds(fault.headers.get("retry-after", "")))
-    except OSError as fault:
-        return Failure(str(fault) or type(fault).__name__)
-    except (ValueError, HTTPException) as fault:
-        return Failure(type(fault).__name__)  # its words may hold a header, which may be a secret
+    answer = collector.post(url, _PATH, body, timeout)
+    return answer if isinstance(answer, Failure) else _judged(answer)
 
 
 def _judged(answer: bytes) -> Failure | None:
@@ -77,30 +58,8 @@ def _judged(answer: bytes) -> Failure | None:
     with suppress(Exception):  # protobuf's own error; a collector that says nothing of the kind has taken all
         said.ParseFromString(answer)
     if said.partial_success.rejected_data_points:
-        return Failure(f"{said.partial_success.rejected_data_points} series were rejected")
+        return Failure(f"{said.partial_success.rejected_data_points} series were rejected", final=True)
     return None
-
-
-def _seconds(said: str) -> float:
-    """What `Retry-After` asks for; a date, which collectors do not send, is not waited for."""
-    return min(float(said), 300) if said.isascii() and said.isdigit() else 0
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """What opens URLs and follows no redirect: that would go without the series, but with the headers' secrets."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-_OPENER = _opener()
 
 
 def _counter(scope: ScopeMetrics, signal: Signal, cells: Mapping[LabelValues, float], times: Times) -> None:
@@ -131,6 +90,13 @@ def _histogram(
         point.bucket_counts.extend(cell.counts)
         point.explicit_bounds.extend(cell.bounds)
         point.attributes.extend(_labels(signal, values))
+        for one in (cell.exemplars or {}).values():
+            point.exemplars.add(
+                time_unix_nano=int(one.at * _SECOND),
+                as_double=one.value,
+                trace_id=bytes.fromhex(one.trace),
+                span_id=bytes.fromhex(one.span),
+            )
 
 
 def _labels(signal: Signal, values: LabelValues) -> Iterable[KeyValue]:

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from random import SystemRandom
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policy import Clock, Handle
-from mahavishnu.runtime.secret_values import secret
+from mahavishnu.runtime.collector import LAST, Failure, aside, instance
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.workers import Workers
 from mahavishnu.series import PUSHES
 
-if TYPE_CHECKING:
-    from mahavishnu.runtime.otlp import Failure
-
-T = TypeVar("T")
-
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
-_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _SECOND = 10**9
 _PATIENCE = 10 * _SECOND
-LAST = 3 * _SECOND
-"""How long the last push may take: less than the margin between a server's time to end and its end, ns."""
 _CHANCE = SystemRandom()
 
 
@@ -99,8 +85,8 @@ class Pushing:
             service.metrics.shown(), self._resource(), self._otlp.Times(since, self._wall())
         )
         timeout = min(_PATIENCE, int(settings.every)) / _SECOND
-        post = partial(self._otlp.post, settings.otlp, body, _headers(), timeout)
-        failure: Failure | None = await _aside(post)
+        post = partial(self._otlp.post, settings.otlp, body, timeout)
+        failure: Failure | None = await aside(post)
         self._tell(None if failure is None else failure.reason)
         return 0 if failure is None else failure.after * _SECOND
 
@@ -110,11 +96,10 @@ class Pushing:
         return self._since if workers is None else workers.leads("push")
 
     def _resource(self) -> Mapping[str, str]:
-        # As Prometheus knows a target: its job, and which one of them it is. Workers are one, that of their parent.
-        process = os.getpid() if self._workers() is None else os.getppid()
+        # As Prometheus knows a target: its job, and which one of them it is.
         return {
             "service.name": self._service().spec.service.name,
-            "service.instance.id": f"{socket.gethostname()}-{process}",
+            "service.instance.id": instance(worker=self._workers() is not None),
         }
 
     def _tell(self, reason: str | None) -> None:
@@ -150,42 +135,9 @@ class Pushing:
         self._arm(self._pause(asked))
 
 
-async def _aside(call: Callable[[], T]) -> T:
-    """As `asyncio.to_thread`, but the process does not wait for it when it ends: a name may take minutes to look up."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[T] = loop.create_future()
-
-    def work() -> None:
-        tell: Callable[[Any], None] = done.set_result
-        try:
-            result: Any = call()
-        except Exception as fault:  # noqa: BLE001 - it is raised where it is waited for
-            tell, result = done.set_exception, fault
-        with suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(_tell_once, done, tell, result)
-
-    threading.Thread(target=work, daemon=True).start()
-    return await done
-
-
-def _tell_once(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:
-    if not done.done():  # nor given up
-        tell(result)
-
-
 def _otlp() -> ModuleType:
     try:
         from mahavishnu.runtime import otlp
     except ImportError:
         raise MahavishnuError(_MISSING) from None
     return otlp
-
-
-def _headers() -> dict[str, str]:
-    """What OpenTelemetry's own variable, or the secret of its name, says: `key=value,key=value`, percent-encoded."""
-    try:
-        said = secret(_HEADERS)
-    except MahavishnuError:
-        return {}
-    pairs = (pair.partition("=") for pair in said.split(",") if "=" in pair)
-    return {name.strip(): unquote(value.strip()) for name, _, value in pairs}

@@ -19,6 +19,8 @@ def needed(old: Spec, new: Spec) -> Iterator[Problem]:
             yield _problem(("service", key))
     if old.observability.metrics.otlp != new.observability.metrics.otlp:
         yield _problem(("observability", "metrics", "otlp"))
+    if _collector(old) != _collector(new):
+        yield _problem(("observability", "traces", "otlp"))
     if old.store != new.store:
         yield _problem(("store",))
     if old.dead_letters.store != new.dead_letters.store:
@@ -26,6 +28,11 @@ def needed(old: Spec, new: Spec) -> Iterator[Problem]:
     for name, dependency in new.dependencies.items():
         if name in old.dependencies and old.dependencies[name].url != dependency.url:
             yield _problem(("dependencies", name, "url"))
+
+
+def _collector(spec: Spec) -> str | None:
+    traces = spec.observability.traces
+    return None if traces is None else traces.otlp
 
 
 def _problem(path: Path) -> Problem:

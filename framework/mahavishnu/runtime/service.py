@@ -26,7 +26,11 @@ from mahavishnu.runtime.ops import SHORT, Ops
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.snapshot import Snapshot
+from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
+from mahavishnu.runtime.traced_call import trace
+from mahavishnu.runtime.traced_log import TracedLog
+from mahavishnu.runtime.traced_meter import NotedMeter, tracing_of
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -40,6 +44,7 @@ from mahavishnu.series import (
     METHODS,
     PUSHES,
     ROUTES_SHOWN,
+    SPANS,
     SPEC_INFO,
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
@@ -53,6 +58,7 @@ from mahavishnu.spec import Logs, Spec
 if TYPE_CHECKING:
     from mahavishnu.runtime.memory_store import MemoryStore
     from mahavishnu.runtime.redis_store import RedisStore
+    from mahavishnu.runtime.traces import Tracing
 
 
 class Lasting:
@@ -100,17 +106,19 @@ class Service:
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.store: MemoryStore | RedisStore = self._store(before)
         self.refusals: Refusals = before.refusals if before else Refusals(clock)
+        self.tracing: Tracing | None = before.tracing if before else tracing_of(spec)
+        meter = self.metrics if self.tracing is None else NotedMeter(self.metrics, self.tracing)
         self.engine: Engine = Engine(
-            self.contract, clock, self.metrics, self.store, self.refusals, before.engine if before else None
+            self.contract, clock, meter, self.store, self.refusals, before.engine if before else None
         )
         self.lag: Lag = before.lag if before else Lag(clock, self.metrics, self.engine.lagging)
         self.dependencies: dict[str, DependencyGuard] = build_dependencies(
             spec,
-            Site("", clock, self.metrics, advice=self.store if isinstance(self.store, Advice) else None),
+            Site("", clock, meter, advice=self.store if isinstance(self.store, Advice) else None),
             before=before.dependencies if before else None,
             say=loaded.where if loaded else nowhere,
         )
-        self.log, self.access = _logs(spec.observability.logs, log_to, before)
+        self.log, self.access = _logs(spec.observability.logs, log_to, before, self.tracing)
         self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
         self.stand_by(before)
         self._process, self._log_to = process, log_to
@@ -139,6 +147,8 @@ class Service:
         self.engine.take_over(before.engine)
         for guard in self.dependencies.values():
             guard.take_over()
+        if self.tracing is not None and self.spec.observability.traces is not None:
+            self.tracing.become(self.spec.observability.traces)
         self.lag.late = self.engine.lagging
         if self.office is not None:
             self.office.become(self.spec, self.metrics)
@@ -152,13 +162,16 @@ class Service:
         self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
 
     def stand_by(self, before: Service | None = None) -> None:
-        """Give every dependency what stands in for it."""
+        """Give every dependency what is around its calls: what stands in for them, and their spans."""
         held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
         old = {name: one for name, one in held.items() if one is not None}
-        made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old)
+        note = nothing if self.tracing is None else self.tracing.note
+        made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old, note)
         for name, guard in self.dependencies.items():
             guard.fallbacks = made[name]
-            guard.stands_by = made[name].stand_in is not None
+            guard.stands_by = made[name].stand_in is not None or self.tracing is not None
+            if self.tracing is not None:
+                trace(guard, self.tracing)
 
     def _store(self, before: Service | None) -> MemoryStore | RedisStore:
         """The store; it goes on with its states and connections as long as the spec names the same."""
@@ -194,6 +207,10 @@ class Service:
         if len(token) < SHORT:
             self.log.warning("the ops token is short", help=f"take one of at least {SHORT} random characters")
         return Ops(self.refusals, self.clock, token or None)
+
+    def count_spans(self, outcome: str, count: int) -> None:
+        """Count spans that were `exported`, `dropped` or `failed`."""
+        self.metrics.counter(SPANS, outcome=outcome).inc(count)
 
     def know(self, others: Iterable[Snapshot]) -> None:
         """Other workers have shown these statuses: further ones of a route and method are shown as their class."""
@@ -246,6 +263,9 @@ class Service:
         if self.spec.observability.metrics.otlp is not None:
             for outcome in PUSHES.label("outcome").values or ():
                 self.metrics.counter(PUSHES, outcome=outcome)
+        if self.tracing is not None:
+            for outcome in SPANS.label("outcome").values or ():
+                self.metrics.counter(SPANS, outcome=outcome)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
 
@@ -262,11 +282,15 @@ def start(
     return service
 
 
-def _logs(settings: Logs, log_to: TextIO | None, before: Service | None) -> tuple[Log, AccessLog]:
+def _logs(
+    settings: Logs, log_to: TextIO | None, before: Service | None, tracing: Tracing | None
+) -> tuple[Log, AccessLog]:
     """The log and the access log; those of the service before, where nothing about them has changed."""
     if before is not None and before.spec.observability.logs == settings:
         return before.log, before.access
-    return logger(settings, log_to), AccessLog(settings, log_to)
+    if tracing is None:
+        return logger(settings, log_to), AccessLog(settings, log_to)
+    return logger(settings, log_to, tracing.ids), TracedLog(settings, log_to)
 
 
 def method_label(method: str) -> str:

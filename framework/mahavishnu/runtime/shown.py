@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from operator import add
 
-from mahavishnu.runtime.cells import HistogramCell
+from mahavishnu.runtime.cells import Exemplar, HistogramCell
 from mahavishnu.runtime.snapshot import LabelValues, Snapshot
 from mahavishnu.signals import Across, Kind, Signal
 
@@ -45,6 +45,9 @@ class Shown:
                 if values not in found:
                     found[values] = HistogramCell(self._signals[name].bounds)
                 found[values].add(bounds, counts, total)
+        for name, values, value, trace, span, at in one.exemplars:
+            if (cell := self.histograms.get(name, {}).get(values)) is not None:
+                cell.exemplify(Exemplar(value, trace, span, at))
 
     def _gauge(self, name: str, values: LabelValues, value: float) -> None:
         cells = self.gauges.setdefault(name, {})

@@ -14,6 +14,8 @@ Number = tuple[str, LabelValues, float]
 """A series by its name and label values, and its value."""
 Observations = tuple[str, LabelValues, Bounds, tuple[int, ...], float]
 """A histogram by its name and label values: boundaries, counts of the buckets, and the sum."""
+Example = tuple[str, LabelValues, float, str, str, float]
+"""An exemplar of a histogram by its name and label values: value, trace and span, and when (seconds since 1970)."""
 
 _FORMAT = b"mahavishnu series 1"
 _DIGEST = 16
@@ -31,6 +33,7 @@ class Snapshot(NamedTuple):
     gauges: list[Number]
     good_until: int = 0
     ended: list[str] = []  # noqa: RUF012 - of a tuple; nobody changes it
+    exemplars: list[Example] = []  # noqa: RUF012 - ditto
 
 
 EMPTY = Snapshot([], [], [])
@@ -59,7 +62,7 @@ def decoded(written: bytes) -> Snapshot:
 
 
 def added(snapshots: list[Snapshot]) -> Snapshot:
-    """All that was counted in them, as one; gauges are of those who live."""
+    """All that was counted in them, as one; gauges and exemplars are of those who live."""
     counters = dict[tuple[str, LabelValues], float]()
     histograms = dict[tuple[str, LabelValues, Bounds], tuple[tuple[int, ...], float]]()
     for one in snapshots:

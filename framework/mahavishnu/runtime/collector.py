@@ -1,0 +1,115 @@
+"""An OpenTelemetry collector as it is reached by HTTP: one request, from any thread, and never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from http.client import HTTPException
+from typing import Any, NamedTuple, TypeVar
+from urllib.error import HTTPError
+from urllib.parse import unquote
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime.secret_values import secret
+
+T = TypeVar("T")
+
+LAST = 3 * 10**9
+"""How long a last word may take: less than the margin between a server's time to end and its end, ns."""
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+_TYPE = "application/x-protobuf"
+_LONGEST = 64 * 1024
+_PASSING = frozenset((429, 502, 503, 504))
+
+
+class Failure(NamedTuple):
+    """Why a collector has not taken what it was sent, and after how many seconds it wants to be asked again.
+
+    `final`: it would say the same of the same again.
+    """
+
+    reason: str
+    after: float = 0
+    final: bool = False
+
+
+def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
+    """Send one request to a collector; its answer when it has taken it. Each wait for it ends after so many seconds."""
+    place = url.rstrip("/").removesuffix(path) + path
+    request = urllib.request.Request(place, body, {**headers(), "Content-Type": _TYPE}, method="POST")  # noqa: S310
+    try:
+        with _OPENER.open(request, timeout=timeout) as answer:
+            return bytes(answer.read1(_LONGEST))
+    except HTTPError as fault:
+        with fault:
+            after = _seconds(fault.headers.get("retry-after", ""))
+            return Failure(f"HTTP {fault.code}", after, fault.code not in _PASSING)
+    except OSError as fault:
+        return Failure(str(fault) or type(fault).__name__)
+    except (ValueError, HTTPException) as fault:
+        return Failure(type(fault).__name__)  # its words may hold a header, which may be a secret
+
+
+def headers() -> dict[str, str]:
+    """What OpenTelemetry's own variable, or the secret of its name, says: `key=value,key=value`, percent-encoded."""
+    try:
+        said = secret(_HEADERS)
+    except MahavishnuError:
+        return {}
+    pairs = (pair.partition("=") for pair in said.split(",") if "=" in pair)
+    return {name.strip(): unquote(value.strip()) for name, _, value in pairs}
+
+
+def instance(*, worker: bool) -> str:
+    """Which process this is: the one of its host and pid; workers are one, that of their parent."""
+    return f"{socket.gethostname()}-{os.getppid() if worker else os.getpid()}"
+
+
+async def aside(call: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but the process does not wait for it when it ends: a name may take minutes to look up."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def work() -> None:
+        tell: Callable[[Any], None] = done.set_result
+        try:
+            result: Any = call()
+        except Exception as fault:  # noqa: BLE001 - it is raised where it is waited for
+            tell, result = done.set_exception, fault
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(_tell_once, done, tell, result)
+
+    threading.Thread(target=work, daemon=True).start()
+    return await done
+
+
+def _tell_once(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:
+    if not done.done():  # nor given up
+        tell(result)
+
+
+def _seconds(said: str) -> float:
+    """What `Retry-After` asks for; a date, which collectors do not send, is not waited for."""
+    return min(float(said), 300) if said.isascii() and said.isdigit() else 0
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """What opens URLs and follows no redirect: that would go without the body, but with the headers' secrets."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+_OPENER = _opener()
