@@ -23,6 +23,8 @@ from tests.stack import serving
 README = blocks("README.md")
 COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", (ROOT / "README.md").read_text(), re.MULTILINE)
 
+SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1:]
+
 
 PLAIN = """
 from starlette.applications import Starlette
@@ -99,14 +101,25 @@ def test_the_finding_is_what_is_printed(folder: Path) -> None:
     assert README["finding"].rstrip() in ran.stderr
 
 
-def test_several_workers_fit_the_spec(folder: Path) -> None:
-    """The sections of workers and of the collector, in the place of README's own; what each worker has is told."""
-    sections = {line.partition(":")[0] for line in README["workers"].splitlines()}
+def changed(folder: Path, snippet: str) -> subprocess.CompletedProcess[str]:
+    """What `check` says of README's spec with the sections of a snippet in the place of its own."""
+    sections = {line.partition(":")[0] for line in snippet.splitlines()}
     kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
-    text = "".join(one for one in kept if one.partition(":")[0] not in sections) + README["workers"]
+    text = "".join(one for one in kept if one.partition(":")[0] not in sections) + snippet
     (folder / "mahavishnu.yaml").write_text(text)
-    ran = run(folder, "mahavishnu check")
-    assert ran.returncode == 0, ran.stderr
+    return run(folder, "mahavishnu check --no-app")
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=[one.partition(":")[0] for one in SNIPPETS])
+def test_a_snippet_fits_the_spec(folder: Path, snippet: str) -> None:
+    """Each one of YAML, in the place of the same sections."""
+    ran = changed(folder, snippet)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_several_workers_fit_the_spec(folder: Path) -> None:
+    """What each worker has is told."""
+    ran = changed(folder, README["workers"])
     assert "limit `reports` has its places in each worker: up to 16 in a replica" in ran.stdout
 
 
