@@ -41,6 +41,10 @@ _MARGIN = 5
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
 _LETTERS = "dead_letters"
+_TRACING = {
+    "opentelemetry.sdk": "opentelemetry-sdk>=1.33",
+    "opentelemetry.exporter.otlp.proto.common": "opentelemetry-exporter-otlp-proto-common>=1.33",
+}
 _SIDECARS = ("prometheus", "alertmanager", "grafana")
 _JOBS = ("mahavishnu", "backup", "run", "--on-schedule")
 _SERVERS = {
@@ -217,8 +221,9 @@ def _tools(contract: Contract) -> dict[str, object]:
 def _extras(spec: Spec) -> dict[str, str]:
     """What the service needs on top, by the name it is imported by."""
     shared = {"redis": "redis>=5", "hiredis": "hiredis>=3"} if spec.asks_redis else {}
-    pushed = {"opentelemetry.proto": "opentelemetry-proto>=1.20"} if spec.observability.metrics.otlp else {}
-    return shared | pushed
+    shown = spec.observability
+    pushed = {"opentelemetry.proto": "opentelemetry-proto>=1.33"} if shown.collectors else {}
+    return shared | pushed | (_TRACING if shown.traces else {})
 
 
 class _Reference(str):

@@ -178,7 +178,7 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
         "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
         "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
-        "collector": _reached(otlp) if (otlp := spec.observability.metrics.otlp) else None,
+        "collectors": [_reached(url) for url in spec.observability.collectors],
         "unknown": [name for name, one in named if not one.url],
     }
 

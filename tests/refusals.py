@@ -311,7 +311,9 @@ MV108 observability: {metrics: {otlp: «"http://user:pw@collector:4318"»}}
 MV102 observability: {metrics: {otlp: "http://c:4318", every: «15»}}
 MV105 observability: {logs: {level: «trace»}}
 MV108 observability: {logs: {redact: [«"a b"»]}}
-MV110 observability: {«traces»: {sample: 10%}}
+MV103 observability: {«traces»: {sample: 10%}}
+MV102 observability: {traces: {otlp: "http://c:4318", sample: «0.1»}}
+MV108 observability: {traces: {otlp: «"http://user:pw@collector:4318"»}}
 MV105 security: {headers: «lax»}
 MV107 security: {cors: {origins: «[]»}}
 MV108 security: {cors: {origins: [«"*"»]}}

@@ -423,6 +423,7 @@ def specs(draw: Draw) -> Mapping:
                 "metrics": st.sampled_from(
                     [{"path": "/internal/metrics"}, {"otlp": "http://collector:4318", "every": "30s"}]
                 ),
+                "traces": st.just({"otlp": "http://collector:4318", "sample": "10%"}),
                 "logs": st.just({"format": "console", "level": "debug", "redact": ["card"]}),
             },
         ),

@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "closure",
     ),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound", "workers"),
+    ("policies", "policies.*", "targets", "notify", "store", "drift", "outbound", "workers", "spans_lost"),
     ("spec",),
     ("contract", "panels", "links", "bound", "checks", "checks.*", "history", "outage", "shares"),
     ("yaml_tree", "shape", "faults", "layers", "load", "schema", "appinfo", "artifact", "agreement", "live"),

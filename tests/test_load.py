@@ -73,7 +73,6 @@ LATER = """\
 22:60 `tool` in `limits.reports.match`
 48:58 `tool` in `slos.checkout.match`
 70:3 `logs` in `retention`
-85:3 `traces` in `observability`
 90:3 `scan` in `security`
 95:3 `actions` in `ops`
 97:1 `smoke` in the spec

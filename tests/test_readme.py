@@ -110,6 +110,15 @@ def test_several_workers_fit_the_spec(folder: Path) -> None:
     assert "limit `reports` has its places in each worker: up to 16 in a replica" in ran.stdout
 
 
+def test_traces_fit_the_spec(folder: Path) -> None:
+    """In the place of README's own section, if there is one."""
+    kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
+    text = "".join(one for one in kept if not one.startswith("observability:")) + README["traces"]
+    (folder / "mahavishnu.yaml").write_text(text)
+    ran = run(folder, "mahavishnu check")
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_the_app_runs(folder: Path) -> None:
     """The snippet of the app is whole: it imports, and answers."""
     asked = """

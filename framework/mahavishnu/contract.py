@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from mahavishnu import closure, drift, outbound, store, workers
+from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Expr, Selector, absent, total
 from mahavishnu.series import (
@@ -90,6 +90,7 @@ def contract(spec: Spec) -> Contract:
     alerts += store.alerts() if spec.shared else ()
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
+    alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
     alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])

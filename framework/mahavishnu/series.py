@@ -329,7 +329,6 @@ SPANS = Signal(
     Kind.COUNTER,
     "Spans of sampled traces: exported, dropped (too many waited), or failed (the collector did not take them).",
     (Label("outcome", ("exported", "dropped", "failed")),),
-    waived="A span that is lost costs no request; the log says why, and what is missing in a trace is looked at here.",
 )
 
 COPIES = ("1", "2", "3")

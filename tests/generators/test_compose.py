@@ -421,9 +421,17 @@ def test_the_image_can_speak_to_the_collector_and_starts_all_workers() -> None:
     """One package more where series are pushed, and uvicorn's own option."""
     patch = {"service": {"workers": 4}, "observability": {"metrics": {"otlp": "http://collector:4318"}}}
     file = generated("compose", merged(LARGE, patch))["compose/Dockerfile"]
-    assert "opentelemetry-proto>=1.20" in file
+    assert "opentelemetry-proto>=1.33" in file
     assert "import mahavishnu, uvicorn, opentelemetry.proto" in file
     assert "--workers=4" in file
+    assert "opentelemetry-sdk" not in file
+    traced = generated(
+        "compose", merged(LARGE, {"observability": {"traces": {"otlp": "http://collector:4318"}}})
+    )
+    file = traced["compose/Dockerfile"]
+    for package in ("opentelemetry-proto", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-common"):
+        assert f"{package}>=1.33" in file
+    assert "opentelemetry.sdk, opentelemetry.exporter.otlp.proto.common" in file
     plain = generated("compose", LARGE)["compose/Dockerfile"]
     assert "opentelemetry" not in plain
     assert "--workers" not in plain

@@ -416,10 +416,11 @@ COLLECTORS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("shown", [("metrics",), ("traces",), ("metrics", "traces")])
 @pytest.mark.parametrize(("url", "rule"), COLLECTORS)
-def test_the_service_may_reach_its_collector(url: str, rule: dict[str, Any]) -> None:
-    """Else its series would go nowhere; without one, nothing is let out for it."""
-    spec = merged(LARGE, {"observability": {"metrics": {"otlp": url}}})
+def test_the_service_may_reach_its_collector(url: str, rule: dict[str, Any], shown: tuple[str, ...]) -> None:
+    """Else its series and spans would go nowhere; without one, nothing is let out for it."""
+    spec = merged(LARGE, {"observability": {one: {"otlp": url} for one in shown}})
     egress = objects(spec)["NetworkPolicy"]["spec"]["egress"]
     assert egress[1] == rule
     assert egress[:1] + egress[2:] == objects(LARGE)["NetworkPolicy"]["spec"]["egress"]

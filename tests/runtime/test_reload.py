@@ -260,6 +260,7 @@ def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: str) -> None:
         ({"service": {"workers": 2}}, "service.workers"),
         ({"store": "redis://localhost/0"}, "store"),
         ({"observability": {"metrics": {"otlp": "http://c:4318"}}}, "observability.metrics.otlp"),
+        ({"observability": {"traces": {"otlp": "http://c:4318"}}}, "observability.traces.otlp"),
         ({"dependencies": {"bank": {"url": "http://b"}}}, "dependencies.bank.url"),
     ],
 )

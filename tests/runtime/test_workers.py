@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mahavishnu.runtime.cells import Exemplar
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.private_folder import MOST, PrivateFolder
 from mahavishnu.runtime.shown import Shown
@@ -109,6 +110,23 @@ def test_whoever_is_asked_answers_for_all(house: House) -> None:
         assert shown.counters == {"calls_total": {("a",): 11, ("b",): 100}}
         cell = shown.histograms["times_seconds"][()]
         assert (cell.counts, cell.sum) == ([0, 3, 0], 4.5)
+
+
+def test_whoever_is_asked_shows_the_newest_exemplars(house: House) -> None:
+    """Of those who live, one for each bucket."""
+    one, two = house.workers(2)
+    older, newer = Exemplar(1.4, "a" * 32, "b" * 16, 1), Exemplar(1.6, "c" * 32, "d" * 16, 2)
+    other = Exemplar(0.5, "e" * 32, "f" * 16, 1)
+    for worker, seen in ((one, (newer, other)), (two, (older,))):
+        worker.count()
+        for each in seen:
+            worker.metrics.histogram(TIMES).exemplify(each)
+        worker.say()
+    for worker in (one, two):
+        assert worker.asked().histograms["times_seconds"][()].exemplars == {0: other, 1: newer}
+    one.kill()
+    two.workers.settle()
+    assert two.asked().histograms["times_seconds"][()].exemplars == {1: older}
 
 
 def test_each_gauge_has_its_own_rule(house: House) -> None:
