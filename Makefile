@@ -12,6 +12,9 @@ EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --custom-compile-command "make lock"
 
+# Modules are compiled once, also where an image says otherwise: most tests start processes.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help venv demo run test proof bench lint format tools judges containers examples wheel lock clean
@@ -35,7 +38,8 @@ test: $(VENV)/.dev tools ## the fast tests, judges included
 	$(BIN)/pytest -q --numprocesses 2 --dist worksteal $(ARGS)
 
 proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1: at full length)
-	FULL=$(FULL) $(BIN)/pytest -m proof -q $(ARGS)
+	@FULL=$(FULL) $(BIN)/pytest -q -m "proof and not alone" --numprocesses 2 --dist worksteal $(ARGS); first=$$?; \
+	  FULL=$(FULL) $(BIN)/pytest -q -m "proof and alone" $(ARGS) && exit $$first
 
 bench: $(BENCH)/.bench ## against the peers, as ratios measured in one run
 	$(BENCH)/bin/python -m benchmarks.run $(ARGS)
@@ -45,7 +49,7 @@ lint: $(VENV)/.dev ## ruff, mypy and pyright, all strict
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pyright
-	$(BIN)/shellcheck .ci/run tests/tools/fetch
+	$(BIN)/shellcheck .ci/run tests/tools/fetch tests/tools/browser
 
 format: $(VENV)/.dev ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix --quiet . || true
@@ -54,7 +58,8 @@ format: $(VENV)/.dev ## let ruff rewrite what it can
 tools: ## fetch the outside judges (promtool, amtool, prometheus, alertmanager) into .tools/
 	@tests/tools/fetch
 
-judges: $(JUDGES)/.judges ## checkov, in a venv of its own (minutes, 200 MB; its tests skip without it)
+judges: $(JUDGES)/.judges ## checkov, in a venv of its own, and a browser (minutes, 600 MB; their tests skip without them)
+	@tests/tools/browser
 
 containers: | $(BIN)/python ## podman and a local base image for the tests that start real containers (needs root)
 	$(BIN)/python tests/tools/containers.py prepare

@@ -14,6 +14,7 @@ from benchmarks import (
     battery,
     breakers,
     calls,
+    commands,
     crowd,
     decisions,
     fleet,
@@ -39,6 +40,7 @@ _FAMILIES: dict[str, Callable[[int], Report]] = {
     "fleet": fleet.report,
     "calls": calls.report,
     "breakers": breakers.report,
+    "commands": commands.report,
     "battery": battery.report,
 }
 _PEERS = (

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mahavishnu.contract import Contract
+from mahavishnu.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
 
 from ._service import app_secrets, host, sidecar_secrets
@@ -76,6 +77,47 @@ def silence(alert: str, hold: str = "1h") -> str:
 def silences() -> str:
     """What is held back."""
     return 'amtool --alertmanager.url "${ALERTMANAGER:-http://127.0.0.1:9093}" silence query'
+
+
+def keepers(contract: Contract) -> Iterator[tuple[str, list[Command]]]:
+    """Each place that keeps the log, with how it is told to forget, and how one sees that it does."""
+    for place, one in kept(contract.spec).items():
+        put, seen = _KEEPERS[place]
+        file = f"{contract.place}/{FILES[place]}"
+        values = {"file": file, "name": host(contract), "minutes": one.limit // _MINUTE}
+        told = Command("Put it to work", put.format(**values))
+        yield place, [*([told] if put else []), Command("See that it is at work", seen.format(**values))]
+
+
+_MINUTE = 60 * 10**9
+_PUT = "curl -fsS -X PUT -H 'Content-Type: application/json' --data @{{file}} \"{url}\""
+_ELASTIC = "${{ELASTICSEARCH:-http://127.0.0.1:9200}}/_ilm/policy/{name}-logs"
+_OPEN = "${{OPENSEARCH:-http://127.0.0.1:9200}}/_plugins/_ism/policies/{name}-logs"
+_KEEPERS = {
+    "journald": (
+        (
+            "sudo install -D -m 644 {file} /etc/systemd/journald.conf.d/{name}.conf"
+            " && sudo systemctl restart systemd-journald"
+        ),
+        "sudo journalctl --quiet --output=short-iso | head -n 1   # the oldest line there is",
+    ),
+    "files": (
+        "sudo install -D -m 644 {file} /etc/{name}/logrotate.conf",
+        "find /var/log/{name} -type f -mmin +{minutes}   # nothing is that old",
+    ),
+    "loki": (
+        "",
+        (
+            'curl -fsS "${{LOKI:-http://127.0.0.1:3100}}/config"'
+            ' | grep -E "^ *(retention_(enabled|period)|max_chunk_age):"'
+        ),
+    ),
+    "elasticsearch": (_PUT.format(url=_ELASTIC), f'curl -fsS "{_ELASTIC}?filter_path=*.in_use_by"'),
+    "opensearch": (
+        _PUT.format(url=_OPEN),
+        'curl -fsS "${{OPENSEARCH:-http://127.0.0.1:9200}}/_plugins/_ism/explain/*"',
+    ),
+}
 
 
 class Target:

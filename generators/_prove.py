@@ -15,10 +15,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from fractions import Fraction
+from functools import partial
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
@@ -144,7 +146,10 @@ def _quick(alert: Alert, contract: Contract) -> bool:
 # --- thresholds -------------------------------------------------------------------------------------------
 
 
-def depths(alert: Alert, recordings: tuple[Recording, ...]) -> tuple[Fraction, Fraction]:
+Span = tuple[Fraction, Fraction]
+
+
+def depths(alert: Alert, recordings: tuple[Recording, ...]) -> Span:
     """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as proved).
 
     Raises AgreementError when the alert's own proof does not tell the two apart.
@@ -232,21 +237,22 @@ def _absent(alert: Alert) -> bool:
 
 def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
     samples = steps * (pace.step // pace.sample)
-    series = [one for alert in alerts for one in _five(contract, alert, samples)]
-    checks = [check for alert in alerts for check in _states(contract, alert, steps, pace)]
+    spans = [(alert, depths(alert, contract.recordings)) for alert in alerts]
+    series = [one for alert, span in spans for one in _five(alert, span, samples)]
+    checks = [check for alert, span in spans for check in _states(contract, alert, span, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
 
-def _five(contract: Contract, alert: Alert, samples: int) -> Iterator[Series]:
-    within, beyond = depths(alert, contract.recordings)
+def _five(alert: Alert, span: Span, samples: int) -> Iterator[Series]:
+    within, beyond = span
     phases = [Phase(depth, samples) for depth in (Fraction(0), within, beyond, Fraction(0))]
     return _moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
 
 
-def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterator[Check]:
+def _states(contract: Contract, alert: Alert, span: Span, steps: int, pace: Pace) -> Iterator[Check]:
     hold = -(-(alert.hold or 0) // pace.step)
-    silent, firing = _crossing(contract, alert, pace)
+    silent, firing = _crossing(contract, alert, span, pace)
     begun = 2 * steps - 1
     moments = [
         (steps - 1, False),
@@ -258,7 +264,7 @@ def _states(contract: Contract, alert: Alert, steps: int, pace: Pace) -> Iterato
     return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
 
 
-def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
+def _crossing(contract: Contract, alert: Alert, span: Span, pace: Pace) -> tuple[int, int]:
     """The last step after the fault's beginning without, and the first one with, its condition surely true.
 
     A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
@@ -269,23 +275,30 @@ def _crossing(contract: Contract, alert: Alert, pace: Pace) -> tuple[int, int]:
             _LOOKBACK // pace.step
         )  # so long the last sample is still seen, in Prometheus 3 one moment less
         return max(last - 1, 0), last + 1
-    within, beyond = depths(alert, contract.recordings)
     if not _fires_while_remembered(alert, contract.recordings):
         remembered = _LOOKBACK // pace.step
         return max(0, remembered - 1), remembered + 1
     window = _window(alert, contract)
-    crossed: set[int] = set()
-    for reach in (max(window, 1), max(window - pace.sample, 1)):
-        for trust in (1 - _TRUST, 1 + _TRUST):
-            step = 1
-            while (seen := min(Fraction(1), Fraction((step - 1) * pace.step + pace.sample, reach))) < 1:
-                if _fires(
-                    alert, min(Fraction(1), (within + seen * (beyond - within)) * trust), contract.recordings
-                ):
-                    break
-                step += 1
-            crossed.add(step)
+    reaches = (max(window, 1), max(window - pace.sample, 1))
+    within, beyond = span
+
+    def fires(trust: Fraction, seen: Fraction) -> bool:
+        depth = (within + seen * (beyond - within)) * trust
+        return _fires(alert, min(Fraction(1), depth), contract.recordings)
+
+    trusts = (1 - _TRUST, 1 + _TRUST)
+    crossed = {_first(partial(fires, trust), reach, pace) for reach in reaches for trust in trusts}
     return min(crossed) - 1, max(crossed)
+
+
+def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
+    """The first step at which a window of so many ns has seen enough of a fault, or nothing else."""
+    full = max(1, -(-(reach - pace.sample) // pace.step) + 1)
+
+    def at(step: int) -> bool:
+        return fires(Fraction((step - 1) * pace.step + pace.sample, reach))
+
+    return bisect_left(range(1, full), True, key=at) + 1
 
 
 def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:

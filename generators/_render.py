@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import textwrap
@@ -18,6 +19,7 @@ from typing import Any, cast
 
 import jinja2
 
+from mahavishnu.caches import caches
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -174,6 +176,14 @@ def shell_word(value: object) -> str:
     return shlex.quote(word)
 
 
+def bare_word(value: object) -> str:
+    """Text that is one word to every reader of settings, and needs no quotes; raises ValueError for any other."""
+    word = _written(value, str)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", word):
+        raise ValueError(f"settings cannot carry {word!r}")
+    return word
+
+
 def nothing(value: object) -> str:
     """For languages in which a value has no place; raises ValueError."""
     raise ValueError(f"this file takes no values, and was given {value!r}")
@@ -212,6 +222,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".yml": yaml_scalar,
     ".yaml": yaml_scalar,
     ".json": json_value,
+    ".conf": bare_word,
     ".md": markdown,
     ".sh": shell_word,
     "Dockerfile": docker_word,
@@ -233,12 +244,23 @@ def _environment(language: str, overrides: Path | None) -> jinja2.Environment:
     loader = jinja2.ChoiceLoader([jinja2.FileSystemLoader(overrides), ours]) if overrides else ours
     return jinja2.Environment(  # noqa: S701  HTML's escaping is no help here: `finalize` quotes
         loader=loader,
+        bytecode_cache=_translated(),
         finalize=_LANGUAGES[language],
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+def _translated() -> jinja2.BytecodeCache | None:
+    """Where templates lie as Python's own code, by the hash of their text; nowhere where nothing can be written."""
+    try:
+        folder = Path(caches()) / "templates"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return jinja2.FileSystemBytecodeCache(str(folder)) if os.access(folder, os.W_OK) else None
+    except OSError:
+        return None
 
 
 def _own_text(template: str) -> str | None:

@@ -110,6 +110,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
             *(["monitoring"] if monitoring else []),
             *(["store"] if stores else []),
         ],
+        "journal": spec.retention.logs is not None and "journald" in spec.observability.logs.kept_in,
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.errors import Path
+from mahavishnu.forgetting import lives
 from mahavishnu.links import panel_url, runbook_file
 from mahavishnu.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
@@ -257,6 +258,8 @@ def _maintenance(contract: Contract) -> dict[str, object]:
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
         "reload": Code(_metric(contract, "mahavishnu_spec_reload")),
+        "kept": [*lives(spec)],
+        "keepers": [{"name": name, "blocks": _blocks(one)} for name, one in _commands.keepers(contract)],
         "shutdown": f"{seconds(spec.deploy.shutdown)} s",
         "replicas": spec.deploy.replicas,
         "own": own,

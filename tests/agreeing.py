@@ -112,7 +112,7 @@ def _alert(alert: Alert, rule: Any, made: Contract) -> Iterator[str]:
     if (Duration.parse(rule["for"]) if "for" in rule else None) != alert.hold:
         yield f"alert {alert.name} waits for {rule.get('for')}"
     said, runbooks = rule["annotations"], made.spec.alerts.runbooks
-    if runbooks and said.get("runbook_url") != f"{runbooks}/{alert.name}":
+    if runbooks and said.get("runbook_url") != f"{runbooks}/{alert.name}.md":
         yield f"alert {alert.name} links {said.get('runbook_url')}"
     if made.spec.service.owner and said.get("owner") != made.spec.service.owner:
         yield f"alert {alert.name} is owned by {said.get('owner')}"
@@ -166,7 +166,7 @@ def _alerting(said: Any, made: Contract) -> Iterator[str]:
             if name not in {one["name"] for one in said.get("time_intervals", ())}:
                 yield f"there are no times {name}"
     text = str(said)
-    annotated = {"summary", "description", "action", "owner", "runbook_url"}
+    annotated = {"summary", "description", "action", "owner", "runbook_url", "panel_url"}
     if wrong := {*_ANNOTATION.findall(text)} - annotated | {*_LABEL.findall(text)} - known:
         yield f"messages show {wrong}, which no alert has"
     for receiver in receivers.values():

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
 from mahavishnu.runtime.current import forget
-from tests.figures import FIGURES, table
+from tests.figures import FIGURES, Figure, table
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _caches_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """What commands remember between runs stays among the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("caches")))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +27,26 @@ def _nothing_at_work() -> Iterator[None]:  # pyright: ignore[reportUnusedFunctio
     forget()
 
 
+TOLD: list[Figure] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Figures travel with the report of their test, for that may have run in another process."""
+    report = yield
+    report.user_properties += [("figure", tuple(one)) for one in FIGURES]
+    FIGURES.clear()
+    return report
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather them where the table is printed."""
+    said: list[tuple[str, Any]] = report.user_properties
+    TOLD.extend(Figure._make(one) for name, one in said if name == "figure")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the figures, when there are any."""
-    if FIGURES:
+    if TOLD:
         terminalreporter.section("figures")
-        terminalreporter.write_line(table(FIGURES))
+        terminalreporter.write_line(table(TOLD))

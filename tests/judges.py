@@ -16,9 +16,12 @@ FOLDERS = (
     ROOT / ".tools/bin",  # tests/tools/fetch, tests/tools/containers.py
     Path(sys.executable).parent,  # those that come as Python packages, by requirements/dev.txt
     ROOT / ".tools/judges/bin",  # make judges
+    Path("/usr/lib/systemd"),  # where a machine's own journald is, or
+    Path("/lib/systemd"),  # was
 )
 HOW = {
     "checkov": "make judges",
+    "chromium": "make judges, as root",
     "podman": "make containers, as root",
     "podman-compose": "make containers, as root",
 }

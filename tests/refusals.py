@@ -303,7 +303,9 @@ MV103 alerts: {quiet: [«{severity: P3, from: "22:00"}»]}
 MV109 alerts: {quiet: [{severity: P3, from: "22:00", to: "07:00", timezone: «Europe/Atlantis»}]}
 
 MV102 retention: {metrics: «45»}
-MV110 retention: {«logs»: 30d}
+MV109 retention: {logs: «5h»}
+MV102 retention: {logs: «30»}
+MV105 observability: {logs: {kept_in: [«syslog»]}}
 MV101 retention: {«metric»: 45d}
 MV108 observability: {metrics: {path: «metrics»}}
 MV108 observability: {metrics: {otlp: «collector:4318»}}

@@ -46,15 +46,15 @@ class Payment(httpx.AsyncBaseTransport):
         return httpx.Response(self.failure if next(self._calls) % 5 < self.failing else self.status)
 
 
-def backed_up(file: Path) -> None:
-    """The jobs of its backups have reported that all is well; what happens when they do not is tested apart."""
+def backed_up(file: Path, *, well: bool = True) -> None:
+    """The jobs of its backups have reported that all is well, or that each step has failed."""
     now = time.time()
     for name, backup in load(file).spec.backups.items():
         copies = {
             copy: Copy(success=now, sizes=[1], verified=now, drilled=now, restore=1.0)
             for copy in backup.copies
         }
-        write(folder(file), name, Evidence(now, copies, dict.fromkeys(STEPS, True)))
+        write(folder(file), name, Evidence(now, copies, dict.fromkeys(STEPS, well)))
 
 
 class Shop:

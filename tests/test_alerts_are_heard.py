@@ -22,17 +22,20 @@ from mahavishnu.load import load
 from tests.figures import figure
 from tests.reading import read
 from tests.scaled import impatient, scaled
+from tests.shop_driver import backed_up
 from tests.stack import Heard, alertmanager, free_port, heard, prometheus
 
 ROOT = Path(__file__).parents[1]
 SEVERITIES = ("P1", "P2", "P3", "P4")
 # A month is ten minutes; up to half a day everything is as short as six scrapes allow.
 FACTOR = 4320
-# Each severity and each family: one of a promise, of a dependency, of limits, of a threshold, of the service itself.
+# Each severity and each family: promises, dependencies, limits, thresholds, backups, dead letters, the service itself.
 WANTED = {
     "ShopSloCheckoutBurnP1": "P1",
     "ShopDependencyPaymentBreakerOpen": "P2",
     "ShopThresholdThrottling": "P2",
+    "ShopDeadLettersNearlyFull": "P2",
+    "ShopBackupOrdersFailing": "P3",
     "ShopLimitPerClientRefusing": "P3",
     "ShopSpecReloadFailed": "P3",
     "ShopLimitUploadsTooLarge": "P4",
@@ -58,11 +61,13 @@ def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
     with heard() as here:
         names = {one: f"at_{one.lower()}" for one in SEVERITIES}
         url = f"http://127.0.0.1:{here.port}"
-        said["secrets"] = []
         said["channels"] = {name: {"webhook": f"{url}/{one}"} for one, name in names.items()}
         said["channels"]["watch"] = {"webhook": f"{url}/heartbeat"}
         said["alerts"] |= {"route": {one: [name] for one, name in names.items()}, "quiet": []}
         said["slos"]["patient"] = {"objective": "95%", "severities": ["P4"], "match": {"path": "/orders"}}
+        said["dead_letters"]["entries"] = 100
+        asked_for = json.dumps({**said, "secrets": []})
+        said["secrets"] = [one for one in said["secrets"] if f"${{{one}}}" in asked_for]
         path = tmp_path / "mahavishnu.yaml"
         path.write_text(json.dumps(said))
         yield path, here
@@ -173,6 +178,7 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
     path, here = spec
     made = scaled(contract(load(path).declared), FACTOR)
     diary = Diary(here)
+    backed_up(path)
     with (
         staged(tmp_path, free_port(), path) as stage,
         stack(made, stage.shop, tmp_path) as (asked, told),
@@ -183,11 +189,13 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
         good = path.read_text()
         crowd.mood(status=503)
         crowd.bad.set()
+        backed_up(path, well=False)
         path.write_text("limits: {")
         diary.wait(lambda: diary.began.keys() >= WANTED.keys())
         crowd.mood(status=200)
         crowd.bad.clear()
         path.write_text(good)
+        backed_up(path)
         diary.wait(lambda: diary.ended.keys() >= WANTED.keys())
     rules = read((tmp_path / "deploy/prometheus/rules.yml").read_text())
     written = {rule.get("alert"): rule for group in rules["groups"] for rule in group["rules"]}
@@ -222,7 +230,7 @@ def told_as_written(alert: dict[str, Any], rule: dict[str, Any]) -> None:
     assert rule["labels"].items() <= alert["labels"].items()
     annotations: dict[str, str] = rule["annotations"]
     assert alert["annotations"].keys() == annotations.keys()
-    assert alert["annotations"]["runbook_url"].endswith(f"/{rule['alert']}")
+    assert alert["annotations"]["runbook_url"].endswith(f"/{rule['alert']}.md")
     for key, text in annotations.items():
         before, _, rest = text.partition("{{")
         after = rest.rpartition("}}")[2]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.algorithms import SHIFT, Gcra, SlidingLog, SlidingWindow
 from mahavishnu.policy import Algorithm
 
 MS = 10**6
@@ -34,6 +34,36 @@ def judged(algorithm: Algorithm, state: Any, now: int, cost: int) -> Verdict:
     kept = state if after is None else after
     wait = algorithm.wait(state, now, cost) if after is None else 0
     return Verdict(after is not None, kept, *algorithm.standing(kept, now), wait)
+
+
+def test_two_numbers_say_what_one_request_does() -> None:
+    """What it adds to a state, and how far that may then be ahead, where a tick is a ns; else there are no such two."""
+    ten = Gcra(10, SECOND, 3)
+    assert ten.whole is not None
+    added, ahead = ten.whole
+    state: int | None = SECOND << SHIFT
+    for _ in range(3):
+        assert state is not None
+        before, state = state, ten.admit(state, SECOND, 1)
+        assert state is not None
+        assert state == before + added
+        assert state - (SECOND << SHIFT) <= ahead
+    assert ten.admit(state, SECOND, 1) is None
+    assert state is not None
+    assert state + added - (SECOND << SHIFT) > ahead
+    assert Gcra(3, SECOND, 3).whole is None
+
+
+def test_a_bucket_is_full_again_at_its_horizon_and_not_a_moment_before() -> None:
+    """Also where a tick is a part of a ns."""
+    for rate in (Gcra(10, SECOND, 5), Gcra(3, SECOND, 3)):
+        state = None
+        for _ in range(rate.burst):
+            state = rate.admit(state, SECOND, 1)
+        full = SECOND + rate.horizon
+        assert rate.horizon == rate.burst * SECOND // rate.count
+        assert rate.standing(state, full) == (rate.burst, 0)
+        assert rate.standing(state, full - 1) == (rate.burst - 1, 1)
 
 
 class Bucket:

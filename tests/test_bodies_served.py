@@ -125,6 +125,7 @@ def test_a_flood_is_not_read(form: Any) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_figures_of_bodies() -> None:
     """How much is read of what is refused; how soon 200 dripping bodies end, and who is served meanwhile."""
     within = 10 if FULL else 3

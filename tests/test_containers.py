@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,27 +28,25 @@ from mahavishnu.cli import run
 from tests.figures import figure
 from tests.judges import ROOT, find
 
-pytestmark = [pytest.mark.proof, pytest.mark.containers]
+pytestmark = [pytest.mark.proof, pytest.mark.containers, pytest.mark.alone]
 
 SOURCES = ("framework", "generators", "templates", "examples")
 FILES = ("pyproject.toml", "LICENSE", "mahavishnu.yaml")
 PORTS = {"shop": 8680, "prometheus": 9090, "alertmanager": 9093}
-TREES = {
+DATABASE = "postgresql://nobody@127.0.0.1:9/shop"
+SERVICES = (*PORTS, "letters")
+TREES: dict[str, tuple[str, ...]] = {
     "prometheus": ("/usr/share/zoneinfo:/usr/share/zoneinfo",),
     "prometheus-alertmanager": (
         "/usr/share/zoneinfo:/usr/share/zoneinfo",
         f"{ROOT}/.tools/usr/share/prometheus/alertmanager:/usr/share/prometheus/alertmanager",
     ),
 }
-SECRET = """apiVersion: v1
-kind: Secret
-metadata: {name: shop-secrets}
-stringData: {DATABASE_URL: 'postgresql://nobody@127.0.0.1:9/shop'}
-"""
-# As in the official images: the folder of data belongs to the user who writes there.
+# As in the official images: work is done in the folder of data, which belongs to the user; a command may name redis.
 OWNED = """FROM {base}
 RUN ["/bin/busybox", "mkdir", "{data}"]
-RUN ["/bin/busybox", "chown", "65534:65534", "{data}"]
+RUN ["/bin/busybox", "chown", "{user}", "{data}"]
+WORKDIR {data}
 """
 
 
@@ -73,7 +73,7 @@ class Podman:
             self.path,
         ]
         env = {**os.environ, "PATH": f"{self.path.parent}:{os.environ['PATH']}", "SECRETS_DIR": str(secrets)}
-        env["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/shop"
+        env["DATABASE_URL"] = DATABASE
         done = subprocess.run(
             [*command, "-f", "compose.yaml", *words],
             cwd=folder,
@@ -132,38 +132,50 @@ def deploy(podman: Podman, project: Path, tmp_path_factory: pytest.TempPathFacto
     folder = project / "examples/shop/deploy"
     file = yaml.safe_load((folder / "compose/compose.yaml").read_text())
     build(podman, project, file["services"]["shop"], tmp_path_factory.mktemp("wheels"))
-    for name, program in (("prometheus", "prometheus"), ("alertmanager", "prometheus-alertmanager")):
-        stand_in(podman, file["services"][name]["image"], program, f"/{name}")
+    for name, data, *programs in (
+        ("prometheus", "/prometheus", "prometheus"),
+        ("alertmanager", "/alertmanager", "prometheus-alertmanager"),
+        ("letters", "/data", "redis-server", "redis-cli"),
+    ):
+        stand_in(podman, file["services"][name], data, programs)
     return folder
 
 
 def build(podman: Podman, project: Path, service: dict[str, Any], wheels: Path) -> None:
     """The Dockerfile, as Compose would build it; packages come from the lock, fetched out here."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    subprocess.run(
-        [*pip, "-r", ROOT / "requirements/demo.txt", "-d", wheels], check=True, capture_output=True
-    )
+    asked = wheels / "requirements.txt"
+    asked.write_text((ROOT / "requirements/demo.txt").read_text() + "".join(locked("redis", "hiredis")))
+    subprocess.run([*pip, "-r", asked, "-d", wheels], check=True, capture_output=True)
     (wheels / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
     mounts = ("--volume", f"{wheels}:/wheels:ro", "--volume", f"{wheels}/pip.conf:/etc/pip.conf:ro")
     python = f"PYTHON=3.{sys.version_info.minor}"
-    dockerfile = project / service["build"]["dockerfile"]
-    words = ("--pull=never", "--build-arg", python, *mounts, "--file", dockerfile, "--tag", service["image"])
-    podman("build", *words, project)
+    dockerfile, target = project / service["build"]["dockerfile"], service["build"]["target"]
+    words = ("--pull=never", "--build-arg", python, *mounts, "--file", dockerfile, "--target", target)
+    podman("build", *words, "--tag", service["image"], project)
 
 
-def stand_in(podman: Podman, ref: str, program: str, data: str) -> None:
-    """Debian's Prometheus or Alertmanager under the name of the official image."""
-    base = f"localhost/stand-in/{program}:latest"
-    tool: list[str | Path] = [
-        sys.executable,
-        ROOT / "tests/tools/containers.py",
-        "image",
-        base,
-        ROOT / f".tools/usr/bin/{program}",
-    ]
-    trees = [word for one in TREES[program] for word in ("--tree", one)]
-    subprocess.run([*tool, *trees], check=True, capture_output=True)
-    podman("build", "--pull=never", "--tag", ref, "--file", "-", stdin=OWNED.format(base=base, data=data))
+def locked(*names: str) -> Iterator[str]:
+    """What the lock of the tests says of packages that the image wants besides."""
+    for one in re.split(r"^(?=\S)", (ROOT / "requirements/dev.txt").read_text(), flags=re.MULTILINE):
+        if one.partition("==")[0] in names:
+            yield one
+
+
+def stand_in(podman: Podman, service: dict[str, Any], data: str, programs: list[str]) -> None:
+    """Programs of Debian under the name of the official image."""
+    base = f"localhost/stand-in/{programs[0]}:latest"
+    made: list[str | Path] = [sys.executable, ROOT / "tests/tools/containers.py", "image", base]
+    made += [ROOT / f".tools/usr/bin/{one}" for one in programs]
+    trees = [word for one in TREES.get(programs[0], ()) for word in ("--tree", one)]
+    linked = ":".join(map(str, sorted((ROOT / ".tools/usr/lib").glob("*-linux-gnu"))))
+    subprocess.run(
+        [*made, *trees], check=True, capture_output=True, env={**os.environ, "LD_LIBRARY_PATH": linked}
+    )
+    said = OWNED.format(base=base, data=data, user=service["user"])
+    if service["command"][0] == programs[0]:
+        said += "ENTRYPOINT []\n"
+    podman("build", "--pull=never", "--tag", service["image"], "--file", "-", stdin=said)
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +195,7 @@ def stack(podman: Podman, deploy: Path, secrets: Path) -> Iterator[Path]:
                 not_run(f"port {port}, which {name} publishes, is taken")
     folder = deploy / "compose"
     try:
-        podman.compose(folder, "up", "-d", "--no-build", *PORTS, secrets=secrets)
+        podman.compose(folder, "up", "-d", "--no-build", *SERVICES, secrets=secrets)
         yield deploy
     finally:
         podman.compose(folder, "down", "-v", "-t", "5", secrets=secrets)
@@ -207,7 +219,7 @@ def test_the_compose_stack_runs(podman: Podman, stack: Path) -> None:
     assert get("http://127.0.0.1:8680/readyz") == "ready\n"
     assert "Ready" in get("http://127.0.0.1:9090/-/ready")
     assert get("http://127.0.0.1:9093/-/ready")
-    for name in PORTS:
+    for name in SERVICES:
         podman("healthcheck", "run", f"shop_{name}_1")
     compiled = json.loads((stack / "mahavishnu.lock").read_text())["spec"]
     assert f'mahavishnu_spec_info{{hash="{compiled}"}} 1.0' in get("http://127.0.0.1:8680/metrics")
@@ -243,16 +255,34 @@ def scraped(patience: float = 40) -> str:
 def test_a_missing_secret_stops_the_stack(podman: Podman, deploy: Path) -> None:
     """The test above can fail: without its secrets the stack does not start."""
     with pytest.raises(AssertionError, match=r"SECRETS_DIR|no such file|not exist|not found"):
-        podman.compose(deploy / "compose", "up", "-d", "--no-build", *PORTS, secrets=Path("/nonexistent"))
+        podman.compose(deploy / "compose", "up", "-d", "--no-build", *SERVICES, secrets=Path("/nonexistent"))
     podman.compose(deploy / "compose", "down", "-v", "-t", "0", secrets=Path("/nonexistent"))
 
 
+@pytest.fixture
+def cluster_secrets(podman: Podman) -> Iterator[None]:
+    """The Secret that the Deployment names, which a cluster has from elsewhere."""
+    # As `podman kube play` of Debian 12 reads a secret, whatever it writes of one.
+    said = json.dumps({"DATABASE_URL": b64encode(DATABASE.encode()).decode()})
+    swept(podman)
+    podman("secret", "create", "shop-secrets", "-", stdin=said)
+    yield
+    swept(podman)
+
+
+def swept(podman: Podman) -> None:
+    """What `kube down` leaves behind is gone, of this run or of one that was killed."""
+    podman("secret", "rm", "shop-secrets", check=False)
+    podman("volume", "rm", "-f", "shop-backups", check=False)
+
+
+@pytest.mark.usefixtures("cluster_secrets")
 def test_the_deployment_runs(podman: Podman, deploy: Path, tmp_path: Path) -> None:
     """`podman kube play` starts the Deployment with its ConfigMap: ready, read-only, as a user of its own."""
     manifests = deploy / "kubernetes"
     play = tmp_path / "play.yaml"
     names = ("configmap", "deployment", "backups-pvc")
-    play.write_text("---\n".join([SECRET, *((manifests / f"{name}.yaml").read_text() for name in names)]))
+    play.write_text("---\n".join((manifests / f"{name}.yaml").read_text() for name in names))
     try:
         podman("kube", "play", play)
         (name,) = [one for one in podman("ps", "--format", "{{.Names}}").split() if one.endswith("-app")]
@@ -268,10 +298,11 @@ def test_the_deployment_runs(podman: Podman, deploy: Path, tmp_path: Path) -> No
     figure("generated containers, really built and started", "yes", "yes (kubernetes, by podman)")
 
 
+@pytest.mark.usefixtures("cluster_secrets")
 def test_a_missing_key_stops_the_deployment(podman: Podman, deploy: Path, tmp_path: Path) -> None:
     """The test above can fail: without the ConfigMap it names, the Deployment does not start."""
     play = tmp_path / "play.yaml"
-    play.write_text(SECRET + "---\n" + (deploy / "kubernetes/deployment.yaml").read_text())
+    play.write_text((deploy / "kubernetes/deployment.yaml").read_text())
     try:
         with pytest.raises(AssertionError, match="shop-spec"):
             podman("kube", "play", play)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ BASE: dict[str, Any] = {
     "backups": {
         "keeping": {
             "source": {"command": ["dump-all", "--of=it"]},
-            "to": ["rest:https://vault.example.com/keeping"],
+            "to": ["rest:https://vault.example.com/keeping", "/mnt/keeping"],
             "password": "${DATABASE_URL}",
             "schedule": "17 2 * * *",
             "rpo": "26h",
@@ -78,6 +79,7 @@ BASE: dict[str, Any] = {
     },
 }
 NAMED = ("limits", "dependencies", "slos", "channels", "backups")
+FULL = os.environ.get("FULL") == "1"
 Path_ = tuple[str | int, ...]
 
 
@@ -129,11 +131,13 @@ CASES = (
 )
 
 
-def variants(original: str) -> Iterator[str]:
+def variants(case: Case) -> Iterator[str]:
     """What is put in the place of a string: each hostile one alone, and behind the string itself."""
     for hostile in HOSTILE:
-        yield hostile
-        yield original + hostile
+        # What is no URL is a folder, for which containers get a volume: put where a folder was, below.
+        if ":" in hostile or ":" not in case.original or ".to." not in case.where:
+            yield hostile
+        yield case.original + hostile
 
 
 def accepted(spec: Mapping[str, Any], at: Path) -> Spec | None:
@@ -261,8 +265,8 @@ def test_one_string_changes_one_place(baseline: tuple[Artifact, ...], tmp_path: 
     """A sample of all pairs of a place and a hostile string."""
     generator = random.Random(20)
     open_cases = [case for case in CASES if case.where in ("service.owner", "channels.chatting.channel")]
-    pairs = [(case, text) for case in CASES for text in generator.sample([*variants(case.original)], 2)]
-    pairs += [(case, text) for case in open_cases for text in generator.sample([*variants(case.original)], 6)]
+    pairs = [(case, text) for case in CASES for text in generator.sample([*variants(case)], 2)]
+    pairs += [(case, text) for case in open_cases for text in generator.sample([*variants(case)], 6)]
     taken = [judged(case, text, baseline, tmp_path / "mahavishnu.yaml") for case, text in pairs]
     assert [one for found in taken for one in found or ()] == []
     assert sum(found is not None for found in taken) >= 5
@@ -271,16 +275,16 @@ def test_one_string_changes_one_place(baseline: tuple[Artifact, ...], tmp_path: 
 
 @pytest.mark.proof
 def test_every_string_against_every_hostile_one(baseline: tuple[Artifact, ...], tmp_path: Path) -> None:
-    """64 generations for each string, and 64 more with the hostile one behind the string itself."""
-    pairs = [(case, text) for case in CASES for text in variants(case.original)]
+    """64 generations for each string, and 64 more with the hostile one behind it; every tenth by default."""
+    pairs = [(case, text) for case in CASES for text in variants(case)][:: 1 if FULL else 10]
     results = [judged(case, text, baseline, tmp_path / "mahavishnu.yaml") for case, text in pairs]
     strays = [one for found in results for one in found or ()]
     refused = results.count(None)
     figure("hostile strings that changed more than their own place", 0, len(strays))
     figure("… of these refused by the loader, let in", len(pairs), f"{refused} + {len(pairs) - refused}")
     assert strays == []
-    assert refused > 1000
-    assert len(pairs) - refused > 500
+    assert refused > len(pairs) / 2
+    assert len(pairs) - refused > len(pairs) / 20
 
 
 def test_a_hostile_string_that_got_through_would_be_seen(baseline: tuple[Artifact, ...]) -> None:

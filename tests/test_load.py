@@ -72,7 +72,6 @@ def test_the_minimal_spec_loads_cleanly() -> None:
 LATER = """\
 22:60 `tool` in `limits.reports.match`
 48:58 `tool` in `slos.checkout.match`
-70:3 `logs` in `retention`
 90:3 `scan` in `security`
 95:3 `actions` in `ops`
 97:1 `smoke` in the spec

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import subprocess
@@ -22,6 +21,8 @@ from tests.stack import serving
 
 README = blocks("README.md")
 COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", (ROOT / "README.md").read_text(), re.MULTILINE)
+
+SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1:]
 
 
 PLAIN = """
@@ -99,24 +100,26 @@ def test_the_finding_is_what_is_printed(folder: Path) -> None:
     assert README["finding"].rstrip() in ran.stderr
 
 
+def changed(folder: Path, snippet: str) -> subprocess.CompletedProcess[str]:
+    """What `check` says of README's spec with the sections of a snippet in the place of its own."""
+    sections = {line.partition(":")[0] for line in snippet.splitlines()}
+    kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
+    text = "".join(one for one in kept if one.partition(":")[0] not in sections) + snippet
+    (folder / "mahavishnu.yaml").write_text(text)
+    return run(folder, "mahavishnu check --no-app")
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=[one.partition(":")[0] for one in SNIPPETS])
+def test_a_snippet_fits_the_spec(folder: Path, snippet: str) -> None:
+    """Each one of YAML, in the place of the same sections."""
+    ran = changed(folder, snippet)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 def test_several_workers_fit_the_spec(folder: Path) -> None:
-    """The sections of workers and of the collector, in the place of README's own; what each worker has is told."""
-    sections = {line.partition(":")[0] for line in README["workers"].splitlines()}
-    kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
-    text = "".join(one for one in kept if one.partition(":")[0] not in sections) + README["workers"]
-    (folder / "mahavishnu.yaml").write_text(text)
-    ran = run(folder, "mahavishnu check")
-    assert ran.returncode == 0, ran.stderr
+    """What each worker has is told."""
+    ran = changed(folder, README["workers"])
     assert "limit `reports` has its places in each worker: up to 16 in a replica" in ran.stdout
-
-
-def test_traces_fit_the_spec(folder: Path) -> None:
-    """In the place of README's own section, if there is one."""
-    kept = re.split(r"^(?=\w+:)", README["spec"], flags=re.MULTILINE)
-    text = "".join(one for one in kept if not one.startswith("observability:")) + README["traces"]
-    (folder / "mahavishnu.yaml").write_text(text)
-    ran = run(folder, "mahavishnu check")
-    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_app_runs(folder: Path) -> None:
@@ -167,21 +170,6 @@ def test_make_target(target: str) -> None:
     assert ran.returncode == 0, ran.stderr
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What `make demo` prints; it is run once, however many processes the tests run in."""
-    shared = tmp_path_factory.getbasetemp().parent / "demo.txt"
-    with shared.open("a+") as kept:
-        fcntl.flock(kept, fcntl.LOCK_EX)
-        kept.seek(0)
-        printed = kept.read()
-        if not printed or "PYTEST_XDIST_WORKER" not in os.environ:  # alone, the folder outlives this run
-            printed = demo()
-            kept.truncate(0)
-            kept.write(printed)
-    return printed
-
-
 def demo() -> str:
     command = [sys.executable, "-m", "examples.shop.demo"]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
@@ -189,8 +177,13 @@ def demo() -> str:
     return ran.stdout
 
 
-def test_the_demo_tells_what_happened(told: str) -> None:
-    """`make demo` reaches every boundary and says so: the limits, the breaker, the series."""
+@pytest.mark.judge
+def test_the_demo_tells_what_happened() -> None:
+    """`make demo` reaches every boundary and says so: the limits, the breaker, the series.
+
+    With restic at hand, it loses its orders and gets them again; with promtool, it says which alerts would fire.
+    """
+    told = demo()
     for fact in (
         "after waiting that Retry-After: 200",
         "7 guesses: 401 401 401 401 401 429 429",
@@ -206,18 +199,8 @@ def test_the_demo_tells_what_happened(told: str) -> None:
     admitted, took = re.findall(r"as fast as they go: (\d+) x 200, 1 x 429, in ([\d.]+) s", told)[0]
     assert 50 <= int(admitted) <= 51 + 5 * float(took)
     assert re.search(r"12 at once: \d+ x 200, \d x 503", told)
-
-
-@pytest.mark.judge
-def test_the_demo_brings_its_orders_back(told: str) -> None:
-    """With restic at hand, the demo loses them and gets them again."""
     judge("restic")
     assert "orders after the restore: 1000" in told
-
-
-@pytest.mark.judge
-def test_the_demo_names_the_alerts(told: str) -> None:
-    """With promtool at hand, the demo says which alerts would fire."""
     judge("promtool")
     assert re.search(r"ShopDependencyPaymentBreakerOpen +P2", told)
 

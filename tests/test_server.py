@@ -270,6 +270,7 @@ def test_uvicorns_command_line_takes_it() -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_dripping_heads_are_closed_while_requests_are_served() -> None:
     """200 connections drip their heads; 100 requests meanwhile are all answered."""
     deadline = 10 if FULL else 3

@@ -73,6 +73,7 @@ def _scraped(server: Crew, load: Load, count: int) -> tuple[list[float], int, fl
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_a_worker_killed_under_load(tmp_path: Path) -> None:
     """kill -9: no scrape says less than the one before, what is missing is what that worker did in its last second."""
     with crew(tmp_path, workers=4) as server:
@@ -98,6 +99,7 @@ def test_a_worker_killed_under_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_workers_killed_one_after_the_other(tmp_path: Path) -> None:
     """Each after it has told what it did: nothing is missing; the folder, memory and open files stay as they are."""
     generations = 40 if FULL else 4
@@ -125,6 +127,7 @@ def test_workers_killed_one_after_the_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_sighup_to_the_parent_brings_a_changed_spec_to_all(tmp_path: Path) -> None:
     """uvicorn replaces its workers, one by one; without it each takes the changed file by itself. No count is lost."""
     with crew(tmp_path, workers=2) as server:
@@ -146,6 +149,7 @@ def _hashes(server: Crew) -> set[str]:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_a_worker_that_hangs_is_missed(tmp_path: Path) -> None:
     """Stopped by SIGSTOP it neither answers nor tells; the others say how many are left, and lose no count."""
     with crew(tmp_path, workers=3) as server:
@@ -165,6 +169,7 @@ def test_a_worker_that_hangs_is_missed(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_all_that_was_answered_is_pushed(tmp_path: Path) -> None:
     """By one of four workers, also after that one was killed; the last push, at the end, has everything."""
     with collector() as receiver:
@@ -266,6 +271,7 @@ def _after_deaths(code: str, folder: Path) -> tuple[float, float, int]:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_what_the_incumbent_does_with_the_dead(tmp_path: Path) -> None:
     """prometheus_client's multiprocess mode, where nobody marks the dead, as nobody can after kill -9 under uvicorn."""
     theirs, ours = _after_deaths(THEIRS, tmp_path / "theirs"), _after_deaths(OURS, tmp_path / "ours")
@@ -285,6 +291,7 @@ def test_what_the_incumbent_does_with_the_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_what_a_count_costs_beside_the_incumbent(tmp_path: Path) -> None:
     """There each is written to a file that is mapped into memory; here it is an addition."""
     theirs, ours, their_times, our_times = map(float, _said(COST, tmp_path / "cost").split())

@@ -47,9 +47,9 @@ from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Contract:
-    """A spec with everything that follows from it; what generators and the runtime both read.
+    """A spec with everything that follows from it; what generators and the runtime both read. Equal to itself alone.
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
     `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar
 
@@ -70,6 +71,7 @@ class Schedule(Quantity):
                     return due
         raise AssertionError("a schedule that is never due is not parsed")
 
+    @lru_cache(maxsize=64)  # noqa: B019 - a handful of small values that are equal by their text
     def gaps(self) -> tuple[Duration, Duration]:
         """The shortest and the longest time between two moments."""
         inside = [two - one for one, two in pairwise(self.minutes)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Many
+from dataclasses import replace
 from typing import Any, cast
 
 from annotated_types import Ge, Gt, Le
@@ -198,7 +199,7 @@ class Error:
             elif step == "[key]" and not loc:
                 self.on_key = True
             elif isinstance(step, str) and step.startswith("~") and self.place.choice:
-                self.place = Place(self.place.choice[step[1:]], field=self.place.field)
+                self.place = replace(self.place, kind=self.place.choice[step[1:]], notes=())
             elif at(self.node, (step,)) is None:
                 return
             else:

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Literal
 
 from mahavishnu import closure
 from mahavishnu.contract import Contract, scoped
-from mahavishnu.promql import Binary, Call, Expr, Number, Selector, highest, quantile, total
+from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -120,6 +121,7 @@ class Spot:
     row: Row
 
 
+@lru_cache(maxsize=4)
 def dashboards(made: Contract) -> tuple[Dashboard, ...]:
     """Every dashboard of a contract; raises AgreementError when a query asks for what nothing shows."""
     boards = tuple(
@@ -371,6 +373,8 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
             yield from ((expr.left, None), (expr.right, None))
         case Call(name="absent", args=(inner,)):
             yield inner, None
+        case Aggregate(inner=Binary(op="or", left=Call(name="absent")) as either):
+            yield from _measured(either)
         case _:
             yield expr, None
 

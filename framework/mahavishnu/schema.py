@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from mahavishnu.policy import Settings
+from mahavishnu.shape import keys_of, places
 from mahavishnu.spec import Spec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -16,7 +18,10 @@ _NETWORK = {"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}
 
 def schema() -> dict[str, Any]:
     """The schema, with meanings, examples and defaults for an editor; what the loader refuses, it refuses."""
-    made = _tidy(Spec.model_json_schema(by_alias=True))
+    said = Spec.model_json_schema(by_alias=True)
+    for name, model in _models().items():
+        _say(said if model is Spec else said["$defs"][name], model)
+    made = _tidy(said)
     head = {"$schema": DIALECT, "title": "mahavishnu.yaml", "description": "How a service survives."}
     return {**head, **{key: value for key, value in made.items() if key not in head}}
 
@@ -24,6 +29,19 @@ def schema() -> dict[str, Any]:
 def text() -> str:
     """The schema as a file."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _models() -> dict[str, type[Settings]]:
+    """Every mapping of the format, by its name in the schema."""
+    every = (one for _, place in places() for one in (place, *([place.item()] if place.listed else ())))
+    return {model.__name__: model for one in every for model in one.models()}
+
+
+def _say(node: dict[str, Any], model: type[Settings]) -> None:
+    """Put the meanings of its keys into the schema of a mapping."""
+    for word, place in keys_of(model).items():
+        if place.meaning:
+            node["properties"][word]["description"] = place.meaning
 
 
 def _tidy(node: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from enum import Enum
 from functools import cache
@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mahavishnu.errors import Path
+from mahavishnu.meanings import meanings
 from mahavishnu.notify import SecretRef
 from mahavishnu.policy import OneOf, Policy, Settings
 from mahavishnu.spec import Spec
@@ -24,11 +25,12 @@ _SECRET_PATTERN = get_args(SecretRef)[1].pattern
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One place of the format: the bare type of its value, what was annotated, its field."""
+    """One place of the format: the bare type of its value, what was annotated, its field and where that is declared."""
 
     kind: Any
     notes: tuple[Any, ...] = ()
     field: FieldInfo | None = None
+    word: tuple[type[BaseModel], str] | None = None
 
     @property
     def model(self) -> type[Settings] | None:
@@ -79,7 +81,7 @@ class Place:
     @property
     def meaning(self) -> str:
         """What the key here means, from its docstring."""
-        return (self.field.description or "") if self.field else ""
+        return meanings(self.word[0]).get(self.word[1], "") if self.word else ""
 
     @property
     def examples(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class Place:
     def item(self) -> Place:
         """The place of one item of a list, which means what the list does; or of one named entry."""
         inner = _place(get_args(self.kind)[1 if self.named else 0])
-        return inner if self.named else Place(inner.kind, inner.notes, self.field)
+        return inner if self.named else replace(inner, field=self.field, word=self.word)
 
     def below(self, step: str | int, keys: Collection[str] = ()) -> Place | None:
         """The place one step down; `keys` of the mapping here choose among policies. None: no such word."""
@@ -115,7 +117,8 @@ ROOT = Place(Spec)
 @cache
 def keys_of(model: type[BaseModel]) -> Mapping[str, Place]:
     """The keys of a mapping of the format, as they are written, and the place below each."""
-    return MappingProxyType({field.alias or name: _of(field) for name, field in model.model_fields.items()})
+    fields = model.model_fields.items()
+    return MappingProxyType({field.alias or name: _of(model, name, field) for name, field in fields})
 
 
 def places(place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:
@@ -155,9 +158,9 @@ def listing(words: Collection[str], most: int = 12) -> str:
     return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
-def _of(field: FieldInfo) -> Place:
+def _of(model: type[BaseModel], name: str, field: FieldInfo) -> Place:
     inner = _place(field.annotation)
-    return Place(inner.kind, (*inner.notes, *field.metadata), field)
+    return Place(inner.kind, (*inner.notes, *field.metadata), field, (model, name))
 
 
 def _place(annotation: Any) -> Place:

@@ -162,8 +162,11 @@ class Signal:
         allowed = None if name == "le" else self.label(name).values
         if allowed is None:
             return
-        regex = op.endswith("~")
-        if not any(re.fullmatch(value, one) if regex else one == value for one in allowed):
+        if (
+            value not in allowed
+            if not op.endswith("~")
+            else not any(map(re.compile(value).fullmatch, allowed))
+        ):
             raise AgreementError(f"label {name} of {self.name} never has the value {value}")
 
 

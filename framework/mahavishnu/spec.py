@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import Path
@@ -31,6 +31,7 @@ from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration, Percent
 from mahavishnu.units import Rate as Traffic
 
+Keeper = Literal["journald", "files", "loki", "elasticsearch", "opensearch"]
 AnyLimit = Annotated[Limit, OneOf(Rate, Concurrency, Body, Timeout)]
 SecretName = Annotated[
     str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$"), Field(examples=["SLACK_WEBHOOK"])
@@ -47,6 +48,17 @@ def _a_second(every: Duration) -> Duration:
             "policy", "{what}", {"what": what, "help": "take `1s` or more; `15s` is usual"}
         )
     return every
+
+
+def _whole_day(length: Duration) -> Duration:
+    if length < 86400 * 10**9:
+        what = f"logs kept for {length}: what keeps them forgets whole files, of hours or days"
+        raise PydanticCustomError("policy", "{what}", {"what": what, "help": "write `1d` or more"})
+    return length
+
+
+def _listed(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
 
 
 class Service(Settings):
@@ -116,14 +128,14 @@ class Dependency(Settings):
 class Retention(Settings):
     """How long each kind of data lives."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"logs"})
-
     backups: Keep | None = None
     """Which snapshots of each backup are kept; all of them when absent."""
     metrics: Duration = Duration.parse("45d")
     """How long Prometheus keeps its series; at least the longest SLO window."""
     dead_letters: Duration = Duration.parse("14d")
     """How long a dead letter is kept at the most, quarantined or not."""
+    logs: Annotated[Duration, AfterValidator(_whole_day)] | None = None
+    """How old a line of the log becomes at the most, in every place of `observability.logs.kept_in`; at least a day."""
 
 
 class Metrics(Settings):
@@ -167,6 +179,12 @@ class Logs(Settings):
         ...,
     ] = ()
     """Fields whose values are never written, besides those that are secret anyway."""
+    kept_in: Annotated[
+        tuple[Keeper, ...],
+        BeforeValidator(_listed, json_schema_input_type=Keeper | list[Keeper]),
+    ] = ()
+    """Where the lines lie, and are forgotten as `retention.logs` says: `journald` (Compose then writes to it), `files`
+    (below `/var/log`; also where nothing is said), or the store to which a collector ships them."""
 
 
 class Observability(Settings):

@@ -15,6 +15,7 @@ import pytest
 
 from mahavishnu import checks, cli, schema
 from mahavishnu.cli import _output, run
+from mahavishnu.cli._run import function_of
 from mahavishnu.errors import Finding, Level, MahavishnuError, Where
 from tests.figures import figure
 from tests.test_load import LATER
@@ -105,7 +106,20 @@ def test_an_error_of_our_own_is_its_sentence(
 
 def test_every_verb_of_the_help_exists() -> None:
     """The table in front of the lazy imports names real functions."""
-    assert all(callable(cli.function_of(verb)) for verb in cli.VERBS)
+    assert all(callable(function_of(verb)) for verb in cli.VERBS)
+
+
+def test_the_page_is_the_one_the_parser_would_print(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--help` is answered without the parser of options, and says what that says."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["--help"]) == 0
+    assert capsys.readouterr().out == cli.page() + "\n"
+    done = subprocess.run(
+        [sys.executable, "-m", "mahavishnu", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == cli.page() + "\n"
 
 
 def test_help_imports_no_verb_and_no_model() -> None:
@@ -121,6 +135,7 @@ def test_help_imports_no_verb_and_no_model() -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 def test_help_answers_at_once() -> None:
     """Under 0.2 s, interpreter included: the best of ten, for the machine may be busy."""
     times: list[float] = []

@@ -76,7 +76,8 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             "cpu": not float(limits.get("cpus", 0)) > 0,
             "restart": service.get("restart") != "on-failure:5",
             "health": service.get("healthcheck", {}).get("test", [""])[0] != "CMD",
-            "logs": not service.get("logging", {}).get("options", {}).get("max-size"),
+            "logs": not service.get("logging", {}).get("options", {}).get("max-size")
+            and service.get("logging") != {"driver": "journald"},
             "grace": "stop_grace_period" not in service,
             "socket": "docker.sock" in str(service.get("volumes")),
             "host": any(key in service for key in ("network_mode", "pid", "ipc", "userns_mode", "devices")),

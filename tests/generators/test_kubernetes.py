@@ -25,7 +25,7 @@ from tests.reading import read
 from tests.strategies import specs
 
 OLDEST, NEWEST = "1.25", "1.37"
-ROUNDS = 1000 if os.environ.get("FULL") else 200
+ROUNDS = 1000 if os.environ.get("FULL") else 60
 ONE = merged(SMALL, {"deploy": {"replicas": {"min": 1, "max": 1}}})
 PLAIN = merged(
     LARGE, {"deploy": {"image": "localhost:5000/shop:1.2.3", "targets": {"kubernetes": {"host": None}}}}
@@ -113,7 +113,7 @@ def test_the_manifests_are_sound(name: str) -> None:
     assert faults(SPECS[name]) == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(specs())
 def test_random_specs_give_sound_manifests(spec: dict[str, Any]) -> None:
     """Whatever a valid spec says."""

@@ -246,7 +246,7 @@ def alone(folder: Path, alert: Alert) -> Iterator[Path]:
 @pytest.mark.judge
 def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
     """A sample over every kind of alert; `make proof` does them all."""
-    for spec, step in ((EVERYTHING, 3), (QUERIED, 6)):
+    for spec, step in ((EVERYTHING, 6), (QUERIED, 12)):
         of = made(spec)
         chosen = {one.alert.name: one for one in mutations(of)}
         assert len(chosen) == len(of.alerts)
@@ -259,10 +259,10 @@ def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
     "of", [made(EVERYTHING), made(QUERIED), shop()], ids=["everything", "queried", "shop"]
 )
 def test_every_threshold_and_hold_off_by_one_step_is_noticed(of: Contract, tmp_path: Path) -> None:
-    """Up and down, for every alert; a sample of sixty at less than full length."""
+    """Up and down, for every alert; a sample of twenty at less than full length."""
     every = list(mutations(of))
     chosen = (
-        every if os.environ.get("FULL") == "1" else random.Random(of.job).sample(every, min(60, len(every)))
+        every if os.environ.get("FULL") == "1" else random.Random(of.job).sample(every, min(20, len(every)))
     )
     missed = unnoticed(of, chosen, tmp_path)
     caught = len(chosen) - len(missed)
@@ -622,14 +622,14 @@ def judged(count: int, folder: Path) -> tuple[int, int]:
 @pytest.mark.judge
 def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
     """A few here; `make proof` does more, five hundred at full length."""
-    assert judged(6, tmp_path)[0] == 6
+    assert judged(2, tmp_path)[0] == 2
 
 
 @pytest.mark.judge
 @pytest.mark.proof
 def test_many_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
     """Rules, configuration, derived tests, routes: all of them, for all severities."""
-    wanted = 500 if os.environ.get("FULL") == "1" else 30
+    wanted = 500 if os.environ.get("FULL") == "1" else 15
     count, alerts = judged(wanted, tmp_path)
     figure("random specs accepted by promtool, amtool, promql-parser, closure", wanted, count)
     figure("alerts of theirs seen to fire and to clear", "all", alerts)

@@ -444,6 +444,9 @@ def test_it_goes_on_under_another_window() -> None:
         world.call(BAD)
         closed: Any = world.guard.enter()
         assert closed.window.totals == left
+        world.clock.advance("1m")
+        world.call(BAD)
+        assert closed.window.totals == [1, 1, 0]
 
 
 class Colleague:

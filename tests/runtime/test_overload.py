@@ -175,6 +175,7 @@ async def capacity(port: int, places: int, seconds: float) -> float:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.parametrize(("handler", "places"), [("asks", 8), *([("computes", 1)] if FULL else [])])
 def test_a_real_server_at_three_times_its_capacity(handler: str, places: int, tmp_path: Path) -> None:
     """Bound by a backend, or by its own processor: it collapses without a limit, and does nine tenths with one."""
@@ -200,7 +201,10 @@ def test_a_real_server_at_three_times_its_capacity(handler: str, places: int, tm
     figure(f"goodput of {said}, at 3x, without a limit", "collapse", f"{good['bare']:.0%}")
     figure(f"goodput of {said}, at 3x, adaptive", "> 90 %", f"{good['adaptive']:.0%}")
     figure(f"its critical requests that were lost, of {sum(critical.values())}", 0, lost)
-    figure(f"its limit, of a true capacity of {places}", f"{places} + 20 %", found)
+    # Gradient2 leaves room for a queue of the limit's root besides: three of eight. How near it comes to larger
+    # capacities is asserted on the fake clock, in tests/policies/test_overload.py.
+    figure(f"its limit, of a true capacity of {places}", f"{places // 2} to {2 * places}", found)
     assert good["bare"] < 0.5
     assert good["adaptive"] > 0.9
     assert lost == 0
+    assert places / 2 <= found <= 2 * places

@@ -67,6 +67,7 @@ def asked(fleet: list[subprocess.Popen[str]], line: str) -> list[tuple[int, int]
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.judge
 def test_four_processes_admit_the_limit_and_not_one_more() -> None:
     """10,000 requests at once, every algorithm; the hosts' clocks are off by up to an hour, and jump."""
@@ -181,6 +182,7 @@ async def lose(redis: Server, fault: Callable[[], None], heal: Callable[[], None
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.judge
 def test_a_killed_store_costs_nobody_an_answer(tmp_path: Path) -> None:
     """`kill -9` under 500 requests/s: no 5xx, little time, this process's own limits, and the alert."""
@@ -212,6 +214,7 @@ def _judge_alert(one: Outage, folder: Path) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.alone
 @pytest.mark.judge
 def test_a_stopped_store_holds_up_nobody() -> None:
     """SIGSTOP: no 5xx, and the event loop goes on; the best of three, for the machine has pauses of its own."""

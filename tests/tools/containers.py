@@ -51,7 +51,7 @@ network_backend = "netavark"
 REGISTRIES = 'unqualified-search-registries = ["docker.io"]\nshort-name-mode = "permissive"\n'
 
 # What the RUN lines of a Dockerfile expect of a Debian image besides Python; busybox has the rest.
-PROGRAMS = ("sh", "env", "useradd", "groupadd")
+PROGRAMS = ("sh", "env", "install", "useradd", "groupadd")
 APPLETS = (
     *(
         "cat",

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Annotated, Any
+from collections.abc import Sequence
 
-import typer
-
-from mahavishnu.errors import MahavishnuError, SpecError
+from mahavishnu.cli import _unchanged
 
 # Verb -> one line for `--help`, which imports none of them; `cli/<verb>.py`, with `_` for `-`, holds a function of that
 # name, or a group of verbs.
@@ -23,93 +18,45 @@ VERBS = {
     "config": "Show the settings, and where each value comes from.",
     "schema": "Print the JSON Schema of the spec, for editors.",
     "backup": "Back up, verify and restore what the spec says; drill it.",
-    "dead-letters": "See the calls that are kept; let them try anew, or give them up.",
+    "dead-letters": "See the calls that are kept; try them anew, or drop them.",
     "test": "Prove the generated rules with promtool and amtool.",
 }
 FINE, FINDINGS, CANNOT_RUN, INTERRUPTED = 0, 1, 2, 130
+_PAGE = """\
+Usage: mahavishnu [OPTIONS] COMMAND [ARGS]...
+
+  One YAML file says how a service survives: enforced in the process, and
+  compiled into all around it.
+
+Options:
+  --version  Print the version and exit.
+  --debug    Show the traceback of an unforeseen error.
+  --help     Show this message and exit.
+
+Commands:"""
 
 
 def main() -> None:
     """Entry point: run with the process's arguments and exit."""
-    sys.exit(run(sys.argv[1:]))
+    words = sys.argv[1:]
+    if words == ["--help"]:
+        print(page())
+    elif said := _unchanged.told(words):
+        print(said.err, end="", file=sys.stderr)
+        print(said.out)
+    else:
+        _unchanged.ASKED.set(words)
+        sys.exit(run(words))
+
+
+def page() -> str:
+    """What `--help` says, without the half of its time that the parser of options takes to load."""
+    verbs = (f"  {verb:<12}  {line}" for verb, line in VERBS.items())
+    return "\n".join((_PAGE, *verbs))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code. Only `--debug` lets an unforeseen error out as a traceback."""
-    debug = "--debug" in arguments
-    words = [word for word in arguments if word != "--debug"]
-    try:
-        _app(words)(args=words, prog_name="mahavishnu")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FINE
-    except SpecError as error:
-        return _refused(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  nobody reads any more: no complaint at exit
-        return FINDINGS
-    except MahavishnuError as error:
-        return _failed(str(error))
-    except Exception as error:
-        if debug:
-            raise
-        return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")
-    return FINE
+    from mahavishnu.cli import _run
 
-
-def _app(words: Sequence[str]) -> typer.Typer:
-    app = typer.Typer(
-        add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-    )
-    app.callback()(_root)
-    asked = next((word for word in words if not word.startswith("-")), "")
-    for verb, line in VERBS.items():
-        found = function_of(verb) if verb == asked else _stub
-        if isinstance(found, typer.Typer):
-            app.add_typer(found, name=verb, help=line)
-        else:
-            app.command(verb, help=None if verb == asked else line)(found)
-    return app
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        from mahavishnu import __version__
-
-        print(__version__)
-        raise typer.Exit
-
-
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an unforeseen error.")
-    ] = False,
-) -> None:
-    """One YAML file says how a service survives: enforced in the process, and compiled into all around it."""
-
-
-def _stub() -> None:
-    raise AssertionError("a verb is imported before it runs")
-
-
-def function_of(verb: str) -> Callable[..., Any] | typer.Typer:
-    """The function behind a verb, or its own verbs; its module is imported now."""
-    name = verb.replace("-", "_")
-    function: Callable[..., Any] | typer.Typer = getattr(import_module(f"mahavishnu.cli.{name}"), name)
-    return function
-
-
-def _refused(error: SpecError) -> int:
-    from mahavishnu.cli import _output
-
-    _output.report(error.findings)
-    return CANNOT_RUN if any(finding.code == "MV001" for finding in error.findings) else FINDINGS
-
-
-def _failed(sentence: str) -> int:
-    print(f"mahavishnu: {sentence}", file=sys.stderr)
-    return CANNOT_RUN
+    return _run.run(arguments)

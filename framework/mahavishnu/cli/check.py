@@ -17,6 +17,7 @@ from mahavishnu.cli._output import Format
 from mahavishnu.cli.generate import agreed, files
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.forgetting import lives
 from mahavishnu.history import promises
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.outage import outage
@@ -60,6 +61,7 @@ def _more(loaded: Loaded, findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"agreement: {agreed(made, files(loaded, made))}"
     yield from shares(loaded.spec)
     yield from promises(loaded.spec)
+    yield from lives(loaded.spec)
     yield from outage(loaded.spec)
 
 

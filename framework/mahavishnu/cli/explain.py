@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, cast
 
 import typer
@@ -12,6 +13,7 @@ from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.faults import place_at
+from mahavishnu.forgetting import lives
 from mahavishnu.links import panel_url, runbook_file, runbook_url
 from mahavishnu.load import Loaded, accept
 from mahavishnu.panels import dashboards, spots
@@ -29,7 +31,8 @@ _HOLDS = {
     "slos": "Prometheus: recording rules and burn rate alerts",
     "channels": "Alertmanager: receivers",
     "alerts": "Prometheus and Alertmanager: rules, routes, quiet hours",
-    "retention": "the deployed Prometheus; of backups: `mahavishnu backup prune`, in the generated jobs",
+    "retention": "the deployed Prometheus; of backups: `mahavishnu backup prune`, in the generated jobs; "
+    "of dead letters: the process; of logs: what keeps them, told by the generated `logs/`",
     "backups": "`mahavishnu backup`, in the generated jobs; their alerts in Prometheus",
     "observability": "the process, and what Prometheus scrapes",
     "security": "the process: on every response",
@@ -38,6 +41,7 @@ _HOLDS = {
     "environments": "`check`, `generate` and the process, when that environment is asked for",
 }
 """Section -> where it is enforced, or what it is compiled to."""
+_LOGS = (("retention", "logs"), ("observability", "logs", "kept_in"))
 
 
 def explain(
@@ -104,7 +108,7 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
         return ""
     node = at(loaded.tree, path)
     chosen = place.chosen(node.entries) if isinstance(node, Mapping) else None
-    place = Place(chosen, field=place.field) if chosen else place
+    place = replace(place, kind=chosen, notes=()) if chosen else place
     return "\n".join([*_about(subject, place), "", *_here(path, said[0], loaded, made)])
 
 
@@ -136,6 +140,7 @@ def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[s
         value = cast("dict[str, Any]", value).get(str(step)) if isinstance(value, dict) else None
     if value is not None and not isinstance(value, dict | list):
         yield f"Here      {value}"
+    yield from (f"Kept      {one}" for one in lives(loaded.spec) if path in _LOGS)
     yield f"Said in   {origin}"
     alerts = [
         alert.name

@@ -15,11 +15,11 @@ from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.bound import bound
-from mahavishnu.cli import _output
+from mahavishnu.cli import _output, _unchanged
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
 from mahavishnu.contract import Contract, contract
-from mahavishnu.load import Loaded, accept
+from mahavishnu.load import NAME, Loaded, accept
 from mahavishnu.panels import dashboards
 
 _TEMPLATES = Path(".mahavishnu/templates")
@@ -57,10 +57,13 @@ def generate(
     _output.report(run.loaded.findings)
     if stdout:
         print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
-    elif check:
+        return
+    if check:
         _check(run)
     else:
         _write(run, force, began)
+    if _unchanged.ASKED.get():
+        _remember(run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ def _check(run: Run) -> None:
     if drifts:
         print(f"{_count(len(drifts), 'file')} not as the spec says: run `mahavishnu generate`")
         raise typer.Exit(1)
-    print(f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says")
+    print(_unmoved(run))
 
 
 def _write(run: Run, force: bool, began: float) -> None:
@@ -140,6 +143,20 @@ def _write(run: Run, force: bool, began: float) -> None:
         )
         raise typer.Exit(1) from None
     print(_summary(run, done, time.monotonic() - began))
+
+
+def _remember(run: Run) -> None:
+    """What makes the same words have the same answer: the spec, templates of one's own, and the files themselves."""
+    home, here = run.loaded.path.parent, Path.cwd()
+    nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
+    own = [home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")]
+    written = [run.out / path for path in (*(one.path for one in run.artifacts), compiler.LOCK)]
+    said = _unchanged.Said(_unmoved(run), _output.full(run.loaded.findings, _output.coloured(sys.stderr)))
+    _unchanged.remember(said, map(str, (run.loaded.path, *nearer, *own, *written)))
+
+
+def _unmoved(run: Run) -> str:
+    return f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
 
 
 def _show(drifts: Iterable[Drift], out: Path) -> None:

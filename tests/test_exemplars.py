@@ -1,4 +1,4 @@
-"""What the outside sees of traces: Prometheus the exemplars, promtool the alert on spans that are lost."""
+"""What Prometheus sees of traces: exemplars, of spans that the collector has."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,18 +16,11 @@ import pytest
 
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.firing import firing, samples
 from mahavishnu.load import load
-from tests.judges import judge
 from tests.monitoring import written
 from tests.otlp_receiver import Collector, collector
 from tests.reading import read_11
-from tests.runtime.asgi_client import House, harden, run, site
-from tests.runtime.test_otlp import served, until
-from tests.runtime.traced import outcomes, tracing
 from tests.servers import prometheus
-
-MINUTE = 60 * 10**9
 
 
 @pytest.fixture
@@ -36,52 +28,6 @@ def receiver() -> Generator[Collector]:
     """A collector that takes everything."""
     with collector() as made:
         yield made
-
-
-class Recorded:
-    """A traced service that is asked and scraped once a minute."""
-
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.series: dict[str, list[float | None]] = defaultdict(list)
-        self.minutes = 0
-
-    async def pass_by(self, minutes: int) -> int:
-        """Let so many minutes pass, and each span be sent; the number of the last one."""
-        for _ in range(minutes):
-            await self.house.call()
-            self.minutes += 1
-            self.house.app.service.lasting.ended.settle()
-            await until(lambda: sum(outcomes(self.house)) == self.minutes)
-            shown = samples((await self.house.call(path="/metrics")).body.decode(), "shop")
-            for name, value in shown.items():
-                self.series[name] += [None] * (self.minutes - 1 - len(self.series[name])) + [value]
-            self.house.clock.advance(MINUTE)
-        return self.minutes - 1
-
-
-@pytest.mark.judge
-def test_the_alert_on_lost_spans_fires_and_clears(
-    receiver: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a collector takes nothing; not while one is away for three minutes, as one that is replaced."""
-    monkeypatch.setattr("mahavishnu.runtime.outbox._EVERY", 5)
-    spec = tracing(receiver.url)
-
-    async def scenario() -> tuple[Recorded, list[int]]:
-        async with served(harden(site(), spec)) as house:
-            recorded, minutes = Recorded(house), list[int]()
-            for status, count in ((200, 8), (404, 3), (200, 12), (404, 20), (200, 20)):
-                receiver.status = status
-                minutes.append(await recorded.pass_by(count))
-        return recorded, minutes
-
-    recorded, minutes = run(scenario())
-    rules = tmp_path / "rules.yml"
-    rules.write_text(next(one.text for one in compile(contract(spec)) if one.path == "prometheus/rules.yml"))
-    heard = firing(judge("promtool"), rules, recorded.series, minutes)
-    nothing = frozenset[str]()
-    assert heard == [nothing, nothing, nothing, {"ShopSpansLost"}, nothing]
 
 
 @contextmanager

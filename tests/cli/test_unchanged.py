@@ -1,0 +1,137 @@
+"""`generate` of what has not changed: answered at once, and never when anything is otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mahavishnu.cli import _unchanged
+from tests.generators.specs import LARGE, merged
+
+SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
+PROGRAM = "import sys; from mahavishnu.cli import main\ntry: main()\nfinally: print('typer' in sys.modules)"
+SAID = _unchanged.Said("as it was", "with a warning\n")
+AT_ONCE = "all as the spec says\nFalse\n"
+
+
+@pytest.fixture
+def asked() -> Iterator[None]:
+    """This process has been asked to generate."""
+    token = _unchanged.ASKED.set(["generate"])
+    yield
+    _unchanged.ASKED.reset(token)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A project that has just been generated, and whose commands remember it."""
+    place = tmp_path / "project/service"
+    place.mkdir(parents=True)
+    (place / "mahavishnu.yaml").write_text(json.dumps(SPEC))
+    assert ask(place, "generate").endswith("True\n")
+    assert ask(place, "generate").endswith(AT_ONCE)
+    return place
+
+
+def ask(home: Path, *words: str, **said: str) -> str:
+    """What a process of its own says, warnings first; last whether it has loaded what parses options."""
+    env = {**os.environ, "XDG_CACHE_HOME": str(home.parent / "caches"), **said}
+    command = [sys.executable, "-c", PROGRAM, *words]
+    done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)
+    return done.stderr + done.stdout
+
+
+def test_it_is_told_how_many_files_there_are(home: Path) -> None:
+    """The same words again, by both ways of asking; others are not taken for them."""
+    files = sum(path.is_file() for path in (home / "deploy").rglob("*")) - 1
+    assert ask(home, "generate").endswith(f"\n{files} files in deploy, {AT_ONCE}")
+    checked = ask(home, "generate", "--check")
+    assert checked.endswith("all as the spec says\nTrue\n")
+    assert ask(home, "generate", "--check") == checked.replace("True\n", "False\n")
+    assert checked.startswith("warning[MV502]")
+    assert ask(home, "generate", "--target", "prometheus").endswith("True\n")
+
+
+def rewritten(home: Path) -> None:
+    """Another owner."""
+    spec = home / "mahavishnu.yaml"
+    spec.write_text(spec.read_text().replace("payments team", "checkout team"))
+
+
+def edited(home: Path) -> None:
+    """A generated file, as long as before and of the same time."""
+    file = home / "deploy/prometheus/rules.yml"
+    before = file.stat()
+    file.write_bytes(file.read_bytes()[:-1] + b" ")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def removed(home: Path) -> None:
+    """A generated file."""
+    (home / "deploy/prometheus/rules.yml").unlink()
+
+
+def unlocked(home: Path) -> None:
+    """What knows which files are ours."""
+    (home / "deploy/mahavishnu.lock").unlink()
+
+
+def templated(home: Path) -> None:
+    """A template of one's own, where there was none."""
+    (home / ".mahavishnu/templates/prometheus").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("change", [rewritten, edited, removed, unlocked, templated])
+def test_a_change_is_never_overlooked(home: Path, change: Callable[[Path], None]) -> None:
+    """Of the spec, of what was generated from it, of the templates."""
+    change(home)
+    assert ask(home, "generate", "--force").endswith("True\n")
+    assert ask(home, "generate", "--force").endswith(AT_ONCE)
+
+
+def test_another_environment_is_another_question(home: Path) -> None:
+    """So is another folder."""
+    assert ask(home, "generate", MAHAVISHNU_SPEC=str(home / "mahavishnu.yaml")).endswith("True\n")
+    below = home / "below"
+    below.mkdir()
+    caches = str(home.parent / "caches")
+    assert ask(below, "generate", XDG_CACHE_HOME=caches).endswith("True\n")
+    assert ask(below, "generate", XDG_CACHE_HOME=caches).endswith(AT_ONCE)
+    (below / "mahavishnu.yaml").write_text(json.dumps(SPEC))
+    assert ask(below, "generate", XDG_CACHE_HOME=caches).endswith("True\n")
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_module_that_was_changed_is_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ours, and those of others that took part."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    module = tmp_path / "took_part.py"
+    module.write_text("")
+    __import__("took_part")
+    _unchanged.remember(SAID, [])
+    assert _unchanged.told(["generate"]) == SAID
+    module.write_text("# another")
+    assert _unchanged.told(["generate"]) is None
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_cannot_be_remembered_is_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that is no line, a folder that cannot be, a record that was cut."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    _unchanged.remember(SAID, ["a\nb"])
+    assert _unchanged.told(["generate"]) is None
+    _unchanged.remember(SAID, [])
+    (record,) = (tmp_path / "mahavishnu/generated").iterdir()
+    record.write_text(record.read_text() + "\nstamp")
+    assert _unchanged.told(["generate"]) is None
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    _unchanged.remember(SAID, [])
+    assert _unchanged.told(["generate"]) is None
