@@ -8,6 +8,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -127,6 +129,20 @@ def test_whoever_is_asked_shows_the_newest_exemplars(house: House) -> None:
     one.kill()
     two.workers.settle()
     assert two.asked().histograms["times_seconds"][()].exemplars == {1: older}
+
+
+def test_no_more_than_the_newest_exemplars_are_told(house: House) -> None:
+    """So that they never keep the counts from being told."""
+    (one,) = house.workers(1)
+    spread = replace(CALLS, name="spread_seconds", kind=Kind.HISTOGRAM, buckets=(Decimal(1),))
+    metrics = Metrics({spread.name: spread})
+    for number in range(3000):
+        cell = metrics.histogram(spread, to=f"/{number}")
+        cell.exemplify(Exemplar(0.5, "a" * 32, "b" * 16, number))
+    told = metrics.snapshot()
+    assert {at for *_, at in told.exemplars} == {*range(1000, 3000)}
+    one.workers.say(told)
+    assert one.faults == {}
 
 
 def test_each_gauge_has_its_own_rule(house: House) -> None:
