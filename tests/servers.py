@@ -48,8 +48,8 @@ class Server:
 
 
 @contextmanager
-def prometheus(generated: Path, target: str, folder: Path) -> Generator[Server]:
-    """Prometheus with the generated scrape configuration and rules; only pace and target are of the test."""
+def prometheus(generated: Path, target: str, folder: Path, *options: str) -> Generator[Server]:
+    """Prometheus with the generated scrape configuration and rules; only pace, target and options are of the test."""
     config = read_11((generated / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     del config["alerting"]
@@ -60,7 +60,7 @@ def prometheus(generated: Path, target: str, folder: Path) -> Generator[Server]:
     (folder / "rules.yml").write_text(rules)
     (folder / "prometheus.yml").write_text(json.dumps(config))
     words = (f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'series'}")
-    with _started("prometheus", *words) as server:
+    with _started("prometheus", *words, *options) as server:
         yield server
 
 

@@ -210,6 +210,7 @@ class Hardening:
         self.telling.say()  # those that have ended are settled by it
         tracing = self.service.tracing
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
+        self.telling.say()  # what came of that
         self.telling.stop()
 
 

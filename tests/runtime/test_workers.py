@@ -8,6 +8,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mahavishnu.runtime.cells import Exemplar
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.private_folder import MOST, PrivateFolder
 from mahavishnu.runtime.shown import Shown
@@ -109,6 +112,37 @@ def test_whoever_is_asked_answers_for_all(house: House) -> None:
         assert shown.counters == {"calls_total": {("a",): 11, ("b",): 100}}
         cell = shown.histograms["times_seconds"][()]
         assert (cell.counts, cell.sum) == ([0, 3, 0], 4.5)
+
+
+def test_whoever_is_asked_shows_the_newest_exemplars(house: House) -> None:
+    """Of those who live, one for each bucket."""
+    one, two = house.workers(2)
+    older, newer = Exemplar(1.4, "a" * 32, "b" * 16, 1), Exemplar(1.6, "c" * 32, "d" * 16, 2)
+    other = Exemplar(0.5, "e" * 32, "f" * 16, 1)
+    for worker, seen in ((one, (newer, other)), (two, (older,))):
+        worker.count()
+        for each in seen:
+            worker.metrics.histogram(TIMES).exemplify(each)
+        worker.say()
+    for worker in (one, two):
+        assert worker.asked().histograms["times_seconds"][()].exemplars == {0: other, 1: newer}
+    one.kill()
+    two.workers.settle()
+    assert two.asked().histograms["times_seconds"][()].exemplars == {1: older}
+
+
+def test_no_more_than_the_newest_exemplars_are_told(house: House) -> None:
+    """So that they never keep the counts from being told."""
+    (one,) = house.workers(1)
+    spread = replace(CALLS, name="spread_seconds", kind=Kind.HISTOGRAM, buckets=(Decimal(1),))
+    metrics = Metrics({spread.name: spread})
+    for number in range(3000):
+        cell = metrics.histogram(spread, to=f"/{number}")
+        cell.exemplify(Exemplar(0.5, "a" * 32, "b" * 16, number))
+    told = metrics.snapshot()
+    assert {at for *_, at in told.exemplars} == {*range(1000, 3000)}
+    one.workers.say(told)
+    assert one.faults == {}
 
 
 def test_each_gauge_has_its_own_rule(house: House) -> None:

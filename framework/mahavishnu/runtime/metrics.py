@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from heapq import nlargest
 from math import isnan
+from operator import itemgetter
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -20,6 +22,8 @@ from mahavishnu.runtime.cells import Cells, CounterCell, Exemplar, HistogramCell
 from mahavishnu.runtime.shown import Shown
 from mahavishnu.runtime.snapshot import Example, LabelValues, Number, Snapshot
 from mahavishnu.signals import Across, AgreementError, Kind, Signal, boundary_text
+
+_EXEMPLARS = 2000  # the newest: there could be one for each bucket of each route and status
 
 
 class Metrics(Collector):
@@ -93,7 +97,8 @@ class Metrics(Collector):
             for values, cell in list(cells.items())
         ]
         counters += _read(self._counter_reads)
-        return Snapshot(counters, histograms, [*_read(self._gauges)], exemplars=[*self._exemplars()])
+        exemplars = nlargest(_EXEMPLARS, self._exemplars(), itemgetter(-1))
+        return Snapshot(counters, histograms, [*_read(self._gauges)], exemplars=exemplars)
 
     def shown(self) -> Shown:
         """What is shown now: the sums over all workers, as far as they are in the contract."""
