@@ -75,7 +75,10 @@ def test_a_collector_that_is_gone_costs_no_request_and_no_end(receiver: Collecto
     run(scenario())
 
 
-def test_a_collector_that_is_back_is_sent_what_waited(receiver: Collector) -> None:
+def test_a_collector_that_is_back_is_sent_what_waited(
+    receiver: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mahavishnu.runtime.outbox._EVERY", 5)
     receiver.status, receiver.said = 503, {"retry-after": "0"}
 
     async def scenario() -> None:
@@ -135,7 +138,10 @@ def test_a_collector_that_takes_long_is_given_less_and_less_time(
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 404])
-def test_what_would_be_refused_again_is_not_sent_again(receiver: Collector, status: int) -> None:
+def test_what_would_be_refused_again_is_not_sent_again(
+    receiver: Collector, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mahavishnu.runtime.outbox._EVERY", 5)
     receiver.status = status
 
     async def scenario() -> None:
@@ -158,12 +164,19 @@ def test_what_a_collector_rejects_is_counted_as_failed(receiver: Collector) -> N
 
 
 def test_a_span_that_has_no_bytes_takes_no_other_with_it(receiver: Collector) -> None:
-    """As one with half a character, which the app's own code, or a path, may put there."""
-    asked: list[dict[str, Any]] = [{}, {"path": "/\ud800"}, {}]
-    house = exchanged(receiver, site(), tracing(receiver.url), *asked)
-    assert sum(outcomes(house)) == 3
-    assert outcomes(house)[0] >= 2
-    assert len(receiver.spans()) == outcomes(house)[0]
+    """As one with half a character, which the app's own code may put there."""
+
+    async def scenario() -> None:
+        async with served(harden(site(), tracing(receiver.url))) as house:
+            await house.call()
+            traces = house.app.service.tracing
+            assert traces is not None
+            traces.call("half \ud800", {}, client=False).end({})
+            assert await house.status(path="/\ud800") == 404
+        assert outcomes(house) == (2, 1, 0)
+
+    run(scenario())
+    assert [one.name for one in receiver.spans()] == ["GET /", "GET"]
 
 
 def test_secret_headers_reach_the_collector(receiver: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,15 +200,20 @@ with trace.get_tracer("own").start_as_current_span("own around"):
 """
 
 
+def script(code: str, receiver: Collector, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run it to its end, beside a spec that traces."""
+    (folder / "mahavishnu.yaml").write_text(
+        "mahavishnu: 1\nservice: {name: shop, app: a:b}\ndependencies: {stripe: {timeout: 1s}}\n"
+        f"observability: {{traces: {{otlp: '{receiver.url}'}}}}\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
 def test_a_script_traces_with_spans_of_its_own(receiver: Collector, tmp_path: Path) -> None:
     """By OpenTelemetry's own interface, around and inside of ours; what waits at its end is sent."""
-    spec = "mahavishnu: 1\nservice: {name: shop, app: a:b}\ndependencies: {stripe: {timeout: 1s}}\n"
-    (tmp_path / "mahavishnu.yaml").write_text(
-        f"{spec}observability: {{traces: {{otlp: '{receiver.url}'}}}}\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    ended = script(SCRIPT, receiver, tmp_path)
     assert ended.returncode == 0, ended.stderr
     spans = {one.span_id: one for one in receiver.spans()}
     above = sorted((one.name, getattr(spans.get(one.parent_span_id), "name", "")) for one in spans.values())
@@ -207,6 +225,32 @@ def test_a_script_traces_with_spans_of_its_own(receiver: Collector, tmp_path: Pa
         ("stripe", "own around"),
     ]
     assert len({one.trace_id for one in spans.values()}) == 2
+
+
+FORKS = f"""
+import os, sys
+from mahavishnu import dependency
+from opentelemetry import trace
+stripe = dependency("stripe")
+for _ in range({ROOM}):
+    with stripe:
+        pass
+child = os.fork()
+if child == 0:
+    trace.get_tracer("own").start_span("child").end()
+    sys.exit()
+os.waitpid(child, 0)
+"""
+
+
+def test_a_fork_sends_its_own(receiver: Collector, tmp_path: Path) -> None:
+    """What waits is its parent's: it is sent once, and takes no room of the child's."""
+    receiver.delay = 0.5  # nothing is taken before it begins
+    ended = script(FORKS, receiver, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    spans = receiver.spans()
+    assert "child" in {one.name for one in spans}
+    assert len({one.span_id for one in spans}) == len(spans) > 512
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
