@@ -157,6 +157,17 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", ["--help", "schema"])
+def test_a_pipe_that_nobody_reads_is_no_traceback(words: str) -> None:
+    """Whether the parser of options is asked or not."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as closed:
+        command = [sys.executable, "-m", "mahavishnu", words]
+        done = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 # --- how findings are written ---------------------------------------------------------------------
 
 

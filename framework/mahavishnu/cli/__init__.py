@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -39,14 +40,26 @@ Commands:"""
 def main() -> None:
     """Entry point: run with the process's arguments and exit."""
     words = sys.argv[1:]
-    if words == ["--help"]:
-        print(page())
-    elif said := _unchanged.told(words):
+    said = _unchanged.Said(page(), "") if words == ["--help"] else _unchanged.told(words)
+    if said is not None:
+        sys.exit(_told(said))
+    _unchanged.ASKED.set(words)
+    sys.exit(run(words))
+
+
+def _told(said: _unchanged.Said) -> int:
+    try:
         print(said.err, end="", file=sys.stderr)
-        print(said.out)
-    else:
-        _unchanged.ASKED.set(words)
-        sys.exit(run(words))
+        print(said.out, flush=True)
+    except BrokenPipeError:
+        return unread()
+    return FINE
+
+
+def unread() -> int:
+    """Nobody reads what is printed any more: there is no complaint at exit, only its code."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    return FINDINGS
 
 
 def page() -> str:

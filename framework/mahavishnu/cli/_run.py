@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -10,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, VERBS
+from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, VERBS, unread
 from mahavishnu.errors import MahavishnuError, SpecError
 
 
@@ -27,8 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123  nobody reads any more: no complaint at exit
-        return FINDINGS
+        return unread()
     except MahavishnuError as error:
         return _failed(str(error))
     except Exception as error:
