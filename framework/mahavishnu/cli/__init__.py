@@ -39,26 +39,27 @@ Commands:"""
 
 def main() -> None:
     """Entry point: run with the process's arguments and exit."""
-    words = sys.argv[1:]
-    said = _unchanged.Said(page(), "") if words == ["--help"] else _unchanged.told(words)
-    if said is not None:
-        sys.exit(_told(said))
-    _unchanged.ASKED.set(words)
-    sys.exit(run(words))
-
-
-def _told(said: _unchanged.Said) -> int:
     try:
-        print(said.err, end="", file=sys.stderr)
-        print(said.out, flush=True)
+        code = _asked(sys.argv[1:])
+        sys.stdout.flush()
     except BrokenPipeError:
-        return unread()
+        code = unread()
+    sys.exit(code)
+
+
+def _asked(words: Sequence[str]) -> int:
+    said = _unchanged.Said(page(), "") if words == ["--help"] else _unchanged.told(words)
+    if said is None:
+        _unchanged.ASKED.set(words)
+        return run(words)
+    print(said.err, end="", file=sys.stderr)
+    print(said.out)
     return FINE
 
 
 def unread() -> int:
-    """Nobody reads what is printed any more: there is no complaint at exit, only its code."""
-    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    """Nobody reads what is printed any more: what still waits goes nowhere, without a complaint at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FINDINGS
 
 
