@@ -12,6 +12,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.backup.on_schedule import ALIVE
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.forgetting import kept
 from mahavishnu.spec import Spec
 from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
@@ -110,7 +111,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
             *(["monitoring"] if monitoring else []),
             *(["store"] if stores else []),
         ],
-        "journal": spec.retention.logs is not None and "journald" in spec.observability.logs.kept_in,
+        "journal": "journald" in kept(spec),
         "retention": f"--storage.tsdb.retention.time={spec.retention.metrics}",
     }
 

@@ -1,11 +1,15 @@
-"""Reads the fenced blocks of a page, each by the marker in the comment above it."""
+"""Reads pages: as Markdown, the fenced blocks by the marker in the comment above each, the commands of a runbook."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+from markdown_it import MarkdownIt
+
 ROOT = Path(__file__).resolve().parent.parent
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+"""CommonMark with tables, as the places where pages are read have it."""
 _BLOCK = re.compile(r"<!-- (.+?) -->\n```\w*\n(.*?)\n```", re.DOTALL)
 
 

@@ -6,13 +6,10 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +17,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
+from examples.shop.recovery import backup, stocked
 from examples.shop.stage import Stage, staged
 from mahavishnu.backup.evidence import folder, read, write
 from mahavishnu.cli import run
@@ -74,18 +72,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def backed_up(home: Path) -> Path:
     """Where the reports lie of orders that were saved twice, checked and restored, in two repositories."""
-    shutil.copy(ROOT / "mahavishnu.yaml", home)
-    database = home / "shop/orders.db"
-    database.parent.mkdir()
-    with closing(sqlite3.connect(database)) as opened:
-        opened.execute("create table orders as select 1 as id")
-        opened.commit()
-    path = f"{ROOT / '.tools/bin'}{os.pathsep}{os.environ['PATH']}"
-    said = {"MAHAVISHNU_ENV": "local", "MAHAVISHNU_BACKUPS__ORDERS__TO": '["one", "two"]'}
-    env = {**os.environ, **said, "PATH": path, "RESTIC_PASSWORD": "of the tests"}
+    env = stocked(home) | {"MAHAVISHNU_BACKUPS__ORDERS__TO": '["one", "two"]'}
     for words in (["run"], ["run"], ["prune"], ["verify", "--all"], ["drill"]):
-        command = [sys.executable, "-m", "mahavishnu", "backup", *words, "orders"]
-        subprocess.run(command, cwd=home, env=env, check=True, capture_output=True)
+        backup(home, env, *words, "orders")
     place = folder(home / "mahavishnu.yaml")
     known = read(place, "orders")
     assert known.first is not None

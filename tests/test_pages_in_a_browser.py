@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from markdown_it import MarkdownIt
 
 from tests.figures import figure
 from tests.judges import judge
+from tests.pages import MARKDOWN
 
 pytestmark = [pytest.mark.proof, pytest.mark.judge]
 
@@ -64,8 +64,9 @@ def browser(folder: Path) -> list[str | Path]:
 
 def written(pages: Mapping[str, str], folder: Path) -> Path:
     """One file of HTML with every page, and what measures them."""
-    render = MarkdownIt("commonmark").enable("table").render
-    sections = "".join(f'<section id="{name}">{render(text)}</section>' for name, text in pages.items())
+    sections = "".join(
+        f'<section id="{name}">{MARKDOWN.render(text)}</section>' for name, text in pages.items()
+    )
     file = folder / "pages.html"
     file.write_text(
         f"<!doctype html><meta charset=utf-8><style>{LOOK}</style>{sections}<script>{MEASURE}</script>"

@@ -162,11 +162,8 @@ class Signal:
         allowed = None if name == "le" else self.label(name).values
         if allowed is None:
             return
-        if (
-            value not in allowed
-            if not op.endswith("~")
-            else not any(map(re.compile(value).fullmatch, allowed))
-        ):
+        fits = re.compile(value).fullmatch if op.endswith("~") else value.__eq__
+        if not any(map(fits, allowed)):
             raise AgreementError(f"label {name} of {self.name} never has the value {value}")
 
 

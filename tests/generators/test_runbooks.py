@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from markdown_it import MarkdownIt
 
 from mahavishnu import cli
 from mahavishnu.contract import Contract
@@ -26,12 +25,11 @@ from mahavishnu.notes import BEGIN, END
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE
 from tests.monitoring import ROOT, made, shop
-from tests.pages import commands
+from tests.pages import MARKDOWN, commands
 from tests.reading import read
 
 _render: Any = import_module("mahavishnu.generators._render")
 _commands: Any = import_module("mahavishnu.generators._commands")
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Notes"]
 EVERYTHING = merged(
     LARGE,

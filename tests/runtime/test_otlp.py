@@ -314,16 +314,22 @@ def test_without_a_collector_nothing_is_pushed_nor_shown() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    """At the start, and how to get it."""
-    (tmp_path / "mahavishnu.yaml").write_text(
-        "mahavishnu: 1\nservice: {name: shop, app: a:b}\nobservability: {metrics: {otlp: 'http://c:4318'}}\n"
+def without_opentelemetry(folder: Path, shown: str) -> str:
+    """The last word of a process that shows this by OTLP, and lacks what it needs for that."""
+    (folder / "mahavishnu.yaml").write_text(
+        "mahavishnu: 1\nservice: {name: shop, app: a:b}\n"
+        f"observability: {{{shown}: {{otlp: 'http://c:4318'}}}}\n"
     )
     code = (
         "import sys; sys.modules['opentelemetry'] = None\n"
         "from mahavishnu.asgi import Hardening; Hardening(None, 'mahavishnu.yaml')"
     )
     ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
     )
-    assert "pip install 'mahavishnu[otel]'" in ended.stderr.splitlines()[-1]
+    return ended.stderr.splitlines()[-1]
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    """At the start, and how to get it."""
+    assert "pip install 'mahavishnu[otel]'" in without_opentelemetry(tmp_path, "metrics")

@@ -20,7 +20,7 @@ from mahavishnu.runtime.dependency import Call
 from mahavishnu.runtime.outbox import ROOM
 from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
-from tests.runtime.test_otlp import served, until
+from tests.runtime.test_otlp import served, until, without_opentelemetry
 from tests.runtime.traced import NOTHING, exchanged, outcomes, tracing
 
 
@@ -255,17 +255,7 @@ def test_a_fork_sends_its_own(receiver: Collector, tmp_path: Path) -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     """At the start, and how to get it; without traces no package is needed, nor loaded."""
-    (tmp_path / "mahavishnu.yaml").write_text(
-        "mahavishnu: 1\nservice: {name: shop, app: a:b}\nobservability: {traces: {otlp: 'http://c:4318'}}\n"
-    )
-    code = (
-        "import sys; sys.modules['opentelemetry'] = None\n"
-        "from mahavishnu.asgi import Hardening; Hardening(None, 'mahavishnu.yaml')"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert "pip install 'mahavishnu[otel]'" in ended.stderr.splitlines()[-1]
+    assert "pip install 'mahavishnu[otel]'" in without_opentelemetry(tmp_path, "traces")
 
 
 def test_without_traces_nothing_is_made_nor_shown(monkeypatch: pytest.MonkeyPatch) -> None:
