@@ -108,10 +108,18 @@ class Hardening:
         lasting = edition.lasting
         lasting.active += 1
         try:
-            await edition.inside(scope, receive, passage.send)
+            if edition.admits(passage):
+                await edition.app(scope, receive, passage.send)
+                if passage.watch is not None:
+                    passage.over()
+                if passage.refused is not None:
+                    await edition.refuse(passage, passage.send)
+            else:
+                await edition.inside(scope, receive, passage.send)
         except BaseException as error:
-            passage.failed(error)
-            raise
+            if not await edition.excuses(passage, error, passage.send):
+                passage.failed(error)
+                raise
         finally:
             lasting.active -= 1
             CURRENT.reset(token)

@@ -24,7 +24,7 @@ from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.ops import Ops
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
-from mahavishnu.runtime.watch import Watch
+from mahavishnu.runtime.watch import Deadline, Watch
 from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -60,6 +60,8 @@ class Edition:
         if self.lasting.draining:
             self._headers.append(_CLOSE)
         self.inside = self._with_cors(self._guard)
+        self._around = spec.security.cors is not None
+        """Whether something stands between the middleware and what may refuse."""
         self.built_in: dict[str, Callable[[Scope], Response]] = {
             spec.observability.metrics.path: self._metrics,
             "/healthz": self._health,
@@ -116,9 +118,22 @@ class Edition:
             self._log_websocket(admission, fault)
             CURRENT.reset(token)
 
-    async def _guard(  # noqa: C901, PLR0912, PLR0915 - flat, for every step of a request costs a microsecond
-        self, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    def admits(self, passage: Passage) -> bool:
+        """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it."""
+        plan = passage.plan
+        if not plan.plain or self._around:
+            return False
+        engine = self.service.engine
+        if plan.rates:
+            engine.charge(passage)
+            if passage.refused is not None:
+                return False
+        if plan.timeout is not None:
+            passage.watch = Deadline(engine, plan.timeout, passage, passage.began)
+        passage.running = True
+        return True
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
         passage: Passage = CURRENT.get()  # type: ignore[assignment]
         plan, engine = passage.plan, self.service.engine
@@ -126,12 +141,11 @@ class Edition:
             receive = self._bounded(plan.body, passage, scope, receive)
         waiting = engine.charge(passage) if plan.rates and passage.refused is None else None
         if passage.refused is not None:
-            await self._refuse(passage, send)
+            await self.refuse(passage, send)
             return
-        watch: Watch | None = None
         if plan.timeout is not None:
             given = plan.timeout.inherit and plan.timeout.inherit(scope["headers"])
-            watch = passage.watch = Watch(engine, plan.timeout, passage, passage.began, given)
+            passage.watch = Watch(engine, plan.timeout, passage, passage.began, given)
         try:
             if waiting is not None:
                 await waiting
@@ -140,44 +154,50 @@ class Edition:
             if passage.refused is None:
                 passage.running = True
                 await self.app(scope, receive, send)
-        except (BodyTooLarge, BodyTooSlow):
-            pass
-        except CancelledError as error:
-            if watch is None or not watch.end(error):
+        except BaseException as error:
+            if not await self.excuses(passage, error, send):
                 raise
-        except RateLimited as error:
-            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
-            if passage.status:
-                raise
-            passage.refused = _refusal(error)
-        except Exception:
-            await self._refuse(passage, send)  # where it comes from a refusal, as with an app that wraps it
-            raise
-        finally:
-            if watch is not None:
-                watch.ended(passage.answered)
-            if passage.gates is not None or passage.bounded is not None:
-                self._over(passage)
-        if passage.refused is not None:
-            await self._refuse(passage, send)
+        else:
+            await self.over(passage, send)
 
-    def _over(self, passage: Passage) -> None:
-        """The app has ended, in whatever way: what it held is free, what it kept to is counted."""
+    async def excuses(self, passage: Passage, error: BaseException, send: Send) -> bool:
+        """The app has ended so: whether it is no fault but a limit that has ended it, which is answered."""
+        watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
+        if isinstance(error, CancelledError) and watch is not None:
+            excused = watch.end(error)
+        elif isinstance(error, RateLimited) and not passage.status:
+            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
+            excused, passage.refused = True, _refusal(error)
+        if excused or isinstance(error, Exception):  # where it comes from a refusal, as with an app that wraps it
+            await self.over(passage, send)
+        else:
+            self._free(passage)
+        return excused
+
+    async def over(self, passage: Passage, send: Send) -> None:
+        """The app has ended; if it was refused meanwhile, that is the answer."""
+        self._free(passage)
+        if passage.refused is not None:
+            await self.refuse(passage, send)
+
+    def _free(self, passage: Passage) -> None:
+        """What the app held is free, what it kept to is counted."""
+        passage.over()
         engine = self.service.engine
         if passage.gates is not None:
             engine.release(passage, passage.took())
-        body = passage.plan.body
-        if body is not None and passage.refused is None and passage.bounded and not passage.bounded.over:
-            engine.kept(body[0], passage.bounded.read)
+        body, bounded = passage.plan.body, passage.bounded
+        if bounded is not None and body is not None and passage.refused is None and not bounded.over:
+            engine.kept(body[0], bounded.read)
 
-    async def _refuse(self, passage: Passage, send: Send) -> None:
-        """Answer with the refusal, if there is one; what was refused before the handler ran has spent no quota."""
-        if passage.refused is not None:
-            if passage.refused.status in _OF_THE_EDGE:
-                self.service.refusals.saw(passage.refused.limit, passage.caller.client)
-            if not passage.running:
-                await self.service.engine.give_back(passage)
-            await passage.refuse(send)
+    async def refuse(self, passage: Passage, send: Send) -> None:
+        """Answer with the refusal; what was refused before the handler ran has spent no quota."""
+        refused = passage.refused
+        if refused is not None and refused.status in _OF_THE_EDGE:
+            self.service.refusals.saw(refused.limit, passage.caller.client)
+        if not passage.running:
+            await self.service.engine.give_back(passage)
+        await passage.refuse(send)
 
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""

@@ -61,13 +61,19 @@ class TimeLimit:
     margin: Margin
     inherit: budget.Read | None = None
 
+    @property
+    def plain(self) -> bool:
+        """Whether it always gives the same time, and only to the start of the response."""
+        return self.limit.mode == "enforce" and self.limit.idle is None and self.inherit is None
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
     `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
-    special, for requests that nothing else can refuse before the handler runs.
+    special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are let in or
+    refused at once, and held to nothing more than a plain time.
     """
 
     key: tuple[str, str] = ("", "")
@@ -79,6 +85,7 @@ class Plan:
     timeout: TimeLimit | None = None
     told: Told = NOTHING_TOLD
     usual: Usual | None = None
+    plain: bool = False
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -388,7 +395,8 @@ class Engine:
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
         every = (*self.rates, *(one for _, one in self.rates_before))
         rates = tuple(one for one in every if applies(one.match, route, method))
-        timeout, body = _most_specific(timeouts, route, method), _most_specific(bodies, route, method)
+        late, body = _most_specific(timeouts, route, method), _most_specific(bodies, route, method)
+        timeout = None if late is None else self._time_limit(*late)
         gates = tuple(
             self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
         )
@@ -402,11 +410,12 @@ class Engine:
             allowed,
             gates,
             body,
-            None if timeout is None else self._time_limit(*timeout),
+            timeout,
             Told([one for one in rates if not one.name.endswith(BEFORE)]),
             Usual(store, rates, keys, self.refusals)
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
+            not (gates or body or (rates and store.waits)) and (timeout is None or timeout.plain),
         )
 
     def _time_limit(self, name: str, limit: Timeout) -> TimeLimit:

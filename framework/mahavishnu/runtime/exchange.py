@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mahavishnu.policy import Decision, Gate, Taken
 from mahavishnu.runtime.context import Degraded
@@ -11,10 +11,7 @@ from mahavishnu.runtime.degraded import DEGRADED, said
 from mahavishnu.runtime.engine import Admission, Plan
 from mahavishnu.runtime.fields import ADDED, Header, missing, problem
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.watch import Watch
-
-if TYPE_CHECKING:
-    pass
+from mahavishnu.runtime.watch import Deadline, Watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -63,7 +60,7 @@ class Passage(Admission):
         self.taken: Taken | None = None
         self.left: Sequence[int] | None = None
         self.gates: list[Gate] | None = None
-        self.watch: Watch | None = None
+        self.watch: Deadline | Watch | None = None
         self.bounded: Bounded | None = None
         self.answered: int | None = None
         self.fault: str | None = None
@@ -84,8 +81,9 @@ class Passage(Admission):
         if kind == "http.response.body":
             if "body" in message:
                 self.sent += len(message["body"])
-            if self.watch is not None:
-                self.watch.part(not message.get("more_body", False))
+            watch = self.watch
+            if watch is not None and watch.idle is not None:
+                watch.part(not message.get("more_body", False))
         elif kind == "http.response.start":
             message = self._started(message)
         elif kind == "http.response.pathsend" and self.watch is not None:
@@ -111,6 +109,12 @@ class Passage(Admission):
         late = refused is not None and refused.status == 504 and refused.counted is None
         return self._now() - self.entered if late else None
 
+    def over(self) -> None:
+        """The app has ended: so has its time."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.ended((self._now() if self.answered is None else self.answered) - self.began)
+
     def failed(self, error: BaseException) -> None:
         """Remember how it ended: by name only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__
@@ -124,8 +128,6 @@ class Passage(Admission):
         self.answered = self._now()
         if self.watch is not None:
             self.watch.part(False)
-            if self.watch.idle is None:
-                self.watch = None
         own: Sequence[Header] = message.get("headers", ())
         told, left = self.plan.told, self.left
         if left is None and self.taken is not None:

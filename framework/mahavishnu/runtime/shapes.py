@@ -54,18 +54,17 @@ class Shapes(Generic[T]):
                 for shape, thing in alike:
                     words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
         for path, those in words.items():
-            self.static[path] = _merged(self._looked_up(path), tuple(those))
+            self.static[path] = _merged(self._looked_up(path.split("/")), tuple(those))
 
-    def narrow(self, path: str) -> tuple[T, ...]:
-        """Everything that a path which is not `static` may mean, in the order of the places."""
-        found = self._looked_up(path)
+    def narrow(self, path: str, words: list[str]) -> tuple[T, ...]:
+        """Everything that a path which is not `static` may mean, in the order of the places; `words` are its own."""
+        found = self._looked_up(words)
         if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
             shorter = path[:-1]
-            return _merged(found, self.static.get(shorter) or self._looked_up(shorter))
+            return _merged(found, self.static.get(shorter) or self._looked_up(shorter.split("/")))
         return found
 
-    def _looked_up(self, path: str) -> tuple[T, ...]:
-        words = path.split("/")
+    def _looked_up(self, words: list[str]) -> tuple[T, ...]:
         size = len(words)
         found = self._always
         for pick, buckets in self._closed.get(size, ()):

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
-from asyncio import current_task
+from asyncio import Task, current_task
+from typing import Any, cast
 
+from mahavishnu.runtime.alarm import Alarm
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.runtime.engine import Admission, Engine, TimeLimit
 
 
+class Deadline(Alarm):
+    """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always."""
+
+    __slots__ = ("_engine", "_of", "_request")
+
+    idle = None
+
+    def __init__(self, engine: Engine, of: TimeLimit, request: Admission, began: int) -> None:
+        self._engine = engine
+        self._of = of
+        self._request = request
+        self.task = task = cast("Task[Any]", current_task())
+        self.cancelling = task.cancelling()
+        self.expired = False
+        self.handle = None
+        delay = of.margin.whole
+        request.deadline = began + delay
+        engine.clock.watch(self, began, delay)
+
+    def part(self, last: bool) -> None:  # noqa: ARG002
+        """The response begins."""
+        self.due = 0
+        self._request.deadline = None
+
+    def ended(self, took: int) -> None:
+        """The request has ended, and its response began after so many ns: count it."""
+        self.due = 0
+        if self._request.refused is None:
+            _count(self._engine, self._of, took)
+
+    def _cancel(self) -> None:
+        if self.due and self._request.refused is None:
+            self._request.refused = self._engine.too_slow(self._of.name, self._of.limit)
+        super()._cancel()
+
+
 class Watch(Cutoff):
-    """Ends a request that is too slow, or only counts it when the limit observes; it begins at once.
+    """As `Deadline`, in all other cases: with an idle time, of a length the caller has chosen, or only observing.
 
     `given` is how long its caller waits (ns; None: he has not said): it only ever shortens the time.
     """
 
-    __slots__ = ("_began", "_engine", "_of", "_request", "idle")
+    __slots__ = ("_engine", "_of", "_request", "idle")
 
     def __init__(
         self, engine: Engine, of: TimeLimit, request: Admission, began: int, given: int | None
@@ -23,7 +61,6 @@ class Watch(Cutoff):
         self._engine = engine
         self._of = of
         self._request = request
-        self._began = began
         self._task = task = current_task()
         self._cancelling = task.cancelling() if task else 0
         self.expired = False
@@ -51,20 +88,11 @@ class Watch(Cutoff):
         if self.idle is not None and not last:
             self.restart(self.idle)
 
-    def ended(self, answered: int | None) -> None:
-        """The request has ended, and began to answer at that time (ns; None: it did not): count it."""
+    def ended(self, took: int) -> None:
+        """The request has ended, and its response began after so many ns: count it."""
         self.end(None)
-        if self._request.refused is not None:
-            return
-        of = self._of
-        took = (self._engine.clock.now() if answered is None else answered) - self._began
-        if took > of.limit.timeout:
-            self._engine.too_slow(of.name, of.limit)
-            return
-        of.kept.value += 1
-        left = of.margin.whole - took
-        if left < of.margin.mark:
-            of.margin.left(left)
+        if self._request.refused is None:
+            _count(self._engine, self._of, took)
 
     def _given_up(self) -> None:
         """The caller waits no longer: nothing that is done now reaches him."""
@@ -77,3 +105,14 @@ class Watch(Cutoff):
         """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
         if self._request.refused is None:
             self._request.refused = self._engine.too_slow(self._of.name, self._of.limit)
+
+
+def _count(engine: Engine, of: TimeLimit, took: int) -> None:
+    margin = of.margin
+    left = margin.whole - took
+    if left < 0:
+        engine.too_slow(of.name, of.limit)
+        return
+    of.kept.value += 1
+    if left < margin.mark:
+        margin.left(left)
