@@ -39,10 +39,6 @@ class Found(NamedTuple):
     facts: tuple[object, ...] | None
     below: Found | None = None
 
-    def fits(self, router: Any, scope: Scope) -> bool:
-        """Whether this router would find the same for the scope, which middleware may have rewritten."""
-        return self.router is router and self.route is not None and self.facts == facts(scope)
-
 
 def facts(scope: Scope) -> tuple[object, ...] | None:
     """All that Starlette's routes look at, and that their answer depends on; not so Host, which is never handed on."""
@@ -85,18 +81,22 @@ class Door:
 
     def __call__(self, scope: Scope, receive: _Receive, send: _Send) -> Awaitable[None]:
         found: Found | None = scope.pop(HANDED, None)
-        if found is None or not found.fits(self.router, scope):
+        if found is None:
             return self._own(scope, receive, send)
-        if found.below is not None:
-            scope[HANDED] = found.below
+        _, router, route, child, seen, below = found
+        # Whether this router would find the same: middleware may have rewritten the scope.
+        if router is not self.router or route is None or seen != facts(scope):
+            return self._own(scope, receive, send)
+        if below is not None:
+            scope[HANDED] = below
         if "router" not in scope:
-            scope["router"] = self.router
+            scope["router"] = router
         if self._direct:
-            scope["route"] = found.route
-            scope.update(found.child)
-            handled: Awaitable[None] = found.route.handle(scope, receive, send)
+            scope["route"] = route
+            scope.update(child)
+            handled: Awaitable[None] = route.handle(scope, receive, send)
             return handled
-        return self._code(_with_only(self.router, found.route), scope, receive, send)
+        return self._code(_with_only(router, route), scope, receive, send)
 
 
 def _with_only(router: Any, route: Any) -> Any:

@@ -36,7 +36,7 @@ _WITHIN = frozenset((
     r"[0-9]+(\.[0-9]+)?",
     "[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}",
 ))  # fmt: skip
-_NO_WORDS: list[str] = []
+_NOTHING = (None, "")
 _UNFAILING = (StringConvertor, PathConvertor, FloatConvertor, UUIDConvertor)
 _ANY = "\0"
 _found: Callable[[type[Found], tuple[Any, ...]], Found] = tuple.__new__
@@ -72,8 +72,8 @@ class _Entry:
     same where FastAPI has included a router; `handed`: what the router is handed; `asked`: whose verdict counts.
     `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
     methods it does not have can be left for later; `below`: the routes of a mounted app; `pattern`: its verdict on
-    a path without its own `matches`, where all that this does is known; `fixed`, `word`: where even that is not needed,
-    the only path it matches, or the name of its only parameter and which word of the path that is.
+    a path without its own `matches`, where all that this does is known. Even that is not needed where the path is `fixed`,
+    or its last word the `only` parameter.
     """  # fmt: skip
 
     __slots__ = (
@@ -82,6 +82,7 @@ class _Entry:
         "below",
         "fixed",
         "handed",
+        "only",
         "opaque",
         "pattern",
         "place",
@@ -90,7 +91,6 @@ class _Entry:
         "template",
         "top",
         "waits",
-        "word",
     )
 
     def __init__(self, place: int, leaf: _Leaf, prefix: str, above: tuple[Any, ...]) -> None:
@@ -109,21 +109,8 @@ class _Entry:
             if self.below is None:
                 self.template = self.opaque
         self.pattern = _pattern(self.route) if kind == _STARLETTES and self.waits else None
-        self.fixed, self.word = (None, None) if self.pattern is None else _told_by_words(self.route)
-
-    def params(self, path: str, words: Sequence[str]) -> dict[str, str] | None:
-        """The parameters of a path that has led here, by its words (none: it was found as it is); None: no match.
-
-        Only for one with a pattern.
-        """
-        if path == self.fixed:
-            return {}
-        if self.word is not None and words and path[-1] != "\n":
-            name, place = self.word
-            value = words[place]
-            return {name: value} if value else None
-        matched = cast("_Pattern", self.pattern)(path)
-        return None if matched is None else matched.groupdict()
+        self.fixed = self.pattern is not None and not self.route.param_convertors
+        self.only = None if self.pattern is None else _only(self.route)
 
     def shape(self) -> Shape | None:
         """What a path must look like for this route to match; None when that is not known."""
@@ -154,6 +141,8 @@ class _Level:
         self._known: Sequence[Any] = []
         self._editions: list[tuple[Any, int]] = []
         self._shapes = Shapes[_Entry](())
+        self._exact: dict[str, _Entry | None] = {}
+        self._below: dict[str, tuple[_Entry, str]] = {}
 
     def find(self, scope: Scope) -> Found | None:
         """The route for a scope that has come this far."""
@@ -163,27 +152,23 @@ class _Level:
         if self._sets_root and self._owner.root_path:
             scope = {**scope, "root_path": self._owner.root_path}
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        entries, words = self._shapes.static.get(path), _NO_WORDS
-        if entries is None:
-            words = path.split("/")
-            entries = self._shapes.narrow(path, words)
-        if not entries:
-            return None
-        entry = entries[0]
-        # Nearly all requests: the path of the first one says all there is to say.
-        if (
-            entry.pattern is not None
-            and self._planted
-            and scope["type"] == "http"
-            and "path_params" not in scope
-        ):
-            route, top = entry.route, routes[entry.at]
-            if top is entry.top and (not route.methods or scope["method"] in route.methods):
-                params = entry.params(path, words)
-                if params is not None:
+        if self._planted and scope["type"] == "http" and "path_params" not in scope:
+            # Nearly all requests: the words of the path say all there is to say.
+            if path in self._exact:
+                entry, params = self._exact[path], dict[str, str]()
+            else:
+                head, _, word = path.rpartition("/")
+                entry, name = self._below.get(head, _NOTHING)
+                params = {name: word}
+                if not word or word[-1] == "\n":  # `$` at the end of a route's pattern lets one line break pass
+                    entry = None
+            if entry is not None and routes[entry.at] is entry.top:
+                route = entry.route
+                if not route.methods or scope["method"] in route.methods:
                     child: Scope = {"endpoint": route.endpoint, "path_params": params}
                     return _found(Found, (entry.template, self._router, entry.handed, child, facts(scope), None))
-        return self._asked(entries, scope, path, routes)
+        entries = self._shapes.static.get(path) or self._shapes.narrow(path)
+        return self._asked(entries, scope, path, routes) if entries else None
 
     def _asked(
         self, entries: Sequence[_Entry], scope: Scope, path: str, routes: Sequence[Any]
@@ -219,7 +204,14 @@ class _Level:
         ]
         leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
-        self._shapes = Shapes([(entry.shape(), entry) for entry in entries])
+        shaped = [(entry.shape(), entry) for entry in entries]
+        self._shapes = Shapes(shaped)
+        self._exact = {path: one if (one := those[0]).fixed else None for path, those in self._shapes.static.items()}
+        self._below = {
+            "/".join(cast("Sequence[str]", shape.words[:-1])): (entry, entry.only)
+            for shape, entry in reversed(shaped)
+            if shape is not None and entry.only and self._shapes.sure(shape, entry)
+        }
         its_own = type(routes) is list and getattr(self._router, "routes", None) is routes
         self._planted = its_own and plant(self._router, _FULL)
 
@@ -355,16 +347,12 @@ def _pattern(route: Any) -> _Pattern | None:
     return match
 
 
-def _told_by_words(route: Any) -> tuple[str | None, tuple[str, int] | None]:
-    """The only path that a route matches, or its only parameter and the word of the path which that is."""
-    shape, convertors = _shape(route.path, route.path_regex), route.param_convertors
-    if shape is None or shape.open or len(convertors) > 1:
-        return None, None
-    if not convertors:
-        return route.path, None
-    (name,) = convertors
-    words = [place for place, word in enumerate(route.path.split("/")) if word in (f"{{{name}}}", f"{{{name}:str}}")]
-    return None, (name, words[0]) if words else None
+def _only(route: Any) -> str | None:
+    """The name of a route's only parameter, if that is the whole last word of its paths."""
+    name = next(iter(route.param_convertors), "")
+    word = route.path.rpartition("/")[2]
+    alone = len(route.param_convertors) == 1 and type(route.param_convertors[name]) is StringConvertor
+    return name if alone and word in (f"{{{name}}}", f"{{{name}:str}}") else None
 
 
 def _never_fails(route: Any) -> bool:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 _place = attrgetter("place")
+_NOBODYS = "\0"  # a word that stands in no route
 
 
 class Placed(Protocol):
@@ -39,6 +40,7 @@ class Shapes(Generic[T]):
     def __init__(self, things: Iterable[tuple[Shape | None, T]]) -> None:
         self._always: tuple[T, ...] = ()
         self._closed: dict[int, list[tuple[_Pick, _Buckets[T]]]] = {}
+        self._ends: dict[int, list[tuple[tuple[str | None, ...], T]]] = {}  # those whose last word is fixed
         self._open: list[tuple[int, _Pick, _Buckets[T]]] = []
         self.static: dict[str, tuple[T, ...]] = {}
         """What paths without any parameter may mean; of all others `narrow` knows more."""
@@ -49,22 +51,36 @@ class Shapes(Generic[T]):
             elif is_open:
                 self._open.append((size, _pick(fixed), _buckets(fixed, alike)))
             elif len(fixed) < size:
+                if fixed[-1] == size - 1:
+                    self._ends.setdefault(size, []).extend((shape.words[:-1], thing) for shape, thing in alike)
                 self._closed.setdefault(size, []).append((_pick(fixed), _buckets(fixed, alike)))
             else:
                 for shape, thing in alike:
                     words.setdefault("/".join(word or "" for word in shape.words), []).append(thing)
         for path, those in words.items():
-            self.static[path] = _merged(self._looked_up(path.split("/")), tuple(those))
+            self.static[path] = _merged(self._looked_up(path), tuple(those))
 
-    def narrow(self, path: str, words: list[str]) -> tuple[T, ...]:
-        """Everything that a path which is not `static` may mean, in the order of the places; `words` are its own."""
-        found = self._looked_up(words)
+    def narrow(self, path: str) -> tuple[T, ...]:
+        """Everything that a path which is not `static` may mean, in the order of the places."""
+        found = self._looked_up(path)
         if path[-1:] == "\n":  # `$` at the end of a route's pattern lets one line break pass
             shorter = path[:-1]
-            return _merged(found, self.static.get(shorter) or self._looked_up(shorter.split("/")))
+            return _merged(found, self.static.get(shorter) or self._looked_up(shorter))
         return found
 
-    def _looked_up(self, words: list[str]) -> tuple[T, ...]:
+    def sure(self, shape: Shape, thing: T) -> bool:
+        """Whether all paths of a shape whose last word alone is free mean this first, but for those that are `static`."""
+        *head, last = shape.words
+        if shape.open or last is not None or None in head:
+            return False
+        first = self._looked_up("/".join([*cast("list[str]", head), _NOBODYS]))[0]
+        return first is thing and not any(
+            one.place < thing.place and all(a is None or a == b for a, b in zip(words, head, strict=True))
+            for words, one in self._ends.get(len(shape.words), ())
+        )
+
+    def _looked_up(self, path: str) -> tuple[T, ...]:
+        words = path.split("/")
         size = len(words)
         found = self._always
         for pick, buckets in self._closed.get(size, ()):
