@@ -73,7 +73,7 @@ class Hardening:
             return
         self._identify = identify
         self._routes = RouteTable(app)
-        self._ids = map(f"{secrets.token_hex(8)}-{{:x}}".format, count())
+        self._ids = map(f"{secrets.token_hex(8)}-%x".__mod__, count())
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
@@ -114,6 +114,8 @@ class Hardening:
                     passage.over()
                 if passage.refused is not None:
                     await edition.refuse(passage, passage.send)
+            elif passage.refused is not None:
+                await passage.turn_away()
             else:
                 await edition.inside(scope, receive, passage.send)
         except BaseException as error:

@@ -24,7 +24,7 @@ from mahavishnu.runtime.intake import BodyTooSlow, Intake
 from mahavishnu.runtime.ops import Ops
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
-from mahavishnu.runtime.watch import Deadline, Watch
+from mahavishnu.runtime.watch import Watch, deadline
 from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -125,11 +125,13 @@ class Edition:
             return False
         engine = self.service.engine
         if plan.rates:
-            engine.charge(passage)
+            usual = plan.usual
+            if usual is None or not usual.charge(passage):
+                engine.charge_each(passage)
             if passage.refused is not None:
                 return False
         if plan.timeout is not None:
-            passage.watch = Deadline(engine, plan.timeout, passage, passage.began)
+            passage.watch = deadline(engine, plan.timeout, passage, passage.began)
         passage.running = True
         return True
 
@@ -168,7 +170,9 @@ class Edition:
         elif isinstance(error, RateLimited) and not passage.status:
             # Of a tool that the app has called: an answer as of any limit, if there is none yet.
             excused, passage.refused = True, _refusal(error)
-        if excused or isinstance(error, Exception):  # where it comes from a refusal, as with an app that wraps it
+        if excused or isinstance(
+            error, Exception
+        ):  # where it comes from a refusal, as with an app that wraps it
             await self.over(passage, send)
         else:
             self._free(passage)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mahavishnu.policy import Decision, Gate, Taken
 from mahavishnu.runtime.context import Degraded
@@ -101,6 +101,22 @@ class Passage(Admission):
         await send({"type": "http.response.body", "body": body})
         self._refusing = False
 
+    async def turn_away(self) -> None:
+        """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
+        refused = cast("Decision", self.refused)
+        body, headers = problem(refused)
+        headers += (b"x-request-id", self.request_id.encode()), *self._headers, *self._fields()
+        self.answered, self.status = self._now(), refused.status
+        await self._send({"type": "http.response.start", "status": refused.status, "headers": headers})
+        self.sent = len(body)
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _fields(self) -> tuple[Header, ...]:
+        """The RateLimit fields, if it was charged."""
+        if self.left is None and self.taken is not None:
+            self.left = self.plan.told.numbers(self.taken)
+        return () if self.left is None else self.plan.told.fields(self.left)
+
     def took(self) -> int | None:
         """How long the work took until the response began, or was given up for lack of time (ns)."""
         if self.answered is not None:
@@ -129,10 +145,8 @@ class Passage(Admission):
         if self.watch is not None:
             self.watch.part(False)
         own: Sequence[Header] = message.get("headers", ())
-        told, left = self.plan.told, self.left
-        if left is None and self.taken is not None:
-            left = told.numbers(self.taken)
-        fields = () if left is None else told.fields(left)
+        left = self.left
+        fields = self._fields() if left is None else self.plan.told.fields(left)
         added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
         for name, _ in own:
             if name in ADDED or not name.islower():

@@ -100,30 +100,33 @@ NOTHING_TOLD = Told(())
 
 def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     """The body of a refusal as problem+json, and the headers that belong to it."""
-    body, length = _body(decision.problem, decision.status, decision.detail, decision.limit)
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", length),
-        (b"cache-control", b"no-store"),
-    ]
-    if decision.status in (408, 413):
-        headers.append((b"connection", b"close"))  # the rest of the body is not read
-    if decision.retry_after is not None:
-        headers.append((b"retry-after", b"%d" % seconds(decision.retry_after)))
-    return body, headers
+    _, limit, status, kind, detail, after, _ = decision
+    body, headers = _problem(kind, status, detail, limit, None if after is None else seconds(after))
+    return body, [*headers]
 
 
 @lru_cache(maxsize=256)  # in a flood most are told the same, for the times are whole seconds
-def _body(problem: str, status: int, detail: str, limit: str) -> tuple[bytes, bytes]:
+def _problem(
+    kind: str, status: int, detail: str, limit: str, after: int | None
+) -> tuple[bytes, Sequence[Header]]:
     said = {
-        "type": problem,
+        "type": kind,
         "title": _TITLES.get(status, "Refused"),
         "status": status,
         "detail": detail,
         "violated-policies": [limit],
     }
     body = json.dumps(said).encode()
-    return body, str(len(body)).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    if after is not None:
+        headers.append((b"retry-after", b"%d" % after))
+    return body, headers
 
 
 def missing(headers: Iterable[Header], present: Iterable[Header]) -> tuple[Header, ...]:

@@ -13,7 +13,7 @@ _CAP = 100_000
 _SHARED_BUCKETS = 1024
 _STEPS = 8  # so many changes of a rate are put off until a shard is needed
 _ROWS = 10_000  # more routes and methods than any app has
-SHARDS = 256  # so that neither growing nor forgetting ever moves many keys at once
+SHARDS = 256  # a power of 2; so that neither growing nor forgetting ever moves many keys at once
 
 
 class MemoryStore:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from mahavishnu.policy import BEFORE, Algorithm, CallMatch, Counter, Decision, Limit, Metered
 from mahavishnu.runtime.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.margin import Margin
+from mahavishnu.runtime.named import made
 from mahavishnu.units import Duration, Rate
 
 
@@ -84,7 +85,7 @@ class RateLimit:
             detail = f"limit `{name}` is closed while its store cannot be asked"
             return Decision(False, name, 503, REDUCED_CAPACITY, detail, wait)
         detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
-        return Decision(False, name, 429, QUOTA_EXCEEDED, detail, wait)
+        return made(Decision, (False, name, 429, QUOTA_EXCEEDED, detail, wait, None))
 
 
 def longest(denied: Iterable[Decision]) -> Decision:

@@ -11,7 +11,8 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.policy import Scope
-from mahavishnu.runtime.hand_on import Found, facts, included_with_only, plant
+from mahavishnu.runtime.hand_on import USUAL, Found, facts, included_with_only, plant
+from mahavishnu.runtime.named import made
 from mahavishnu.runtime.routes import is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.shapes import Shape, Shapes
 
@@ -39,8 +40,6 @@ _WITHIN = frozenset((
 _NOTHING = (None, "")
 _UNFAILING = (StringConvertor, PathConvertor, FloatConvertor, UUIDConvertor)
 _ANY = "\0"
-_found: Callable[[type[Found], tuple[Any, ...]], Found] = tuple.__new__
-"""A Found by its fields in their order, in a third of the time that naming them takes."""
 
 
 class RouteTable:
@@ -72,8 +71,8 @@ class _Entry:
     same where FastAPI has included a router; `handed`: what the router is handed; `asked`: whose verdict counts.
     `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
     methods it does not have can be left for later; `below`: the routes of a mounted app; `pattern`: its verdict on
-    a path without its own `matches`, where all that this does is known. Even that is not needed where the path is `fixed`,
-    or its last word the `only` parameter.
+    a path without its own `matches`, where all that this does is known. Even that is not needed where the path is
+    `fixed`, or its last word the `only` parameter.
     """  # fmt: skip
 
     __slots__ = (
@@ -152,21 +151,23 @@ class _Level:
         if self._sets_root and self._owner.root_path:
             scope = {**scope, "root_path": self._owner.root_path}
         path = get_route_path(scope) if scope.get("root_path") else scope["path"]
-        if self._planted and scope["type"] == "http" and "path_params" not in scope:
+        if self._planted and scope["type"] == "http":
             # Nearly all requests: the words of the path say all there is to say.
             if path in self._exact:
-                entry, params = self._exact[path], dict[str, str]()
+                entry, params = self._exact[path], {}
             else:
                 head, _, word = path.rpartition("/")
                 entry, name = self._below.get(head, _NOTHING)
                 params = {name: word}
-                if not word or word[-1] == "\n":  # `$` at the end of a route's pattern lets one line break pass
+                if (
+                    not word or word[-1] == "\n"
+                ):  # `$` at the end of a route's pattern lets one line break pass
                     entry = None
             if entry is not None and routes[entry.at] is entry.top:
-                route = entry.route
-                if not route.methods or scope["method"] in route.methods:
+                route, seen = entry.route, facts(scope)
+                if len(seen) == USUAL and (not route.methods or scope["method"] in route.methods):
                     child: Scope = {"endpoint": route.endpoint, "path_params": params}
-                    return _found(Found, (entry.template, self._router, entry.handed, child, facts(scope), None))
+                    return made(Found, (entry.template, self._router, entry.handed, child, seen, None))
         entries = self._shapes.static.get(path) or self._shapes.narrow(path)
         return self._asked(entries, scope, path, routes) if entries else None
 
@@ -206,7 +207,9 @@ class _Level:
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
         shaped = [(entry.shape(), entry) for entry in entries]
         self._shapes = Shapes(shaped)
-        self._exact = {path: one if (one := those[0]).fixed else None for path, those in self._shapes.static.items()}
+        self._exact = {
+            path: one if (one := those[0]).fixed else None for path, those in self._shapes.static.items()
+        }
         self._below = {
             "/".join(cast("Sequence[str]", shape.words[:-1])): (entry, entry.only)
             for shape, entry in reversed(shaped)

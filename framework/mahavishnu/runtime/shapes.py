@@ -52,7 +52,9 @@ class Shapes(Generic[T]):
                 self._open.append((size, _pick(fixed), _buckets(fixed, alike)))
             elif len(fixed) < size:
                 if fixed[-1] == size - 1:
-                    self._ends.setdefault(size, []).extend((shape.words[:-1], thing) for shape, thing in alike)
+                    self._ends.setdefault(size, []).extend(
+                        (shape.words[:-1], thing) for shape, thing in alike
+                    )
                 self._closed.setdefault(size, []).append((_pick(fixed), _buckets(fixed, alike)))
             else:
                 for shape, thing in alike:
@@ -69,7 +71,7 @@ class Shapes(Generic[T]):
         return found
 
     def sure(self, shape: Shape, thing: T) -> bool:
-        """Whether all paths of a shape whose last word alone is free mean this first, but for those that are `static`."""
+        """Whether a shape's last word alone is free, and all its paths that are not `static` mean this thing first."""
         *head, last = shape.words
         if shape.open or last is not None or None in head:
             return False

@@ -8,21 +8,22 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from mahavishnu.algorithms import SHIFT, SPENT, Gcra
 from mahavishnu.runtime.keys import Key
 from mahavishnu.runtime.memory_store import SHARDS, MemoryStore, Shard, Table
-from mahavishnu.runtime.rates import RateLimit, longest
+from mahavishnu.runtime.rates import RateLimit
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.engine import Admission
-    from mahavishnu.runtime.keys import Part
+    from mahavishnu.runtime.keys import Caller, Part
     from mahavishnu.runtime.margin import Margin
     from mahavishnu.runtime.offenders import Refusals
 
+_LAST = SHARDS - 1
 _SECOND = 10**9
+_ALMOST = _SECOND - 1
 
 
 class _Place(NamedTuple):
     """One rate: where its states are, the name of a bucket, and its numbers as `Gcra` keeps them."""
 
-    rate: RateLimit
     table: Table
     shards: list[Shard]
     read: Part
@@ -32,15 +33,7 @@ class _Place(NamedTuple):
     interval: int
     margin: Margin
     told: bool
-
-
-class _Standing(NamedTuple):
-    """What is left of one rate, and in how many ns it is worth coming back."""
-
-    place: _Place
-    left: int
-    back: int
-    denied: bool
+    rate: RateLimit
 
 
 class Usual:
@@ -71,74 +64,87 @@ class Usual:
         if store.edition != self._edition:
             self._places = [self._place(one, key) for one, key in zip(self._rates, self._keys, strict=True)]
             self._edition = store.edition
-        now, caller = store.now(), admission.caller
+        now, caller = admission.entered, admission.caller
         clock = now << SHIFT
-        marks: list[tuple[dict[str, int], str, int]] = []
+        states: list[int] = []
         said: list[int] = []
         low: list[tuple[Margin, int]] | None = None
-        for _, table, shards, read, suffix, cost, most, interval, margin, told in self._places:
+        for table, shards, read, suffix, cost, most, interval, margin, told, _ in self._places:
             if now >= table.due:
                 table.turn(now)
             key = read(caller) + suffix
-            young = shards[hash(key) % SHARDS].young
+            young = shards[hash(key) & _LAST].young
             state = young.get(key)
             if state is None:
+                self._undo(states, caller)
                 return False
             after = cost + (state if state >= clock else clock | (state & SPENT))
             ahead = after - clock
             if ahead > most:
+                self._undo(states, caller)
                 return self._refuse(admission, now)
-            marks.append((young, key, after))
+            young[key] = after
+            states.append(state)
             left = ((most - ahead) >> SHIFT) // interval
             if left < margin.mark:
                 low = [*(low or ()), (margin, left)]
             if told:
-                said += left, -(-(ahead >> SHIFT) // _SECOND)
-        for young, key, after in marks:
-            young[key] = after
+                said.append(left)
+                said.append(((ahead >> SHIFT) + _ALMOST) // _SECOND)
         for cell in self._allowed:
             cell.value += 1
-        for margin, left in low or ():
-            margin.left(left)
+        if low is not None:
+            for margin, left in low:
+                margin.left(left)
         admission.left = said
         return True
 
-    def _refuse(self, admission: Admission, now: int) -> bool:
-        """Refuse a request that does not fit; nothing is consumed."""
-        caller, clock = admission.caller, now << SHIFT
-        standings: list[_Standing] = []
-        for place in self._places:
-            _, _, shards, read, suffix, cost, most, interval, *_ = place
+    def _undo(self, states: Sequence[int], caller: Caller) -> None:
+        """One of the rates does not let the request in: what it has consumed of those before is given back."""
+        for (_, shards, read, suffix, *_), state in zip(self._places, states):  # noqa: B905 - fewer states
             key = read(caller) + suffix
-            state = shards[hash(key) % SHARDS].young.get(key)
+            shards[hash(key) & _LAST].young[key] = state
+
+    def _refuse(self, admission: Admission, now: int) -> bool:
+        """Refuse a request that does not fit; nothing is consumed. Who waits as long as he is told is let in by all."""
+        caller, clock = admission.caller, now << SHIFT
+        spent: list[int] = []
+        refusing: RateLimit | None = None
+        longest = 0
+        for _, shards, read, suffix, cost, most, _, _, told, rate in self._places:
+            key = read(caller) + suffix
+            state = shards[hash(key) & _LAST].young.get(key)
             if state is None:
                 return False
-            before = max(state - clock, state & SPENT)
-            if before + cost > most:
-                ahead = before >> SHIFT
-                left, wait = ((most >> SHIFT) - ahead) // interval, ahead + (cost - most + SPENT >> SHIFT)
-                standings.append(_Standing(place, left, wait, denied=True))
-            else:
-                left = ((most - before - cost) >> SHIFT) // interval + place.rate.cost
-                standings.append(_Standing(place, left, before + cost >> SHIFT, denied=False))
-        refusing = [one for one in standings if one.denied and one.place.rate.enforced]
-        if not refusing:
+            before = state - clock if state >= clock else state & SPENT
+            spent.append(before)
+            if told and before + cost > most:
+                wait = (before >> SHIFT) + (cost - most + SPENT >> SHIFT)
+                if refusing is None or wait > longest:
+                    refusing, longest = rate, wait
+        if refusing is None:
             return False  # what it is too much for only observes
-        admission.refused = longest(one.place.rate.refusal(one.back, lost=False) for one in refusing)
-        admission.left = self._noted(standings, caller.client)
+        admission.refused = refusing.refusal(longest, lost=False)
+        admission.left = self._noted(spent, caller.client)
         return True
 
-    def _noted(self, standings: Sequence[_Standing], client: str) -> list[int]:
+    def _noted(self, spent: Sequence[int], client: str) -> list[int]:
         """What a refused client is told; what refuses him, and what was left, is counted."""
         said: list[int] = []
-        for place, left, back, denied in standings:
-            if denied:
-                place.rate.denied()
-                self._refusals.saw(place.rate.name, client)
-            if left < place.margin.mark:
-                place.margin.lowered(left)
-            if place.told:
-                said += left, -(-back // _SECOND)
+        for (_, _, _, _, cost, most, interval, margin, told, rate), before in zip(self._places, spent):  # noqa: B905
+            if before + cost > most:
+                left = ((most >> SHIFT) - (before >> SHIFT)) // interval
+                back = (before >> SHIFT) + (cost - most + SPENT >> SHIFT)
+                rate.denied()
+                self._refusals.saw(rate.name, client)
+            else:
+                left = ((most - before - cost) >> SHIFT) // interval + rate.cost
+                back = before + cost >> SHIFT
+                if left < margin.mark:
+                    margin.lowered(left)
+            if told:
+                said.append(left)
+                said.append((back + _ALMOST) // _SECOND)
         return said
 
     def _place(self, rate: RateLimit, key: Key) -> _Place:
@@ -146,5 +152,5 @@ class Usual:
         step, most = cast("tuple[int, int]", gcra.whole)
         table = self._store.table(rate)
         return _Place(
-            rate, table, table.shards, *key, rate.cost * step, most, step >> SHIFT, rate.margin, rate.enforced
+            table, table.shards, *key, rate.cost * step, most, step >> SHIFT, rate.margin, rate.enforced, rate
         )

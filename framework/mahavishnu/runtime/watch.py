@@ -11,39 +11,49 @@ from mahavishnu.runtime.engine import Admission, Engine, TimeLimit
 
 
 class Deadline(Alarm):
-    """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always."""
+    """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always.
 
-    __slots__ = ("_engine", "_of", "_request")
+    One is made for every request, by `deadline`.
+    """
 
-    idle = None
+    __slots__ = ("engine", "idle", "of", "request")
 
-    def __init__(self, engine: Engine, of: TimeLimit, request: Admission, began: int) -> None:
-        self._engine = engine
-        self._of = of
-        self._request = request
-        self.task = task = cast("Task[Any]", current_task())
-        self.cancelling = task.cancelling()
-        self.expired = False
-        self.handle = None
-        delay = of.margin.whole
-        request.deadline = began + delay
-        engine.clock.watch(self, began, delay)
+    engine: Engine
+    idle: None
+    of: TimeLimit
+    request: Admission
 
     def part(self, last: bool) -> None:  # noqa: ARG002
         """The response begins."""
         self.due = 0
-        self._request.deadline = None
+        self.request.deadline = None
 
     def ended(self, took: int) -> None:
         """The request has ended, and its response began after so many ns: count it."""
         self.due = 0
-        if self._request.refused is None:
-            _count(self._engine, self._of, took)
+        if self.request.refused is None:
+            _count(self.engine, self.of, took)
 
     def _cancel(self) -> None:
-        if self.due and self._request.refused is None:
-            self._request.refused = self._engine.too_slow(self._of.name, self._of.limit)
+        if self.due and self.request.refused is None:
+            self.request.refused = self.engine.too_slow(self.of.name, self.of.limit)
         super()._cancel()
+
+
+def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> Deadline:
+    """The deadline of a request, which is served by the current task."""
+    made = Deadline()
+    made.engine = engine
+    made.of = of
+    made.request = request
+    made.idle = made.handle = None
+    made.expired = False
+    made.task = task = cast("Task[Any]", current_task())
+    made.cancelling = task.cancelling()
+    delay = of.margin.whole
+    request.deadline = began + delay
+    engine.clock.watch(made, began, delay)
+    return made
 
 
 class Watch(Cutoff):
