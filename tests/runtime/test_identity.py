@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import timeit
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -96,6 +96,25 @@ def test_the_chain_is_walked_from_the_right(chain: list[str], expected: str) -> 
 def test_only_a_trusted_peer_is_believed(peer: str | None, expected: str) -> None:
     """An unknown peer, a unix socket or none at all speaks for nobody."""
     assert who(behind("1.1.1.1", peer=peer)) == expected
+
+
+def test_a_peer_is_an_address_or_nobody() -> None:
+    """Also where a server in front has put something else there: no spelling of its own makes another client."""
+    chance = random.Random(4)
+    odd = ["01.2.3.4", "1.2.3", "1.2.3.256", "1.2.3.4\n", "1.2.3.4\0", "0x1.2.3.4", "127.1", "", "\ud800",
+           "\u0661.2.3.4", "testclient"]  # fmt: skip
+    random_ones = ["".join(chance.choices("0123456789.", k=chance.randint(7, 11))) for _ in range(20_000)]
+    found = [Identity().address(scope_of(client=peer)) for peer in (*odd, *random_ones, "203.0.113.9")]
+    expected = [_four(peer) for peer in (*odd, *random_ones, "203.0.113.9")]
+    assert found == expected
+    assert {"unknown", "203.0.113.9"} < set(found)
+
+
+def _four(peer: str) -> str:
+    try:
+        return str(IPv4Address(peer))
+    except ValueError:
+        return "unknown"
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address
-from socket import inet_aton
+from socket import AF_INET, inet_aton, inet_pton
 from typing import Any, NamedTuple
 
 from mahavishnu.addresses import Address, Network, canonical
 from mahavishnu.policy import Scope
 from mahavishnu.runtime.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of
 from mahavishnu.runtime.keys import Caller, Headers, Principal
+from mahavishnu.runtime.named import made
 
 Identify = Callable[[Scope], str | Principal | None]
 
@@ -138,24 +139,39 @@ class Identity:
         return nearest
 
     def _judged_peer(self, peer: str) -> _Hop:
+        if _is_four(peer):  # what a socket says is an address as it should be written
+            return self._four_hop(peer)
         hop = self._judged(peer.encode("utf-8", "replace"))
         return hop if hop.address else _NOBODY
 
     def _judged(self, node: bytes) -> _Hop:
         if _FOUR.fullmatch(node):
-            text = node.decode("ascii")
-            return _Hop(text, Caller(text), self._trusts_four(text))
+            return self._four_hop(node.decode("ascii"))
         address = address_of(node)
         if address is None:
             return _HIDDEN if is_hidden(node) else _BROKEN
         trusted = any(address in one for one in self._trusted)
         return _Hop(str(address), Caller(_bucket(address)), trusted)
 
+    def _four_hop(self, text: str) -> _Hop:
+        return made(_Hop, (text, Caller(text), self._trusts_four(text), False))
+
     def _trusts_four(self, text: str) -> bool:
         if not self._four:
             return False
         number = int.from_bytes(inet_aton(text), "big")
         return any(number & mask == network for network, mask in self._four)
+
+
+def _is_four(text: str) -> bool:
+    """Whether a text is an IPv4 address as `IPv4Address` writes it."""
+    if ":" in text:
+        return False
+    try:
+        inet_pton(AF_INET, text)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def bucket(address: str) -> str:
