@@ -107,8 +107,10 @@ class Hardening:
         token = CURRENT.set(passage)
         lasting = edition.lasting
         lasting.active += 1
+        plain = False
         try:
-            if edition.admits(passage):
+            plain = edition.admits(passage)
+            if plain:
                 await edition.app(scope, receive, passage.send)
                 if passage.watch is not None:
                     passage.over()
@@ -119,7 +121,7 @@ class Hardening:
             else:
                 await edition.inside(scope, receive, passage.send)
         except BaseException as error:
-            if not await edition.excuses(passage, error, passage.send):
+            if not plain or not await edition.excuses(passage, error, passage.send):
                 passage.failed(error)
                 raise
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import re
 from typing import Any
@@ -267,3 +268,23 @@ def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch
         assert house.count("calls", "allowed") == 5
 
     run(scenario())
+
+
+def test_an_app_that_fails_keeps_its_limits_once() -> None:
+    """However many layers the error passes: one request, counted once by each limit it has met."""
+
+    async def failing(_: Request) -> Response:
+        raise RuntimeError
+
+    async def scenario(**more: Any) -> None:
+        house = harden(
+            site(Route("/", failing, methods=["POST"])),
+            limits(size={"body": "1KiB"}, calls={"rate": "9/hour"}, time={"timeout": "1s"}, **more),
+        )
+        for _ in range(3):
+            with contextlib.suppress(RuntimeError):
+                await house.call("POST")
+        assert [house.decisions(one) for one in ("size", "calls", "time")] == [(3, 0, 0)] * 3
+
+    run(scenario())
+    run(scenario(slots={"concurrency": 1}))

@@ -72,7 +72,9 @@ class Usual:
         for table, shards, read, suffix, cost, most, interval, margin, told, _ in self._places:
             if now >= table.due:
                 table.turn(now)
-            key = read(caller) + suffix
+            key = read(caller)
+            if suffix:
+                key += suffix
             young = shards[hash(key) & _LAST].young
             state = young.get(key)
             if state is None:
