@@ -170,9 +170,8 @@ class Edition:
         elif isinstance(error, RateLimited) and not passage.status:
             # Of a tool that the app has called: an answer as of any limit, if there is none yet.
             excused, passage.refused = True, _refusal(error)
-        if excused or isinstance(
-            error, Exception
-        ):  # where it comes from a refusal, as with an app that wraps it
+        # Where a fault comes from a refusal, as with an app that wraps it, the refusal is the answer all the same.
+        if excused or isinstance(error, Exception):
             await self.over(passage, send)
         else:
             self._free(passage)
