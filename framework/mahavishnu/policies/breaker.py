@@ -176,12 +176,12 @@ class Closed:
     not be judged: `fresh` counts them, and they join the window when the next one does that has to be.
     """
 
-    __slots__ = ("fresh", "since", "streak", "until", "well", "window")
+    __slots__ = ("fresh", "passes", "since", "streak", "until", "well", "window")
 
     def __init__(self, since: int) -> None:
         self.window = Window(3)
         self.fresh = self.streak = self.until = 0
-        self.well = True
+        self.well = self.passes = True
         self.since = since
 
     def fold(self) -> int:
@@ -202,18 +202,20 @@ class Closed:
 class _Open:
     """Nothing passes before `until`."""
 
-    __slots__ = ("until",)
+    __slots__ = ("passes", "until")
 
     def __init__(self, until: int) -> None:
+        self.passes = False
         self.until = until
 
 
 class _HalfOpen:
     """A few leased probes pass; what they report decides."""
 
-    __slots__ = ("leases", "reported", "slow", "wrong")
+    __slots__ = ("leases", "passes", "reported", "slow", "wrong")
 
     def __init__(self) -> None:
+        self.passes = False
         self.leases: dict[_Probe, int] = {}
         self.reported = self.wrong = self.slow = 0
 
@@ -226,9 +228,10 @@ class _HalfOpen:
 class _Held:
     """Nothing is judged: its mode says `open` or `closed`."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "passes")
 
     def __init__(self, name: str) -> None:
+        self.passes = False
         self.name = name
 
 
@@ -392,8 +395,8 @@ class BreakerGuard:
             closed.window.advance(index)
             if self._advice is not None:
                 self._advice.ask_open(self._name, self._advised)
-        closed.until = (closed.window.index + 1) * self._width
         closed.add(failed, slow)
+        closed.until = (closed.window.index + 1) * self._width if closed.well else 0
         if not closed.well and self._too_many(closed):
             self._trips = max(0, self._trips - (now - closed.since) // self._window)
             self._trip(now)
@@ -456,6 +459,7 @@ class BreakerGuard:
         before, self.now_state = self.now_state, state
         if isinstance(before, Closed):
             self._fold(before)
+            before.until = 0
         self._transitions[_name(state)].inc()
 
     def show(self, site: Site) -> None:

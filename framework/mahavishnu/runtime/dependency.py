@@ -260,19 +260,24 @@ class Quick:
         return divmod(taken, self.ONE)
 
 
-class Inside:
-    """An attempt that is being made, for the calls inside of it."""
+class Inside(Alarm):
+    """An attempt that is being made, for the calls inside of it; where it has a timeout, it is its own alarm."""
 
-    __slots__ = ("active", "began", "guard", "retrier")
+    __slots__ = ("began", "guard", "over", "retrier")
 
-    active: bool
-    """Whether it still is: a task that was begun in it may outlive it."""
     began: int
+    over: bool
+    """Whether it has ended, and none is around it: a task that was begun in it may outlive it."""
     guard: DependencyGuard
     outer: Inside | None = None
     """The attempt around this one, over or not."""
     retrier: Retrier | None
     """Set where it may be followed by another one: then nobody inside of it repeats anything."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it is still being made."""
+        return not self.over
 
     def left(self) -> int | None:
         """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
@@ -292,12 +297,12 @@ class Call(Inside):
 
     """
 
-    __slots__ = ("_alarm", "_cut", "attempt", "limit", "outer", "permits", "through", "until")
+    __slots__ = ("_alarm", "_cut", "active", "attempt", "limit", "outer", "permits", "through", "until")
 
     def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
         around = list(surrounding())
         self.guard = guard
-        self.active = False
+        self.active = self.over = False
         self.began = 0
         self.outer = around[0] if around else None
         self.through: Inside | None = next((one for one in around if one.guard.name == guard.name), None)
@@ -318,7 +323,7 @@ class Call(Inside):
     @classmethod
     def going_on(cls, inside: Inside, terms: Terms, permits: Sequence[object], alarm: Alarm | None) -> Call:
         """The call of an attempt that was begun without one, and ends otherwise than it was hoped."""
-        inside.active = False
+        inside.over = True
         call = cls(inside.guard, terms.repeatable)
         call.began, call.limit, call.permits, call._alarm = inside.began, inside.guard.timeout, permits, alarm
         if call.retrier is not None and call.retrier.within is not None:
