@@ -9,7 +9,7 @@ from typing import Any
 
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
-from mahavishnu.policies.retry import Retrier
+from mahavishnu.policies.retry import FULL, Purse
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import MARGIN
@@ -17,29 +17,32 @@ from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import AT_WORK
 from mahavishnu.runtime.dependency import AROUND, QUICK, Call, DependencyGuard, Inside, Quick
 from mahavishnu.runtime.fallback import Operation, call_async
+from mahavishnu.runtime.fitted import fitted
 from mahavishnu.runtime.service import Service
 
 _request, _around, _surround = CURRENT.get, AROUND.get, AROUND.set
 """Bound here: to look a method up costs as much as to call it."""
-_ONE = Quick.ONE
+Find = Callable[[Service | None], DependencyGuard]
 _Plan = tuple[
     object,
     DependencyGuard,
     Callable[[], int],
-    int | None,
-    BreakerGuard | None,
-    BulkheadGuard | None,
-    ThrottleGuard | None,
-    Retrier | None,
     Quick,
+    BreakerGuard | None,
+    Purse | None,
+    int | None,
+    tuple[BulkheadGuard | None, ThrottleGuard | None] | None,
 ]
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, dict, list, tuple, set))
 """Answers of these types have no status."""
 
 
-def guarded(  # noqa: C901, PLR0915
-    find: Callable[[Service | None], DependencyGuard], operation: Operation
-) -> Callable[..., Awaitable[Any]]:
+def guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:
+    """The function of an operation, guarded by whatever `find` finds in the service at work when it is called."""
+    return fitted(_guarded, operation.function)(find, operation)
+
+
+def _guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:  # noqa: C901, PLR0915
     """The function, guarded by whatever `find` finds in the service at work when it is called.
 
     This is `DependencyGuard.call_async` with its steps written out, as far as they are plain: no call around it, the
@@ -50,48 +53,51 @@ def guarded(  # noqa: C901, PLR0915
     """
     terms, function = operation.terms, operation.function
     failed, repeatable = terms.failed, terms.repeatable
-    known: Any = (_NOBODY,) + (None,) * 8
+    known: Any = (_NOBODY,) + (None,) * 7
 
     @functools.wraps(function)
     async def made(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - see above
         nonlocal known
         request = _request()
         service = AT_WORK.service if request is None else request.service
-        of, guard, now, timeout, breaker, bulkhead, throttle, retrier, quick = known
+        of, guard, now, quick, breaker, purse, timeout, gates = known
         if service is not of or operation.own is not None:
             guard = find(service)
             if guard.stands_by or operation.own is not None:
                 return await call_async(guard, operation, args, kwargs)
             known = _plan(service, guard)
-            _, guard, now, timeout, breaker, bulkhead, throttle, retrier, quick = known
+            _, guard, now, quick, breaker, purse, timeout, gates = known
         around = _around()
         closed: Any = None
         ticket: Any = None
         began = now()
         if (
-            (around is not None and not around.over)
+            not around.over
             or (
                 request is not None
                 and request.deadline is not None
                 and (timeout is None or request.deadline - MARGIN - began < timeout)
             )
             or (breaker is not None and not (closed := breaker.now_state).passes)
-            or (bulkhead is not None and (bulkhead.free <= 0 or bulkhead.waiters))
         ):
             return await guard.call_async(function, terms, *args, **kwargs)
-        if bulkhead is not None:
-            bulkhead.free -= 1
-        if throttle is not None:
-            ticket = throttle.try_enter(began)
-            if ticket is None:
-                if bulkhead is not None:
-                    bulkhead.give_back()
-                return await guard.call_async(function, terms, *args, **kwargs)
+        if gates is not None:
+            bulkhead, throttle = gates
+            if bulkhead is not None:
+                if bulkhead.free <= 0 or bulkhead.waiters:
+                    return await guard.call_async(function, terms, *args, **kwargs)
+                bulkhead.free -= 1
+            if throttle is not None:
+                ticket = throttle.try_enter(began)
+                if ticket is None:
+                    if bulkhead is not None:
+                        bulkhead.give_back()
+                    return await guard.call_async(function, terms, *args, **kwargs)
         inside = Inside()
         inside.guard = guard
         inside.over = False
         inside.began = began
-        inside.retrier = retrier if repeatable else None
+        inside.repeats = repeatable
         _surround(inside)
         try:
             if timeout is not None:
@@ -99,12 +105,11 @@ def guarded(  # noqa: C901, PLR0915
                 inside.task = task
                 inside.cancelling = task.cancelling()
                 inside.expired = False
-                inside.handle = None
                 guard.clock.watch(inside, began, timeout)
-            answer = await (function(*args, **kwargs) if kwargs else function(*args))
+            answer = await function(*args, **kwargs)
             bad = failed is not None and failed(answer)
         except BaseException as fault:
-            call = Call.going_on(inside, terms, guard.held(closed, ticket), None if timeout is None else inside)
+            call = Call.going_on(inside, terms, guard.held(closed, ticket))
             pause = call.failed(fault)
             if pause is None:
                 raise
@@ -116,7 +121,7 @@ def guarded(  # noqa: C901, PLR0915
                 or (timeout is not None and inside.expired)
                 or (type(answer) not in _PLAIN and getattr(answer, "status_code", None) is not None)
             ):
-                call = Call.going_on(inside, terms, guard.held(closed, ticket), None if timeout is None else inside)
+                call = Call.going_on(inside, terms, guard.held(closed, ticket))
                 pause = call.answered(answer, bad)
                 if pause is None:
                     return answer
@@ -130,16 +135,19 @@ def guarded(  # noqa: C901, PLR0915
                         closed.fresh += 1
                     else:
                         breaker.leave(closed, Outcome.SUCCESS, took, ended)
-                if throttle is not None:
-                    throttle.leave(ticket, Outcome.SUCCESS, took, ended)
-                if bulkhead is not None:
-                    bulkhead.free += 1
-                    if bulkhead.waiters:
-                        bulkhead.hand_on()
-                if retrier is not None and retrier.purse.tokens < retrier.full:
-                    retrier.deposit()
+                if gates is not None:
+                    bulkhead, throttle = gates
+                    if throttle is not None:
+                        throttle.leave(ticket, Outcome.SUCCESS, took, ended)
+                    if bulkhead is not None:
+                        bulkhead.free += 1
+                        if bulkhead.waiters:
+                            bulkhead.hand_on()
+                if purse is not None and purse.tokens < FULL:
+                    guard.deposit()
                 if took <= QUICK:
-                    quick.sum += took + _ONE
+                    quick.calls += 1
+                    quick.ns += took
                 else:
                     guard.succeeded(took)
                 return answer
@@ -153,7 +161,6 @@ _NOBODY = object()
 
 def _plan(service: Service | None, guard: DependencyGuard) -> _Plan:
     """What a call needs to know, as long as this service is at work."""
-    return (
-        service or _NOBODY, guard, guard.clock.now, guard.timeout, guard.breaker,
-        guard.bulkhead, guard.throttle, guard.retrier, guard.quick,
-    )  # fmt: skip
+    purse = None if guard.retrier is None else guard.retrier.purse
+    gates = (guard.bulkhead, guard.throttle) if guard.bulkhead or guard.throttle else None
+    return service or _NOBODY, guard, guard.clock.now, guard.quick, guard.breaker, purse, guard.timeout, gates

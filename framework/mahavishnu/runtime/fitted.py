@@ -1,0 +1,108 @@
+"""A wrapper with the very parameters of what it wraps, so that no call packs its arguments and unpacks them again."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from types import FunctionType
+from typing import Any, TypeVar, cast
+
+M = TypeVar("M", bound=Callable[..., object])
+
+
+def fitted(maker: M, function: Callable[..., object]) -> M:
+    """The maker of a wrapper, compiled anew: its one `async def`, which takes `*args, **kwargs`, then takes what
+    `function` takes, and hands on just that, by place where it can.
+
+    It is the maker itself where `function` is no plain one, or takes any number of arguments; where an argument may
+    be left out, for only the caller knows whether it was; and where there is no source to compile.
+    """
+    if not isinstance(function, FunctionType) or function.__defaults__ or function.__kwdefaults__:
+        return maker
+    code = function.__code__
+    if code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS):
+        return maker
+    names, count = code.co_varnames, code.co_argcount
+    placed, named = names[:count], names[count : count + code.co_kwonlyargcount]
+    return cast("M", _compiled(maker, code.co_posonlyargcount, placed, named))
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(maker: Any, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> Any:
+    try:
+        lines, first = inspect.getsourcelines(maker)
+    except OSError:
+        return maker
+    tree = ast.increment_lineno(ast.parse("".join(lines)), first - 1)
+    fit = _Fit(tree, unnamed, placed, named)
+    if not fit.foreign.isdisjoint((*placed, *named)):
+        return maker
+    code = compile(ast.fix_missing_locations(fit.visit(tree)), maker.__code__.co_filename, "exec")
+    made: dict[str, Any] = {}
+    exec(code, maker.__globals__, made)  # noqa: S102 - nothing but the source of the maker
+    return made[maker.__name__]
+
+
+class _Fit(ast.NodeTransformer):
+    """Puts the parameters in the place of `args` and `kwargs`; what is local and has the same name gets another."""
+
+    def __init__(self, tree: ast.Module, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> None:
+        self.unnamed, self.placed, self.named = unnamed, placed, named
+        wrapper = next(node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef))
+        self.own, self.foreign = _names(wrapper)
+        """The names that it does not own: a parameter that is called so would hide what they stand for."""
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        """The wrapper's parameters."""
+        self.generic_visit(node)
+        placed = [ast.arg(name) for name in self.placed]
+        node.args = ast.arguments(
+            posonlyargs=placed[: self.unnamed],
+            args=placed[self.unnamed :],
+            kwonlyargs=[ast.arg(name) for name in self.named],
+            kw_defaults=[None for _ in self.named],
+            defaults=[],
+        )
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """`f(*args, **kwargs)`."""
+        self.generic_visit(node)
+        if any(isinstance(one, ast.Starred) for one in node.args):
+            node.args = [*node.args[:-1], *map(_read, self.placed)]
+            node.keywords = [ast.keyword(name, _read(name)) for name in self.named]
+        return node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        """`args` and `kwargs` as such, and what is local."""
+        if node.id == "args":
+            return ast.Tuple([*map(_read, self.placed)], ast.Load())
+        if node.id == "kwargs":
+            return ast.Dict([*map(ast.Constant, self.named)], [*map(_read, self.named)])
+        node.id = self._other(node.id)
+        return node
+
+    def visit_ExceptHandler(self, node: ast.ExceptHandler) -> ast.AST:
+        """`except … as fault`."""
+        node.name = node.name and self._other(node.name)
+        return self.generic_visit(node)
+
+    def _other(self, name: str) -> str:
+        """A name that nobody can write, where a parameter has this one."""
+        return f".{name}" if name in self.own and name in (*self.placed, *self.named) else name
+
+
+def _read(name: str) -> ast.expr:
+    return ast.Name(name, ast.Load())
+
+
+def _names(wrapper: ast.AsyncFunctionDef) -> tuple[set[str], set[str]]:
+    """Those that are its own, and all others in it."""
+    inner = list(ast.walk(wrapper))
+    names = [node for node in inner if isinstance(node, ast.Name)]
+    own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    own |= {node.name for node in inner if isinstance(node, ast.ExceptHandler) and node.name}
+    own -= {name for node in inner if isinstance(node, ast.Nonlocal) for name in node.names}
+    return own, {node.id for node in names} - own
