@@ -342,6 +342,10 @@ class BreakerGuard:
                 if permit in permit.state.leases:
                     permit.state.leases[permit] = self._clock.now() + self._lease
 
+    def observed(self, permit: object) -> bool:
+        """Whether the breaker would have refused this call."""
+        return permit is None
+
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
         state = self.now_state

@@ -5,8 +5,9 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Sequence
-from types import FunctionType
+from types import CodeType, FunctionType
 from typing import Any, TypeVar, cast
 
 M = TypeVar("M", bound=Callable[..., object])
@@ -17,7 +18,7 @@ def fitted(maker: M, function: Callable[..., object]) -> M:
     `function` takes, and hands on just that, by place where it can.
 
     It is the maker itself where `function` is no plain one, or takes any number of arguments; where an argument may
-    be left out, for only the caller knows whether it was; and where there is no source to compile.
+    be left out, for only the caller knows whether it was; and where its source is not at hand.
     """
     if not isinstance(function, FunctionType) or function.__defaults__ or function.__kwdefaults__:
         return maker
@@ -32,25 +33,31 @@ def fitted(maker: M, function: Callable[..., object]) -> M:
 @functools.lru_cache(maxsize=256)
 def _compiled(maker: Any, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> Any:
     try:
-        lines, first = inspect.getsourcelines(maker)
-    except OSError:
+        tree = ast.parse(inspect.getsource(sys.modules[maker.__module__]))
+    except (OSError, SyntaxError):
         return maker
-    tree = ast.increment_lineno(ast.parse("".join(lines)), first - 1)
-    fit = _Fit(tree, unnamed, placed, named)
+    if _code(maker, tree) != maker.__code__:  # the file has changed since it was loaded
+        return maker
+    source = next(node for node in tree.body if getattr(node, "name", "") == maker.__name__)
+    fit = _Fit(source, unnamed, placed, named)
     if not fit.foreign.isdisjoint((*placed, *named)):
         return maker
-    code = compile(ast.fix_missing_locations(fit.visit(tree)), maker.__code__.co_filename, "exec")
-    made: dict[str, Any] = {}
-    exec(code, maker.__globals__, made)  # noqa: S102 - nothing but the source of the maker
-    return made[maker.__name__]
+    ast.fix_missing_locations(fit.visit(source))
+    return FunctionType(cast("CodeType", _code(maker, tree)), maker.__globals__)
+
+
+def _code(maker: Any, tree: ast.Module) -> CodeType | None:
+    """The code of the maker, by this source of its module."""
+    found = compile(tree, maker.__code__.co_filename, "exec").co_consts
+    return next((one for one in found if isinstance(one, CodeType) and one.co_name == maker.__name__), None)
 
 
 class _Fit(ast.NodeTransformer):
     """Puts the parameters in the place of `args` and `kwargs`; what is local and has the same name gets another."""
 
-    def __init__(self, tree: ast.Module, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> None:
+    def __init__(self, source: ast.AST, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> None:
         self.unnamed, self.placed, self.named = unnamed, placed, named
-        wrapper = next(node for node in ast.walk(tree) if isinstance(node, ast.AsyncFunctionDef))
+        wrapper = next(node for node in ast.walk(source) if isinstance(node, ast.AsyncFunctionDef))
         self.own, self.foreign = _names(wrapper)
         """The names that it does not own: a parameter that is called so would hide what they stand for."""
 
@@ -99,10 +106,15 @@ def _read(name: str) -> ast.expr:
 
 
 def _names(wrapper: ast.AsyncFunctionDef) -> tuple[set[str], set[str]]:
-    """Those that are its own, and all others in it."""
+    """Those that are its own, and those of what is outside of it."""
     inner = list(ast.walk(wrapper))
     names = [node for node in inner if isinstance(node, ast.Name)]
     own = {node.id for node in names if isinstance(node.ctx, ast.Store)}
     own |= {node.name for node in inner if isinstance(node, ast.ExceptHandler) and node.name}
     own -= {name for node in inner if isinstance(node, ast.Nonlocal) for name in node.names}
-    return own, {node.id for node in names} - own
+    return own, {node.id for node in names} - own - {"args", "kwargs"}
+
+
+def forget() -> None:
+    """Compile anew; for tests."""
+    _compiled.cache_clear()
