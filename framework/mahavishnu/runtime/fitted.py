@@ -32,18 +32,26 @@ def fitted(maker: M, function: Callable[..., object]) -> M:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(maker: Any, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> Any:
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[maker.__module__]))
-    except (OSError, SyntaxError):
+    text = _text(maker)
+    if text is None:
         return maker
-    if _code(maker, tree) != maker.__code__:  # the file has changed since it was loaded
-        return maker
+    tree = ast.parse(text)
     source = next(node for node in tree.body if getattr(node, "name", "") == maker.__name__)
     fit = _Fit(source, unnamed, placed, named)
     if not fit.foreign.isdisjoint((*placed, *named)):
         return maker
     ast.fix_missing_locations(fit.visit(source))
     return FunctionType(cast("CodeType", _code(maker, tree)), maker.__globals__)
+
+
+@functools.lru_cache(maxsize=8)
+def _text(maker: Any) -> str | None:
+    """Its module; None where that is not at hand, or no longer what was loaded."""
+    try:
+        text = inspect.getsource(sys.modules[maker.__module__])
+        return text if _code(maker, ast.parse(text)) == maker.__code__ else None
+    except (OSError, SyntaxError):
+        return None
 
 
 def _code(maker: Any, tree: ast.Module) -> CodeType | None:
@@ -118,3 +126,4 @@ def _names(wrapper: ast.AsyncFunctionDef) -> tuple[set[str], set[str]]:
 def forget() -> None:
     """Compile anew; for tests."""
     _compiled.cache_clear()
+    _text.cache_clear()
