@@ -108,6 +108,8 @@ class DependencyGuard:
         self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
         self.quick: Quick = before.quick if before else Quick()
         site.meter.settles(f"dependencies.{name}", self.tally)
+        if self.breaker is not None:
+            self.breaker.told = self._tallied
         self._say = say
         self.dropped: deque[tuple[Call, Sequence[Leaf]]] = deque()
         """Calls whose answers were dropped while somebody was about to change what they hold."""
@@ -198,14 +200,18 @@ class DependencyGuard:
         if self.retrier is not None:
             self.retrier.deposit()
 
-    def succeeded(self, duration: int) -> None:
-        """Show a call that simply succeeded, so many ns after it was begun."""
+    def succeeded(self, closed: object, duration: int, now: int) -> None:
+        """Show a call that simply succeeded, so many ns after it was begun; its breaker had let it in by `closed`."""
+        if self.breaker is not None:
+            self.breaker.leave(closed, Outcome.SUCCESS, duration, now)
         self._count["success"].inc()
         self._duration.observe(duration / _SECOND)
 
     def tally(self) -> None:
         """Show the quick calls since the last time."""
-        calls, ns = self.quick.taken()
+        self._tallied(*self.quick.taken())
+
+    def _tallied(self, calls: int, ns: int) -> None:
         self._count["success"].inc(calls)
         self._duration.observe_least(calls, ns / _SECOND)
 

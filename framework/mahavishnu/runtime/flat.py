@@ -130,11 +130,6 @@ def _guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:
                     inside.due = 0
                     del inside.task
                 took = ended - began
-                if breaker is not None:
-                    if ended < closed.until and took <= breaker.slow_call:
-                        closed.fresh += 1
-                    else:
-                        breaker.leave(closed, Outcome.SUCCESS, took, ended)
                 if gates is not None:
                     bulkhead, throttle = gates
                     if throttle is not None:
@@ -145,11 +140,16 @@ def _guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:
                             bulkhead.hand_on()
                 if purse is not None and purse.tokens < FULL:
                     guard.deposit()
-                if took <= QUICK:
+                if took > QUICK:
+                    guard.succeeded(closed, took, ended)
+                elif breaker is None:
                     quick.calls += 1
                     quick.ns += took
+                elif ended < closed.until and took <= breaker.slow_call:
+                    closed.fresh += 1
+                    closed.ns += took
                 else:
-                    guard.succeeded(took)
+                    guard.succeeded(closed, took, ended)
                 return answer
         return await guard.go_on(call, pause, function, terms, *args, **kwargs)
 
