@@ -1,4 +1,4 @@
-"""A guarded function takes what it always took, whatever its parameters are called, and nothing else."""
+"""What is written out for a function takes what that takes, whatever it is called, and misses no policy."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mahavishnu.errors import BreakerOpen
 from mahavishnu.runtime import fitted, flat
 from mahavishnu.runtime.dependency import Terms
 from mahavishnu.runtime.fallback import Operation
@@ -151,6 +152,37 @@ def test_all_others_are_guarded_all_the_same(
     assert world.calls("success") == 2
 
 
+def test_what_its_dependency_does_not_have_is_left_out() -> None:
+    """A wrapper does not ask for a timeout where there is none."""
+    without, having = World(retry={}), World(timeout="1s")
+    for world, asks in ((without, False), (having, True)):
+        made = flat.guarded(
+            lambda _: world.guardian, Operation("stripe", plain, Terms()), world.guardian.settings
+        )
+        assert ("watch" in code_of(made).co_names) is asks
+
+
+def test_a_policy_that_comes_later_is_kept_to(world: World) -> None:
+    """A reload may add what a function was not written out for, and take away what it was."""
+
+    async def failing(order: int) -> None:
+        raise ConnectionError
+
+    guarded = World(retry={}).stripe(failing)
+    with pytest.raises(ConnectionError):
+        asyncio.run(guarded(1))
+    late = World(breaker={"consecutive_failures": 1})
+    for error in (ConnectionError, BreakerOpen):
+        with pytest.raises(error):
+            asyncio.run(guarded(1))
+    assert (late.calls("failure"), late.calls("rejected")) == (1, 1)
+    bare = World(url="http://stripe")
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            asyncio.run(guarded(1))
+    assert bare.calls("failure") == 2
+
+
 def test_a_method_is_guarded_in_its_class(world: World) -> None:
     class Shop:
         @world.stripe
@@ -205,6 +237,7 @@ def test_each_kind_of_parameters_is_compiled_once(world: World) -> None:
         return order, card
 
     one, two = (
-        flat.guarded(lambda _: world.guardian, Operation("stripe", each, Terms())) for each in (plain, other)
+        flat.guarded(lambda _: world.guardian, Operation("stripe", each, Terms()), world.guardian.settings)
+        for each in (plain, other)
     )
     assert code_of(one) is code_of(two)

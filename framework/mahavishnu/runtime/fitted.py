@@ -1,4 +1,4 @@
-"""A wrapper with the very parameters of what it wraps, so that no call packs its arguments and unpacks them again."""
+"""A wrapper written out for what it wraps: with its very parameters, and without what it never needs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from typing import Any, TypeVar, cast
 M = TypeVar("M", bound=Callable[..., object])
 
 
-def fitted(maker: M, function: Callable[..., object]) -> M:
+def fitted(maker: M, function: Callable[..., object], absent: frozenset[str] = frozenset()) -> M:
     """The maker of a wrapper, compiled anew: its one `async def`, which takes `*args, **kwargs`, then takes what
-    `function` takes, and hands on just that, by place where it can.
+    `function` takes, and hands on just that, by place where it can: nothing is packed and unpacked again. It does not
+    ask whether those variables are None that are `absent`: they always are.
 
     It is the maker itself where `function` is no plain one, or takes any number of arguments; where an argument may
     be left out, for only the caller knows whether it was; and where its source is not at hand.
@@ -27,17 +28,19 @@ def fitted(maker: M, function: Callable[..., object]) -> M:
         return maker
     names, count = code.co_varnames, code.co_argcount
     placed, named = names[:count], names[count : count + code.co_kwonlyargcount]
-    return cast("M", _compiled(maker, code.co_posonlyargcount, placed, named))
+    return cast("M", _compiled(maker, code.co_posonlyargcount, placed, named, absent))
 
 
 @functools.lru_cache(maxsize=256)
-def _compiled(maker: Any, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> Any:
+def _compiled(
+    maker: Any, unnamed: int, placed: Sequence[str], named: Sequence[str], absent: frozenset[str]
+) -> Any:
     text = _text(maker)
     if text is None:
         return maker
     tree = ast.parse(text)
     source = next(node for node in tree.body if getattr(node, "name", "") == maker.__name__)
-    fit = _Fit(source, unnamed, placed, named)
+    fit = _Fit(source, unnamed, placed, named, absent)
     if not fit.foreign.isdisjoint((*placed, *named)):
         return maker
     ast.fix_missing_locations(fit.visit(source))
@@ -63,8 +66,15 @@ def _code(maker: Any, tree: ast.Module) -> CodeType | None:
 class _Fit(ast.NodeTransformer):
     """Puts the parameters in the place of `args` and `kwargs`; what is local and has the same name gets another."""
 
-    def __init__(self, source: ast.AST, unnamed: int, placed: Sequence[str], named: Sequence[str]) -> None:
-        self.unnamed, self.placed, self.named = unnamed, placed, named
+    def __init__(
+        self,
+        source: ast.AST,
+        unnamed: int,
+        placed: Sequence[str],
+        named: Sequence[str],
+        absent: frozenset[str],
+    ) -> None:
+        self.unnamed, self.placed, self.named, self.absent = unnamed, placed, named, absent
         wrapper = next(node for node in ast.walk(source) if isinstance(node, ast.AsyncFunctionDef))
         self.own, self.foreign = _names(wrapper)
         """The names that it does not own: a parameter that is called so would hide what they stand for."""
@@ -89,6 +99,12 @@ class _Fit(ast.NodeTransformer):
             node.args = [*node.args[:-1], *map(_read, self.placed)]
             node.keywords = [ast.keyword(name, _read(name)) for name in self.named]
         return node
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """`absent is None`, or `is not`."""
+        if isinstance(node.left, ast.Name) and node.left.id in self.absent:
+            return ast.Constant(isinstance(node.ops[0], ast.Is))
+        return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """`args` and `kwargs` as such, and what is local."""

@@ -19,6 +19,7 @@ from mahavishnu.runtime.dependency import AROUND, QUICK, Call, DependencyGuard, 
 from mahavishnu.runtime.fallback import Operation, call_async
 from mahavishnu.runtime.fitted import fitted
 from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Dependency
 
 _request, _around, _surround = CURRENT.get, AROUND.get, AROUND.set
 """Bound here: to look a method up costs as much as to call it."""
@@ -37,12 +38,26 @@ _PLAIN = frozenset((type(None), bool, int, float, str, bytes, dict, list, tuple,
 """Answers of these types have no status."""
 
 
-def guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:
-    """The function of an operation, guarded by whatever `find` finds in the service at work when it is called."""
-    return fitted(_guarded, operation.function)(find, operation)
+def guarded(find: Find, operation: Operation, settings: Dependency) -> Callable[..., Awaitable[Any]]:
+    """The function of an operation, guarded by whatever `find` finds in the service at work when it is called.
+
+    It is written out for these settings of the dependency: the calls go the long way where a reload adds a policy.
+    """
+    absent = _absent(settings)
+    never = absent if operation.terms.failed else absent | {"failed"}
+    return fitted(_guarded, operation.function, never)(find, operation, absent)
 
 
-def _guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:  # noqa: C901, PLR0915
+def _absent(settings: Dependency) -> frozenset[str]:
+    """What is None in every plan of these settings."""
+    gates = settings.bulkhead or settings.throttle
+    said = {"breaker": settings.breaker, "purse": settings.retry, "timeout": settings.timeout, "gates": gates}
+    return frozenset(name for name, policy in said.items() if policy is None)
+
+
+def _guarded(  # noqa: C901, PLR0915
+    find: Find, operation: Operation, absent: frozenset[str]
+) -> Callable[..., Awaitable[Any]]:
     """The function, guarded by whatever `find` finds in the service at work when it is called.
 
     This is `DependencyGuard.call_async` with its steps written out, as far as they are plain: no call around it, the
@@ -63,7 +78,7 @@ def _guarded(find: Find, operation: Operation) -> Callable[..., Awaitable[Any]]:
         of, guard, now, quick, breaker, purse, timeout, gates = known
         if service is not of or operation.own is not None:
             guard = find(service)
-            if guard.stands_by or operation.own is not None:
+            if guard.stands_by or operation.own is not None or not absent <= _absent(guard.settings):
                 return await call_async(guard, operation, args, kwargs)
             known = _plan(service, guard)
             _, guard, now, quick, breaker, purse, timeout, gates = known
