@@ -155,10 +155,10 @@ def test_all_others_are_guarded_all_the_same(
 
 def test_what_its_dependency_does_not_have_is_left_out() -> None:
     """A wrapper does not ask for a timeout where there is none."""
-    for said, asks in (({"retry": {}}, False), ({"timeout": "1s"}, True)):
-        guarded = World(**said).stripe(plain)
-        named = {one.argval for one in dis.get_instructions(code_of(guarded))}
-        assert ("watch" in named) is asks
+    for world, asks in ((World(retry={}), False), (World(timeout="1s"), True)):
+        settings = world.guardian.settings
+        guarded = flat.guarded(lambda _: None, Operation("stripe", plain, Terms()), settings)  # type: ignore[arg-type, return-value]
+        assert ("watch" in {one.argval for one in dis.get_instructions(code_of(guarded))}) is asks
 
 
 def test_a_policy_that_comes_later_is_kept_to(world: World) -> None:
