@@ -25,12 +25,14 @@ def hardened(
     """The middleware with these layers; metrics and request ids are always there."""
     sink, payments = Sink(), Payments()
 
-    price = guarded(lambda _: guards["payments"], Operation("payments", payments.price, Terms()))
-    app = bare(price if on.rest else payments.price, setup.routes)
+    spec = Spec.model_validate({**_spec(setup, on), "store": store})
+    price: Any = payments.price
+    if on.rest:
+        operation = Operation("payments", payments.price, Terms())
+        price = guarded(lambda _: guards["payments"], operation, spec.dependencies["payments"])
+    app = bare(price, setup.routes)
     forget()  # one process has one spec; a benchmark has several
-    hardening = Hardening(
-        app, Spec.model_validate({**_spec(setup, on), "store": store}), log_to=cast("Any", sink)
-    )
+    hardening = Hardening(app, spec, log_to=cast("Any", sink))
     guards, metrics = hardening.service.dependencies, hardening.service.metrics
     return Stack(
         name,

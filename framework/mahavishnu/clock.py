@@ -16,6 +16,7 @@ from mahavishnu.policy import Clock, Handle, Watched
 
 _SECOND = 1_000_000_000
 _FEW = 128
+_UNARMED = -1
 
 
 class SystemClock:
@@ -45,12 +46,10 @@ class SystemClock:
         watched.due = now + delay
         loop = watched.task.get_loop()
         known, queues = self._latest
-        queue = queues.get(delay) if known() is loop else None
-        if queue is None:
-            queue = self._queue(loop, delay)
+        queue = queues[delay] if known() is loop and delay in queues else self._queue(loop, delay)
         waiting = queue.waiting
         waiting.append(watched)
-        if not queue.armed or len(waiting) > queue.room:
+        if len(waiting) > queue.room:
             queue.tend()
 
     def _queue(self, loop: asyncio.AbstractEventLoop, delay: int) -> _Queue:
@@ -122,13 +121,13 @@ class _Queue:
     Those that were called off stay until their turn, or until they are as many as the others: they hold nothing.
     """
 
-    __slots__ = ("_delay", "armed", "room", "waiting")
+    __slots__ = ("_delay", "room", "waiting")
 
     def __init__(self, delay: int) -> None:
         self._delay = delay
         self.waiting: deque[_Due] = deque()
-        self.armed = False
-        self.room = _FEW
+        self.room = _UNARMED
+        """With more of them than this, `tend` must be called."""
 
     def add(self, one: _Due) -> None:
         self.waiting.append(one)
@@ -136,7 +135,7 @@ class _Queue:
 
     def tend(self) -> None:
         """After something was added."""
-        if not self.armed:
+        if self.room == _UNARMED:
             self._arm(self._delay)
         elif len(self.waiting) > self.room:
             self.waiting = deque(one for one in self.waiting if one.due)
@@ -145,10 +144,10 @@ class _Queue:
     def _arm(self, delay: int) -> None:
         # In a context of its own: the timer is nobody's in particular, and keeps nobody's alive.
         asyncio.get_running_loop().call_later(delay / _SECOND, self._ring, context=Context())
-        self.armed = True
+        self.room = max(_FEW, 2 * len(self.waiting))
 
     def _ring(self) -> None:
-        self.armed = False
+        self.room = _UNARMED
         loop, now, waiting = asyncio.get_running_loop(), time.monotonic_ns(), self.waiting
         while waiting and waiting[0].due <= now:
             one = waiting.popleft()

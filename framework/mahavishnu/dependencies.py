@@ -219,7 +219,10 @@ class Dependency:
         operation = Operation(self.name, function, terms, key)
         self._fits(operation)
         made: Callable[P, Any]
-        made = guarded(self._of, operation) if _is_async(function) else self._sync(function, operation)
+        if _is_async(function):
+            made = guarded(self._of, operation, spec_at_work().dependencies[self.name])
+        else:
+            made = self._sync(function, operation)
         handle(self.name, operation.name, functools.partial(_made_again, operation, made))
         shown: Any = made
         shown.fallback = functools.partial(self._stands_in, operation)

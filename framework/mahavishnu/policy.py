@@ -490,6 +490,10 @@ class Guard(Protocol):
         """The attempt makes progress (a part of its answer came): a lease on its permit starts anew."""
         ...
 
+    def observed(self, permit: Any) -> bool:
+        """Whether this is the permit of an attempt that is only let in because nothing is enforced."""
+        ...
+
     def refuses(self) -> bool:
         """Whether every attempt would be refused now, so that trying again soon is of no use."""
         ...

@@ -497,10 +497,13 @@ def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
     world = World(consecutive_failures=1, mode="observe", probes=1).open()
     assert not world.guard.refuses()
     for _ in range(10):
-        world.call(BAD)
+        permit = world.guard.enter()
+        assert world.guard.observed(permit)
+        world.leave(permit, BAD)
     assert value(world.metrics, "mahavishnu_breaker_state", state="open") == 1
     world.clock.advance("30s")
     probe, other = world.guard.enter(), world.guard.enter()
+    assert [world.guard.observed(one) for one in (probe, other)] == [False, True]
     world.leave(other, BAD)
     world.leave(probe, OK)
     assert world.guard.state == "closed"

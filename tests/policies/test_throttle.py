@@ -170,6 +170,12 @@ def test_observing_it_keeps_nothing_back() -> None:
     world = World(draw=lambda: 0.0, mode="observe")
     world.calls(0, 100)
     assert (world.held(), world.ratio()) == (80, 0.9)
+    permit = world.guard.enter()
+    assert world.guard.observed(permit)
+    world.draw = lambda: 0.9
+    assert not world.guard.observed(world.guard.enter())
+    world.guard.leave(permit, Outcome.CANCELLED, 1, world.clock.now())
+    assert world.held() == 81
 
 
 def test_switched_off_it_is_not_there() -> None:

@@ -255,6 +255,31 @@ def test_a_breaker_that_opens_and_refuses_is_seen(receiver: Collector) -> None:
     assert facts(refused)["error.type"] == "BreakerOpen"
 
 
+def test_what_an_observing_breaker_would_refuse_is_seen(receiver: Collector) -> None:
+    """The call is made, and its span says so; a probe is none of those."""
+
+    async def body(stripe: Dependency, house: House) -> None:
+        @stripe
+        async def charge(fault: bool) -> None:
+            if fault:
+                raise ConnectionError
+
+        with pytest.raises(ConnectionError):
+            await charge(True)
+        await charge(False)
+        house.clock.advance("60s")
+        await charge(False)
+
+    said = {"breaker": {"consecutive_failures": 1, "open_for": "5s", "probes": 1, "mode": "observe"}}
+    _, spans, _ = calling(receiver, said, body)
+    assert [[name for name, _ in events(one)] for one in spans] == [
+        ["mahavishnu.breaker.open"],
+        ["mahavishnu.breaker.observed"],
+        ["mahavishnu.breaker.half_open", "mahavishnu.breaker.closed"],
+    ]
+    assert [facts(one)["mahavishnu.outcome"] for one in spans] == ["failure", "success", "success"]
+
+
 def test_a_full_bulkhead_is_seen(receiver: Collector) -> None:
     async def body(stripe: Dependency, house: House) -> None:
         gone = asyncio.Event()
@@ -291,6 +316,19 @@ def test_what_a_throttle_keeps_back_is_seen(receiver: Collector) -> None:
     assert {name for one in kept for name, _ in events(one)} == {"mahavishnu.throttled"}
 
 
+def test_what_an_observing_throttle_would_keep_back_is_seen(receiver: Collector) -> None:
+    async def body(stripe: Dependency, house: House) -> None:
+        with httpx_of(stripe, unavailable) as client:
+            for _ in range(200):
+                client.get("http://stripe.test/")
+
+    _, spans, house = calling(receiver, {"throttle": {"mode": "observe"}}, body)
+    kept = [one for one in spans if events(one)]
+    assert 0 < len(kept) < len(spans) == 200
+    assert {name for one in kept for name, _ in events(one)} == {"mahavishnu.throttle.observed"}
+    assert house.samples()["mahavishnu_throttled_total{dependency=stripe}"] == len(kept)
+
+
 def test_a_deadline_that_has_passed_is_seen(receiver: Collector) -> None:
     async def body(stripe: Dependency, house: House) -> None:
         @stripe
@@ -322,6 +360,27 @@ def test_what_stands_in_is_an_event_of_the_request(receiver: Collector, tmp_path
         )
     ]
     assert span.status.code == Status.STATUS_CODE_ERROR
+
+
+def test_what_stands_in_outside_of_a_request_is_a_span_of_its_own(receiver: Collector) -> None:
+    """A worker has no request whose event it could be."""
+
+    async def scenario() -> None:
+        said = {"stripe": {"fallback": {"static": 1}, "breaker": {"consecutive_failures": 1}}}
+        async with served(harden(site(), tracing(receiver.url, dependencies=said))):
+
+            @dependency("stripe")(idempotent=True)
+            async def charge() -> Any:
+                raise ConnectionError
+
+            assert await charge() == 1
+
+    run(scenario())
+    call, stood_in = receiver.spans()
+    assert call.name == "stripe"
+    assert [name for name, _ in events(call)] == ["mahavishnu.breaker.open"]
+    assert stood_in.name == "mahavishnu.fallback.served"
+    assert facts(stood_in) == {"mahavishnu.dependency": "stripe", "mahavishnu.fallback": "static"}
 
 
 def test_a_dead_letter_is_an_event_with_its_name(receiver: Collector, tmp_path: Path) -> None:

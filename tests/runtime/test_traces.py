@@ -15,15 +15,16 @@ from prometheus_client.openmetrics import parser as openmetrics
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from mahavishnu import dependency
 from mahavishnu.asgi import Hardening
 from mahavishnu.testing import VirtualClock
 from tests.otlp_receiver import Collector, collector
-from tests.runtime.asgi_client import House, harden, ok, run, site
+from tests.runtime.asgi_client import House, handshake, harden, ok, run, site
 from tests.runtime.test_otlp import served
-from tests.runtime.traced import NOTHING, current, exchanged, facts, outcomes, tracing
+from tests.runtime.traced import NOTHING, current, events, exchanged, facts, outcomes, tracing
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PROXY = "10.0.0.1"
@@ -140,6 +141,49 @@ def test_a_client_that_is_gone_is_no_failure(receiver: Collector) -> None:
     (span,) = receiver.spans()
     assert facts(span)["http.response.status_code"] == 499
     assert span.status.code == Status.STATUS_CODE_UNSET
+
+
+def test_a_websocket_has_a_span_from_its_handshake_to_its_end(receiver: Collector) -> None:
+    """One that is refused, and one whose handler fails, too; what is inside of it is, and its line has its ids."""
+    seen: list[tuple[str, str]] = []
+
+    async def socket(websocket: WebSocket) -> None:
+        seen.append(current())
+        await websocket.accept()
+        if len(seen) == 2:
+            raise ValueError("hush")
+
+    async def scenario() -> House:
+        spec = tracing(receiver.url, limits={"few": {"rate": "2/minute"}})
+        async with served(harden(site(WebSocketRoute("/ws/{id}", socket)), spec)) as house:
+            await handshake(house.app, "/ws/7", client="2001:db8::1")
+            with pytest.raises(ValueError, match="hush"):
+                await handshake(house.app, "/ws/7", client="2001:db8::1")
+            await handshake(house.app, "/ws/7", client="2001:db8::1")
+        return house
+
+    house = run(scenario())
+    lines = [line for line in house.lines if line["event"] == "websocket"]
+    good, failed, refused = receiver.spans()
+    assert (good.name, good.kind) == ("GET /ws/{id}", Span.SPAN_KIND_SERVER)
+    assert facts(good) == {
+        "http.request.method": "GET",
+        "http.route": "/ws/{id}",
+        "url.scheme": "http",
+        "url.path": "/ws/7",
+        "client.address": lines[0]["client"],
+        "mahavishnu.request_id": facts(good)["mahavishnu.request_id"],
+    }
+    assert len({facts(one)["mahavishnu.request_id"] for one in (good, failed, refused)}) == 3
+    ids = [(one.trace_id.hex(), one.span_id.hex()) for one in (good, failed, refused)]
+    assert [(line["trace_id"], line["span_id"]) for line in lines] == ids
+    assert seen == ids[:2]
+    assert (good.status.code, failed.status.code) == (Status.STATUS_CODE_UNSET, Status.STATUS_CODE_ERROR)
+    assert facts(failed)["error.type"] == "ValueError"
+    ((name, told),) = events(refused)
+    assert (name, told["mahavishnu.limit"]) == ("mahavishnu.limit.refused", "few")
+    assert b"hush" not in b"".join(one.SerializeToString() for one in receiver.traced)
+    assert current() == ("0" * 32, "0" * 16)
 
 
 def test_what_the_middleware_answers_itself_has_none(receiver: Collector) -> None:

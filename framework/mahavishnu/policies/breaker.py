@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -173,22 +173,24 @@ class Closed:
     """Calls pass and are counted over the window.
 
     While it is `well`, nothing in the window is wrong, so good calls up to `until`, the end of the newest bucket, need
-    not be judged: `fresh` counts them, and they join the window when the next one does that has to be.
+    not be judged: `fresh` counts them, and they join the window when the next one does that has to be;
+    `ns` is how long they took together.
     """
 
-    __slots__ = ("fresh", "since", "streak", "until", "well", "window")
+    __slots__ = ("fresh", "ns", "passes", "since", "streak", "until", "well", "window")
 
     def __init__(self, since: int) -> None:
         self.window = Window(3)
-        self.fresh = self.streak = self.until = 0
-        self.well = True
+        self.fresh = self.ns = self.streak = self.until = 0
+        self.well = self.passes = True
         self.since = since
 
-    def fold(self) -> int:
-        """Let the fresh ones join the window; how many there were."""
-        fresh, self.fresh = self.fresh, 0  # no thread comes between: CPython switches at calls and jumps back
+    def fold(self) -> tuple[int, int]:
+        """Let the fresh ones join the window; how many there were, and how long they took together."""
+        fresh, ns = self.fresh, self.ns  # no thread comes between: CPython switches at calls and jumps back
+        self.fresh = self.ns = 0
         self.window.add(_CALLS, fresh)
-        return fresh
+        return fresh, ns
 
     def add(self, failed: bool, slow: bool) -> None:
         window = self.window
@@ -202,18 +204,20 @@ class Closed:
 class _Open:
     """Nothing passes before `until`."""
 
-    __slots__ = ("until",)
+    __slots__ = ("passes", "until")
 
     def __init__(self, until: int) -> None:
+        self.passes = False
         self.until = until
 
 
 class _HalfOpen:
     """A few leased probes pass; what they report decides."""
 
-    __slots__ = ("leases", "reported", "slow", "wrong")
+    __slots__ = ("leases", "passes", "reported", "slow", "wrong")
 
     def __init__(self) -> None:
+        self.passes = False
         self.leases: dict[_Probe, int] = {}
         self.reported = self.wrong = self.slow = 0
 
@@ -226,9 +230,10 @@ class _HalfOpen:
 class _Held:
     """Nothing is judged: its mode says `open` or `closed`."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "passes")
 
     def __init__(self, name: str) -> None:
+        self.passes = False
         self.name = name
 
 
@@ -258,6 +263,8 @@ class BreakerGuard:
         self._random = site.random
         self._lock = Lock()
         self._trips = 0
+        self.told: Callable[[int, int], object] = _nothing
+        """Called with what `Closed` has counted: so many calls, and the ns they took."""
         self.show(site)
         self._set(settings, site.timeout)
         now = self._clock.now()
@@ -339,6 +346,10 @@ class BreakerGuard:
                 if permit in permit.state.leases:
                     permit.state.leases[permit] = self._clock.now() + self._lease
 
+    def observed(self, permit: object) -> bool:
+        """Whether the breaker would have refused this call."""
+        return permit is None
+
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
         state = self.now_state
@@ -392,16 +403,17 @@ class BreakerGuard:
             closed.window.advance(index)
             if self._advice is not None:
                 self._advice.ask_open(self._name, self._advised)
-        closed.until = (closed.window.index + 1) * self._width
         closed.add(failed, slow)
+        closed.until = (closed.window.index + 1) * self._width if closed.well else 0
         if not closed.well and self._too_many(closed):
             self._trips = max(0, self._trips - (now - closed.since) // self._window)
             self._trip(now)
 
     def _fold(self, closed: Closed) -> None:
-        fresh = closed.fold()
+        fresh, ns = closed.fold()
         if fresh:
             self._fast_calls.inc(fresh)
+            self.told(fresh, ns)
 
     def _too_many(self, closed: Closed) -> bool:
         if self._streak is not None and closed.streak >= self._streak:
@@ -456,6 +468,7 @@ class BreakerGuard:
         before, self.now_state = self.now_state, state
         if isinstance(before, Closed):
             self._fold(before)
+            before.until = 0
         self._transitions[_name(state)].inc()
 
     def show(self, site: Site) -> None:
@@ -488,6 +501,10 @@ _SPREAD = 0.4
 
 def _name(state: Closed | _Open | _HalfOpen | _Held) -> str:
     return state.name if isinstance(state, _Held) else _NAMES[type(state)]
+
+
+def _nothing(fresh: int, ns: int) -> None:
+    """Where nobody wants to be told."""
 
 
 def _parts(rate: Percent | None) -> int:

@@ -236,6 +236,10 @@ class BulkheadGuard:
     def renew(self, permit: object) -> None:
         """A place has no lease."""
 
+    def observed(self, permit: object) -> bool:  # noqa: ARG002
+        """It is always enforced."""
+        return False
+
     def refuses(self) -> bool:
         """A place may become free at any time."""
         return False

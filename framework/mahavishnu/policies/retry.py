@@ -20,6 +20,8 @@ RESERVE = 10
 """What a full budget holds: at 20%, there are never more retries than 10 and a fifth of the calls that succeeded."""
 
 _PARTS = 10**8  # of one retry; a percentage of one is then a whole number
+FULL = RESERVE * _PARTS
+"""What the tokens of a full budget are."""
 _WINDOW = Duration.parse("5m")
 _DENIED_RATIO = Decimal("0.25")
 
@@ -117,9 +119,7 @@ class Retrier:
         self._longest = int(settings.max)
         self._words = frozenset(settings.retry_on)
         self._deposit = int(settings.budget.ratio * _PARTS)
-        self.full = RESERVE * _PARTS
-        """What `purse.tokens` are when the budget is full."""
-        self.purse: Purse = Purse(self.full) if before is None else before.purse
+        self.purse: Purse = Purse(FULL) if before is None else before.purse
         self._random = site.random
         self._wall = wall
         counters = RETRIES.label("outcome").values or ()
@@ -130,13 +130,13 @@ class Retrier:
 
     def fullness(self) -> float:
         """How full the budget is, from 0 to 1."""
-        return self.purse.tokens / self.full
+        return self.purse.tokens / FULL
 
     def deposit(self) -> None:
         """One call has succeeded."""
-        if self.purse.tokens < self.full:
+        if self.purse.tokens < FULL:
             with self.purse.lock:
-                self.purse.tokens = min(self.full, self.purse.tokens + self._deposit)
+                self.purse.tokens = min(FULL, self.purse.tokens + self._deposit)
 
     def busy(self) -> bool:
         """Whether somebody is changing the budget."""

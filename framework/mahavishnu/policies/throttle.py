@@ -105,6 +105,10 @@ class Throttle(Policy):
         )
 
 
+class _Kept(int):
+    """The permit of a call that would be kept back, were it enforced."""
+
+
 class ThrottleGuard:
     """Adaptive throttling as in Google's SRE book ("Handling Overload"). Thread-safe.
 
@@ -163,7 +167,7 @@ class ThrottleGuard:
             if self._enforced:
                 what = f"it accepts too little: {share:.0%} of the calls are kept back"
                 raise Throttled(self._name, "throttle", what)
-        return permit
+        return _Kept(permit) if held else permit
 
     def try_enter(self, now: int) -> int | None:
         """As `enter`, while nothing is kept back; None, uncounted, when it is."""
@@ -196,6 +200,10 @@ class ThrottleGuard:
 
     def renew(self, permit: object) -> None:
         """A count has no lease."""
+
+    def observed(self, permit: int) -> bool:
+        """Whether the throttle would have kept this call back."""
+        return isinstance(permit, _Kept)
 
     def refuses(self) -> bool:
         """Each call has its chance."""

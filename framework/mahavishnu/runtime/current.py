@@ -10,8 +10,19 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 
 _lock = threading.Lock()
-AT_WORK: list[Service] = []
-"""The service at work, if one has started; for whoever looks often. All others ask `current`."""
+
+
+class _AtWork:
+    """Where the service at work is found."""
+
+    __slots__ = ("service",)
+
+    def __init__(self) -> None:
+        self.service: Service | None = None
+
+
+AT_WORK = _AtWork()
+"""For whoever looks often. All others ask `current`."""
 _specs: list[Spec] = []
 
 
@@ -30,22 +41,22 @@ def expect(spec: Spec) -> None:
 def use(service: Service) -> None:
     """Make a service the process's own; raises MahavishnuError when another spec is at work already."""
     expect(service.spec)
-    AT_WORK[:] = [service]
+    AT_WORK.service = service
 
 
 def succeed(service: Service) -> None:
     """Put the service of a changed spec in the place of the one at work: what a reload does."""
     with _lock:
         _specs[:] = [service.spec]
-    AT_WORK[:] = [service]
+    AT_WORK.service = service
 
 
 def current() -> Service | None:
     """The service at work, if one has started."""
-    return AT_WORK[0] if AT_WORK else None
+    return AT_WORK.service
 
 
 def forget() -> None:
     """Start anew; for tests."""
-    AT_WORK.clear()
+    AT_WORK.service = None
     _specs.clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 from mahavishnu.errors import CallTimeout, DependencyError
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
@@ -108,6 +108,8 @@ class DependencyGuard:
         self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
         self.quick: Quick = before.quick if before else Quick()
         site.meter.settles(f"dependencies.{name}", self.tally)
+        if self.breaker is not None:
+            self.breaker.told = self._tallied
         self._say = say
         self.dropped: deque[tuple[Call, Sequence[Leaf]]] = deque()
         """Calls whose answers were dropped while somebody was about to change what they hold."""
@@ -187,20 +189,29 @@ class DependencyGuard:
         """Return the permits of an attempt that was made, and show how it went."""
         for guard, permit in zip(self.guards, permits, strict=True):
             guard.leave(permit, outcome, duration, now, leaves)
-        if outcome is Outcome.SUCCESS and self.retrier is not None:
-            self.retrier.deposit()
+        if outcome is Outcome.SUCCESS:
+            self.deposit()
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:
             self._duration.observe(duration / _SECOND)
 
-    def succeeded(self, duration: int) -> None:
-        """Show a call that simply succeeded, so many ns after it was begun."""
+    def deposit(self) -> None:
+        """Show the budget of retries a call that succeeded."""
+        if self.retrier is not None:
+            self.retrier.deposit()
+
+    def succeeded(self, closed: object, duration: int, now: int) -> None:
+        """Show a call that simply succeeded, so many ns after it was begun; its breaker had let it in by `closed`."""
+        if self.breaker is not None:
+            self.breaker.leave(closed, Outcome.SUCCESS, duration, now)
         self._count["success"].inc()
         self._duration.observe(duration / _SECOND)
 
     def tally(self) -> None:
         """Show the quick calls since the last time."""
-        calls, ns = self.quick.taken()
+        self._tallied(*self.quick.taken())
+
+    def _tallied(self, calls: int, ns: int) -> None:
         self._count["success"].inc(calls)
         self._duration.observe_least(calls, ns / _SECOND)
 
@@ -244,38 +255,75 @@ QUICK = int(DEPENDENCY_DURATION.buckets[0] * 10**9)
 class Quick:
     """The quick calls that simply succeeded and are not shown yet.
 
-    Their number is in the high bits of `sum`, the ns they took together in the low ones: one addition counts both.
+    They are counted, and taken, without a call in between: CPython switches threads at calls and jumps back only.
     """
 
-    __slots__ = ("sum",)
-
-    ONE: ClassVar[int] = 1 << 64
+    __slots__ = ("calls", "ns")
 
     def __init__(self) -> None:
-        self.sum = 0
+        self.calls = self.ns = 0
 
     def taken(self) -> tuple[int, int]:
-        """How many and how long; begins anew. No thread comes between: CPython switches at calls and jumps back."""
-        taken, self.sum = self.sum, 0
-        return divmod(taken, self.ONE)
+        """How many, and how long they took together; begins anew."""
+        calls, ns = self.calls, self.ns
+        self.calls = self.ns = 0
+        return calls, ns
 
 
-class Inside:
-    """An attempt that is being made, for the calls inside of it."""
+class Around(Protocol):
+    """An attempt, for the calls inside of it."""
 
-    __slots__ = ("active", "began", "guard", "retrier")
+    @property
+    def guard(self) -> DependencyGuard: ...
+    @property
+    def active(self) -> bool:
+        """Whether it is being made: a task that was begun in it may outlive it."""
+        ...
 
-    active: bool
-    """Whether it still is: a task that was begun in it may outlive it."""
-    began: int
-    guard: DependencyGuard
-    outer: Inside | None = None
-    """The attempt around this one, over or not."""
-    retrier: Retrier | None
-    """Set where it may be followed by another one: then nobody inside of it repeats anything."""
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and none is around it."""
+        ...
+
+    @property
+    def outer(self) -> Around | None:
+        """The attempt around this one, over or not."""
+        ...
+
+    @property
+    def retrier(self) -> Retrier | None:
+        """There where it may be followed by another one: then nobody inside of it repeats anything."""
+        ...
 
     def left(self) -> int | None:
         """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
+        ...
+
+
+class Inside(Alarm):
+    """An attempt of the short way, around which there is none; where it has a timeout, it is its own alarm."""
+
+    __slots__ = ("began", "guard", "over", "repeats")
+
+    began: int
+    guard: DependencyGuard
+    over: bool
+    repeats: bool
+    """Whether calling it twice does no harm."""
+
+    @property
+    def outer(self) -> Around | None:
+        return None
+
+    @property
+    def active(self) -> bool:
+        return not self.over
+
+    @property
+    def retrier(self) -> Retrier | None:
+        return self.guard.retrier if self.repeats else None
+
+    def left(self) -> int | None:
         return _left(self.guard, self.guard.timeout, self.began)
 
 
@@ -283,26 +331,30 @@ def _left(guard: DependencyGuard, limit: int | None, began: int) -> int | None:
     return None if limit is None else max(LEAST, limit - (guard.clock.now() - began))
 
 
-class Call(Inside):
+class Call:
     """One call of a dependency: at most `attempts` attempts, each of which holds a permit of every guard.
 
     For each attempt `enter` (or `enter_async`), then one of `failed`, `answered` and `end`. Inside an attempt
     of the same dependency a call passes through, so that nothing is guarded twice; inside one of another that
     may be repeated it makes a single attempt, so that attempts do not multiply.
-
     """
 
-    __slots__ = ("_alarm", "_cut", "attempt", "limit", "outer", "permits", "through", "until")
+    __slots__ = (
+        "_alarm", "_cut", "active", "attempt", "began", "guard", "limit", "outer", "permits",
+        "retrier", "through", "until",
+    )  # fmt: skip
 
     def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
         around = list(surrounding())
         self.guard = guard
         self.active = False
         self.began = 0
-        self.outer = around[0] if around else None
-        self.through: Inside | None = next((one for one in around if one.guard.name == guard.name), None)
+        self.outer: Around | None = around[0] if around else None
+        self.through: Around | None = next((one for one in around if one.guard.name == guard.name), None)
         """The attempt around it that is one of the same dependency."""
-        self.retrier = guard.retrier if repeatable and not any(one.retrier for one in around) else None
+        self.retrier: Retrier | None = (
+            guard.retrier if repeatable and not any(one.retrier for one in around) else None
+        )
         self.attempt = 1
         self.limit: int | None = None
         """How long this attempt may take (ns)."""
@@ -316,14 +368,22 @@ class Call(Inside):
             self.until = guard.clock.now() + self.retrier.within
 
     @classmethod
-    def going_on(cls, inside: Inside, terms: Terms, permits: Sequence[object], alarm: Alarm | None) -> Call:
+    def going_on(cls, inside: Inside, terms: Terms, permits: Sequence[object]) -> Call:
         """The call of an attempt that was begun without one, and ends otherwise than it was hoped."""
-        inside.active = False
+        inside.over = True
         call = cls(inside.guard, terms.repeatable)
-        call.began, call.limit, call.permits, call._alarm = inside.began, inside.guard.timeout, permits, alarm
+        call.began, call.limit, call.permits = inside.began, inside.guard.timeout, permits
+        if call.limit is not None:
+            call._alarm = inside
+            inside.handle = None
         if call.retrier is not None and call.retrier.within is not None:
             call.until = call.began + call.retrier.within
         return call
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and none is around it."""
+        return not self.active and self.outer is None
 
     @property
     def name(self) -> str:
@@ -447,7 +507,7 @@ class Call(Inside):
         """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
         self.active = False
         if AROUND.get() is self:
-            AROUND.set(self.outer)
+            AROUND.set(self.outer or NOWHERE)
 
     def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
         now = self.guard.clock.now()
@@ -486,13 +546,16 @@ class Call(Inside):
         return None if until is None else until - self.guard.clock.now(), whose
 
 
-AROUND: ContextVar[Inside | None] = ContextVar("mahavishnu_around", default=None)
+NOWHERE = Inside()
+"""In the place of an attempt, where none was ever begun."""
+NOWHERE.over = True
+AROUND: ContextVar[Around] = ContextVar("mahavishnu_around", default=NOWHERE)
 """The attempt that was begun last in this context, over or not; those around it are its `outer` ones."""
 
 
-def surrounding() -> Iterator[Inside]:
+def surrounding() -> Iterator[Around]:
     """The attempts that surround this code, innermost first."""
-    one = AROUND.get()
+    one: Around | None = AROUND.get()
     while one is not None:
         if one.active:
             yield one

@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 import functools
-from asyncio import Task, current_task
+from asyncio import current_task
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
-from mahavishnu.policies.breaker import BreakerGuard, Closed
+from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
-from mahavishnu.policies.retry import Retrier
+from mahavishnu.policies.retry import FULL, Purse
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
-from mahavishnu.runtime.alarm import Alarm
 from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import AT_WORK
 from mahavishnu.runtime.dependency import AROUND, QUICK, Call, DependencyGuard, Inside, Quick
 from mahavishnu.runtime.fallback import Operation, call_async
+from mahavishnu.runtime.fitted import fitted
 from mahavishnu.runtime.service import Service
+from mahavishnu.spec import Dependency
 
-_ONE = Quick.ONE
+_request, _around, _surround = CURRENT.get, AROUND.get, AROUND.set
+"""Bound here: to look a method up costs as much as to call it."""
+Find = Callable[[Service | None], DependencyGuard]
 _Plan = tuple[
-    Service | None,
+    object,
     DependencyGuard,
     Callable[[], int],
-    int | None,
-    BreakerGuard | None,
-    BulkheadGuard | None,
-    ThrottleGuard | None,
-    Retrier | None,
     Quick,
+    BreakerGuard | None,
+    Purse | None,
+    int | None,
+    tuple[BulkheadGuard | None, ThrottleGuard | None] | None,
 ]
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, dict, list, tuple, set))
 """Answers of these types have no status."""
 
 
-def guarded(  # noqa: C901, PLR0915
-    find: Callable[[Service | None], DependencyGuard], operation: Operation
+def guarded(find: Find, operation: Operation, settings: Dependency) -> Callable[..., Awaitable[Any]]:
+    """The function of an operation, guarded by whatever `find` finds in the service at work when it is called.
+
+    It is written out for these settings of the dependency: the calls go the long way where a reload adds a policy.
+    """
+    absent = _absent(settings)
+    never = absent if operation.terms.failed else absent | {"failed"}
+    return fitted(_guarded, operation.function, never)(find, operation, absent)
+
+
+def _absent(settings: Dependency) -> frozenset[str]:
+    """What is None in every plan of these settings."""
+    gates = settings.bulkhead or settings.throttle
+    said = {"breaker": settings.breaker, "purse": settings.retry, "timeout": settings.timeout, "gates": gates}
+    return frozenset(name for name, policy in said.items() if policy is None)
+
+
+def _guarded(  # noqa: C901, PLR0915
+    find: Find, operation: Operation, absent: frozenset[str]
 ) -> Callable[..., Awaitable[Any]]:
     """The function, guarded by whatever `find` finds in the service at work when it is called.
 
@@ -49,111 +68,114 @@ def guarded(  # noqa: C901, PLR0915
     """
     terms, function = operation.terms, operation.function
     failed, repeatable = terms.failed, terms.repeatable
-    known: _Plan | None = None
+    known: Any = (_NOBODY,) + (None,) * 7
 
     @functools.wraps(function)
     async def made(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - see above
         nonlocal known
-        request = CURRENT.get()
-        service = (AT_WORK[0] if AT_WORK else None) if request is None else request.service
-        if known is None or service is None or service is not known[0]:
-            known = _plan(service, find(service))
-        service, guard, now, timeout, breaker, bulkhead, throttle, retrier, quick = known
-        if guard.stands_by or operation.own is not None:
-            return await call_async(guard, operation, args, kwargs)
-        around = AROUND.get()
+        request = _request()
+        service = AT_WORK.service if request is None else request.service
+        of, guard, now, quick, breaker, purse, timeout, gates = known
+        if service is not of or operation.own is not None:
+            guard = find(service)
+            if guard.stands_by or operation.own is not None or not absent <= _absent(guard.settings):
+                return await call_async(guard, operation, args, kwargs)
+            known = _plan(service, guard)
+            _, guard, now, quick, breaker, purse, timeout, gates = known
+        around = _around()
+        closed: Any = None
+        ticket: Any = None
         began = now()
         if (
-            (around is not None and (around.active or around.outer is not None))
+            not around.over
             or (
                 request is not None
                 and request.deadline is not None
                 and (timeout is None or request.deadline - MARGIN - began < timeout)
             )
-            or (breaker is not None and type(breaker.now_state) is not Closed)
-            or (bulkhead is not None and (bulkhead.free <= 0 or bulkhead.waiters))
+            or (breaker is not None and not (closed := breaker.now_state).passes)
         ):
             return await guard.call_async(function, terms, *args, **kwargs)
-        if bulkhead is not None:
-            bulkhead.free -= 1
-        closed: Any = None if breaker is None else breaker.now_state
-        ticket: Any = None
-        if throttle is not None:
-            ticket = throttle.try_enter(began)
-            if ticket is None:
-                if bulkhead is not None:
-                    bulkhead.give_back()
-                return await guard.call_async(function, terms, *args, **kwargs)
+        if gates is not None:
+            bulkhead, throttle = gates
+            if bulkhead is not None:
+                if bulkhead.free <= 0 or bulkhead.waiters:
+                    return await guard.call_async(function, terms, *args, **kwargs)
+                bulkhead.free -= 1
+            if throttle is not None:
+                ticket = throttle.try_enter(began)
+                if ticket is None:
+                    if bulkhead is not None:
+                        bulkhead.give_back()
+                    return await guard.call_async(function, terms, *args, **kwargs)
         inside = Inside()
         inside.guard = guard
-        inside.active = True
+        inside.over = False
         inside.began = began
-        inside.retrier = retrier if repeatable else None
-        AROUND.set(inside)
-        alarm = None
+        inside.repeats = repeatable
+        _surround(inside)
         try:
             if timeout is not None:
-                alarm = Alarm()
-                alarm.task = task = cast("Task[Any]", current_task())
-                alarm.cancelling = task.cancelling()
-                alarm.expired = False
-                alarm.handle = None
-                guard.clock.watch(alarm, began, timeout)
+                task: Any = current_task()
+                inside.task = task
+                inside.cancelling = task.cancelling()
+                inside.expired = False
+                guard.clock.watch(inside, began, timeout)
             answer = await function(*args, **kwargs)
             bad = failed is not None and failed(answer)
         except BaseException as fault:
-            call = Call.going_on(inside, terms, guard.held(closed, ticket), alarm)
+            call = Call.going_on(inside, terms, guard.held(closed, ticket))
             pause = call.failed(fault)
             if pause is None:
                 raise
         else:
-            inside.active = False
+            inside.over = True
             ended = now()
             if (
                 bad
-                or (alarm is not None and alarm.expired)
+                or (timeout is not None and inside.expired)
                 or (type(answer) not in _PLAIN and getattr(answer, "status_code", None) is not None)
             ):
-                call = Call.going_on(inside, terms, guard.held(closed, ticket), alarm)
+                call = Call.going_on(inside, terms, guard.held(closed, ticket))
                 pause = call.answered(answer, bad)
                 if pause is None:
                     return answer
             else:
-                if alarm is not None:
-                    alarm.due = 0
-                    del alarm.task
-                if breaker is not None:
-                    if (
-                        closed.well
-                        and ended < closed.until
-                        and ended - began <= breaker.slow_call
-                        and closed is breaker.now_state
-                    ):
-                        closed.fresh += 1  # type: ignore[union-attr]
-                    else:
-                        breaker.leave(closed, Outcome.SUCCESS, ended - began, ended)
-                if throttle is not None:
-                    throttle.leave(ticket, Outcome.SUCCESS, ended - began, ended)
-                if bulkhead is not None:
-                    bulkhead.free += 1
-                    if bulkhead.waiters:
-                        bulkhead.hand_on()
-                if retrier is not None and retrier.purse.tokens < retrier.full:
-                    retrier.deposit()
-                ended -= began
-                if ended <= QUICK:
-                    quick.sum += ended + _ONE
+                if timeout is not None:
+                    inside.due = 0
+                    del inside.task
+                took = ended - began
+                if gates is not None:
+                    bulkhead, throttle = gates
+                    if throttle is not None:
+                        throttle.leave(ticket, Outcome.SUCCESS, took, ended)
+                    if bulkhead is not None:
+                        bulkhead.free += 1
+                        if bulkhead.waiters:
+                            bulkhead.hand_on()
+                if purse is not None and purse.tokens < FULL:
+                    guard.deposit()
+                if took > QUICK:
+                    guard.succeeded(closed, took, ended)
+                elif breaker is None:
+                    quick.calls += 1
+                    quick.ns += took
+                elif ended < closed.until and took <= breaker.slow_call:
+                    closed.fresh += 1
+                    closed.ns += took
                 else:
-                    guard.succeeded(ended)
+                    guard.succeeded(closed, took, ended)
                 return answer
         return await guard.go_on(call, pause, function, terms, *args, **kwargs)
 
     return made
 
 
+_NOBODY = object()
+
+
 def _plan(service: Service | None, guard: DependencyGuard) -> _Plan:
     """What a call needs to know, as long as this service is at work."""
-    return (
-        service, guard, guard.clock.now, guard.timeout, guard.breaker,
-        guard.bulkhead, guard.throttle, guard.retrier, guard.quick,
-    )  # fmt: skip
+    purse = None if guard.retrier is None else guard.retrier.purse
+    gates = (guard.bulkhead, guard.throttle) if guard.bulkhead or guard.throttle else None
+    return service or _NOBODY, guard, guard.clock.now, guard.quick, guard.breaker, purse, guard.timeout, gates

@@ -106,6 +106,9 @@ class TracedCall(Call):
     def _begin(self, permits: Sequence[object]) -> None:
         super()._begin(permits)
         self._made += 1
+        for (policy, guard), permit in zip(self.guard.by_policy.items(), permits, strict=False):
+            if guard.observed(permit):
+                self._span.event(f"mahavishnu.{policy}.observed", {})
 
     def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
         super()._turn_back(permits, fault)

@@ -28,7 +28,7 @@ class TracedLog(AccessLog):
         if trace is None:
             return
         if one.refused is not None:
-            trace.event("mahavishnu.limit.refused", _refusal(one.refused), at)
+            trace.event("mahavishnu.limit.refused", refusal(one.refused), at)
         trace.end({"http.response.status_code": one.status}, _error(one), at)
         cell = cast("Any", one.plan).cells.get(one.status)
         if cell is not None and trace.ids is not None and trace.ids.sampled:
@@ -54,7 +54,8 @@ def _error(one: Served) -> str:
     return one.fault or (str(one.status) if one.status >= 500 else "")
 
 
-def _refusal(refused: Decision) -> Facts:
+def refusal(refused: Decision) -> Facts:
+    """Which limit it was, why, and when to come back."""
     after = refused.retry_after
     wait: Facts = {} if after is None else {"mahavishnu.retry_after": after / _SECOND}
     return {"mahavishnu.limit": refused.limit, "mahavishnu.reason": refused.detail, **wait}

@@ -93,8 +93,12 @@ class Tracing:
         return Trace(self._tracer.start_span(name, here, kind, facts), here)
 
     def note(self, name: str, facts: Facts) -> None:
-        """An event on the span that is current, the app's own ones included."""
-        trace.get_current_span().add_event(name, facts)
+        """An event on the span that is current, the app's own ones included; a span of its own where there is none."""
+        span = trace.get_current_span()
+        if span.get_span_context().is_valid:
+            span.add_event(name, facts)
+        else:
+            self._tracer.start_span(name, attributes=facts).end()
 
     def tell(self, facts: Facts) -> None:
         """Say more of the span that is current."""
