@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -57,32 +58,23 @@ def alone(root: Path) -> Generator[None]:
                 root.rmdir()
 
 
-def apply(root: Path, steps: Sequence[Step]) -> None:
-    """Take the steps in order, each at once; raises OSError before the first if one cannot be prepared."""
-    made: list[Path] = []
-    staged: list[Path] = []
-    try:
-        for number, step in enumerate(steps):
-            if step.content is not None:
-                made += _make_folder((root / step.path).parent)
-                staged.append((root / step.path).with_name(f"{_STAGED}{number}"))
-                _put(staged[-1], step.content)
-    except OSError:
-        for path in staged:
-            path.unlink(missing_ok=True)
-        _remove_empty(reversed(made))
-        raise
-    ready = iter(staged)
-    for step in steps:
-        target = root / step.path
-        if step.content is None:
-            target.unlink(missing_ok=True)
-        else:
-            next(ready).replace(target)
-        _sync(target.parent)
-    _remove_empty(
-        root / folder for folder in reversed(_folders(step.path for step in steps)) if folder != _HERE
-    )
+def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
+    """Take the steps, each at once; a round is on the disk, whatever happens then, before the next one begins.
+
+    Raises OSError before the first step if one cannot be prepared.
+    """
+    numbers = itertools.count()
+    ready = [[_Ready(root / path, content, next(numbers)) for path, content in one] for one in rounds]
+    every = [one for those in ready for one in those]
+    grown = _prepare([one for one in every if one.content is not None])
+    for those in ready:
+        for one in those:
+            one.take()
+        for folder in sorted(grown | {one.target.parent for one in those}):
+            _sync(folder)
+        grown = set()
+    folders = _folders(step.path for one in rounds for step in one)
+    _remove_empty(root / folder for folder in reversed(folders) if folder != _HERE)
 
 
 def sweep(root: Path, paths: Iterable[str]) -> None:
@@ -124,16 +116,51 @@ def _make_folder(path: Path) -> list[Path]:
     return missing[::-1]
 
 
-def _put(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+class _Ready(NamedTuple):
+    """A step whose file, if it has one, waits beside its target."""
+
+    target: Path
+    content: bytes | None
+    number: int
+
+    @property
+    def staged(self) -> Path:
+        return self.target.with_name(f"{_STAGED}{self.number}")
+
+    def put(self) -> None:
+        self.staged.unlink(missing_ok=True)
+        opened = os.open(self.staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(opened, "wb") as file:
+            file.write(self.content or b"")
+
+    def take(self) -> None:
+        if self.content is None:
+            self.target.unlink(missing_ok=True)
+        else:
+            self.staged.replace(self.target)
 
 
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _prepare(steps: Sequence[_Ready]) -> set[Path]:
+    """Put every file on the disk, beside its target; returns the folders in which folders had to be made."""
+    made: list[Path] = []
+    try:
+        for one in steps:
+            made += _make_folder(one.target.parent)
+            one.put()
+        for one in steps:  # all are written by now: most of the waiting is done at once
+            _sync(one.staged)
+    except OSError:
+        for one in steps:
+            with suppress(OSError):  # it was not there yet
+                one.staged.unlink()
+        _remove_empty(reversed(made))
+        raise
+    return {folder.parent for folder in made}
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or what a folder holds, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:

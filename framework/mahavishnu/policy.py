@@ -56,6 +56,7 @@ class Settings(BaseModel):
         extra="forbid",
         hide_input_in_errors=True,
         validate_default=False,
+        defer_build=True,
     )
     later: ClassVar[frozenset[str]] = frozenset()
 
