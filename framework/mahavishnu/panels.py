@@ -382,6 +382,7 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
 # --- the service itself -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4)
 def _requests(made: Contract) -> tuple[Panel, ...]:
     """Rate, errors and duration of requests, by route."""
     requests, failed = HTTP_DURATION.count_rate(_WINDOW), _failed()
