@@ -146,17 +146,21 @@ def _quick(alert: Alert, contract: Contract) -> bool:
 # --- thresholds -------------------------------------------------------------------------------------------
 
 
+World = Callable[[Fraction], tuple[Moving, ...]]
+"""The series of a proof as they are at a depth of the fault."""
+
+
 class Fault(NamedTuple):
     """How deep the fault of an alert may be (0 healthy, 1 as proved) for it to be just silent, and to just fire.
 
     From `silent` up and `firing` down it is known what it does; in between it must be asked.
     """
 
+    asked: Callable[[Fraction], bool]
     within: Fraction
     beyond: Fraction
     silent: Fraction
     firing: Fraction
-    asked: Callable[[Fraction], bool]
 
     def fires(self, depth: Fraction) -> bool:
         """Whether it fires at a depth."""
@@ -175,10 +179,11 @@ def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
             f"the proof of {alert.name} does not show it silent when healthy and firing when not"
         )
     if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
-        return Fault(Fraction(0), Fraction(1), Fraction(0), Fraction(1), fires)
+        return Fault(fires, Fraction(0), Fraction(1), Fraction(0), Fraction(1))
     silent, firing = _crossed(fires, _guess(alert.expr, world, recordings))
     within, beyond = math.floor(silent * (1 - _MARGIN)), min(_STEPS, math.ceil(firing * (1 + _MARGIN)))
-    return Fault(*(Fraction(one, _STEPS) for one in (within, beyond, silent, firing)), fires)
+    known = (Fraction(one, _STEPS) for one in (within, beyond, silent, firing))
+    return Fault(fires, *known)
 
 
 def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
@@ -201,10 +206,6 @@ def _guess(expr: Expr, world: World, recordings: tuple[Recording, ...]) -> int:
             return math.floor((Fraction(bound) - low) / (high - low) * _STEPS) if high != low else _STEPS
         case _:
             return _STEPS
-
-
-World = Callable[[Fraction], tuple[Moving, ...]]
-"""The series of a proof as they are at a depth of the fault."""
 
 
 def _worsening(alert: Alert) -> World:

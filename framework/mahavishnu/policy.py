@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from asyncio import Task
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -36,6 +36,9 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.signals import Alert, Recording, Signal
 from mahavishnu.units import plain
+
+if TYPE_CHECKING:
+    from asyncio import Task
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
