@@ -64,13 +64,13 @@ def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
     Raises OSError before the first step if one cannot be prepared.
     """
     numbers = itertools.count()
-    ready = [[_Ready(root / path, content, next(numbers)) for path, content in one] for one in rounds]
+    ready = [[_Ready.of(root / path, content, next(numbers)) for path, content in one] for one in rounds]
     every = [one for those in ready for one in those]
     grown = _prepare([one for one in every if one.content is not None])
     for those in ready:
         for one in those:
             one.take()
-        for folder in sorted(grown | {one.target.parent for one in those}):
+        for folder in sorted(grown | {one.folder for one in those}):
             _sync(folder)
         grown = set()
     folders = _folders(step.path for one in rounds for step in one)
@@ -86,7 +86,8 @@ def sweep(root: Path, paths: Iterable[str]) -> None:
 
 
 def _folders(paths: Iterable[str]) -> list[PurePosixPath]:
-    return sorted({parent for path in paths for parent in PurePosixPath(path).parents})
+    folders = {PurePosixPath(path.rpartition("/")[0]) for path in paths}
+    return sorted({parent for one in folders for parent in (one, *one.parents)})
 
 
 def _files(root: Path, folder: PurePosixPath, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -119,13 +120,15 @@ def _make_folder(path: Path) -> list[Path]:
 class _Ready(NamedTuple):
     """A step whose file, if it has one, waits beside its target."""
 
+    folder: Path
     target: Path
+    staged: Path
     content: bytes | None
-    number: int
 
-    @property
-    def staged(self) -> Path:
-        return self.target.with_name(f"{_STAGED}{self.number}")
+    @classmethod
+    def of(cls, target: Path, content: bytes | None, number: int) -> _Ready:
+        folder = target.parent
+        return cls(folder, target, folder / f"{_STAGED}{number}", content)
 
     def put(self) -> None:
         self.staged.unlink(missing_ok=True)
@@ -144,8 +147,9 @@ def _prepare(steps: Sequence[_Ready]) -> set[Path]:
     """Put every file on the disk, beside its target; returns the folders in which folders had to be made."""
     made: list[Path] = []
     try:
+        for folder in dict.fromkeys(one.folder for one in steps):
+            made += _make_folder(folder)
         for one in steps:
-            made += _make_folder(one.target.parent)
             one.put()
         for one in steps:  # all are written by now: most of the waiting is done at once
             _sync(one.staged)
