@@ -9,10 +9,12 @@ import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import NamedTuple
 
 _STAGED = ".mahavishnu-new-"  # a file on its way; one that a crash left behind is swept away by the next run
 _HERE = PurePosixPath()
+_AT_ONCE = 8
 
 
 class Step(NamedTuple):
@@ -70,8 +72,7 @@ def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
     for those in ready:
         for one in those:
             one.take()
-        for folder in sorted(grown | {one.folder for one in those}):
-            _sync(folder)
+        _sync_all(grown | {one.folder for one in those})
         grown = set()
     folders = _folders(step.path for one in rounds for step in one)
     _remove_empty(root / folder for folder in reversed(folders) if folder != _HERE)
@@ -151,8 +152,7 @@ def _prepare(steps: Sequence[_Ready]) -> set[Path]:
             made += _make_folder(folder)
         for one in steps:
             one.put()
-        for one in steps:  # all are written by now: most of the waiting is done at once
-            _sync(one.staged)
+        _sync_all({one.staged for one in steps})
     except OSError:
         for one in steps:
             with suppress(OSError):  # it was not there yet
@@ -160,6 +160,28 @@ def _prepare(steps: Sequence[_Ready]) -> set[Path]:
         _remove_empty(reversed(made))
         raise
     return {folder.parent for folder in made}
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    """Wait for several at once: a disk is asked to write once for all who wait then."""
+    every, faults = sorted(paths), list[OSError]()
+
+    def wait(those: Iterable[Path]) -> None:
+        try:
+            for path in those:
+                _sync(path)
+        except OSError as fault:
+            faults.append(fault)
+
+    threads = [
+        Thread(target=wait, args=(every[first::_AT_ONCE],)) for first in range(min(_AT_ONCE, len(every)))
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for fault in faults:
+        raise fault
 
 
 def _sync(path: Path) -> None:
