@@ -341,6 +341,8 @@ def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
 
 def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:
     """Whether a fault shows at once, though Prometheus still remembers what it has taken away."""
+    if all(feed.faulty is not None for feed in alert.proof):
+        return True
     remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
     world = _worsening(replace(alert, proof=tuple(remembered)))
     return Steady(world(Fraction(1)), recordings).fires(alert.expr)
