@@ -10,7 +10,7 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -460,11 +460,18 @@ def _happen(held: dict[Path, bytes], named: list[tuple[Path, bytes | None]]) -> 
             held[path] = content
 
 
-def lost_power(out: Path, patch: pytest.MonkeyPatch, aside: Path) -> set[str]:
+def lost_power(
+    out: Path,
+    patch: pytest.MonkeyPatch,
+    aside: Path,
+    worse: Callable[[pytest.MonkeyPatch], None] | None = None,
+) -> set[str]:
     """What the next run would take for another's work, whenever the power goes while the new spec is written."""
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     with patch.context() as inside:
         disk = Disk(inside)
+        if worse is not None:
+            worse(inside)
         write(out, NEW, "new")
     found: set[str] = set()
     wanted = {
@@ -490,29 +497,33 @@ def test_power_that_is_lost_at_any_point_leaves_whole_files_that_are_known(
     assert lost_power(out, monkeypatch, tmp_path / "aside") == set()
 
 
-def _unknown() -> Callable[..., None]:
+def _unknown(patch: pytest.MonkeyPatch) -> None:
     """A writer for whom all steps are one round: the lock may reach the disk after the files that it must know."""
     apply = folder.apply
-    return lambda root, rounds: apply(root, [[step for one in rounds for step in one]])
+
+    def at_once(root: Path, rounds: Sequence[Sequence[folder.Step]]) -> None:
+        apply(root, [[step for one in rounds for step in one]])
+
+    patch.setattr(folder, "apply", at_once)
 
 
-def _hasty() -> Callable[..., None]:
+def _hasty(patch: pytest.MonkeyPatch) -> None:
     """A writer that waits for no file, only for names."""
-    sync = folder._sync
-    return lambda path: sync(path) if path.is_dir() else None
+    fsync = os.fsync
+
+    def waits(opened: int) -> None:
+        if Path(f"/proc/self/fd/{opened}").readlink().is_dir():
+            fsync(opened)
+
+    patch.setattr(os, "fsync", waits)
 
 
-@pytest.mark.parametrize(("function", "worse"), [("apply", _unknown), ("_sync", _hasty)])
+@pytest.mark.parametrize("worse", [_unknown, _hasty])
 def test_a_writer_that_does_not_wait_would_be_caught(
-    function: str,
-    worse: Callable[[], Callable[..., None]],
-    out: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    worse: Callable[[pytest.MonkeyPatch], None], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The test above can fail."""
-    monkeypatch.setattr(folder, function, worse())
-    assert lost_power(out, monkeypatch, tmp_path / "aside") != set()
+    assert lost_power(out, monkeypatch, tmp_path / "aside", worse) != set()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from zoneinfo import TZPATH, available_timezones
 
 import pytest
@@ -23,7 +24,7 @@ def test_every_zone_is_known_without_a_look_at_all_of_them(monkeypatch: pytest.M
     """Wherever this machine has them as files."""
     every = available_timezones()
     assert "Europe/London" in every
-    if any(notify._spelled(root, "Europe/London") for root in TZPATH):
+    if any((Path(root) / "Europe/London").is_file() for root in TZPATH):
         monkeypatch.setattr(notify, "available_timezones", set)
     assert [name for name in every if not accepted(name)] == []
 

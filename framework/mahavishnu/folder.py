@@ -68,12 +68,12 @@ def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
     numbers = itertools.count()
     ready = [[_Ready.of(root / path, content, next(numbers)) for path, content in one] for one in rounds]
     every = [one for those in ready for one in those]
-    grown = _prepare([one for one in every if one.content is not None])
+    grown: set[Path] = _prepare([one for one in every if one.content is not None])
     for those in ready:
         for one in those:
             one.take()
         _sync_all(grown | {one.folder for one in those})
-        grown = set()
+        grown = set[Path]()
     folders = _folders(step.path for one in rounds for step in one)
     _remove_empty(root / folder for folder in reversed(folders) if folder != _HERE)
 
