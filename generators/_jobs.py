@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from mahavishnu.backup.on_schedule import dues
+from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
 from mahavishnu.spec import Spec

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from fractions import Fraction
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
@@ -146,79 +146,119 @@ def _quick(alert: Alert, contract: Contract) -> bool:
 # --- thresholds -------------------------------------------------------------------------------------------
 
 
-Span = tuple[Fraction, Fraction]
+World = Callable[[Fraction], tuple[Moving, ...]]
+"""The series of a proof as they are at a depth of the fault."""
 
 
-def depths(alert: Alert, recordings: tuple[Recording, ...]) -> Span:
-    """How deep a fault may be for the alert to be just silent, and just to fire (0 healthy, 1 as proved).
+class Fault(NamedTuple):
+    """How deep the fault of an alert may be (0 healthy, 1 as proved) for it to be just silent, and to just fire.
 
-    Raises AgreementError when the alert's own proof does not tell the two apart.
+    From `silent` up and `firing` down it is known what it does; in between it must be asked.
     """
-    if _fires(alert, Fraction(0), recordings) or not _fires(alert, Fraction(1), recordings):
+
+    asked: Callable[[Fraction], bool]
+    within: Fraction
+    beyond: Fraction
+    silent: Fraction
+    firing: Fraction
+
+    def fires(self, depth: Fraction) -> bool:
+        """Whether it fires at a depth."""
+        return depth > self.silent and (depth >= self.firing or self.asked(depth))
+
+
+def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
+    """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
+    world = _worsening(alert)
+
+    def fires(depth: Fraction) -> bool:
+        return Steady(world(depth), recordings).fires(alert.expr)
+
+    if fires(Fraction(0)) or not fires(Fraction(1)):
         raise AgreementError(
             f"the proof of {alert.name} does not show it silent when healthy and firing when not"
         )
     if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
-        return Fraction(0), Fraction(1)
+        return Fault(fires, Fraction(0), Fraction(1), Fraction(0), Fraction(1))
+    silent, firing = _crossed(fires, _guess(alert.expr, world, recordings))
+    within, beyond = math.floor(silent * (1 - _MARGIN)), min(_STEPS, math.ceil(firing * (1 + _MARGIN)))
+    known = (Fraction(one, _STEPS) for one in (within, beyond, silent, firing))
+    return Fault(fires, *known)
+
+
+def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
+    """The last step of depth at which an alert is silent, and the next one; a good guess spares most of the search."""
     silent, firing = 0, _STEPS
+    near = [guess - 1, guess, guess + 1]
     while firing - silent > 1:
-        middle = (silent + firing) // 2
-        silent, firing = (
-            (silent, middle) if _fires(alert, Fraction(middle, _STEPS), recordings) else (middle, firing)
-        )
-    within = math.floor(silent * (1 - _MARGIN))
-    beyond = min(_STEPS, math.ceil(firing * (1 + _MARGIN)))
-    return Fraction(within, _STEPS), Fraction(beyond, _STEPS)
+        middle = near.pop() if near else (silent + firing) // 2
+        if silent < middle < firing:
+            silent, firing = (silent, middle) if fires(Fraction(middle, _STEPS)) else (middle, firing)
+    return silent, firing
 
 
-def _fires(alert: Alert, depth: Fraction, recordings: tuple[Recording, ...]) -> bool:
-    feeds = [(feed.series, _instant(feed, depth)) for feed in alert.proof]
-    world = tuple(moving(series, level) for series, level in feeds if level is not None)
-    return Steady(world, recordings).fires(alert.expr)
+def _guess(expr: Expr, world: World, recordings: tuple[Recording, ...]) -> int:
+    """The step of depth at which the first condition holds if what it measures grows evenly; else the last one."""
+    match _conditions(expr):
+        case [Binary(left=measured, right=Number(value=bound)), *_]:
+            low, high = (max(Steady(world(Fraction(depth)), recordings).vector(measured).values(), default=Fraction(0))
+                         for depth in (0, 1))  # fmt: skip
+            return math.floor((Fraction(bound) - low) / (high - low) * _STEPS) if high != low else _STEPS
+        case _:
+            return _STEPS
 
 
-def _instant(feed: Feed, depth: Fraction) -> Fraction | None:
-    """The level as the arithmetic takes it: a point in time lies before now."""
-    level = _level(feed, depth)
-    return -level if feed.since and level is not None else level
+def _worsening(alert: Alert) -> World:
+    feeds = [(moving(feed.series, Fraction(0)), -1 if feed.since else 1, _line(feed)) for feed in alert.proof]
+
+    def at(depth: Fraction) -> tuple[Moving, ...]:
+        # To the arithmetic now is zero: a point in time lies before it.
+        levels = [(one, sign, level) for one, sign, line in feeds if (level := line(depth)) is not None]
+        return tuple(Moving(one.name, one.labels, sign * level, one.grows) for one, sign, level in levels)
+
+    return at
 
 
-def _level(feed: Feed, depth: Fraction | None) -> Fraction | None:
-    if depth is None:
-        return None
+def _line(feed: Feed) -> Callable[[Fraction], Fraction | None]:
+    """Where the series of a feed is at a depth of the fault; None: gone."""
     if feed.healthy is None or feed.faulty is None:
-        said = feed.faulty if depth == 1 else feed.healthy
-        return None if said is None else Fraction(said)
-    return Fraction(feed.healthy) + depth * (Fraction(feed.faulty) - Fraction(feed.healthy))
+        said = [None if one is None else Fraction(one) for one in (feed.healthy, feed.faulty)]
+        return lambda depth: said[depth == 1]
+    healthy = Fraction(feed.healthy)
+    rise = Fraction(feed.faulty) - healthy
+    return lambda depth: healthy + depth * rise
 
 
+@lru_cache(maxsize=4)
 def _plain(contract: Contract) -> list[Alert]:
     """Those whose series can be moved through their bound in any length of time."""
-    return [one for one in contract.alerts if _burn(one, contract) is None and _left(one, contract) is None]
+    burning = {burn.alert.name for burn in _burns(contract)}
+    rest = (alert for alert in contract.alerts if alert.name not in burning)
+    return [alert for alert in rest if _left(alert, contract) is None]
 
 
 def _packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
     """Alerts whose series do not meet share a test: most of a test's cost is its start."""
     packs: dict[int, list[list[Alert]]] = {}
+    fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
+
+    def meet(one: Alert, other: Alert) -> bool:
+        return any(
+            matches(selector, series)
+            for mine, yours in ((one, other), (other, one))
+            for selector in _base(mine, contract)
+            for series in fed[yours.name]
+        )
+
     for alert in alerts:
         same = packs.setdefault(_length(alert, contract, pace), [])
-        for pack in same:
-            if not any(_meet(alert, other, contract) for other in pack):
-                pack.append(alert)
-                break
+        free = (pack for pack in same if not any(meet(alert, other) for other in pack))
+        if (pack := next(free, None)) is not None:
+            pack.append(alert)
         else:
             same.append([alert])
     for length in sorted(packs):
         yield from (_threshold(contract, pack, length, pace) for pack in packs[length])
-
-
-def _meet(one: Alert, other: Alert, contract: Contract) -> bool:
-    return any(
-        matches(selector, moving(feed.series, Fraction(0)))
-        for mine, yours in ((one, other), (other, one))
-        for selector in _base(mine, contract)
-        for feed in yours.proof
-    )
 
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
@@ -237,22 +277,21 @@ def _absent(alert: Alert) -> bool:
 
 def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
     samples = steps * (pace.step // pace.sample)
-    spans = [(alert, depths(alert, contract.recordings)) for alert in alerts]
-    series = [one for alert, span in spans for one in _five(alert, span, samples)]
-    checks = [check for alert, span in spans for check in _states(contract, alert, span, steps, pace)]
+    faults = [(alert, fault(alert, contract.recordings)) for alert in alerts]
+    series = [one for alert, found in faults for one in _five(alert, found, samples)]
+    checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
 
-def _five(alert: Alert, span: Span, samples: int) -> Iterator[Series]:
-    within, beyond = span
-    phases = [Phase(depth, samples) for depth in (Fraction(0), within, beyond, Fraction(0))]
+def _five(alert: Alert, found: Fault, samples: int) -> Iterator[Series]:
+    phases = [Phase(depth, samples) for depth in (Fraction(0), found.within, found.beyond, Fraction(0))]
     return _moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
 
 
-def _states(contract: Contract, alert: Alert, span: Span, steps: int, pace: Pace) -> Iterator[Check]:
+def _states(contract: Contract, alert: Alert, found: Fault, steps: int, pace: Pace) -> Iterator[Check]:
     hold = -(-(alert.hold or 0) // pace.step)
-    silent, firing = _crossing(contract, alert, span, pace)
+    silent, firing = _crossing(contract, alert, found, pace)
     begun = 2 * steps - 1
     moments = [
         (steps - 1, False),
@@ -264,7 +303,7 @@ def _states(contract: Contract, alert: Alert, span: Span, steps: int, pace: Pace
     return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
 
 
-def _crossing(contract: Contract, alert: Alert, span: Span, pace: Pace) -> tuple[int, int]:
+def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tuple[int, int]:
     """The last step after the fault's beginning without, and the first one with, its condition surely true.
 
     A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
@@ -280,11 +319,10 @@ def _crossing(contract: Contract, alert: Alert, span: Span, pace: Pace) -> tuple
         return max(0, remembered - 1), remembered + 1
     window = _window(alert, contract)
     reaches = (max(window, 1), max(window - pace.sample, 1))
-    within, beyond = span
 
     def fires(trust: Fraction, seen: Fraction) -> bool:
-        depth = (within + seen * (beyond - within)) * trust
-        return _fires(alert, min(Fraction(1), depth), contract.recordings)
+        depth = (found.within + seen * (found.beyond - found.within)) * trust
+        return found.fires(min(Fraction(1), depth))
 
     trusts = (1 - _TRUST, 1 + _TRUST)
     crossed = {_first(partial(fires, trust), reach, pace) for reach in reaches for trust in trusts}
@@ -303,13 +341,17 @@ def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
 
 def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:
     """Whether a fault shows at once, though Prometheus still remembers what it has taken away."""
+    if all(feed.faulty is not None for feed in alert.proof):
+        return True
     remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
-    return _fires(replace(alert, proof=tuple(remembered)), Fraction(1), recordings)
+    world = _worsening(replace(alert, proof=tuple(remembered)))
+    return Steady(world(Fraction(1)), recordings).fires(alert.expr)
 
 
 # --- burn rates -------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4)
 def _burns(contract: Contract) -> list[Burn]:
     return [burn for alert in contract.alerts if (burn := _burn(alert, contract)) is not None]
 
@@ -358,9 +400,8 @@ def _recorded(burns: Sequence[Burn], phases: Sequence[Phase]) -> Iterator[Series
 
 def _bound(burn: Burn, contract: Contract) -> Iterator[Test]:
     """What is measured stands just within, and just beyond, what is called bad."""
-    for word, depth, fires in zip(
-        ("within", "beyond"), depths(burn.alert, contract.recordings), (False, True), strict=True
-    ):
+    found = fault(burn.alert, contract.recordings)
+    for word, depth, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
         series = tuple(_moved(burn.alert.proof, [Phase(depth, 11)], 1))
         checks = (Check(Duration.parse("10m"), burn.alert, fires),)
         yield Test(f"bound {word}: {burn.alert.name}", FAST.sample, series, checks)
@@ -556,9 +597,17 @@ def _around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Ite
 # --- series -----------------------------------------------------------------------------------------------
 
 
-def _base(alert: Alert, contract: Contract) -> list[Selector]:
+def _base(alert: Alert, contract: Contract) -> tuple[Selector, ...]:
     """Every selector an alert rests on, recording rules resolved."""
-    return [one for selector in alert.expr.selectors() for one in _resolved(selector, contract)]
+    return _bases(contract)[alert.name]
+
+
+@lru_cache(maxsize=4)
+def _bases(contract: Contract) -> dict[str, tuple[Selector, ...]]:
+    return {
+        alert.name: tuple(one for selector in alert.expr.selectors() for one in _resolved(selector, contract))
+        for alert in contract.alerts
+    }
 
 
 def _resolved(selector: Selector, contract: Contract) -> Iterator[Selector]:
@@ -580,8 +629,9 @@ def _moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iter
         parts: list[str] = []
         last: Fraction | None = None
         reached, since = 0.0, 0
+        line = _line(feed)
         for phase in phases:
-            level = _level(feed, phase.depth)
+            level = None if phase.depth is None else line(phase.depth)
             passed, since = since, since + phase.samples
             if level is None:
                 parts.append(f"_x{phase.samples}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -33,6 +33,8 @@ _LINES = re.compile(r"(?!\n* )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
 
 # What marks up within a line of Markdown: code, emphasis, links, HTML, tables, mathematics, entities.
 _MARKUP = re.compile(r"[\\`*\[\]<>|&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+# What makes a line a heading, a list or a rule: only at its beginning.
+_LEAD = re.compile(r"^(\d*)((?<=\d)[.)](?=\s|$)|(?<!\d)[#+=-])")
 
 _overrides: ContextVar[Path | None] = ContextVar("overrides", default=None)
 
@@ -143,13 +145,15 @@ def markdown(value: object) -> str:
     return str(value) if isinstance(value, Code | Link | Mark) else _written(value, _markdown_text)
 
 
+@lru_cache(maxsize=1024)
 def _markdown_text(text: str) -> str:
     escaped = _MARKUP.sub(r"\\\g<0>", _visible(text).strip())
-    # What makes a line a heading, a list or a rule does so only at its beginning.
-    return re.sub(r"^(\d*)((?<=\d)[.)](?=\s|$)|(?<!\d)[#+=-])", r"\1\\\2", escaped)
+    return _LEAD.sub(r"\1\\\2", escaped)
 
 
 def _visible(text: str) -> str:
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 

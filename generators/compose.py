@@ -9,7 +9,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
-from mahavishnu.backup.on_schedule import ALIVE
+from mahavishnu.backup.due import ALIVE
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.forgetting import kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from mahavishnu.artifact import Artifact, Query
@@ -51,26 +51,39 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         ("maintenance", _maintenance(contract)),
     ):
         yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
+    every |= _anywhere(contract)
+    said = _said(contract.spec)
     for alert in contract.alerts:
-        values = _page(contract, alert, shown[alert.name])
+        rests = behind(contract, alert)
+        values = _page(contract, alert, shown[alert.name], rests, _numbers(said, alert.path))
         text = render("runbooks/alert.md.j2", **every, **values)
-        yield Artifact(f"runbooks/{runbook_file(alert)}", text, tuple(_asked(contract, alert)))
+        yield Artifact(f"runbooks/{runbook_file(alert)}", text, tuple(_asked(alert, rests)))
 
 
-def _asked(contract: Contract, alert: Alert) -> Iterator[Query]:
+def _asked(alert: Alert, rests: Iterable[Panel]) -> Iterator[Query]:
     yield Query("runbooks", alert.name, alert.expr)
-    for panel in behind(contract, alert):
+    for panel in rests:
         yield from (Query("runbooks", alert.name, query.expr) for query in panel.queries)
 
 
 # --- the page of an alert -----------------------------------------------------------------------------------
 
 
-def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
+def _anywhere(contract: Contract) -> dict[str, object]:
+    """What every page says in the same words."""
+    places = _commands.targets(contract)
+    return {
+        "changes": _blocks(_changes(contract)),
+        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
+    }
+
+
+def _page(
+    contract: Contract, alert: Alert, spot: Spot, rests: Iterable[Panel], numbers: str
+) -> dict[str, object]:
     panel = next(one for number, one in spot.dashboard.numbered() if number == spot.number)
     assert isinstance(panel, Panel)  # noqa: S101  (a row has no alert)
     places = _commands.targets(contract)
-    numbers = _numbers(contract.spec, alert.path)
     return {
         "alert": alert,
         "severity": f"{alert.severity}, so act {_ACT[alert.severity]}",
@@ -83,12 +96,10 @@ def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
         "condition": Code(alert.expr.render()),
         "measured": [Code(_commands.ask(query.expr)) for query in panel.queries],
         "bound": [f"{bound:f}" for bound in panel.bounds],
-        "behind": _behind(contract, alert, panel),
+        "behind": _behind(rests, panel),
         "looks": [*_looks(contract, alert, places)],
         "numbers": Code(numbers.rstrip("\n")) if numbers else None,
         "mode": _observes(contract.spec, alert.path),
-        "changes": _blocks(_changes(contract)),
-        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(
             one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
         ),
@@ -97,10 +108,10 @@ def _page(contract: Contract, alert: Alert, spot: Spot) -> dict[str, object]:
     }
 
 
-def _behind(contract: Contract, alert: Alert, panel: Panel) -> list[Block]:
+def _behind(rests: Iterable[Panel], panel: Panel) -> list[Block]:
     """The series that it rests on, as far as it does not show them itself."""
     own = {query.expr for query in panel.queries}
-    asked = ((one.title, query) for one in behind(contract, alert) for query in one.queries)
+    asked = ((one.title, query) for one in rests for query in one.queries)
     return [
         Block(f"{title} ({query.name})" if query.name else title, Code(_commands.ask(query.expr)))
         for title, query in asked
@@ -131,9 +142,14 @@ def _changes(contract: Contract) -> Iterator[Command]:
         yield from place.titled(*place.roll_out())
 
 
-def _numbers(spec: Spec, path: Path) -> str:
+def _said(spec: Spec) -> dict[str, Any]:
+    """What the spec says, without what it leaves unsaid."""
+    return spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+
+
+def _numbers(whole: Mapping[str, Any], path: Path) -> str:
     """What the spec says at the place that asked for an alert; empty where that is no entry of its own."""
-    said: Any = spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    said: Any = whole
     for step in path:
         said = cast("dict[str, Any]", said).get(str(step)) if isinstance(said, dict) else None
     named = {".".join(map(str, path)): cast("object", said)}
@@ -277,7 +293,7 @@ def _limit(contract: Contract) -> dict[str, object] | None:
     """A rate of the spec, as an example of a number that grows too small."""
     for name, limit in contract.spec.limits.items():
         if isinstance(limit, Rate):
-            numbers = _numbers(contract.spec, ("limits", name))
+            numbers = _numbers(_said(contract.spec), ("limits", name))
             explain = Code(_commands.verbs(contract, "explain", f"limits.{name}.rate"))
             return {"name": name, "numbers": Code(numbers.rstrip("\n")), "explain": explain}
     return None

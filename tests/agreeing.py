@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ _ANNOTATION, _LABEL = re.compile(r"\.Annotations\.(\w+)"), re.compile(r"\.Common
 
 def disagreements(files: Files, made: Contract) -> Iterator[str]:
     """What in the text of the files is not what the contract says; files that cannot be read raise."""
-    yield from _rules(yaml(files["prometheus/rules.yml"]), made)
+    yield from _rules(yaml(files["prometheus/rules.yml"]), _panels(files, made), made)
     yield from _scraping(yaml(files["prometheus/prometheus.yml"]), files, made)
     yield from _alerting(yaml(files["alertmanager/alertmanager.yml"]), made)
     yield from _tested(files["alertmanager/routes.test.sh"], made)
@@ -74,7 +75,18 @@ def _tested(script: str, made: Contract) -> Iterator[str]:
         yield "the routes of other alerts are tested"
 
 
-def _rules(said: Any, made: Contract) -> Iterator[str]:
+def _panels(files: Files, made: Contract) -> dict[str, str]:
+    """What is shown where Grafana's links lead."""
+    boards = [json.loads(text) for name, text in files.items() if name.startswith("grafana/dashboards/")]
+    base = made.spec.alerts.dashboards
+    return {
+        f"{base}/d/{board['uid']}?viewPanel={one['id']}": one["title"]
+        for board in boards
+        for one in board["panels"]
+    }
+
+
+def _rules(said: Any, panels: Mapping[str, str], made: Contract) -> Iterator[str]:
     rules = [rule for group in said["groups"] for rule in group["rules"]]
     wanted = {
         str(query) for query in (*(one.expr for one in made.recordings), *(one.expr for one in made.alerts))
@@ -92,7 +104,7 @@ def _rules(said: Any, made: Contract) -> Iterator[str]:
     if sorted(recorded) != sorted((one.signal.name, sorted(one.labels)) for one in made.recordings):
         yield "the recordings are others"
     for alert in made.alerts:
-        yield from _alert(alert, alerts.get(alert.name), made)
+        yield from _alert(alert, alerts.get(alert.name), panels, made)
     beat = alerts.get(f"{made.alerts[0].name.removesuffix('Down')}Heartbeat", {})
     if beat.get("labels") != {"severity": "heartbeat", "service": made.job}:
         yield f"the heartbeat has the labels {beat.get('labels')}"
@@ -103,7 +115,7 @@ def _rules(said: Any, made: Contract) -> Iterator[str]:
             yield f"group {group['name']} is forgotten before it is evaluated again"
 
 
-def _alert(alert: Alert, rule: Any, made: Contract) -> Iterator[str]:
+def _alert(alert: Alert, rule: Any, panels: Mapping[str, str], made: Contract) -> Iterator[str]:
     if rule is None:
         yield f"alert {alert.name} is not there"
         return
@@ -114,6 +126,8 @@ def _alert(alert: Alert, rule: Any, made: Contract) -> Iterator[str]:
     said, runbooks = rule["annotations"], made.spec.alerts.runbooks
     if runbooks and said.get("runbook_url") != f"{runbooks}/{alert.name}.md":
         yield f"alert {alert.name} links {said.get('runbook_url')}"
+    if made.spec.alerts.dashboards and panels.get(said.get("panel_url", "")) != alert.name:
+        yield f"alert {alert.name} is not shown at {said.get('panel_url')}"
     if made.spec.service.owner and said.get("owner") != made.spec.service.owner:
         yield f"alert {alert.name} is owned by {said.get('owner')}"
     for key in ("summary", "description", "action"):

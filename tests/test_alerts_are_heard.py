@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 SEVERITIES = ("P1", "P2", "P3", "P4")
 # A month is ten minutes; up to half a day everything is as short as six scrapes allow.
 FACTOR = 4320
+WORKERS = 2
 # Each severity and each family: promises, dependencies, limits, thresholds, backups, dead letters, the service itself.
 WANTED = {
     "ShopSloCheckoutBurnP1": "P1",
@@ -66,6 +68,7 @@ def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
         said["alerts"] |= {"route": {one: [name] for one, name in names.items()}, "quiet": []}
         said["slos"]["patient"] = {"objective": "95%", "severities": ["P4"], "match": {"path": "/orders"}}
         said["dead_letters"]["entries"] = 100
+        said["service"]["workers"] = WORKERS
         asked_for = json.dumps({**said, "secrets": []})
         said["secrets"] = [one for one in said["secrets"] if f"${{{one}}}" in asked_for]
         path = tmp_path / "mahavishnu.yaml"
@@ -158,14 +161,17 @@ class Diary:
             self.beats += name == "ShopHeartbeat"
             (self.began if one["status"] == "firing" else self.ended)[name] = (path, one)
 
-    def wait(self, enough: Callable[[], bool]) -> None:
-        """Listen until it is enough."""
+    def wait(self, missing: Callable[[], object]) -> None:
+        """Listen until nothing is missing."""
 
         def heard_it(path: str, message: dict[str, Any]) -> bool:
             self.note(path, message)
-            return enough()
+            return not missing()
 
-        self.here.until(heard_it, 75)
+        try:
+            self.here.until(heard_it, 75)
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}: {missing()}") from None
 
 
 @pytest.mark.judge
@@ -180,23 +186,28 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
     diary = Diary(here)
     backed_up(path)
     with (
-        staged(tmp_path, free_port(), path) as stage,
+        staged(tmp_path, free_port(), path, WORKERS) as stage,
         stack(made, stage.shop, tmp_path) as (asked, told),
         Crowd(stage) as crowd,
     ):
-        diary.wait(lambda: diary.beats > 3)
+        diary.wait(lambda: 4 - min(diary.beats, 4))
         agrees(made, stage.shop, asked, told, tmp_path)
+        workers = re.search(
+            r"^mahavishnu_workers (\S+)", httpx.get(f"{stage.shop}/metrics").text, re.MULTILINE
+        )
+        assert workers is not None
+        assert float(workers[1]) == WORKERS
         good = path.read_text()
         crowd.mood(status=503)
         crowd.bad.set()
         backed_up(path, well=False)
         path.write_text("limits: {")
-        diary.wait(lambda: diary.began.keys() >= WANTED.keys())
+        diary.wait(lambda: WANTED.keys() - diary.began.keys())
         crowd.mood(status=200)
         crowd.bad.clear()
         path.write_text(good)
         backed_up(path)
-        diary.wait(lambda: diary.ended.keys() >= WANTED.keys())
+        diary.wait(lambda: WANTED.keys() - diary.ended.keys())
     rules = read((tmp_path / "deploy/prometheus/rules.yml").read_text())
     written = {rule.get("alert"): rule for group in rules["groups"] for rule in group["rules"]}
     for name, severity in WANTED.items():

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import httpx
 import pytest
 
 import examples.shop.main as shop
@@ -19,6 +18,7 @@ from mahavishnu.contract import contract
 from mahavishnu.firing import firing
 from mahavishnu.load import load
 from tests.judges import judge
+from tests.runtime.asgi_client import App
 from tests.shop_driver import Fault, Shop
 from tests.test_alerts_are_real import ROOT, crowd
 
@@ -36,9 +36,7 @@ class Worker:
             stack = stack.app
         self.hardening = stack
         app.state.payment = shop.payment.httpx_async_client(transport=of.payment)
-        inside = httpx.ASGITransport(app=app, client=("10.0.0.1", 1))
-        self.http = httpx.AsyncClient(transport=inside, base_url="http://shop")
-        self.direct = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://shop")
+        self.app: App = app
 
     def kill(self) -> None:
         """End as with kill -9."""
@@ -72,8 +70,7 @@ class Shops(Shop):
 
     def next(self) -> None:
         """The next request is another worker's."""
-        one = self.workers[next(self.turns) % len(self.workers)]
-        self.http, self._direct = one.http, one.direct
+        self.app = self.workers[next(self.turns) % len(self.workers)].app
 
 
 async def one_gone(shops: Shop) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import random
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from mahavishnu import compile as compiler
+from mahavishnu import folder
 from mahavishnu.artifact import Artifact
 from mahavishnu.compile import LOCK, CompileError, Drift, Kind, OverwriteError, drift, write
 from mahavishnu.contract import contract
@@ -403,6 +405,125 @@ def test_a_writer_in_place_would_be_caught(tmp_path: Path) -> None:
 
     assert operations(overwrite, 1) == -signal.SIGKILL
     assert path.read_text() == "ne"
+
+
+class Disk:
+    """What a run asks of a disk, in order; and what a disk may hold that loses its power in the middle of it.
+
+    A file is whole, and a name is there, for certain only once it was waited for (`fsync`); until then either may be.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.log: list[tuple[str, Path, bytes | None]] = []
+        self.synced: dict[Path, bytes] = {}
+        fsync, replace, unlink = os.fsync, Path.replace, Path.unlink
+
+        def waited(opened: int) -> None:
+            path = Path(f"/proc/self/fd/{opened}").readlink()
+            if path.is_dir():
+                self.log.append(("waited", path, None))
+            else:
+                self.synced[path] = path.read_bytes()
+            fsync(opened)
+
+        def renamed(path: Path, target: Path) -> Path:
+            self.log.append(("named", target, self.synced.get(path, b"")))
+            return replace(path, target)
+
+        def removed(path: Path, missing_ok: bool = False) -> None:
+            if not path.name.startswith(".mahavishnu-new-"):
+                self.log.append(("named", path, None))
+            unlink(path, missing_ok)
+
+        patch.setattr(os, "fsync", waited)
+        patch.setattr(Path, "replace", renamed)
+        patch.setattr(Path, "unlink", removed)
+
+    def after(self, many: int, files: dict[Path, bytes], chance: random.Random) -> dict[Path, bytes]:
+        """The files after so many events: of those that nobody waited for, some are there and some are not."""
+        held = dict(files)
+        pending: list[tuple[Path, bytes | None]] = []
+        for kind, path, content in self.log[:many]:
+            if kind == "named":
+                pending.append((path, content))
+                continue
+            _happen(held, [one for one in pending if one[0].parent == path])
+            pending = [one for one in pending if one[0].parent != path]
+        _happen(held, [one for one in pending if chance.random() < 0.5])
+        return held
+
+
+def _happen(held: dict[Path, bytes], named: list[tuple[Path, bytes | None]]) -> None:
+    for path, content in named:
+        held.pop(path, None)
+        if content is not None:
+            held[path] = content
+
+
+def lost_power(
+    out: Path,
+    patch: pytest.MonkeyPatch,
+    aside: Path,
+    worse: Callable[[pytest.MonkeyPatch], None] | None = None,
+) -> set[str]:
+    """What the next run would take for another's work, whenever the power goes while the new spec is written."""
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with patch.context() as inside:
+        disk = Disk(inside)
+        if worse is not None:
+            worse(inside)
+        write(out, NEW, "new")
+    found: set[str] = set()
+    wanted = {
+        path: {those.get(path) for those in map(expected, (OLD, NEW))} for path in expected((*OLD, *NEW))
+    }
+    for many, seed in itertools.product(range(len(disk.log) + 1), range(8)):
+        there = aside / f"{many}-{seed}"
+        for path, content in disk.after(many, before, random.Random(seed)).items():
+            target = there / path.relative_to(out)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        found |= {path for path, text in files(there).items() if text not in wanted.get(path, ())}
+        found |= {
+            path for path, kind in kinds(drift(there, NEW, "new")).items() if kind in ("edited", "foreign")
+        }
+    return found
+
+
+def test_power_that_is_lost_at_any_point_leaves_whole_files_that_are_known(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever of it had reached the disk by then."""
+    assert lost_power(out, monkeypatch, tmp_path / "aside") == set()
+
+
+def _unknown(patch: pytest.MonkeyPatch) -> None:
+    """A writer for whom all steps are one round: the lock may reach the disk after the files that it must know."""
+    apply = folder.apply
+
+    def at_once(root: Path, rounds: Sequence[Sequence[folder.Step]]) -> None:
+        apply(root, [[step for one in rounds for step in one]])
+
+    patch.setattr(folder, "apply", at_once)
+
+
+def _hasty(patch: pytest.MonkeyPatch) -> None:
+    """A writer that waits for no file, only for names."""
+    fsync = os.fsync
+
+    def waits(opened: int) -> None:
+        if Path(f"/proc/self/fd/{opened}").readlink().is_dir():
+            fsync(opened)
+
+    patch.setattr(os, "fsync", waits)
+
+
+@pytest.mark.parametrize("worse", [_unknown, _hasty])
+def test_a_writer_that_does_not_wait_would_be_caught(
+    worse: Callable[[pytest.MonkeyPatch], None], out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above can fail."""
+    assert lost_power(out, monkeypatch, tmp_path / "aside", worse) != set()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EIO])

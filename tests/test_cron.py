@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
@@ -97,3 +98,16 @@ def test_it_is_due_where_an_independent_reading_says_so(text: str, moment: datet
     start = moment.replace(second=0, microsecond=0)
     before = [start + timedelta(minutes=minute) for minute in range(1, 120)]
     assert not [one for one in before if one < then and fires(text, one)]
+
+
+def test_the_pauses_of_a_short_look_are_those_of_28_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every kind of restriction, alone and together."""
+    days, months = ("*", "1", "29", "30", "31", "1,15", "*/2", "1-31"), ("*", "2", "jan-feb", "1-12", "*/2")
+    every = [
+        f"0 3 {day} {month} {week}" for day in days for month in months for week in ("*", "sun", "1-5", "*/3")
+    ]
+    possible = [one for one in every if "30 2" not in one and "31 2" not in one]
+    short = [Schedule.parse(one).gaps() for one in possible]
+    Schedule.gaps.cache_clear()
+    monkeypatch.setattr(Schedule, "_period", Mock(return_value=28 * 366))
+    assert [Schedule.parse(one).gaps() for one in possible] == short

@@ -28,7 +28,9 @@ class Stage:
 
 
 @contextmanager
-def staged(folder: Path, port: int, spec: Path = ROOT / "mahavishnu.yaml") -> Generator[Stage]:
+def staged(
+    folder: Path, port: int, spec: Path = ROOT / "mahavishnu.yaml", workers: int = 1
+) -> Generator[Stage]:
     """Both services, ready; stopped when the block ends. Where `port` is taken the shop gets a free one."""
     shop = f"http://127.0.0.1:{port if _free(port) else _any_port()}"
     payment = f"http://127.0.0.1:{_any_port()}"
@@ -45,17 +47,18 @@ def staged(folder: Path, port: int, spec: Path = ROOT / "mahavishnu.yaml") -> Ge
     stage = Stage(shop, payment, folder / "shop.log", {**os.environ, **said})
     with (
         _server("examples.shop.payment:app", stage.payment, ROOT, folder / "payment.log", {}, "/calls"),
-        _server("shop.main:app", stage.shop, ROOT / "examples", stage.log, said, "/readyz"),
+        _server("shop.main:app", stage.shop, ROOT / "examples", stage.log, said, "/readyz", workers),
     ):
         yield stage
 
 
 @contextmanager
 def _server(
-    app: str, url: str, app_dir: Path, log: Path, said: Mapping[str, str], ready: str
+    app: str, url: str, app_dir: Path, log: Path, said: Mapping[str, str], ready: str, workers: int = 1
 ) -> Generator[None]:
     port = url.rsplit(":", 1)[1]
     command = [sys.executable, "-m", "uvicorn", app, "--port", port, "--app-dir", str(app_dir)]
+    command += ["--workers", str(workers)] if workers > 1 else []
     quiet = ["--no-access-log", "--log-level", "warning", "--no-proxy-headers"]
     with log.open("w") as out:
         process = subprocess.Popen(

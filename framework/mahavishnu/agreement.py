@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mahavishnu import closure
@@ -29,23 +29,24 @@ class Agreement:
 def agreement(made: Contract, artifacts: Iterable[Artifact]) -> Agreement:
     """Resolve every query of every file against the contract, and look for each of its series in the rules."""
     queries = [query for one in artifacts for query in one.queries]
-    wrong = {id(query): tuple(closure.faults(query.expr, made.world)) for query in queries}
-    faults = [f"{_name(query)}: {fault}" for query in queries for fault in wrong[id(query)]]
-    judged = [query.expr for query in queries if query.kind not in _LOOKED_AT]
+    world, exprs = made.world, {id(query.expr): query.expr for query in queries}  # many ask the very same
+    wrong = {key: found for key, expr in exprs.items() if (found := tuple(closure.faults(expr, world)))}
+    faults = [f"{_name(query)}: {fault}" for query in queries for fault in wrong.get(id(query.expr), ())]
+    judged = {id(query.expr): query.expr for query in queries if query.kind not in _LOOKED_AT}.values()
     asked = {one.signal.name for expr in judged for one in expr.selectors()}
     shown = [one for one in made.signals.values() if one.source is not Source.SCRAPE]
     idle = [one for one in shown if one.name not in asked]
     faults += [f"series {one.name} is shown, and no rule asks for it" for one in idle if not one.waived]
-    kinds = dict(_counted(queries, {key for key, found in wrong.items() if found}))
+    kinds = dict(_counted(queries, wrong))
     waived = sum(bool(one.waived) for one in idle)
     return Agreement(kinds, (len(shown), len(shown) - len(idle), waived), tuple(faults))
 
 
-def _counted(queries: list[Query], wrong: set[int]) -> Iterator[tuple[str, tuple[int, int]]]:
+def _counted(queries: list[Query], wrong: Container[int]) -> Iterator[tuple[str, tuple[int, int]]]:
     """Of each kind how many things agree with all their queries, and how many there are."""
     for kind in dict.fromkeys(query.kind for query in queries):
         every = {query.name for query in queries if query.kind == kind}
-        bad = {query.name for query in queries if query.kind == kind and id(query) in wrong}
+        bad = {query.name for query in queries if query.kind == kind and id(query.expr) in wrong}
         yield kind, (len(every) - len(bad), len(every))
 
 

@@ -116,7 +116,7 @@ def write(
             if obstacles := survey.obstacles(force=force):
                 raise OverwriteError(obstacles)
             folder.sweep(out, survey.paths())
-            folder.apply(out, survey.steps())
+            folder.apply(out, survey.rounds())
     except OSError as fault:
         raise CompileError(f"cannot write `{fault.filename or out}`: {fault.strerror or fault}") from fault
     return Written(survey.changed(), survey.removed(), tuple(sorted({*survey.wanted} - {*survey.changed()})))
@@ -155,12 +155,12 @@ class _Survey:
         foreign = tuple(one for one in self.drifts() if one.kind in (Kind.EDITED, Kind.FOREIGN))
         return tuple(one for one in foreign if self.found[one.path] is None) if force else foreign
 
-    def steps(self) -> list[folder.Step]:
+    def rounds(self) -> list[list[folder.Step]]:
         changes = [folder.Step(path, self.wanted[path]) for path in self.changed()]
         changes += [folder.Step(path, None) for path in self.removed()]
         if not changes and self.found.get(LOCK) == self.lock():
             return []
-        return [folder.Step(LOCK, self._lock_of_both()), *changes, folder.Step(LOCK, self.lock())]
+        return [[folder.Step(LOCK, self._lock_of_both())], changes, [folder.Step(LOCK, self.lock())]]
 
     def lock(self) -> bytes:
         """The lock of a finished run: one digest for each file."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import lru_cache
 
 from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
@@ -75,8 +76,29 @@ class Contract:
         return closure.World(self.signals, self.job)
 
 
+class _Itself:
+    """A spec as a key: equal to itself alone, as nothing about it is compared."""
+
+    __slots__ = ("spec",)
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.spec is self.spec
+
+    def __hash__(self) -> int:
+        return id(self.spec)
+
+
 def contract(spec: Spec) -> Contract:
     """Collect what all policies show and raise; raises AgreementError when a query names what nothing shows."""
+    return _contract(_Itself(spec))
+
+
+@lru_cache(maxsize=2)  # the checks ask for it, and then whoever generates
+def _contract(of: _Itself) -> Contract:
+    spec = of.spec
     bare = shown(spec)
     policies = tuple((name, policy.reading(name, bare.signals)) for name, policy in _policies(spec))
     job = spec.service.name

@@ -25,6 +25,8 @@ _FIELDS = (
 _PART = re.compile(r"(\*|[a-z0-9]+(?:-[a-z0-9]+)?)(?:/([0-9]{1,3}))?")
 # A 29 February comes at the latest after four years, a weekday on it after 28 (2100 is no leap year).
 _HORIZON = 28 * 366
+_TWO_LEAPS, _TWO_WEEKS = 8 * 366, 15
+_EVERY_DAY, _EVERY_MONTH = frozenset(range(1, 32)), frozenset(range(1, 13))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Schedule(Quantity):
         """The shortest and the longest time between two moments."""
         inside = [two - one for one, two in pairwise(self.minutes)]
         across = _DAY - self.minutes[-1] + self.minutes[0]
-        days = list(self._dates(date(2001, 1, 1)))
+        days = list(self._dates(date(2001, 1, 1), self._period()))
         between = {across + _DAY * ((two - one).days - 1) for one, two in pairwise(days)}
         lengths = [*inside, *between]
         return Duration(min(lengths) * 60 * 10**9), Duration(max(lengths) * 60 * 10**9)
@@ -86,8 +88,14 @@ class Schedule(Quantity):
         hour, minute = divmod((self.minutes[0] + minutes) % _DAY, 60)
         return f"{minute} {hour}"
 
-    def _dates(self, start: date) -> Iterator[date]:
-        for number in range(_HORIZON):
+    def _period(self) -> int:
+        """So many days show every pause."""
+        if self.months == _EVERY_MONTH and (self.days >= _EVERY_DAY or not self.days):
+            return _TWO_WEEKS
+        return _HORIZON if self.weekdays else _TWO_LEAPS
+
+    def _dates(self, start: date, within: int = _HORIZON) -> Iterator[date]:
+        for number in range(within):
             day = start + timedelta(days=number)
             if day.month in self.months and (day.day in self.days or day.isoweekday() % 7 in self.weekdays):
                 yield day

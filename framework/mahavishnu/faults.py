@@ -17,7 +17,7 @@ from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem
 from mahavishnu.shape import ROOT, Place, dotted, keys_of, listing, meant, nearest, places
 from mahavishnu.spec import Spec
-from mahavishnu.yaml_tree import Mapping, Mark, Node, Scalar, Sequence, at, find, scalars, short
+from mahavishnu.yaml_tree import Mapping, Mark, Node, Scalar, Sequence, at, entries_of, find, scalars, short
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
@@ -67,13 +67,20 @@ def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
 
 def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:
     """What the format says of a path of this tree; the tree says which of several policies is meant."""
+    *_, last = (place, *_along(path, tree, place))
+    return last
+
+
+def _along(path: Path, tree: Node, place: Place) -> Iterator[Place | None]:
+    """What the format says of each step of a path."""
     if path[:1] == ("environments",) and len(path) > 2:
         path = path[2:]
     here: Place | None = place
-    for depth, step in enumerate(path):
-        node = at(tree, path[:depth])
-        here = here.below(step, node.entries if isinstance(node, Mapping) else ()) if here else None
-    return here
+    node: Node | None = tree
+    for step in path:
+        here = here.below(step, entries_of(node)) if here else None
+        node = at(node, (step,)) if node else None
+        yield here
 
 
 def value(scalar: Scalar, path: Path) -> str:
@@ -501,9 +508,9 @@ def _secret(path: Path, tree: Node | None) -> bool:
     if tree is None or _sensitive(path):
         return True
     keys = [step for step in path if isinstance(step, str)]
-    above = (place_at(path[:length], tree) for length in range(1, len(path) + 1))
-    taken = any(place is not None and place.secret for place in above)
-    return taken or (place_at(path, tree) is None and bool(nearest(keys[-1:] and keys[-1], _SECRET_KEYS)))
+    along = [*_along(path, tree, ROOT)]
+    taken = any(place is not None and place.secret for place in along)
+    return taken or (along[-1:] == [None] and bool(nearest(keys[-1:] and keys[-1], _SECRET_KEYS)))
 
 
 _SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret})

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from threading import Thread
 from typing import NamedTuple
 
 _STAGED = ".mahavishnu-new-"  # a file on its way; one that a crash left behind is swept away by the next run
 _HERE = PurePosixPath()
+_AT_ONCE = 8
 
 
 class Step(NamedTuple):
@@ -57,32 +60,22 @@ def alone(root: Path) -> Generator[None]:
                 root.rmdir()
 
 
-def apply(root: Path, steps: Sequence[Step]) -> None:
-    """Take the steps in order, each at once; raises OSError before the first if one cannot be prepared."""
-    made: list[Path] = []
-    staged: list[Path] = []
-    try:
-        for number, step in enumerate(steps):
-            if step.content is not None:
-                made += _make_folder((root / step.path).parent)
-                staged.append((root / step.path).with_name(f"{_STAGED}{number}"))
-                _put(staged[-1], step.content)
-    except OSError:
-        for path in staged:
-            path.unlink(missing_ok=True)
-        _remove_empty(reversed(made))
-        raise
-    ready = iter(staged)
-    for step in steps:
-        target = root / step.path
-        if step.content is None:
-            target.unlink(missing_ok=True)
-        else:
-            next(ready).replace(target)
-        _sync(target.parent)
-    _remove_empty(
-        root / folder for folder in reversed(_folders(step.path for step in steps)) if folder != _HERE
-    )
+def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
+    """Take the steps, each at once; a round is on the disk, whatever happens then, before the next one begins.
+
+    Raises OSError before the first step if one cannot be prepared.
+    """
+    numbers = itertools.count()
+    ready = [[_Ready.of(root / path, content, next(numbers)) for path, content in one] for one in rounds]
+    every = [one for those in ready for one in those]
+    grown: set[Path] = _prepare([one for one in every if one.content is not None])
+    for those in ready:
+        for one in those:
+            one.take()
+        _sync_all(grown | {one.folder for one in those})
+        grown = set[Path]()
+    folders = _folders(step.path for one in rounds for step in one)
+    _remove_empty(root / folder for folder in reversed(folders) if folder != _HERE)
 
 
 def sweep(root: Path, paths: Iterable[str]) -> None:
@@ -94,7 +87,8 @@ def sweep(root: Path, paths: Iterable[str]) -> None:
 
 
 def _folders(paths: Iterable[str]) -> list[PurePosixPath]:
-    return sorted({parent for path in paths for parent in PurePosixPath(path).parents})
+    folders = {PurePosixPath(path.rpartition("/")[0]) for path in paths}
+    return sorted({parent for one in folders for parent in (one, *one.parents)})
 
 
 def _files(root: Path, folder: PurePosixPath, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
@@ -124,16 +118,75 @@ def _make_folder(path: Path) -> list[Path]:
     return missing[::-1]
 
 
-def _put(path: Path, content: bytes) -> None:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+class _Ready(NamedTuple):
+    """A step whose file, if it has one, waits beside its target."""
+
+    folder: Path
+    target: Path
+    staged: Path
+    content: bytes | None
+
+    @classmethod
+    def of(cls, target: Path, content: bytes | None, number: int) -> _Ready:
+        folder = target.parent
+        return cls(folder, target, folder / f"{_STAGED}{number}", content)
+
+    def put(self) -> None:
+        self.staged.unlink(missing_ok=True)
+        opened = os.open(self.staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+        with os.fdopen(opened, "wb") as file:
+            file.write(self.content or b"")
+
+    def take(self) -> None:
+        if self.content is None:
+            self.target.unlink(missing_ok=True)
+        else:
+            self.staged.replace(self.target)
 
 
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _prepare(steps: Sequence[_Ready]) -> set[Path]:
+    """Put every file on the disk, beside its target; returns the folders in which folders had to be made."""
+    made: list[Path] = []
+    try:
+        for folder in dict.fromkeys(one.folder for one in steps):
+            made += _make_folder(folder)
+        for one in steps:
+            one.put()
+        _sync_all({one.staged for one in steps})
+    except OSError:
+        for one in steps:
+            with suppress(OSError):  # it was not there yet
+                one.staged.unlink()
+        _remove_empty(reversed(made))
+        raise
+    return {folder.parent for folder in made}
+
+
+def _sync_all(paths: Iterable[Path]) -> None:
+    """Wait for several at once: a disk is asked to write once for all who wait then."""
+    every, faults = sorted(paths), list[OSError]()
+
+    def wait(those: Iterable[Path]) -> None:
+        try:
+            for path in those:
+                _sync(path)
+        except OSError as fault:
+            faults.append(fault)
+
+    threads = [
+        Thread(target=wait, args=(every[first::_AT_ONCE],)) for first in range(min(_AT_ONCE, len(every)))
+    ]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    for fault in faults:
+        raise fault
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or what a folder holds, is on the disk."""
+    opened = os.open(path, os.O_RDONLY)
     try:
         os.fsync(opened)
     finally:

@@ -116,9 +116,11 @@ def _missing(names: set[str], made: Contract) -> Iterator[str]:
 def _numbers(samples: list[tuple[str, dict[str, str], float]], made: Contract) -> Iterator[str]:
     enforced = {labels.get("limit"): value for name, labels, value in samples if name == LIMIT_QUOTA.name}
     for name, limit in made.spec.limits.items():
-        adapts = isinstance(limit, Concurrency) and limit.adaptive
-        if name in enforced and not adapts and enforced[name] != limit.number():
-            yield f"limit {name} is enforced as {enforced[name]:g}, and this spec says {limit.number():g}"
+        adapts, wanted = False, limit.number()
+        if isinstance(limit, Concurrency):  # each worker has places of its own, and they are shown together
+            adapts, wanted = limit.adaptive, wanted * made.spec.service.workers
+        if name in enforced and not adapts and enforced[name] != wanted:
+            yield f"limit {name} is enforced as {enforced[name]:g}, and this spec says {wanted:g}"
 
 
 # --- Prometheus -------------------------------------------------------------------------------------------

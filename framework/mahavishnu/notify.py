@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from functools import cache
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
-from zoneinfo import available_timezones
+from zoneinfo import TZPATH, available_timezones
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,8 @@ _REFERENCE = r"^\$\{[A-Z][A-Z0-9_]*\}$"
 SecretRef = Annotated[str, StringConstraints(pattern=_REFERENCE)]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_TWINS = frozenset({"posix", "right", "posixrules"})
+"""Where a tz database has all its zones a second and a third time, and one without a name."""
 _HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 
 
@@ -108,13 +110,21 @@ AnyThreshold = Annotated[Threshold | Queried, OneOf(Threshold, Queried)]
 AnyChannel = Annotated[Channel, OneOf(Slack, PagerDuty, Email, Webhook)]
 
 
-@cache  # reading them takes tens of milliseconds
-def _zones() -> frozenset[str]:
-    return frozenset(available_timezones())
+def _spelled(root: str, name: str) -> bool:
+    """Whether a folder of the tz database has a zone, spelled so also where files are found in any spelling."""
+    here = Path(root)
+    for part in name.split("/"):
+        if not here.is_dir() or part not in {one.name for one in here.iterdir()}:
+            return False
+        here /= part
+    return here.is_file() and here.read_bytes().startswith(b"TZif")
 
 
 def _known_zone(name: str) -> str:
-    if name not in _zones():
+    # To read all that there are takes tens of milliseconds.
+    twin = name.partition("/")[0] in _TWINS
+    usual = not twin and any(_spelled(root, name) for root in TZPATH)
+    if not usual and name not in available_timezones():
         what = f"`{name}` is no time zone"
         raise PydanticCustomError(
             "policy", "{what}", {"what": what, "help": "write one like `Europe/London`"}

@@ -186,7 +186,17 @@ def _section(signal: Signal) -> str:
 
 
 def _of(made: Contract, section: str) -> list[Signal]:
-    return [one for one in made.signals.values() if _section(one) == section and one.name not in _DRAWN]
+    return _sections(made).get(section, [])
+
+
+@lru_cache(maxsize=4)
+def _sections(made: Contract) -> dict[str, list[Signal]]:
+    """The series of each section that have no panels of their own making."""
+    found: dict[str, list[Signal]] = {}
+    for one in made.signals.values():
+        if one.name not in _DRAWN:
+            found.setdefault(_section(one), []).append(one)
+    return found
 
 
 def _names(made: Contract, section: str) -> tuple[str, ...]:
@@ -319,10 +329,14 @@ def _unit(signal: Signal) -> Unit:
 
 def _alerts(made: Contract, section: str, name: str | None) -> Iterator[Panel]:
     known = _names(made, section)
-    for alert in made.alerts:
-        home, entry = _place(alert)
+    for alert, home, entry in _places(made):
         if home == section and (entry if entry in known else None) == name:
             yield _watched(alert)
+
+
+@lru_cache(maxsize=4)
+def _places(made: Contract) -> tuple[tuple[Alert, str, str | None], ...]:
+    return tuple((alert, *_place(alert)) for alert in made.alerts)
 
 
 def _watched(alert: Alert) -> Panel:
@@ -382,6 +396,7 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
 # --- the service itself -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=4)
 def _requests(made: Contract) -> tuple[Panel, ...]:
     """Rate, errors and duration of requests, by route."""
     requests, failed = HTTP_DURATION.count_rate(_WINDOW), _failed()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from asyncio import Task
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from threading import Event
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     ClassVar,
@@ -37,6 +37,9 @@ from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UT
 from mahavishnu.signals import Alert, Recording, Signal
 from mahavishnu.units import plain
 
+if TYPE_CHECKING:
+    from asyncio import Task
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -56,6 +59,7 @@ class Settings(BaseModel):
         extra="forbid",
         hide_input_in_errors=True,
         validate_default=False,
+        defer_build=True,
     )
     later: ClassVar[frozenset[str]] = frozenset()
 

@@ -35,9 +35,11 @@ class Expr:
 
     def walk(self) -> Iterator[Expr]:
         """This node and all below it, from the top."""
-        yield self
-        for child in self.children():
-            yield from child.walk()
+        ahead: list[Expr] = [self]
+        while ahead:
+            node = ahead.pop()
+            yield node
+            ahead.extend(node.children()[::-1])
 
     def map_selectors(self, change: Callable[[Selector], Selector]) -> Expr:
         """The same tree with every selector replaced by `change(selector)`."""

@@ -190,9 +190,9 @@ class Logs(Settings):
 class Observability(Settings):
     """What the service shows of itself."""
 
-    metrics: Metrics = Metrics()
+    metrics: Metrics = Metrics.model_construct()
     """The series."""
-    logs: Logs = Logs()
+    logs: Logs = Logs.model_construct()
     """The log."""
     traces: Traces | None = None
     """The spans; none are made when absent."""
@@ -260,25 +260,25 @@ class Spec(Settings):
     """Inbound: who may ask how much."""
     dependencies: dict[Name, Dependency] = Field(default_factory=dict)
     """Outbound: what happens when others fail."""
-    dead_letters: DeadLetters = DeadLetters()
+    dead_letters: DeadLetters = DeadLetters.model_construct()
     """Failed calls that are kept to be made again: those of every dependency with `fallback: dead_letter`."""
     slos: dict[Name, Slo] = Field(default_factory=dict)
     """What is promised."""
     channels: dict[Name, AnyChannel] = Field(default_factory=dict)
     """Ways to tell a person."""
-    alerts: Alerts = Alerts()
+    alerts: Alerts = Alerts.model_construct()
     """Who is told what."""
-    retention: Retention = Retention()
+    retention: Retention = Retention.model_construct()
     """How long each kind of data lives."""
     backups: dict[Name, Backup] = Field(default_factory=dict)
     """What is backed up, and how it is proved that it restores."""
-    observability: Observability = Observability()
+    observability: Observability = Observability.model_construct()
     """What the service shows of itself."""
-    security: Security = Security()
+    security: Security = Security.model_construct()
     """What every response says to browsers."""
     ops: Ops | None = None
     """What operators are shown."""
-    deploy: Deploy = Deploy()
+    deploy: Deploy = Deploy.model_construct()
     """What is deployed, and where."""
     environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What differs in each environment: a JSON merge patch over everything above."""

@@ -40,10 +40,10 @@ def moving(series: Selector, level: Fraction) -> Moving:
 
 def matches(selector: Selector, one: Moving) -> bool:
     """Whether a selector selects that series."""
+    if selector.series != one.name:
+        return False
     labels = dict(one.labels)
-    return selector.series == one.name and all(
-        matcher.holds(labels.get(matcher.label, "")) for matcher in selector.matchers
-    )
+    return all(matcher.holds(labels.get(matcher.label, "")) for matcher in selector.matchers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,11 +95,11 @@ class Deploy(Settings):
 
     image: Image | None = None
     """The image without tag for `compose` builds, or pinned; the service's name when absent."""
-    resources: Resources = Resources()
+    resources: Resources = Resources.model_construct()
     """What one replica gets."""
-    replicas: Scale = Scale()
+    replicas: Scale = Scale.model_construct()
     """How many of them."""
     shutdown: Duration = Duration.parse("30s")
     """How long a replica may take to end what it has begun."""
-    targets: Targets = Targets()
+    targets: Targets = Targets.model_construct()
     """Where it runs."""

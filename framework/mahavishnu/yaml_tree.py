@@ -22,9 +22,7 @@ from mahavishnu.errors import Finding, Level, Path, Where
 LARGEST, DEEPEST, MOST, EXPANSION, DIGITS = 2**20, 64, 50_000, 10, 19
 
 # What YAML 1.2 does not let stand in a file, and the line breaks that only some readers see.
-_UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
-)
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 # Characters that hide: controls, changes of direction, byte order marks, halves; in keys also joiners.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _HIDDEN_IN_KEY = re.compile(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu.backup import evidence, on_schedule
+from mahavishnu.backup import due, evidence, on_schedule
 from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
 from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
@@ -181,12 +181,12 @@ class Child:
 def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     """Late ones once, a running one not again, and a clock that goes back begins nothing."""
     backup = Spec.model_validate(spec()).backups["orders"]
-    queue = [*on_schedule.dues("orders", backup)]
+    queue = [*due.dues("orders", backup)]
     assert [one.schedule.text for one in queue] == ["0 2 * * *", "0 4 * * *", "0 6 * * 0"]
     clock, begun, children = Clock("2026-06-30T01:59"), list[str](), list[Child]()
 
-    def begin(due: on_schedule.Due) -> Child:
-        begun.append(due.step)
+    def begin(one: due.Due) -> Child:
+        begun.append(one.step)
         children.append(Child())
         return children[-1]
 
@@ -204,5 +204,5 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     children[0].ended = True
     loop.look()
     assert begun == ["run", "verify"]
-    assert (tmp_path / on_schedule.ALIVE).exists()
+    assert (tmp_path / due.ALIVE).exists()
     assert evidence.FOLDER == "MAHAVISHNU_STATE"

@@ -76,6 +76,22 @@ def test_each_way_to_differ_is_told(
     assert says in capsys.readouterr().out
 
 
+def test_places_are_those_of_all_workers_together(home: Path) -> None:
+    """What each of them has for itself is shown as a sum; a number that each enforces for itself is shown once."""
+    said = SPEC | {
+        "service": {**SPEC["service"], "workers": 2},
+        "limits": {"reports": {"concurrency": 4}, "uploads": {"body": "1KiB"}},
+    }
+    (home / "mahavishnu.yaml").write_text(json.dumps(said), encoding="utf-8")
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    one, two = '_quota{limit="reports"} 4.0', '_quota{limit="reports"} 8.0'
+    text = shown(home)
+    assert one in text
+    for shows, says in ((two, []), (one, ["limit reports is enforced as 4, and this spec says 8"])):
+        with serving(text.replace(one, shows)) as url:
+            assert [line for line in live.service(url, made) if line.startswith("limit ")] == says
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

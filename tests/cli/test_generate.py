@@ -69,6 +69,62 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[9])
 
 
+LOADED = """
+import sys
+from mahavishnu.cli import main
+try: main()
+finally: print(*sorted(sys.modules))
+"""
+
+
+def loaded(*words: str) -> set[str]:
+    """The modules that a process of its own has loaded for a command."""
+    command = [sys.executable, "-c", LOADED, *words]
+    return {*subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()}
+
+
+def test_it_loads_only_what_it_needs(home: Path) -> None:
+    """No event loop, nothing that serves, and no parser of options where there are none."""
+    needless = {
+        "asyncio",
+        "starlette",
+        "prometheus_client",
+        "structlog",
+        "pydantic_settings",
+        "rich",
+        "redis",
+    }
+    assert not (needless | {"typer"}) & loaded("generate")
+    with_options = loaded("generate", "--force")
+    assert not needless & with_options
+    assert {"typer", "pydantic", "jinja2"} <= with_options
+
+
+@pytest.mark.parametrize("state", ["good", "again", "edited", "broken", "gone"])
+def test_without_options_it_ends_as_with_them(
+    state: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the end is: the same words, and the same exit code."""
+    if state in ("again", "edited"):
+        run(["generate"])
+    if state == "edited":
+        (home / "deploy/prometheus/rules.yml").write_text("groups: []\n")
+    if state == "broken":
+        say(home, {**SPEC, "limit": {}})
+    if state == "gone":
+        (home / "mahavishnu.yaml").unlink()
+    told: list[tuple[int, str, str]] = []
+    capsys.readouterr()
+    for words in ([], ["--out", "deploy"]):
+        code = run(["generate", *words])
+        said = capsys.readouterr()
+        told.append((code, re.sub(r"\d+\.\d s", "", said.out), said.err))
+        if state == "good":
+            shutil.rmtree(home / "deploy")
+    assert told[0] == told[1]
+    assert told[0][0] == {"good": 0, "again": 0, "edited": 1, "broken": 1, "gone": 2}[state]
+
+
 def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And says so; the same tree also passes `--check`."""
     run(["generate"])

@@ -15,7 +15,12 @@ from mahavishnu.cli import _unchanged
 from tests.generators.specs import LARGE, merged
 
 SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
-PROGRAM = "import sys; from mahavishnu.cli import main\ntry: main()\nfinally: print('typer' in sys.modules)"
+PROGRAM = """
+import sys
+from mahavishnu.cli import main
+try: main()
+finally: print({"typer", "pydantic"} & {*sys.modules} != set())
+"""
 SAID = _unchanged.Said("as it was", "with a warning\n")
 AT_ONCE = "all as the spec says\nFalse\n"
 
@@ -40,7 +45,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def ask(home: Path, *words: str, **said: str) -> str:
-    """What a process of its own says, warnings first; last whether it has loaded what parses options."""
+    """What a process of its own says, warnings first; last whether it has loaded what reads options or specs."""
     env = {**os.environ, "XDG_CACHE_HOME": str(home.parent / "caches"), **said}
     command = [sys.executable, "-c", PROGRAM, *words]
     done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, check=False)

@@ -5,37 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mahavishnu.backup.due import ALIVE, Due, dues
 from mahavishnu.backup.job import Tell
-from mahavishnu.cron import Schedule
 from mahavishnu.load import Loaded
-from mahavishnu.policies.backup import Backup
 
-ALIVE = "alive"
-"""A file in the folder of evidence whose time says that somebody still looks at the schedule."""
 _TICK = 15
-_DRILLS = {"daily": "* * *", "weekly": "* * 0", "monthly": "1 * *"}
-
-
-@dataclass(frozen=True)
-class Due:
-    """A step with the words of its command, and when it is due."""
-
-    step: str
-    words: tuple[str, ...]
-    schedule: Schedule
-
-
-def dues(name: str, backup: Backup) -> Iterator[Due]:
-    """The three steps of a backup: run (and prune), a nightly verification after it, and the drill."""
-    yield Due("run", ("backup", "run", name, "--prune"), backup.schedule)
-    yield Due("verify", ("backup", "verify", name), Schedule.parse(f"{backup.schedule.shifted(120)} * * *"))
-    drill = f"{backup.schedule.shifted(240)} {_DRILLS[backup.verify.restore]}"
-    yield Due("drill", ("backup", "drill", name), Schedule.parse(drill))
 
 
 def forever(loaded: Loaded, state: Path, options: Sequence[str], tell: Tell) -> None:

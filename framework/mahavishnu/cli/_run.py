@@ -1,39 +1,21 @@
-"""Runs one verb by what its file says, and turns every way to fail into a sentence and an exit code."""
+"""Runs one verb by what its file says."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, VERBS, unread
-from mahavishnu.errors import MahavishnuError, SpecError
+from mahavishnu.cli import VERBS
+from mahavishnu.cli._ends import ended
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code."""
-    debug = "--debug" in arguments
     words = [word for word in arguments if word != "--debug"]
-    try:
-        _app(words)(args=words, prog_name="mahavishnu")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else FINE
-    except SpecError as error:
-        return _refused(error)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        return unread()
-    except MahavishnuError as error:
-        return _failed(str(error))
-    except Exception as error:
-        if debug:
-            raise
-        return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")
-    return FINE
+    return ended(lambda: _app(words)(args=words, prog_name="mahavishnu"), debug="--debug" in arguments)
 
 
 def _app(words: Sequence[str]) -> typer.Typer:
@@ -79,15 +61,3 @@ def function_of(verb: str) -> Callable[..., Any] | typer.Typer:
     name = verb.replace("-", "_")
     function: Callable[..., Any] | typer.Typer = getattr(import_module(f"mahavishnu.cli.{name}"), name)
     return function
-
-
-def _refused(error: SpecError) -> int:
-    from mahavishnu.cli import _output
-
-    _output.report(error.findings)
-    return CANNOT_RUN if any(finding.code == "MV001" for finding in error.findings) else FINDINGS
-
-
-def _failed(sentence: str) -> int:
-    print(f"mahavishnu: {sentence}", file=sys.stderr)
-    return CANNOT_RUN

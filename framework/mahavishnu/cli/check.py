@@ -12,9 +12,9 @@ import typer
 from mahavishnu import appinfo
 from mahavishnu.bound import bound
 from mahavishnu.cli import _output
+from mahavishnu.cli._generation import agreed, files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
-from mahavishnu.cli.generate import agreed, files
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.forgetting import lives

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from mahavishnu import live as running
+from mahavishnu.cli._generation import files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import printable
-from mahavishnu.cli.generate import files
 from mahavishnu.contract import contract
 from mahavishnu.load import accept
 

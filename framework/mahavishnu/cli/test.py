@@ -15,8 +15,8 @@ import typer
 
 # ruff: noqa: PT028  (a verb, no test)
 from mahavishnu import compile as compiler
+from mahavishnu.cli._generation import Run, prepared
 from mahavishnu.cli._options import EnvOption, SpecOption
-from mahavishnu.cli.generate import Run, prepared
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.signals import Severity

@@ -215,9 +215,9 @@ class Backup(Policy):
     """How old the newest backup may be: what may be lost."""
     rto: Duration | None = None
     """How long a restore may take."""
-    verify: Verify = Verify()
+    verify: Verify = Verify.model_construct()
     """How it is proved that it can be restored."""
-    hooks: Hooks = Hooks()
+    hooks: Hooks = Hooks.model_construct()
     """Commands around it."""
     retention: Keep | None = None
     """Which snapshots are kept, in the place of `retention.backups`."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from threading import Event, Lock
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from mahavishnu.errors import BulkheadFull
 from mahavishnu.policy import Count, Guard, Leaf, Meter, Outcome, Policy, Site, camel
@@ -15,6 +14,9 @@ from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration
+
+if TYPE_CHECKING:  # what only reads a spec loads no event loop
+    import asyncio
 
 _WINDOW = Duration.parse("5m")
 _FULL_RATIO = Decimal("0.9")
@@ -188,6 +190,8 @@ class BulkheadGuard:
         """Take a place, letting other tasks run for at most `wait`; raises BulkheadFull."""
         if self._taken():
             return None
+        import asyncio
+
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
         waiter = self._queued(lambda: loop.call_soon_threadsafe(_resolve, woken))
@@ -289,6 +293,8 @@ class BulkheadGuard:
 
 
 def _in_event_loop() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -26,6 +25,9 @@ from mahavishnu.series import (
 )
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
+
+if TYPE_CHECKING:  # what only reads a spec loads no event loop
+    import asyncio
 
 _WINDOW = Duration.parse("5m")
 _HOLD = Duration.parse("5m")
@@ -319,6 +321,8 @@ class Slots:
             self.gradient.lagging(by)
 
     async def _turn(self, rank: int) -> Refusal | None:
+        import asyncio
+
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def told(given: bool) -> None:
@@ -359,6 +363,8 @@ _LATE = "had no free place in time"
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
+    import asyncio
+
     try:
         return asyncio.get_running_loop()
     except RuntimeError:  # a simulation

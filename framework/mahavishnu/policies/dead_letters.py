@@ -64,7 +64,7 @@ class DeadLetters(Policy):
 
     store: LetterStore = "sqlite:.mahavishnu/dead_letters.db"
     """A file of this machine, or a Redis or Valkey server for a whole fleet, which must not forget."""
-    redrive: Redrive = Redrive()
+    redrive: Redrive = Redrive.model_construct()
     """When they are made again."""
     entries: Count = 10_000
     """How many are kept at the most."""

@@ -1,0 +1,202 @@
+"""What `mahavishnu generate` does, whatever its options were read by: files from a spec, or what differs from them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mahavishnu import compile as compiler
+from mahavishnu.agreement import agreement
+from mahavishnu.artifact import Artifact
+from mahavishnu.bound import bound
+from mahavishnu.cli import FINDINGS, FINE, _output, _unchanged
+from mahavishnu.compile import Drift, Kind, OverwriteError, Written
+from mahavishnu.contract import Contract, contract
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.load import NAME, Loaded, accept, find_spec
+from mahavishnu.panels import dashboards
+
+OUT = Path("deploy")
+_TEMPLATES = Path(".mahavishnu/templates")
+_LONGEST_DIFF = 60
+_WIDTH = 60
+
+
+class NoSuchFamily(MahavishnuError):
+    """A spec asks for no files of that name."""
+
+
+def generate(
+    spec: Path | None = None,
+    env: str | None = None,
+    out: Path = OUT,
+    *,
+    check: bool = False,
+    only: Iterable[str] = (),
+    force: bool = False,
+    stdout: bool = False,
+) -> int:
+    """Write what follows from a spec, compare it with what is there, or print it; returns the exit code."""
+    began = time.monotonic()
+    run = prepared(spec, env, out, only)
+    _output.report(run.loaded.findings)
+    if stdout:
+        print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
+        return FINE
+    code = _check(run) if check else _write(run, force, began)
+    if code == FINE and _unchanged.ASKED.get():
+        _remember(run)
+    return code
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is to be written where."""
+
+    loaded: Loaded
+    env: str | None
+    made: Contract
+    artifacts: tuple[Artifact, ...]
+    out: Path
+    only: frozenset[str] | None
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The paths of each family of files; a family is a folder."""
+        found: dict[str, list[str]] = {}
+        for one in self.artifacts:
+            found.setdefault(one.path.split("/")[0], []).append(one.path)
+        return found
+
+
+def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] = ()) -> Run:
+    """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used, NoSuchFamily."""
+    loaded = accept(spec or find_spec(), env)
+    home = loaded.path.parent
+    made = replace(contract(loaded.declared), place=_place(home, out), env=env)
+    run = Run(loaded, env, made, files(loaded, made), out, None)
+    if not (chosen := frozenset(only)):
+        return run
+    if unknown := sorted(chosen - {*run.families}):
+        raise NoSuchFamily(f"this spec asks for no `{unknown[0]}`; there is {', '.join(run.families)}")
+    kept = tuple(one for one in run.artifacts if one.path.split("/")[0] in chosen)
+    return replace(run, artifacts=kept, only=chosen)
+
+
+def files(loaded: Loaded, made: Contract) -> tuple[Artifact, ...]:
+    """Every file of a contract; CompileError where one asks for what nothing shows."""
+    overrides = loaded.path.parent / _TEMPLATES
+    return compiler.compile(made, overrides if overrides.is_dir() else None)
+
+
+def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
+    """How much was compared, in one line; nothing where the files ask nothing."""
+    found = agreement(made, artifacts)
+    counts = ", ".join(f"{good}/{every} {kind}" for kind, (good, every) in found.kinds.items())
+    return f"{counts} name only series this app emits" if counts else ""
+
+
+def _place(home: Path, out: Path) -> str:
+    """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
+    here, there = home.resolve(), out.resolve()
+    return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
+
+
+def _check(run: Run) -> int:
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
+    _show(drifts, run.out)
+    if drifts:
+        print(f"{_count(len(drifts), 'file')} not as the spec says: run `mahavishnu generate`")
+        return FINDINGS
+    print(_unmoved(run))
+    return FINE
+
+
+def _write(run: Run, force: bool, began: float) -> int:
+    try:
+        done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
+    except OverwriteError as refusal:
+        _show(refusal.drifts, run.out)
+        print(
+            "nothing was written: these files are not as they were generated. Take the change into the spec, "
+            "or into a template of your own in .mahavishnu/templates; `--force` writes over it.",
+            file=sys.stderr,
+        )
+        return FINDINGS
+    print(_summary(run, done, time.monotonic() - began))
+    return FINE
+
+
+def _remember(run: Run) -> None:
+    """What makes the same words have the same answer: the spec, templates of one's own, and the files themselves."""
+    home, here = run.loaded.path.parent, Path.cwd()
+    nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
+    own = [home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")]
+    written = [run.out / path for path in (*(one.path for one in run.artifacts), compiler.LOCK)]
+    said = _unchanged.Said(_unmoved(run), _output.full(run.loaded.findings, _output.coloured(sys.stderr)))
+    _unchanged.remember(said, map(str, (run.loaded.path, *nearer, *own, *written)))
+
+
+def _unmoved(run: Run) -> str:
+    return f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
+
+
+def _show(drifts: Iterable[Drift], out: Path) -> None:
+    for one in drifts:
+        print(f"{one.kind}: {out / one.path}", file=sys.stderr)
+        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != compiler.LOCK else []
+        shown = lines[:_LONGEST_DIFF]
+        if len(lines) > len(shown):
+            shown.append(f"… and {len(lines) - len(shown)} more lines")
+        for line in shown:
+            print(f"  {line}", file=sys.stderr)
+
+
+def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
+    """What is in one family of files, in its own words."""
+    match family:
+        case "prometheus":
+            counts = ((made.alerts, "alert"), (made.recordings, "recording rule"), (made.spec.slos, "SLO"))
+            return ", ".join(_count(len(those), noun) for those, noun in counts)
+        case "alertmanager":
+            severities = {alert.severity for alert in made.alerts}
+            beat = ", and a heartbeat" if made.spec.alerts.heartbeat else ""
+            return f"{len(severities)} severities -> {_count(len(made.spec.heard), 'channel')}{beat}"
+        case "compose":
+            target = made.spec.deploy.targets.compose
+            monitored = target is not None and target.monitoring
+            return _count((4 if monitored else 1) + bool(made.spec.backups), "service")
+        case "grafana":
+            boards = dashboards(made)
+            panels = sum(len(one.panels) for one in boards)
+            return f"{_count(len(boards), 'dashboard')}, {_count(panels, 'panel')}"
+        case "runbooks":
+            pages, guides = len(made.alerts), len(paths) - len(made.alerts)
+            return f"{_count(pages, 'page')}, one for each alert, and {_count(guides, 'guide')}"
+        case "kubernetes":
+            return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
+        case _:
+            return _count(len(paths), "file")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _summary(run: Run, done: Written, took: float) -> str:
+    head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
+    lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
+    for family, paths in run.families.items():
+        lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
+    if told := agreed(run.made, run.artifacts):
+        lines.append(f"agreement       {told}")
+    most = bound(run.made)
+    told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
+    lines.append(f"series          {told}")
+    changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
+    told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
+    lines.append(f"{_count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
+    return "\n".join(lines)
