@@ -405,6 +405,23 @@ def test_a_refund_at_once_leaves_no_trace(kind: str, seed: int, moves: list[tupl
             state = verdict.state
 
 
+def test_at_its_horizon_a_request_is_no_longer_refunded() -> None:
+    """A moment before, what it cost is no longer counted as spent; from then on nothing is as much as touched."""
+    gcra = Gcra(1, 10, 3)
+    state = gcra.admit(None, 0, 1)
+    assert state is not None
+    assert gcra.refund(state, state, 0, gcra.horizon, 1) == state
+    assert gcra.refund(state, state, 0, gcra.horizon - 1, 1) == state - 1
+
+
+def test_a_sliding_window_forgets_what_is_two_windows_old() -> None:
+    """At its horizon, to the nanosecond: before that some of it still counts."""
+    window = SlidingWindow(5, 1000)
+    state = window.admit(None, 0, 1)
+    assert window.used(state, window.horizon - 1)[0] > 0
+    assert window.used(state, window.horizon)[0] == 0
+
+
 def test_quota_cannot_be_saved_up_by_late_refunds() -> None:
     """Requests that stall for minutes and are then refused add nothing: burst stays the most."""
     algorithm = Gcra(5, 60 * SECOND, 5)

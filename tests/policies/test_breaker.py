@@ -401,14 +401,17 @@ def test_a_word_that_can_never_be_is_refused(word: object) -> None:
 def test_good_calls_are_counted_without_being_judged() -> None:
     """While it is well: they join the window when it matters, and the series whenever it is read."""
     world = World(failure_rate="50%", min_calls=4)
+    told: list[tuple[int, int]] = []
+    world.guard.told = lambda fresh, ns: told.append((fresh, ns))
     closed: Any = world.guard.enter()
     world.call(OK)
-    assert (closed.well, closed.until) == (True, 1500 * MS)
-    closed.fresh += 2
+    assert (closed.well, closed.until, closed.passes) == (True, 1500 * MS, True)
+    closed.fresh, closed.ns = 2, 7 * MS
     assert value(world.metrics, "mahavishnu_breaker_calls_total") == 3
-    closed.fresh += 2
+    closed.fresh, closed.ns = 2, 5 * MS
     world.call(BAD)
-    assert (closed.well, closed.window.totals) == (False, [6, 1, 0])
+    assert (closed.well, closed.until, closed.window.totals) == (False, 0, [6, 1, 0])
+    assert told == [(2, 7 * MS), (2, 5 * MS)]
     closed.fresh += 1
     for _ in range(4):
         world.call(BAD)
@@ -416,6 +419,23 @@ def test_good_calls_are_counted_without_being_judged() -> None:
     assert world.guard.state == "closed"
     world.call(BAD)
     assert world.guard.state == "open"
+    assert told == [(2, 7 * MS), (2, 5 * MS), (1, 0)]
+
+
+def test_whoever_still_has_its_permit_finds_that_it_is_no_longer_closed() -> None:
+    """Nothing is counted any more without being judged; and no other state lets anybody pass who does not ask."""
+    world = World(consecutive_failures=2, probes=1)
+    closed: Any = world.guard.enter()
+    world.call(OK)
+    assert closed.until > 0
+    world.guard.become(world.settings.model_copy(update={"mode": "open"}), None)
+    assert (closed.until, world.guard.now_state.passes) == (0, False)
+    world.guard.become(world.settings, None)
+    world.open()
+    assert not world.guard.now_state.passes
+    world.clock.advance("60s")
+    world.guard.enter()
+    assert (world.guard.state, world.guard.now_state.passes) == ("half_open", False)
 
 
 def test_it_is_well_again_when_what_was_wrong_has_left_the_window() -> None:
