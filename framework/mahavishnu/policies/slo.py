@@ -39,7 +39,7 @@ _SHORTEST = Duration.parse("2m")
 """No window is shorter: eight scrapes of 15 s, so that two that fail do not empty it."""
 _SILENT, _SILENT_ROUTE = Duration.parse("1h"), Duration.parse("6h")
 """After so long without any request there is no promise to be kept; a route by itself may rest over a night."""
-_SILENT_HOLD = Duration.parse("30m")
+_SILENT_HOLD = Duration.parse("15m")
 
 
 @dataclass(frozen=True, slots=True)
