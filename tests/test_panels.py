@@ -106,6 +106,28 @@ def test_another_number_is_another_line() -> None:
     assert panel(resilience, "Limit in flight", "limits.reports").bounds == (Decimal(7),)
 
 
+@pytest.mark.parametrize(
+    ("row", "title", "bound"),
+    [
+        ("limits.reports", "Limit in flight", 28),
+        ("limits.reports", "Limit queued", 12),
+        ("limits.reports", "Limit quota", 28),
+        ("limits.uploads", "Limit quota", 1024),
+        ("dependencies.payment", "Bulkhead in flight", 20),
+    ],
+)
+def test_what_each_worker_has_is_drawn_for_all_of_them(row: str, title: str, bound: int) -> None:
+    """As its series are shown: those of places are sums, a size is the same in each."""
+    spec: dict[str, Any] = {
+        "mahavishnu": 1,
+        "service": {"name": "shop", "app": "shop.main:app", "workers": 4},
+        "limits": {"reports": {"concurrency": 7, "queue": 3, "wait": "1s"}, "uploads": {"body": "1Ki"}},
+        "dependencies": {"payment": {"timeout": "1s", "bulkhead": {"concurrency": 5}}},
+    }
+    resilience = next(one for one in dashboards(made(spec)) if one.name == "resilience")
+    assert panel(resilience, title, row).bounds == (Decimal(bound),)
+
+
 AGE = Signal(
     "mahavishnu_backup_age_seconds", Kind.GAUGE, "Age of the newest backup.", (Label("backup", ("orders",)),)
 )

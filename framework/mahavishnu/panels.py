@@ -27,7 +27,7 @@ from mahavishnu.series import (
     MEMORY_LIMIT,
     UP,
 )
-from mahavishnu.signals import Alert, Kind, Label, Signal, Source
+from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
@@ -247,7 +247,9 @@ def _bounds(spec: Spec, section: str, name: str) -> dict[str, tuple[Decimal, ...
     for path, _, policy in spec.policies():
         if path[:2] == (section, name):
             for signal, bound in policy.bounds(name):
-                found[signal.name] = (*found.get(signal.name, ()), bound)
+                # What each worker has for itself is shown of all of them together.
+                most = bound * spec.service.workers if signal.across is Across.SUM else bound
+                found[signal.name] = (*found.get(signal.name, ()), most)
     called = spec.dependencies.get(name) if section == "dependencies" else None
     if called is not None and called.timeout is not None:
         found[DEPENDENCY_DURATION.name] = (*found.get(DEPENDENCY_DURATION.name, ()), called.timeout.seconds)

@@ -100,7 +100,8 @@ class Concurrency(Limit):
 
     def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         places = (LIMIT_IN_FLIGHT, Decimal(self.most)), (LIMIT_QUEUED, Decimal(self.queue))
-        return (*super().bounds(name), *places)
+        (_, number), *others = super().bounds(name)
+        return (LIMIT_FOUND if self.adaptive else LIMIT_PLACES, number), *others, *places
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         full = (self._saturated(name),) if not self.adaptive else ()
