@@ -67,7 +67,7 @@ def _engine(algorithm: str) -> Ask:
     plan = engine.plan("/", "GET")
 
     async def ask(client: str) -> bool:
-        admission = Admission("", Caller(client), plan, 0)
+        admission = Admission("", Caller(client), plan, clock.now())
         await engine.admit(admission)
         return admission.refused is None
 
