@@ -22,7 +22,7 @@ from tests.judges import ROOT, judge
 PASSWORD = "correct-horse-battery-staple"
 NEW = Path(__file__).parent / "repository"
 """What `restic init` made with `PASSWORD`; then its key was sealed anew by the cheapest scrypt (N = 2). To any restic
-it is a repository like others, but each command opens it in no time, where a real one takes half a second on purpose."""
+it is a repository like others, but each command opens it in no time, where a real one takes half a second."""
 ASSERT = "select count(*) > 0 from orders"
 
 
