@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -138,7 +138,8 @@ class Crowd:
         if self.bad.is_set():
             for _ in range(8):
                 http.get("/products", headers={"x-forwarded-for": "198.19.0.1"})
-            http.post("/login", headers=own, content=b"x" * 70_000)
+            with suppress(httpx.TransportError):  # nobody reads it to its end, so the answer may be lost
+                http.post("/login", headers=own, content=b"x" * 70_000)
 
     def mood(self, **said: int) -> None:
         """How the payment service behaves from now on."""
