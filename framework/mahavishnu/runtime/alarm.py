@@ -23,6 +23,20 @@ class Alarm:
     expired: bool
     handle: Handle | None
 
+    def begin(
+        self, task: asyncio.Task[Any], clock: Clock, now: int, delay: int, *, recurs: bool = True
+    ) -> None:
+        """Be due so long after now (ns), for the current task. `recurs`: the delay is one of a few."""
+        self.task = task
+        self.cancelling = task.cancelling()
+        self.expired = False
+        self.handle = None
+        if recurs:
+            clock.watch(self, now, delay)
+        else:
+            self.due = now + delay
+            self.handle = clock.call_later(delay, self.expire)
+
     def end(self, error: BaseException | None) -> bool:
         """Call it off; whether the error that ends the work is the cancellation of this very alarm."""
         task = self.task
@@ -53,13 +67,5 @@ def alarm(clock: Clock, now: int, delay: int, *, recurs: bool) -> Alarm | None:
     if task is None:
         return None
     made = Alarm()
-    made.task = task
-    made.cancelling = task.cancelling()
-    made.expired = False
-    made.handle = None
-    if recurs:
-        clock.watch(made, now, delay)
-    else:
-        made.due = now + delay
-        made.handle = clock.call_later(delay, made.expire)
+    made.begin(task, clock, now, delay, recurs=recurs)
     return made

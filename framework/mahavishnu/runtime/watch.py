@@ -35,8 +35,8 @@ class Deadline(Alarm):
             _count(self.engine, self.of, took)
 
     def _cancel(self) -> None:
-        if self.due and self.request.refused is None:
-            self.request.refused = self.engine.too_slow(self.of.name, self.of.limit)
+        if self.due:
+            _refuse(self.engine, self.of, self.request)
         super()._cancel()
 
 
@@ -46,13 +46,10 @@ def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> D
     made.engine = engine
     made.of = of
     made.request = request
-    made.idle = made.handle = None
-    made.expired = False
-    made.task = task = cast("Task[Any]", current_task())
-    made.cancelling = task.cancelling()
+    made.idle = None
     delay = of.margin.whole
     request.deadline = began + delay
-    engine.clock.watch(made, began, delay)
+    made.begin(cast("Task[Any]", current_task()), engine.clock, began, delay)
     return made
 
 
@@ -67,27 +64,20 @@ class Watch(Cutoff):
     def __init__(
         self, engine: Engine, of: TimeLimit, request: Admission, began: int, given: int | None
     ) -> None:
-        # Not by way of `super` and `begin`: this is done for every request.
         self._engine = engine
         self._of = of
         self._request = request
-        self._task = task = current_task()
-        self._cancelling = task.cancelling() if task else 0
-        self.expired = False
-        self.idle = self._timer = None
-        self._on_expiry = self._too_late
-        limit = of.limit
-        if limit.mode != "enforce":
-            return
-        self.idle = limit.idle
-        self._set = engine.clock.deadline
-        delay: int = limit.timeout
-        if given is not None and given < delay:
-            self._set = engine.clock.call_later  # of a length of the caller's choice: not one that recurs
-            self._on_expiry = self._given_up
-            delay = given
-        request.deadline = began + delay
-        self._timer = self._set(delay, self._expire)
+        enforced, clock = of.limit.mode == "enforce", engine.clock
+        delay = of.margin.whole if enforced else None
+        self.idle = of.limit.idle if enforced else None
+        if delay is not None and given is not None and given < delay:
+            delay = given  # of a length of the caller's choice: not one that recurs
+            super().__init__(clock.call_later, delay, self._given_up)
+        else:
+            super().__init__(clock.deadline, delay, self._too_late)
+        if delay is not None:
+            request.deadline = began + delay
+        self.begin()
 
     def part(self, last: bool) -> None:
         """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
@@ -112,9 +102,13 @@ class Watch(Cutoff):
             self._request.refused = self._engine.given_up(self._of.name)
 
     def _too_late(self) -> None:
-        """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
-        if self._request.refused is None:
-            self._request.refused = self._engine.too_slow(self._of.name, self._of.limit)
+        _refuse(self._engine, self._of, self._request)
+
+
+def _refuse(engine: Engine, of: TimeLimit, request: Admission) -> None:
+    """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
+    if request.refused is None:
+        request.refused = engine.too_slow(of.name, of.limit)
 
 
 def _count(engine: Engine, of: TimeLimit, took: int) -> None:
