@@ -40,6 +40,8 @@ Commands:"""
 
 def main() -> None:
     """Entry point: run with the process's arguments and exit."""
+    # Modules, models and trees stay until the end: to look for cycles among them again and again is of no use.
+    gc.set_threshold(100_000)
     try:
         code = _asked(sys.argv[1:])
         sys.stdout.flush()
@@ -73,8 +75,6 @@ def page() -> str:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; returns its exit code. Only `--debug` lets an unforeseen error out as a traceback."""
-    # Modules, models and trees stay until the end: to look for cycles among them again and again is of no use.
-    gc.set_threshold(100_000)
     if [*arguments] == ["generate"]:  # as CI says it: there are no options to be parsed
         from mahavishnu.cli import _ends, _generation
 
