@@ -14,6 +14,7 @@ _SHARED_BUCKETS = 1024
 _STEPS = 8  # so many changes of a rate are put off until a shard is needed
 _ROWS = 10_000  # more routes and methods than any app has
 SHARDS = 256  # a power of 2; so that neither growing nor forgetting ever moves many keys at once
+LAST = SHARDS - 1  # a key is in the shard that these bits of its hash say
 
 
 class MemoryStore:
@@ -50,7 +51,7 @@ class MemoryStore:
         for (table, shards, admit, cost), key in zip(row.places, keys):  # noqa: B905 - dearer if `strict`
             if now >= table.due:
                 table.turn(now)
-            shard = shards[hash(key) % SHARDS]
+            shard = shards[hash(key) & LAST]
             state = shard.young.get(key)
             if state is None:
                 shard, key, state = self._older(table, shard, key)  # noqa: PLW2901
@@ -153,7 +154,7 @@ class MemoryStore:
         """A new key where there is, or was, no room: its shared bucket, or its own that goes on from there."""
         table.crowded = True
         shared = f"~{hash((self._seed, key)) % _SHARED_BUCKETS}"
-        home = table.shards[hash(shared) % SHARDS]
+        home = table.shards[hash(shared) & LAST]
         home.inherit()
         state = home.get(shared)
         if table.size < self.cap:

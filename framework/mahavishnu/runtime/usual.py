@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from mahavishnu.algorithms import SHIFT, SPENT, Gcra
 from mahavishnu.runtime.keys import Key
-from mahavishnu.runtime.memory_store import SHARDS, MemoryStore, Shard, Table
+from mahavishnu.runtime.memory_store import LAST, MemoryStore, Shard, Table
 from mahavishnu.runtime.rates import RateLimit
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mahavishnu.runtime.margin import Margin
     from mahavishnu.runtime.offenders import Refusals
 
-_LAST = SHARDS - 1
 _SECOND = 10**9
 _ALMOST = _SECOND - 1
 
@@ -75,7 +74,7 @@ class Usual:
             key = read(caller)
             if suffix:
                 key += suffix
-            young = shards[hash(key) & _LAST].young
+            young = shards[hash(key) & LAST].young
             state = young.get(key)
             if state is None:
                 self._undo(states, caller)
@@ -105,7 +104,7 @@ class Usual:
         """One of the rates does not let the request in: what it has consumed of those before is given back."""
         for (_, shards, read, suffix, *_), state in zip(self._places, states):  # noqa: B905 - fewer states
             key = read(caller) + suffix
-            shards[hash(key) & _LAST].young[key] = state
+            shards[hash(key) & LAST].young[key] = state
 
     def _refuse(self, admission: Admission, now: int) -> bool:
         """Refuse a request that does not fit; nothing is consumed. Who waits as long as he is told is let in by all."""
@@ -115,7 +114,7 @@ class Usual:
         longest = 0
         for _, shards, read, suffix, cost, most, _, _, told, rate in self._places:
             key = read(caller) + suffix
-            state = shards[hash(key) & _LAST].young.get(key)
+            state = shards[hash(key) & LAST].young.get(key)
             if state is None:
                 return False
             before = state - clock if state >= clock else state & SPENT
