@@ -103,6 +103,13 @@ class Edition:
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
         admission.service = self.service
         token = CURRENT.set(admission)
+        try:
+            await self._converse(admission, scope, receive, send)
+        finally:
+            CURRENT.reset(token)
+
+    async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+        engine = self.service.engine
         fault: dict[str, str] = {}
         try:
             await engine.admit(admission)
@@ -116,7 +123,6 @@ class Edition:
         finally:
             engine.release(admission, None)
             self._log_websocket(admission, fault)
-            CURRENT.reset(token)
 
     def admits(self, passage: Passage) -> bool:
         """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it."""
@@ -125,9 +131,7 @@ class Edition:
             return False
         engine = self.service.engine
         if plan.rates:
-            usual = plan.usual
-            if usual is None or not usual.charge(passage):
-                engine.charge_each(passage)
+            engine.charge(passage)
             if passage.refused is not None:
                 return False
         if plan.timeout is not None:

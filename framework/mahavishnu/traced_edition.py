@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from mahavishnu.edition import Edition
@@ -11,18 +11,14 @@ from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.exchange import Passage, Receive, Send
 from mahavishnu.runtime.identity import Identify
-from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.logs import Redactor
 from mahavishnu.runtime.route_table import RouteTable
 from mahavishnu.runtime.service import Service
-from mahavishnu.runtime.spans import Facts
 from mahavishnu.runtime.traced_log import refusal
 from mahavishnu.series import UNMATCHED
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.traces import Trace, Tracing
-
-_NOTHING: Facts = {}
 
 
 class TracedEdition(Edition):
@@ -50,29 +46,22 @@ class TracedEdition(Edition):
     def passage(self, scope: Scope, send: Send) -> Passage:
         """The request that begins now, with its span."""
         made = super().passage(scope, send)
-        made.trace = self._begin(scope, *made.plan.key, made.path, self._whose(made.request_id, made.caller))
+        made.trace = self._begin(scope, made)
         return made
 
-    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket, from its handshake to its end, with its span."""
-        found = self._routes.find(scope)
-        route = UNMATCHED if found is None else found.template
-        span = self._begin(scope, route, "GET", scope["path"])
+    async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+        span = self._begin(scope, admission)
         around, fault = span.enter(), ""
         try:
-            await super().websocket(scope, receive, send)
+            await super()._converse(admission, scope, receive, send)
         except Exception as error:
             fault = type(error).__name__
             raise
         finally:
+            if admission.refused is not None:
+                self._tracing.note("mahavishnu.limit.refused", refusal(admission.refused))
             span.leave(around)
             span.end({}, fault)
-
-    def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        super()._log_websocket(admission, fault)
-        self._tracing.tell(self._whose(admission.request_id, admission.caller))
-        if admission.refused is not None:
-            self._tracing.note("mahavishnu.limit.refused", refusal(admission.refused))
 
     async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
         span = cast("Passage", CURRENT.get()).trace
@@ -82,22 +71,21 @@ class TracedEdition(Edition):
         finally:
             span.leave(around)
 
-    def _begin(self, scope: Scope, route: str, method: str, path: str, facts: Facts = _NOTHING) -> Trace:
-        """The span of what begins, with what is said of it, and these facts."""
+    def _begin(self, scope: Scope, one: Admission) -> Trace:
+        """The span of what begins, with all that is said of it."""
+        route, method = one.plan.key
         name = "HTTP" if method == "_OTHER" else method
-        said = {
+        facts = {
             "http.request.method": method,
             "http.route": route,
             "url.scheme": scope.get("scheme", "http"),
-            **({"url.path": path} if self._said["path"] else {}),
+            "mahavishnu.request_id": one.request_id,
+            **({"url.path": scope["path"]} if self._said["path"] else {}),
+            **({"client.address": one.caller.address} if self._said["client"] else {}),
         }
         return self._tracing.request(
             name if route == UNMATCHED else f"{name} {route}",
-            {**said, **facts},
+            facts,
             scope["headers"],
             trusted=self._proxies and self._identity.proxied(scope),
         )
-
-    def _whose(self, request_id: str, caller: Caller) -> Facts:
-        client = {"client.address": caller.address} if self._said["client"] else {}
-        return {"mahavishnu.request_id": request_id, **client}

@@ -258,10 +258,6 @@ class Engine:
         usual = admission.plan.usual
         if usual is not None and usual.charge(admission):
             return None
-        return self.charge_each(admission)
-
-    def charge_each(self, admission: Admission) -> Awaitable[None] | None:
-        """As `charge`, where the case is not the usual one."""
         plan, caller, store = admission.plan, admission.caller, self.store
         taken: Any = store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
         if store.waits:
