@@ -176,7 +176,7 @@ class Show:
         except MahavishnuError as fault:
             raise SystemExit(str(fault)) from None
         for name in sorted(fired):
-            say(f"  {name:<36}{_label(name)}")
+            say(f"  {name:<44}  {_label(name)}")
 
     def get(self, path: str, client: str) -> httpx.Response:
         """A GET by a client behind the proxy that the demo plays."""
