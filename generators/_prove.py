@@ -317,26 +317,64 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     if not _fires_while_remembered(alert, contract.recordings):
         remembered = _LOOKBACK // pace.step
         return max(0, remembered - 1), remembered + 1
-    window = _window(alert, contract)
-    reaches = (max(window, 1), max(window - pace.sample, 1))
+    filled, waited = _filled(alert, contract), _waited(alert, found)
 
     def fires(trust: Fraction, seen: Fraction) -> bool:
         depth = (found.within + seen * (found.beyond - found.within)) * trust
         return found.fires(min(Fraction(1), depth))
 
     trusts = (1 - _TRUST, 1 + _TRUST)
-    crossed = {_first(partial(fires, trust), reach, pace) for reach in reaches for trust in trusts}
+    crossed = {
+        max(
+            _first(partial(fires, trust), max(filled - late, 1), pace),
+            _full(waited + pace.sample - late, pace),
+        )
+        for late in (0, pace.sample)
+        for trust in trusts
+    }
     return min(crossed) - 1, max(crossed)
+
+
+_EXTREMES = ("max_over_time", "min_over_time")
+
+
+def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
+    """The greatest or least of a window, and of what."""
+    calls = [node for node in expr.walk() if isinstance(node, Call) and node.name in _EXTREMES]
+    return [(node, one) for node in calls for one in node.selectors()]
+
+
+def _filled(alert: Alert, contract: Contract) -> int:
+    """The longest window that a fault fills little by little."""
+    sudden = [one for _, one in _extremes(alert.expr)]
+    base = (one for one in _base(alert, contract) if one not in sudden)
+    return max((one.window for one in base if one.window is not None), default=0)
+
+
+def _waited(alert: Alert, found: Fault) -> int:
+    """The longest window whose extreme no fault changes before every sample that was better has left it."""
+    world = _worsening(alert)
+
+    def waits(call: Call) -> bool:
+        before, after = (Steady(world(one)).vector(call) for one in (found.within, found.beyond))
+        rises = any(after[labels] > value for labels, value in before.items())
+        return rises is (call.name == "min_over_time")
+
+    return max((one.window or 0 for call, one in _extremes(alert.expr) if waits(call)), default=0)
 
 
 def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
     """The first step at which a window of so many ns has seen enough of a fault, or nothing else."""
-    full = max(1, -(-(reach - pace.sample) // pace.step) + 1)
 
     def at(step: int) -> bool:
         return fires(Fraction((step - 1) * pace.step + pace.sample, reach))
 
-    return bisect_left(range(1, full), True, key=at) + 1
+    return bisect_left(range(1, _full(reach, pace)), True, key=at) + 1
+
+
+def _full(reach: int, pace: Pace) -> int:
+    """The first step at which a window of so many ns has seen nothing else than the fault."""
+    return max(1, -(-(reach - pace.sample) // pace.step) + 1)
 
 
 def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:

@@ -76,6 +76,25 @@ EVERYTHING: dict[str, Any] = {
                 "severity": "P3",
             },
             "old": {"query": "time() - mahavishnu_spec_reload_timestamp_seconds > 86400", "severity": "P4"},
+            # What is greatest or least of a window changes at once, or only when all of it is new.
+            "peak": {
+                "query": "max_over_time(process_resident_memory_bytes[20m]) > 1e9",
+                "for": "2m",
+                "severity": "P4",
+            },
+            "never_below": {
+                "query": "min_over_time(process_resident_memory_bytes[20m]) > 1e9",
+                "severity": "P4",
+            },
+            "dip": {
+                "query": 'min_over_time(mahavishnu_limit_in_flight{limit="reports"}[20m]) < 3',
+                "for": "2m",
+                "severity": "P4",
+            },
+            "never_above": {
+                "query": 'max_over_time(mahavishnu_limit_in_flight{limit="reports"}[20m]) < 3',
+                "severity": "P4",
+            },
         },
     },
 }

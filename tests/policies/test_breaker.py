@@ -551,6 +551,8 @@ def test_its_series_show_every_state_and_transition() -> None:
     assert states() == {"closed": 0, "open": 1, "half_open": 0}
     counted = [value(world.metrics, "mahavishnu_breaker_transitions_total", to=to) for to in states()]
     assert counted == [0, 2, 1]
+    world.clock.advance("2m")
+    assert states() == {"closed": 0, "open": 0, "half_open": 1}, "nobody called, and nobody would be refused"
 
 
 def test_it_tells_whether_trying_again_is_of_any_use() -> None:

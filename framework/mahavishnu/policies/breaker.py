@@ -16,7 +16,7 @@ from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
-from mahavishnu.promql import total
+from mahavishnu.promql import Aggregate, Call, highest, total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
@@ -24,6 +24,7 @@ from mahavishnu.units import Duration, Percent
 _STATES = ("closed", "open", "half_open")
 _DEFAULT_RATE = Percent(Decimal("0.5"))
 _WINDOW = Duration.parse("30m")
+_LATELY = Duration.parse("5m")
 _OFTEN = 5
 _LONGER = 10
 # A percentage has at most six decimals: in parts of 10^8 it is a whole number, and comparisons are exact.
@@ -32,7 +33,7 @@ _PARTS = 10**8
 BREAKER_STATE = Signal(
     "mahavishnu_breaker_state",
     Kind.GAUGE,
-    "1 for the state each breaker is in, 0 for the others.",
+    "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
     (Label("dependency"), Label("state", _STATES)),
     across=Across.MAX,
 )
@@ -133,12 +134,16 @@ class Breaker(Policy):
         return (self._not_closed(name), self._restless(name))
 
     def _not_closed(self, name: str) -> Alert:
-        closed = BREAKER_STATE.closed(dependency=name).select(dependency=name, state="closed")
+        """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
+        state = BREAKER_STATE.closed(dependency=name)
+        closed, opened = (state.select(dependency=name, state=one) for one in ("closed", "open"))
+        lately = Call("max_over_time", (replace(opened, window=_LATELY),))
+        each = ("dependency", "instance")
         refusing = self.mode in ("enforce", "open")
         return Alert(
             name=f"Dependency{camel(name)}BreakerOpen",
             severity=Severity.P2,
-            expr=closed.equals(0),
+            expr=Aggregate("min", closed, each).equals(0).and_(highest(lately, *each).equals(1)),
             hold=Duration.parse("1m"),
             summary=f"The breaker of dependency {name} has not been closed for a minute.",
             meaning=f"Too many calls to {name} failed or were slow, and its probes did no better since.",
@@ -146,7 +151,7 @@ class Breaker(Policy):
             f"what needs {name} does not work.",
             action=f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
             path=("dependencies", name, "breaker"),
-            proof=(Feed(closed, healthy=1, faulty=0),),
+            proof=(Feed(closed, healthy=1, faulty=0), Feed(opened, healthy=0, faulty=1)),
         )
 
     def _restless(self, name: str) -> Alert:
@@ -489,7 +494,9 @@ class BreakerGuard:
                 self._fold(self.now_state)
 
     def _is(self, state: str) -> float:
-        return float(self.state == state)
+        now_state = self.now_state
+        due = type(now_state) is _Open and self._clock.now() >= now_state.until
+        return float(state == ("half_open" if due else _name(now_state)))
 
 
 _NAMES: dict[type, str] = {Closed: "closed", _Open: "open", _HalfOpen: "half_open"}
