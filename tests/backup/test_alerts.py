@@ -35,6 +35,7 @@ class Watched(World):
 
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         super().__init__(home, monkeypatch, SAID)
+        self.begin()
         self.fill(5000)
         self.series: dict[str, list[float | None]] = {}
         self.app = Hardening(Starlette(), spec=str(home / "mahavishnu.yaml"))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu.cli import run
-from tests.backup.world import World, spec
+from tests.backup.world import OF_BOTH, World, spec
 
 pytestmark = pytest.mark.judge
 
@@ -31,6 +31,7 @@ def followed(page: Path) -> list[list[str]]:
 
 def test_the_page_brings_a_damaged_database_back(world: World) -> None:
     """Backup, damage, and then only the words of the page, and the commands that stand in its sentences."""
+    world.begin()
     assert run(["generate", "--out", "deploy"]) == 0
     before = world.rows()
     assert world.do("run") == 0
@@ -45,11 +46,13 @@ def test_the_page_brings_a_damaged_database_back(world: World) -> None:
         assert run(words.split()) == 0, words
 
 
+@OF_BOTH
 @pytest.mark.proof
 def test_the_page_brings_a_folder_back_to_a_new_machine(
     world: World, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """The repository is all that is left: no report, no cache, no data; a folder is copied by hand."""
+    world.begin()
     world.write(spec(source={"directory": "files"}, verify={}))
     (world.home / "files/deep").mkdir(parents=True)
     (world.home / "files/deep/a").write_text("one")

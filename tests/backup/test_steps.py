@@ -16,7 +16,7 @@ from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
 from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.spec import Spec
-from tests.backup.world import World, flipped, spec
+from tests.backup.world import OF_BOTH, World, flipped, spec
 
 
 def test_without_restic_it_says_how_to_get_it(
@@ -108,6 +108,7 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
 
 
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +136,12 @@ def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert world.known().steps["run"] is False
 
 
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
     """Seven parts, as of the moment at which the first was begun; damage in between begins it anew."""
+    world.begin()
     assert world.do("run") == 0
     began = time.time()
     for part in range(2, 8):

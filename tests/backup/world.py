@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,9 +17,15 @@ import pytest
 
 from mahavishnu.backup.evidence import Evidence, read
 from mahavishnu.cli import run
-from tests.judges import ROOT, judge
+from tests.judges import ROOT, judge, newer
 
 PASSWORD = "correct-horse-battery-staple"
+RESTICS = {"restic": judge, "newer": newer}
+"""Debian's restic, the oldest that will do, and a current one: each with where it is found."""
+OF_BOTH = pytest.mark.parametrize("world", RESTICS, indirect=True)
+NEW = Path(__file__).parent / "repository"
+"""What `restic init` made with `PASSWORD`; then its key was sealed anew by the cheapest scrypt (N = 2). To any restic it is
+a repository like others, but each command opens it in no time, where a real one takes half a second on purpose."""
 ASSERT = "select count(*) > 0 from orders"
 
 
@@ -45,10 +52,14 @@ class World:
     """A folder with the spec, the database and restic on the PATH."""
 
     def __init__(
-        self, home: Path, monkeypatch: pytest.MonkeyPatch, said: Mapping[str, Any] | None = None
+        self,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        said: Mapping[str, Any] | None = None,
+        restic: Path | None = None,
     ) -> None:
         self.home = home
-        self.restic = judge("restic")
+        self.restic = restic or judge("restic")
         monkeypatch.setenv("PATH", f"{self.restic.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
         monkeypatch.delenv("MAHAVISHNU_STATE", raising=False)
@@ -56,6 +67,12 @@ class World:
         monkeypatch.chdir(home)
         self.write(said or spec())
         self.database = home / "orders.db"
+
+    def begin(self) -> None:
+        """A repository that is there already, and empty."""
+        shutil.copytree(NEW, self.home / "repository")
+        for kind in ("data", "index", "locks", "snapshots"):
+            (self.home / "repository" / kind).mkdir()
 
     def write(self, said: Mapping[str, Any]) -> None:
         """Another spec."""
@@ -88,10 +105,15 @@ class World:
         return subprocess.Popen(command, cwd=self.home, start_new_session=True, stdout=pipe, stderr=pipe)
 
     def ask(
-        self, *words: str, check: bool = True, stdin: str | None = None, place: str = "repository"
+        self,
+        *words: str,
+        check: bool = True,
+        stdin: str | None = None,
+        place: str = "repository",
+        **more: str,
     ) -> str:
-        """restic itself, as somebody who knows the password."""
-        env = {**os.environ, "RESTIC_REPOSITORY": str(self.home / place), "RESTIC_PASSWORD": PASSWORD}
+        """restic itself, as somebody who knows the password; `more` are variables."""
+        env = {**os.environ, "RESTIC_REPOSITORY": str(self.home / place), "RESTIC_PASSWORD": PASSWORD, **more}
         env["RESTIC_CACHE_DIR"] = str(self.home / "cache")
         done = subprocess.run(
             [self.restic, *words], env=env, input=stdin, capture_output=True, text=True, check=False
@@ -117,4 +139,4 @@ def flipped(path: Path, at: int) -> None:
     path.write_bytes(bytes(data))
 
 
-__all__ = ["PASSWORD", "ROOT", "World", "flipped", "spec"]
+__all__ = ["OF_BOTH", "PASSWORD", "RESTICS", "ROOT", "World", "flipped", "spec"]
