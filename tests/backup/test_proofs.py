@@ -134,7 +134,7 @@ def killed(world: World, chance: random.Random, whom: int, usual: float) -> floa
             victims = {0: [process.pid], 1: found(process.pid, b"restic"), 2: found(process.pid, b"sleep")}[
                 whom
             ]
-            struck = any([kill(pid) for pid in victims])
+            struck = sum(kill(pid) for pid in victims) > 0
         process.communicate(timeout=60)
         while found(process.pid, b"restic"):  # what remains of it comes to its end
             time.sleep(0.01)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -53,6 +55,32 @@ def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.Capt
         assert world.do("run") == 2
     assert "`orders` is locked" in capsys.readouterr().err
     assert not (world.home / "repository").exists()
+
+
+def test_what_is_left_of_a_killed_run_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
+    (world.home / "bin").mkdir()
+    slow = world.home / "bin/restic"
+    slow.write_text(
+        f"#!/bin/sh\n[ $1 = version ] && exec {world.restic} version\necho $$ > pid\nexec sleep 9\n"
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    runner = world.start("run")
+    while not (world.home / "pid").exists() or not (left := (world.home / "pid").read_text()):
+        time.sleep(0.01)
+    runner.kill()
+    runner.communicate()
+    assert world.do("prune") == 2
+    assert "`orders` is locked" in capsys.readouterr().err
+    os.kill(int(left), signal.SIGKILL)
+    slow.unlink()
+    world.begin()
+    while world.do("run") == 2:  # until the kernel has let go of it
+        time.sleep(0.01)
+    assert world.known().steps == {"run": True}
 
 
 def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:

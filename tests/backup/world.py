@@ -24,8 +24,10 @@ RESTICS = {"restic": judge, "newer": newer}
 """Debian's restic, the oldest that will do, and a current one: each with where it is found."""
 OF_BOTH = pytest.mark.parametrize("world", RESTICS, indirect=True)
 NEW = Path(__file__).parent / "repository"
-"""What `restic init` made with `PASSWORD`; then its key was sealed anew by the cheapest scrypt (N = 2). To any restic it is
-a repository like others, but each command opens it in no time, where a real one takes half a second on purpose."""
+"""What `restic init` made with `PASSWORD`; then its key was sealed anew by the cheapest scrypt (N = 2).
+
+To any restic it is a repository like others; but a command opens it at once, a real one in half a second of work.
+"""
 ASSERT = "select count(*) > 0 from orders"
 
 
