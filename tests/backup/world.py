@@ -70,11 +70,11 @@ class World:
         self.write(said or spec())
         self.database = home / "orders.db"
 
-    def begin(self) -> None:
+    def begin(self, place: str = "repository") -> None:
         """A repository that is there already, and empty."""
-        shutil.copytree(NEW, self.home / "repository")
+        shutil.copytree(NEW, self.home / place)
         for kind in ("data", "index", "locks", "snapshots"):
-            (self.home / "repository" / kind).mkdir()
+            (self.home / place / kind).mkdir()
 
     def write(self, said: Mapping[str, Any]) -> None:
         """Another spec."""
