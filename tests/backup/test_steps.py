@@ -19,6 +19,7 @@ from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.spec import Spec
 from tests.backup.world import OF_BOTH, World, flipped, spec
+from tests.judges import newer
 
 
 def test_without_restic_it_says_how_to_get_it(
@@ -185,6 +186,26 @@ def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
     assert world.do("verify", "--all") == 1
     after = world.known()
     assert (after.copies["1"].verified, after.copies["1"].part, after.steps["verify"]) == (verified, 1, False)
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_restic_is_upgraded_and_set_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one version has saved the other verifies, adds to and restores; and the first one reads that again."""
+    world.begin()
+    old, path = world.rows(), os.environ["PATH"]
+    assert world.do("run") == 0
+    first = world.known().copies["1"].snapshot
+    world.fill(300)
+    monkeypatch.setenv("PATH", f"{newer('restic').parent}{os.pathsep}{path}")
+    for words in (["run", "--prune"], ["verify", "--all"], ["drill"]):
+        assert world.do(*words) == 0
+    assert world.do("restore", "orders", "--snapshot", first, "--to", "back") == 0
+    assert world.rows(world.home / "back/orders.sqlite") == old
+    monkeypatch.setenv("PATH", path)
+    for words in (["drill"], ["verify", "--all"], ["run"]):
+        assert world.do(*words) == 0
+    assert world.known().copies["1"].snapshots == 3
 
 
 class Clock:
