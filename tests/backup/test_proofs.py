@@ -138,8 +138,7 @@ def killed(world: World, chance: random.Random, whom: int, usual: float) -> floa
             ]
             struck = sum(kill(pid) for pid in victims) > 0
         process.communicate(timeout=60)
-        while found(process.pid, b"restic"):  # what remains of it comes to its end
-            time.sleep(0.01)
+        ended(process.pid)
         if struck:
             return before
     raise AssertionError("nothing could be killed")
@@ -153,17 +152,34 @@ def kill(pid: int) -> bool:
     return False
 
 
-def found(session: int, name: bytes) -> list[int]:
-    """The processes of a session whose program is called so."""
-    pids: list[int] = []
+def members(session: int) -> Iterator[Path]:
+    """The processes of a session, those that have ended and that nobody has asked about yet, too."""
     for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError, ProcessLookupError):
-            if (
-                os.getsid(int(path.name)) == session
-                and name in (path / "cmdline").read_bytes().split(b"\0")[0]
-            ):
+        with suppress(OSError):
+            if os.getsid(int(path.name)) == session:
+                yield path
+
+
+def found(session: int, name: bytes) -> list[int]:
+    """Those of them whose program is called so."""
+    pids: list[int] = []
+    for path in members(session):
+        with suppress(OSError):
+            if name in (path / "cmdline").read_bytes().split(b"\0")[0]:
                 pids.append(int(path.name))
     return pids
+
+
+def ended(session: int) -> None:
+    """What remains of a killed run comes to its end.
+
+    Its restic dies as soon as it has something to say, and its lock stays. That is stale once init has taken notice:
+    until then restic, which asks whether there is such a process, takes it for alive.
+    """
+    until = time.monotonic() + 60
+    while [*members(session)]:
+        assert time.monotonic() < until, "a process does not end, or nobody takes notice that it has"
+        time.sleep(0.01)
 
 
 @OF_BOTH
