@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu.cli import run
-from tests.backup.world import World, spec
+from tests.backup.world import OF_BOTH, World, spec
 
 pytestmark = pytest.mark.judge
 
@@ -29,6 +29,7 @@ def followed(page: Path) -> list[list[str]]:
     return done
 
 
+@OF_BOTH
 def test_the_page_brings_a_damaged_database_back(world: World) -> None:
     """Backup, damage, and then only the words of the page, and the commands that stand in its sentences."""
     world.begin()
@@ -46,6 +47,7 @@ def test_the_page_brings_a_damaged_database_back(world: World) -> None:
         assert run(words.split()) == 0, words
 
 
+@OF_BOTH
 @pytest.mark.proof
 def test_the_page_brings_a_folder_back_to_a_new_machine(
     world: World, tmp_path_factory: pytest.TempPathFactory

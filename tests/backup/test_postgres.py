@@ -10,7 +10,7 @@ from mahavishnu.backup.postgres import Database, PostgresFailed, database
 from mahavishnu.cli import run
 from tests.backup.database import PASSWORD, server
 from tests.backup.test_page import followed
-from tests.backup.world import World, spec
+from tests.backup.world import OF_BOTH, World, spec
 from tests.figures import figure
 
 
@@ -31,6 +31,7 @@ def test_a_url_is_read_without_being_shown() -> None:
         assert "ret1" not in str(refused.value)
 
 
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_the_page_brings_a_database_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,6 +39,7 @@ def test_the_page_brings_a_database_back(world: World, monkeypatch: pytest.Monke
     said = spec(source={"postgres": "${DATABASE_URL}"}, rto="10m")
     said["secrets"] = ["RESTIC_PASSWORD", "DATABASE_URL"]
     world.write(said)
+    world.begin()
     with server(monkeypatch) as port:
         url = f"postgresql://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/orders"
         monkeypatch.setenv("DATABASE_URL", url)

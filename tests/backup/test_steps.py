@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
 import time
 from contextlib import closing
@@ -16,7 +18,8 @@ from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
 from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.spec import Spec
-from tests.backup.world import World, flipped, spec
+from tests.backup.world import OF_BOTH, World, flipped, spec
+from tests.judges import newer
 
 
 def test_without_restic_it_says_how_to_get_it(
@@ -53,6 +56,32 @@ def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.Capt
         assert world.do("run") == 2
     assert "`orders` is locked" in capsys.readouterr().err
     assert not (world.home / "repository").exists()
+
+
+def test_what_is_left_of_a_killed_run_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
+    (world.home / "bin").mkdir()
+    slow = world.home / "bin/restic"
+    slow.write_text(
+        f"#!/bin/sh\n[ $1 = version ] && exec {world.restic} version\necho $$ > pid\nexec sleep 9\n"
+    )
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    runner = world.start("run")
+    while not (world.home / "pid").exists() or not (left := (world.home / "pid").read_text()):
+        time.sleep(0.01)
+    runner.kill()
+    runner.communicate()
+    assert world.do("prune") == 2
+    assert "`orders` is locked" in capsys.readouterr().err
+    os.kill(int(left), signal.SIGKILL)
+    slow.unlink()
+    world.begin()
+    while world.do("run") == 2:  # until the kernel has let go of it
+        time.sleep(0.01)
+    assert world.known().steps == {"run": True}
 
 
 def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +137,7 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
 
 
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +165,12 @@ def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) ->
     assert world.known().steps["run"] is False
 
 
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
     """Seven parts, as of the moment at which the first was begun; damage in between begins it anew."""
+    world.begin()
     assert world.do("run") == 0
     began = time.time()
     for part in range(2, 8):
@@ -154,6 +186,26 @@ def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
     assert world.do("verify", "--all") == 1
     after = world.known()
     assert (after.copies["1"].verified, after.copies["1"].part, after.steps["verify"]) == (verified, 1, False)
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_restic_is_upgraded_and_set_back(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one version has saved the other verifies, adds to and restores; and the first one reads that again."""
+    world.begin()
+    old, path = world.rows(), os.environ["PATH"]
+    assert world.do("run") == 0
+    first = world.known().copies["1"].snapshot
+    world.fill(300)
+    monkeypatch.setenv("PATH", f"{newer('restic').parent}{os.pathsep}{path}")
+    for words in (["run", "--prune"], ["verify", "--all"], ["drill"]):
+        assert world.do(*words) == 0
+    assert world.do("restore", "orders", "--snapshot", first, "--to", "back") == 0
+    assert world.rows(world.home / "back/orders.sqlite") == old
+    monkeypatch.setenv("PATH", path)
+    for words in (["drill"], ["verify", "--all"], ["run"]):
+        assert world.do(*words) == 0
+    assert world.known().copies["1"].snapshots == 3
 
 
 class Clock:

@@ -17,9 +17,12 @@ import pytest
 
 from mahavishnu.backup.evidence import Evidence, read
 from mahavishnu.cli import run
-from tests.judges import ROOT, judge
+from tests.judges import ROOT, judge, newer
 
 PASSWORD = "correct-horse-battery-staple"
+RESTICS = {"restic": judge, "newer": newer}
+"""Debian's restic, the oldest that will do, and a current one: each with where it is found."""
+OF_BOTH = pytest.mark.parametrize("world", RESTICS, indirect=True)
 NEW = Path(__file__).parent / "repository"
 """What `restic init` made with `PASSWORD`; then its key was sealed anew by the cheapest scrypt (N = 2). To any restic
 it is a repository like others, but each command opens it in no time, where a real one takes half a second."""
@@ -49,10 +52,14 @@ class World:
     """A folder with the spec, the database and restic on the PATH."""
 
     def __init__(
-        self, home: Path, monkeypatch: pytest.MonkeyPatch, said: Mapping[str, Any] | None = None
+        self,
+        home: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        said: Mapping[str, Any] | None = None,
+        restic: Path | None = None,
     ) -> None:
         self.home = home
-        self.restic = judge("restic")
+        self.restic = restic or judge("restic")
         monkeypatch.setenv("PATH", f"{self.restic.parent}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setenv("RESTIC_PASSWORD", PASSWORD)
         monkeypatch.delenv("MAHAVISHNU_STATE", raising=False)
@@ -61,11 +68,11 @@ class World:
         self.write(said or spec())
         self.database = home / "orders.db"
 
-    def begin(self) -> None:
+    def begin(self, place: str = "repository") -> None:
         """A repository that is there already, and empty."""
-        shutil.copytree(NEW, self.home / "repository")
+        shutil.copytree(NEW, self.home / place)
         for kind in ("data", "index", "locks", "snapshots"):
-            (self.home / "repository" / kind).mkdir()
+            (self.home / place / kind).mkdir()
 
     def write(self, said: Mapping[str, Any]) -> None:
         """Another spec."""
@@ -132,4 +139,4 @@ def flipped(path: Path, at: int) -> None:
     path.write_bytes(bytes(data))
 
 
-__all__ = ["PASSWORD", "ROOT", "World", "flipped", "spec"]
+__all__ = ["OF_BOTH", "PASSWORD", "RESTICS", "ROOT", "World", "flipped", "spec"]

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -15,6 +16,7 @@ _KEPT = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 _TAIL = 4096
+_LOCK: ContextVar[int | None] = ContextVar("mahavishnu_backup_lock", default=None)
 
 
 class Done(NamedTuple):
@@ -44,6 +46,19 @@ def handed(text: str) -> Generator[str]:
         os.close(held)
 
 
+@contextmanager
+def locked(held: int) -> Generator[None]:
+    """Children that are handed something hold this lock, too: it lasts until the last of them has ended.
+
+    If this process is killed, a child of it may go on; nobody else shall begin beside that one.
+    """
+    token = _LOCK.set(held)
+    try:
+        yield
+    finally:
+        _LOCK.reset(token)
+
+
 def fd_of(path: str) -> int:
     """The descriptor behind a handed path."""
     return int(path.rpartition("/")[2])
@@ -67,6 +82,9 @@ def run(
 
     Raises OSError when it cannot be started. Whatever is raised here, the child has ended.
     """
+    descriptors = [fd_of(path) for path in handed_paths]
+    if descriptors and (lock := _LOCK.get()) is not None:
+        descriptors.append(lock)
     with ExitStack() as stack:
         err = stack.enter_context(tempfile.TemporaryFile())
         child = subprocess.Popen(
@@ -75,7 +93,7 @@ def run(
             stdin=stdin if stdin is not None else subprocess.DEVNULL,
             stdout=stdout if stdout is not None else subprocess.PIPE,
             stderr=err,
-            pass_fds=[fd_of(path) for path in handed_paths],
+            pass_fds=descriptors,
         )
         stack.callback(_end, child)
         kept = [line for line in _lines(child) if on_line is None or not on_line(line)]

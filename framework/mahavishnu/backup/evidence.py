@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
+from mahavishnu.backup import child
 from mahavishnu.errors import MahavishnuError
 
 FOLDER = "MAHAVISHNU_STATE"
@@ -118,7 +119,7 @@ def write(place: Path, name: str, evidence: Evidence) -> None:
 
 @contextmanager
 def alone(place: Path, name: str) -> Generator[None]:
-    """Hold a backup, so that no second run works on it; raises Locked at once where one does."""
+    """Hold a backup, so that no second run works on it; raises Locked at once where one does, or what is left of it."""
     try:
         place.mkdir(parents=True, exist_ok=True)
         held = os.open(place / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -132,6 +133,7 @@ def alone(place: Path, name: str) -> Generator[None]:
         os.close(held)
         raise Locked(f"backup `{name}` is locked: another run works on it") from None
     try:
-        yield
+        with child.locked(held):
+            yield
     finally:
         os.close(held)

@@ -1,0 +1,92 @@
+"""What a command writes, saved to two places; and how each of it is told."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.backup.world import OF_BOTH, World, spec
+
+pytestmark = pytest.mark.judge
+SECRET = "a-token-of-the-dump"
+
+
+def dumping(world: World, script: str) -> None:
+    """A spec whose source is a script's output, with two copies."""
+    said = spec(
+        source={"command": ["sh", "-c", script], "secrets": ["${DUMP_TOKEN}"]},
+        to=["repository", "second"],
+        verify={},
+    )
+    said["secrets"] = ["RESTIC_PASSWORD", "DUMP_TOKEN"]
+    world.write(said)
+
+
+@OF_BOTH
+def test_a_commands_output_is_saved_twice_and_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is told its own secret and not the password; each copy succeeds or fails by itself."""
+    monkeypatch.setenv("DUMP_TOKEN", SECRET)
+    dumping(world, 'echo "$DUMP_TOKEN [$RESTIC_PASSWORD] all of it"')
+    world.begin()
+    world.begin("second")
+    (world.home / "second/keys").rename(world.home / "keys")
+    assert world.do("run") == 1
+    copies = world.known().copies
+    assert (copies["1"].success is None, copies["2"].success) == (False, None)
+    (world.home / "keys").rename(world.home / "second/keys")
+    assert world.do("run") == 0
+    assert world.do("drill") == 0
+    assert {name: one.drilled is not None for name, one in world.known().copies.items()} == {
+        "1": True,
+        "2": True,
+    }
+    assert world.do("restore", "orders", "--copy", "2", "--to", "back") == 0
+    assert (world.home / "back/orders.out").read_text() == f"{SECRET} [] all of it\n"
+    assert world.do("restore", "orders", "--to", "back") == 1  # it is not empty
+    told = capsys.readouterr()
+    assert SECRET not in told.out + told.err
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ('echo half; echo "no access with $DUMP_TOKEN" >&2; exit 3', "`sh` failed (3): no access with ***"),
+        ("true", "the source is empty"),
+    ],
+)
+def test_half_an_output_is_no_backup(
+    script: str, why: str, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that fails after it has written something, and one that writes nothing."""
+    monkeypatch.setenv("DUMP_TOKEN", SECRET)
+    dumping(world, script)
+    assert world.do("run") == 1
+    assert why in capsys.readouterr().err
+    assert world.known().first is None
+
+
+def test_a_person_at_a_terminal_is_told_in_sentences(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And sees how far it is; not one line is JSON."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    world.begin()
+    assert world.do("run") == 0
+    told = capsys.readouterr()
+    first, saved = told.out.splitlines()
+    assert first == "orders: capturing its sqlite"
+    assert saved.startswith(f"orders: copy 1: saved {world.database.stat().st_size} bytes as ")
+    assert "\r  [" in told.err
+    for step, sentence in (
+        ("verify", "orders: copy 1: read 1/7, no fault found"),
+        ("drill", " s, and it is good"),
+        ("plan", "  keep    "),
+        ("list", "orders copy 1: 1 snapshots; succeeded 2"),
+    ):
+        assert world.do(step) == 0
+        said = capsys.readouterr().out
+        assert sentence in said
+        assert "{" not in said
