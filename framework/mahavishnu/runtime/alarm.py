@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from mahavishnu.policy import Clock, Handle
+
+TASK_OF: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = (
+    asyncio.current_task if sys.version_info >= (3, 12) else getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009
+)
+"""The task that a running loop runs. Before 3.12 asyncio has a function of Python between, which costs half as much
+again."""
 
 
 class Alarm:
@@ -63,7 +71,7 @@ class Alarm:
 
 def alarm(clock: Clock, now: int, delay: int, *, recurs: bool) -> Alarm | None:
     """One for the current task, so long after now (ns); None where none runs. `recurs`: the delay is one of a few."""
-    task = asyncio.current_task()
+    task = TASK_OF(asyncio.get_running_loop())
     if task is None:
         return None
     made = Alarm()

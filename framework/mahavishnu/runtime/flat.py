@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from asyncio import current_task
+from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +12,7 @@ from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import FULL, Purse
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
+from mahavishnu.runtime.alarm import TASK_OF
 from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import AT_WORK
@@ -116,7 +117,7 @@ def _guarded(  # noqa: C901, PLR0915
         _surround(inside)
         try:
             if timeout is not None:
-                task: Any = current_task()
+                task: Any = TASK_OF(get_running_loop())
                 inside.task = task
                 inside.cancelling = task.cancelling()
                 inside.expired = False

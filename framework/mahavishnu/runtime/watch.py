@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from asyncio import Task, current_task
+from asyncio import Task, get_running_loop
 from typing import Any, cast
 
-from mahavishnu.runtime.alarm import Alarm
+from mahavishnu.runtime.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.runtime.engine import Admission, Engine, TimeLimit
 
@@ -49,7 +49,7 @@ def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> D
     made.idle = None
     delay = of.margin.whole
     request.deadline = began + delay
-    made.begin(cast("Task[Any]", current_task()), engine.clock, began, delay)
+    made.begin(cast("Task[Any]", TASK_OF(get_running_loop())), engine.clock, began, delay)
     return made
 
 
