@@ -94,7 +94,9 @@ class Hardening:
         """The spec at work, and everything that enforces it."""
         return self._edition.service
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(  # noqa: C901 - each step that is a call costs every request as much
+        self, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         if scope["type"] != "http" or self._aside:
             await self._other(scope, receive, send)
             return
@@ -111,7 +113,11 @@ class Hardening:
         try:
             plain = edition.admits(passage)
             if plain:
-                await edition.app(scope, receive, passage.send)
+                if not passage.running:
+                    await edition.service.engine.charged(passage)
+                    passage.running = passage.refused is None
+                if passage.running:
+                    await edition.app(scope, receive, passage.send)
                 if passage.watch is not None:
                     passage.over()
                 if passage.refused is not None:

@@ -125,18 +125,21 @@ class Edition:
             self._log_websocket(admission, fault)
 
     def admits(self, passage: Passage) -> bool:
-        """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it."""
+        """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it.
+
+        What is let in is not `running` yet where its rates are still to be `charged`.
+        """
         plan = passage.plan
         if not plan.plain or self._around:
             return False
         engine = self.service.engine
-        if plan.rates:
+        if plan.rates and not plan.later:
             engine.charge(passage)
             if passage.refused is not None:
                 return False
         if plan.timeout is not None:
             passage.watch = deadline(engine, plan.timeout, passage, passage.began)
-        passage.running = True
+        passage.running = not plan.later
         return True
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -42,9 +42,10 @@ class HistogramCell:
         self.counts = [0] * (len(bounds) + 1)
         self.sum: float = 0
 
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.sum += seconds
+    def observe(self, seconds: float, count: int = 1) -> None:
+        """So many of them, each of which took so long."""
+        self.counts[bisect_left(self.bounds, seconds)] += count
+        self.sum += seconds * count
 
     def observe_least(self, count: int, seconds: float) -> None:
         """So many at once, none beyond the first boundary, which together took so long."""

@@ -72,8 +72,8 @@ class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
     `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
-    special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are let in or
-    refused at once, and held to nothing more than a plain time.
+    special, for requests that nothing else can refuse before the handler runs. `plain`: whether nothing but rates lets
+    them in, and they are held to nothing more than a plain time; `later`: whether the store of the rates answers later.
     """
 
     key: tuple[str, str] = ("", "")
@@ -86,6 +86,7 @@ class Plan:
     told: Told = NOTHING_TOLD
     usual: Usual | None = None
     plain: bool = False
+    later: bool = False
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
 
@@ -258,10 +259,10 @@ class Engine:
         usual = admission.plan.usual
         if usual is not None and usual.charge(admission):
             return None
-        plan, caller, store = admission.plan, admission.caller, self.store
-        taken: Any = store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
-        if store.waits:
-            return self._charged_later(admission, taken)
+        if self.store.waits:
+            return self.charged(admission)
+        plan, caller = admission.plan, admission.caller
+        taken: Any = self.store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
         admission.taken = taken
         if taken.denied:
             self._denied(admission, taken)
@@ -269,6 +270,17 @@ class Engine:
             for cell in plan.allowed:
                 cell.value += 1
         return None
+
+    async def charged(self, admission: Admission) -> None:
+        """Decide all rates of its plan in a store that answers later."""
+        plan, caller = admission.plan, admission.caller
+        asked: Any = self.store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
+        admission.taken = taken = await asked
+        if taken.denied:
+            self._denied(admission, taken)
+        else:
+            for cell in plan.allowed:
+                cell.value += 1
 
     def try_enter(self, admission: Admission) -> bool:
         """Enter all gates that have a free place right now; False: one has not, and `enter` must follow."""
@@ -364,14 +376,6 @@ class Engine:
         cells.refused.inc()
         return refusal
 
-    async def _charged_later(self, admission: Admission, taking: Awaitable[Taken]) -> None:
-        admission.taken = taken = await taking
-        if taken.denied:
-            self._denied(admission, taken)
-        else:
-            for cell in admission.plan.allowed:
-                cell.value += 1
-
     def _denied(self, admission: Admission, taken: Taken) -> None:
         plan = admission.plan
         for place in taken.denied:
@@ -415,7 +419,8 @@ class Engine:
             Usual(store, rates, keys, self.refusals)
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
-            not (gates or body or (rates and store.waits)) and (timeout is None or timeout.plain),
+            not (gates or body) and (timeout is None or timeout.plain),
+            bool(rates) and store.waits,
         )
 
     def _time_limit(self, name: str, limit: Timeout) -> TimeLimit:

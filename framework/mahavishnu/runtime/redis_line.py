@@ -40,7 +40,7 @@ class Line:
         name: str,
         clock: Clock,
         probe: Probe,
-        seen: Callable[[float], object] = nothing,
+        seen: Callable[[float, int], object] = nothing,
         told: Callable[[bool, str], object] = nothing,
     ) -> None:
         self.loop = asyncio.get_running_loop()

@@ -30,7 +30,7 @@ def pack(*words: Word) -> bytes:
 
 
 class Link(asyncio.Protocol):
-    """A connection at work; `lost` is called once, when it has ended, and `seen` after each answer or delay.
+    """A connection at work; `lost` is called once, when it has ended, `seen` for answers: how long they took, how many.
 
     An answer is what hiredis makes of it, a ReplyError for an error; or LATE, or GONE. Nothing is raised.
     """
@@ -39,7 +39,7 @@ class Link(asyncio.Protocol):
         self,
         deadline: float,
         lost: Callable[[Link], object],
-        seen: Callable[[float], object],
+        seen: Callable[[float, int], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline = deadline
@@ -94,20 +94,29 @@ class Link(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
-        now, gets, sent = self._loop.time(), self._reader.gets, self._sent
+        now = self._loop.time()
         try:
-            while (answer := gets()) is not _MORE:
-                batch = sent[0]
-                future = batch.calls.popleft()
-                if not batch.calls:
-                    sent.popleft()
-                self.late = 0
-                self.wrong = self.wrong + 1 if type(answer) is ReplyError else 0
-                self._seen(now - batch.at)
-                if not future.done():
-                    future.set_result(answer)
+            answer = self._reader.gets()
+            while answer is not _MORE:
+                answer = self._answered(self._sent[0], answer, now)
         except (IndexError, ProtocolError):
             self.close()  # whoever it is, it does not speak the protocol
+
+    def _answered(self, batch: _Batch, answer: object, now: float) -> object:
+        """Hand on this answer and those that are here of the same write; what comes after them."""
+        gets, calls = self._reader.gets, batch.calls
+        due = len(calls)
+        self.late = 0
+        while calls and answer is not _MORE:
+            future = calls.popleft()
+            self.wrong = self.wrong + 1 if type(answer) is ReplyError else 0
+            if not future.done():
+                future.set_result(answer)
+            answer = gets()
+        self._seen(now - batch.at, due - len(calls))
+        if not calls:
+            self._sent.popleft()
+        return answer
 
     def _flush(self) -> None:
         """Send what this turn has asked."""

@@ -96,8 +96,8 @@ class _Exemplified:
         self._ids = tracing.ids
         self.observe_least = cell.observe_least
 
-    def observe(self, seconds: float) -> None:
-        self._cell.observe(seconds)
+    def observe(self, seconds: float, count: int = 1) -> None:
+        self._cell.observe(seconds, count)
         ids = self._ids()
         if ids is not None and ids.sampled:
             self._cell.exemplify(Exemplar(seconds, ids.trace, ids.span, time.time()))
