@@ -563,6 +563,35 @@ def test_it_tells_whether_trying_again_is_of_any_use() -> None:
     assert world.guard.refuses()
     world.clock.advance("30s")
     assert not world.guard.refuses()
+    assert World(mode="open").guard.refuses()
+    assert not World(mode="closed").guard.refuses()
+
+
+def test_it_is_busy_while_somebody_decides() -> None:
+    """Who must not wait asks before."""
+    guard: Any = World().guard
+    assert not guard.busy()
+    with guard._lock:
+        assert guard.busy()
+
+
+def test_every_probe_is_counted_and_no_other_report_of_one() -> None:
+    """By how long it took; one that was cancelled, or whose lease is over, says nothing."""
+    world = World(consecutive_failures=1, probes=3, slow_call="1s")
+
+    def counted() -> list[float]:
+        return [value(world.metrics, "mahavishnu_breaker_calls_total", speed=one) for one in ("fast", "slow")]
+
+    first, second, third = world.half_open()
+    assert counted() == [1, 0]
+    world.leave(first, OK)
+    world.leave(second, OK, 1500 * MS)
+    assert counted() == [2, 1]
+    world.leave(third, GONE)
+    (late,) = [world.guard.enter()]
+    world.clock.advance("2s")
+    world.leave(late, OK)
+    assert counted() == [2, 1]
 
 
 def _everybody(count: int, work: Any) -> None:
