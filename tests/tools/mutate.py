@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-LONGEST, PATIENCE = 60, 600
+LONGEST, PATIENCE = 60, 120
 """Seconds of the processor, or of waiting, after which a change has made the tests hang: that is noticed, too."""
 
 
