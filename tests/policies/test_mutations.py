@@ -36,7 +36,7 @@ def test_changes_are_noticed() -> None:
     for subject in SUBJECTS:
         run = subprocess.run(
             [sys.executable, "-m", "tests.tools.mutate", subject, *how_many],
-            cwd=ROOT, capture_output=True, text=True, check=True,
+            cwd=ROOT, capture_output=True, text=True, check=False,
         )  # fmt: skip
         found = re.search(r"(\d+) of (\d+) changes noticed", run.stdout)
         assert found, run.stdout + run.stderr

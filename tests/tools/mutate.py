@@ -185,7 +185,8 @@ def _judge(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str])
         sys.meta_path.insert(0, _Changed(name, path, tree))
     resource.setrlimit(resource.RLIMIT_CPU, (LONGEST, LONGEST))
     signal.alarm(PATIENCE)
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    said = io.StringIO() if tree is not None else sys.stderr  # why they fail as it is must be told
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             # On a busy machine a deadline would fail, and pass for a change that was noticed.
             hypothesis.settings.register_profile("calm", deadline=None)
