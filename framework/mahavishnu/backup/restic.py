@@ -186,7 +186,7 @@ class Repository:
         return done.out
 
     def _failed(self, verb: str, done: child.Done, by_ssh: str) -> ResticFailed:
-        said = self.clean(done.err or done.out).splitlines()
+        said = [_spoken(line) for line in self.clean(done.err or done.out).splitlines()]
         why = " ".join(line.strip() for line in (*self.clean(by_ssh).splitlines()[-4:], *said[-4:]))
         causes = f"{by_ssh}{done.err}".lower()
         help_ = next((f"; {text}" for mark, text in _HELP.items() if mark in causes), "")
@@ -241,6 +241,13 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
     listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
     return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _spoken(line: str) -> str:
+    """What a line says: since 0.17 a command that answers in JSON complains in it."""
+    said = _object(line)
+    fault = said.get("error")
+    return str(said.get("message") or (fault.get("message") if isinstance(fault, dict) else "") or line)
 
 
 def _objects(text: str) -> list[Mapping[str, Any]]:
