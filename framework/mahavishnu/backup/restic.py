@@ -247,7 +247,8 @@ def _spoken(line: str) -> str:
     """What a line says: since 0.17 a command that answers in JSON complains in it."""
     said = _object(line)
     fault = said.get("error")
-    return str(said.get("message") or (fault.get("message") if isinstance(fault, dict) else "") or line)
+    inner: Mapping[str, Any] = cast("Mapping[str, Any]", fault) if isinstance(fault, dict) else {}
+    return str(said.get("message") or inner.get("message") or line)
 
 
 def _objects(text: str) -> list[Mapping[str, Any]]:
