@@ -19,10 +19,11 @@ from mahavishnu.cli import run
 from mahavishnu.firing import samples
 from tests.backup.test_removal import OURS, ages, made
 from tests.backup.vaults import S3, Sftp, s3, sftp
-from tests.backup.world import OF_BOTH, PASSWORD, World, spec
+from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec
 from tests.judges import judge
 
 pytestmark = pytest.mark.judge
+FULL = os.environ.get("FULL") == "1"
 SPY = """#!/bin/sh
 { tr '\\0' '\\n' < /proc/$$/cmdline; %(more)s; } >> %(seen)s
 exec %(real)s "$@"
@@ -110,6 +111,14 @@ def by_ssh(server: Sftp, place: Path, **patch: object) -> dict[str, object]:
 SECRETS = {"secrets": ["RESTIC_PASSWORD", "BACKUP_SSH_KEY"]}
 
 
+def by_s3(place: str) -> dict[str, object]:
+    """A spec that says who it is."""
+    names = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]
+    credentials = [f"${{{name}}}" for name in names]
+    said = spec(to=place, credentials=credentials, retention={"last": 1, "within": "1h"})
+    return {**said, "secrets": ["RESTIC_PASSWORD", *names]}
+
+
 @pytest.fixture
 def server(world: World, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> Sftp:
     """One by SFTP, whose key is told as a secret; nothing else lets anybody in."""
@@ -120,7 +129,7 @@ def server(world: World, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> S
     return made
 
 
-@OF_BOTH
+@pytest.mark.parametrize("world", RESTICS if FULL else ["restic"], indirect=True)
 @pytest.mark.proof
 def test_by_sftp(
     world: World, server: Sftp, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -175,15 +184,15 @@ def test_to_s3(
     secret = secrets.token_hex(20)
     server: S3 = stack.enter_context(s3(world.home / "s3", secret))
     seen = watched(world, monkeypatch)
-    said = spec(
-        to=server.place("backups/orders"),
-        credentials=["${AWS_ACCESS_KEY_ID}", "${AWS_SECRET_ACCESS_KEY}"],
-        retention={"last": 1, "within": "1h"},
-    )
-    world.write({**said, "secrets": ["RESTIC_PASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]})
     entry = {"AWS_ACCESS_KEY_ID": server.user, "AWS_SECRET_ACCESS_KEY": secret}
     for name, value in entry.items():
         monkeypatch.setenv(name, value)
+    world.write(by_s3(server.place("made/orders")))
+    assert world.do("run") == 0
+    assert '"initialised"' in capsys.readouterr().out
+    (world.state / "orders.json").unlink()
+    server.put("backups/orders", NEW)
+    world.write(by_s3(server.place("backups/orders")))
     there_and_back(world, {**entry, "RESTIC_REPOSITORY": server.place("backups/orders")})
 
     app = service(world)

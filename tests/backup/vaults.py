@@ -81,8 +81,18 @@ class S3:
     """One with one user, who may do everything."""
 
     port: int
+    filer: int
     user: str
     password: str
+
+    def put(self, path: str, folder: Path) -> None:
+        """Files, in a bucket, by another door than S3."""
+        for file in (one for one in folder.rglob("*") if one.is_file()):
+            url = f"http://127.0.0.1:{self.filer}/buckets/{path}/{file.relative_to(folder)}"
+            with urllib.request.urlopen(
+                urllib.request.Request(url, file.read_bytes(), method="PUT"), timeout=10
+            ):
+                pass
 
     def place(self, path: str) -> str:
         """A repository there: a bucket, and a path in it."""
@@ -93,14 +103,14 @@ class S3:
 def s3(folder: Path, password: str) -> Generator[S3]:
     """A store of its own, in one process."""
     folder.mkdir()
-    one = S3(free_port(), "shop", password)
+    one = S3(free_port(), free_port(), "shop", password)
     may = ["Admin", "Read", "Write", "List", "Tagging"]
     users = [
         {"name": "shop", "credentials": [{"accessKey": one.user, "secretKey": password}], "actions": may}
     ]
     (folder / "users.json").write_text(json.dumps({"identities": users}))
-    ports = {"s3.port": one.port}
-    for name in ("master.port", "volume.port", "filer.port"):
+    ports = {"s3.port": one.port, "filer.port": one.filer, "filer.port.grpc": free_port()}
+    for name in ("master.port", "volume.port"):
         ports |= {name: free_port(), f"{name}.grpc": free_port()}
     ports |= {"s3.port.grpc": free_port(), "s3.port.iceberg": 0, "s3.port.lance": 0}
     words = ["server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.iam=false"]
