@@ -107,7 +107,8 @@ def _repository_secrets(spec: Spec) -> set[str]:
 
 
 def _of_repositories(backup: Backup) -> set[str]:
-    said = (backup.password, *backup.to, *backup.credentials, backup.verify.scratch or "")
+    key = backup.ssh.key if backup.ssh else ""
+    said = (backup.password, *backup.to, *backup.credentials, backup.verify.scratch or "", key)
     return {name for text in said for name in secrets_of(text)}
 
 

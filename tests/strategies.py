@@ -223,6 +223,7 @@ SECRETS = [
     "DATABASE_URL",
     "RESTIC_PASSWORD",
     "AWS_SECRET_ACCESS_KEY",
+    "BACKUP_SSH_KEY",
 ]
 
 
@@ -235,6 +236,9 @@ def backups(draw: Draw) -> Mapping:
     ]
     source = draw(st.sampled_from(sources))
     places = ["s3:https://s3.example.com/shop/orders", "rest:https://me:${RESTIC_PASSWORD}@b.example.com/"]
+    vault = "[vault.example.org]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDHaIl7bkKynPbQ4KYuFHFnSCHlShVq0L4ta+Vx0w8zl"
+    if ssh := draw(st.booleans()):
+        places[1] = "sftp://me@vault.example.org:2222//srv/orders"
     claim: Mapping = {"assert": "select count(*) > 0 from orders"} if "postgres" in source else {}
     verify: Mapping = {"restore": draw(st.sampled_from(["daily", "weekly", "monthly"])), **claim}
     counts = st.integers(1, 100)
@@ -253,7 +257,7 @@ def backups(draw: Draw) -> Mapping:
         hooks=st.just({"before": ["sync"], "after": ["sh", "-c", "echo done"]}),
         retention=keep,
         scratch=st.just("1GiB"),
-    )
+    ) | ({"ssh": {"key": "${BACKUP_SSH_KEY}", "known_hosts": [vault]}} if ssh else {})
 
 
 def parks(spec: Mapping) -> bool:

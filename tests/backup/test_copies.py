@@ -47,6 +47,13 @@ def test_a_commands_output_is_saved_twice_and_restored(
     assert (world.home / "back/orders.out").read_text() == f"{SECRET} [] all of it\n"
     assert world.do("restore", "orders", "--to", "back") == 1  # it is not empty
     told = capsys.readouterr()
+    (world.home / "repository").rename(world.home / "gone")
+    for words in ("list", "plan"):
+        assert world.do(words) == 1
+        said = capsys.readouterr()
+        assert "mahavishnu: backup `orders`: copy 1: restic snapshots failed" in said.err
+        assert "{" not in said.err
+        assert said.out.count('"copy": "2", "id"') == 1
     assert SECRET not in told.out + told.err
 
 

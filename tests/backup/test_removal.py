@@ -14,17 +14,17 @@ pytestmark = pytest.mark.judge
 OURS = ("--host", "shop", "--tag", "mahavishnu,backup=orders")
 
 
-def made(world: World, days: Iterable[int], *words: str) -> None:
+def made(world: World, days: Iterable[int], *words: str, **more: str) -> None:
     """A snapshot of so many days ago, each."""
     for day in days:
         at = datetime.now(UTC) - timedelta(days=day, hours=1)
         told = ["backup", "--stdin", "--stdin-filename", "orders.sqlite", "--time", f"{at:%Y-%m-%d %H:%M:%S}"]
-        world.ask(*told, *words, stdin=str(day), TZ="UTC")
+        world.ask(*told, *words, check=True, stdin=str(day), TZ="UTC", **more)
 
 
-def ages(world: World, *words: str) -> list[int]:
+def ages(world: World, *words: str, **more: str) -> list[int]:
     """How many days ago each snapshot was made."""
-    listed = json.loads(world.ask("snapshots", "--json", *words))
+    listed = json.loads(world.ask("snapshots", "--json", *words, check=True, stdin=None, **more))
     now = datetime.now(UTC)
     return sorted((now - datetime.fromisoformat(one["time"][:19] + "+00:00")).days for one in listed)
 

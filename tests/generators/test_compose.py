@@ -272,6 +272,7 @@ def test_backups_are_made_beside_the_service() -> None:
     made = [line for line in image.splitlines() if "install -d -o 10001" in line]
     assert all(any(place in line for line in made) for place in places - {"/etc/mahavishnu/mahavishnu.yaml"})
     assert "ca-certificates openssh-client restic" in image
+    assert "--uid 10001 mahavishnu" in image.partition(" AS backups")[2]  # nobody without a name may use ssh
     assert image.rstrip().splitlines()[-1] == "FROM service"
     assert jobs["command"] == ["mahavishnu", "backup", "run", "--on-schedule"]
 

@@ -16,6 +16,7 @@ _KEPT = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 _TAIL = 4096
+_FILES_OF_PROCESSES = Path("/proc/self/fd")
 _LOCK: ContextVar[int | None] = ContextVar("mahavishnu_backup_lock", default=None)
 
 
@@ -44,6 +45,23 @@ def handed(text: str) -> Generator[str]:
         yield f"/dev/fd/{held}"
     finally:
         os.close(held)
+
+
+@contextmanager
+def lent(text: str) -> Generator[str]:
+    """A path under which any process of this user can read the text: for those that close what they are handed.
+
+    It is on no disk where there is a /proc; elsewhere it is in a file that nobody else may read.
+    """
+    if _FILES_OF_PROCESSES.is_dir():
+        with handed(text) as path:
+            os.fchmod(fd_of(path), 0o600)
+            yield f"/proc/{os.getpid()}/fd/{fd_of(path)}"
+    else:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            yield file.name
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from urllib.parse import quote
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.restic import Repository, Taken, version
+from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policies._retention import Keep
+from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.series import STEPS
@@ -64,11 +66,17 @@ class Job:
         made: dict[str, Repository] = {}
         for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
             told = [secret(name) for name in secrets_of(place)]
-            hidden = (password, *credentials.values(), *told, *(quote(one, safe="") for one in told))
+            entry = self._entry(place)
+            key = (entry.key,) if entry else ()
+            hidden = (password, *key, *credentials.values(), *told, *(quote(one, safe="") for one in told))
             made[copy] = Repository(
-                self._place(place), password, credentials, cache, self.host, mark, hidden, found
+                self._place(place), password, credentials, cache, self.host, mark, hidden, found, entry
             )
         return made
+
+    def _entry(self, place: str) -> Entry | None:
+        ssh, there = self.backup.ssh, server(resolved(place))
+        return None if ssh is None or there is None else Entry(there, self.secret(ssh.key), ssh.known_hosts)
 
     def _place(self, place: str) -> str:
         return resolved(place) if ":" in place else str(self.home / place)

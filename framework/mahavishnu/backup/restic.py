@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from mahavishnu.backup import child
+from mahavishnu.backup.ssh import Entry, Opened
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies._retention import Snapshot
 
@@ -25,6 +26,21 @@ GET = (
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _ID = re.compile(r"[0-9a-f]{64}")
 _NO_REPOSITORY = "Is there a repository at the following location?"
+_HELP: Mapping[str, str] = {
+    "wrong password": "is `password` the secret that it was made with?",
+    "load key": "`ssh.key` is to hold a private key without a passphrase",
+    "permission denied (publickey": "does the server's authorized_keys hold the public half of `ssh.key`?",
+    "host key is known": "`ssh.known_hosts` lacks the server's key",
+    "identification has changed": "the server's key is not that of `ssh.known_hosts`: find out why before you trust it",
+    "access key id": "see the secrets of `credentials`",
+    "signature we calculated": "see the secrets of `credentials`",
+    "access denied": "may the user of `credentials` read, write and delete there?",
+    "connection refused": "nobody answers there: is the server up, and the address right?",
+    "no such host": "nobody has that name: is the address right?",
+    "could not resolve hostname": "nobody has that name: is the address right?",
+    "timed out": "nobody answers there: is the server up, and does a firewall let the jobs through?",
+}
+"""What to do about what restic, and the ssh that it calls, say: the nearer to the cause, the earlier."""
 _ABSENT = 10  # since 0.17; before, every failure is 1
 
 
@@ -76,6 +92,8 @@ class Repository:
     hidden: tuple[str, ...] = ()
     """What no message may hold."""
     version: tuple[int, int] = FLOOR
+    entry: Entry | None = None
+    """What lets restic in where it goes by ssh; else ssh's own files do."""
 
     def __repr__(self) -> str:
         return "Repository(…)"
@@ -159,16 +177,22 @@ class Repository:
                 "RESTIC_REPOSITORY_FILE": paths[1],
                 "RESTIC_CACHE_DIR": str(self.cache),
             }
-            done = child.run([program(), *words], env, handed_paths=paths, stdin=stdin, on_line=on_line)
-        if done.code:
-            raise self._failed(words[0], done)
+            entry = stack.enter_context(self.entry.opened()) if self.entry else Opened()
+            done = child.run(
+                [program(), *entry.words, *words], env, handed_paths=paths, stdin=stdin, on_line=on_line
+            )
+            if done.code:
+                raise self._failed(words[0], done, entry.said())
         return done.out
 
-    def _failed(self, verb: str, done: child.Done) -> ResticFailed:
-        absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err
-        said = self.clean(done.err or done.out).splitlines()
-        why = " ".join(line.strip() for line in said[-4:])
-        return ResticFailed(f"restic {verb} failed ({done.code}): {why}", absent=absent)
+    def _failed(self, verb: str, done: child.Done, by_ssh: str) -> ResticFailed:
+        said = [_spoken(line) for line in self.clean(done.err or done.out).splitlines()]
+        why = " ".join(line.strip() for line in (*self.clean(by_ssh).splitlines()[-4:], *said[-4:]))
+        causes = f"{by_ssh}{done.err}".lower()
+        help_ = next((f"; {text}" for mark, text in _HELP.items() if mark in causes), "")
+        # Before 0.17 it asks whether there is a repository whatever it was that kept it from one.
+        absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err and not help_
+        return ResticFailed(f"restic {verb} failed ({done.code}): {why}{help_}", absent=absent)
 
     def clean(self, text: str) -> str:
         """The text without any secret of this repository."""
@@ -217,6 +241,14 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
     listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
     return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _spoken(line: str) -> str:
+    """What a line says: since 0.17 a command that answers in JSON complains in it."""
+    said = _object(line)
+    fault = said.get("error")
+    inner: Mapping[str, Any] = cast("Mapping[str, Any]", fault) if isinstance(fault, dict) else {}
+    return str(said.get("message") or inner.get("message") or line)
 
 
 def _objects(text: str) -> list[Mapping[str, Any]]:

@@ -34,7 +34,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     else:
         yield from _unreached(facts)
         if "loki" in kept and limit < LEAST_LOKI:
-            what = f"Loki cannot forget what is {limit} old: a day is its least, and it is up to 5h late"
+            what = f"in Loki a line lives a day, the least of its manual, and up to 5h until it is gone: not {limit}"
             yield error(
                 CODE, ("retention", "logs"), what, f"set it to `{LEAST_LOKI}` or more, or keep it elsewhere"
             )

@@ -6,10 +6,12 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from functools import partial
 
-from mahavishnu.backup.evidence import Copy
+from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.backup.job import Job, Tell
-from mahavishnu.backup.restic import Taken
+from mahavishnu.backup.restic import Repository, Taken
+from mahavishnu.backup.steps import each_copy
 from mahavishnu.backup.steps import planned as plan_of
 
 _SENTENCES = {
@@ -76,14 +78,12 @@ class _Screen:
 
 
 def listed(job: Job) -> None:
-    """Every snapshot of a backup, and what was last proved of each copy."""
-    known = job.known()
-    for copy, repository in job.repositories().items():
-        taken, _ = repository.snapshots()
-        _show(job, copy, known.copies.get(copy, Copy()), taken)
+    """Every snapshot of a backup, and what was last proved of each copy; raises Failed when one does not answer."""
+    each_copy(job, partial(_listed, job, job.known()))
 
 
-def _show(job: Job, copy: str, one: Copy, taken: list[Taken]) -> None:
+def _listed(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
+    one, (taken, _) = known.copies.get(copy, Copy()), repository.snapshots()
     proved = {"succeeded": one.success, "verified": one.verified, "drilled": one.drilled}
     if not sys.stdout.isatty():
         facts = {key: value and _moment(value) for key, value in proved.items()}
@@ -104,19 +104,22 @@ def _snapshot(one: Taken) -> dict[str, str]:
 
 
 def planned(job: Job) -> None:
-    """What the retention says of every snapshot, and what `prune` would do."""
-    for copy, repository in job.repositories().items():
-        made, taken = plan_of(job, repository)
-        for one in taken:
-            why = ", ".join(made.kept.get(one.id, ()))
-            verdict = "remove" if one.id in made.remove else "keep"
-            facts = {"backup": job.name, "copy": copy, **_snapshot(one), "plan": verdict, "why": why}
-            if sys.stdout.isatty():
-                print(f"  copy {copy}  {one.id[:8]}  {facts['made']}  {verdict:<6}  {why}")
-            else:
-                print(json.dumps({"event": "plan", **facts}))
-        for line in (*made.never, *made.unless) if made.remove else ():
-            print(f"copy {copy}: nothing would be removed: {line}", file=sys.stderr)
+    """What the retention says of every snapshot, and what `prune` would do; raises Failed as `listed` does."""
+    each_copy(job, partial(_planned, job))
+
+
+def _planned(job: Job, copy: str, repository: Repository) -> None:
+    made, taken = plan_of(job, repository)
+    for one in taken:
+        why = ", ".join(made.kept.get(one.id, ()))
+        verdict = "remove" if one.id in made.remove else "keep"
+        facts = {"backup": job.name, "copy": copy, **_snapshot(one), "plan": verdict, "why": why}
+        if sys.stdout.isatty():
+            print(f"  copy {copy}  {one.id[:8]}  {facts['made']}  {verdict:<6}  {why}")
+        else:
+            print(json.dumps({"event": "plan", **facts}))
+    for line in (*made.never, *made.unless) if made.remove else ():
+        print(f"copy {copy}: nothing would be removed: {line}", file=sys.stderr)
 
 
 def _moment(seconds: float) -> str:

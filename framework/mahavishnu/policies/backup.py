@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.cron import Schedule
 from mahavishnu.notify import SecretRef
 from mahavishnu.policies._retention import Keep
+from mahavishnu.policies._sftp import Ssh, server
 from mahavishnu.policy import OneOf, Policy, Settings, camel
 from mahavishnu.promql import Expr, absent, highest
 from mahavishnu.series import (
@@ -198,6 +199,10 @@ class Hooks(Settings):
     """Run last, whatever came of it: `BACKUP_OUTCOME` is `success` or `failure`."""
 
 
+def _fault(what: str, help: str) -> PydanticCustomError:
+    return PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+
+
 class Backup(Policy):
     """A source that is backed up with restic, and can be restored."""
 
@@ -209,6 +214,8 @@ class Backup(Policy):
     """The secret that encrypts the repositories. Keep a copy of it where this system is not."""
     credentials: Annotated[tuple[SecretRef, ...], Field(max_length=10), AfterValidator(_backends_own)] = ()
     """Secrets that restic reads as variables, like `${AWS_ACCESS_KEY_ID}`; it is told no others."""
+    ssh: Ssh | None = None
+    """The key for `sftp:` repositories, and the servers' own keys; where absent, those of the user who runs it."""
     schedule: Schedule
     """When it is made: cron's five fields, in UTC."""
     rpo: Duration
@@ -228,11 +235,28 @@ class Backup(Policy):
     def _can_be_asked(self) -> Backup:
         if self.verify.claim is not None and not isinstance(self.source, Sqlite | Postgres):
             what = f"an `assert` is a query, and a {self.source.keyword} answers none"
-            raise PydanticCustomError(
-                "policy",
-                "{what}",
-                {"what": what, "help": "remove it: what is restored is compared by its hash"},
+            raise _fault(what, "remove it: what is restored is compared by its hash")
+        return self
+
+    @model_validator(mode="after")
+    def _is_let_in(self) -> Backup:
+        """Every server of an `sftp:` repository has a port that can be, and is known where keys are given."""
+        try:
+            servers = {place: server(place) for place in self.to if "${" not in place}
+        except ValueError:
+            what = "an `sftp:` repository names a port that cannot be"
+            raise _fault(what, "write `sftp://user@host:port/path` with a port up to 65535") from None
+        if self.ssh is None:
+            return self
+        if not any(place.startswith("sftp:") for place in self.to):
+            raise _fault(
+                "`ssh` is given, and no repository is reached by it", "remove it, or name `sftp:…` in `to`"
             )
+        for one in servers.values():
+            if one is not None and not self.ssh.knows(one):
+                scan = f"`ssh-keyscan -p {one.port} {one.host}`"
+                what = f"`ssh.known_hosts` holds no key of {one.known_as}"
+                raise _fault(what, f"add what {scan} prints, once you have compared it with the server's own")
         return self
 
     @property
