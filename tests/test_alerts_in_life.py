@@ -1,0 +1,106 @@
+"""What no series written by hand shows: idle nights, several replicas, one lost request; what fires then, and must not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mahavishnu.compile import compile
+from mahavishnu.contract import contract
+from mahavishnu.firing import firing, samples
+from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
+from tests.judges import judge
+from tests.runtime.asgi_client import House, harden, limits, site
+
+pytestmark = pytest.mark.judge
+MINUTE = 60 * 10**9
+
+
+class Prometheus:
+    """One sample a minute of each replica; `fired` asks promtool with the rules of the spec."""
+
+    def __init__(self, spec: Spec, folder: Path) -> None:
+        self.rules = folder / "rules.yml"
+        made = contract(spec)
+        self.rules.write_text(next(one.text for one in compile(made) if one.path == "prometheus/rules.yml"))
+        self.series: dict[str, list[float | None]] = {}
+        self.minutes = 0
+
+    def scrape(self, *replicas: Metrics) -> int:
+        """Come by at each; the number of this minute."""
+        for number, one in enumerate(replicas):
+            shown = samples(one.expose()[0].decode(), "shop")
+            for name, value in shown.items():
+                own = name.replace('instance="app"', f'instance="{number}"')
+                self.series.setdefault(own, []).extend([None] * (self.minutes - len(self.series[own])))
+                self.series[own].append(value)
+        self.minutes += 1
+        return self.minutes - 1
+
+    def fired(self, minutes: Sequence[int]) -> list[set[str]]:
+        """The alerts of each of these minutes, but for those on a promise that nobody tests."""
+        padded = {name: [*one, *[None] * (self.minutes - len(one))] for name, one in self.series.items()}
+        return [{*names} for names in firing(judge("promtool"), self.rules, padded, minutes)]
+
+
+class Lock:
+    """An app that does one thing after another, however many wait; 10 ms each."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock, self.lock = clock, asyncio.Lock()
+
+    async def serve(self, request: Request) -> Response:
+        async with self.lock:
+            await self.clock.sleep(10**7)
+        return PlainTextResponse("ok")
+
+
+async def crowded(house: House, clock: VirtualClock, clients: int, until: int) -> None:
+    """So many clients, each asking again as soon as it is answered, until this time (ns)."""
+
+    async def client() -> None:
+        while clock.now() < until:
+            await house.status()
+            await clock.sleep(10**7)
+
+    begun = [asyncio.ensure_future(client()) for _ in range(clients)]
+    while not all(one.done() for one in begun):
+        await clock.settle(3)
+        clock.advance(10**7)
+
+
+def test_an_adaptive_limit_that_came_down_fires_while_it_holds_back(tmp_path: Path) -> None:
+    """And no longer: it stays where it is when the crowd has gone, and holds nobody back there."""
+    spec = limits(work={"concurrency": "adaptive", "max": 4, "queue": 4})
+    seen = Prometheus(spec, tmp_path)
+
+    async def life() -> list[int]:
+        clock = VirtualClock()
+        house = harden(site(Route("/", Lock(clock).serve)), spec, clock=clock)
+        meter = house.app.service.metrics
+        busy = 0
+        for minute in range(1, 13):
+            await crowded(house, clock, 10, clock.now() + 5 * 10**9)
+            clock.advance(minute * MINUTE - clock.now())
+            busy = seen.scrape(meter)
+        assert house.gauge("quota", "work") == 1
+        quiet = 0
+        for minute in range(13, 33):
+            await crowded(house, clock, 1, clock.now() + 10**9)
+            clock.advance(minute * MINUTE - clock.now())
+            quiet = seen.scrape(meter)
+        assert house.gauge("quota", "work") == 1
+        return [busy, quiet]
+
+    busy, quiet = seen.fired(asyncio.run(life()))
+    assert "ShopLimitWorkAtFloor" in busy
+    assert quiet == set()
