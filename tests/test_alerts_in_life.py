@@ -104,3 +104,28 @@ def test_an_adaptive_limit_that_came_down_fires_while_it_holds_back(tmp_path: Pa
     busy, quiet = seen.fired(asyncio.run(life()))
     assert "ShopLimitWorkAtFloor" in busy
     assert quiet == set()
+
+
+@pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])
+def test_a_critical_request_that_is_shed_once_wakes_nobody(
+    bursts: int, wanted: set[str], tmp_path: Path
+) -> None:
+    """One moment is over before anybody is awake; what goes on for minutes is not."""
+    spec = limits(work={"concurrency": 1, "critical": [{"path": "/"}]})
+    seen = Prometheus(spec, tmp_path)
+
+    async def life() -> int:
+        clock = VirtualClock()
+        house = harden(site(Route("/", Lock(clock).serve)), spec, clock=clock)
+        minute = 0
+        for number in range(12):
+            await crowded(house, clock, 5 if 0 < number <= bursts else 1, clock.now() + 10**8)
+            clock.advance(MINUTE - clock.now() % MINUTE)
+            minute = seen.scrape(house.app.service.metrics)
+        assert house.decisions("work")[1] > 0
+        return minute
+
+    last = asyncio.run(life())
+    fired = seen.fired(range(last + 1))
+    assert {name for names in fired for name in names if name.endswith("ShedsCritical")} == wanted
+    assert not fired[-1] & wanted

@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what only reads a spec loads no event loop
 
 _WINDOW = Duration.parse("5m")
 _HOLD = Duration.parse("5m")
+_SOON = Duration.parse("2m")
 _NEARLY_FULL = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
 _MOST = 1000
@@ -185,8 +186,9 @@ class Concurrency(Limit):
         return Alert(
             name=f"Limit{camel(name)}ShedsCritical",
             severity=Severity.P1,
-            expr=total(shed.rate(_WINDOW, limit=name, rank="critical")) > 0,
-            hold=Duration.parse("2m"),
+            # No longer a window than it waits, so that no single moment can raise it.
+            expr=total(shed.rate(_SOON, limit=name, rank="critical")) > 0,
+            hold=_SOON,
             summary=f"Limit {name} turns away $value critical requests a second.",
             meaning=f"Critical requests go before all others of limit {name}, and still some find no place.",
             impact=f"What matters most {'is' if self.mode == 'enforce' else 'would be'} refused with 503.",
