@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from starlette.routing import Route
 
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
+from mahavishnu.errors import BreakerOpen
 from mahavishnu.firing import firing, samples
+from mahavishnu.policies.breaker import BreakerGuard
+from mahavishnu.policy import Outcome
 from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.process import Usage
+from mahavishnu.runtime.service import start
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.judges import judge
-from tests.runtime.asgi_client import House, harden, limits, site
+from tests.runtime.asgi_client import House, harden, limits, site, spec_of
 
 pytestmark = pytest.mark.judge
 MINUTE = 60 * 10**9
@@ -129,3 +136,79 @@ def test_a_critical_request_that_is_shed_once_wakes_nobody(
     fired = seen.fired(range(last + 1))
     assert {name for names in fired for name in names if name.endswith("ShedsCritical")} == wanted
     assert not fired[-1] & wanted
+
+
+class Fleet:
+    """Processes that call one dependency; each has its breaker."""
+
+    def __init__(self, spec: Spec, size: int) -> None:
+        self.clock = VirtualClock()
+        self.services = [start(spec, self.clock, lambda: Usage(0, 0), io.StringIO()) for _ in range(size)]
+        guards = [[*one.dependencies["payment"].guards] for one in self.services]
+        self.breakers = [one for each in guards for one in each if isinstance(one, BreakerGuard)]
+
+    def call(self, outcome: Outcome, times: int) -> None:
+        """So many calls by each of them, half a second apart, as far as the breakers let them."""
+        for _ in range(times):
+            for one in self.breakers:
+                with suppress(BreakerOpen):
+                    one.leave(one.enter(), outcome, 10**6, self.clock.now())
+            self.clock.advance(5 * 10**8)
+
+    def told(self, seen: Prometheus) -> int:
+        """The minute is over, and Prometheus comes by."""
+        self.clock.advance(MINUTE - self.clock.now() % MINUTE)
+        return seen.scrape(*(one.metrics for one in self.services))
+
+
+def payment(**breaker: Any) -> Spec:
+    """A dependency with this breaker."""
+    return spec_of(dependencies={"payment": {"url": "http://payment", "breaker": breaker}})
+
+
+GOOD, BAD = Outcome.SUCCESS, Outcome.FAILURE
+OPEN, RESTLESS = "ShopDependencyPaymentBreakerOpen", "ShopDependencyPaymentBreakerRestless"
+
+
+@pytest.mark.parametrize(
+    ("replicas", "life", "wanted"),
+    [
+        (1, [BAD] * 60, {OPEN}),  # an outage, and each probe finds it so
+        (9, [BAD] * 3 + [GOOD] * 10, {OPEN}),  # one outage, which each replica has noticed
+        (1, [BAD, GOOD] * 20, {RESTLESS}),
+    ],
+    ids=["an outage", "of nine replicas", "in turns"],
+)
+def test_a_breaker_is_restless_when_it_closes_again_and_again(
+    replicas: int, life: list[Outcome], wanted: set[str], tmp_path: Path
+) -> None:
+    """Not for as long as its probes fail: that is an outage."""
+    spec = payment(min_calls=5, open_for="5s", probes=3)
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, replicas)
+    for outcome in (GOOD, *life):
+        fleet.call(outcome, 100)
+        fleet.told(seen)
+    fired = {name for names in seen.fired(range(seen.minutes)) for name in names}
+    assert fired & {OPEN, RESTLESS} == wanted
+    if RESTLESS not in wanted:
+        return
+    for _ in range(40):
+        fleet.call(GOOD, 100)
+        fleet.told(seen)
+    assert not seen.fired([seen.minutes - 1])[0] & wanted
+
+
+def test_a_breaker_that_is_held_says_so(tmp_path: Path) -> None:
+    """Held open it alerts, and nothing of probes is said; held closed it can never open, and has no alert."""
+    spec = payment(mode="open")
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 1)
+    for _ in range(10):
+        fleet.call(GOOD, 5)
+        fleet.told(seen)
+    assert OPEN in seen.fired([seen.minutes - 1])[0]
+    (alert,) = [one for one in contract(spec).alerts if one.path[-1] == "breaker"]
+    assert "held open by its `mode`" in alert.meaning
+    assert "probes" not in alert.meaning + alert.action
+    held = contract(payment(mode="closed"))
+    assert [one for one in held.alerts if one.path[-1] == "breaker"] == []
+    assert compile(held)  # which has nothing against series that no rule asks for
