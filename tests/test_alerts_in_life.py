@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,11 @@ class Prometheus:
         self.series: dict[str, list[float | None]] = {}
         self.minutes = 0
 
-    def scrape(self, *replicas: Metrics) -> int:
-        """Come by at each; the number of this minute."""
+    def scrape(self, *replicas: Metrics | None) -> int:
+        """Come by at each; None does not answer. The number of this minute."""
         for number, one in enumerate(replicas):
-            shown = samples(one.expose()[0].decode(), "shop")
+            shown = samples(one.expose()[0].decode() if one else "", "shop")
+            shown[next(iter(shown))] = float(one is not None)
             for name, value in shown.items():
                 own = name.replace('instance="app"', f'instance="{number}"')
                 self.series.setdefault(own, []).extend([None] * (self.minutes - len(self.series[own])))
@@ -138,14 +139,25 @@ def test_a_critical_request_that_is_shed_once_wakes_nobody(
     assert not fired[-1] & wanted
 
 
+def test_one_replica_that_is_gone_does_not_silence_the_others(tmp_path: Path) -> None:
+    """`Down` silences every other alert of the service: it is for when none answers."""
+    spec = spec_of(deploy={"replicas": {"min": 3, "max": 3}})
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 3)
+    for minute in range(40):
+        fleet.told(seen, gone={1} if 5 <= minute < 15 else set(range(3)) if 25 <= minute < 35 else set())
+    one, healed, every, well = seen.fired([14, 24, 34, 39])
+    assert (one, every) == ({"ShopReplicaDown"}, {"ShopDown", "ShopReplicaDown"})
+    assert healed == well == set()
+
+
 class Fleet:
-    """Processes that call one dependency; each has its breaker."""
+    """Replicas; where they call a dependency, each has its breaker."""
 
     def __init__(self, spec: Spec, size: int) -> None:
         self.clock = VirtualClock()
         self.services = [start(spec, self.clock, lambda: Usage(0, 0), io.StringIO()) for _ in range(size)]
-        guards = [[*one.dependencies["payment"].guards] for one in self.services]
-        self.breakers = [one for each in guards for one in each if isinstance(one, BreakerGuard)]
+        calls = [one for service in self.services for one in service.dependencies.values()]
+        self.breakers = [one for each in calls for one in each.guards if isinstance(one, BreakerGuard)]
 
     def call(self, outcome: Outcome, times: int) -> None:
         """So many calls by each of them, half a second apart, as far as the breakers let them."""
@@ -155,10 +167,12 @@ class Fleet:
                     one.leave(one.enter(), outcome, 10**6, self.clock.now())
             self.clock.advance(5 * 10**8)
 
-    def told(self, seen: Prometheus) -> int:
-        """The minute is over, and Prometheus comes by."""
+    def told(self, seen: Prometheus, gone: Collection[int] = ()) -> int:
+        """The minute is over, and Prometheus comes by; those that are gone do not answer."""
         self.clock.advance(MINUTE - self.clock.now() % MINUTE)
-        return seen.scrape(*(one.metrics for one in self.services))
+        return seen.scrape(
+            *(None if number in gone else one.metrics for number, one in enumerate(self.services))
+        )
 
 
 def payment(**breaker: Any) -> Spec:

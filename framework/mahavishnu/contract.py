@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
-from mahavishnu.promql import Expr, Selector, absent, total
+from mahavishnu.promql import Expr, Selector, absent, highest, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -113,7 +113,8 @@ def _contract(of: _Itself) -> Contract:
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
-    alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
+    several = [_replica_down()] if spec.deploy.replicas.max > 1 else []
+    alerts = [_down(), *several, _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
@@ -210,15 +211,32 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
 
 
 def _down() -> Alert:
+    """All of it: this alert silences every other one of the service, which the other replicas may well have to raise."""
     return Alert(
         name="Down",
         severity=Severity.P1,
-        expr=UP.select().equals(0).or_(absent(UP.select())),
+        expr=highest(UP.select()).equals(0).or_(absent(UP.select())),
         hold=Duration.parse("2m"),
         summary="Prometheus cannot scrape the service.",
-        meaning="No replica is known, or one does not answer on its metrics path.",
+        meaning="No replica is known, or none answers on its metrics path.",
         impact="The service may be down; every other alert is blind meanwhile.",
         action="Look at the service's processes and its log; then at Prometheus' page of targets.",
+        path=("service",),
+        proof=(Feed(UP.select(), healthy=1, faulty=0),),
+    )
+
+
+def _replica_down() -> Alert:
+    """Where there are several: the others do its work, and still raise their alerts."""
+    return Alert(
+        name="ReplicaDown",
+        severity=Severity.P3,
+        expr=UP.select().equals(0),
+        hold=Duration.parse("5m"),
+        summary="Prometheus cannot scrape a replica.",
+        meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path.",
+        impact="The others serve its requests. What it counts is not seen, and no alert tells of it.",
+        action="Look at that replica's process and its log; then at Prometheus' page of targets.",
         path=("service",),
         proof=(Feed(UP.select(), healthy=1, faulty=0),),
     )

@@ -528,7 +528,7 @@ def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
         folder = written(made(spec), tmp_path / str(index))
         (down,) = [rule for rule in rules(made(spec)) if rule.get("alert") == "ShopDown"]
         expected = {**down["annotations"], "owner": text}
-        labels = {**down["labels"], "job": "shop"}
+        labels = down["labels"]
         test = {
             "interval": "1m",
             "input_series": [{"series": 'up{job="shop"}', "values": "0x9"}],
