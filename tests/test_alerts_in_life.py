@@ -226,3 +226,24 @@ def test_a_breaker_that_is_held_says_so(tmp_path: Path) -> None:
     held = contract(payment(mode="closed"))
     assert [one for one in held.alerts if one.path[-1] == "breaker"] == []
     assert compile(held)  # which has nothing against series that no rule asks for
+
+
+def test_a_worker_whose_loop_is_late_is_not_outweighed_by_those_that_rest(tmp_path: Path) -> None:
+    """One of four blocks, and looks at its loop less often for it than the others at theirs."""
+    spec = spec_of(service={"workers": 4})
+    seen = Prometheus(spec, tmp_path)
+    clocks = [VirtualClock() for _ in range(4)]
+    busy, *resting = workers = [start(spec, clock, lambda: Usage(0, 0), io.StringIO()) for clock in clocks]
+    busy.metrics.cells.together = lambda own: [own, *(one.metrics.snapshot() for one in resting)]
+    for one in workers:
+        one.lag.start()
+    for minute in range(45):
+        if 8 <= minute < 25:
+            for _ in range(60):
+                clocks[0].stall("900ms")
+        for clock in clocks:
+            clock.advance((minute + 1) * MINUTE - clock.now())
+        seen.scrape(busy.metrics)
+    before, during, after = seen.fired([7, 24, 44])
+    assert during == {"ShopEventLoopLagging"}
+    assert before == after == set()

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
-from mahavishnu.promql import Expr, Selector, absent, highest, total
+from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -21,6 +21,7 @@ from mahavishnu.series import (
     HTTP_ACTIVE,
     HTTP_DURATION,
     LAG,
+    LAG_LATELY,
     LATE,
     LIMIT_STORE_KEYS,
     LIMIT_STORE_SHARED,
@@ -184,6 +185,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         HTTP_ACTIVE,
         HEAD_TIMEOUTS,
         LAG,
+        LAG_LATELY,
         MEMORY,
         MEMORY_LIMIT,
         CPU,
@@ -243,11 +245,13 @@ def _replica_down() -> Alert:
 
 
 def _lagging() -> Alert:
+    """By a gauge: a late loop is looked at less often than those of workers that rest, and in a sum it would be lost."""
     window = Duration.parse("5m")
+    late = LAG_LATELY.select()
     return Alert(
         name="EventLoopLagging",
         severity=Severity.P3,
-        expr=LAG.sum_rate(window) / LAG.count_rate(window) > LATE.seconds,
+        expr=Call("avg_over_time", (replace(late, window=window),)) > LATE.seconds,
         hold=window,
         summary="The event loop runs everything $value late.",
         unit="seconds",
@@ -256,10 +260,7 @@ def _lagging() -> Alert:
         impact="Every request takes that much longer, and timeouts fire late; adaptive limits let in less.",
         action="Look for blocking calls in async handlers and for heavy work in the process; then add replicas.",
         path=("service",),
-        proof=(
-            Feed(LAG.part("_sum"), healthy=Decimal("0.6"), faulty=90),
-            Feed(LAG.part("_count"), healthy=600, faulty=300),
-        ),
+        proof=(Feed(late, healthy=Decimal("0.001"), faulty=Decimal("0.3")),),
     )
 
 
