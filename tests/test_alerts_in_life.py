@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from mahavishnu.compile import compile
@@ -247,3 +248,45 @@ def test_a_worker_whose_loop_is_late_is_not_outweighed_by_those_that_rest(tmp_pa
     before, during, after = seen.fired([7, 24, 44])
     assert during == {"ShopEventLoopLagging"}
     assert before == after == set()
+
+
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_a_limit_that_observes_says_that_nobody_is_refused(mode: str) -> None:
+    """Each sentence of an alert is true of the mode in which its limit is."""
+    rates = {"rate": "10/minute"}, {"rate": "10/minute", "per": "global"}
+    places = {"concurrency": 4}, {"concurrency": "adaptive"}
+    others = {"timeout": "1s"}, {"body": "1KiB"}
+    said = {f"limit_{place}": {**one, "mode": mode} for place, one in enumerate([*rates, *places, *others])}
+    alerts = [one for one in contract(limits(**said)).alerts if one.path[-1] in said]
+    assert len(alerts) == 2 + 2 + 2 + 2 + 1 + 1
+    for one in alerts:
+        text = f"{one.summary} {one.meaning} {one.impact}"
+        claims = re.search(r"(?<!or )\b(are|is|and) refused|turned away:|get 504|not accepted", text) is not None
+        assert claims is (mode == "enforce"), text
+
+
+def test_a_stream_that_is_cut_is_told_of(tmp_path: Path) -> None:
+    """It counts against the same limit as a response that never begins, and its alert says so."""
+    spec = limits(request={"timeout": "10s", "idle": "30s"})
+    clock = VirtualClock()
+
+    async def pause(request: Request) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            yield "a"
+            await clock.sleep(60 * 10**9)
+            yield "b"
+
+        return StreamingResponse(parts())
+
+    async def life() -> House:
+        house = harden(site(Route("/", pause)), spec, clock=clock)
+        asked = asyncio.ensure_future(house.call())
+        while not asked.done():
+            await clock.settle(3)
+            clock.advance(10**9)
+        return house
+
+    assert asyncio.run(life()).decisions("request") == (0, 1, 0)
+    (alert,) = [one for one in contract(spec).alerts if one.path[-1] == "request"]
+    assert "or paused for more than 30s" in alert.meaning
+    assert "half a response" in alert.impact

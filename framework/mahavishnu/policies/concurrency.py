@@ -121,7 +121,9 @@ class Concurrency(Limit):
             summary=f"Limit {name} is $value full: nearly all of its {self.concurrency} places are taken.",
             unit="ratio",
             meaning=f"More than 90% of the {self.concurrency} places of limit {name} are taken, for {_HOLD}.",
-            impact="The next requests wait, and are refused when the queue is full.",
+            impact="The next requests wait, and are refused when the queue is full."
+            if self.mode == "enforce"
+            else "None yet (observe): nobody waits or is refused.",
             action=f"Find what keeps requests running; raise limits.{name}.concurrency if there is room.",
             path=("limits", name),
             proof=(
