@@ -213,7 +213,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
 
 
 def _down() -> Alert:
-    """All of it: this alert silences every other one of the service, which the other replicas may well have to raise."""
+    """None answers: this alert silences all others of the service, which a replica that is well may have to raise."""
     return Alert(
         name="Down",
         severity=Severity.P1,
@@ -245,7 +245,7 @@ def _replica_down() -> Alert:
 
 
 def _lagging() -> Alert:
-    """By a gauge: a late loop is looked at less often than those of workers that rest, and in a sum it would be lost."""
+    """By a gauge: a late loop is looked at less often than those of workers that rest, and is lost in a sum."""
     window = Duration.parse("5m")
     late = LAG_LATELY.select()
     return Alert(

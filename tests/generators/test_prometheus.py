@@ -406,7 +406,9 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
     assert keep["source_labels"][0].endswith("pod_label_app_kubernetes_io_name")
     (drop,) = [one for one in job["relabel_configs"] if one.get("action") == "drop"]
     assert drop["source_labels"] == ["__meta_kubernetes_pod_phase"]
-    dropped = [one for one in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(drop["regex"], one)]
+    dropped = [
+        one for one in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(drop["regex"], one)
+    ]
     assert dropped == ["Succeeded", "Failed"], "a pod that was evicted would be one that is down, for days"
 
 

@@ -150,8 +150,8 @@ class Breaker(Policy):
             meaning=f"It is held open by its `mode`, however well {name} is."
             if held
             else f"Too many calls to {name} failed or were slow, and its probes did no better since.",
-            impact=f"Calls to it are {'not refused (observe), but fail' if self.mode == 'observe' else 'refused at once'}"
-            f"; what needs {name} does not work.",
+            impact=f"Calls to it {'fail (observe)' if self.mode == 'observe' else 'are refused at once'}; "
+            f"what needs {name} does not work.",
             action=f"Take `mode` out of dependencies.{name}.breaker once {name} may be called again."
             if held
             else f"Look at {name} itself. The breaker closes by itself once its probes succeed.",

@@ -118,8 +118,7 @@ class Rate(Limit):
             impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit."
             if self.mode == "enforce"
             else "None yet (observe): nobody is turned away.",
-            action=f"Find out who {'is' if self.mode == 'enforce' else 'would be'} refused; raise limits.{name}.rate if "
-            "they are right, else leave it.",
+            action=f"Find out who that is; raise limits.{name}.rate if they are right, else leave it.",
             path=("limits", name),
             proof=(
                 Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),
