@@ -21,13 +21,16 @@ from mahavishnu.errors import BreakerOpen
 from mahavishnu.firing import firing, samples
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policy import Outcome
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.process import Usage
+from mahavishnu.runtime.redriver import Redriver
 from mahavishnu.runtime.service import start
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.judges import judge
 from tests.runtime.asgi_client import House, harden, limits, site, spec_of
+from tests.runtime.letterboxes import keep, letter
 
 pytestmark = pytest.mark.judge
 MINUTE = 60 * 10**9
@@ -290,3 +293,30 @@ def test_a_stream_that_is_cut_is_told_of(tmp_path: Path) -> None:
     (alert,) = [one for one in contract(spec).alerts if one.path[-1] == "request"]
     assert "or paused for more than 30s" in alert.meaning
     assert "half a response" in alert.impact
+
+
+def test_letters_that_a_new_process_gives_up_at_its_start_are_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shorter retention is deployed: what a counter holds at its first scrape, no rate ever shows."""
+    clock = VirtualClock()
+    kept = SqliteLetters(str(tmp_path / "letters.db"), lambda: clock.now() // 10**6)
+    monkeypatch.setattr("mahavishnu.runtime.office._letters", lambda *_: kept)
+    keep(kept, letter(), letter(), pause=10**12)
+    clock.advance("2d")
+    call = {"url": "http://payment", "fallback": "dead_letter"}
+    spec = spec_of(dependencies={"payment": call}, retention={"dead_letters": "1d"})
+    seen = Prometheus(spec, tmp_path)
+
+    async def life() -> None:
+        service = start(spec, clock, lambda: Usage(0, 0), io.StringIO())
+        redriver = Redriver(lambda: service, clock)
+        for _ in range(6):
+            for _ in range(4):
+                clock.advance("15s")
+                await redriver.look()
+            seen.scrape(service.metrics)
+
+    asyncio.run(life())
+    fired = {name for names in seen.fired(range(seen.minutes)) for name in names}
+    assert fired == {"ShopDeadLettersLost"}
