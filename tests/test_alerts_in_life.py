@@ -147,11 +147,23 @@ def test_one_replica_that_is_gone_does_not_silence_the_others(tmp_path: Path) ->
     """`Down` silences every other alert of the service: it is for when none answers."""
     spec = spec_of(deploy={"replicas": {"min": 3, "max": 3}})
     seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 3)
-    for minute in range(40):
-        fleet.told(seen, gone={1} if 5 <= minute < 15 else set(range(3)) if 25 <= minute < 35 else set())
-    one, healed, every, well = seen.fired([14, 24, 34, 39])
+    for minute in range(60):
+        fleet.told(seen, gone={1} if 5 <= minute < 20 else {0, 1, 2} if 35 <= minute < 45 else set[int]())
+    one, healed, every, well = seen.fired([19, 34, 44, 59])
     assert (one, every) == ({"ShopReplicaDown"}, {"ShopDown", "ShopReplicaDown"})
     assert healed == well == set()
+
+
+@pytest.mark.parametrize(("away", "wanted"), [(2, {"ShopReplicaDown"}), (8, set[str]())])
+def test_a_replica_that_answers_every_other_time_is_told_of(
+    away: int, wanted: set[str], tmp_path: Path
+) -> None:
+    """It has never been away for as long as an alert waits, and no other alert of it lasts; now and then is nothing."""
+    spec = spec_of()
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 1)
+    for minute in range(30):
+        fleet.told(seen, gone={0} if minute % away == 0 else set[int]())
+    assert seen.fired([29])[0] == wanted
 
 
 class Fleet:

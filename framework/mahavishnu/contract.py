@@ -48,6 +48,8 @@ from mahavishnu.signals import (
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
+_HALF = Decimal("0.5")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contract:
@@ -114,8 +116,7 @@ def _contract(of: _Itself) -> Contract:
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
-    several = [_replica_down()] if spec.deploy.replicas.max > 1 else []
-    alerts = [_down(), *several, _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
+    alerts = [_down(), _replica_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
@@ -229,15 +230,19 @@ def _down() -> Alert:
 
 
 def _replica_down() -> Alert:
-    """Where there are several: the others do its work, and still raise their alerts."""
+    """Where others answer, they do its work and raise their alerts. One that answers now and then is no better than one
+    that never does: whatever has to last for some minutes begins anew with each scrape that fails."""
+    window = Duration.parse("5m")
     return Alert(
         name="ReplicaDown",
         severity=Severity.P3,
-        expr=UP.select().equals(0),
-        hold=Duration.parse("5m"),
-        summary="Prometheus cannot scrape a replica.",
-        meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path.",
-        impact="The others serve its requests. What it counts is not seen, and no alert tells of it.",
+        expr=Call("avg_over_time", (replace(UP.select(), window=window),)) <= _HALF,
+        hold=window,
+        summary="Prometheus reaches a replica in $value of its scrapes.",
+        unit="ratio",
+        meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path, or not in "
+        "time.",
+        impact="The others serve its requests, where there are others. Alerts on it are blind, or do not last.",
         action="Look at that replica's process and its log; then at Prometheus' page of targets.",
         path=("service",),
         proof=(Feed(UP.select(), healthy=1, faulty=0),),
