@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.requests import Request
@@ -313,7 +314,7 @@ def test_letters_that_a_new_process_gives_up_at_its_start_are_told_of(
     """A shorter retention is deployed: what a counter holds at its first scrape, no rate ever shows."""
     clock = VirtualClock()
     kept = SqliteLetters(str(tmp_path / "letters.db"), lambda: clock.now() // 10**6)
-    monkeypatch.setattr("mahavishnu.runtime.office._letters", lambda *_: kept)
+    monkeypatch.setattr("mahavishnu.runtime.office._letters", Mock(return_value=kept))
     keep(kept, letter(), letter(), pause=10**12)
     clock.advance("2d")
     call = {"url": "http://payment", "fallback": "dead_letter"}

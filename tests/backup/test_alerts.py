@@ -217,11 +217,16 @@ def test_a_repository_that_is_added_later_has_its_own_history(
     said = {**SAID, "backups": {"orders": {**SAID["backups"]["orders"], "to": ["repository", "another"]}}}
     world.write(said)
     world.begin("another")
-    assert world.do("run") == 0
     world.change(oldest=ago)
     forget()
     world.app = Hardening(Starlette(), spec=str(world.home / "mahavishnu.yaml"))
     rules = tmp_path / "rules.yml"
     two = contract(Spec.model_validate(said))
     rules.write_text(next(one.text for one in compile(two) if one.path == "prometheus/rules.yml"))
-    assert firing(judge("promtool"), rules, world.series, [world.wait()]) == [frozenset()]
+    none_yet = world.wait()
+    assert world.do("run") == 0
+    world.change(oldest=ago)
+    moments = [none_yet, world.wait()]
+    assert firing(judge("promtool"), rules, world.series, moments) == [{"ShopBackupOrdersSilent"}, set()]
+    (silent,) = [one for one in two.alerts if one.name == "ShopBackupOrdersSilent"]
+    assert "in one of its repositories" in silent.summary, "the other one is as it should be"
