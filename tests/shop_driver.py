@@ -78,7 +78,7 @@ def backed_up(file: Path, *, well: bool = True) -> None:
             copy: Copy(success=now, sizes=[1], verified=now, drilled=now, restore=1.0)
             for copy in backup.copies
         }
-        write(folder(file), name, Evidence(now, copies, dict.fromkeys(STEPS, well)))
+        write(folder(file), name, Evidence(copies, dict.fromkeys(STEPS, well)))
 
 
 class Shop:

@@ -237,7 +237,7 @@ def burns(slo: str) -> list[str]:
 
 
 CASES: dict[str, tuple[Fault, int, list[str]]] = {
-    "stopped": (stopped, SHORT, ["ShopDown"]),
+    "stopped": (stopped, SHORT, ["ShopDown", "ShopReplicaDown"]),
     "crowd": (
         crowd,
         SHORT,

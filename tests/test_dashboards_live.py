@@ -82,9 +82,9 @@ def backed_up(home: Path) -> Path:
         backup(home, env, *words, "orders")
     place = folder(home / "mahavishnu.yaml")
     known = read(place, "orders")
-    assert known.first is not None
-    known.first -= WEEK  # on the first day no history is due yet
     for copy in known.copies.values():
+        assert copy.first is not None
+        copy.first -= WEEK  # on the first day no history is due yet
         copy.oldest -= WEEK
     write(place, "orders", known)
     return place

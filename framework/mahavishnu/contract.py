@@ -10,7 +10,7 @@ from functools import lru_cache
 
 from mahavishnu import closure, drift, outbound, spans_lost, store, workers
 from mahavishnu.policy import Metered, Policy, camel
-from mahavishnu.promql import Expr, Selector, absent, total
+from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -21,6 +21,7 @@ from mahavishnu.series import (
     HTTP_ACTIVE,
     HTTP_DURATION,
     LAG,
+    LAG_LATELY,
     LATE,
     LIMIT_STORE_KEYS,
     LIMIT_STORE_SHARED,
@@ -46,6 +47,8 @@ from mahavishnu.signals import (
 )
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
+
+_HALF = Decimal("0.5")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,7 +116,7 @@ def _contract(of: _Itself) -> Contract:
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
-    alerts = [_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
+    alerts = [_down(), _replica_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
@@ -183,6 +186,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         HTTP_ACTIVE,
         HEAD_TIMEOUTS,
         LAG,
+        LAG_LATELY,
         MEMORY,
         MEMORY_LIMIT,
         CPU,
@@ -210,13 +214,14 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
 
 
 def _down() -> Alert:
+    """None answers: this alert silences all others of the service, which a replica that is well may have to raise."""
     return Alert(
         name="Down",
         severity=Severity.P1,
-        expr=UP.select().equals(0).or_(absent(UP.select())),
+        expr=highest(UP.select()).equals(0).or_(absent(UP.select())),
         hold=Duration.parse("2m"),
         summary="Prometheus cannot scrape the service.",
-        meaning="No replica is known, or one does not answer on its metrics path.",
+        meaning="No replica is known, or none answers on its metrics path.",
         impact="The service may be down; every other alert is blind meanwhile.",
         action="Look at the service's processes and its log; then at Prometheus' page of targets.",
         path=("service",),
@@ -224,12 +229,34 @@ def _down() -> Alert:
     )
 
 
-def _lagging() -> Alert:
+def _replica_down() -> Alert:
+    """Where others answer, they do its work and raise their alerts. One that answers now and then is no better than one
+    that never does: whatever has to last for some minutes begins anew with each scrape that fails."""
     window = Duration.parse("5m")
+    return Alert(
+        name="ReplicaDown",
+        severity=Severity.P3,
+        expr=Call("avg_over_time", (replace(UP.select(), window=window),)) <= _HALF,
+        hold=window,
+        summary="Prometheus reaches a replica in $value of its scrapes.",
+        unit="ratio",
+        meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path, or not in "
+        "time.",
+        impact="The others serve its requests, where there are others. Alerts on it are blind, or do not last.",
+        action="Look at that replica's process and its log; then at Prometheus' page of targets.",
+        path=("service",),
+        proof=(Feed(UP.select(), healthy=1, faulty=0),),
+    )
+
+
+def _lagging() -> Alert:
+    """By a gauge: a late loop is looked at less often than those of workers that rest, and is lost in a sum."""
+    window = Duration.parse("5m")
+    late = LAG_LATELY.select()
     return Alert(
         name="EventLoopLagging",
         severity=Severity.P3,
-        expr=LAG.sum_rate(window) / LAG.count_rate(window) > LATE.seconds,
+        expr=Call("avg_over_time", (replace(late, window=window),)) > LATE.seconds,
         hold=window,
         summary="The event loop runs everything $value late.",
         unit="seconds",
@@ -238,10 +265,7 @@ def _lagging() -> Alert:
         impact="Every request takes that much longer, and timeouts fire late; adaptive limits let in less.",
         action="Look for blocking calls in async handlers and for heavy work in the process; then add replicas.",
         path=("service",),
-        proof=(
-            Feed(LAG.part("_sum"), healthy=Decimal("0.6"), faulty=90),
-            Feed(LAG.part("_count"), healthy=600, faulty=300),
-        ),
+        proof=(Feed(late, healthy=Decimal("0.001"), faulty=Decimal("0.3")),),
     )
 
 

@@ -69,6 +69,13 @@ LAG = Signal(
     buckets=tuple(
         map(Decimal, ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"))
     ),
+    waived="Added up over workers: how late each was is looked at; the one that is the latest is an alert.",
+)
+LAG_LATELY = Signal(
+    "mahavishnu_event_loop_late_seconds",
+    Kind.GAUGE,
+    "How late the event loop ran what was due, on the average of the last whole half minute; of workers, the latest.",
+    across=Across.MAX,
 )
 HEAD_TIMEOUTS = Signal(
     "mahavishnu_head_timeouts_total",

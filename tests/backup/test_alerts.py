@@ -17,6 +17,7 @@ from mahavishnu.backup.evidence import read, write
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.firing import firing, samples
+from mahavishnu.runtime.current import forget
 from mahavishnu.spec import Spec
 from tests.backup.world import World, flipped, spec
 from tests.judges import judge
@@ -202,3 +203,30 @@ def test_every_alert_has_a_case(made: Contract) -> None:
     """No alert of a backup ships that is not driven above."""
     driven = {f"Shop{name}" for _, _, names in CASES.values() for name in names}
     assert driven == {one.name for one in made.alerts if one.path[0] in ("backups", "alerts")}
+
+
+def test_a_repository_that_is_added_later_has_its_own_history(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has deleted what it never had, and it is not late with what there was no time for."""
+    (tmp_path / "shop").mkdir()
+    world = Watched(tmp_path / "shop", monkeypatch)
+    assert world.do("run") == 0
+    ago = time.time() - 200 * DAY
+    world.change(first=ago, verified=time.time(), drilled=time.time(), restore=0.5)
+    said = {**SAID, "backups": {"orders": {**SAID["backups"]["orders"], "to": ["repository", "another"]}}}
+    world.write(said)
+    world.begin("another")
+    world.change(oldest=ago)
+    forget()
+    world.app = Hardening(Starlette(), spec=str(world.home / "mahavishnu.yaml"))
+    rules = tmp_path / "rules.yml"
+    two = contract(Spec.model_validate(said))
+    rules.write_text(next(one.text for one in compile(two) if one.path == "prometheus/rules.yml"))
+    none_yet = world.wait()
+    assert world.do("run") == 0
+    world.change(oldest=ago)
+    moments = [none_yet, world.wait()]
+    assert firing(judge("promtool"), rules, world.series, moments) == [{"ShopBackupOrdersSilent"}, set()]
+    (silent,) = [one for one in two.alerts if one.name == "ShopBackupOrdersSilent"]
+    assert "in one of its repositories" in silent.summary, "the other one is as it should be"

@@ -91,7 +91,7 @@ def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.Ca
     assert "there is no database" in capsys.readouterr().err
     world.database.write_bytes(b"x" * 4096)
     assert world.do("run") == 1
-    assert world.known().first is None
+    assert not world.known().copies
     assert world.known().steps == {"run": False}
     assert not (world.home / "repository").exists()
 
@@ -119,11 +119,18 @@ def test_a_report_that_cannot_be_understood_is_none(text: str, tmp_path: Path) -
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Every field."""
-    one = Copy(1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5)
-    known = Evidence(0.5, {"1": one, "2": Copy()}, {"run": True, "drill": False})
+    one = Copy(0.5, 1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5)
+    known = Evidence({"1": one, "2": Copy()}, {"run": True, "drill": False})
     write(tmp_path, "a", known)
     assert read(tmp_path, "a") == known
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_an_older_report_says_once_when_the_first_backup_was(tmp_path: Path) -> None:
+    """It is that of the copies that had one by then."""
+    said = '{"first": 0.5, "copies": {"1": {"success": 1.5}, "2": {}}, "steps": {}}'
+    (tmp_path / "a.json").write_text(said)
+    assert read(tmp_path, "a") == Evidence({"1": Copy(first=0.5, success=1.5), "2": Copy()}, {})
 
 
 def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:

@@ -324,7 +324,7 @@ def test_labels_say_severity_service_and_tier() -> None:
     ("kind", "first"),
     [
         ("runbook_url", "https://runbooks.example.com/shop/MyShopDown.md"),
-        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=20"),
+        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=21"),
     ],
 )
 def test_what_is_served_is_linked(kind: str, first: str) -> None:
@@ -404,6 +404,12 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
     assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [deployment["metadata"]["namespace"]]
     assert re.fullmatch(keep["regex"], f"{pod['metadata']['labels']['app.kubernetes.io/name']};{port}")
     assert keep["source_labels"][0].endswith("pod_label_app_kubernetes_io_name")
+    (drop,) = [one for one in job["relabel_configs"] if one.get("action") == "drop"]
+    assert drop["source_labels"] == ["__meta_kubernetes_pod_phase"]
+    dropped = [
+        one for one in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(drop["regex"], one)
+    ]
+    assert dropped == ["Succeeded", "Failed"], "a pod that was evicted would be one that is down, for days"
 
 
 # --- the budget -------------------------------------------------------------------------------------------
@@ -528,7 +534,7 @@ def test_hostile_text_is_printed_as_it_is(tmp_path: Path) -> None:
         folder = written(made(spec), tmp_path / str(index))
         (down,) = [rule for rule in rules(made(spec)) if rule.get("alert") == "ShopDown"]
         expected = {**down["annotations"], "owner": text}
-        labels = {**down["labels"], "job": "shop"}
+        labels = down["labels"]
         test = {
             "interval": "1m",
             "input_series": [{"series": 'up{job="shop"}', "values": "0x9"}],

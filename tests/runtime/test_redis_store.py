@@ -539,6 +539,19 @@ def test_nobody_there_at_all() -> None:
         assert asyncio.run(admitted(url)) == 5
 
 
+def test_an_event_loop_that_has_ended_says_nothing_of_the_server() -> None:
+    """A thread may run one for a single call; that the server was lost then would alert for as long as nobody asks."""
+    one = Fleet(f"redis://127.0.0.1:{free_port()}")
+    asyncio.run(lost(one))
+    assert (one.up(), one.store.reason()) == (1, "")
+
+
+async def lost(one: Fleet) -> None:
+    """A call that finds no server."""
+    await one.take()
+    assert one.up() == 0
+
+
 def test_the_event_loop_is_never_held_up() -> None:
     """SIGSTOP with requests going on: the loop's longest pause stays below 50 ms, if the machine lets it."""
     with server() as one:

@@ -28,6 +28,8 @@ class Locked(MahavishnuError):
 class Copy:
     """What is known of one repository; times are seconds since 1970, lengths seconds, sizes bytes."""
 
+    first: float | None = None
+    """When the first backup that succeeded was begun: another repository may be older."""
     success: float | None = None
     snapshot: str = ""
     duration: float = 0
@@ -49,9 +51,8 @@ class Copy:
 
 @dataclass
 class Evidence:
-    """What is known of one backup: when the first one succeeded, its copies, and how each step ended last."""
+    """What is known of one backup: its copies, and how each step ended last."""
 
-    first: float | None = None
     copies: dict[str, Copy] = field(default_factory=dict[str, Copy])
     steps: dict[str, bool] = field(default_factory=dict[str, bool])
 
@@ -78,8 +79,11 @@ def read(place: Path, name: str) -> Evidence:
 def parsed(said: Any) -> Evidence:
     """Evidence from its JSON; raises TypeError, ValueError or AttributeError for what is none."""
     copies = {str(name): Copy(**_checked(one)) for name, one in said["copies"].items()}
+    began = _number(said.get("first"))  # as it was written once: of all copies together
+    for one in copies.values():
+        one.first = one.first or (began if one.success is not None else None)
     steps = {str(step): bool(done) for step, done in said["steps"].items()}
-    return Evidence(_number(said["first"]), copies, steps)
+    return Evidence(copies, steps)
 
 
 def _checked(said: dict[str, Any]) -> dict[str, Any]:

@@ -67,10 +67,10 @@ def _save(
             found.words, tags, stdin, lambda done: job.tell("progress", copy=copy, done=done)
         )
     job.take_stock(known, copy, repository.snapshots()[0])
+    one.first = one.first or began[0]
     one.success, one.snapshot = began[0], snapshot
     one.duration = round(time.monotonic() - began[1], 3)
     one.sizes = [*one.sizes[-REMEMBERED:], found.size]
-    known.first = known.first or began[0]
     job.tell("saved", copy=copy, snapshot=snapshot, bytes=found.size, seconds=one.duration)
 
 

@@ -305,16 +305,17 @@ class _Alerts:
         for one in gone[1:]:
             any_gone = any_gone.or_(one)
         healthy = self.backup.rpo.seconds / 2
+        where, there = (", in one of its repositories at least", " there") if len(gone) > 1 else ("", "")
         return Alert(
             name=self._named("Silent"),
             severity=Severity.P2,
             expr=highest(any_gone),
             path=self.path,
             hold=Duration.parse("15m"),
-            summary=f"Nobody has heard of a backup of {self.name}.",
+            summary=f"Nobody has heard of a backup of {self.name}{where}.",
             meaning="The service finds no report of a successful backup: there was none yet, its folder is not "
             "shared with the jobs, or a report lies in the future, so that a clock is wrong.",
-            impact="There may be no backup at all.",
+            impact=f"There may be no backup at all{there}.",
             action=f"{self._try('list')} Then see that the service and the jobs share the folder that "
             "MAHAVISHNU_STATE names.",
             proof=tuple(

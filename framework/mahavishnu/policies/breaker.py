@@ -36,6 +36,7 @@ BREAKER_STATE = Signal(
     "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
     (Label("dependency"), Label("state", _STATES)),
     across=Across.MAX,
+    waived="Asked for where it can open; one that is held closed is looked at.",
 )
 _ALL_CLOSED = replace(
     BREAKER_STATE, across=Across.MIN
@@ -129,9 +130,9 @@ class Breaker(Policy):
         return ((DEPENDENCY_DURATION, self.slow_call.seconds),) if self.slow_call else ()
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        if self.mode == "off":
+        if self.mode in ("off", "closed"):
             return ()
-        return (self._not_closed(name), self._restless(name))
+        return (self._not_closed(name), *(() if self.mode == "open" else (self._restless(name),)))
 
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
@@ -139,35 +140,41 @@ class Breaker(Policy):
         closed, opened = (state.select(dependency=name, state=one) for one in ("closed", "open"))
         lately = Call("max_over_time", (replace(opened, window=_LATELY),))
         each = ("dependency", "instance")
-        refusing = self.mode in ("enforce", "open")
+        held = self.mode == "open"
         return Alert(
             name=f"Dependency{camel(name)}BreakerOpen",
             severity=Severity.P2,
             expr=Aggregate("min", closed, each).equals(0).and_(highest(lately, *each).equals(1)),
             hold=Duration.parse("1m"),
             summary=f"The breaker of dependency {name} has not been closed for a minute.",
-            meaning=f"Too many calls to {name} failed or were slow, and its probes did no better since.",
-            impact=f"{'Calls to it are refused at once' if refusing else 'Nothing is refused (observe)'}; "
+            meaning=f"It is held open by its `mode`, however well {name} is."
+            if held
+            else f"Too many calls to {name} failed or were slow, and its probes did no better since.",
+            impact=f"Calls to it {'fail (observe)' if self.mode == 'observe' else 'are refused at once'}; "
             f"what needs {name} does not work.",
-            action=f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
+            action=f"Take `mode` out of dependencies.{name}.breaker once {name} may be called again."
+            if held
+            else f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
             path=("dependencies", name, "breaker"),
             proof=(Feed(closed, healthy=1, faulty=0), Feed(opened, healthy=0, faulty=1)),
         )
 
     def _restless(self, name: str) -> Alert:
+        """It closes again and again, in one process: an outage opens it at every probe, and once in each of a fleet."""
         transitions = BREAKER_TRANSITIONS.closed(dependency=name)
+        closings = total(transitions.increase(_WINDOW, dependency=name, to="closed"), "instance")
         return Alert(
             name=f"Dependency{camel(name)}BreakerRestless",
             severity=Severity.P3,
-            expr=total(transitions.increase(_WINDOW, dependency=name, to="open")) > _OFTEN,
+            expr=highest(closings) > _OFTEN,
             hold=Duration.parse("5m"),
-            summary=f"The breaker of dependency {name} opened $value times in {_WINDOW}.",
+            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {_WINDOW}.",
             meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
             impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
             action=f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
             "longer `open_for`.",
             path=("dependencies", name, "breaker"),
-            proof=(Feed(transitions.select(dependency=name, to="open"), healthy=0, faulty=1),),
+            proof=(Feed(transitions.select(dependency=name, to="closed"), healthy=0, faulty=1),),
         )
 
 

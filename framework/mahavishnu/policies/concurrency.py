@@ -12,11 +12,12 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
-from mahavishnu.promql import total
+from mahavishnu.promql import Aggregate, total
 from mahavishnu.series import (
     LIMIT_DECISIONS,
     LIMIT_FOUND,
     LIMIT_IN_FLIGHT,
+    LIMIT_NEAR,
     LIMIT_PLACES,
     LIMIT_QUEUED,
     LIMIT_QUOTA,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # what only reads a spec loads no event loop
 
 _WINDOW = Duration.parse("5m")
 _HOLD = Duration.parse("5m")
+_SOON = Duration.parse("2m")
 _NEARLY_FULL = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
 _MOST = 1000
@@ -119,7 +121,9 @@ class Concurrency(Limit):
             summary=f"Limit {name} is $value full: nearly all of its {self.concurrency} places are taken.",
             unit="ratio",
             meaning=f"More than 90% of the {self.concurrency} places of limit {name} are taken, for {_HOLD}.",
-            impact="The next requests wait, and are refused when the queue is full.",
+            impact="The next requests wait, and are refused when the queue is full."
+            if self.mode == "enforce"
+            else "None yet (observe): nobody waits or is refused.",
             action=f"Find what keeps requests running; raise limits.{name}.concurrency if there is room.",
             path=("limits", name),
             proof=(
@@ -129,19 +133,32 @@ class Concurrency(Limit):
         )
 
     def _at_floor(self, name: str) -> Alert:
-        """An adaptive limit is full whenever there is more to do than can be done; low is what it must not be."""
-        quota = LIMIT_QUOTA.select(limit=name)
+        """An adaptive limit is full whenever there is more to do than can be done; low is what it must not be.
+
+        One that holds nobody back is not asked to grow: it stays low for as long as few come.
+        """
+        quota, each = LIMIT_QUOTA.select(limit=name), ("limit", "instance")
+        decisions = LIMIT_DECISIONS.closed(limit=name)
+        waited = total(LIMIT_NEAR.rate(_WINDOW, limit=name), *each)
+        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial), *each)
         return Alert(
             name=f"Limit{camel(name)}AtFloor",
             severity=Severity.P2,
-            expr=quota < _FLOOR,
+            expr=(Aggregate("min", quota, each) < _FLOOR).and_(waited + refused > 0),
             hold=_HOLD,
             summary=f"Limit {name} has come down to $value: the process gets nothing done side by side.",
-            meaning=f"Every further request only made the others slower, for {_HOLD}: what they need is busy.",
-            impact="Requests are served one by one, and refused as soon as a few come together.",
+            meaning=f"Every further request only made the others slower, for {_HOLD}, and more wanted to come in: what "
+            "they need is busy.",
+            impact="Requests are served one by one, and refused as soon as a few come together."
+            if self.mode == "enforce"
+            else "None yet (observe); enforced, requests would be served one by one.",
             action=f"Find what all requests of limits.{name} wait for: a lock, a pool, a dependency, the processor.",
             path=("limits", name),
-            proof=(Feed(quota, healthy=min(START, self.most), faulty=LEAST),),
+            proof=(
+                Feed(quota, healthy=min(START, self.most), faulty=LEAST),
+                Feed(LIMIT_NEAR.select(limit=name), healthy=0, faulty=60),
+                Feed(decisions.select(limit=name, outcome=self.denial), healthy=0, faulty=30),
+            ),
         )
 
     def _refusing(self, name: str) -> Alert:
@@ -171,8 +188,9 @@ class Concurrency(Limit):
         return Alert(
             name=f"Limit{camel(name)}ShedsCritical",
             severity=Severity.P1,
-            expr=total(shed.rate(_WINDOW, limit=name, rank="critical")) > 0,
-            hold=Duration.parse("2m"),
+            # No longer a window than it waits, so that no single moment can raise it.
+            expr=total(shed.rate(_SOON, limit=name, rank="critical")) > 0,
+            hold=_SOON,
             summary=f"Limit {name} turns away $value critical requests a second.",
             meaning=f"Critical requests go before all others of limit {name}, and still some find no place.",
             impact=f"What matters most {'is' if self.mode == 'enforce' else 'would be'} refused with 503.",

@@ -99,6 +99,10 @@ class Rate(Limit):
         enough = (self.burst or self.rate.count) >= _ENOUGH
         return (self._refusing(name), *((self._nearly(name),) if enough else ()))
 
+    @property
+    def _are(self) -> str:
+        return "are" if self.mode == "enforce" else "would be"
+
     def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         refuses = "would refuse" if self.mode == "observe" else "refuses"
@@ -110,9 +114,11 @@ class Rate(Limit):
             hold=Duration.parse("10m"),
             summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
             unit="ratio",
-            meaning=f"More than 5% of the requests that limit {name} applies to are refused with 429.",
-            impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit.",
-            action=f"Find out who is refused; raise limits.{name}.rate if they are right, else leave it.",
+            meaning=f"More than 5% of the requests that limit {name} applies to {self._are} refused with 429.",
+            impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit."
+            if self.mode == "enforce"
+            else "None yet (observe): nobody is turned away.",
+            action=f"Find out who that is; raise limits.{name}.rate if they are right, else leave it.",
             path=("limits", name),
             proof=(
                 Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=540),
@@ -122,16 +128,17 @@ class Rate(Limit):
 
     def _nearly(self, name: str) -> Alert:
         near = total(LIMIT_NEAR.rate(_WINDOW, limit=name))
+        whom = "everybody" if self.per == ("global",) else "its client"
         allowed = LIMIT_DECISIONS.select(limit=name, outcome="allowed")
         return Alert(
             name=f"Limit{camel(name)}NearlyExhausted",
             severity=Severity.P4,
             expr=near / total(LIMIT_DECISIONS.rate(_WINDOW, limit=name, outcome="allowed")) > _NEAR_RATIO,
             hold=Duration.parse("20m"),
-            summary=f"$value of what limit {name} ({self.rate}) lets in leaves its client hardly anything.",
+            summary=f"$value of what limit {name} ({self.rate}) lets in leaves {whom} hardly anything.",
             unit="ratio",
             meaning=f"More than 20% of the requests that limit {name} admits leave less than a tenth of the quota.",
-            impact="None yet; these callers are refused as soon as they ask a little more.",
+            impact=f"None yet; these callers {self._are} refused as soon as they ask a little more.",
             action=f"Find out who they are; raise limits.{name}.rate before they need it, or ask them to slow down.",
             path=("limits", name),
             proof=(

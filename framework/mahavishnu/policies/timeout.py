@@ -36,16 +36,21 @@ class Timeout(Limit):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         late = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
+        # A stream that pauses for too long is cut, and counted, only where it is enforced.
+        idle = self.idle if self.mode == "enforce" else None
+        paused = f", or paused for more than {idle}" if idle else ""
         return (
             Alert(
                 name=f"Limit{camel(name)}TimingOut",
                 severity=Severity.P2,
                 expr=late / total(decisions.rate(_WINDOW, limit=name)) > _LATE_RATIO,
                 hold=Duration.parse("5m"),
-                summary=f"$value of the requests of limit {name} took longer than {self.timeout}.",
+                summary=f"$value of the requests of limit {name} took longer than {self.timeout}{paused}.",
                 unit="ratio",
-                meaning=f"More than 1% of the requests had no response within {self.timeout}.",
-                impact="Callers wait, and get 504 in the end." if self.mode == "enforce" else "Callers wait.",
+                meaning=f"More than 1% of the requests had no response within {self.timeout}{paused}.",
+                impact=f"Callers wait, and get 504{' or half a response' if paused else ''} in the end."
+                if self.mode == "enforce"
+                else "Callers wait.",
                 action="Find what is slow (a dependency, a lock, the processor) and what waits for it.",
                 path=("limits", name),
                 proof=(

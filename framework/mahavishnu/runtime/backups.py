@@ -38,7 +38,7 @@ NONE = math.nan
 _AHEAD = 3600
 _DAY = 86400
 """A report that lies so many seconds in the future is not believed."""
-_Read = Callable[[Copy, Evidence, float], float | None]
+_Read = Callable[[Copy, float], float | None]
 
 
 def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[], float]) -> None:
@@ -78,11 +78,10 @@ class _Report:
 
 def _reader(report: _Report, copy: str, read: _Read, now: Callable[[], float]) -> Callable[[], float]:
     def value() -> float:
-        known, at = report.known(), now()
-        one = known.copies.get(copy)
+        one, at = report.known().copies.get(copy), now()
         if one is None or one.success is None or one.success > at + _AHEAD:
             return NONE
-        found = read(one, known, at)
+        found = read(one, at)
         return NONE if found is None else found
 
     return value
@@ -96,28 +95,28 @@ def _step(report: _Report, step: str) -> Callable[[], float]:
     return value
 
 
-def _since(moment: float | None, known: Evidence, at: float) -> float:
-    """Time since a moment, or since the first backup where it has not come yet."""
-    began = moment if moment is not None else known.first or at
+def _since(moment: float | None, one: Copy, at: float) -> float:
+    """Time since a moment, or since the first backup of this copy where it has not come yet."""
+    began = moment if moment is not None else one.first or at
     return max(0.0, at - began)
 
 
 def _due(span: float) -> _Read:
     """A day less than there has been time for: the first run was begun before there was its snapshot."""
-    return lambda one, known, _: max(0.0, min(span, one.newest - (known.first or one.newest) - _DAY))
+    return lambda one, _: max(0.0, min(span, one.newest - (one.first or one.newest) - _DAY))
 
 
 _READ: dict[Signal, _Read] = {
-    BACKUP_SUCCESS: lambda one, _, __: one.success,
-    BACKUP_AGE: lambda one, known, at: _since(one.success, known, at),
-    BACKUP_SIZE: lambda one, _, __: one.sizes[-1] if one.sizes else None,
-    BACKUP_USUAL_SIZE: lambda one, _, __: median(one.sizes[:-1] or one.sizes) if one.sizes else None,
-    BACKUP_DURATION: lambda one, _, __: one.duration,
-    BACKUP_VERIFIED: lambda one, _, __: one.verified,
-    BACKUP_VERIFIED_AGE: lambda one, known, at: _since(one.verified, known, at),
-    BACKUP_DRILLED: lambda one, _, __: one.drilled,
-    BACKUP_DRILL_AGE: lambda one, known, at: _since(one.drilled, known, at),
-    BACKUP_RESTORE: lambda one, _, __: one.restore,
-    BACKUP_SNAPSHOTS: lambda one, _, __: one.snapshots,
-    BACKUP_HISTORY: lambda one, _, __: max(0.0, one.newest - one.oldest),
+    BACKUP_SUCCESS: lambda one, _: one.success,
+    BACKUP_AGE: lambda one, at: _since(one.success, one, at),
+    BACKUP_SIZE: lambda one, _: one.sizes[-1] if one.sizes else None,
+    BACKUP_USUAL_SIZE: lambda one, _: median(one.sizes[:-1] or one.sizes) if one.sizes else None,
+    BACKUP_DURATION: lambda one, _: one.duration,
+    BACKUP_VERIFIED: lambda one, _: one.verified,
+    BACKUP_VERIFIED_AGE: lambda one, at: _since(one.verified, one, at),
+    BACKUP_DRILLED: lambda one, _: one.drilled,
+    BACKUP_DRILL_AGE: lambda one, at: _since(one.drilled, one, at),
+    BACKUP_RESTORE: lambda one, _: one.restore,
+    BACKUP_SNAPSHOTS: lambda one, _: one.snapshots,
+    BACKUP_HISTORY: lambda one, _: max(0.0, one.newest - one.oldest),
 }

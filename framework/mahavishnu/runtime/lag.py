@@ -9,6 +9,8 @@ from mahavishnu.series import LAG, LATE
 
 PERIOD = 100_000_000
 """How often the loop is looked at, ns."""
+LATELY = 30_000_000_000
+"""Over how long a mean is taken, ns."""
 
 
 class Lag:
@@ -23,6 +25,10 @@ class Lag:
         self.late = late
         self._cell = meter.histogram(LAG)
         self._timer: Handle | None = None
+        self.mean = 0.0
+        """How late it was in the last period of `LATELY`, in seconds."""
+        self._since = clock.now()
+        self._looks = self._sum = 0
 
     def start(self) -> None:
         """Measure from now on, on the running loop; again: on this one instead of the one before."""
@@ -40,8 +46,18 @@ class Lag:
         self._timer = self._clock.call_later(PERIOD, lambda: self._look(due))
 
     def _look(self, due: int) -> None:
-        lag = max(0, self._clock.now() - due)
+        now = self._clock.now()
+        lag = max(0, now - due)
         self._cell.observe(lag / 1e9)
+        self._average(lag, now)
         if lag > LATE:
             self.late(lag)
         self._arm()
+
+    def _average(self, lag: int, now: int) -> None:
+        self._looks += 1
+        self._sum += lag
+        if now - self._since >= LATELY:
+            self.mean = self._sum / self._looks / 1e9
+            self._looks = self._sum = 0
+            self._since = now

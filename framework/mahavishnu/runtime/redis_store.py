@@ -130,12 +130,15 @@ class RedisStore:
         return self.memory.shared
 
     def up(self) -> bool:
-        """Whether the server is asked; every event loop has its own way to it."""
-        return all(line.up for line in list(self._lines.values()))
+        """Whether the server is asked; every event loop has its own way to it, until it ends."""
+        return all(line.up for line in self._living())
 
     def reason(self) -> str:
         """Why it is not asked, in words."""
-        return next((line.reason for line in list(self._lines.values()) if not line.up), "")
+        return next((line.reason for line in self._living() if not line.up), "")
+
+    def _living(self) -> list[Line]:
+        return [line for loop, line in list(self._lines.items()) if not loop.is_closed()]
 
     def close(self) -> None:
         """Let go of the running event loop's connection; it comes back with the next request."""

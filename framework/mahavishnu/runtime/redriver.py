@@ -25,6 +25,8 @@ PERIOD = 1_000_000_000
 """How often letters are looked for, ns."""
 LEASE = 60_000
 """For how long a letter is taken up, ms; it is renewed at every look while its call lasts."""
+SEEN = 120 * PERIOD
+"""Nothing is given up before a process is as old, ns: what its counter holds at the first scrape no rate ever shows."""
 AT_ONCE = 8
 """So many calls of one dependency are made again at a time, by one process."""
 _MS = 1_000_000
@@ -43,6 +45,7 @@ class Redriver:
     def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
         self._service = service
         self._clock = clock
+        self._began = clock.now()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: Handle | None = None
         self._look: asyncio.Task[None] | None = None
@@ -89,10 +92,11 @@ class Redriver:
     async def _keep_up(self, office: Office) -> None:
         """Renew what is held, give up what is too old, and see what there is: one step for all."""
         held, keep = [*self._running.values()], office.keep
+        seen = self._clock.now() - self._began >= SEEN
 
         def step(letters: Letters) -> tuple[int, Stats]:
             letters.renew(held, LEASE)
-            return letters.prune(keep), letters.stats()
+            return letters.prune(keep) if seen else 0, letters.stats()
 
         expired, stats = await asyncio.wrap_future(office.desk.ask(step))
         office.dropped("expired", expired)

@@ -37,6 +37,7 @@ from mahavishnu.series import (
     HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
+    LAG_LATELY,
     LIMIT_STORE_KEYS,
     LIMIT_STORE_SHARED,
     MEMORY,
@@ -252,6 +253,7 @@ class Service:
         gauge(MEMORY_LIMIT, lambda: int(resources.memory))
         gauge(CPU_LIMIT, lambda: float(resources.cpu.cores))
         gauge(HTTP_ACTIVE, lambda: self.lasting.active)
+        gauge(LAG_LATELY, lambda: self.lag.mean)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))

@@ -13,6 +13,7 @@ reaches() {
 }
 
 reaches P1 alertname=ShopDown severity=P1 service=shop
+reaches P3 alertname=ShopReplicaDown severity=P3 service=shop
 reaches P3 alertname=ShopEventLoopLagging severity=P3 service=shop
 reaches P3 alertname=ShopSpecReloadFailed severity=P3 service=shop
 reaches P3 alertname=ShopSpecDrift severity=P3 service=shop
