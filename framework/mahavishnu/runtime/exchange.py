@@ -141,7 +141,8 @@ class Passage(Admission):
         if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
-        if not isinstance(self.status, int):  # which is why the server has raised
+        status: object = self.status  # the app's word
+        if not isinstance(status, int):  # which is why the server has raised
             self.status = 0
 
     def _started(self, message: Message) -> Message:
