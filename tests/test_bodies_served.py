@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.asgi import Hardening
+from mahavishnu.runtime.linger import BYTES, TIME
 from mahavishnu.server import HeadDeadline
 from tests.figures import figure
 from tests.runtime.asgi_client import limits
@@ -31,7 +32,7 @@ HEAD = b"POST / HTTP/1.1\r\nhost: shop\r\n"
 
 
 class Metered:
-    """The hardened app, and the bytes of bodies that it has been handed."""
+    """The hardened app, and the bytes of bodies that it has read before it answered, and dropped after it."""
 
     def __init__(self, within: str) -> None:
         async def size(request: Request) -> Response:
@@ -40,23 +41,34 @@ class Metered:
         spec = limits(uploads={"body": f"{LIMIT}B", "within": within})
         inside = Starlette(routes=[Route("/", size, methods=["GET", "POST"])])
         self.app = Hardening(inside, spec, log_to=io.StringIO())
-        self.read = 0
+        self.read = self.dropped = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        answered = False
+
         async def counted() -> Any:
             message = await receive()
-            self.read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            if answered:
+                self.dropped += size
+            else:
+                self.read += size
             return message
 
-        await self.app(scope, counted, send)
+        async def seen(message: Any) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        await self.app(scope, counted, seen)
 
 
 @contextmanager
-def served(within: str = "2s") -> Generator[tuple[Metered, int], None, None]:
+def served(within: str = "2s", http: Any = HeadDeadline) -> Generator[tuple[Metered, int], None, None]:
     """The app under uvicorn in a thread, and its port."""
     app = Metered(within)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
-    config = uvicorn.Config(app, http=HeadDeadline, ws="none", log_level="critical", lifespan="off")
+    config = uvicorn.Config(app, http=http, ws="none", log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
@@ -116,12 +128,63 @@ def test_a_body_of_the_limit_passes_and_a_byte_more_is_413(form: Any) -> None:
 
 @pytest.mark.parametrize("form", [announced, chunked])
 def test_a_flood_is_not_read(form: Any) -> None:
-    """The connection is closed: what comes after the refusal is not taken from it either."""
+    """The connection is closed: so much is dropped of what comes after the refusal, and no more is taken from it."""
     with served() as (app, port):
         status, sent = post(port, form(100 * 2**20))
     assert status == b"" or b" 413 " in status
-    assert sent < 20 * 2**20
+    assert sent < BYTES + 10 * 2**20
     assert app.read <= (0 if form is announced else LIMIT + BUFFERS)
+    assert app.dropped <= BYTES + BUFFERS
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11", HeadDeadline])
+@pytest.mark.parametrize("form", [announced, chunked])
+@pytest.mark.parametrize("last", [b"", b"connection: close\r\n"])
+def test_whoever_sends_far_too_much_reads_the_413(http: Any, form: Any, last: bytes) -> None:
+    """Also one that gives up as soon as it cannot send: the connection stays until it has sent everything."""
+    with served(http=http) as (_, port):
+        told = [_all_of(port, form(10_000_000), last) for _ in range(10)]
+    assert [one.split()[1] for one in told] == [b"413"] * len(told)
+
+
+def _all_of(port: int, parts: Iterator[bytes], last: bytes) -> bytes:
+    """The answer to who has sent everything; raises OSError where that was not possible."""
+    with closing(socket.create_connection(("127.0.0.1", port), timeout=20)) as client:
+        client.sendall(next(parts).removesuffix(b"\r\n") + last + b"\r\n")
+        for part in parts:
+            client.sendall(part)
+        return client.recv(65536)
+
+
+@pytest.mark.proof
+@pytest.mark.alone
+def test_figures_of_what_is_dropped() -> None:
+    """How many come to read the refusal; how much of a flood, and how long a silent client, that costs."""
+    with served() as (app, port):
+        post(port, announced(100 * 2**20))
+        dropped = app.dropped
+    with served() as (_, port):
+        told = [
+            _all_of(port, form(10_000_000), last).split()[1]
+            for form in (announced, chunked)
+            for last in (b"", b"connection: close\r\n")
+            for _ in range(100)
+        ]
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=30)) as client:
+            client.sendall(next(announced(10_000_000)))
+            while b"}" not in client.recv(65536):
+                pass
+            began = time.monotonic()
+            assert client.recv(65536) == b""
+            held = time.monotonic() - began
+    figure(
+        "413s read by who sends 10 MB against 256 KiB", "400 of 400", f"{told.count(b'413')} of {len(told)}"
+    )
+    figure("dropped of an announced flood of 100 MiB", f"<= {BYTES + BUFFERS} B", f"{dropped} B")
+    figure("a refused client that is silent is let go after", f"<= {TIME / 1e9 + 1:.0f} s", f"{held:.1f} s")
+    assert told == [b"413"] * 400
+    assert dropped <= BYTES + BUFFERS
+    assert held <= TIME / 1e9 + 1
 
 
 @pytest.mark.proof

@@ -134,6 +134,8 @@ class Hardening:
             lasting.active -= 1
             CURRENT.reset(token)
             lasting.ended.add(edition.service, passage, edition.now() - passage.began)
+            if passage.bounded is not None and passage.bounded.unread:
+                await lasting.linger(scope, receive, send, edition.service.clock)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""

@@ -216,6 +216,11 @@ class Dependency:
     ) -> Guarded[P, R]:
         if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
+        given: object = function
+        if isinstance(given, classmethod | staticmethod):
+            raise TypeError(f"{self!r} guards the function itself: put it below @{type(function).__name__}")
+        if not callable(given):
+            raise TypeError(f"{self!r} guards what can be called, not {given!r}")
         operation = Operation(self.name, function, terms, key)
         self._fits(operation)
         made: Callable[P, Any]

@@ -90,6 +90,40 @@ def test_a_surprise_is_a_sentence_and_a_traceback_only_on_request(
         run(["check", "--no-app", "--spec", MINIMAL, "--debug"])
 
 
+def test_what_the_operating_system_refuses_is_said_in_its_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the file; a traceback only on request."""
+    assert run(["schema", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"mahavishnu: {tmp_path}: is a directory\n"
+    with pytest.raises(IsADirectoryError):
+        run(["schema", "--debug", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize("words", ["--help", "explain MV201", "schema"])
+@pytest.mark.parametrize(
+    ("streams", "code", "told"),
+    [
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        (">/dev/full", 2, "mahavishnu: no space left on device\n"),
+    ],
+)
+def test_a_stream_that_takes_nothing_is_no_surprise(words: str, streams: str, code: int, told: str) -> None:
+    """Closed, what is printed is lost; full, it is said."""
+    command = f"exec {sys.executable} -m mahavishnu {words} {streams}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+def test_a_folder_that_was_removed_is_said(tmp_path: Path) -> None:
+    """Whoever still stands in it sees no traceback."""
+    command = f"rmdir {tmp_path}; exec {sys.executable} -m mahavishnu check"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "mahavishnu: the folder it was started in is no longer there\n"
+
+
 def test_an_error_of_our_own_is_its_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

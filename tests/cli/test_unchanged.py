@@ -92,12 +92,42 @@ def templated(home: Path) -> None:
     (home / ".mahavishnu/templates/prometheus").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("change", [rewritten, edited, removed, unlocked, templated])
+def joined(home: Path) -> None:
+    """A file of somebody else's, beside ours."""
+    (home / "deploy/prometheus/more.yml").write_text("")
+
+
+@pytest.mark.parametrize("change", [rewritten, edited, removed, unlocked, templated, joined])
 def test_a_change_is_never_overlooked(home: Path, change: Callable[[Path], None]) -> None:
     """Of the spec, of what was generated from it, of the templates."""
     change(home)
     assert ask(home, "generate", "--force").endswith("True\n")
     assert ask(home, "generate", "--force").endswith(AT_ONCE)
+
+
+def linked(home: Path) -> None:
+    """A link in the place of a file, to the very same."""
+    file = home / "deploy/prometheus/rules.yml"
+    file.rename(home / "rules.yml")
+    file.symlink_to(home / "rules.yml")
+
+
+def led_elsewhere(home: Path) -> None:
+    """A link in the place of a folder, to the very same."""
+    folder = home / "deploy/prometheus"
+    folder.rename(home / "prometheus")
+    folder.symlink_to(home / "prometheus")
+
+
+@pytest.mark.parametrize("change", [joined, linked, led_elsewhere])
+def test_what_a_check_refuses_is_refused_also_when_it_was_fine_before(
+    home: Path, change: Callable[[Path], None]
+) -> None:
+    """CI asks the same question again and again."""
+    assert "all as the spec says" in ask(home, "generate", "--check")
+    change(home)
+    for asked in ("--check", "--check"):
+        assert "foreign: deploy/prometheus" in ask(home, "generate", asked)
 
 
 def test_another_environment_is_another_question(home: Path) -> None:

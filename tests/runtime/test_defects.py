@@ -21,7 +21,18 @@ from mahavishnu.policy import Taken
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.memory_store import MemoryStore
-from tests.runtime.asgi_client import Message, chunks, handshake, harden, limits, ok, run, scope_of, site
+from tests.runtime.asgi_client import (
+    Message,
+    Send,
+    chunks,
+    handshake,
+    harden,
+    limits,
+    ok,
+    run,
+    scope_of,
+    site,
+)
 
 SECOND = 10**9
 
@@ -342,3 +353,21 @@ def test_a_finished_request_is_kept_by_nobody() -> None:
         assert house.clock.timers == 0
 
     run(scenario())
+
+
+def test_a_status_that_no_server_takes_is_a_500_and_costs_others_nothing() -> None:
+    """Whoever ends in the same turn of the event loop is counted and logged all the same."""
+
+    async def words(_: object, __: object, send: Send) -> None:
+        await send({"type": "http.response.start", "status": "200", "headers": []})
+
+    async def strict(message: Message) -> None:
+        raise KeyError(message["status"])
+
+    async def story() -> None:
+        house = harden(words, limits())
+        with pytest.raises(KeyError):
+            await house.app(scope_of(), chunks([]), strict)
+        assert [line["status"] for line in house.lines] == [500]
+
+    run(story())

@@ -109,6 +109,29 @@ def test_a_decorated_function_looks_like_itself() -> None:
     assert asyncio.run(stripe(functools.partial(Flaky(0).call_async, "partial"))()) == "partial"
 
 
+def test_without_asyncio_a_call_fails_and_holds_nothing() -> None:
+    """As in a task of trio: time cannot be limited there, and no place of the bulkhead is lost for that."""
+    world = World()
+
+    @world.stripe
+    async def short() -> None: ...
+
+    @world.stripe
+    async def defaulted(_: int = 0) -> None: ...
+
+    async def block() -> None:
+        async with world.stripe:
+            pass
+
+    for form in (short, defaulted, block) * 2:
+        coroutine: Any = form()
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            coroutine.send(None)
+        assert (world.bulkhead.in_flight, [*surrounding()]) == (0, [])
+    assert world.at_rest()
+    asyncio.run(_await(short))
+
+
 def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     """Nobody is left unprotected in silence (D22): generators, functions that only return an awaitable."""
     stripe = World().stripe
@@ -122,6 +145,14 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     for generator in (stream, numbers):
         with pytest.raises(TypeError, match="generator"):
             stripe(generator)
+
+    def refused(other: Any, said: str) -> None:
+        with pytest.raises(TypeError, match=said):
+            stripe(other)
+
+    refused(classmethod(lambda _: 1), "put it below @classmethod")
+    refused(staticmethod(lambda: 1), "put it below @staticmethod")
+    refused(3, "what can be called, not 3")
     awaitable = Flaky(0).call_async()
 
     def hand_out() -> Awaitable[str]:

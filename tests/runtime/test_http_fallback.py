@@ -258,6 +258,34 @@ def test_what_would_be_lost_is_refused_by_name(form: str) -> None:
     assert backend.seen == []
 
 
+def test_inside_a_function_that_is_kept_any_request_may_be_sent(form: str) -> None:
+    """The function is what is made again, with all its requests; when one fails, it is kept."""
+    world, backend = World(**LETTER), Backend()
+    ask = Caller(form, world, backend)
+    client = ask.client
+
+    @world.stripe(idempotent=True)
+    def charge(order: int) -> str:
+        answer: httpx.Response = client.post(URL, json=order)
+        return answer.raise_for_status().text
+
+    @world.stripe(idempotent=True)
+    async def charge_async(order: int) -> str:
+        answer: httpx.Response = await client.post(URL, json=order)
+        return answer.raise_for_status().text
+
+    def charged() -> str:
+        return charge(1) if form == "sync" else asyncio.run(charge_async(1))
+
+    assert charged() == "answer 1"
+    assert kept(world) == []
+    backend.status = 0
+    with pytest.raises(Parked):
+        charged()
+    (letter,) = kept(world)
+    assert ("charge" in letter.operation, letter.error) == (True, "ConnectError")
+
+
 def test_a_request_that_is_wrong_is_not_kept(form: str) -> None:
     """402 is an answer."""
     world, backend = World(**LETTER), Backend()

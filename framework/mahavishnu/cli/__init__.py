@@ -42,13 +42,33 @@ def main() -> None:
     """Entry point: run with the process's arguments and exit."""
     # Modules, models and trees stay until the end: to look for cycles among them again and again is of no use.
     gc.set_threshold(100_000)
+    _open_streams()
     try:
         code = _asked(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         code = unread()
+    except OSError as error:  # a full disk
+        unread()
+        print(f"mahavishnu: {said(error)}", file=sys.stderr)
+        code = CANNOT_RUN
     gc.freeze()  # at the end all memory goes at once: to take it apart before would take a tenth of the time
     sys.exit(code)
+
+
+def _open_streams() -> None:
+    """What is printed to a closed stdout or stderr is lost, and no file that is opened later comes in its place."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 -- until the end
+
+
+def said(error: OSError) -> str:
+    """What the operating system refuses, in a sentence's words."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        return "the folder it was started in is no longer there"
+    what = (error.strerror or type(error).__name__).lower()
+    return f"{error.filename}: {what}" if error.filename is not None else what
 
 
 def _asked(words: Sequence[str]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, unread
+from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, said, unread
 from mahavishnu.errors import MahavishnuError, SpecError
 
 
@@ -26,6 +26,8 @@ def ended(command: Callable[[], int | None], *, debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError):
+            return _failed(said(error))
         return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")
 
 

@@ -136,8 +136,10 @@ def _remember(run: Run) -> None:
     nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
     own = [home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")]
     written = [run.out / path for path in (*(one.path for one in run.artifacts), compiler.LOCK)]
+    # Whoever puts a file of his own beside ours, or a link in the place of one, changes the answer, too.
+    folders = {folder for path in written for folder in path.parents if folder.is_relative_to(run.out)}
     said = _unchanged.Said(_unmoved(run), _output.full(run.loaded.findings, _output.coloured(sys.stderr)))
-    _unchanged.remember(said, map(str, (run.loaded.path, *nearer, *own, *written)))
+    _unchanged.remember(said, map(str, (run.loaded.path, *nearer, *own, *written, *sorted(folders))))
 
 
 def _unmoved(run: Run) -> str:
@@ -188,7 +190,7 @@ def _count(number: int, noun: str) -> str:
 
 def _summary(run: Run, done: Written, took: float) -> str:
     head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
-    lines = [f"{head}  {_count(len(run.loaded.lines), 'line')}, valid"]
+    lines = [f"{head}  {_count(len(run.loaded.text.splitlines()), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
     if told := agreed(run.made, run.artifacts):

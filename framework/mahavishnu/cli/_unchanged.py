@@ -70,7 +70,7 @@ def _record(words: Sequence[str]) -> str:
 def _line(kind: str, path: str) -> str:
     """A path as it is now; raises OSError where it cannot be read."""
     if kind == _CONTENT:
-        return f"{kind} {_content(path)} {path}"
+        return f"{kind} {'link/' if os.path.islink(path) else ''}{_content(path)} {path}"
     now = os.stat(path)
     return f"{kind} {now.st_mtime_ns}/{now.st_size} {path}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from mahavishnu import appinfo
 from mahavishnu.errors import MahavishnuError, Problem
@@ -46,8 +47,8 @@ def init(
     _SCHEMA.write_text(schema_text(), encoding="utf-8")
     Path(NAME).write_text(text, encoding="utf-8")
     print(
-        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} routes; it observes and "
-        f"refuses nothing"
+        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} "
+        f"route{'' if len(routes) == 1 else 's'}; it observes and refuses nothing"
     )
     print(
         "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and "
@@ -58,7 +59,9 @@ def init(
 def _service(name: str, target: str, app_dir: str) -> Service:
     try:
         return Service(name=name, app=target, app_dir=app_dir)
-    except ValueError:
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("name",):
+            raise MahavishnuError(f"`{name}` is not a name: write one like `{_name(name)}`") from None
         raise MahavishnuError(
             f"`{target}` in `{app_dir}` does not name an app: write module:attribute"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -404,7 +405,10 @@ class Call:
         self._begin(permits)
 
     async def enter_async(self) -> None:
-        """As `enter`, letting other tasks run meanwhile; the attempt then ends with its timeout."""
+        """As `enter`, letting other tasks run meanwhile; the attempt then ends with its timeout.
+
+        Raises RuntimeError where it has one, and no event loop of asyncio runs.
+        """
         permits: list[object] = []
         if self.through is None:
             try:
@@ -412,6 +416,8 @@ class Call:
                 for guard in self.guard.guards:
                     permits.append(await guard.enter_async())  # noqa: PERF401
                 self._allow()
+                if self.limit is not None:
+                    asyncio.get_running_loop()  # here, where what was taken is given back
             except BaseException as fault:
                 self._turn_back(permits, fault)
                 raise

@@ -98,7 +98,11 @@ class Passage(Admission):
         body, headers = problem(self.refused)
         await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
         self.status = self.refused.counted or self.refused.status
-        await send({"type": "http.response.body", "body": body})
+        bounded = self.bounded if self.refused.status == 413 else None
+        unread = bounded is not None and not bounded.whole
+        await send({"type": "http.response.body", "body": body, "more_body": unread})
+        if bounded is not None:
+            bounded.unread = unread
         self._refusing = False
 
     async def turn_away(self) -> None:
@@ -137,6 +141,9 @@ class Passage(Admission):
         if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
+        status: object = self.status  # the app's word
+        if not isinstance(status, int):  # which is why the server has raised
+            self.status = 0
 
     def _started(self, message: Message) -> Message:
         """The start of the response with our headers; it ends the deadline."""
@@ -166,6 +173,11 @@ class Bounded:
     more of it, however often it asks.
     """
 
+    unread = False
+    """Whether the refusal has been sent, all but its end, which waits for what the client still sends."""
+    whole = False
+    """Whether the body ended with what was too much of it."""
+
     def __init__(self, receive: Receive, limit: int, excess: Callable[[], bool]) -> None:
         self._receive = receive
         self._limit = limit
@@ -186,6 +198,7 @@ class Bounded:
         message = await self._receive()
         self.read += len(message.get("body", b""))
         if self.read > self._limit and self._exceeded():
+            self.whole = not message.get("more_body", False)
             raise BodyTooLarge
         return message
 

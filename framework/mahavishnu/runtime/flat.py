@@ -86,6 +86,7 @@ def _guarded(  # noqa: C901, PLR0915
         around = _around()
         closed: Any = None
         ticket: Any = None
+        task: Any = None
         began = now()
         if (
             not around.over
@@ -95,6 +96,8 @@ def _guarded(  # noqa: C901, PLR0915
                 and (timeout is None or request.deadline - MARGIN - began < timeout)
             )
             or (breaker is not None and not (closed := breaker.now_state).passes)
+            # Asked before anything is taken: where no event loop runs it raises.
+            or (timeout is not None and (task := TASK_OF(get_running_loop())) is None)
         ):
             return await guard.call_async(function, terms, *args, **kwargs)
         if gates is not None:
@@ -117,7 +120,6 @@ def _guarded(  # noqa: C901, PLR0915
         _surround(inside)
         try:
             if timeout is not None:
-                task: Any = TASK_OF(get_running_loop())
                 inside.task = task
                 inside.cancelling = task.cancelling()
                 inside.expired = False

@@ -285,10 +285,10 @@ _TWINS: dict[type[DependencyError], Callable[..., DependencyError]] = {
 
 
 def _asked(guard: DependencyGuard, request: httpx.Request) -> Asked | None:
-    fallbacks = guard.fallbacks
-    if fallbacks is None:
+    fallbacks, repeatable = guard.fallbacks, _repeatable(request)
+    if fallbacks is None or (not repeatable and guard.within()):  # what is around it is made again
         return None
-    return asked(fallbacks, request, _repeatable(request), guard.settings.propagate)
+    return asked(fallbacks, request, repeatable, guard.settings.propagate)
 
 
 def _read(response: httpx.Response) -> None:

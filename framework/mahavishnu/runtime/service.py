@@ -18,6 +18,7 @@ from mahavishnu.runtime.ended import Ended
 from mahavishnu.runtime.engine import Engine, Plan
 from mahavishnu.runtime.fallback import fallbacks_of
 from mahavishnu.runtime.lag import Lag
+from mahavishnu.runtime.linger import Linger
 from mahavishnu.runtime.logs import AccessLog, Log, logger
 from mahavishnu.runtime.metrics import Metrics
 from mahavishnu.runtime.offenders import Refusals
@@ -78,6 +79,7 @@ class Lasting:
         self.wall: Callable[[], float] = time.time
         self.loaded_at = time.time()
         self.ended = Ended()
+        self.linger = Linger()
 
 
 class Service:
