@@ -318,6 +318,8 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
         remembered = _LOOKBACK // pace.step
         return max(0, remembered - 1), remembered + 1
     filled, waited = _filled(alert, contract), _waited(alert, found)
+    if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
+        filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
 
     def fires(trust: Fraction, seen: Fraction) -> bool:
         depth = (found.within + seen * (found.beyond - found.within)) * trust

@@ -86,6 +86,8 @@ EVERYTHING: dict[str, Any] = {
                 "query": "min_over_time(process_resident_memory_bytes[20m]) > 1e9",
                 "severity": "P4",
             },
+            # An average over samples that are above their bound by as much as others are below it.
+            "half_away": {"query": "avg_over_time(up[5m]) <= 0.5", "severity": "P3"},
             "dip": {
                 "query": 'min_over_time(mahavishnu_limit_in_flight{limit="reports"}[20m]) < 3',
                 "for": "2m",
