@@ -94,7 +94,7 @@ class Hardening:
         """The spec at work, and everything that enforces it."""
         return self._edition.service
 
-    async def __call__(  # noqa: C901 - each step that is a call costs every request as much
+    async def __call__(  # noqa: C901, PLR0912 - each step that is a call costs every request as much
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if scope["type"] != "http" or self._aside:
