@@ -156,7 +156,7 @@ class Fault(NamedTuple):
     From `silent` up and `firing` down it is known what it does; in between it must be asked.
     """
 
-    asked: Callable[[Fraction], bool]
+    asked: Callable[..., bool]
     within: Fraction
     beyond: Fraction
     silent: Fraction
@@ -166,13 +166,20 @@ class Fault(NamedTuple):
         """Whether it fires at a depth."""
         return depth > self.silent and (depth >= self.firing or self.asked(depth))
 
+    def begins(self, seen: Fraction, *, trust: Fraction, mixed: bool) -> bool:
+        """Whether it fires when windows have seen so much of the fault; `mixed`: not only windows are asked."""
+        depth = min(Fraction(1), (self.within + seen * (self.beyond - self.within)) * trust)
+        return self.asked(depth, self.beyond) if mixed else self.fires(depth)
+
 
 def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
     """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
     world = _worsening(alert)
 
-    def fires(depth: Fraction) -> bool:
-        return Steady(world(depth), recordings).fires(alert.expr)
+    def fires(depth: Fraction, now: Fraction | None = None) -> bool:
+        if now is None:
+            return Steady(world(depth), recordings).fires(alert.expr)
+        return Steady(world(now), recordings, world(depth)).fires(alert.expr)
 
     if fires(Fraction(0)) or not fires(Fraction(1)):
         raise AgreementError(
@@ -320,19 +327,15 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     filled, waited = _filled(alert, contract), _waited(alert, found)
     if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
         filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
-
-    def fires(trust: Fraction, seen: Fraction) -> bool:
-        depth = (found.within + seen * (found.beyond - found.within)) * trust
-        return found.fires(min(Fraction(1), depth))
-
-    trusts = (1 - _TRUST, 1 + _TRUST)
+    windows = [one.window is not None for one in _base(alert, contract)]
+    begins = partial(found.begins, mixed=any(windows) and not all(windows))
     crossed = {
         max(
-            _first(partial(fires, trust), max(filled - late, 1), pace),
+            _first(partial(begins, trust=trust), max(filled - late, 1), pace),
             _full(waited + pace.sample - late, pace),
         )
         for late in (0, pace.sample)
-        for trust in trusts
+        for trust in (1 - _TRUST, 1 + _TRUST)
     }
     return min(crossed) - 1, max(crossed)
 

@@ -30,7 +30,8 @@ def scaled(made: Contract, factor: int) -> Contract:
 def _alert(one: Alert, factor: int) -> Alert:
     hold = None if one.hold is None else max(Duration(one.hold // factor), _HOLD)
     # So many in a window are as many in a shorter one.
-    faster = factor if one.expr.render().startswith("sum(increase(") else 1
+    text = one.expr.render()
+    faster = factor if "increase(" in text and "/" not in text else 1
     proof = tuple(replace(feed, faulty=feed.faulty and feed.faulty * faster) for feed in one.proof)
     return replace(one, expr=_expr(one.expr, factor), hold=hold, proof=proof)
 

@@ -124,7 +124,7 @@ BREAKS = {
     "reads as Markdown": ("- **Severity**:", "- ** Severity **:"),
     "its title": ("# ShopDown", "#ShopDown"),
     "its parts": ("## Mitigation", "##Mitigation"),
-    "its commands": ("\n\n    up{", "\n    up{"),
+    "its commands": ("\n\n    max(up{", "\n    max(up{"),
     "links": ("](<https://", "](<ftp://"),
 }
 

@@ -48,10 +48,14 @@ def matches(selector: Selector, one: Moving) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Steady:
-    """A world of steady series and the recording rules over them; everything not in it does not exist."""
+    """A world of steady series and the recording rules over them; everything not in it does not exist.
+
+    `windows` is what windows see where that is not what is now: a part of it, and of what was before.
+    """
 
     series: tuple[Moving, ...]
     recordings: tuple[Recording, ...] = ()
+    windows: tuple[Moving, ...] | None = None
 
     def value(self, expr: Expr) -> Value:
         """A number, or one number per label set; raises AgreementError for what has no steady meaning."""
@@ -114,7 +118,8 @@ class Steady:
     def _ranged(self, function: str, selector: Selector) -> Mapping[Labels, Moving]:
         if function not in _OVER:
             raise AgreementError(f"no steady meaning is known for {function}({selector})")
-        return {one.labels: one for one in self.series if matches(selector, one)}
+        seen = self.series if self.windows is None else self.windows
+        return {one.labels: one for one in seen if matches(selector, one)}
 
 
 _OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {

@@ -42,6 +42,7 @@ EVERYTHING: dict[str, Any] = {
     "limits": {
         "per_client": {"rate": "100/minute"},
         "reports": {"concurrency": 4, "queue": 8},
+        "side": {"concurrency": "adaptive", "match": {"path": "/side"}},
         "uploads": {"body": "1MiB"},
         "request": {"timeout": "10s", "mode": "observe"},
     },
