@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 import socket
 import threading
@@ -25,6 +26,8 @@ _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _TYPE = "application/x-protobuf"
 _LONGEST = 64 * 1024
 _PASSING = frozenset((429, 502, 503, 504))
+# Hosts are encoded so. A fork in the middle of its first import, in a thread, would never find it.
+codecs.lookup("idna")
 
 
 class Failure(NamedTuple):
