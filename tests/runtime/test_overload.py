@@ -174,6 +174,11 @@ async def capacity(port: int, places: int, seconds: float) -> float:
     return answered / seconds
 
 
+def answered(ended: Counter[tuple[str, int]]) -> int:
+    """How many got what they asked for."""
+    return sum(count for (_, status), count in ended.items() if status == 200)
+
+
 @pytest.mark.proof
 @pytest.mark.alone
 @pytest.mark.parametrize(("handler", "places"), [("asks", 8), *([("computes", 1)] if FULL else [])])
@@ -187,13 +192,12 @@ def test_a_real_server_at_three_times_its_capacity(handler: str, places: int, tm
         ended["bare"] = asyncio.run(load(port, 3 * able, 3.0)).ended
     with server(tmp_path, handler, LIMIT) as port:
         asyncio.run(load(port, 3 * able, warm_up))
-        ended["adaptive"] = undisturbed(port, 3 * able, seconds)
+        # The middle one of three: a machine that does something else for a moment is not the limit's doing.
+        windows = [undisturbed(port, 3 * able, seconds) for _ in range(3)]
+        ended["adaptive"] = sorted(windows, key=answered)[1]
         found = asyncio.run(scraped(port, "mahavishnu_limit_quota"))
     good = {
-        name: sum(count for (_, status), count in each.items() if status == 200)
-        / able
-        / (3.0 if name == "bare" else seconds)
-        for name, each in ended.items()
+        name: answered(each) / able / (3.0 if name == "bare" else seconds) for name, each in ended.items()
     }
     critical = {status: count for (path, status), count in ended["adaptive"].items() if path == "/checkout"}
     lost = sum(count for status, count in critical.items() if status != 200)
