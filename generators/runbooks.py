@@ -44,15 +44,15 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "wanted": _commands.wanted(contract),
         "begin": Mark(BEGIN),
         "end": Mark(END),
+        **_anywhere(contract),
     }
+    said = _said(contract.spec)
     for name, values in (
         ("README", _index(contract)),
         ("incident-response", _incident(contract, boards)),
-        ("maintenance", _maintenance(contract)),
+        ("maintenance", _maintenance(contract, said)),
     ):
         yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
-    every |= _anywhere(contract)
-    said = _said(contract.spec)
     for alert in contract.alerts:
         rests = behind(contract, alert)
         values = _page(contract, alert, shown[alert.name], rests, _numbers(said, alert.path))
@@ -70,7 +70,7 @@ def _asked(alert: Alert, rests: Iterable[Panel]) -> Iterator[Query]:
 
 
 def _anywhere(contract: Contract) -> dict[str, object]:
-    """What every page says in the same words."""
+    """What several pages say in the same words."""
     places = _commands.targets(contract)
     return {
         "changes": _blocks(_changes(contract)),
@@ -239,7 +239,6 @@ def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, obje
         "requests": _service_queries(boards),
         "spec": Code(_metric(contract, "mahavishnu_spec_")),
         "drift": Code(_commands.verbs(contract, "generate", "--check", "--out", contract.place)),
-        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
         "refused": _blocks(_commands.refused(contract)),
         "example": Code(_commands.verbs(contract, "explain", contract.alerts[0].name)),
@@ -257,12 +256,11 @@ def _metric(contract: Contract, start: str) -> str:
     return f"{_commands.get(contract, contract.spec.observability.metrics.path)} | grep '^{start}'"
 
 
-def _maintenance(contract: Contract) -> dict[str, object]:
+def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, object]:
     spec, places = contract.spec, _commands.targets(contract)
     own, alerting = app_secrets(spec), alert_secrets(spec)
     return {
         "image": Code(image(contract), inline=True),
-        "changes": _blocks(_changes(contract)),
         "checks": _blocks(
             [
                 Command(
@@ -271,7 +269,6 @@ def _maintenance(contract: Contract) -> dict[str, object]:
             ]
         ),
         "states": _blocks(one for place in places for one in place.titled(*place.state())),
-        "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
         "reload": Code(_metric(contract, "mahavishnu_spec_reload")),
         "kept": [*lives(spec)],
@@ -282,18 +279,18 @@ def _maintenance(contract: Contract) -> dict[str, object]:
         "alerting": alerting,
         "watching": sidecar_secrets(spec).get("grafana", []),
         "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
-        "limit": _limit(contract),
+        "limit": _limit(contract, said),
         "silence": Code(_commands.silence(contract.alerts[0].name, "2h")),
         "silences": Code(_commands.silences()),
         "config": Code(_commands.verbs(contract, "config")),
     }
 
 
-def _limit(contract: Contract) -> dict[str, object] | None:
+def _limit(contract: Contract, said: Mapping[str, Any]) -> dict[str, object] | None:
     """A rate of the spec, as an example of a number that grows too small."""
     for name, limit in contract.spec.limits.items():
         if isinstance(limit, Rate):
-            numbers = _numbers(_said(contract.spec), ("limits", name))
+            numbers = _numbers(said, ("limits", name))
             explain = Code(_commands.verbs(contract, "explain", f"limits.{name}.rate"))
             return {"name": name, "numbers": Code(numbers.rstrip("\n")), "explain": explain}
     return None
