@@ -104,9 +104,11 @@ def test_a_peer_is_an_address_or_nobody() -> None:
     odd = ["01.2.3.4", "1.2.3", "1.2.3.256", "1.2.3.4\n", "1.2.3.4\0", "0x1.2.3.4", "127.1", "", "\ud800",
            "\u0661.2.3.4", "testclient"]  # fmt: skip
     random_ones = ["".join(chance.choices("0123456789.", k=chance.randint(7, 11))) for _ in range(20_000)]
-    found = [Identity().address(scope_of(client=peer)) for peer in (*odd, *random_ones, "203.0.113.9")]
+    scopes = [scope_of(client=peer) for peer in (*odd, *random_ones, "203.0.113.9")]
+    found = [Identity().address(scope) for scope in scopes]
     expected = [_four(peer) for peer in (*odd, *random_ones, "203.0.113.9")]
     assert found == expected
+    assert [Identity().caller(scope).client for scope in scopes] == expected
     assert {"unknown", "203.0.113.9"} < set(found)
 
 
