@@ -137,6 +137,15 @@ with TestClient(app) as client:
     assert '200 "per_client";q=300;w=60' in ran.stdout
 
 
+def test_a_user_can_test_his_service(folder: Path) -> None:
+    """The snippet is a test of the app above it, and passes; with another burst in the spec it fails."""
+    (folder / "test_shop.py").write_text(README["app"] + README["tests"])
+    passed = run(folder, f"{sys.executable} -m pytest -q test_shop.py")
+    assert "1 passed" in passed.stdout, passed.stdout + passed.stderr
+    (folder / "mahavishnu.yaml").write_text(README["spec"].replace("burst: 50", "burst: 60"))
+    assert "1 failed" in run(folder, f"{sys.executable} -m pytest -q test_shop.py").stdout
+
+
 def test_a_call_that_fails_is_kept(folder: Path) -> None:
     """The snippet is whole: its handler answers 202, and the letter is in the file."""
     parking(folder)
