@@ -7,6 +7,7 @@ import gc
 import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from io import StringIO
 from typing import Any, cast
 
 import pytest
@@ -18,6 +19,7 @@ from starlette.routing import Mount, Route, Router
 from mahavishnu.algorithms import Gcra
 from mahavishnu.asgi import Hardening
 from mahavishnu.policy import Taken
+from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.memory_store import MemoryStore
@@ -353,6 +355,40 @@ def test_a_finished_request_is_kept_by_nobody() -> None:
         assert house.clock.timers == 0
 
     run(scenario())
+
+
+@pytest.mark.parametrize("limit", [{"timeout": "1h"}, {"timeout": "1h", "idle": "1h"}], ids=["plain", "idle"])
+def test_a_deadline_that_was_kept_keeps_no_request(limit: dict[str, str]) -> None:
+    """Its turn at the real clock comes in an hour, and until then it waits with those of other requests."""
+
+    class Connection:
+        """What a server gives to an app: with it go the request's body and the socket."""
+
+        async def send(self, message: Any) -> None:
+            """Take a part of the response."""
+
+    left: list[weakref.ref[Any]] = []
+
+    async def serve(hardening: Hardening) -> None:
+        connection = Connection()
+        task = asyncio.create_task(hardening(scope_of(), _nothing, connection.send))
+        left.extend((weakref.ref(connection), weakref.ref(task)))
+        await task
+
+    async def scenario() -> None:
+        forget()
+        hardening = Hardening(site(), limits(request=limit), log_to=StringIO())
+        for _ in range(5):
+            await serve(hardening)
+        await asyncio.sleep(0)
+        gc.collect()
+        assert [one() for one in left] == [None] * 10
+
+    run(scenario())
+
+
+async def _nothing() -> Any:
+    return {"type": "http.request"}
 
 
 def test_a_status_that_no_server_takes_is_a_500_and_costs_others_nothing() -> None:

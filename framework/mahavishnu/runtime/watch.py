@@ -9,6 +9,8 @@ from mahavishnu.runtime.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.cutoff import Cutoff
 from mahavishnu.runtime.engine import Admission, Engine, TimeLimit
 
+_GONE: Any = None
+
 
 class Deadline(Alarm):
     """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always.
@@ -29,9 +31,14 @@ class Deadline(Alarm):
         self.request.deadline = None
 
     def ended(self, took: int) -> None:
-        """The request has ended, and its response began after so many ns: count it."""
+        """The request has ended, and its response began after so many ns: count it, and let go of it.
+
+        What was called off waits for its turn at the clock; it must not keep the request until then.
+        """
         self.due = 0
-        if self.request.refused is None:
+        refused = self.request.refused
+        self.request = self.task = _GONE
+        if refused is None:
             _count(self.engine, self.of, took)
 
     def _cancel(self) -> None:
