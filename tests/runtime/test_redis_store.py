@@ -85,7 +85,7 @@ async def _admitted(one: Fleet, times: int, charges: Sequence[Charged] = PER_CLI
 async def _told(one: Fleet) -> None:
     """Wait until it says why it is not there, for as long as any name may take to be looked up."""
     async with asyncio.timeout(60):
-        while one.store.reason() == "not connected yet":
+        while one.store.reason() == "not connected yet":  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
 
 
@@ -539,7 +539,7 @@ def test_passwords_databases_and_names(tmp_path: Any) -> None:
 
 
 def test_nobody_there_at_all() -> None:
-    """A refused connection, a name that does not exist or cannot, a missing socket file: local limits from the start."""
+    """A refused connection, a name that does not or cannot exist, a missing socket file: local limits from the start."""
 
     async def admitted(url: str) -> int:
         one = Fleet(url)
