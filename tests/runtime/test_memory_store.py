@@ -136,6 +136,18 @@ def test_a_full_store_is_stricter_and_never_looser(moves: list[tuple[int, int]],
                 assert last - first + 1 <= 3 + Fraction((times[last] - times[first]) * 4, 10 * SECOND)
 
 
+def test_a_lasting_flood_never_holds_more_than_the_cap() -> None:
+    """Shared buckets that live through many turns of the table are counted once, so that there is no more room."""
+    clock, cap = VirtualClock(10**12), 100
+    store = MemoryStore(clock, cap)
+    claim = Claim("a", "", Gcra(10, SECOND, 10))
+    for number in range(30_000):
+        take(store, claim._replace(key=f"i:{number}"))
+        clock.advance(SECOND // 3000)
+    held = sum(len(shard.young) + len(shard.old) for shard in store.table(claim).shards)
+    assert held == store.keys() <= cap + 1024
+
+
 @by_name
 @pytest.mark.parametrize("phase", range(20))
 def test_an_exhausted_client_is_forgotten_no_moment_too_early(kind: str, phase: int) -> None:

@@ -89,6 +89,17 @@ def test_the_exposition_is_read_as_openmetrics_when_asked() -> None:
     run(scenario())
 
 
+def test_a_version_that_is_none_is_answered_as_text() -> None:
+    """prometheus_client fails on such a word; a scraper, or whoever asks, is shown the series all the same."""
+
+    async def scenario() -> None:
+        asked = {"accept": "application/openmetrics-text; version=new; escaping=dots"}
+        answer = await harden(site(), EVERY).call(path="/metrics", headers=asked)
+        assert (answer.status, answer.headers["content-type"][:10]) == (200, "text/plain")
+
+    run(scenario())
+
+
 def test_promtool_finds_nothing_to_say() -> None:
     """Names, units, help and types are as Prometheus' own linter wants them."""
     promtool = judge("promtool")

@@ -82,6 +82,13 @@ async def _admitted(one: Fleet, times: int, charges: Sequence[Charged] = PER_CLI
     return sum([(await one.take(charges)).admitted for _ in range(times)])
 
 
+async def _told(one: Fleet) -> None:
+    """Wait until it says why it is not there, for as long as any name may take to be looked up."""
+    async with asyncio.timeout(60):
+        while one.store.reason() == "not connected yet":  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
 def test_all_rates_of_a_request_are_consumed_or_none_is(redis: Server) -> None:
     """What one enforced rate refuses has consumed nothing in the others; what is only observed refuses nobody."""
 
@@ -448,7 +455,15 @@ def test_a_cancelled_request_disturbs_no_other(redis: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [b"+OK\r\n" * 50, b"HTTP/1.1 400 Bad Request\r\n\r\n", b"", b"*-7\r\n", b"$9999999999999\r\n"]
+    "words",
+    [
+        b"+OK\r\n" * 50,
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"",
+        b"*-7\r\n",
+        b"$9999999999999\r\n",
+        b"-MOVED 7 elsewhere\r\n" * 50,
+    ],
 )
 def test_who_is_no_redis_is_no_store(words: bytes) -> None:
     """Whatever listens there: the choice holds, and nothing is raised."""
@@ -467,6 +482,7 @@ def test_who_is_no_redis_is_no_store(words: bytes) -> None:
         one = Fleet(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}")
         assert await _admitted(one, 7) == 5
         assert one.up() == 0
+        await _told(one)
         one.store.close()
         other.close()
 
@@ -516,17 +532,19 @@ def test_passwords_databases_and_names(tmp_path: Any) -> None:
 
 
 def test_nobody_there_at_all() -> None:
-    """A refused connection, a name that does not exist, a missing socket file: local limits from the start."""
+    """A refused connection, a name that does not or cannot exist, a missing socket file: local limits from the start."""
 
     async def admitted(url: str) -> int:
         one = Fleet(url)
         count = await _admitted(one, 7)
+        await _told(one)
         one.store.close()
         return count
 
     for url in (
         f"redis://127.0.0.1:{free_port()}",
         "redis://no-such-host.invalid:6379",
+        "redis://no..host:6379",
         "unix:///nowhere/redis.sock",
     ):
         assert asyncio.run(admitted(url)) == 5

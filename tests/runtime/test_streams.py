@@ -113,6 +113,22 @@ def test_an_answer_without_headers_is_completed() -> None:
     run(scenario())
 
 
+def test_headers_may_be_gone_after_one_look() -> None:
+    """ASGI lets them be any iterable, as a generator is: none is lost, and the app's own word wins."""
+    said = [(b"content-type", b"text/plain"), (b"X-Request-ID", b"mine")]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": (one for one in said)})
+        await send({"type": "http.response.body", "body": b"x"})
+
+    async def scenario() -> None:
+        raw = (await harden(app, FULL).call()).raw
+        assert raw[:2] == said
+        assert b"x-request-id" not in dict(raw)
+
+    run(scenario())
+
+
 def test_a_stream_that_fails_is_logged_with_what_was_sent() -> None:
     """The error goes on to the server; the log has the status that went out, and the error's name."""
 

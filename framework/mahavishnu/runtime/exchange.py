@@ -151,15 +151,16 @@ class Passage(Admission):
         self.answered = self._now()
         if self.watch is not None:
             self.watch.part(False)
-        own: Sequence[Header] = message.get("headers", ())
+        headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
         left = self.left
         fields = self._fields() if left is None else self.plan.told.fields(left)
         added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
-        for name, _ in own:
+        for name, _ in headers:
             if name in ADDED or not name.islower():
-                added = missing(added, own)
+                added = missing(added, headers)
                 break
-        return {**message, "headers": [*own, *added]}
+        headers += added
+        return {**message, "headers": headers}
 
 
 async def _dropped() -> None:

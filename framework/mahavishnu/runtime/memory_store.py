@@ -99,11 +99,10 @@ class MemoryStore:
         self._moved()
 
     def keys(self) -> int:
-        """How many keys are held, over all limits; and a few more of the old ones are let go."""
+        """How many keys are held, over all limits; and a shard of each may let go of old ones."""
         now = self.now()
         for table in [*self._tables.values()]:
-            for _ in range(1):
-                table.turn(now)
+            table.turn(now)
         return sum(table.size for table in [*self._tables.values()])
 
     def _follows(self, charge: Charge) -> bool:
@@ -138,15 +137,9 @@ class MemoryStore:
 
     def _older(self, table: Table, shard: Shard, key: str) -> _Seat:
         """The seat of a key that was not seen lately; a new one gets its own, or shares one if all are taken."""
-        if shard.heritage is not None:
-            shard.inherit()
-            state = shard.young.get(key)
-            if state is not None:
-                return shard, key, state
-        state = shard.old.pop(key, None)
-        if state is not None:
-            shard.young[key] = state
-        elif table.crowded or table.size >= self.cap:
+        shard.inherit()
+        state = shard.renewed(key)
+        if state is None and (table.crowded or table.size >= self.cap):
             return self._crowded(table, shard, key)
         return shard, key, state
 
@@ -156,7 +149,7 @@ class MemoryStore:
         shared = f"~{hash((self._seed, key)) % _SHARED_BUCKETS}"
         home = table.shards[hash(shared) & LAST]
         home.inherit()
-        state = home.get(shared)
+        state = home.renewed(shared)
         if table.size < self.cap:
             if state is not None:
                 table.size += 1
@@ -295,6 +288,15 @@ class Shard:
     def get(self, key: str) -> Any:
         state = self.young.get(key)
         return self.old.get(key) if state is None else state
+
+    def renewed(self, key: str) -> Any:
+        """As `get`; the key has been seen lately from now on, and is in one generation only."""
+        state = self.young.get(key)
+        if state is None:
+            state = self.old.pop(key, None)
+            if state is not None:
+                self.young[key] = state
+        return state
 
     def put(self, key: str, state: Any) -> None:
         self.old.pop(key, None)

@@ -117,8 +117,11 @@ class Metrics(Collector):
             yield _histogram_family(self._signals[name], cells)
 
     def expose(self, accept: str = "") -> tuple[bytes, str]:
-        """The exposition in the format that the scraper accepts, and its content type."""
-        encode, content_type = choose_encoder(accept)
+        """The exposition in the format that the scraper accepts, else as text, and its content type."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except (TypeError, ValueError):  # prometheus_client compares whatever is asked for as a version
+            encode, content_type = choose_encoder("")
         return encode(self._registry), content_type
 
     def total(self, name: str, labels: Mapping[str, str]) -> float:

@@ -137,7 +137,7 @@ class Line:
             await self._clock.sleep(round(self._pause * random.uniform(0.8, 1.2)))  # noqa: S311  only apart, not secret
             try:
                 link = await asyncio.wait_for(self._open(), _OPENING)
-            except (TimeoutError, OSError, _Refused) as fault:
+            except Exception as fault:  # noqa: BLE001  also a host that is no name: whoever stops to try never comes back
                 self._say(_reason(fault))
                 self._address = self._seed
                 self._pause = self._longer()
@@ -170,6 +170,8 @@ class Line:
         if failure(answer) != "MOVED":
             return False
         host, _, port = detail(answer).split(" ")[-1].rpartition(":")
+        if not port.isdecimal():
+            return False
         self._address = self._address.moved(host, int(port))
         return True
 
