@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.runtime.engine import Engine, Plan
+from mahavishnu.runtime.memory_store import SHARDS
 from mahavishnu.runtime.usual import Usual
 from tests.runtime.asgi_client import House, harden, limits, ok, run, site
 
@@ -32,23 +33,39 @@ def random_limit(chance: random.Random) -> dict[str, Any]:
     return {**said, "burst": chance.randint(2, 5), "cost": chance.randint(1, 2)}
 
 
-def random_moves(chance: random.Random) -> list[tuple[int, int]]:
-    """Who comes, and how long after the one before (ns)."""
-    return [(chance.randint(0, 2), chance.choice(PAUSES)) for _ in range(40)]
+def random_moves(chance: random.Random) -> list[tuple[int, int, bool]]:
+    """Who comes, how long after the one before (ns), and whether the rates have been taken over by then."""
+    return [(chance.randint(0, 4), chance.choice(PAUSES), chance.random() < 0.02) for _ in range(60)]
 
 
 def told(house: House) -> dict[str, float]:
-    """Everything that the series say of limits."""
-    return {name: value for name, value in house.samples().items() if name.startswith("mahavishnu_limit")}
+    """Everything that the series say of limits; what has rested may be kept a little longer one way than the other."""
+    said = house.samples().items()
+    return {
+        name: value
+        for name, value in said
+        if name.startswith("mahavishnu_limit") and not name.startswith("mahavishnu_limit_store")
+    }
 
 
-async def story(spec: Any, moves: list[tuple[int, int]]) -> list[Any]:
-    """What clients are answered, and what is counted."""
+async def story(spec: Any, moves: list[tuple[int, int, bool]]) -> list[Any]:
+    """What clients are answered, and what is counted; the store knows how many keys it has."""
     house, seen = harden(site(), spec), list[Any]()
-    for client, pause in moves:
+    store: Any = house.app.service.store
+    for client, pause, taken_over in moves:
         house.clock.advance(pause)
+        for _ in range(SHARDS if pause else 0):
+            store.keys()  # each time some of what has rested is let go
+        if taken_over:
+            tables = store._tables.items()
+            store._tables = {name: one.heir(one.algorithm, house.clock.now()) for name, one in tables}
+            store._moved()
         answer = await house.call(client=f"203.0.113.{client}")
         seen.append((answer.status, answer.headers | {"x-request-id": ""}, answer.body, told(house)))
+    for table in store._tables.values():
+        for shard in table.shards:
+            shard.inherit()
+        assert table.size == sum(len(shard.young) + len(shard.old) for shard in table.shards)
     refusals = house.app.service.refusals
     most = [(name, refusals.top(name, 9)) for name in refusals.limits]
     return [*seen, [(name, total, [one[1:] for one in top]) for name, (total, _, top) in most]]
@@ -113,8 +130,52 @@ def test_what_comes_in_between_is_known_to_a_refund() -> None:
     assert short[1] == 503
 
 
+def test_who_is_refused_takes_no_room() -> None:
+    """A new client that one of the rates lets in and another does not has no bucket of his own afterwards."""
+
+    async def scenario() -> list[Any]:
+        spec = limits(own={"rate": "10/minute"}, all={"rate": "1/minute", "per": "global"})
+        house = harden(site(), spec)
+        statuses = [await house.status(client=f"203.0.113.{number}") for number in range(5)]
+        return [statuses, house.app.service.store.keys()]
+
+    short, long = both_ways(scenario)
+    assert short == long == [[200] + [429] * 4, 2]
+
+
+def test_who_has_shared_a_bucket_goes_on_from_there() -> None:
+    """A client that was one too many has spent what he has spent, also when there is room for him later."""
+
+    async def scenario() -> list[int]:
+        house = harden(site(), limits(own={"rate": "1/minute"}))
+        store: Any = house.app.service.store
+        store.cap = 1
+        statuses = [await house.status(client=f"203.0.113.{number}") for number in (1, 2)]
+        store.cap = 9
+        return [*statuses, await house.status(client="203.0.113.2")]
+
+    short, long = both_ways(scenario)
+    assert short == long == [200, 200, 429]
+
+
+def test_who_shares_a_bucket_is_told_what_is_left_in_that_one() -> None:
+    """Also when another rate refuses him, and nothing of his own one is spent."""
+
+    async def scenario() -> list[str]:
+        spec = limits(all={"rate": "2/minute", "per": "global"}, own={"rate": "10/minute"})
+        house = harden(site(), spec)
+        store: Any = house.app.service.store
+        store.cap = 1
+        answers = [await house.call(client=f"203.0.113.{number}") for number in (1, 2, 2)]
+        return [answer.headers["ratelimit"] for answer in answers]
+
+    short, long = both_ways(scenario)
+    assert short == long
+    assert '"own";r=9;' in short[-1]
+
+
 def test_the_usual_case_is_the_usual_one() -> None:
-    """A known client takes the short way, let in or refused; the first request of one does not."""
+    """Known clients and new ones take the short way, let in or refused; a new one that finds no room does not."""
 
     async def scenario() -> None:
         house = harden(site(), limits(calls={"rate": "4/second"}))
@@ -131,10 +192,13 @@ def test_the_usual_case_is_the_usual_one() -> None:
             Usual.charge = watched  # type: ignore[method-assign, assignment]
             statuses = [await house.status() for _ in range(4)]
             statuses.append(await house.status(client="203.0.113.9"))
+            store: Any = house.app.service.store
+            store.cap = 2
+            statuses.append(await house.status(client="203.0.113.10"))
         finally:
             Usual.charge = own  # type: ignore[method-assign]
-        assert statuses == [200, 200, 200, 429, 200]
-        assert ways == [True, True, True, True, False]
+        assert statuses == [200, 200, 200, 429, 200, 200]
+        assert ways == [True] * 5 + [False]
 
     run(scenario())
 

@@ -1,4 +1,4 @@
-"""A decision in the usual case, in one pass: clients that are known, and rates by GCRA in this process."""
+"""A decision in the usual case, in one pass: rates by GCRA in this process, with a bucket for whoever comes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Place(NamedTuple):
 class Usual:
     """The rates of one route. What they say is what the store, the algorithms and the fields say, step by step.
 
-    Those are asked when the case is not the usual one, as with a client that is not known.
+    Those are asked when the case is not the usual one, as with a new client where there is no room for one.
     """
 
     def __init__(
@@ -74,11 +74,14 @@ class Usual:
             key = read(caller)
             if suffix:
                 key += suffix
-            young = shards[hash(key) & LAST].young
+            shard = shards[hash(key) & LAST]
+            young = shard.young
             state = young.get(key)
             if state is None:
-                self._undo(states, caller)
-                return False
+                state = self._rested(table, shard, key)
+                if state is None:
+                    self._undo(states, caller)
+                    return False
             after = cost + (state if state >= clock else clock | (state & SPENT))
             ahead = after - clock
             if ahead > most:
@@ -100,11 +103,24 @@ class Usual:
         admission.left = said
         return True
 
+    def _rested(self, table: Table, shard: Shard, key: str) -> int | None:
+        """The state of who was not seen lately; 0 for who is new, and gets a bucket; None where it takes more."""
+        if shard.heritage is not None:
+            return None
+        state: int | None = shard.renewed(key)
+        if state is None and self._has_room(table):
+            table.size += 1
+            return 0
+        return state
+
+    def _has_room(self, table: Table) -> bool:
+        return not table.crowded and table.size < self._store.cap
+
     def _undo(self, states: Sequence[int], caller: Caller) -> None:
         """One of the rates does not let the request in: what it has consumed of those before is given back."""
         for (_, shards, read, suffix, *_), state in zip(self._places, states):  # noqa: B905 - fewer states
             key = read(caller) + suffix
-            shards[hash(key) & LAST].young[key] = state
+            shards[hash(key) & LAST].restore(key, state or None)
 
     def _refuse(self, admission: Admission, now: int) -> bool:
         """Refuse a request that does not fit; nothing is consumed. Who waits as long as he is told is let in by all."""
@@ -112,10 +128,11 @@ class Usual:
         spent: list[int] = []
         refusing: RateLimit | None = None
         longest = 0
-        for _, shards, read, suffix, cost, most, _, _, told, rate in self._places:
+        for table, shards, read, suffix, cost, most, _, _, told, rate in self._places:
             key = read(caller) + suffix
-            state = shards[hash(key) & LAST].young.get(key)
-            if state is None:
+            shard = shards[hash(key) & LAST]
+            state: int = shard.get(key) or 0
+            if shard.heritage is not None or not (state or self._has_room(table)):
                 return False
             before = state - clock if state >= clock else state & SPENT
             spent.append(before)
