@@ -36,7 +36,7 @@ NEW = (
     Artifact("kubernetes/pdb.yaml", "new: true\n"),
     Artifact("prometheus/rules.yml", "groups: [1]\n"),
 )
-MINIMAL = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop.main:app"}}
+MINIMAL: dict[str, Any] = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop.main:app"}}
 
 
 def tree(root: Path) -> dict[str, str]:
@@ -314,6 +314,33 @@ def test_two_files_in_one_place_are_refused(plant: Callable[..., None], paths: t
     plant(*paths)
     with pytest.raises(CompileError, match="another generator"):
         compiler.compile(contract(Spec.model_validate(MINIMAL)))
+
+
+def test_the_longest_names_fit() -> None:
+    """Every name that a spec may give can be part of the name of a file."""
+    service, own = "s" * 40, "o" * 40
+    failing = {"retry": {"attempts": 2}, "breaker": {}, "bulkhead": {"concurrency": 5}, "throttle": {}}
+    spec = {
+        **MINIMAL,
+        "service": {**MINIMAL["service"], "name": service},
+        "secrets": ["PASSWORD"],
+        "limits": {own: {"rate": "5/second"}},
+        "dependencies": {own: {"url": "http://x:1", "timeout": "1s", **failing}},
+        "slos": {own: {"objective": "99.9%"}},
+        "alerts": {"thresholds": {own: {"when": "memory > 90%", "severity": "P2"}}},
+        "backups": {
+            own: {
+                "source": {"sqlite": "data/x.db"},
+                "to": "/mnt/x",
+                "password": "${PASSWORD}",
+                "schedule": "0 2 * * *",
+                "rpo": "25h",
+            }
+        },
+    }
+    made = contract(Spec.model_validate(spec))
+    paths = {one.path for one in compiler.compile(made)}
+    assert {f"runbooks/{alert.name}.md" for alert in made.alerts} <= paths
 
 
 def test_every_commented_language_says_where_it_comes_from() -> None:
