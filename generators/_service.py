@@ -43,6 +43,16 @@ def image(contract: Contract) -> str:
     return name if re.search(r"[:@]", name.rsplit("/", 1)[-1]) else f"{name}:{UNRELEASED}"
 
 
+def released(contract: Contract) -> bool:
+    """Whether the spec says which image runs, by tag or digest."""
+    return not image(contract).endswith(f":{UNRELEASED}")
+
+
+def jobs_name(contract: Contract) -> str:
+    """What the pods of the backup jobs, and all that is theirs, are named."""
+    return f"{host(contract)}-backups"
+
+
 def backup_image(contract: Contract) -> str:
     """The image of the jobs: the service's, with restic; a digest is that of one image only."""
     folder, slash, name = image(contract).rpartition("/")
@@ -98,6 +108,11 @@ def app_secrets(spec: Spec) -> list[str]:
 def job_secrets(backup: Backup) -> list[str]:
     """The secrets that the jobs of a backup are told: its repositories' and its source's."""
     return sorted({*_of_repositories(backup), *_of_source(backup.source)})
+
+
+def jobs_secrets(spec: Spec) -> list[str]:
+    """The secrets that the jobs of all backups are told."""
+    return sorted({name for backup in spec.backups.values() for name in job_secrets(backup)})
 
 
 def _repository_secrets(spec: Spec) -> set[str]:

@@ -29,7 +29,7 @@ from ._service import (
     command,
     host,
     image,
-    job_secrets,
+    jobs_secrets,
     letters_folder,
     seconds,
     sidecar_secrets,
@@ -90,7 +90,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
-        "secrets": {name: _file(name) for name in sorted({*_jobs_told(spec), *_all(secrets)})},
+        "secrets": {name: _file(name) for name in sorted({*jobs_secrets(spec), *_all(secrets)})},
         "alert_secrets": secrets.get("alertmanager", []),
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
@@ -123,7 +123,7 @@ def _backups(contract: Contract) -> dict[str, object]:
     made = {
         "image": backup_image(contract),
         "command": [*_JOBS],
-        "secrets": sorted(_jobs_told(spec)),
+        "secrets": jobs_secrets(spec),
         "scratch": f"{STATE_PATH}/scratch",
         "healthy": _ALIVE,
     }
@@ -136,10 +136,6 @@ def _backups(contract: Contract) -> dict[str, object]:
         "job_volumes": volumes,
         "backup_volumes": named if spec.backups else [],
     }
-
-
-def _jobs_told(spec: Spec) -> set[str]:
-    return {name for backup in spec.backups.values() for name in job_secrets(backup)}
 
 
 def _all(secrets: Mapping[str, list[str]]) -> set[str]:

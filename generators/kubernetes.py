@@ -26,6 +26,8 @@ from ._service import (
     command,
     host,
     image,
+    jobs_name,
+    jobs_secrets,
     letters_folder,
     seconds,
     spec_text,
@@ -100,7 +102,7 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "tls_name": f"{host(contract)}-tls",
         **_pod(contract, text),
         **_backups(contract),
-        "all_secrets": sorted({*app_secrets(spec), *(one for job in jobs(contract) for one in job.secrets)}),
+        "all_secrets": sorted({*app_secrets(spec), *jobs_secrets(spec)}),
         **_flows(spec, target),
     }
 
@@ -139,7 +141,7 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
 
 def _backups(contract: Contract) -> dict[str, object]:
     """What the jobs of backups have in common; they are other pods than the service's, whom nobody reaches."""
-    name = f"{host(contract)}-backups"
+    name = jobs_name(contract)
     return {
         "backups": bool(contract.spec.backups),
         "backups_name": name,

@@ -12,7 +12,7 @@ from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sql
 from mahavishnu.spec import Spec
 
 from ._render import Code, Mark, render
-from ._service import job_secrets
+from ._service import jobs_secrets
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
@@ -24,7 +24,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "job": contract.job,
         "backups": [_backup(spec, name, backup) for name, backup in spec.backups.items()],
         "postgres": any(isinstance(one.source, Postgres) for one in spec.backups.values()),
-        "secrets": sorted({name for one in spec.backups.values() for name in job_secrets(one)}),
+        "secrets": jobs_secrets(spec),
     }
     yield Artifact("runbooks/disaster-recovery.md", render("runbooks/disaster-recovery.md.j2", **values))
 
