@@ -298,7 +298,9 @@ class OnKubernetes(Target):
             f'{made} --from-file="$SECRETS_DIR" --dry-run=client -o yaml | '
             f"{self._kubectl('apply', '-f', '-')}"
         )
-        told = f"With a file for each of {', '.join(names)} in SECRETS_DIR, none of which ends with a line break"
+        told = (
+            f"With a file for each of {', '.join(names)} in SECRETS_DIR, none of which ends with a line break"
+        )
         return [Command(told, write), self.restart()] if names else []
 
 

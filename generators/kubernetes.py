@@ -97,17 +97,18 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "proxies": [str(one) for one in spec.service.trusted_proxies],
         "port": spec.service.port,
         "spec_text": Block(text, 4),
-        "spec_name": f"{host(contract)}-spec",
+        # A pod reads its spec once, so another spec is another pod; and to go back to a pod is to go back to its spec.
+        "spec_name": f"{host(contract)}-spec-{hashlib.sha256(text.encode()).hexdigest()[:10]}",
         "secret_name": f"{host(contract)}-secrets",
         "tls_name": f"{host(contract)}-tls",
-        **_pod(contract, text),
+        **_pod(contract),
         **_backups(contract),
         "all_secrets": sorted({*app_secrets(spec), *jobs_secrets(spec)}),
         **_flows(spec, target),
     }
 
 
-def _pod(contract: Contract, text: str) -> dict[str, object]:
+def _pod(contract: Contract) -> dict[str, object]:
     spec = contract.spec
     size = {
         "cpu": str(spec.deploy.resources.cpu),
@@ -124,8 +125,6 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
         "size": size,
         "spec_path": SPEC_PATH,
         "annotations": {
-            # A pod reads its spec once, so another spec is another pod.
-            "checksum/mahavishnu-spec": hashlib.sha256(text.encode()).hexdigest(),
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(spec.service.port),
             "prometheus.io/path": spec.observability.metrics.path,

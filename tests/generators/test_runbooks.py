@@ -172,7 +172,9 @@ def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Itera
     pod = objects["deployment"]["spec"]["template"]
     own = objects["deployment"]["metadata"]
     label = "app.kubernetes.io/name"
-    jobs = {f"{label}={one['metadata']['labels'][label]}" for one in objects.values() if one["kind"] == "CronJob"}
+    jobs = {
+        f"{label}={one['metadata']['labels'][label]}" for one in objects.values() if one["kind"] == "CronJob"
+    }
     there = {
         "-n": {own["namespace"]},
         "-l": {f"{label}={pod['metadata']['labels'][label]}", *jobs},
