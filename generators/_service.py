@@ -23,6 +23,8 @@ SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
 STATE_PATH = "/var/lib/mahavishnu"
 """Where the jobs of backups write what they know, and the service reads it."""
 _HOME = "/srv"  # the image's working directory
+# Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
+_KEEP_ALIVE = 65
 UNRELEASED = "unreleased"
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -74,6 +76,7 @@ def command(contract: Contract) -> list[str]:
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",
+        f"--timeout-keep-alive={_KEEP_ALIVE}",
         f"--timeout-graceful-shutdown={seconds(contract.spec.deploy.shutdown)}",
     ]
 

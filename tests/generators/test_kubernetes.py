@@ -421,6 +421,41 @@ def test_the_ingress_says_whose_word_counts(
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
 
 
+HUGE = {
+    "limits": {
+        "uploads": {"body": "10MiB", "match": {"path": "/uploads"}},
+        "rest": {"body": "64KiB"},
+        "off": {"body": "1GiB", "mode": "off"},
+        "report": {"timeout": "90s", "match": {"path": "/report"}},
+        "events": {"timeout": "1s", "idle": "2m", "match": {"path": "/events"}},
+    },
+    "deploy": {"shutdown": "2m"},
+}
+
+
+@pytest.mark.parametrize(
+    ("patch", "told"),
+    [
+        ({}, None),
+        (HUGE, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
+        (merged(HUGE, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), None),
+    ],
+)
+def test_the_ingress_ends_nothing_that_the_service_lets_live(
+    patch: dict[str, Any], told: dict[str, str] | None
+) -> None:
+    """ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence, unless it is told."""
+    metadata = objects(merged(LARGE, patch))["Ingress"]["metadata"]
+    prefix = "nginx.ingress.kubernetes.io/"
+    assert metadata.get("annotations") == (told and {f"{prefix}{key}": value for key, value in told.items()})
+
+
+def test_the_server_keeps_a_connection_longer_than_a_proxy_does() -> None:
+    """Who closes first loses what the other one has just sent: nginx and most balancers wait for a minute."""
+    (word,) = [one for one in container(objects(LARGE))["command"] if one.startswith("--timeout-keep-alive=")]
+    assert int(word.partition("=")[2]) > 60
+
+
 COLLECTORS: list[tuple[str, dict[str, Any]]] = [
     ("http://collector:4318", {"to": [{"podSelector": {}}]}),
     (

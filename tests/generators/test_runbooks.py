@@ -216,7 +216,7 @@ def test_a_command_that_names_nothing_is_found() -> None:
 
 
 def test_what_reads_the_spec_is_started_with_the_new_one() -> None:
-    """A file that is mounted alone stays the old one for a container until it is made anew; the rest may differ, too."""
+    """A file that is mounted alone stays the old one for a container until it is made anew."""
     file = read(generated("compose", BACKED)["compose/compose.yaml"])
     readers = {name for name, one in file["services"].items() if "./mahavishnu.yaml" in str(one["volumes"])}
     assert readers == {"shop-api", "backups"}
