@@ -158,7 +158,11 @@ def _stores(contract: Contract) -> Iterable[dict[str, Any]]:
     """
     spec = contract.spec
     lasting = spec.dead_letters.store if spec.parking else ""
-    made = {name: one for url in spec.stores if (one := _neighbour(contract, url)) for name in [one[0]]}
+    made = {one[:2]: one for url in spec.stores if (one := _neighbour(contract, url))}
+    if len(made) > len({name for name, _ in made}):
+        (name, port), (_, other) = made
+        what = f"beside the service on Compose, `{name}` would have to listen on {port} and {other}"
+        raise MahavishnuError(f"{what}: give one of the stores another host")
     for name, port, scheme in made.values():
         image, program = _SERVERS[scheme]
         keeps = bool(lasting) and (endpoint(lasting) or ("", 0))[0] == name
@@ -185,7 +189,8 @@ def _neighbour(contract: Contract, store: str) -> tuple[str, int, str] | None:
     if place is None or url.scheme not in _SERVERS or url.username is not None or url.password is not None:
         return None
     name, port = place
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in ("localhost", host(contract), *_SIDECARS):
+    taken = {"localhost", host(contract), *_SIDECARS, *(["backups"] if contract.spec.backups else [])}
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in taken:
         return None
     return name, port, url.scheme
 

@@ -174,7 +174,7 @@ def _channel(name: str, channel: Channel) -> str:
 
 
 def _told(spec: Spec, severity: Severity) -> str:
-    names = dict.fromkeys(spec.alerts.route.get(severity, tuple(spec.channels)))
+    names = dict.fromkeys(spec.alerts.route.get(severity, spec.heard))
     return (
         ", ".join(_channel(name, spec.channels[name]) for name in names) or "nobody: the spec has no channels"
     )

@@ -127,6 +127,12 @@ def test_the_guide_says_who_is_told() -> None:
     assert "| P1 | now | nobody: the spec has no channels |" in nobody
 
 
+def test_who_is_told_where_nobody_says_so() -> None:
+    """All but those that hear the heartbeat alone, as Alertmanager has it."""
+    spec = merged(EVERYTHING, {"alerts": {"heartbeat": ["hook"]}})
+    assert "| P1 | now | room (Slack #shop) | 10s |" in pages(made(spec))["incident-response.md"]
+
+
 # --- commands -----------------------------------------------------------------------------------------------
 
 
