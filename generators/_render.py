@@ -20,6 +20,7 @@ from typing import Any, cast
 import jinja2
 
 from mahavishnu.caches import caches
+from mahavishnu.errors import MahavishnuError
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -47,6 +48,31 @@ def overriding(folder: Path | None) -> Generator[None]:
         yield
     finally:
         _overrides.reset(token)
+
+
+@contextmanager
+def blaming(folder: Path | None) -> Generator[None]:
+    """A fault in a template of the folder is the user's, who is told where it is: MahavishnuError."""
+    try:
+        yield
+    except Exception as fault:
+        if folder is not None and (place := _place(fault, folder)):
+            raise MahavishnuError(f"the template {place} cannot be filled in: {fault}") from fault
+        raise
+
+
+def _place(fault: Exception, folder: Path) -> str:
+    """The file below the folder, and its line, in which something went wrong; empty where it was elsewhere."""
+    import traceback
+
+    if isinstance(fault, UnicodeDecodeError):
+        return f"in `{folder}` that is no UTF-8"
+    if isinstance(fault, jinja2.TemplateSyntaxError):
+        lines: list[tuple[str, int | None]] = [(fault.filename or "", fault.lineno)]
+    else:
+        lines = [(one.filename, one.lineno) for one in traceback.extract_tb(fault.__traceback__)]
+    own = [f"`{file}`, line {line}," for file, line in lines if Path(file).is_relative_to(folder)]
+    return own[-1] if own else ""
 
 
 def render(template: str, **values: object) -> str:
