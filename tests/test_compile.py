@@ -197,12 +197,15 @@ def tree_bytes(root: Path) -> dict[Path, bytes]:
 
 
 def test_other_line_ends_are_an_edit(out: Path) -> None:
-    """A checkout with CRLF is refused, and the diff shows what nobody can see."""
+    """A checkout with CRLF is refused, in a sentence: in its diff all lines would differ, and look the same."""
     path = out / "compose/compose.yaml"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
     with pytest.raises(OverwriteError) as refusal:
         write(out, OLD, "old")
-    assert "+services: {}\\r\n" in refusal.value.drifts[0].diff
+    assert refusal.value.drifts[0].diff.startswith("only its line breaks differ")
+    path.write_bytes(path.read_bytes() + b"more\r\n")
+    (found,) = drift(out, OLD, "old")
+    assert "+services: {}\\r\n" in found.diff
 
 
 def test_force_overwrites_edits_and_what_is_in_the_way(out: Path) -> None:
