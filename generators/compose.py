@@ -70,7 +70,10 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract, target)))
     )
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
-    yield Artifact("compose/Dockerfile.dockerignore", render("compose/Dockerfile.dockerignore.j2"))
+    yield Artifact(
+        "compose/Dockerfile.dockerignore",
+        render("compose/Dockerfile.dockerignore.j2", kept=_kept(contract.spec)),
+    )
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
 
@@ -206,6 +209,12 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
+
+
+def _kept(spec: Spec) -> list[str]:
+    """The files in which this machine keeps dead letters of its own."""
+    file = spec.dead_letters.file if spec.parking else None
+    return [f"{file}{end}" for end in ("", "-wal", "-shm")] if file and not file.startswith("/") else []
 
 
 def _tools(contract: Contract) -> dict[str, object]:

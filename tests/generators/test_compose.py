@@ -415,6 +415,20 @@ def test_dead_letters_in_a_file_outlive_the_container() -> None:
     assert "dead_letters" not in generated("compose", LARGE)["compose/compose.yaml"]
 
 
+def test_no_dead_letter_of_the_builder_enters_the_image() -> None:
+    """A new volume begins as what the image has in its place: somebody else's calls would be made again."""
+
+    def ignored(store: str) -> list[str]:
+        lines = generated("compose", parking(store))["compose/Dockerfile.dockerignore"].splitlines()
+        return [line for line in lines if "letters.db" in line or ".mahavishnu" in line]
+
+    assert "**/.mahavishnu" in ignored("sqlite:.mahavishnu/dead_letters.db")
+    assert {"data/letters.db", "data/letters.db-wal", "data/letters.db-shm"} < {
+        *ignored("sqlite:data/letters.db")
+    }
+    assert ignored("redis://letters") == ["**/.mahavishnu"]
+
+
 def test_a_server_of_dead_letters_forgets_nothing() -> None:
     """It writes down all it is told before it says so, into a volume; one that counts limits too is the same one."""
     file = compose(merged(parking("redis://letters:7000"), {"dead_letters": {"size": "32MiB"}}))
