@@ -85,8 +85,10 @@ def _content(path: str) -> str:
 
 
 def _code() -> Iterator[str]:
-    """Every module that this run has loaded, our templates, and the folders where another one could come to be: ours, and
-    those of packages, which may bring generators."""
+    """Every module that this run has loaded, our templates, and the folders where another one could come to be.
+
+    These are ours, and those of packages, which may bring generators.
+    """
     from importlib.resources import files
 
     loaded = {name: path for name, one in [*sys.modules.items()] if (path := getattr(one, "__file__", None))}
