@@ -164,8 +164,8 @@ def test_different_names_make_different_alerts(one: str, other: str) -> None:
     [
         {
             "query": {
-                "total": "mahavishnu_limit_store_shared_total",
-                "bad": "mahavishnu_limit_store_shared_total",
+                "total": "mahavishnu_spec_reloads_total",
+                "bad": 'mahavishnu_spec_reloads_total{outcome="refused"}',
             }
         },
         {"fresh": "2h", "query": {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"}},
