@@ -288,6 +288,25 @@ def test_an_environment_is_named() -> None:
     assert "--env" not in "".join(pages(shop()).values())
 
 
+def test_what_is_recovered_is_of_the_environment_that_is_named() -> None:
+    """The commands of one do not put its data into the place of another; the jobs' image knows no other."""
+    page = pages(replace(made(BACKED), env="staging"))["disaster-recovery.md"]
+    typed_ones = re.findall(r"mahavishnu backup \w+ [^`\n]+", page)
+    assert len(typed_ones) >= 7
+    assert all(one.split()[3:6] == ["orders", "--env", "staging"] for one in typed_ones), typed_ones
+    assert "leave `--env staging` out" in page
+    assert "--env" not in pages(made(BACKED))["disaster-recovery.md"]
+
+
+def test_a_repository_that_is_alone_has_no_other() -> None:
+    """The page offers the second where there is one."""
+    two = merged(BACKED, {"backups": {"orders": {"to": ["/mnt/a", "/mnt/b"]}}})
+    assert "`--copy 2`" in pages(made(two))["disaster-recovery.md"]
+    page = pages(made(BACKED))["disaster-recovery.md"]
+    assert "--copy" not in page
+    assert "with the same `--snapshot`" in page
+
+
 def test_operators_are_told_whom_the_limits_refuse() -> None:
     """Where there are operators, with the name of their token and nothing of its value."""
     page = pages(made(EVERYTHING))["ShopApiLimitPerClientRefusing.md"]
