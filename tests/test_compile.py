@@ -371,7 +371,7 @@ def test_a_users_template_that_is_wrong_is_named(tmp_path: Path, text: bytes, li
     """With its line, and without a traceback; a fault of ours stays what it is."""
     (tmp_path / "kubernetes").mkdir()
     (tmp_path / "kubernetes/pdb.yaml.j2").write_bytes(text)
-    target = {"deploy": {"targets": {"kubernetes": {}}}}
+    target: dict[str, Any] = {"deploy": {"targets": {"kubernetes": {}}}}
     with pytest.raises(MahavishnuError) as fault:
         compiler.compile(contract(Spec.model_validate({**MINIMAL, **target})), tmp_path)
     assert f"{tmp_path}/kubernetes/pdb.yaml.j2`{line}" in str(fault.value)
