@@ -177,6 +177,18 @@ def test_backups_are_made_by_pods_of_their_own() -> None:
     assert mounts["reports"] is True
 
 
+@pytest.mark.parametrize(
+    ("said", "written"), [("7", "0"), ("fri-7", "0,5,6"), ("1,7", "0,1"), ("mon", "mon")]
+)
+def test_sunday_is_none_to_kubernetes(said: str, written: str) -> None:
+    """Cron has two numbers for it, and the API server refuses a CronJob with the other one."""
+    crons = jobs(merged(BACKED, {"backups": {"orders": {"schedule": f"0 2 * * {said}", "rpo": "8d"}}}))
+    schedules = {
+        one["metadata"]["name"]: one["spec"]["schedule"] for one in crons if one["kind"] == "CronJob"
+    }
+    assert schedules["shop-api-backup-orders-run"] == f"0 2 * * {written}"
+
+
 def test_the_jobs_reach_their_repositories_and_their_database() -> None:
     """By address and port outside, by namespace inside; where the secret says where the database is, on its port."""
     (policy,) = [one for one in jobs(BACKED) if one["kind"] == "NetworkPolicy"]
