@@ -303,7 +303,7 @@ def test_steps_under_way_are_waited_for_when_the_loop_is_asked_to_stop(tmp_path:
             raise KeyboardInterrupt
 
     left = iter(children)
-    loop = on_schedule.Loop(queue, lambda _: next(left), asked_to_stop, tmp_path, clock)  # type: ignore[arg-type, return-value]
+    loop = on_schedule.Loop(queue, lambda _: next(left), asked_to_stop, tmp_path, clock)  # type: ignore[arg-type]
     clock.at += timedelta(hours=3)
     loop.look()
     clock.at += timedelta(hours=3)
