@@ -13,14 +13,17 @@ from mahavishnu.artifact import Artifact, Generator
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 
-from ._render import overriding
+from ._render import blaming, overriding
 
 GROUP = "mahavishnu.generators"
 
 
 def generate(contract: Contract, templates: Path | None = None) -> Iterator[tuple[str, Artifact]]:
-    """Each generator's name with each file it makes; `templates` is a folder looked into before our own."""
-    with overriding(templates):
+    """Each generator's name with each file it makes; `templates` is a folder looked into before our own.
+
+    Raises MahavishnuError for a template there that cannot be filled in.
+    """
+    with overriding(templates), blaming(templates):
         for name, generator in discover().items():
             for artifact in generator.generate(contract):
                 yield name, artifact

@@ -11,7 +11,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
 
-from ._service import app_secrets, host, sidecar_secrets
+from ._service import app_secrets, host, jobs_name, jobs_secrets, released, sidecar_secrets
 
 _REACH = (
     'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
@@ -62,7 +62,8 @@ def wanted(contract: Contract) -> list[str]:
     spec = contract.spec
     if spec.deploy.targets.compose is None:
         return []
-    return [*app_secrets(spec), *(["SECRETS_DIR"] if any(sidecar_secrets(spec).values()) else [])]
+    files = (jobs_secrets(spec), *sidecar_secrets(spec).values())
+    return [*app_secrets(spec), *(["SECRETS_DIR"] if any(files) else [])]
 
 
 def silence(alert: str, hold: str = "1h") -> str:
@@ -142,6 +143,10 @@ class Target:
         """The service's own words."""
         raise NotImplementedError
 
+    def jobs(self) -> list[Command]:
+        """What the jobs of the backups say."""
+        raise NotImplementedError
+
     def inside(self, words: Sequence[str]) -> str:
         """Run something where the service runs."""
         raise NotImplementedError
@@ -188,13 +193,18 @@ class OnCompose(Target):
             self._compose("logs", "--since", _SINCE, "--no-log-prefix", self.name),
         )
 
+    def jobs(self) -> list[Command]:
+        return [Command("The log of the jobs", self._compose("logs", "--no-log-prefix", "backups"))]
+
     def inside(self, words: Sequence[str]) -> str:
         return self._compose("exec", self.name, *words)
 
     def roll_out(self) -> list[Command]:
-        words = ("up", "-d", "--build", "--force-recreate", self.name)
+        readers = [self.name, *(["backups"] if self.contract.spec.backups else [])]
+        words = ("up", "-d", "--build", "--force-recreate", *readers)
         return [
             Command("Build it, and start it with the spec as it is now", self._compose(*words)),
+            Command("Start what else is new, or has changed", self._compose("up", "-d")),
             *self._told(),
         ]
 
@@ -213,6 +223,7 @@ class OnCompose(Target):
         spec = self.contract.spec
         readers = (
             (app_secrets(spec), self.name),
+            (jobs_secrets(spec), "backups"),
             *((names, one) for one, names in sidecar_secrets(spec).items()),
         )
         asked = [one for names, one in readers if names]
@@ -249,13 +260,24 @@ class OnKubernetes(Target):
         words = ("logs", "-l", self.selector, "-c", "app", f"--since={_SINCE}", "--tail=-1", "--prefix")
         return Command(f"Its log of the last {_SINCE}", self._kubectl(*words))
 
+    def jobs(self) -> list[Command]:
+        selector = f"app.kubernetes.io/name={jobs_name(self.contract)}"
+        return [
+            Command("The jobs", self._kubectl("get", "cronjobs,jobs", "-l", selector)),
+            Command("Their log", self._kubectl("logs", "-l", selector, "--tail=-1", "--prefix")),
+        ]
+
     def inside(self, words: Sequence[str]) -> str:
         return self._kubectl("exec", self.deployment, "-c", "app", "--", *words)
 
     def roll_out(self) -> list[Command]:
         folder = f"{self.contract.place}/kubernetes"
+        apply = Command("Apply what was generated", shlex.join(["kubectl", "apply", "-k", folder]))
+        if not released(self.contract):
+            overlay = f"the folder OVERLAY, which names {folder} and sets the image's tag"
+            apply = Command(f"Apply what was generated, through {overlay}", 'kubectl apply -k "$OVERLAY"')
         return [
-            Command("Apply what was generated", shlex.join(["kubectl", "apply", "-k", folder])),
+            apply,
             Command("Wait for it", self._kubectl("rollout", "status", self.deployment, "--timeout=10m")),
         ]
 
@@ -268,11 +290,17 @@ class OnKubernetes(Target):
         )
 
     def secrets(self) -> list[Command]:
-        names = app_secrets(self.contract.spec)
-        made = self._kubectl("create", "secret", "generic", f"{self.name}-secrets", "--from-env-file=secrets.env",
-                             "--dry-run=client", "-o", "yaml")  # fmt: skip
-        write = f"{made} | {self._kubectl('apply', '-f', '-')}"
-        told = f"From a file with a line NAME=value for each of {', '.join(names)}"
+        spec = self.contract.spec
+        names = sorted({*app_secrets(spec), *jobs_secrets(spec)})
+        made = self._kubectl("create", "secret", "generic", f"{self.name}-secrets")
+        # Not from a file beside the spec, which would be built into the image; nor by lines, of which a key has many.
+        write = (
+            f'{made} --from-file="$SECRETS_DIR" --dry-run=client -o yaml | '
+            f"{self._kubectl('apply', '-f', '-')}"
+        )
+        told = (
+            f"With a file for each of {', '.join(names)} in SECRETS_DIR, none of which ends with a line break"
+        )
         return [Command(told, write), self.restart()] if names else []
 
 

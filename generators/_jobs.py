@@ -47,7 +47,7 @@ def jobs(contract: Contract) -> Iterator[Job]:
                 _short(f"{host(contract)}-{file}"),
                 file,
                 ("mahavishnu", *due.words),
-                due.schedule.text,
+                due.schedule.sunday_is_0,
                 min(_DAY, int(shortest) // 10**9),
                 tuple(job_secrets(backup)),
                 _mebibytes(backup),

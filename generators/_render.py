@@ -20,6 +20,7 @@ from typing import Any, cast
 import jinja2
 
 from mahavishnu.caches import caches
+from mahavishnu.errors import MahavishnuError
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -27,6 +28,7 @@ _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 # … or a number that its unit keeps from being one (somebody reads `1e5`, `0x1F`, `1:30`, `1_0` as numbers).
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
+_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _PRINTABLE = re.compile(r"[ -~]*")
 # Lines that a literal block carries as they are: no blanks at its beginning, its end, or the end of a line.
 _LINES = re.compile(r"(?!\n* )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
@@ -47,6 +49,31 @@ def overriding(folder: Path | None) -> Generator[None]:
         yield
     finally:
         _overrides.reset(token)
+
+
+@contextmanager
+def blaming(folder: Path | None) -> Generator[None]:
+    """A fault in a template of the folder is the user's, who is told where it is: MahavishnuError."""
+    try:
+        yield
+    except Exception as fault:
+        if folder is not None and (place := _place(fault, folder)):
+            raise MahavishnuError(f"the template {place} cannot be filled in: {fault}") from fault
+        raise
+
+
+def _place(fault: Exception, folder: Path) -> str:
+    """The file below the folder, and its line, in which something went wrong; empty where it was elsewhere."""
+    import traceback
+
+    if isinstance(fault, UnicodeDecodeError):
+        return f"in `{folder}` that is no UTF-8"
+    if isinstance(fault, jinja2.TemplateSyntaxError):
+        lines: list[tuple[str, int | None]] = [(fault.filename or "", fault.lineno)]
+    else:
+        lines = [(one.filename, one.lineno) for one in traceback.extract_tb(fault.__traceback__)]
+    own = [f"`{file}`, line {line}," for file, line in lines if Path(file).is_relative_to(folder)]
+    return own[-1] if own else ""
 
 
 def render(template: str, **values: object) -> str:
@@ -188,9 +215,11 @@ def bare_word(value: object) -> str:
     return word
 
 
-def nothing(value: object) -> str:
-    """For languages in which a value has no place; raises ValueError."""
-    raise ValueError(f"this file takes no values, and was given {value!r}")
+def plain_path(value: object) -> str:
+    """For languages without quotes: a path that needs none; raises ValueError for any other."""
+    if not _PATH.fullmatch(text := str(value)):
+        raise ValueError(f"no quoting can carry {value!r}: not a plain path")
+    return text
 
 
 def _written(value: object, text: Callable[[str], str]) -> str:
@@ -230,7 +259,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".md": markdown,
     ".sh": shell_word,
     "Dockerfile": docker_word,
-    ".dockerignore": nothing,
+    ".dockerignore": plain_path,
 }
 
 

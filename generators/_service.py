@@ -23,6 +23,8 @@ SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
 STATE_PATH = "/var/lib/mahavishnu"
 """Where the jobs of backups write what they know, and the service reads it."""
 _HOME = "/srv"  # the image's working directory
+# Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
+_KEEP_ALIVE = 65
 UNRELEASED = "unreleased"
 _SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
@@ -41,6 +43,16 @@ def image(contract: Contract) -> str:
     """The image with its tag or digest; what the spec does not pin is `unreleased`, never `latest`."""
     name = contract.spec.deploy.image or host(contract)
     return name if re.search(r"[:@]", name.rsplit("/", 1)[-1]) else f"{name}:{UNRELEASED}"
+
+
+def released(contract: Contract) -> bool:
+    """Whether the spec says which image runs, by tag or digest."""
+    return not image(contract).endswith(f":{UNRELEASED}")
+
+
+def jobs_name(contract: Contract) -> str:
+    """What the pods of the backup jobs, and all that is theirs, are named."""
+    return f"{host(contract)}-backups"
 
 
 def backup_image(contract: Contract) -> str:
@@ -64,6 +76,7 @@ def command(contract: Contract) -> list[str]:
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",
+        f"--timeout-keep-alive={_KEEP_ALIVE}",
         f"--timeout-graceful-shutdown={seconds(contract.spec.deploy.shutdown)}",
     ]
 
@@ -98,6 +111,11 @@ def app_secrets(spec: Spec) -> list[str]:
 def job_secrets(backup: Backup) -> list[str]:
     """The secrets that the jobs of a backup are told: its repositories' and its source's."""
     return sorted({*_of_repositories(backup), *_of_source(backup.source)})
+
+
+def jobs_secrets(spec: Spec) -> list[str]:
+    """The secrets that the jobs of all backups are told."""
+    return sorted({name for backup in spec.backups.values() for name in job_secrets(backup)})
 
 
 def _repository_secrets(spec: Spec) -> set[str]:

@@ -29,7 +29,7 @@ from ._service import (
     command,
     host,
     image,
-    job_secrets,
+    jobs_secrets,
     letters_folder,
     seconds,
     sidecar_secrets,
@@ -70,7 +70,10 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "compose/compose.yaml", render("compose/compose.yaml.j2", **_escaped(_compose(contract, target)))
     )
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
-    yield Artifact("compose/Dockerfile.dockerignore", render("compose/Dockerfile.dockerignore.j2"))
+    yield Artifact(
+        "compose/Dockerfile.dockerignore",
+        render("compose/Dockerfile.dockerignore.j2", kept=_kept(contract.spec)),
+    )
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
 
@@ -90,7 +93,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},
-        "secrets": {name: _file(name) for name in sorted({*_jobs_told(spec), *_all(secrets)})},
+        "secrets": {name: _file(name) for name in sorted({*jobs_secrets(spec), *_all(secrets)})},
         "alert_secrets": secrets.get("alertmanager", []),
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
@@ -123,7 +126,7 @@ def _backups(contract: Contract) -> dict[str, object]:
     made = {
         "image": backup_image(contract),
         "command": [*_JOBS],
-        "secrets": sorted(_jobs_told(spec)),
+        "secrets": jobs_secrets(spec),
         "scratch": f"{STATE_PATH}/scratch",
         "healthy": _ALIVE,
     }
@@ -136,10 +139,6 @@ def _backups(contract: Contract) -> dict[str, object]:
         "job_volumes": volumes,
         "backup_volumes": named if spec.backups else [],
     }
-
-
-def _jobs_told(spec: Spec) -> set[str]:
-    return {name for backup in spec.backups.values() for name in job_secrets(backup)}
 
 
 def _all(secrets: Mapping[str, list[str]]) -> set[str]:
@@ -162,7 +161,11 @@ def _stores(contract: Contract) -> Iterable[dict[str, Any]]:
     """
     spec = contract.spec
     lasting = spec.dead_letters.store if spec.parking else ""
-    made = {name: one for url in spec.stores if (one := _neighbour(contract, url)) for name in [one[0]]}
+    made = {one[:2]: one for url in spec.stores if (one := _neighbour(contract, url))}
+    if len(made) > len({name for name, _ in made}):
+        (name, port), (_, other) = made
+        what = f"beside the service on Compose, `{name}` would have to listen on {port} and {other}"
+        raise MahavishnuError(f"{what}: give one of the stores another host")
     for name, port, scheme in made.values():
         image, program = _SERVERS[scheme]
         keeps = bool(lasting) and (endpoint(lasting) or ("", 0))[0] == name
@@ -189,7 +192,8 @@ def _neighbour(contract: Contract, store: str) -> tuple[str, int, str] | None:
     if place is None or url.scheme not in _SERVERS or url.username is not None or url.password is not None:
         return None
     name, port = place
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in ("localhost", host(contract), *_SIDECARS):
+    taken = {"localhost", host(contract), *_SIDECARS, *(["backups"] if contract.spec.backups else [])}
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name) or name in taken:
         return None
     return name, port, url.scheme
 
@@ -205,6 +209,12 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
+
+
+def _kept(spec: Spec) -> list[str]:
+    """The files in which this machine keeps dead letters of its own."""
+    file = spec.dead_letters.file if spec.parking else None
+    return [f"{file}{end}" for end in ("", "-wal", "-shm")] if file and not file.startswith("/") else []
 
 
 def _tools(contract: Contract) -> dict[str, object]:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Postgres
+from mahavishnu.policies.body import Body
+from mahavishnu.policies.timeout import Timeout
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint, secrets_of
 from mahavishnu.targets import Kubernetes
@@ -26,6 +28,8 @@ from ._service import (
     command,
     host,
     image,
+    jobs_name,
+    jobs_secrets,
     letters_folder,
     seconds,
     spec_text,
@@ -38,6 +42,8 @@ _MARGIN = 5
 _POSTGRES = 5432
 # Where an ingress controller lives when it is installed as its own documentation says.
 _INGRESS_NAMESPACES = {"nginx": "ingress-nginx"}
+# What it takes at the most, in bytes, and how many seconds it waits for a word, where nobody says so.
+_NGINX_BODY, _NGINX_SILENCE = 2**20, 60
 # Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials.
 _ELSEWHERE = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
@@ -91,21 +97,39 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "selector": {"app.kubernetes.io/name": host(contract)},
         "host": target.host,
         "ingress_class": target.ingress_class,
+        "told": _told(spec, target),
         "forwarded": spec.service.forwarded,
         "proxies": [str(one) for one in spec.service.trusted_proxies],
         "port": spec.service.port,
         "spec_text": Block(text, 4),
-        "spec_name": f"{host(contract)}-spec",
+        # A pod reads its spec once, so another spec is another pod; and to go back to a pod is to go back to its spec.
+        "spec_name": f"{host(contract)}-spec-{hashlib.sha256(text.encode()).hexdigest()[:10]}",
         "secret_name": f"{host(contract)}-secrets",
         "tls_name": f"{host(contract)}-tls",
-        **_pod(contract, text),
+        **_pod(contract),
         **_backups(contract),
-        "all_secrets": sorted({*app_secrets(spec), *(one for job in jobs(contract) for one in job.secrets)}),
+        "all_secrets": sorted({*app_secrets(spec), *jobs_secrets(spec)}),
         **_flows(spec, target),
     }
 
 
-def _pod(contract: Contract, text: str) -> dict[str, object]:
+def _told(spec: Spec, target: Kubernetes) -> dict[str, str]:
+    """What ingress-nginx must be told, so that it ends nothing that the service lets live."""
+    limits = [one for one in spec.limits.values() if one.mode != "off"]
+    body = max((int(one.body) for one in limits if isinstance(one, Body)), default=0)
+    silent = [
+        length for one in limits if isinstance(one, Timeout) for length in (one.timeout, one.idle) if length
+    ]
+    longest = max(map(seconds, silent), default=0) + _MARGIN
+    said = {
+        "proxy-body-size": str(body) if body > _NGINX_BODY else "",
+        "proxy-read-timeout": str(longest) if longest > _NGINX_SILENCE else "",
+    }
+    nginx = target.ingress_class == "nginx"
+    return {f"nginx.ingress.kubernetes.io/{key}": value for key, value in said.items() if value and nginx}
+
+
+def _pod(contract: Contract) -> dict[str, object]:
     spec = contract.spec
     size = {
         "cpu": str(spec.deploy.resources.cpu),
@@ -122,8 +146,6 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
         "size": size,
         "spec_path": SPEC_PATH,
         "annotations": {
-            # A pod reads its spec once, so another spec is another pod.
-            "checksum/mahavishnu-spec": hashlib.sha256(text.encode()).hexdigest(),
             "prometheus.io/scrape": "true",
             "prometheus.io/port": str(spec.service.port),
             "prometheus.io/path": spec.observability.metrics.path,
@@ -139,7 +161,7 @@ def _pod(contract: Contract, text: str) -> dict[str, object]:
 
 def _backups(contract: Contract) -> dict[str, object]:
     """What the jobs of backups have in common; they are other pods than the service's, whom nobody reaches."""
-    name = f"{host(contract)}-backups"
+    name = jobs_name(contract)
     return {
         "backups": bool(contract.spec.backups),
         "backups_name": name,

@@ -106,8 +106,9 @@ def _groups(contract: Contract) -> tuple[Group, ...]:
     sections = dict.fromkeys(str(alert.path[0]) for alert in contract.alerts)
     shown = spots(dashboards(contract))
     groups = [
-        Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
+        # What time is counted by is quick, and the costly ones rest on it.
         Group(f"{job}-recordings", tuple(map(_recording, quick))),
+        Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
         Group(f"{job}-heartbeat", tuple(_heartbeat(contract))),
         *(Group(f"{job}-{section}", tuple(_alerts(contract, section, shown))) for section in sections),
     ]

@@ -9,10 +9,9 @@ from mahavishnu.contract import Contract
 from mahavishnu.history import days
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
-from mahavishnu.spec import Spec
 
 from ._render import Code, Mark, render
-from ._service import job_secrets
+from ._service import jobs_secrets
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
@@ -22,15 +21,17 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         return
     values = {
         "job": contract.job,
-        "backups": [_backup(spec, name, backup) for name, backup in spec.backups.items()],
+        "env": contract.env and Code(f"--env {contract.env}", inline=True),
+        "backups": [_backup(contract, name, backup) for name, backup in spec.backups.items()],
         "postgres": any(isinstance(one.source, Postgres) for one in spec.backups.values()),
-        "secrets": sorted({name for one in spec.backups.values() for name in job_secrets(one)}),
+        "secrets": jobs_secrets(spec),
     }
     yield Artifact("runbooks/disaster-recovery.md", render("runbooks/disaster-recovery.md.j2", **values))
 
 
-def _backup(spec: Spec, name: str, backup: Backup) -> dict[str, object]:
-    keep = spec.keeps(name)
+def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
+    keep = contract.spec.keeps(name)
+    word = f"{name} --env {contract.env}" if contract.env else name
     kept = "every snapshot"
     if keep is not None:
         span = days(guaranteed(keep, backup.schedule))
@@ -38,12 +39,12 @@ def _backup(spec: Spec, name: str, backup: Backup) -> dict[str, object]:
     return {
         "name": name,
         # Names of the spec need no quotes anywhere.
-        "word": Mark(name),
+        "word": Mark(word),
         "folder": Mark(f"recovered-{name}"),
         "recovered": Code(f"recovered-{name}", inline=True),
         "report": Code(f"{name}.json", inline=True),
-        "plan": Code(f"mahavishnu backup plan {name}", inline=True),
-        "prune": Code(f"mahavishnu backup prune {name} --confirm", inline=True),
+        "plan": Code(f"mahavishnu backup plan {word}", inline=True),
+        "prune": Code(f"mahavishnu backup prune {word} --confirm", inline=True),
         "what": _what(backup),
         "schedule": str(backup.schedule),
         "rpo": str(backup.rpo),

@@ -20,7 +20,7 @@ from mahavishnu.spec import Spec
 from . import _commands
 from ._commands import Command
 from ._render import Code, Link, Mark, render, yaml_document
-from ._service import alert_secrets, app_secrets, image, seconds, sidecar_secrets
+from ._service import alert_secrets, app_secrets, image, jobs_secrets, seconds, sidecar_secrets
 from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
@@ -127,7 +127,8 @@ def _looks(contract: Contract, alert: Alert, places: Iterable[_commands.Target])
         found += _commands.refused(contract)
     for place in places:
         url = contract.spec.dependencies[str(alert.path[1])].url if section == "dependencies" else None
-        found += place.titled(*place.state(), place.logs(), *place.reach(url))
+        logs = place.jobs() if section == "backups" else [place.logs()]
+        found += place.titled(*place.state(), *logs, *place.reach(url))
     return iter(_blocks(found))
 
 
@@ -173,7 +174,7 @@ def _channel(name: str, channel: Channel) -> str:
 
 
 def _told(spec: Spec, severity: Severity) -> str:
-    names = dict.fromkeys(spec.alerts.route.get(severity, tuple(spec.channels)))
+    names = dict.fromkeys(spec.alerts.route.get(severity, spec.heard))
     return (
         ", ".join(_channel(name, spec.channels[name]) for name in names) or "nobody: the spec has no channels"
     )
@@ -277,6 +278,7 @@ def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, objec
         "replicas": spec.deploy.replicas,
         "own": own,
         "alerting": alerting,
+        "jobs": jobs_secrets(spec),
         "watching": sidecar_secrets(spec).get("grafana", []),
         "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
         "limit": _limit(contract, said),

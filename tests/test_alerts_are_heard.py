@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -77,14 +80,14 @@ def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
 
 
 @contextmanager
-def stack(made: Contract, shop: str, folder: Path) -> Generator[tuple[str, str]]:
+def stack(made: Contract, folder: Path, *replicas: str) -> Generator[tuple[str, str]]:
     """Prometheus and Alertmanager from the generated files; their URLs."""
     templates = folder / "templates/prometheus"
     templates.mkdir(parents=True)
     config = folder / "deploy/prometheus/prometheus.yml"
     hears = f"127.0.0.1:{free_port()}"
     with ExitStack() as running:
-        scraping = SCRAPING.replace("SHOWS", urlsplit(shop).netloc)
+        scraping = SCRAPING.replace("SHOWS", "', '".join(urlsplit(one).netloc for one in replicas))
         (templates / "prometheus.yml.j2").write_text(scraping)
         for one in compile(made, folder / "templates"):
             path = folder / "deploy" / one.path
@@ -103,6 +106,35 @@ def stack(made: Contract, shop: str, folder: Path) -> Generator[tuple[str, str]]
         retention = f"--storage.tsdb.retention.time={made.spec.retention.metrics}"
         asked = running.enter_context(prometheus(config, folder, retention, "--rules.alert.resend-delay=1s"))
         yield asked, told
+
+
+@contextmanager
+def replica(spec: Path, url: str) -> Generator[subprocess.Popen[bytes]]:
+    """One process of the shop under uvicorn, ready; killed with the block."""
+    said = {
+        "MAHAVISHNU_SPEC": str(spec),
+        "MAHAVISHNU_DEAD_LETTERS__STORE": f"sqlite:{spec.parent}/letters.db",
+    }
+    words = ["shop.main:app", "--app-dir", str(ROOT / "examples"), "--port", str(urlsplit(url).port)]
+    command = [sys.executable, "-m", "uvicorn", *words, "--no-access-log", "--log-level", "warning"]
+    process = subprocess.Popen(command, env={**os.environ, **said}, stdout=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 30
+        while not answers(url):
+            assert process.poll() is None, "the replica did not start"
+            assert time.monotonic() < deadline, "the replica is not ready"
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def answers(url: str) -> bool:
+    """Whether a replica takes requests."""
+    with suppress(httpx.TransportError):
+        return httpx.get(f"{url}/readyz", timeout=1).is_success
+    return False
 
 
 class Crowd:
@@ -188,7 +220,7 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
     backed_up(path)
     with (
         staged(tmp_path, free_port(), path, WORKERS) as stage,
-        stack(made, stage.shop, tmp_path) as (asked, told),
+        stack(made, tmp_path, stage.shop) as (asked, told),
         Crowd(stage) as crowd,
     ):
         diary.wait(lambda: 4 - min(diary.beats, 4))
@@ -222,6 +254,31 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
     figure("families of alerts among them", ", ".join(sorted(families)), ", ".join(sorted(heard_of)))
     assert heard_of == families
     assert {*WANTED.values()} == {*SEVERITIES}
+
+
+@pytest.mark.judge
+@pytest.mark.proof
+def test_one_of_two_replicas_that_is_killed_is_heard_of_alone(
+    spec: tuple[Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its address, and of nothing else that is down; its return is heard, too."""
+    impatient(monkeypatch)
+    path, here = spec
+    made = scaled(contract(load(path).declared), FACTOR)
+    diary = Diary(here)
+    well, lost = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    with replica(path, well), replica(path, lost) as doomed, stack(made, tmp_path, well, lost):
+        diary.wait(lambda: 8 - min(diary.beats, 8))
+        assert not {"ShopDown", "ShopReplicaDown"} & diary.began.keys()
+        doomed.kill()
+        diary.wait(lambda: {"ShopReplicaDown"} - diary.began.keys())
+        with replica(path, lost):
+            diary.wait(lambda: {"ShopReplicaDown"} - diary.ended.keys())
+    for where, alert in (diary.began["ShopReplicaDown"], diary.ended["ShopReplicaDown"]):
+        assert where == "P3"
+        assert alert["labels"]["instance"] == urlsplit(lost).netloc
+        assert re.search(r"reaches a replica in \d[\d.]*% of its scrapes", alert["annotations"]["summary"])
+    assert "ShopDown" not in diary.began
 
 
 def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> None:

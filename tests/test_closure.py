@@ -152,6 +152,8 @@ def test_a_series_that_nothing_asks_for_is_found_unless_it_is_waived() -> None:
         ("up > Inf", "`inf` cannot be proved"),
         ('{job="x"}', "names no series"),
         ("up[5m]", "a range of values"),
+        ("rate(mahavishnu_limit_decisions_total[15s])", "`rate` over 15s: Prometheus looks every 15s"),
+        ("increase(mahavishnu_limit_decisions_total[119s])", "write 2m or more"),
     ],
 )
 def test_what_cannot_be_proved_is_refused_by_name(text: str, says: str) -> None:

@@ -217,3 +217,15 @@ def test_a_query_is_a_value() -> None:
     """Two panels of one contract are the same panel: what is generated does not depend on when."""
     assert dashboards(shop()) == dashboards(shop())
     assert Query(SPEC_INFO.select()) == Query(SPEC_INFO.select())
+
+
+def test_what_counts_no_requests_is_no_bound_of_them() -> None:
+    """An objective on time or on events of one's own has its line where it is recorded, and not among the 5xx."""
+    query = {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"}
+    slos = {
+        "availability": {"objective": "99.9%"},
+        "reread": {"objective": "98%", "fresh": "2h", "query": query},
+    }
+    spec = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop.main:app"}, "slos": slos}
+    (board,) = (one for one in dashboards(made(spec)) if one.name == "service")
+    assert panel(board, "Share answered with 5xx").bounds == (Decimal("0.001"),)

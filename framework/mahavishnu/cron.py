@@ -20,7 +20,7 @@ _FIELDS = (
     ("hour", 0, 23, ()),
     ("day of the month", 1, 31, ()),
     ("month", 1, 12, _MONTHS),
-    ("day of the week", 0, 7, _DAYS),
+    ("day of the week", 0, 6, _DAYS),
 )
 _PART = re.compile(r"(\*|[a-z0-9]+(?:-[a-z0-9]+)?)(?:/([0-9]{1,3}))?")
 # A 29 February comes at the latest after four years, a weekday on it after 28 (2100 is no leap year).
@@ -33,7 +33,8 @@ _EVERY_DAY, _EVERY_MONTH = frozenset(range(1, 32)), frozenset(range(1, 13))
 class Schedule(Quantity):
     """Moments at which something is done, written as cron's five fields in UTC: `0 2 * * *`.
 
-    As in POSIX, where both the day of the month and the day of the week are restricted, either will do.
+    As in POSIX, where both the day of the month and the day of the week are restricted, either will do; as in
+    Kubernetes, a step restricts.
     """
 
     text: str
@@ -55,13 +56,21 @@ class Schedule(Quantity):
         sets = [_values(part, *one) for part, one in zip(parts, _FIELDS, strict=True)]
         minutes = tuple(60 * hour + minute for hour in sorted(sets[1]) for minute in sorted(sets[0]))
         weekdays = frozenset(day % 7 for day in sets[4])
-        # What begins with `*` is no restriction: then only the other one of the two fields counts.
-        days = sets[2] if not parts[2].startswith("*") or parts[4].startswith("*") else frozenset[int]()
-        weekdays = weekdays if not parts[4].startswith("*") else frozenset[int]()
+        # What every day fulfils is no restriction: then only the other one of the two fields counts.
+        any_day, any_weekday = (parts[place] in ("*", "*/1") for place in (2, 4))
+        days = sets[2] if not any_day or any_weekday else frozenset[int]()
+        weekdays = weekdays if not any_weekday else frozenset[int]()
         made = cls(text, minutes, sets[3], days, weekdays)
         if next(made._dates(date(2024, 1, 1)), None) is None:
             raise ValueError(f"`{text}` is never: no month has such a day")
         return made
+
+    @property
+    def sunday_is_0(self) -> str:
+        """The text for who knows no other number for Sunday, as Kubernetes."""
+        *others, weekday = self.text.split(" ")
+        listed = ",".join(map(str, sorted(self.weekdays)))
+        return " ".join((*others, listed if "7" in weekday else weekday))
 
     def after(self, moment: datetime) -> datetime:
         """The first moment later than this one."""
@@ -134,6 +143,7 @@ def _range(
 def _number(text: str, what: str, bounds: tuple[int, int], names: tuple[str, ...]) -> int:
     if text in names:
         return names.index(text) + (1 if len(names) == len(_MONTHS) else 0)
-    if text.isdecimal() and bounds[0] <= int(text) <= bounds[1]:
+    most = bounds[1] + (names is _DAYS)  # Sunday is 7, too
+    if text.isdecimal() and bounds[0] <= int(text) <= most:
         return int(text)
-    raise ValueError(f"`{text}` is no {what}: {bounds[0]} to {bounds[1]}")
+    raise ValueError(f"`{text}` is no {what}: {bounds[0]} to {most}")

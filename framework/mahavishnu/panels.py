@@ -405,8 +405,8 @@ def _requests(made: Contract) -> tuple[Panel, ...]:
     route, status = "http_route", "http_response_status_code"
     share = _part(total(failed, route), total(requests, route))
     overall = _part(total(failed), total(requests))
-    every, slos = made.spec.slos.values(), [one for one in made.spec.slos.values() if one.match is None]
-    budgets = sorted(1 - one.objective.ratio for one in slos if one.under is None)
+    every = made.spec.slos.values()
+    budgets = sorted(1 - one.objective.ratio for one in every if not (one.match or one.under or one.query))
     unders = sorted({one.under.seconds for one in every if one.under is not None})
     return (
         _panel(made, "Requests per second", {"": total(requests, route)}, "reqps", (route,)),

@@ -13,6 +13,8 @@ from mahavishnu.signals import AgreementError, Kind, Signal
 from mahavishnu.units import Duration
 
 _PARTS = ("_bucket", "_count", "_sum")
+_COMPARE = frozenset({"rate", "increase", "irate", "delta", "idelta", "deriv", "changes", "resets"})
+_SHORTEST = Duration.parse("2m")
 _AGGREGATES = frozenset({"sum", "min", "max", "avg", "count"})
 
 
@@ -67,7 +69,7 @@ class _Reader:
                 window = Duration(round(node.range.total_seconds() * 10**9))
                 return replace(self._selector(node.vector_selector), window=window)
             case "Call":
-                return Call(node.func.name, tuple(self.tree(one) for one in node.args))
+                return _seen(Call(node.func.name, tuple(self.tree(one) for one in node.args)))
             case "AggregateExpr":
                 return self._aggregate(node)
             case "BinaryExpr":
@@ -113,6 +115,15 @@ class _Reader:
             )
         op = str(node.op) + (BOOL if modifier is not None and modifier.return_bool else "")
         return Binary(op, self.tree(node.lhs), self.tree(node.rhs))
+
+
+def _seen(call: Call) -> Call:
+    """The call itself, when its window holds what it compares, also where a scrape or two have failed."""
+    windows = [one.window for one in call.args if isinstance(one, Selector) and one.window is not None]
+    if call.name in _COMPARE and min(windows, default=_SHORTEST) < _SHORTEST:
+        what = f"`{call.name}` over {min(windows)}: Prometheus looks every 15s, and there must be two values in it"
+        raise QueryError(f"{what}; write {_SHORTEST} or more")
+    return call
 
 
 def _number(value: float) -> Number:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sqlite3
+import subprocess
 import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -58,10 +59,8 @@ def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.Capt
     assert not (world.home / "repository").exists()
 
 
-def test_what_is_left_of_a_killed_run_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
+def slowed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[bytes], int]:
+    """A run under way, and the number of its restic, which takes a while."""
     (world.home / "bin").mkdir()
     slow = world.home / "bin/restic"
     slow.write_text(
@@ -72,12 +71,32 @@ def test_what_is_left_of_a_killed_run_is_waited_for(
     runner = world.start("run")
     while not (world.home / "pid").exists() or not (left := (world.home / "pid").read_text()):
         time.sleep(0.01)
+    return runner, int(left)
+
+
+def test_a_run_that_is_asked_to_stop_asks_its_restic_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container is stopped: restic removes its lock, and nothing goes on that nobody waits for."""
+    runner, left = slowed(world, monkeypatch)
+    runner.terminate()
+    runner.communicate(timeout=20)
+    assert runner.returncode == 130
+    with pytest.raises(ProcessLookupError):
+        os.kill(left, 0)
+
+
+def test_what_is_left_of_a_killed_run_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
+    runner, left = slowed(world, monkeypatch)
     runner.kill()
     runner.communicate()
     assert world.do("prune") == 2
     assert "`orders` is locked" in capsys.readouterr().err
-    os.kill(int(left), signal.SIGKILL)
-    slow.unlink()
+    os.kill(left, signal.SIGKILL)
+    (world.home / "bin/restic").unlink()
     world.begin()
     while world.do("run") == 2:  # until the kernel has let go of it
         time.sleep(0.01)
@@ -231,10 +250,16 @@ class Child:
     returncode = 0
 
     def __init__(self) -> None:
-        self.ended = False
+        self.ended = self.asked = False
 
     def poll(self) -> int | None:
         return 0 if self.ended else None
+
+    def terminate(self) -> None:
+        self.asked = True
+
+    def wait(self) -> None:
+        self.ended = self.asked
 
 
 def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
@@ -265,3 +290,34 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     assert begun == ["run", "verify"]
     assert (tmp_path / due.ALIVE).exists()
     assert evidence.FOLDER == "MAHAVISHNU_STATE"
+
+
+def test_steps_under_way_are_waited_for_when_the_loop_is_asked_to_stop(tmp_path: Path) -> None:
+    """All are asked first. Whoever ends before them ends the container, and them with it."""
+    children = [Child(), Child()]
+    backup = Spec.model_validate(spec()).backups["orders"]
+    queue, clock = [*due.dues("orders", backup)], Clock("2026-06-30T00:00")
+
+    def asked_to_stop(event: str, **facts: object) -> None:
+        if facts["step"] == "verify orders":
+            raise KeyboardInterrupt
+
+    left = iter(children)
+    loop = on_schedule.Loop(queue, lambda _: next(left), asked_to_stop, tmp_path, clock)  # type: ignore[arg-type]
+    clock.at += timedelta(hours=3)
+    loop.look()
+    clock.at += timedelta(hours=3)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run()
+    assert [one.ended for one in children] == [True, False]  # the second was not begun
+
+
+def test_the_loop_ends_when_a_container_is_stopped(world: World) -> None:
+    """Its first process hears only what it listens to."""
+    runner = world.start("run", "--on-schedule")
+    while not (world.state / due.ALIVE).exists():
+        assert runner.poll() is None
+        time.sleep(0.01)
+    runner.terminate()
+    runner.communicate(timeout=20)
+    assert runner.returncode == 130

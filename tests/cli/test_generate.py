@@ -69,6 +69,16 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     assert re.fullmatch(rf"{files} files: {files} changed +\d+\.\d s", said[9])
 
 
+def test_a_check_says_what_would_write_them(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the same options: without them another environment would be written, to another folder."""
+    assert run(["generate", "--check"]) == 1
+    assert capsys.readouterr().out.endswith("not as the spec says: run `mahavishnu generate`\n")
+    words = ["--spec", "mahavishnu.yaml", "--out", "other place", "--target", "prometheus"]
+    assert run(["generate", "--check", *words]) == 1
+    said = "run `mahavishnu generate --spec mahavishnu.yaml --out 'other place' --target prometheus`"
+    assert capsys.readouterr().out.endswith(f"{said}\n")
+
+
 LOADED = """
 import sys
 from mahavishnu.cli import main

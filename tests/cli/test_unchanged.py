@@ -157,6 +157,20 @@ def test_a_module_that_was_changed_is_asked_anew(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.usefixtures("asked")
+def test_a_package_that_is_installed_is_asked_for_its_generators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may bring one, whose files are missing then."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "site-packages")])
+    _unchanged.remember(SAID, [])
+    assert _unchanged.told(["generate"]) == SAID
+    (tmp_path / "site-packages/another-1.0.dist-info").mkdir()
+    assert _unchanged.told(["generate"]) is None
+
+
+@pytest.mark.usefixtures("asked")
 def test_what_cannot_be_remembered_is_asked_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A path that is no line, a folder that cannot be, a record that was cut."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -375,6 +375,21 @@ def test_a_store_that_is_elsewhere_is_left_alone(store: str) -> None:
     assert "REDIS_URL" in file["services"]["shop-api"]["environment"]
 
 
+def test_a_store_with_the_name_of_the_jobs_is_elsewhere() -> None:
+    """Two services of one name would be one."""
+    file = compose(merged(BACKED, {"store": "redis://backups"}))
+    assert file["services"]["backups"]["image"] == "ghcr.io/example/shop-backups:unreleased"
+    assert "backups" in compose(merged(LARGE, {"store": "redis://backups"}))["services"]
+
+
+def test_one_host_with_two_ports_is_refused() -> None:
+    """A server beside the service listens on one: the other store would never answer."""
+    spec = merged(parking("redis://cache:6380"), {"store": "redis://cache:6379"})
+    with pytest.raises(MahavishnuError, match="`cache` would have to listen on 6379 and 6380"):
+        compose(spec)
+    assert "cache" in compose(merged(spec, {"store": "redis://cache:6380/1"}))["services"]
+
+
 def test_the_image_can_speak_to_the_store() -> None:
     """Two packages more, and a build that fails without them."""
     file = generated("compose", SHARED)["compose/Dockerfile"]
@@ -398,6 +413,20 @@ def test_dead_letters_in_a_file_outlive_the_container() -> None:
     assert file["volumes"]["dead_letters"] == {}
     assert "install -d -m 700 -o 10001 -g 10001 /srv/data" in made["compose/Dockerfile"]
     assert "dead_letters" not in generated("compose", LARGE)["compose/compose.yaml"]
+
+
+def test_no_dead_letter_of_the_builder_enters_the_image() -> None:
+    """A new volume begins as what the image has in its place: somebody else's calls would be made again."""
+
+    def ignored(store: str) -> list[str]:
+        lines = generated("compose", parking(store))["compose/Dockerfile.dockerignore"].splitlines()
+        return [line for line in lines if "letters.db" in line or ".mahavishnu" in line]
+
+    assert "**/.mahavishnu" in ignored("sqlite:.mahavishnu/dead_letters.db")
+    assert {"data/letters.db", "data/letters.db-wal", "data/letters.db-shm"} < {
+        *ignored("sqlite:data/letters.db")
+    }
+    assert ignored("redis://letters") == ["**/.mahavishnu"]
 
 
 def test_a_server_of_dead_letters_forgets_nothing() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 import subprocess
@@ -178,6 +177,18 @@ def test_backups_are_made_by_pods_of_their_own() -> None:
     assert mounts["reports"] is True
 
 
+@pytest.mark.parametrize(
+    ("said", "written"), [("7", "0"), ("fri-7", "0,5,6"), ("1,7", "0,1"), ("mon", "mon")]
+)
+def test_sunday_is_none_to_kubernetes(said: str, written: str) -> None:
+    """Cron has two numbers for it, and the API server refuses a CronJob with the other one."""
+    crons = jobs(merged(BACKED, {"backups": {"orders": {"schedule": f"0 2 * * {said}", "rpo": "8d"}}}))
+    schedules = {
+        one["metadata"]["name"]: one["spec"]["schedule"] for one in crons if one["kind"] == "CronJob"
+    }
+    assert schedules["shop-api-backup-orders-run"] == f"0 2 * * {written}"
+
+
 def test_the_jobs_reach_their_repositories_and_their_database() -> None:
     """By address and port outside, by namespace inside; where the secret says where the database is, on its port."""
     (policy,) = [one for one in jobs(BACKED) if one["kind"] == "NetworkPolicy"]
@@ -322,13 +333,32 @@ def test_the_kustomization_names_every_file() -> None:
 
 
 def test_the_pods_read_the_spec_that_was_compiled() -> None:
-    """The text in the ConfigMap is the spec itself: same values, same hash; another text makes other pods."""
+    """The text in the ConfigMap is the spec itself: same values, same hash."""
     found = objects(LARGE)
     text = found["ConfigMap"]["data"]["mahavishnu.yaml"]
     again = Spec.model_validate(read(text))
     assert contract(again).hash == contract(Spec.model_validate(LARGE)).hash
-    annotations = found["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["checksum/mahavishnu-spec"] == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_another_spec_is_another_config_map() -> None:
+    """So pods are replaced one after the other, and what goes back to the pods before goes back to their spec."""
+    found, changed = (
+        objects(LARGE),
+        objects(merged(LARGE, {"limits": {"per_client": {"rate": "301/minute"}}})),
+    )
+    assert found["ConfigMap"]["immutable"] is True
+    assert found["ConfigMap"]["metadata"]["name"] != changed["ConfigMap"]["metadata"]["name"]
+    assert pod(found) != pod(changed)
+    assert disagreements_of_jobs(BACKED) == []
+
+
+def disagreements_of_jobs(spec: Mapping[str, Any]) -> list[str]:
+    """Jobs that read another spec than the service."""
+    named = objects(spec)["ConfigMap"]["metadata"]["name"]
+    volumes = [one for cron in jobs(spec) if cron["kind"] == "CronJob" for one in job_pod(cron)["volumes"]]
+    return [
+        one["configMap"]["name"] for one in volumes if one.get("configMap", {"name": named})["name"] != named
+    ]
 
 
 def test_an_environment_is_merged_before_it_is_mounted() -> None:
@@ -401,6 +431,41 @@ def test_the_ingress_says_whose_word_counts(
     text = made["kubernetes/ingress.yaml"]
     assert [one for one in told if one not in text] + [one for one in untold if one in text] == []
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
+
+
+HUGE = {
+    "limits": {
+        "uploads": {"body": "10MiB", "match": {"path": "/uploads"}},
+        "rest": {"body": "64KiB"},
+        "off": {"body": "1GiB", "mode": "off"},
+        "report": {"timeout": "90s", "match": {"path": "/report"}},
+        "events": {"timeout": "1s", "idle": "2m", "match": {"path": "/events"}},
+    },
+    "deploy": {"shutdown": "2m"},
+}
+
+
+@pytest.mark.parametrize(
+    ("patch", "told"),
+    [
+        ({}, None),
+        (HUGE, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
+        (merged(HUGE, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), None),
+    ],
+)
+def test_the_ingress_ends_nothing_that_the_service_lets_live(
+    patch: dict[str, Any], told: dict[str, str] | None
+) -> None:
+    """ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence, unless it is told."""
+    metadata = objects(merged(LARGE, patch))["Ingress"]["metadata"]
+    prefix = "nginx.ingress.kubernetes.io/"
+    assert metadata.get("annotations") == (told and {f"{prefix}{key}": value for key, value in told.items()})
+
+
+def test_the_server_keeps_a_connection_longer_than_a_proxy_does() -> None:
+    """Who closes first loses what the other one has just sent: nginx and most balancers wait for a minute."""
+    (word,) = [one for one in container(objects(LARGE))["command"] if one.startswith("--timeout-keep-alive=")]
+    assert int(word.partition("=")[2]) > 60
 
 
 COLLECTORS: list[tuple[str, dict[str, Any]]] = [

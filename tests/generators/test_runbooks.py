@@ -38,6 +38,23 @@ EVERYTHING = merged(
         "alerts": {"quiet": [{"severity": "P2", "from": "22:00", "to": "06:00"}]},
     },
 )
+BACKED = merged(
+    EVERYTHING,
+    {
+        "secrets": [*EVERYTHING["secrets"], "RESTIC_PASSWORD"],
+        "deploy": {"image": "ghcr.io/example/shop:1.2.3", "targets": {"compose": {"monitoring": False}}},
+        "backups": {
+            "orders": {
+                "source": {"sqlite": "data/orders.db"},
+                "to": "/mnt/backups/orders",
+                "password": "${RESTIC_PASSWORD}",
+                "schedule": "0 2 * * *",
+                "rpo": "25h",
+            }
+        },
+    },
+)
+SPECS = {"small": SMALL, "everything": EVERYTHING, "backed": BACKED}
 
 
 def pages(of: Contract) -> dict[str, str]:
@@ -110,6 +127,12 @@ def test_the_guide_says_who_is_told() -> None:
     assert "| P1 | now | nobody: the spec has no channels |" in nobody
 
 
+def test_who_is_told_where_nobody_says_so() -> None:
+    """All but those that hear the heartbeat alone, as Alertmanager has it."""
+    spec = merged(EVERYTHING, {"alerts": {"heartbeat": ["hook"]}})
+    assert "| P1 | now | room (Slack #shop) | 10s |" in pages(made(spec))["incident-response.md"]
+
+
 # --- commands -----------------------------------------------------------------------------------------------
 
 
@@ -155,22 +178,25 @@ def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Itera
     pod = objects["deployment"]["spec"]["template"]
     own = objects["deployment"]["metadata"]
     label = "app.kubernetes.io/name"
+    jobs = {
+        f"{label}={one['metadata']['labels'][label]}" for one in objects.values() if one["kind"] == "CronJob"
+    }
     there = {
-        "-n": own["namespace"],
-        "-l": f"{label}={pod['metadata']['labels'][label]}",
-        "-c": pod["spec"]["containers"][0]["name"],
-        "-k": "deploy/kubernetes",
+        "-n": {own["namespace"]},
+        "-l": {f"{label}={pod['metadata']['labels'][label]}", *jobs},
+        "-c": {pod["spec"]["containers"][0]["name"]},
+        "-k": {"deploy/kubernetes", "$OVERLAY"},
     }
     asked = words[: words.index("--")] if "--" in words else words
     for flag, value in pairwise(asked):
-        if flag in there and there[flag] != value:
+        if flag in there and value not in there[flag]:
             yield f"{flag} {value}"
         if flag == "generic" and value not in str(pod["spec"]["containers"][0]["env"]):
             yield value
     yield from (one for one in words if one.startswith("deployment/") and one != f"deployment/{own['name']}")
 
 
-@pytest.mark.parametrize("spec", [SMALL, EVERYTHING], ids=["small", "everything"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_commands_name_what_is_there(spec: Mapping[str, Any]) -> None:
     """Files, services, namespaces, labels, containers, secrets: those that the other generators write."""
     said = pages(made(dict(spec)))
@@ -195,6 +221,48 @@ def test_a_command_that_names_nothing_is_found() -> None:
         assert [*unknown_to_kubernetes(["kubectl", *wrong], objects)] != []
 
 
+def test_what_reads_the_spec_is_started_with_the_new_one() -> None:
+    """A file that is mounted alone stays the old one for a container until it is made anew."""
+    file = read(generated("compose", BACKED)["compose/compose.yaml"])
+    readers = {name for name, one in file["services"].items() if "./mahavishnu.yaml" in str(one["volumes"])}
+    assert readers == {"shop-api", "backups"}
+    page = pages(made(BACKED))["maintenance.md"].partition("\n## Reload")[0]
+    ups = [words[5:] for words in typed({"": page}, "docker") if words[4] == "up"]
+    assert ups == [["-d", "--build", "--force-recreate", "shop-api", "backups"], ["-d"]]
+
+
+def test_no_secret_is_lost_when_one_is_rotated() -> None:
+    """The Secret is replaced as a whole: by what every pod is told, and not only the service's."""
+    page = pages(made(BACKED))["maintenance.md"].partition("\n## Rotate secrets")[2]
+    keys = {*re.findall(r"key: (\w+)}", "".join(generated("kubernetes", BACKED).values()))}
+    assert keys == {"DATABASE_URL", "HOOK_TOKEN", "RESTIC_PASSWORD"}
+    said = re.search(r"a file for each of (.+) in SECRETS_DIR", page)
+    assert said is not None
+    assert {*said[1].split(", ")} == keys
+    assert "The backup jobs read RESTIC_PASSWORD when one starts." in page
+    (words,) = [words for words in typed({"": page}, "docker") if words[4] == "up"]
+    assert words[5:] == ["-d", "--force-recreate", "shop-api", "backups"]
+    plain = pages(made(EVERYTHING))["maintenance.md"]
+    assert "backup jobs" not in plain
+
+
+def test_a_backup_that_fails_is_looked_for_in_the_log_of_its_job() -> None:
+    """The service's says nothing of it."""
+    page = {"": pages(made(BACKED))["ShopApiBackupOrdersTooOld.md"]}
+    logs = [words for words in (*typed(page, "docker"), *typed(page, "kubectl")) if "logs" in words]
+    assert [one[-1] for one in logs if one[0] == "docker"] == ["backups"]
+    assert ["app.kubernetes.io/name=shop-api-backups" in one for one in logs if one[0] == "kubectl"] == [True]
+
+
+def test_an_image_without_a_tag_is_not_rolled_out() -> None:
+    """Where the spec says none, the overlay that sets it is named, and not the folder that has no such image."""
+    plain, pinned = (pages(made(spec))["maintenance.md"] for spec in (EVERYTHING, BACKED))
+    assert 'kubectl apply -k "$OVERLAY"\n' in plain
+    assert "names deploy/kubernetes and sets the image's tag" in plain
+    assert "kubectl apply -k deploy/kubernetes\n" in pinned
+    assert "OVERLAY" not in pinned
+
+
 def test_whether_a_dependency_is_reached() -> None:
     """What is run beside the service says so, and fails where nobody listens."""
     said = [sys.executable, "-c", _commands._REACH, "127.0.0.1"]
@@ -204,7 +272,7 @@ def test_whether_a_dependency_is_reached() -> None:
     assert subprocess.run([*said, port], capture_output=True, check=False).returncode != 0
 
 
-@pytest.mark.parametrize("spec", [SMALL, EVERYTHING], ids=["small", "everything"])
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_what_compose_wants_is_said(spec: Mapping[str, Any]) -> None:
     """Every variable without which it does nothing at all, not even show a log."""
     needed = {*re.findall(r"\$\{(\w+):\?", generated("compose", spec)["compose/compose.yaml"])}
@@ -218,6 +286,25 @@ def test_an_environment_is_named() -> None:
     said = pages(replace(shop(), env="staging"))
     assert all(words[-2:] == ["--env", "staging"] for words in typed(said, "mahavishnu"))
     assert "--env" not in "".join(pages(shop()).values())
+
+
+def test_what_is_recovered_is_of_the_environment_that_is_named() -> None:
+    """The commands of one do not put its data into the place of another; the jobs' image knows no other."""
+    page = pages(replace(made(BACKED), env="staging"))["disaster-recovery.md"]
+    typed_ones = re.findall(r"mahavishnu backup \w+ [^`\n]+", page)
+    assert len(typed_ones) >= 7
+    assert all(one.split()[3:6] == ["orders", "--env", "staging"] for one in typed_ones), typed_ones
+    assert "leave `--env staging` out" in page
+    assert "--env" not in pages(made(BACKED))["disaster-recovery.md"]
+
+
+def test_a_repository_that_is_alone_has_no_other() -> None:
+    """The page offers the second where there is one."""
+    two = merged(BACKED, {"backups": {"orders": {"to": ["/mnt/a", "/mnt/b"]}}})
+    assert "`--copy 2`" in pages(made(two))["disaster-recovery.md"]
+    page = pages(made(BACKED))["disaster-recovery.md"]
+    assert "--copy" not in page
+    assert "with the same `--snapshot`" in page
 
 
 def test_operators_are_told_whom_the_limits_refuse() -> None:

@@ -12,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mahavishnu.contract import contract
 from mahavishnu.policies import _http
 from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
+from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
+from tests.monitoring import MINIMAL
 from tests.strategies import names
 
 
@@ -154,3 +157,25 @@ def test_different_names_make_different_alerts(one: str, other: str) -> None:
     assert (camel(one) == camel(other)) is (one == other)
     assert camel("a_1") != camel("a1")
     assert camel("per_client") == "PerClient"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "query": {
+                "total": "mahavishnu_spec_reloads_total",
+                "bad": 'mahavishnu_spec_reloads_total{outcome="refused"}',
+            }
+        },
+        {"fresh": "2h", "query": {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"}},
+    ],
+)
+def test_silence_of_a_query_is_not_sought_among_requests(said: dict[str, Any]) -> None:
+    """No route brings back what its series lacks."""
+    shown = contract(Spec.model_validate(MINIMAL | {"slos": {"own": {"objective": "99%", **said}}}))
+    (alert,) = (one for one in shown.alerts if one.name.endswith("NoData"))
+    text = f"{alert.impact} {alert.action}"
+    assert "route" not in text
+    assert "requests" not in text
+    assert "mahavishnu_" in alert.action

@@ -47,6 +47,8 @@ class Loop:
         finally:
             for child in self._running.values():
                 child.terminate()
+            for child in self._running.values():
+                child.wait()
 
     def look(self) -> None:
         """Begin what is due now, each once, however late it is; a clock that was set back only waits."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -62,6 +63,16 @@ class Run:
     artifacts: tuple[Artifact, ...]
     out: Path
     only: frozenset[str] | None
+    spec: Path | None
+
+    @property
+    def command(self) -> str:
+        """What writes them: `mahavishnu generate` with the options that were said here."""
+        out = None if self.out == OUT else self.out
+        targets = (("--target", one) for one in sorted(self.only or ()))
+        said = (("--spec", self.spec), ("--env", self.env), ("--out", out), *targets)
+        options = (str(word) for option, value in said if value is not None for word in (option, value))
+        return shlex.join(["mahavishnu", "generate", *options])
 
     @property
     def families(self) -> dict[str, list[str]]:
@@ -77,7 +88,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     loaded = accept(spec or find_spec(), env)
     home = loaded.path.parent
     made = replace(contract(loaded.declared), place=_place(home, out), env=env)
-    run = Run(loaded, env, made, files(loaded, made), out, None)
+    run = Run(loaded, env, made, files(loaded, made), out, None, spec)
     if not (chosen := frozenset(only)):
         return run
     if unknown := sorted(chosen - {*run.families}):
@@ -109,7 +120,7 @@ def _check(run: Run) -> int:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
     _show(drifts, run.out)
     if drifts:
-        print(f"{_count(len(drifts), 'file')} not as the spec says: run `mahavishnu generate`")
+        print(f"{_count(len(drifts), 'file')} not as the spec says: run `{run.command}`")
         return FINDINGS
     print(_unmoved(run))
     return FINE

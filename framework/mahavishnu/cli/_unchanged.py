@@ -85,7 +85,10 @@ def _content(path: str) -> str:
 
 
 def _code() -> Iterator[str]:
-    """Every module that this run has loaded, our templates, and the folders where another of ours could come to be."""
+    """Every module that this run has loaded, our templates, and the folders where another one could come to be.
+
+    These are ours, and those of packages, which may bring generators.
+    """
     from importlib.resources import files
 
     loaded = {name: path for name, one in [*sys.modules.items()] if (path := getattr(one, "__file__", None))}
@@ -94,7 +97,8 @@ def _code() -> Iterator[str]:
     templates = {
         path for folder, _, names in every for path in (folder, *(f"{folder}/{one}" for one in names))
     }
-    for path in sorted({*loaded.values()} | ours | templates):
+    packages = {path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")}
+    for path in sorted({*loaded.values()} | ours | templates | packages):
         if os.path.exists(path):
             yield _line(_STAMP, path)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +26,25 @@ from mahavishnu.load import Loaded, accept
 backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 NameArgument = Annotated[str | None, typer.Argument(help="Which one; all of the spec when absent.")]
 OneArgument = Annotated[str, typer.Argument(help="Which one.")]
+
+
+@backup.callback()
+def stoppable(context: typer.Context) -> None:
+    """Make, verify and restore backups."""
+    context.with_resource(_ended_alike())
+
+
+@contextmanager
+def _ended_alike() -> Generator[None]:
+    """SIGTERM ends a step as Ctrl-C does: restic is asked to stop, and removes its lock.
+
+    The first process of a container would not even hear it, and be killed with restic in the end.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @backup.command("run")

@@ -82,7 +82,7 @@ def _current(run: Run) -> None:
     for one in wrong:
         print(f"{run.out / one.path}: {one.kind}", file=sys.stderr)
     if wrong:
-        print("these files are not what the spec says; run `mahavishnu generate`", file=sys.stderr)
+        print(f"these files are not what the spec says; run `{run.command}`", file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -304,12 +304,18 @@ class Slo(Policy):
             hold=_SILENT_HOLD,
             summary=f"SLO {name}: there is nothing to judge it by.",
             meaning=f"The service is scraped, and what this objective is about {seen}.",
-            impact="Nobody asks any more, or what is asked is counted elsewhere: this objective cannot raise an alert.",
-            action="See whether requests reach the service at all, and whether their route still has its name.",
+            impact="It does not happen any more, or is counted elsewhere: this objective cannot raise an alert.",
+            action=self._search,
             path=("slos", name),
             proof=of.silence(),
             labels=(("slo", name),),
         )
+
+    @property
+    def _search(self) -> str:
+        if self.query is not None:
+            return f"Find out what should show `{self.query.age or self.query.total}`, and why it does not."
+        return "See whether requests reach the service at all, and whether their route still has its name."
 
     @property
     def _ticket(self) -> Severity:
