@@ -367,8 +367,8 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
         answer = await function(*args, **kwargs)
     else:
         answer = await asyncio.to_thread(function, *args, **kwargs)
-    status = status_of(answer)
-    if status is not None and status >= 300:
+    status, failed = status_of(answer) or 0, operation.terms.failed
+    if status >= 300 or (operation.again is None and failed is not None and failed(answer)):
         raise BadAnswer(operation.dependency, answer, status)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ import pytest
 from mahavishnu import degraded, watching
 from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency, dependency
-from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError
+from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError, Parked
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.degraded import DEGRADED, said
@@ -242,6 +243,124 @@ def test_answers_are_bounded_in_bytes() -> None:
     with pytest.raises(ConnectionError):
         page(2)
     assert stand_in.stale._answers.size == 0
+
+
+def test_an_answer_that_is_called_a_failure_is_no_good_answer() -> None:
+    """What `failed` says of it holds for the cache, too: the good one before it stands in."""
+    world = World(**STALE)
+    answers: list[str | None] = ["good", "bad", None]
+
+    @world.stripe(idempotent=True, failed=lambda answer: answer == "bad")
+    def page() -> str:
+        answer = answers.pop(0)
+        if answer is None:
+            raise ConnectionError
+        return answer
+
+    assert [page(), page(), page()] == ["good", "bad", "good"]
+
+
+class Loose(Exception):
+    """Can be written, and not read again, as many an exception with arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.two = two
+
+
+def test_an_answer_that_cannot_be_read_again_does_not_stand_in() -> None:
+    """The error that goes out is that of the call, not that of the cache."""
+    world, down = World(**STALE), [False]
+
+    @world.stripe(idempotent=True)
+    def page() -> Loose:
+        if down[0]:
+            raise ConnectionError
+        return Loose(1, 2)
+
+    page()
+    down[0] = True
+    with pytest.raises(ConnectionError):
+        page()
+    assert world.fallbacks("stale_cache", "failed") == 1
+
+
+def test_functions_of_one_name_are_two() -> None:
+    """In different modules: nobody gets the other's answer, and letters find the code that made them."""
+    world, down = World(**STALE), [False]
+
+    def made(module: str) -> Callable[[int], str]:
+        def price(item: int) -> str:
+            if down[0]:
+                raise ConnectionError
+            return module
+
+        price.__module__ = module
+        guarded: Callable[[int], str] = world.stripe(idempotent=True)(price)
+        return guarded
+
+    shop, stock = made("shop.prices"), made("stock.prices")
+    shop(1)
+    down[0] = True
+    assert shop(1) == "shop.prices"
+    with pytest.raises(ConnectionError):
+        stock(1)
+
+
+class Api:
+    """An object that does the calls."""
+
+    def page(self, number: int) -> int:
+        return number
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+@pytest.mark.parametrize("form", [Api().page, Api(), partial(pow, 2)], ids=["method", "object", "partial"])
+def test_what_holds_more_than_its_arguments_is_refused_by_name(
+    said: dict[str, Any], form: Callable[..., Any]
+) -> None:
+    """Whose page it was, or of which object, could not be told from its arguments."""
+    with pytest.raises(TypeError, match=r"`stripe`.*use a function"):
+        World(**said).stripe(idempotent=True)(form)
+    World(**STATIC).stripe(idempotent=True)(form)
+
+
+@pytest.mark.parametrize("key", ["", None])
+def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
+    """All calls would have the same, and all but the first would be lost."""
+    world = World(fallback="dead_letter")
+
+    @world.stripe(idempotent=True, key=lambda: key)
+    def charge() -> None:
+        raise ConnectionError
+
+    with pytest.raises(MahavishnuError, match=r"`stripe`.*key.*charge"):
+        charge()
+
+
+def test_a_call_under_way_is_kept_whatever_a_reload_takes_away() -> None:
+    """Who parks no more by the new spec still tells the caller of his letter."""
+    other: dict[str, Any] = {"fallback": "dead_letter"}
+    world = World(fallback="dead_letter", others={"bank": other})
+    before = world.service
+    said = before.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    after = Service(
+        Spec.model_validate({**said, "dependencies": {"stripe": {}, "bank": other}}),
+        world.clock,
+        before=before,
+    )
+
+    @world.stripe(idempotent=True)
+    def charge() -> None:
+        after.take_over(before)
+        succeed(after)
+        raise ConnectionError
+
+    with pytest.raises(Parked):
+        charge()
 
 
 def test_what_cannot_be_kept_is_still_answered() -> None:

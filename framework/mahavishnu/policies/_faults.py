@@ -142,7 +142,8 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
 
 
 _RESULT: frozenset[Word] = frozenset(("result",))
-_REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
+REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
+"""The errors of a call that was never made."""
 
 
 def _words(fault: BaseException) -> frozenset[Word]:
@@ -154,7 +155,7 @@ def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
     # A refusal says nothing about a dependency: nobody was called.
-    if isinstance(fault, _REFUSALS):
+    if isinstance(fault, REFUSALS):
         return Outcome.CANCELLED
     if "timeout" in kinds(type(fault)):
         return Outcome.TIMEOUT

@@ -89,12 +89,14 @@ class Office:
         return ceiling // 2 + int(self.random() * (ceiling - ceiling // 2))
 
     def parked(self, dependency: str, outcome: str) -> None:
-        """Count a call that was kept, or was not."""
-        self._counters[DEAD_LETTERS_PARKED.name, dependency, outcome].inc()
+        """Count a call that was kept, or was not; a call that began before a reload may be none of this spec's."""
+        if dependency in self.parking:
+            self._counters[DEAD_LETTERS_PARKED.name, dependency, outcome].inc()
 
     def redriven(self, dependency: str, outcome: str) -> None:
-        """Count a letter that was taken up."""
-        self._counters[DEAD_LETTERS_REDRIVEN.name, dependency, outcome].inc()
+        """Count a letter that was taken up; as `parked`."""
+        if dependency in self.parking:
+            self._counters[DEAD_LETTERS_REDRIVEN.name, dependency, outcome].inc()
 
     def dropped(self, reason: str, count: int) -> None:
         """Count letters that were given up."""
