@@ -102,6 +102,9 @@ class DependencyGuard:
         self.retrier: Retrier | None = None
         if settings.retry is not None:
             self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
+        within = self.retrier.within if self.retrier else None
+        self.hurries: bool = within is not None and (self.timeout is None or within < self.timeout)
+        """Whether all attempts together have less time than one of them may take."""
         self._count = {
             outcome: site.meter.counter(DEPENDENCY_CALLS, dependency=name, outcome=outcome)
             for outcome in DEPENDENCY_CALLS.label("outcome").values or ()
