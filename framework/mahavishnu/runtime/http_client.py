@@ -346,7 +346,8 @@ def _guarded(
 ) -> dict[str, Any]:
     """The client's options, every transport among them guarded; the proxy is the one inside, not one beside it."""
     inside = options.get("transport") or plain(**_for_transport(options))
-    mounts = {where: one and guard(one) for where, one in (options.get("mounts") or {}).items()}
+    said: Mapping[str, Any] = options.get("mounts") or {}
+    mounts = {where: one and guard(one) for where, one in said.items()}
     rest = {name: value for name, value in options.items() if name != "proxy"}
     return {**rest, "transport": guard(inside), "mounts": mounts}
 
