@@ -199,7 +199,7 @@ class LetterBox:
             payload = operation.parcel.wrap(args, kwargs)
         except TypeError as fault:
             raise MahavishnuError(f"dependency `{self.name}`: {fault}") from None
-        key: object = self.new_key() if operation.key is None else operation.key(*args, **kwargs)
+        key: Any = self.new_key() if operation.key is None else operation.key(*args, **kwargs)
         if (
             key is None or key == ""
         ):  # calls without one would be one and the same, and all but the first be lost

@@ -29,12 +29,10 @@ from mahavishnu.runtime.fallback import (
     settled_async,
 )
 from mahavishnu.runtime.handlers import Unhandled, handle
-from mahavishnu.runtime.letters import Letter
+from mahavishnu.runtime.letters import REQUEST, Letter
 from mahavishnu.runtime.logs import Redactor
 from mahavishnu.runtime.parcel import Unreadable
 
-OPERATION = "http request"
-"""What letters of requests are called."""
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
 _OF_THE_WAY = frozenset(
@@ -120,7 +118,7 @@ def asked(
         return None
     if isinstance(box, LetterBox):
         key = request.headers.setdefault(_KEY, box.new_key())
-        return Asked(fallbacks, box.letter(OPERATION, key, _written(request, propagate)))
+        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate)))
     return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
 
 
@@ -128,7 +126,7 @@ def made_again_by(name: str, client: httpx.Client | httpx.AsyncClient) -> None:
     """Letters of requests are from now on made again by this client; once it is closed, by another one that is open."""
     with _lock:
         _CLIENTS[name] = [*(one for one in _CLIENTS.get(name, ()) if _opened(one)), weakref.ref(client)]
-    handle(name, OPERATION, partial(_again, name))
+    handle(name, REQUEST, partial(_again, name))
 
 
 async def _again(name: str, letter: Letter) -> None:
