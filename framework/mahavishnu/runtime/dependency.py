@@ -402,6 +402,7 @@ class Call:
                 self._allow()
                 for guard in self.guard.guards:
                     permits.append(guard.enter())  # noqa: PERF401 - known when the next one refuses
+                self._allow()
             except BaseException as fault:
                 self._turn_back(permits, fault)
                 raise
@@ -425,8 +426,16 @@ class Call:
                 self._turn_back(permits, fault)
                 raise
         self._begin(permits)
+        self.watch()
+
+    def watch(self) -> None:
+        """From now on the attempt ends with its timeout."""
         if self.limit is not None:
             self._alarm = alarm(self.guard.clock, self.began, self.limit, recurs=not self._cut)
+
+    def lift(self) -> None:
+        """Let the attempt go on, whatever its timeout."""
+        self._timeout(None)
 
     def failed(self, fault: BaseException) -> int | None:
         """The attempt ended with an exception: the pause in ns before the next one, or None: let it out.
@@ -462,7 +471,7 @@ class Call:
 
     def step_out(self) -> None:
         """What follows is no longer inside the attempt, which goes on: the timeout is lifted."""
-        self._timeout(None)
+        self.lift()
         self._step_back()
 
     def left(self) -> int | None:
@@ -597,7 +606,7 @@ class Attempts:
         if self._pause:
             self._clock.pause(self._pause)
         call.enter()
-        return Attempt(self, call)
+        return Attempt(self, call, watched=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -609,7 +618,8 @@ class Attempts:
         if self._pause:
             await self._clock.sleep(self._pause)
         await call.enter_async()
-        return Attempt(self, call)
+        call.lift()  # until it is used, and perhaps it never is
+        return Attempt(self, call, watched=True)
 
     def ended(self, pause: int | None) -> None:
         """The attempt is over: the pause before the next one, or None: that was the last."""
@@ -631,14 +641,17 @@ class Attempts:
 class Attempt:
     """One attempt of an explicit loop: a context manager that keeps back what will be tried again."""
 
-    __slots__ = ("_attempts", "_call", "number")
+    __slots__ = ("_attempts", "_call", "_watched", "number")
 
-    def __init__(self, attempts: Attempts, call: Call) -> None:
+    def __init__(self, attempts: Attempts, call: Call, *, watched: bool) -> None:
         self._attempts = attempts
         self._call = call
+        self._watched = watched
         self.number = call.attempt
 
     def __enter__(self) -> Self:
+        if self._watched:
+            self._call.watch()
         return self
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> bool:
@@ -648,3 +661,11 @@ class Attempt:
         finally:
             self._attempts.ended(pause)
         return pause is not None
+
+    def __del__(self) -> None:
+        call = self._call
+        if call.active and call.attempt == self.number:  # the loop was left before it was used
+            call.guard.drop(call, _UNUSED)
+
+
+_UNUSED: Sequence[Leaf] = ((Outcome.CANCELLED, frozenset()),)
