@@ -214,7 +214,10 @@ class Dependency:
     def _guarded(
         self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
+        if any(
+            inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in (function, called)
+        ):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         given: object = function
         if isinstance(given, classmethod | staticmethod):

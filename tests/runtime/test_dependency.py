@@ -142,7 +142,11 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     def numbers() -> Generator[int, None, None]:
         yield 1
 
-    for generator in (stream, numbers):
+    class Stream:
+        async def __call__(self) -> AsyncIterator[int]:
+            yield 1
+
+    for generator in (stream, numbers, functools.partial(stream), Stream()):
         with pytest.raises(TypeError, match="generator"):
             stripe(generator)
 

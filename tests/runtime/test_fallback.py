@@ -28,6 +28,7 @@ from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
+from tests.metering import value
 from tests.runtime.worlds import SECOND, World, serving
 
 STATIC: dict[str, Any] = {"fallback": {"static": {"price": 0, "tags": []}}}
@@ -339,6 +340,31 @@ def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
 
     with pytest.raises(MahavishnuError, match=r"`stripe`.*key.*charge"):
         charge()
+
+
+def test_two_functions_do_not_share_a_key() -> None:
+    """The second would never be made, and its caller was promised that: he is told at once that it is lost."""
+    world = World(fallback="dead_letter")
+
+    def charge(order: int) -> None:
+        raise ConnectionError
+
+    def refund(order: int) -> None:
+        raise ConnectionError
+
+    guarded = world.stripe(idempotent=True, key=str)
+    for _ in range(2):
+        with pytest.raises(Parked):
+            guarded(charge)(7)
+    with pytest.raises(ConnectionError) as told:
+        guarded(refund)(7)
+    assert told.value.__notes__ == ["and the call to stripe could not be kept as a dead letter"]
+    parked = "mahavishnu_dead_letters_parked_total"
+    assert [value(world.service.metrics, parked, outcome=one) for one in ("stored", "known", "lost")] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_a_call_under_way_is_kept_whatever_a_reload_takes_away() -> None:

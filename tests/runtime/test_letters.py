@@ -20,6 +20,8 @@ from mahavishnu.runtime.desk import Desk
 from mahavishnu.runtime.letters import LEFT_BEHIND, Bounds, Letters, LettersUnreachable, Standing
 from mahavishnu.runtime.letters_redis import RedisLetters
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
+from mahavishnu.runtime.office import letters_of
+from mahavishnu.spec import Spec
 from tests.runtime.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
 from tests.runtime.redis_servers import Server, server
 
@@ -538,3 +540,18 @@ def test_who_opens_a_file_that_another_one_makes_waits_for_it(tmp_path: Path, no
     end.join()
     maker.close()
     letters.close()
+
+
+def test_a_python_with_an_old_sqlite_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the service starts, and not when the first call is lost."""
+    spec = Spec.model_validate(
+        {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop:app"},
+            "dependencies": {"bank": {"fallback": "dead_letter"}},
+        }
+    )
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(MahavishnuError, match=r"SQLite 3\.37.*3\.34\.1.*redis://"):
+        letters_of(spec, Time())

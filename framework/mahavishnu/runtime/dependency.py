@@ -402,7 +402,8 @@ class Call:
                 self._allow()
                 for guard in self.guard.guards:
                     permits.append(guard.enter())  # noqa: PERF401 - known when the next one refuses
-                self._allow()
+                if self.guard.bulkhead is not None:  # which may have waited
+                    self._allow()
             except BaseException as fault:
                 self._turn_back(permits, fault)
                 raise

@@ -14,6 +14,8 @@ from uuid import uuid4
 from mahavishnu.runtime.letters import LEFT_BEHIND, Bounds, Letter, LettersUnreachable, Put, Standing, Stats
 
 IN_MEMORY = ":memory:"
+OLDEST = (3, 37)
+"""The first SQLite that knows STRICT tables; some systems bring an older one."""
 _BUSY = 5.0  # seconds that one process waits for another one's commit
 _AGAIN = 0.01
 _VERSION = 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as _random
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -14,8 +15,8 @@ from mahavishnu.layers import SECRETS
 from mahavishnu.policies.dead_letters import DeadLetters
 from mahavishnu.policy import Clock, Counter, Meter
 from mahavishnu.runtime.desk import Desk
-from mahavishnu.runtime.letters import Bounds, Letter, Letters, Standing, Stats
-from mahavishnu.runtime.letters_sqlite import IN_MEMORY, SqliteLetters
+from mahavishnu.runtime.letters import Bounds, Letter, Letters, LettersUnreachable, Standing, Stats
+from mahavishnu.runtime.letters_sqlite import IN_MEMORY, OLDEST, SqliteLetters
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.series import (
     DEAD_LETTERS,
@@ -30,6 +31,9 @@ from mahavishnu.series import (
 from mahavishnu.spec import Spec
 
 _MS = 1_000_000
+_OLD = (
+    "dead letters in a file need SQLite 3.37, and this Python has {}: take another one, or a redis:// server"
+)
 _MISSING = "dead letters on a server need two more packages: pip install 'mahavishnu[redis]'"
 
 
@@ -77,6 +81,7 @@ class Office:
 
         def put(letters: Letters) -> Kept:
             outcome, name, displaced = letters.put(letter, pause, bounds)
+            _same(letter, letters.find(name) if outcome == "known" else None)
             self.dropped("displaced", displaced)
             # Who asks twice because the first answer was lost has stored it all the same.
             return Kept("stored" if name == letter.id else outcome, name)
@@ -118,6 +123,13 @@ class Office:
         return self._stats.of.get(name, Standing()).age / 1000
 
 
+def _same(letter: Letter, known: Letter | None) -> None:
+    """Raise where it is not the same call that is known by this key: then this one would never be made."""
+    if known is not None and known.operation != letter.operation:
+        what = f"dead letter {known.id} has the same key, and is of `{known.operation}`"
+        raise LettersUnreachable(f"{what}: let `key` tell the functions of a dependency apart")
+
+
 class Lasting(Protocol):
     """What outlives specs."""
 
@@ -143,6 +155,8 @@ def letters_of(spec: Spec, now: Callable[[], int], secrets: Path = SECRETS) -> L
     """Where the spec's letters are kept; raises MahavishnuError for a missing secret, package or bad URL."""
     settings: DeadLetters = spec.dead_letters
     if settings.file is not None:
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise MahavishnuError(_OLD.format(sqlite3.sqlite_version))
         return SqliteLetters(settings.file, now)
     try:
         from mahavishnu.runtime.letters_redis import RedisLetters
