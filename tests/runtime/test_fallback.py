@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -23,6 +24,8 @@ from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuErr
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.degraded import DEGRADED, said
+from mahavishnu.runtime.letters import LettersUnreachable
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from mahavishnu.runtime.parcel import Parcel, Unreadable
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.service import Service
@@ -365,6 +368,35 @@ def test_two_functions_do_not_share_a_key() -> None:
         1,
         1,
     ]
+
+
+def test_what_was_not_displaced_in_the_end_is_not_counted() -> None:
+    """A step that fails as a whole has displaced nobody: no alert speaks of a letter that is still there."""
+    world = World(fallback="dead_letter", also={"dead_letters": {"entries": 1, "when_full": "displace"}})
+    assert world.service.office is not None
+    letters: Any = world.service.office.desk.letters
+    series = "mahavishnu_dead_letters_dropped_total"
+
+    @world.stripe(idempotent=True)
+    def charge() -> None:
+        raise ConnectionError
+
+    @contextmanager
+    def failing() -> Generator[None, None, None]:
+        with SqliteLetters.together(letters):
+            yield
+            raise LettersUnreachable("the disk is full")
+
+    with pytest.raises(Parked):
+        charge()
+    letters.together = failing
+    with pytest.raises(ConnectionError):
+        charge()
+    assert value(world.service.metrics, series, reason="displaced") == 0
+    del letters.together
+    with pytest.raises(Parked):
+        charge()
+    assert value(world.service.metrics, series, reason="displaced") == 1
 
 
 def test_a_call_under_way_is_kept_whatever_a_reload_takes_away() -> None:

@@ -38,10 +38,12 @@ _MISSING = "dead letters on a server need two more packages: pip install 'mahavi
 
 
 class Kept(NamedTuple):
-    """What became of a call that was to be kept: `stored`, `known` or `full`, and the id of its letter."""
+    """What became of a call that was to be kept: `stored`, `known` or `full`, the id of its letter, and how many
+    others were given up for it."""
 
     outcome: str
     id: str
+    displaced: int = 0
 
 
 class Office:
@@ -82,11 +84,12 @@ class Office:
         def put(letters: Letters) -> Kept:
             outcome, name, displaced = letters.put(letter, pause, bounds)
             _same(letter, letters.find(name) if outcome == "known" else None)
-            self.dropped("displaced", displaced)
             # Who asks twice because the first answer was lost has stored it all the same.
-            return Kept("stored" if name == letter.id else outcome, name)
+            return Kept("stored" if name == letter.id else outcome, name, displaced)
 
-        return self.desk.ask(put)
+        future = self.desk.ask(put)
+        future.add_done_callback(self._displaced)
+        return future
 
     def pause(self, attempt: int) -> int:
         """A pause before this attempt (from 1), ms: drawn from the upper half, so that letters spread out."""
@@ -106,6 +109,11 @@ class Office:
     def dropped(self, reason: str, count: int) -> None:
         """Count letters that were given up."""
         self._dropped[reason].inc(count)
+
+    def _displaced(self, future: Future[Kept]) -> None:
+        """Only now it is certain: what fails leaves all where they were."""
+        if not future.cancelled() and future.exception() is None:
+            self.dropped("displaced", future.result().displaced)
 
     def seen(self, stats: Stats) -> None:
         """What there is now."""
