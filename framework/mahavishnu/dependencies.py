@@ -196,7 +196,9 @@ class Dependency:
     def httpx_client(self, **options: Any) -> Client:
         """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
 
-        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure.
+        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure. Transports
+        among the options, also those of `mounts`, are inside of what guards; as with any transport of one's own, httpx
+        reads no proxy from the environment then: say `proxy`.
         """
         from mahavishnu.runtime.http_client import client
 
@@ -214,7 +216,10 @@ class Dependency:
     def _guarded(
         self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
+        if any(
+            inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in (function, called)
+        ):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         given: object = function
         if isinstance(given, classmethod | staticmethod):
@@ -367,8 +372,8 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
         answer = await function(*args, **kwargs)
     else:
         answer = await asyncio.to_thread(function, *args, **kwargs)
-    status = status_of(answer)
-    if status is not None and status >= 300:
+    status, failed = status_of(answer) or 0, operation.terms.failed
+    if status >= 300 or (operation.again is None and failed is not None and failed(answer)):
         raise BadAnswer(operation.dependency, answer, status)
 
 

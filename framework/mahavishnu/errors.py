@@ -114,7 +114,8 @@ class BadAnswer(DependencyError):
     """The dependency answered, and the answer is a failure; `response` is it."""
 
     def __init__(self, dependency: str, response: object, status: int) -> None:
-        super().__init__(dependency, "answer", f"it answered {status}")
+        what = f"it answered {status}" if status else "it answered, and the answer is a failure"
+        super().__init__(dependency, "answer", what)
         self.response = response
         self.status = status
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -99,6 +103,76 @@ def test_one_is_shown_without_its_secrets_unless_asked_for(
     whole = capsys.readouterr().out
     assert "4242" in whole
     assert "\x1b" not in whole
+
+
+REQUEST = {
+    "method": "POST",
+    "url": "https://ann:hunter2@pay/charges?order=7&password=hunter2",
+    "headers": [["content-type", "application/json"]],
+}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"order":7,"password":"hunter2"}', {"order": 7, "password": "[redacted]"}),
+        (b"order=7&password=hunter2", "[24 bytes]"),
+        (b"", ""),
+    ],
+)
+def test_a_request_is_shown_without_its_secrets_too(
+    world: World, capsys: pytest.CaptureFixture[str], body: bytes, said: object
+) -> None:
+    """Neither in its URL nor in its body, which is kept in letters that anybody could read back."""
+    payload = {**REQUEST, "body": base64.b64encode(body).decode()}
+    request = Letter("aa11", "payment", "http request", "key", json.dumps(payload).encode())
+    assert keep(world.letters, request) == ["stored"]
+    (shown,) = told(capsys, "show", "aa")
+    assert shown["payload"] == {
+        "method": "POST",
+        "url": "https://pay/charges",
+        "query": [["order", "7"], ["password", "[redacted]"]],
+        "headers": [["content-type", "application/json"]],
+        "body": said,
+    }
+    (whole,) = told(capsys, "show", "aa", "--payload")
+    assert whole["payload"] == payload
+
+
+@pytest.mark.parametrize("operation", ["charge", "http request"])
+@pytest.mark.parametrize("payload", [b"\xff", b"{", b"[]", b'{"url":"http://[","headers":0,"body":"x"}'])
+def test_what_cannot_be_read_can_still_be_looked_at(
+    world: World, capsys: pytest.CaptureFixture[str], payload: bytes, operation: str
+) -> None:
+    """It is in quarantine for a person, who must see what there is of it."""
+    assert keep(world.letters, Letter("aa11", "payment", operation, "key", payload)) == ["stored"]
+    for words in (["show", "aa"], ["show", "aa", "--payload"], ["list"]):
+        (shown,) = told(capsys, *words)
+        assert shown["size"] == len(payload)
+
+
+class Pager(io.StringIO):
+    """Whoever reads what is written; meanwhile a call fails."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+
+    def write(self, text: str) -> int:
+        self.world.keep(uuid4().hex)
+        return super().write(text)
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "aa11"], ["redrive", "--all"], ["drop", "aa11"]])
+def test_who_reads_slowly_holds_nothing_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The file is free before a line is written: calls that fail while somebody pages through must be kept."""
+    world.keep("aa11")
+    if isinstance(world.letters, SqliteLetters):
+        world.letters.base.execute("PRAGMA busy_timeout = 1")
+    monkeypatch.setattr(sys, "stdout", Pager(world))
+    assert run(["dead-letters", *words]) == 0
 
 
 def test_they_are_redriven_and_dropped(world: World, capsys: pytest.CaptureFixture[str]) -> None:

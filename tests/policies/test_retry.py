@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -219,6 +220,18 @@ def _response(**headers: str) -> httpx.Response:
 def test_a_retry_after_is_read_in_both_forms(answer: object, asked: int | None) -> None:
     """Seconds, or a date measured from the server's own; anything unclear counts as not said."""
     assert retry_after(answer, lambda: WALL) == asked
+
+
+@pytest.mark.parametrize("said", ["Tue Nov 14 22:13:30 2023", "Tue, 14 Nov 2023 22:13:30 -0000"])
+def test_a_date_that_names_no_zone_is_none_of_this_host(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old form of asctime has none: HTTP's dates are those of Greenwich, wherever the process runs."""
+    monkeypatch.setenv("TZ", "America/New_York")
+    time.tzset()
+    try:
+        assert retry_after(_response(retry_after=said), lambda: WALL) == 10 * SECOND
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from io import StringIO
 from typing import Any
 
@@ -142,7 +142,11 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     def numbers() -> Generator[int, None, None]:
         yield 1
 
-    for generator in (stream, numbers):
+    class Stream:
+        async def __call__(self) -> AsyncIterator[int]:
+            yield 1
+
+    for generator in (stream, numbers, functools.partial(stream), Stream()):
         with pytest.raises(TypeError, match="generator"):
             stripe(generator)
 
@@ -363,6 +367,31 @@ def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
     with serving(deadline=MARGIN + LEAST), pytest.raises(ConnectionError):
         world.stripe(idempotent=True)(flaky.call)()
     assert (flaky.calls, world.clock.now(), world.retries("deadline")) == (1, 0, 1)
+
+
+def test_a_thread_that_has_waited_for_a_place_looks_at_the_time_again() -> None:
+    """As a task does: what is left is less by then, or nothing."""
+    world = World(auto=False, **all_but(retry={"attempts": 1}, bulkhead={"concurrency": 1, "wait": "5s"}))
+    calls: list[int | None] = []
+
+    def charge() -> None:
+        calls.append(next(iter(surrounding())).left())
+
+    def wait(_: threading.Event, __: int) -> None:
+        world.clock.advance(waits.pop(0))
+        world.bulkhead.give_back()
+
+    clock: Any = world.clock
+    clock.wait = wait
+    waits = ["1500ms", "2s"]
+    for left in (SECOND // 2 - MARGIN, None):
+        world.bulkhead.enter()
+        with serving(deadline=world.clock.now() + 2 * SECOND), suppress(CallTimeout):
+            world.stripe(charge)()
+        assert calls[-1:] == ([] if left is None else [left])
+        calls.clear()
+    assert (world.calls("success"), world.calls("rejected")) == (1, 1)
+    assert world.at_rest()
 
 
 def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
@@ -771,6 +800,38 @@ def test_an_attempt_that_is_not_used_is_an_error() -> None:
         for _ in world.stripe.attempts():
             pass
     assert world.at_rest()
+
+
+def test_an_attempt_that_is_given_up_before_it_is_used_holds_nothing() -> None:
+    """Left between the loop and its `with`: the place is free, and no alarm cancels what the task does next."""
+    world = World(auto=False, **ALL)
+
+    def leave() -> None:
+        for _ in world.stripe.attempts():
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        leave()
+    assert world.at_rest()
+
+    async def left() -> None:
+        async for _ in world.stripe.attempts():
+            raise LookupError
+
+    async def scenario() -> None:
+        for _ in range(9):  # more than there are places
+            with pytest.raises(LookupError):
+                await left()
+        world.clock.advance("3s")
+        await world.clock.settle()
+        async for _ in world.stripe.attempts():
+            break
+        world.clock.advance("3s")
+        await world.clock.settle()
+
+    asyncio.run(scenario())
+    assert world.at_rest()
+    assert not list(surrounding())
 
 
 # --- layers ---------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from io import StringIO
 from typing import Any
 from uuid import UUID
@@ -18,15 +20,18 @@ import pytest
 from mahavishnu import degraded, watching
 from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency, dependency
-from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError
+from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError, Parked
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.degraded import DEGRADED, said
+from mahavishnu.runtime.letters import LettersUnreachable
+from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from mahavishnu.runtime.parcel import Parcel, Unreadable
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
+from tests.metering import value
 from tests.runtime.worlds import SECOND, World, serving
 
 STATIC: dict[str, Any] = {"fallback": {"static": {"price": 0, "tags": []}}}
@@ -242,6 +247,178 @@ def test_answers_are_bounded_in_bytes() -> None:
     with pytest.raises(ConnectionError):
         page(2)
     assert stand_in.stale._answers.size == 0
+
+
+def test_an_answer_that_is_called_a_failure_is_no_good_answer() -> None:
+    """What `failed` says of it holds for the cache, too: the good one before it stands in."""
+    world = World(**STALE)
+    answers: list[str | None] = ["good", "bad", None]
+
+    @world.stripe(idempotent=True, failed=lambda answer: answer == "bad")
+    def page() -> str:
+        answer = answers.pop(0)
+        if answer is None:
+            raise ConnectionError
+        return answer
+
+    assert [page(), page(), page()] == ["good", "bad", "good"]
+
+
+class Loose(Exception):
+    """Can be written, and not read again, as many an exception with arguments."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+        self.two = two
+
+
+def test_an_answer_that_cannot_be_read_again_does_not_stand_in() -> None:
+    """The error that goes out is that of the call, not that of the cache."""
+    world, down = World(**STALE), [False]
+
+    @world.stripe(idempotent=True)
+    def page() -> Loose:
+        if down[0]:
+            raise ConnectionError
+        return Loose(1, 2)
+
+    page()
+    down[0] = True
+    with pytest.raises(ConnectionError):
+        page()
+    assert world.fallbacks("stale_cache", "failed") == 1
+
+
+def test_functions_of_one_name_are_two() -> None:
+    """In different modules: nobody gets the other's answer, and letters find the code that made them."""
+    world, down = World(**STALE), [False]
+
+    def made(module: str) -> Callable[[int], str]:
+        def price(item: int) -> str:
+            if down[0]:
+                raise ConnectionError
+            return module
+
+        price.__module__ = module
+        guarded: Callable[[int], str] = world.stripe(idempotent=True)(price)
+        return guarded
+
+    shop, stock = made("shop.prices"), made("stock.prices")
+    shop(1)
+    down[0] = True
+    assert shop(1) == "shop.prices"
+    with pytest.raises(ConnectionError):
+        stock(1)
+
+
+class Api:
+    """An object that does the calls."""
+
+    def page(self, number: int) -> int:
+        return number
+
+    def __call__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+@pytest.mark.parametrize("form", [Api().page, Api(), partial(pow, 2)], ids=["method", "object", "partial"])
+def test_what_holds_more_than_its_arguments_is_refused_by_name(
+    said: dict[str, Any], form: Callable[..., Any]
+) -> None:
+    """Whose page it was, or of which object, could not be told from its arguments."""
+    with pytest.raises(TypeError, match=r"`stripe`.*use a function"):
+        World(**said).stripe(idempotent=True)(form)
+    World(**STATIC).stripe(idempotent=True)(form)
+
+
+@pytest.mark.parametrize("key", ["", None])
+def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
+    """All calls would have the same, and all but the first would be lost."""
+    world = World(fallback="dead_letter")
+
+    @world.stripe(idempotent=True, key=lambda: key)
+    def charge() -> None:
+        raise ConnectionError
+
+    with pytest.raises(MahavishnuError, match=r"`stripe`.*key.*charge"):
+        charge()
+
+
+def test_two_functions_do_not_share_a_key() -> None:
+    """The second would never be made, and its caller was promised that: he is told at once that it is lost."""
+    world = World(fallback="dead_letter")
+
+    def charge(order: int) -> None:
+        raise ConnectionError
+
+    def refund(order: int) -> None:
+        raise ConnectionError
+
+    guarded = world.stripe(idempotent=True, key=str)
+    for _ in range(2):
+        with pytest.raises(Parked):
+            guarded(charge)(7)
+    with pytest.raises(ConnectionError) as told:
+        guarded(refund)(7)
+    assert told.value.__notes__ == ["and the call to stripe could not be kept as a dead letter"]
+    parked = "mahavishnu_dead_letters_parked_total"
+    assert [value(world.service.metrics, parked, outcome=one) for one in ("stored", "known", "lost")] == [
+        1,
+        1,
+        1,
+    ]
+
+
+def test_what_was_not_displaced_in_the_end_is_not_counted() -> None:
+    """A step that fails as a whole has displaced nobody: no alert speaks of a letter that is still there."""
+    world = World(fallback="dead_letter", also={"dead_letters": {"entries": 1, "when_full": "displace"}})
+    assert world.service.office is not None
+    letters: Any = world.service.office.desk.letters
+    series = "mahavishnu_dead_letters_dropped_total"
+
+    @world.stripe(idempotent=True)
+    def charge() -> None:
+        raise ConnectionError
+
+    @contextmanager
+    def failing() -> Generator[None, None, None]:
+        with SqliteLetters.together(letters):
+            yield
+            raise LettersUnreachable("the disk is full")
+
+    with pytest.raises(Parked):
+        charge()
+    letters.together = failing
+    with pytest.raises(ConnectionError):
+        charge()
+    assert value(world.service.metrics, series, reason="displaced") == 0
+    del letters.together
+    with pytest.raises(Parked):
+        charge()
+    assert value(world.service.metrics, series, reason="displaced") == 1
+
+
+def test_a_call_under_way_is_kept_whatever_a_reload_takes_away() -> None:
+    """Who parks no more by the new spec still tells the caller of his letter."""
+    other: dict[str, Any] = {"fallback": "dead_letter"}
+    world = World(fallback="dead_letter", others={"bank": other})
+    before = world.service
+    said = before.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    after = Service(
+        Spec.model_validate({**said, "dependencies": {"stripe": {}, "bank": other}}),
+        world.clock,
+        before=before,
+    )
+
+    @world.stripe(idempotent=True)
+    def charge() -> None:
+        after.take_over(before)
+        succeed(after)
+        raise ConnectionError
+
+    with pytest.raises(Parked):
+        charge()
 
 
 def test_what_cannot_be_kept_is_still_answered() -> None:

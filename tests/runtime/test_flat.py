@@ -137,6 +137,35 @@ def test_the_short_way_is_the_long_way(said: dict[str, Any]) -> None:
         assert one[2] == 0
 
 
+def settings(dice: random.Random) -> dict[str, Any]:
+    """A dependency as nobody would write it: every word that the two ways read, now and then."""
+
+    def some(share: float, **words: list[Any]) -> dict[str, Any]:
+        return {name: dice.choice(values) for name, values in words.items() if dice.random() < share}
+
+    judged = ["timeout", 429, "connect", "result"]
+    breaker = some(
+        0.9, min_calls=[1, 3, 10], window=["2s", "30s"], open_for=["500ms", "5s"], probes=[1, 2, 5]
+    )
+    breaker |= some(0.4, failure_rate=["1%", "100%"], consecutive_failures=[1, 4], ignore=[judged[:2]])
+    breaker |= some(0.3, slow_call=["5ms", "1s"], failure_on=[judged[2:]], mode=["observe", "off", "closed"])
+    retry = some(0.7, attempts=[1, 2, 5], base=["10ms", "1s"], budget=["20%", "100%"])
+    retry |= some(0.4, within=["500ms", "5s"], retry_on=[judged])
+    bulkhead = {"concurrency": dice.choice([1, 2, 5])} | some(0.6, wait=["10ms", "5s"])
+    throttle = some(0.7, min_calls=[1, 5], accepts=["50%", "100%"], window=["2s"], mode=["observe", "off"])
+    parts = some(0.6, breaker=[breaker], retry=[retry], bulkhead=[bulkhead], throttle=[throttle])
+    return parts | some(0.6, timeout=["10ms", "1s", "30s"])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_short_way_is_the_long_way_whatever_is_said(seed: int) -> None:
+    """Random days of random settings."""
+    said = settings(random.Random(seed))
+    one, two, other = (Day(way, seed, said).story() for way in (short, fitted, long))
+    assert one == two == other
+    assert one[2] == 0
+
+
 def test_the_short_way_is_taken() -> None:
     """While all is well the other one is not even asked: if this fails, the tests above compare nothing."""
     world = World(**all_but(throttle={}, breaker={"failure_rate": "50%"}))

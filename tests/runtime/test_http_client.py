@@ -8,6 +8,7 @@ import random
 import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
+from contextlib import suppress
 from typing import Any, cast
 
 import httpx
@@ -464,6 +465,25 @@ def test_the_client_knows_where_the_dependency_is() -> None:
     )
     client.close()
     asyncio.run(other.aclose())
+
+
+@pytest.mark.parametrize("way", ["mounts", "proxy"])
+def test_no_way_of_a_request_leads_around_the_policies(way: str) -> None:
+    """A transport that an option of httpx mounts is guarded as any other, and so is a proxy."""
+    world = World(timeout="1s")
+    bad = httpx.MockTransport(lambda _: httpx.Response(503))
+    options: dict[str, Any] = (
+        {"proxy": "http://127.0.0.1:9"} if way == "proxy" else {"mounts": {"all://": bad, "all://x": None}}
+    )
+
+    async def later() -> None:
+        async with world.stripe.httpx_async_client(**options) as client:
+            await client.get(URL.replace("https", "http"))
+
+    for ask in (lambda: world.stripe.httpx_client(**options).get(URL.replace("https", "http")), later):
+        with suppress(httpx.ConnectError):
+            asyncio.run(cast("Any", ask)()) if ask is later else ask()
+    assert world.calls("failure") == 2
 
 
 # --- a real server ---------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,8 @@ from mahavishnu.runtime.desk import Desk
 from mahavishnu.runtime.letters import LEFT_BEHIND, Bounds, Letters, LettersUnreachable, Standing
 from mahavishnu.runtime.letters_redis import RedisLetters
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
+from mahavishnu.runtime.office import letters_of
+from mahavishnu.spec import Spec
 from tests.runtime.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
 from tests.runtime.redis_servers import Server, server
 
@@ -452,3 +457,101 @@ def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now
     gate.set()
     assert desk.ask(lambda of: of.stats().entries).result() == 0
     desk.close()
+
+
+def test_who_asks_while_it_closes_is_answered(tmp_path: Path, now: Time) -> None:
+    """A call may fail while the process ends: it is kept, the end comes, and two threads never share the file."""
+    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
+    gate, busy = threading.Event(), Future[None]()
+
+    def hold(_: Letters) -> None:
+        busy.set_result(None)
+        gate.wait()
+
+    desk.ask(hold)
+    busy.result()
+    (first,) = (one for one in threading.enumerate() if one.name == "mahavishnu-letters")
+    closing = threading.Thread(target=desk.close, daemon=True)
+    closing.start()
+    inside: Any = desk
+    while inside._thread is first:
+        time.sleep(0.001)
+    workers = [desk.ask(lambda of: (of.put(letter(), 0, ROOM), threading.current_thread())) for _ in range(3)]
+    assert not any(one.running() for one in workers)
+    gate.set()
+    assert {one.result(9)[1] is first for one in workers} == {False}
+    closing.join(9)
+    assert not closing.is_alive()
+    desk.close()
+
+
+def test_one_that_was_cancelled_does_not_end_the_desk(tmp_path: Path, now: Time) -> None:
+    """Not even where the letters cannot be reached just then."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk = Desk(letters)
+    gate, busy = threading.Event(), Future[None]()
+
+    def hold(_: Letters) -> None:
+        busy.set_result(None)
+        gate.wait()
+
+    desk.ask(hold)
+    busy.result()
+    assert desk.ask(lambda of: of.stats()).cancel()
+    letters.together = lambda: SqliteLetters.together(SqliteLetters(str(tmp_path), now))  # a folder
+    gate.set()
+    inside: Any = desk
+    while inside._queue.qsize():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    with pytest.raises(LettersUnreachable):
+        desk.ask(lambda of: of.stats()).result(2)
+    desk.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_a_fork_keeps_letters_of_its_own(tmp_path: Path, now: Time) -> None:
+    """No thread comes along, and the parent's connection is the parent's."""
+    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
+    desk.ask(lambda of: of.put(letter("a"), 0, ROOM)).result(9)
+
+    def child() -> None:
+        desk.ask(lambda of: of.put(letter("b"), 0, ROOM)).result(9)
+        desk.close()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    assert desk.ask(lambda of: of.stats().entries).result(9) == 2
+    desk.close()
+
+
+def test_who_opens_a_file_that_another_one_makes_waits_for_it(tmp_path: Path, now: Time) -> None:
+    """Workers start together; SQLite itself does not wait where the kind of its journal changes."""
+    path = tmp_path / "dead.db"
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.2, lambda: maker.execute("COMMIT"))
+    end.start()
+    letters = SqliteLetters(str(path), now)
+    assert keep(letters, letter()) == ["stored"]
+    end.join()
+    maker.close()
+    letters.close()
+
+
+def test_a_python_with_an_old_sqlite_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the service starts, and not when the first call is lost."""
+    spec = Spec.model_validate(
+        {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop:app"},
+            "dependencies": {"bank": {"fallback": "dead_letter"}},
+        }
+    )
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(MahavishnuError, match=r"SQLite 3\.37.*3\.34\.1.*redis://"):
+        letters_of(spec, Time())

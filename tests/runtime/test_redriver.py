@@ -13,8 +13,10 @@ import pytest
 from mahavishnu import degraded, idempotency_key
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import Parked
-from mahavishnu.runtime import handlers
+from mahavishnu.policies.throttle import ThrottleGuard
+from mahavishnu.runtime import handlers, http_fallback
 from mahavishnu.runtime.current import forget
+from mahavishnu.runtime.fallback import called
 from mahavishnu.runtime.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.letters_sqlite import SqliteLetters
 from mahavishnu.runtime.office import Office
@@ -299,11 +301,6 @@ def test_letters_without_code_wait_for_it() -> None:
     run(scenario)
 
 
-def _name(function: Any) -> str:
-    """What its letters are called."""
-    return str(function.__qualname__)
-
-
 def test_what_cannot_be_read_is_quarantined() -> None:
     """The function has changed; a person has to look."""
 
@@ -315,7 +312,7 @@ def test_what_cannot_be_read_is_quarantined() -> None:
         async def changed(order: int, currency: str) -> None: ...
 
         operation = shop.letters()[0].operation
-        handlers.handle("stripe", operation, handlers.HANDLERS["stripe", _name(changed)])
+        handlers.handle("stripe", operation, handlers.HANDLERS["stripe", called(changed)])
         await shop.look(MINUTE)
         assert "does not fit" in shop.letters()[0].error
         assert shop.redriven("quarantined") == 1
@@ -323,8 +320,11 @@ def test_what_cannot_be_read_is_quarantined() -> None:
     run(scenario)
 
 
-def test_requests_are_made_again_by_the_client_that_is_open() -> None:
+def test_requests_are_made_again_by_the_client_that_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With its own credentials, and the same key; a closed one makes none."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})  # other tests may have left one open
 
     async def scenario() -> None:
         shop = Shop()
@@ -362,6 +362,71 @@ def test_requests_are_made_again_by_the_client_that_is_open() -> None:
             shop.down = None
             await shop.look(MINUTE)
         assert (len(seen), shop.letters()) == (4, [])
+
+    run(scenario)
+
+
+def test_a_client_that_is_closed_is_not_the_one_that_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was made later and has ended, or was dropped, takes nothing from the one that lives on."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        options: dict[str, Any] = {
+            "transport": httpx.MockTransport(lambda _: httpx.Response(503 if shop.down else 201))
+        }
+        async with shop.world.stripe.httpx_async_client(**options) as client:
+            with pytest.raises(Parked):
+                await client.post("http://stripe/charges", extensions={"idempotent": True})
+            shop.down = None
+            async with shop.world.stripe.httpx_async_client(**options):
+                pass
+            shop.world.stripe.httpx_client(**options)
+            await shop.look(MINUTE)
+        assert (shop.redriven("unhandled"), shop.redriven("done")) == (0, 1)
+
+    run(scenario)
+
+
+def test_a_throttle_costs_no_attempt() -> None:
+    """A call that was kept back was never made: its letter waits, however often, and is not quarantined."""
+
+    async def scenario() -> None:
+        shop = Shop(throttle={"min_calls": 1, "most": "90%", "window": "1h"})
+        shop.world.guard(ThrottleGuard)._random = lambda: 1.0
+        await shop.park()
+        shop.world.guard(ThrottleGuard)._random = lambda: 0.0
+        for _ in range(4):
+            await shop.look(2 * MINUTE)
+        assert [(one.attempts, one.quarantined) for one in shop.letters()] == [(0, False)]
+        assert shop.redriven("deferred") == 4
+
+    run(scenario)
+
+
+def test_an_answer_that_is_called_a_failure_is_not_done() -> None:
+    """What `failed` says holds when the call is made again, too: nobody else hears of it."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        answers: list[str | None] = [None, "busy", "fine"]
+
+        @shop.world.stripe(idempotent=True, failed=lambda answer: answer == "busy")
+        async def charge() -> str:
+            answer = answers.pop(0)
+            if answer is None:
+                raise ConnectionError
+            return answer
+
+        with pytest.raises(Parked):
+            await charge()
+        await shop.look(MINUTE)
+        assert (shop.redriven("done"), shop.redriven("failed")) == (0, 1)
+        assert [one.error for one in shop.letters()] == ["it answered, and the answer is a failure"]
+        await shop.look(2 * MINUTE)
+        assert (shop.redriven("done"), shop.letters(), answers) == (1, [], [])
 
     run(scenario)
 

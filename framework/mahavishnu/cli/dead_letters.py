@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import time
@@ -9,7 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any, Optional, cast
+from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
@@ -17,7 +19,7 @@ from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import accept
-from mahavishnu.runtime.letters import Letter, Letters
+from mahavishnu.runtime.letters import REQUEST, Letter, Letters
 from mahavishnu.runtime.logs import Redactor
 from mahavishnu.runtime.office import letters_of
 from mahavishnu.spec import Spec
@@ -63,14 +65,21 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
     letters = _opened(loaded.spec)
     try:
         with letters.together():
-            if action is Action.LIST:
-                _list(letters.some(limit, dependency), form)
-            elif action is Action.SHOW:
-                _show(_named(letters, ids or [], dependency, every=False), form, loaded.spec, whole=payload)
-            else:
-                _decide(letters, action, _named(letters, ids or [], dependency, every=every), form)
+            meant = (
+                letters.some(limit, dependency)
+                if action is Action.LIST
+                else _named(letters, action, ids or [], dependency, every=every)
+            )
+            count = _decided(letters, action, meant)
     finally:
         letters.close()
+    # Not before: whoever reads it may take his time, and calls that fail meanwhile must be kept.
+    if action is Action.LIST:
+        _list(meant, form)
+    elif action is Action.SHOW:
+        _show(meant, form, loaded.spec, whole=payload)
+    else:
+        _say(action, len(meant), count, form)
 
 
 def _opened(spec: Spec) -> Letters:
@@ -84,8 +93,12 @@ def _opened(spec: Spec) -> Letters:
     return letters_of(spec, lambda: time.time_ns() // 10**6)
 
 
-def _named(letters: Letters, ids: Sequence[str], dependency: str | None, *, every: bool) -> list[Letter]:
+def _named(
+    letters: Letters, action: Action, ids: Sequence[str], dependency: str | None, *, every: bool
+) -> list[Letter]:
     """The letters that are meant; raises MahavishnuError for an id that none or several have."""
+    if action is Action.SHOW and (every or not ids):
+        raise MahavishnuError("name letters by their ids")
     if every == bool(ids):
         raise MahavishnuError("name letters by their ids, or all of them with --all")
     known = letters.some(2**31, dependency)
@@ -129,7 +142,7 @@ def _row(one: Letter) -> tuple[str, ...]:
 
 def _show(letters: Sequence[Letter], form: Format, spec: Spec, *, whole: bool) -> None:
     hide = Redactor(spec.observability.logs.redact)
-    shown = [{**_facts(one), "payload": _payload(one.payload, None if whole else hide)} for one in letters]
+    shown = [{**_facts(one), "payload": _payload(one, None if whole else hide)} for one in letters]
     if form is Format.JSON:
         print(json.dumps(shown, indent=2))
         return
@@ -140,19 +153,48 @@ def _show(letters: Sequence[Letter], form: Format, spec: Spec, *, whole: bool) -
         print()
 
 
-def _decide(letters: Letters, action: Action, meant: Sequence[Letter], form: Format) -> None:
+def _decided(letters: Letters, action: Action, meant: Sequence[Letter]) -> int:
+    """How many of them it was done to."""
     ids = [one.id for one in meant]
-    count = letters.redrive(ids) if action is Action.REDRIVE else letters.drop(ids)
+    if action is Action.REDRIVE:
+        return letters.redrive(ids)
+    return letters.drop(ids) if action is Action.DROP else 0
+
+
+def _say(action: Action, asked: int, count: int, form: Format) -> None:
     if form is Format.JSON:
-        print(json.dumps({"asked": len(ids), "done": count}))
+        print(json.dumps({"asked": asked, "done": count}))
         return
-    what = "due now" if action is Action.REDRIVE else "dropped"
-    print(f"{count} of {len(ids)} {what}" + (", the others are being worked on" if count < len(ids) else ""))
+    what, else_ = ("due now", "being worked on") if action is Action.REDRIVE else ("dropped", "gone already")
+    print(f"{count} of {asked} {what}" + (f", the others are {else_}" if count < asked else ""))
 
 
-def _payload(payload: bytes, hide: Redactor | None) -> Any:
-    said = json.loads(payload)
-    return said if hide is None else hide(None, "", said)
+def _payload(one: Letter, hide: Redactor | None) -> Any:
+    """What was to be done: as it is, or without what the log never shows."""
+    try:
+        said = json.loads(one.payload)
+        if hide is None:
+            return said
+        return hide(None, "", {"said": _fields(said) if one.operation == REQUEST else said})["said"]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        unreadable = f"[{one.size} bytes that cannot be read]"
+        return one.payload.decode(errors="backslashreplace") if hide is None else unreadable
+
+
+def _fields(said: Any) -> dict[str, Any]:
+    """A request with its query and its body in fields, which are hidden by their names."""
+    url, body = urlsplit(str(said["url"])), base64.b64decode(said["body"])
+    place = url._replace(netloc=url.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    query = parse_qsl(url.query, keep_blank_values=True)
+    return {**said, "url": place, "query": query, "headers": said["headers"], "body": _body(body)}
+
+
+def _body(body: bytes) -> Any:
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        said = None
+    return cast("Any", said) if isinstance(said, dict | list) else f"[{len(body)} bytes]" if body else ""
 
 
 def _facts(one: Letter) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Annotated, Literal, cast
@@ -142,7 +143,8 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
 
 
 _RESULT: frozenset[Word] = frozenset(("result",))
-_REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
+REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
+"""The errors of a call that was never made."""
 
 
 def _words(fault: BaseException) -> frozenset[Word]:
@@ -154,7 +156,7 @@ def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
     # A refusal says nothing about a dependency: nobody was called.
-    if isinstance(fault, _REFUSALS):
+    if isinstance(fault, REFUSALS):
         return Outcome.CANCELLED
     if "timeout" in kinds(type(fault)):
         return Outcome.TIMEOUT
@@ -175,6 +177,7 @@ def _header(answer: object, name: str) -> str | None:
 
 def _date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        said = parsedate_to_datetime(text)
+        return (said if said.tzinfo else said.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError):
         return None

@@ -102,6 +102,9 @@ class DependencyGuard:
         self.retrier: Retrier | None = None
         if settings.retry is not None:
             self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
+        within = self.retrier.within if self.retrier else None
+        self.hurries: bool = within is not None and (self.timeout is None or within < self.timeout)
+        """Whether all attempts together have less time than one of them may take."""
         self._count = {
             outcome: site.meter.counter(DEPENDENCY_CALLS, dependency=name, outcome=outcome)
             for outcome in DEPENDENCY_CALLS.label("outcome").values or ()
@@ -399,6 +402,8 @@ class Call:
                 self._allow()
                 for guard in self.guard.guards:
                     permits.append(guard.enter())  # noqa: PERF401 - known when the next one refuses
+                if self.guard.bulkhead is not None:  # which may have waited
+                    self._allow()
             except BaseException as fault:
                 self._turn_back(permits, fault)
                 raise
@@ -422,8 +427,16 @@ class Call:
                 self._turn_back(permits, fault)
                 raise
         self._begin(permits)
+        self.watch()
+
+    def watch(self) -> None:
+        """From now on the attempt ends with its timeout."""
         if self.limit is not None:
             self._alarm = alarm(self.guard.clock, self.began, self.limit, recurs=not self._cut)
+
+    def lift(self) -> None:
+        """Let the attempt go on, whatever its timeout."""
+        self._timeout(None)
 
     def failed(self, fault: BaseException) -> int | None:
         """The attempt ended with an exception: the pause in ns before the next one, or None: let it out.
@@ -459,7 +472,7 @@ class Call:
 
     def step_out(self) -> None:
         """What follows is no longer inside the attempt, which goes on: the timeout is lifted."""
-        self._timeout(None)
+        self.lift()
         self._step_back()
 
     def left(self) -> int | None:
@@ -594,7 +607,7 @@ class Attempts:
         if self._pause:
             self._clock.pause(self._pause)
         call.enter()
-        return Attempt(self, call)
+        return Attempt(self, call, watched=False)
 
     def __aiter__(self) -> Self:
         return self
@@ -606,7 +619,8 @@ class Attempts:
         if self._pause:
             await self._clock.sleep(self._pause)
         await call.enter_async()
-        return Attempt(self, call)
+        call.lift()  # until it is used, and perhaps it never is
+        return Attempt(self, call, watched=True)
 
     def ended(self, pause: int | None) -> None:
         """The attempt is over: the pause before the next one, or None: that was the last."""
@@ -628,14 +642,17 @@ class Attempts:
 class Attempt:
     """One attempt of an explicit loop: a context manager that keeps back what will be tried again."""
 
-    __slots__ = ("_attempts", "_call", "number")
+    __slots__ = ("_attempts", "_call", "_watched", "number")
 
-    def __init__(self, attempts: Attempts, call: Call) -> None:
+    def __init__(self, attempts: Attempts, call: Call, *, watched: bool) -> None:
         self._attempts = attempts
         self._call = call
+        self._watched = watched
         self.number = call.attempt
 
     def __enter__(self) -> Self:
+        if self._watched:
+            self._call.watch()
         return self
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> bool:
@@ -645,3 +662,11 @@ class Attempt:
         finally:
             self._attempts.ended(pause)
         return pause is not None
+
+    def __del__(self) -> None:
+        call = self._call
+        if call.active and call.attempt == self.number:  # the loop was left before it was used
+            call.guard.drop(call, _UNUSED)
+
+
+_UNUSED: Sequence[Leaf] = ((Outcome.CANCELLED, frozenset()),)

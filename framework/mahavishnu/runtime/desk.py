@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -24,24 +25,27 @@ class Desk:
     A step's future is done when what it did is durable. What fails together is tried apart.
     """
 
+    _thread: threading.Thread | None
+    _last: threading.Thread | None
+
     def __init__(self, letters: Letters, *, threaded: bool = True) -> None:
         self.letters = letters
         self._threaded = threaded
-        self._queue: SimpleQueue[_Asked | None] = SimpleQueue()
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._begin()
 
     def ask(self, step: Callable[[Letters], T]) -> Future[T]:
         """Do this soon."""
         future: Future[T] = Future()
         asked = _Asked(step, future)
-        if not self._threaded:
-            with self._lock:
+        if self._process != os.getpid():  # a fork: the thread is its parent's
+            self._begin()
+        with self._lock:
+            if not self._threaded:
                 self._do([asked])
-            return future
-        if self._thread is None:
-            self._start()
-        self._queue.put(asked)
+                return future
+            if self._thread is None:
+                self._start()
+            self._queue.put(asked)
         return future
 
     def close(self) -> None:
@@ -52,36 +56,34 @@ class Desk:
                 self._queue.put(None)
         if thread is not None:
             thread.join()
-        elif not self._threaded:
-            return  # in memory: closed is forgotten
-        self.letters.close()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._thread = self._last = None
 
     def _start(self) -> None:
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="mahavishnu-letters", daemon=True)
-                self._thread.start()
+        # With a queue of its own, so that nobody else takes the word that it shall end.
+        queue = self._queue = SimpleQueue[_Asked | None]()
+        self._last = self._thread = threading.Thread(
+            target=self._work, args=(queue, self._last), name="mahavishnu-letters", daemon=True
+        )
+        self._thread.start()
 
-    def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
+    def _work(self, queue: SimpleQueue[_Asked | None], before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()  # letters are used by one thread at a time
+        while (first := queue.get()) is not None:
             batch = [first]
-            while len(batch) < self.letters.batch and (one := self._waiting()) is not None:
+            while len(batch) < self.letters.batch and (one := _waiting(queue)) is not None:
                 batch.append(one)
             self._do(batch)
-
-    def _waiting(self) -> _Asked | None:
-        try:
-            one = self._queue.get_nowait()
-        except Empty:
-            return None
-        if one is None:  # the end, after this batch
-            self._queue.put(None)
-        return one
+        self.letters.close()
 
     def _do(self, batch: Sequence[_Asked]) -> None:
         # Whoever was cancelled meanwhile is told nothing, so nothing is done for him.
         wanted = [one for one in batch if one.future.set_running_or_notify_cancel()]
-        if not self._done(wanted):
+        if wanted and not self._done(wanted):
             for one in wanted:
                 self._done([one])
 
@@ -98,3 +100,13 @@ class Desk:
         for one, result in zip(wanted, results, strict=True):
             one.future.set_result(result)
         return True
+
+
+def _waiting(queue: SimpleQueue[_Asked | None]) -> _Asked | None:
+    try:
+        one = queue.get_nowait()
+    except Empty:
+        return None
+    if one is None:  # the end, after this batch
+        queue.put(None)
+    return one

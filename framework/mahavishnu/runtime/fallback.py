@@ -53,7 +53,7 @@ class Operation:
         self.function = function
         self.terms = terms
         self.key = key
-        self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
+        self.name: str = called(function)
         self.own: Callable[..., Any] | None = None
         self.again: Callable[..., Any] | None = None
         self._parcel: Parcel | None = None
@@ -64,6 +64,13 @@ class Operation:
         if self._parcel is None:
             self._parcel = Parcel(self.function)
         return self._parcel
+
+
+def called(function: Callable[..., Any]) -> str:
+    """A function by its module and name: another module may have one of the same name."""
+    module = getattr(function, "__module__", None)
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}" if module else name
 
 
 class Fallbacks:
@@ -171,7 +178,10 @@ class LastAnswer:
         found = self.stale.get(ticket)
         if found is None:
             raise Missing
-        return pickle.loads(found[0]), found[1]  # noqa: S301 - written by this very process, into its memory
+        try:
+            return pickle.loads(found[0]), found[1]  # noqa: S301 - written by this very process, into its memory
+        except Exception as fault:  # not every class that can be written can be read
+            raise Missing from fault
 
 
 class LetterBox:
@@ -189,8 +199,13 @@ class LetterBox:
             payload = operation.parcel.wrap(args, kwargs)
         except TypeError as fault:
             raise MahavishnuError(f"dependency `{self.name}`: {fault}") from None
-        key = self.new_key() if operation.key is None else str(operation.key(*args, **kwargs))
-        return self.letter(operation.name, key, payload)
+        key: Any = self.new_key() if operation.key is None else operation.key(*args, **kwargs)
+        if (
+            key is None or key == ""
+        ):  # calls without one would be one and the same, and all but the first be lost
+            what = f"dependency `{self.name}`: the `key` of a call of `{operation.name}` is empty"
+            raise MahavishnuError(f"{what}: return what tells its calls apart")
+        return self.letter(operation.name, str(key), payload)
 
     def new_key(self) -> str:
         """A key for a call that brings none."""
@@ -314,7 +329,8 @@ class _Step:
         self.key = self._ticket.key if isinstance(self._ticket, Letter) else ""
 
     def good(self, answer: Any) -> Any:
-        if self._stand_in is not None:
+        failed = self._operation.terms.failed
+        if self._stand_in is not None and (failed is None or not failed(answer)):
             self._stand_in.keep(self._ticket, answer)
         return answer
 

@@ -79,7 +79,12 @@ def _guarded(  # noqa: C901, PLR0915
         of, guard, now, quick, breaker, purse, timeout, gates = known
         if service is not of or operation.own is not None:
             guard = find(service)
-            if guard.stands_by or operation.own is not None or not absent <= _absent(guard.settings):
+            if (
+                guard.stands_by
+                or operation.own is not None
+                or not absent <= _absent(guard.settings)
+                or (repeatable and guard.hurries)
+            ):
                 return await call_async(guard, operation, args, kwargs)
             known = _plan(service, guard)
             _, guard, now, quick, breaker, purse, timeout, gates = known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
 import httpx
@@ -28,19 +29,18 @@ Find = Callable[[], DependencyGuard]
 
 
 def client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> Client:
-    """A client of which every request is guarded; `transport` among the options is the one inside."""
-    inside = options.get("transport") or httpx.HTTPTransport(**_for_transport(options))
-    said: dict[str, Any] = {**defaults, **options, "transport": GuardedTransport(find, inside)}
-    made = httpx.Client(**said)
+    """A client of which every request is guarded, whichever way it takes: `transport`, `mounts` and `proxy` among the
+    options are what is inside."""
+    said = _guarded(options, partial(GuardedTransport, find), httpx.HTTPTransport)
+    made = httpx.Client(**{**defaults, **said})
     made_again_by(find().name, made)
     return made
 
 
 def async_client(find: Find, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> AsyncClient:
     """As `client`, for tasks."""
-    inside = options.get("transport") or httpx.AsyncHTTPTransport(**_for_transport(options))
-    said: dict[str, Any] = {**defaults, **options, "transport": AsyncGuardedTransport(find, inside)}
-    made = httpx.AsyncClient(**said)
+    said = _guarded(options, partial(AsyncGuardedTransport, find), httpx.AsyncHTTPTransport)
+    made = httpx.AsyncClient(**{**defaults, **said})
     made_again_by(find().name, made)
     return made
 
@@ -339,6 +339,17 @@ def _tell(request: httpx.Request, call: Call) -> None:
 
 def _shorter(said: float | None, limit: float) -> float:
     return limit if said is None else min(said, limit)
+
+
+def _guarded(
+    options: Mapping[str, Any], guard: Callable[[Any], object], plain: Callable[..., object]
+) -> dict[str, Any]:
+    """The client's options, every transport among them guarded; the proxy is the one inside, not one beside it."""
+    inside = options.get("transport") or plain(**_for_transport(options))
+    said: Mapping[str, Any] = options.get("mounts") or {}
+    mounts = {where: one and guard(one) for where, one in said.items()}
+    rest = {name: value for name, value in options.items() if name != "proxy"}
+    return {**rest, "transport": guard(inside), "mounts": mounts}
 
 
 def _for_transport(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import pickle
+import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -28,12 +29,10 @@ from mahavishnu.runtime.fallback import (
     settled_async,
 )
 from mahavishnu.runtime.handlers import Unhandled, handle
-from mahavishnu.runtime.letters import Letter
+from mahavishnu.runtime.letters import REQUEST, Letter
 from mahavishnu.runtime.logs import Redactor
 from mahavishnu.runtime.parcel import Unreadable
 
-OPERATION = "http request"
-"""What letters of requests are called."""
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
 _OF_THE_WAY = frozenset(
@@ -43,6 +42,10 @@ _OF_THE_WAY = frozenset(
 _OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _secret = Redactor(()).hides
+_Found = Callable[[], httpx.Client | httpx.AsyncClient | None]
+_CLIENTS: dict[str, list[_Found]] = {}
+"""By dependency, those that nobody had closed when the newest was made; they are not kept alive for that."""
+_lock = threading.Lock()
 
 
 class Asked:
@@ -57,7 +60,10 @@ class Asked:
         stand_in = self._fallbacks.stand_in
         if isinstance(stand_in, LastAnswer) and _may_be_kept(response):
             keep = partial(self._keep, stand_in, response)
-            response.stream = _Copied(response.stream, keep, stand_in.stale.room)
+            if isinstance(response.stream, httpx.ByteStream):  # it is whole: nobody reads it once more
+                keep(b"".join(response.stream))
+            else:
+                response.stream = _Copied(response.stream, keep, stand_in.stale.room)
         return response
 
     def instead(self, error: Exception) -> Any:
@@ -112,32 +118,33 @@ def asked(
         return None
     if isinstance(box, LetterBox):
         key = request.headers.setdefault(_KEY, box.new_key())
-        return Asked(fallbacks, box.letter(OPERATION, key, _written(request, propagate)))
+        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate)))
     return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
 
 
 def made_again_by(name: str, client: httpx.Client | httpx.AsyncClient) -> None:
-    """Letters of requests are from now on made again by this client, as long as it is open."""
+    """Letters of requests are from now on made again by this client; once it is closed, by another one that is open."""
+    with _lock:
+        _CLIENTS[name] = [*(one for one in _CLIENTS.get(name, ()) if _opened(one)), weakref.ref(client)]
+    handle(name, REQUEST, partial(_again, name))
+
+
+async def _again(name: str, letter: Letter) -> None:
+    """Send the request of a letter, by the client that was made last of those that are open."""
+    client = next((one for found in reversed(_CLIENTS[name]) if (one := _opened(found)) is not None), None)
+    if client is None:
+        raise Unhandled
+    request = _read(client, letter)
     if isinstance(client, httpx.AsyncClient):
-        handle(name, OPERATION, partial(_again_async, weakref.ref(client)))
+        response = await client.send(request)
     else:
-        handle(name, OPERATION, partial(_again, weakref.ref(client)))
-
-
-async def _again_async(found: Callable[[], httpx.AsyncClient | None], letter: Letter) -> None:
-    client = found()
-    if client is None or client.is_closed:
-        raise Unhandled
-    response = await client.send(_read(client, letter))
+        response = await asyncio.to_thread(client.send, request)
     response.raise_for_status()
 
 
-async def _again(found: Callable[[], httpx.Client | None], letter: Letter) -> None:
+def _opened(found: _Found) -> httpx.Client | httpx.AsyncClient | None:
     client = found()
-    if client is None or client.is_closed:
-        raise Unhandled
-    response = await asyncio.to_thread(client.send, _read(client, letter))
-    response.raise_for_status()
+    return None if client is None or client.is_closed else client
 
 
 def _written(request: httpx.Request, propagate: str | None) -> bytes:

@@ -11,6 +11,8 @@ from mahavishnu.errors import MahavishnuError
 
 LEFT_BEHIND = "the process ended, or lost its lease, while the call was made again"
 """The error of a letter that used up its last attempt so."""
+REQUEST = "http request"
+"""What letters of requests name in the place of the code that made them."""
 Put = Literal["stored", "known", "full"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,10 @@ from uuid import uuid4
 from mahavishnu.runtime.letters import LEFT_BEHIND, Bounds, Letter, LettersUnreachable, Put, Standing, Stats
 
 IN_MEMORY = ":memory:"
+OLDEST = (3, 37)
+"""The first SQLite that knows STRICT tables; some systems bring an older one."""
 _BUSY = 5.0  # seconds that one process waits for another one's commit
+_AGAIN = 0.01
 _VERSION = 1
 # Its columns are the fields of a Letter, in their order.
 _TABLES = """
@@ -49,6 +53,8 @@ class SqliteLetters:
         self._now = now
         self._path = path
         self._open: sqlite3.Connection | None = None
+        self._process = os.getpid()
+        self._parents: sqlite3.Connection | None = None
 
     @contextmanager
     def together(self) -> Generator[None, None, None]:
@@ -165,6 +171,7 @@ class SqliteLetters:
             return sum(self.base.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount for one in ids)
 
     def close(self) -> None:
+        self._forked()
         base, self._open = self._open, None
         if base is not None:
             base.close()
@@ -172,9 +179,15 @@ class SqliteLetters:
     @property
     def base(self) -> sqlite3.Connection:
         """The file, opened when it is first needed."""
+        self._forked()
         if self._open is None:
             self._open = self._connected()
         return self._open
+
+    def _forked(self) -> None:
+        """What the parent of a fork has open is neither used nor closed in it: SQLite allows neither."""
+        if self._process != os.getpid():
+            self._process, self._parents, self._open = os.getpid(), self._open, None
 
     def _connected(self) -> sqlite3.Connection:
         if self._path != IN_MEMORY:
@@ -182,7 +195,7 @@ class SqliteLetters:
         base = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
         try:
             # A commit is on the disk when it returns, so that neither a kill nor a power cut takes it back.
-            base.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(base)
             base.execute("PRAGMA synchronous = FULL")
             base.execute("PRAGMA secure_delete = ON")  # what is done leaves nothing readable behind
             version = base.execute("PRAGMA user_version").fetchone()[0]
@@ -227,6 +240,19 @@ class SqliteLetters:
                 self.close()
             reason = fault.strerror if isinstance(fault, OSError) else str(fault)
             raise LettersUnreachable(f"the dead letters in {self._path}: {reason}") from None
+
+
+def _write_ahead(base: sqlite3.Connection) -> None:
+    """As SQLite would wait for another process, which it does not where the kind of the journal changes."""
+    until = time.monotonic() + _BUSY
+    while True:
+        try:
+            base.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as fault:
+            if fault.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_AGAIN)
 
 
 def _private(path: Path) -> None:

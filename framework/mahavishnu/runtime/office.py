@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as _random
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
@@ -14,8 +15,8 @@ from mahavishnu.layers import SECRETS
 from mahavishnu.policies.dead_letters import DeadLetters
 from mahavishnu.policy import Clock, Counter, Meter
 from mahavishnu.runtime.desk import Desk
-from mahavishnu.runtime.letters import Bounds, Letter, Letters, Standing, Stats
-from mahavishnu.runtime.letters_sqlite import IN_MEMORY, SqliteLetters
+from mahavishnu.runtime.letters import Bounds, Letter, Letters, LettersUnreachable, Standing, Stats
+from mahavishnu.runtime.letters_sqlite import IN_MEMORY, OLDEST, SqliteLetters
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.series import (
     DEAD_LETTERS,
@@ -30,14 +31,19 @@ from mahavishnu.series import (
 from mahavishnu.spec import Spec
 
 _MS = 1_000_000
+_OLD = (
+    "dead letters in a file need SQLite 3.37, and this Python has {}: take another one, or a redis:// server"
+)
 _MISSING = "dead letters on a server need two more packages: pip install 'mahavishnu[redis]'"
 
 
 class Kept(NamedTuple):
-    """What became of a call that was to be kept: `stored`, `known` or `full`, and the id of its letter."""
+    """What became of a call that was to be kept: `stored`, `known` or `full`, the id of its letter, and how many
+    others were given up for it."""
 
     outcome: str
     id: str
+    displaced: int = 0
 
 
 class Office:
@@ -77,11 +83,13 @@ class Office:
 
         def put(letters: Letters) -> Kept:
             outcome, name, displaced = letters.put(letter, pause, bounds)
-            self.dropped("displaced", displaced)
+            _same(letter, letters.find(name) if outcome == "known" else None)
             # Who asks twice because the first answer was lost has stored it all the same.
-            return Kept("stored" if name == letter.id else outcome, name)
+            return Kept("stored" if name == letter.id else outcome, name, displaced)
 
-        return self.desk.ask(put)
+        future = self.desk.ask(put)
+        future.add_done_callback(self._displaced)
+        return future
 
     def pause(self, attempt: int) -> int:
         """A pause before this attempt (from 1), ms: drawn from the upper half, so that letters spread out."""
@@ -89,16 +97,23 @@ class Office:
         return ceiling // 2 + int(self.random() * (ceiling - ceiling // 2))
 
     def parked(self, dependency: str, outcome: str) -> None:
-        """Count a call that was kept, or was not."""
-        self._counters[DEAD_LETTERS_PARKED.name, dependency, outcome].inc()
+        """Count a call that was kept, or was not; a call that began before a reload may be none of this spec's."""
+        if dependency in self.parking:
+            self._counters[DEAD_LETTERS_PARKED.name, dependency, outcome].inc()
 
     def redriven(self, dependency: str, outcome: str) -> None:
-        """Count a letter that was taken up."""
-        self._counters[DEAD_LETTERS_REDRIVEN.name, dependency, outcome].inc()
+        """Count a letter that was taken up; as `parked`."""
+        if dependency in self.parking:
+            self._counters[DEAD_LETTERS_REDRIVEN.name, dependency, outcome].inc()
 
     def dropped(self, reason: str, count: int) -> None:
         """Count letters that were given up."""
         self._dropped[reason].inc(count)
+
+    def _displaced(self, future: Future[Kept]) -> None:
+        """Only now it is certain: what fails leaves all where they were."""
+        if not future.cancelled() and future.exception() is None:
+            self.dropped("displaced", future.result().displaced)
 
     def seen(self, stats: Stats) -> None:
         """What there is now."""
@@ -114,6 +129,13 @@ class Office:
 
     def _age(self, name: str) -> float:
         return self._stats.of.get(name, Standing()).age / 1000
+
+
+def _same(letter: Letter, known: Letter | None) -> None:
+    """Raise where it is not the same call that is known by this key: then this one would never be made."""
+    if known is not None and known.operation != letter.operation:
+        what = f"dead letter {known.id} has the same key, and is of `{known.operation}`"
+        raise LettersUnreachable(f"{what}: let `key` tell the functions of a dependency apart")
 
 
 class Lasting(Protocol):
@@ -141,6 +163,8 @@ def letters_of(spec: Spec, now: Callable[[], int], secrets: Path = SECRETS) -> L
     """Where the spec's letters are kept; raises MahavishnuError for a missing secret, package or bad URL."""
     settings: DeadLetters = spec.dead_letters
     if settings.file is not None:
+        if sqlite3.sqlite_version_info < OLDEST:
+            raise MahavishnuError(_OLD.format(sqlite3.sqlite_version))
         return SqliteLetters(settings.file, now)
     try:
         from mahavishnu.runtime.letters_redis import RedisLetters

@@ -24,7 +24,10 @@ class Parcel:
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
-        self.name = getattr(function, "__qualname__", repr(function))
+        self.name: str = getattr(function, "__qualname__", type(function).__qualname__)
+        if inspect.ismethod(function) or not hasattr(function, "__qualname__"):
+            what = f"`{self.name}` holds more than its arguments, which cannot be written down"
+            raise TypeError(f"{what}: use a function")
         self._signature = inspect.signature(function)
         hints = _hints(function)
         self._adapters = {

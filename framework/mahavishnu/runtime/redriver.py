@@ -9,8 +9,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull
-from mahavishnu.policies._faults import status_of_fault
+from mahavishnu.policies._faults import REFUSALS, status_of_fault
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.fallback import why
 from mahavishnu.runtime.handlers import Unhandled, handler_of, redriving
@@ -38,8 +37,8 @@ _PASSING = frozenset({408, 409, 421, 423, 425, 429})
 class Redriver:
     """Looks for letters that are due, and makes their calls again; `service` is the one at work.
 
-    While a dependency's breaker is open its letters are left alone, and lose no attempt. What a process has taken up
-    when it ends is given back, and when it is killed comes back with the end of its lease.
+    While a dependency's breaker is open its letters are left alone; one that is refused on the way loses no attempt.
+    What a process has taken up when it ends is given back, and when it is killed comes back with the end of its lease.
     """
 
     def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
@@ -126,7 +125,7 @@ class Redriver:
         except asyncio.CancelledError:
             await self._back(office, letter, "deferred", letter.error, attempted=False)
             raise
-        except (BreakerOpen, BulkheadFull) as fault:
+        except REFUSALS as fault:
             await self._back(office, letter, "deferred", why(fault), attempted=False)
         except Unreadable as fault:
             await self._back(office, letter, "quarantined", str(fault), quarantine=True)
@@ -161,8 +160,7 @@ class Redriver:
         self, office: Office, letter: Letter, outcome: str, step: Callable[[Letters], None]
     ) -> None:
         """Tell the letters; where they cannot be told the lease ends by itself, and the call is made once more."""
-        if letter.dependency in office.parking:
-            office.redriven(letter.dependency, outcome)
+        office.redriven(letter.dependency, outcome)
         with suppress(LettersUnreachable):
             await asyncio.shield(asyncio.wrap_future(office.desk.ask(step)))
 
