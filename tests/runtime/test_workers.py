@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -73,7 +75,7 @@ class Worker:
 
     def kill(self) -> None:
         """End as with kill -9: the kernel closes what is open, and nothing else happens."""
-        os.close(self.workers.alive)
+        self.folder.let_go(self.workers.alive)
         self.folder.close()
 
 
@@ -613,10 +615,39 @@ def test_what_is_held_is_held_until_it_is_closed(tmp_path: Path) -> None:
     held = one.appear("me")
     assert two.held("me")
     assert two.hold("me") is None
-    os.close(held)
+    one.let_go(held)
     assert not two.held("me")
     assert two.hold("me") is not None
     assert not one.held("nobody")
+
+
+_ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from mahavishnu.runtime.private_folder import PrivateFolder
+folder = PrivateFolder(Path(sys.argv[1]))
+folder.appear("me"), folder.hold("push.lock")
+if os.fork():
+    time.sleep(60)
+print(os.getpid(), flush=True)
+os.kill(os.getppid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+def test_what_a_process_has_forked_holds_nothing_for_it(tmp_path: Path) -> None:
+    """A pool of processes outlives a worker that is killed: the next one leads all the same, and buries the dead."""
+    folder = tmp_path / "met"
+    with subprocess.Popen(
+        [sys.executable, "-c", _ORPHAN, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        assert worker.stdout is not None
+        orphan = int(worker.stdout.readline())
+        worker.wait()
+        mine = PrivateFolder(folder)
+        os.kill(orphan, 0)  # it is there
+        assert not mine.held("me")
+        assert mine.hold("push.lock") is not None
 
 
 def _descriptors() -> int:

@@ -86,7 +86,7 @@ class Workers:
                     try:
                         self._settle()
                     finally:
-                        os.close(held)
+                        self._folder.let_go(held)
         except (OSError, ValueError):
             self._failed()
 
@@ -107,7 +107,7 @@ class Workers:
     def leave(self) -> None:
         """End, as far as the others are concerned: nothing may be said after it."""
         for held in (self.alive, *self._tasks.values()):
-            os.close(held)
+            self._folder.let_go(held)
         self._folder.close()
 
     def _settle(self) -> None:
