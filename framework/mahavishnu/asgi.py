@@ -21,6 +21,7 @@ from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
 from mahavishnu.runtime.collector import instance
 from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.crowd import Crowd
 from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.exchange import Message, Receive, Send
 from mahavishnu.runtime.identity import Identify
@@ -85,6 +86,7 @@ class Hardening:
         self.service.lasting.loaded_at = wall()
         self.redriver = Redriver(lambda: self.service, ticks)
         self.telling = Telling(lambda: self.service, ticks)
+        self._crowd = Crowd(lambda: self.service, ticks)
         self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
         use(self.service)
@@ -139,6 +141,7 @@ class Hardening:
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
+        self._crowd.leave()
         self._edition.drain()
 
     def _at_work(self, service: Service) -> Edition:
@@ -192,6 +195,7 @@ class Hardening:
         self._aside = False
         self.redriver.start()
         self.telling.start()
+        self._crowd.start()
         self._pushing.start()
         if self.service.tracing is not None:
             self.service.tracing.start(
