@@ -430,7 +430,7 @@ class Gate(Protocol):
         ...
 
     def leave(self, took: int | None) -> None:
-        """Give the place back; `took`: ns from entering to the start of the response, None says nothing."""
+        """Give the place back; `took`: ns from entering to the start of the response, None: there was none."""
         ...
 
     def lagging(self, by: int) -> None:
