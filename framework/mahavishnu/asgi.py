@@ -209,9 +209,11 @@ class Hardening:
         on_signal("SIGTERM", self.drain)
         self._begin()
         self.service.lag.start()
+        heard = False
 
         async def watched() -> Message:
-            message = await receive()
+            nonlocal heard
+            message, heard = await receive(), True
             if message["type"] == "lifespan.shutdown":
                 self.service.lag.stop()
                 if self.reloader is not None:
@@ -227,7 +229,16 @@ class Hardening:
                 await self._end()
             await send(message)
 
-        await self.app(scope, watched, told)
+        try:
+            await self.app(scope, watched, told)
+        except Exception as fault:
+            if heard:
+                raise
+            self.service.log.info("no lifespan", error=type(fault).__name__)
+        if not heard:  # an app that knows no lifespan, like Django's: what is around it has an end to keep
+            for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+                await watched()
+                await told({"type": answer})
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
