@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TextIO, cast
@@ -74,7 +74,7 @@ class Hardening:
             return
         self._identify = identify
         self._routes = RouteTable(app)
-        self._ids = map(f"{secrets.token_hex(8)}-%x".__mod__, count())
+        self._ids = _ids()
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
@@ -193,6 +193,8 @@ class Hardening:
         """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
         the file changes or SIGHUP asks for it."""
         self._aside = False
+        self._ids = _ids()  # anew: this process may be one of several that were forked from the one before
+        self._edition = self._at_work(self.service)
         self.redriver.start()
         self.telling.start()
         self._crowd.start()
@@ -247,6 +249,11 @@ class Hardening:
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
         self.telling.say()  # what came of that
         self.telling.stop()
+
+
+def _ids() -> Iterator[str]:
+    """Ids for requests; no other process has them."""
+    return map(f"{secrets.token_hex(8)}-%x".__mod__, count())
 
 
 def _found(spec: Path | str | None) -> Path:
