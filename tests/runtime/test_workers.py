@@ -232,6 +232,22 @@ def test_a_worker_that_hangs_shows_no_gauges(house: House) -> None:
     assert one.asked().gauges == {"running": {(): 2}}
 
 
+def test_what_is_at_work_for_weeks_is_not_removed_as_old(house: House) -> None:
+    """A worker lives by a file that is never written, and so does the past: they must not look forgotten."""
+    one, two, dead = house.workers(3)
+    dead.say()
+    dead.kill()
+    since = one.workers.leads("push")
+    assert two.calls() == 0
+    lasting = [house.path / name for name in (one.workers.name, two.workers.name, "past", "push.lock")]
+    for file in lasting:
+        os.utime(file, ns=(0, file.stat().st_mtime_ns))
+    one.say()
+    two.say()
+    assert all(file.stat().st_atime > 1e9 for file in lasting)
+    assert one.workers.leads("push") == since
+
+
 def test_many_generations_leave_no_more_than_one(house: House) -> None:
     """Two hundred workers come, count and are killed: the folder does not grow, and no count is lost."""
     (one,) = house.workers(1)

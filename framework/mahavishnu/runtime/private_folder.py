@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -54,6 +55,12 @@ class PrivateFolder:
         with open(file, "wb") as place:  # noqa: PTH123
             place.write(content)
         os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+
+    def keep(self, name: str) -> None:
+        """Let a file, if it is there, look used: what is ten days old is removed by systemd-tmpfiles."""
+        with suppress(FileNotFoundError):
+            written = os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
+            os.utime(name, ns=(time.time_ns(), written), dir_fd=self._folder, follow_symlinks=False)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
