@@ -258,7 +258,8 @@ def _ids() -> Iterator[str]:
 
 def _found(spec: Path | str | None) -> Path:
     # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
-    return find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
+    found = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
+    return found.absolute()  # an app may go to another folder, and the file is read again
 
 
 def _path(scope: Scope) -> str:
