@@ -70,6 +70,7 @@ class Hardening:
     ) -> None:
         self.app = app
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
+        self.reloader: Reloader | None = None
         if self._disabled:
             return
         self._identify = identify
@@ -78,7 +79,6 @@ class Hardening:
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
-        self.reloader: Reloader | None = None
         if self._path is not None:  # before it is read, so that no change is missed
             self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
         source = spec if isinstance(spec, Spec) else self._loaded()
@@ -141,8 +141,9 @@ class Hardening:
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
-        self._crowd.leave()
-        self._edition.drain()
+        if not self._disabled:
+            self._crowd.leave()
+            self._edition.drain()
 
     def _at_work(self, service: Service) -> Edition:
         kind = Edition if service.tracing is None else TracedEdition

@@ -189,6 +189,8 @@ def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await call(app, path="/metrics")).status == 404
         assert (await call(app, path="/healthz")).status == 404
         assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        app.drain()
+        await app.reload()
         assert current() is None
 
     run(scenario())
