@@ -226,6 +226,8 @@ class Hardening:
             return message
 
         async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._crowd.start()  # the server listens from now on
             if message["type"].startswith(
                 "lifespan.shutdown."
             ):  # the server may end as soon as it hears of it

@@ -16,6 +16,8 @@ import pytest
 from mahavishnu.runtime import crowd
 from mahavishnu.runtime.crowd import Crowd
 from mahavishnu.testing import VirtualClock
+from tests.runtime.asgi_client import harden, limits, run, site
+from tests.runtime.test_drain import lifespan
 
 # Looks as often as a minute allows, and tells how often it has warned; `leave` is what a drain does.
 _PROCESS = """
@@ -138,3 +140,15 @@ def test_several_middlewares_of_one_process_are_one(
     assert not any(said.called for _, said in (*some, (unable, warned)))
     for one, _ in some:
         one.leave()
+
+
+def test_looking_begins_when_the_server_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which it does once the app has started, however long that takes; who drains has left."""
+    made = Mock()
+    monkeypatch.setattr("mahavishnu.asgi.Crowd", Mock(return_value=made))
+
+    async def look() -> None:
+        assert (made.start.call_count, made.leave.call_count) == (2, 0)
+
+    run(lifespan(harden(site(), limits()).app, look()))
+    assert made.leave.call_count == 1

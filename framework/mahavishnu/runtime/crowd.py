@@ -78,8 +78,9 @@ class Crowd:
         elif sockets:
             self._say(service)
 
-    def _sit(self, folder: PrivateFolder, socket: int, count: int) -> bool:
-        names = [f"{socket}-{number}" for number in range(count)]
+    def _sit(self, folder: PrivateFolder, inode: int, count: int) -> bool:
+        """Whether this process has one of so many seats at a socket, now or already."""
+        names = [f"{inode}-{number}" for number in range(count)]
         if not _SEATED.isdisjoint(names):
             return True
         for name in names:
