@@ -240,10 +240,8 @@ class Hardening:
             if heard:
                 raise
             self.service.log.info("no lifespan", error=type(fault).__name__)
-        if not heard:  # an app that knows no lifespan, like Django's: what is around it has an end to keep
-            for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
-                await watched()
-                await told({"type": answer})
+        if not heard:
+            await _lived(watched, told)
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
@@ -252,6 +250,13 @@ class Hardening:
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
         self.telling.say()  # what came of that
         self.telling.stop()
+
+
+async def _lived(receive: Receive, send: Send) -> None:
+    """Start and end for an app that knows no lifespan, like Django's: what is around it has an end to keep."""
+    for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+        await receive()
+        await send({"type": answer})
 
 
 def _ids() -> Iterator[str]:
