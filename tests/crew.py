@@ -112,7 +112,7 @@ class Crew:
 
     def meeting(self) -> list[Path]:
         """The folders in which workers meet."""
-        return list((self.folder / "tmp").glob("mahavishnu-*"))
+        return list((self.folder / "tmp").glob("mahavishnu-*[0-9]"))
 
     @property
     def log(self) -> str:
@@ -145,22 +145,25 @@ class Crew:
 
 
 @contextmanager
-def crew(folder: Path, workers: int = 4, more: str = "", app: str = APP, **said: str) -> Generator[Crew]:
-    """uvicorn with so many workers, all of them at work, in a temporary folder of its own."""
+def crew(
+    folder: Path, workers: int = 4, more: str = "", app: str = APP, started: int = 0, **said: str
+) -> Generator[Crew]:
+    """uvicorn with so many workers, or so many `started`, all of them at work, in a temporary folder of its own."""
+    started = started or workers
     (folder / "shop.py").write_text(app)
     (folder / "mahavishnu.yaml").write_text(SPEC.format(workers=workers, more=more))
     (folder / "tmp").mkdir(exist_ok=True)
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "shop:app", f"--port={port}", f"--workers={workers}"]
+    command = [sys.executable, "-m", "uvicorn", "shop:app", f"--port={port}", f"--workers={started}"]
     options = ["--no-access-log", "--no-proxy-headers", "--timeout-graceful-shutdown=5"]
     environment = {**os.environ, "TMPDIR": str(folder / "tmp"), **said}
     with (folder / "log").open("ab") as log:
         server = subprocess.Popen([*command, *options], cwd=folder, stdout=log, stderr=log, env=environment)
     made = Crew(port, server, folder, environment)
     try:
-        made.until(lambda: made.total("mahavishnu_workers") == workers)
+        made.until(lambda: made.total("mahavishnu_workers") == started)
         yield made
     finally:
         server.terminate()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crew import COUNT, Crew, Load, crew
+from tests.crew import APP, COUNT, Crew, Load, crew
 from tests.figures import figure
 from tests.otlp_receiver import collector
 
@@ -60,6 +60,20 @@ def test_two_workers_are_scraped_as_one(tmp_path: Path) -> None:
         server.until(lambda: first not in server.pids() and server.total("mahavishnu_workers") == 2)
         assert server.total(COUNT) == 60
         assert "Traceback" not in server.log
+
+
+_HASTY = """
+from mahavishnu.runtime import crowd
+crowd.FIRST = crowd.AGAIN = 10**8
+"""
+
+
+def test_more_workers_than_the_spec_says_are_found_out(tmp_path: Path) -> None:
+    """uvicorn with three where two are said: the third says so; those that are said do not."""
+    with crew(tmp_path, workers=2, app=APP + _HASTY, started=3) as server:
+        server.until(lambda: "more workers" in server.log)
+        assert server.log.count('"more workers"') == 1
+        assert "service.workers is 2" in server.log
 
 
 def _busy(load: Load) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import TextIO, cast
@@ -21,6 +21,7 @@ from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
 from mahavishnu.runtime.collector import instance
 from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.crowd import Crowd
 from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.exchange import Message, Receive, Send
 from mahavishnu.runtime.identity import Identify
@@ -69,15 +70,15 @@ class Hardening:
     ) -> None:
         self.app = app
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
+        self.reloader: Reloader | None = None
         if self._disabled:
             return
         self._identify = identify
         self._routes = RouteTable(app)
-        self._ids = map(f"{secrets.token_hex(8)}-%x".__mod__, count())
+        self._ids = _ids()
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
-        self.reloader: Reloader | None = None
         if self._path is not None:  # before it is read, so that no change is missed
             self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
         source = spec if isinstance(spec, Spec) else self._loaded()
@@ -85,6 +86,7 @@ class Hardening:
         self.service.lasting.loaded_at = wall()
         self.redriver = Redriver(lambda: self.service, ticks)
         self.telling = Telling(lambda: self.service, ticks)
+        self._crowd = Crowd(lambda: self.service, ticks)
         self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
         use(self.service)
@@ -139,7 +141,9 @@ class Hardening:
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
-        self._edition.drain()
+        if not self._disabled:
+            self._crowd.leave()
+            self._edition.drain()
 
     def _at_work(self, service: Service) -> Edition:
         kind = Edition if service.tracing is None else TracedEdition
@@ -190,8 +194,11 @@ class Hardening:
         """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
         the file changes or SIGHUP asks for it."""
         self._aside = False
+        self._ids = _ids()  # anew: this process may be one of several that were forked from the one before
+        self._edition = self._at_work(self.service)
         self.redriver.start()
         self.telling.start()
+        self._crowd.start()
         self._pushing.start()
         if self.service.tracing is not None:
             self.service.tracing.start(
@@ -205,9 +212,11 @@ class Hardening:
         on_signal("SIGTERM", self.drain)
         self._begin()
         self.service.lag.start()
+        heard = False
 
         async def watched() -> Message:
-            message = await receive()
+            nonlocal heard
+            message, heard = await receive(), True
             if message["type"] == "lifespan.shutdown":
                 self.service.lag.stop()
                 if self.reloader is not None:
@@ -217,13 +226,22 @@ class Hardening:
             return message
 
         async def told(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                self._crowd.start()  # the server listens from now on
             if message["type"].startswith(
                 "lifespan.shutdown."
             ):  # the server may end as soon as it hears of it
                 await self._end()
             await send(message)
 
-        await self.app(scope, watched, told)
+        try:
+            await self.app(scope, watched, told)
+        except Exception as fault:
+            if heard:
+                raise
+            self.service.log.info("no lifespan", error=type(fault).__name__)
+        if not heard:
+            await _lived(watched, told)
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
@@ -234,9 +252,22 @@ class Hardening:
         self.telling.stop()
 
 
+async def _lived(receive: Receive, send: Send) -> None:
+    """Start and end for an app that knows no lifespan, like Django's: what is around it has an end to keep."""
+    for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+        await receive()
+        await send({"type": answer})
+
+
+def _ids() -> Iterator[str]:
+    """Ids for requests; no other process has them."""
+    return map(f"{secrets.token_hex(8)}-%x".__mod__, count())
+
+
 def _found(spec: Path | str | None) -> Path:
     # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
-    return find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
+    found = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
+    return found.absolute()  # an app may go to another folder, and the file is read again
 
 
 def _path(scope: Scope) -> str:

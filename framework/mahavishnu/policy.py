@@ -109,7 +109,8 @@ class Match(Settings):
     def meets(self, route: str, method: str) -> bool:
         """Whether requests for this route and method are among those named."""
         wanted = self.method
-        return (wanted is None or wanted == ("GET" if method == "HEAD" else method)) and self.fits(route)
+        meant = wanted is None or wanted == method or (wanted == "GET" and method == "HEAD")
+        return meant and self.fits(route)
 
 
 class CallMatch(Match):
@@ -430,7 +431,7 @@ class Gate(Protocol):
         ...
 
     def leave(self, took: int | None) -> None:
-        """Give the place back; `took`: ns from entering to the start of the response, None says nothing."""
+        """Give the place back; `took`: ns from entering to the start of the response, None: there was none."""
         ...
 
     def lagging(self, by: int) -> None:

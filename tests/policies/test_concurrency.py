@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from mahavishnu.policies.concurrency import Slots
 from mahavishnu.policy import Refusal
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
-from tests.runtime.asgi_client import House, harden, limits, run, site
+from tests.runtime.asgi_client import House, harden, limits, ok, run, site
 
 SECOND = 10**9
 
@@ -320,6 +321,28 @@ def test_of_two_gates_the_first_is_left_when_the_second_refuses() -> None:
         busy.end.set()
         await asyncio.gather(*tasks)
         assert (busy.house.gauge("in_flight", "wide"), busy.house.gauge("in_flight", "narrow")) == (0, 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("wide", [{"concurrency": 10}, {"concurrency": "adaptive", "max": 10}])
+def test_who_waits_for_one_of_a_few_places_holds_none_of_all(wide: dict[str, Any]) -> None:
+    """In whatever order they stand in the spec: reports that wait for their turn keep nobody else out."""
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(3600)
+        return PlainTextResponse("late")
+
+    async def scenario() -> None:
+        few = {"concurrency": 1, "queue": 20, "wait": "1h", "match": {"path": "/reports"}}
+        house = harden(site(Route("/", ok), Route("/reports", slow)), limits(wide=wide, few=few))
+        tasks = [asyncio.create_task(house.call(path="/reports")) for _ in range(12)]
+        await house.clock.settle()
+        assert (house.gauge("queued", "few"), house.gauge("in_flight", "wide")) == (11, 1)
+        assert await house.status() == 200
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
     run(scenario())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -174,6 +174,32 @@ def test_an_app_that_holds_on_against_its_cancellation_still_yields_504() -> Non
         assert (answer.status, answer.starts) == (504, 1)
         assert b"too late" not in answer.body
         assert house.decisions("request") == (0, 1, 0)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("more", [{}, {"idle": "5s"}])
+def test_a_cancellation_that_was_swallowed_is_taken_back(more: dict[str, Any]) -> None:
+    """Else a timeout around the middleware would take its own cancellation for somebody else's."""
+
+    async def stubborn(request: Request) -> Response:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return PlainTextResponse("too late")
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", stubborn)), limits(request={"timeout": "1s", **more}))
+        left: list[int] = []
+
+        async def around() -> None:
+            assert await house.status() == 504
+            left.append(cast("asyncio.Task[None]", asyncio.current_task()).cancelling())
+
+        task = asyncio.create_task(around())
+        await house.clock.settle()
+        house.clock.advance("2s")
+        await task
+        assert left == [0]
 
     run(scenario())
 

@@ -114,19 +114,43 @@ def test_outside_the_main_thread_signals_are_left_alone() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_an_app_without_lifespan_is_left_to_say_so() -> None:
-    """Its exception reaches the server, which takes it for what it is; requests are served."""
+async def plain(scope: Any, receive: Any, send: Any) -> None:
+    """An app that knows requests alone, as Django's does."""
+    assert scope["type"] == "http", "no lifespan here"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"ok"})
 
-    async def plain(scope: Any, receive: Any, send: Any) -> None:
-        assert scope["type"] == "http", "no lifespan here"
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"ok"})
+
+async def silent(scope: Any, receive: Any, send: Any) -> None:
+    """As `plain`, without a word."""
+    if scope["type"] == "http":
+        await plain(scope, receive, send)
+
+
+@pytest.mark.parametrize("app", [plain, silent])
+def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
+    """The server hears that it has started and ended: so the last word is said, and it drains. Requests are served."""
 
     async def scenario() -> None:
-        house = harden(plain, limits())
-        with pytest.raises(AssertionError, match="no lifespan"):
-            await house.app({"type": "lifespan"}, chunks([]), collector(Answer()))
-        assert await house.status() == 200
+        house = harden(app, limits())
+        said = await lifespan(house.app, house.call(), house.call(path="/readyz"))
+        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        assert await house.status(path="/readyz") == 503
+        assert (await house.call()).body == b"ok"
+
+    run(scenario())
+
+
+def test_an_app_that_cannot_start_is_left_to_say_so() -> None:
+    """Its exception reaches the server, which does not start."""
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        raise OSError("no database")
+
+    async def scenario() -> None:
+        with pytest.raises(OSError, match="no database"):
+            await harden(broken, limits()).app({"type": "lifespan"}, chunks([]), collector(Answer()))
 
     run(scenario())
 
@@ -165,6 +189,8 @@ def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (await call(app, path="/metrics")).status == 404
         assert (await call(app, path="/healthz")).status == 404
         assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+        app.drain()
+        await app.reload()
         assert current() is None
 
     run(scenario())

@@ -6,9 +6,12 @@ import asyncio
 import contextlib
 import json
 import random
+import subprocess
+import sys
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,6 +276,27 @@ def test_lines_of_the_handler_carry_the_request_id() -> None:
         assert request_id() == ""
 
     run(scenario())
+
+
+_FORKED = """
+import asyncio, io, os
+from tests.runtime.asgi_client import call, harden, limits, site
+app = harden(site(), limits()).app
+for _ in range(2):
+    if not os.fork():
+        print(asyncio.run(call(app)).headers["x-request-id"], flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def test_forked_processes_have_ids_of_their_own() -> None:
+    """As workers of `gunicorn --preload`, which import the app before they are forked."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, "-c", _FORKED]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
+    one, two = said.stdout.split()
+    assert one != two
 
 
 def test_the_process_keeps_its_own_structlog() -> None:

@@ -532,7 +532,7 @@ def test_passwords_databases_and_names(tmp_path: Any) -> None:
 
 
 def test_nobody_there_at_all() -> None:
-    """A refused connection, a name that does not or cannot exist, a missing socket file: local limits from the start."""
+    """A refused connection, a name that does not or cannot exist, no socket file: local limits from the start."""
 
     async def admitted(url: str) -> int:
         one = Fleet(url)

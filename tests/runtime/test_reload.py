@@ -117,6 +117,20 @@ def rates(**limits: dict[str, Any]) -> dict[str, Any]:
 # --- what is taken --------------------------------------------------------------------------------
 
 
+def test_an_app_may_go_to_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is the one that was meant when it started, however it was named."""
+
+    async def scenario() -> None:
+        monkeypatch.chdir(tmp_path)
+        world = World(Path(), {"limits": {"a": RATE}})
+        monkeypatch.chdir("/")
+        world.path = tmp_path / world.path
+        await world.reload(limits={"a": {**RATE, "rate": "3/minute"}})
+        assert (world.outcomes(), await world.allowed()) == ((1, 0, 0), 3)
+
+    run(scenario())
+
+
 def test_a_changed_file_is_taken_once_it_reads_the_same_twice(tmp_path: Path) -> None:
     """Not at the first look; then at once, with its own hash, and logged."""
 

@@ -215,6 +215,16 @@ def test_head_counts_as_get_and_override_headers_count_as_nothing() -> None:
     run(scenario())
 
 
+def test_a_limit_on_head_is_one() -> None:
+    """What is said of HEAD holds for it, as it does in an SLO; GET is not meant."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits(heads={"rate": "1/hour", "match": {"method": "HEAD"}}))
+        assert [await house.status(one) for one in ("HEAD", "GET", "HEAD", "GET")] == [200, 200, 429, 200]
+
+    run(scenario())
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

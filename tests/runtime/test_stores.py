@@ -211,6 +211,8 @@ def test_tls(tmp_path: Path) -> None:
     options = ("--tls-port", str(port), "--tls-cert-file", str(tmp_path / "cert"), "--tls-key-file")
     more = (str(tmp_path / "key"), "--tls-auth-clients", "no", "--tls-ca-cert-file", str(tmp_path / "cert"))
 
+    reasons: list[str] = []
+
     async def calls(url: str) -> float:
         one = Fleet(url, None)
         await one.take()
@@ -219,6 +221,7 @@ def test_tls(tmp_path: Path) -> None:
                 break
             await asyncio.sleep(0.01)
         await one.take()
+        reasons.append(one.store.reason())
         one.store.close()
         return one.calls("ok")
 
@@ -227,6 +230,7 @@ def test_tls(tmp_path: Path) -> None:
         assert asyncio.run(calls(trusted)) == 2
         assert asyncio.run(calls(f"rediss://localhost:{port}?socket_timeout=1")) == 0
         assert asyncio.run(calls(trusted.replace("localhost", "127.0.0.1"))) == 0
+    assert reasons == ["", *["TLS: CERTIFICATE_VERIFY_FAILED"] * 2]
 
 
 def test_what_an_outage_may_let_through() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from enum import Enum
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -125,6 +127,34 @@ def test_headers_may_be_gone_after_one_look() -> None:
         raw = (await harden(app, FULL).call()).raw
         assert raw[:2] == said
         assert b"x-request-id" not in dict(raw)
+
+    run(scenario())
+
+
+class Code(int, Enum):
+    """As many apps write it: a number that does not look like one."""
+
+    TEAPOT = 418
+
+
+@pytest.mark.parametrize(
+    ("status", "number"), [(Code.TEAPOT, 418), (418.0, 418), (HTTPStatus.IM_A_TEAPOT, 418)]
+)
+def test_a_status_is_the_number_that_a_server_makes_of_it(status: Any, number: int) -> None:
+    """It is counted and logged as one, and so are the requests of the same moment."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def scenario() -> None:
+        house = harden(app, FULL)
+        await house.call()
+        assert house.lines[-1]["status"] == number
+        shown = [
+            name for name in house.samples() if name.startswith("http_server_request_duration_seconds_count")
+        ]
+        assert [f"http_response_status_code={number}" in name for name in shown] == [True]
 
     run(scenario())
 

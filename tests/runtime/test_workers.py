@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -73,7 +75,7 @@ class Worker:
 
     def kill(self) -> None:
         """End as with kill -9: the kernel closes what is open, and nothing else happens."""
-        os.close(self.workers.alive)
+        self.folder.let_go(self.workers.alive)
         self.folder.close()
 
 
@@ -228,6 +230,22 @@ def test_a_worker_that_hangs_shows_no_gauges(house: House) -> None:
     assert shown.counters == {"calls_total": {("a",): 2}}
     two.say()
     assert one.asked().gauges == {"running": {(): 2}}
+
+
+def test_what_is_at_work_for_weeks_is_not_removed_as_old(house: House) -> None:
+    """A worker lives by a file that is never written, and so does the past: they must not look forgotten."""
+    one, two, dead = house.workers(3)
+    dead.say()
+    dead.kill()
+    since = one.workers.leads("push")
+    assert two.calls() == 0
+    lasting = [house.path / name for name in (one.workers.name, two.workers.name, "past", "push.lock")]
+    for file in lasting:
+        os.utime(file, ns=(0, file.stat().st_mtime_ns))
+    one.say()
+    two.say()
+    assert all(file.stat().st_atime > 1e9 for file in lasting)
+    assert one.workers.leads("push") == since
 
 
 def test_many_generations_leave_no_more_than_one(house: House) -> None:
@@ -613,10 +631,39 @@ def test_what_is_held_is_held_until_it_is_closed(tmp_path: Path) -> None:
     held = one.appear("me")
     assert two.held("me")
     assert two.hold("me") is None
-    os.close(held)
+    one.let_go(held)
     assert not two.held("me")
     assert two.hold("me") is not None
     assert not one.held("nobody")
+
+
+_ORPHAN = """
+import os, signal, sys, time
+from pathlib import Path
+from mahavishnu.runtime.private_folder import PrivateFolder
+folder = PrivateFolder(Path(sys.argv[1]))
+folder.appear("me"), folder.hold("push.lock")
+if os.fork():
+    time.sleep(60)
+print(os.getpid(), flush=True)
+os.kill(os.getppid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+
+
+def test_what_a_process_has_forked_holds_nothing_for_it(tmp_path: Path) -> None:
+    """A pool of processes outlives a worker that is killed: the next one leads all the same, and buries the dead."""
+    folder = tmp_path / "met"
+    with subprocess.Popen(
+        [sys.executable, "-c", _ORPHAN, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as worker:
+        assert worker.stdout is not None
+        orphan = int(worker.stdout.readline())
+        worker.wait()
+        mine = PrivateFolder(folder)
+        os.kill(orphan, 0)  # it is there
+        assert not mine.held("me")
+        assert mine.hold("push.lock") is not None
 
 
 def _descriptors() -> int:

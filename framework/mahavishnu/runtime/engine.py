@@ -401,8 +401,11 @@ class Engine:
         rates = tuple(one for one in every if applies(one.match, route, method))
         late, body = _most_specific(timeouts, route, method), _most_specific(bodies, route, method)
         timeout = None if late is None else self._time_limit(*late)
+        # Whoever waits for one of a few places holds none of those that all need.
         gates = tuple(
-            self._gate(name, route, method) for name in self.gates if self._applies(name, route, method)
+            self._gate(name, route, method)
+            for name in sorted(self.gates, key=self._narrow, reverse=True)
+            if self._applies(name, route, method)
         )
         keys, allowed = _counted(rates, route)
         store = self.store
@@ -430,6 +433,11 @@ class Engine:
     def _applies(self, name: str, route: str, method: str) -> bool:
         return applies(self._limits[name].match, route, method)
 
+    def _narrow(self, name: str) -> tuple[int, ...]:
+        """Orders gates by how few requests they are for; an adaptive one learns only from who gets past the others."""
+        limit = self._limits[name]
+        return (*_specific((name, limit)), not getattr(limit, "adaptive", False))
+
     def _gate(self, name: str, route: str, method: str) -> GateLimit:
         limit: Any = self._limits[name]
         enforced = limit.mode == "enforce"
@@ -454,7 +462,7 @@ def _most_specific(limits: Mapping[str, Any], route: str, method: str) -> tuple[
     return max(fitting, key=_specific, default=None)
 
 
-def _specific(named: tuple[str, Limit]) -> tuple[bool, bool, int, bool]:
+def _specific(named: tuple[str, Limit]) -> tuple[int, ...]:
     """Orders limits by how exactly they name their requests: route, exact route, longer route, method."""
     match = named[1].match or Match()
     return (

@@ -147,7 +147,8 @@ class Passage(Admission):
 
     def _started(self, message: Message) -> Message:
         """The start of the response with our headers; it ends the deadline."""
-        self.status = message["status"]
+        status = message["status"]
+        self.status = status if type(status) is int else _whole(status)
         self.answered = self._now()
         if self.watch is not None:
             self.watch.part(False)
@@ -161,6 +162,11 @@ class Passage(Admission):
                 break
         headers += added
         return {**message, "headers": headers}
+
+
+def _whole(status: Any) -> Any:
+    """The number that a server sends of an app's word; what is none is left to the server to refuse."""
+    return int(status) if isinstance(status, int | float) else status
 
 
 async def _dropped() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from collections.abc import Collection
 from contextlib import closing, suppress
 from multiprocessing import parent_process
 from pathlib import Path
@@ -34,6 +35,17 @@ def meet(folder: Path, service: str) -> PrivateFolder:
             with suppress(OSError, ValueError):
                 _sweep(other, _prefix(service))
     return met
+
+
+def seats(service: str, sockets: Collection[int]) -> PrivateFolder:
+    """The folder of the seats at the sockets of a service's processes on this machine; those at others that nobody
+    holds any more are removed. Raises OSError where it is not safe."""
+    folder = PrivateFolder(_base() / f"{_prefix(service)}seats")
+    mine = {str(one) for one in sockets}
+    for name in folder.names():
+        if name.partition("-")[0] not in mine and not folder.held(name):
+            folder.remove(name)
+    return folder
 
 
 def _base() -> Path:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 
 MOST = 8 * 2**20
 """Bytes of one file; a larger one is neither written nor read."""
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW
+_HELD: set[int] = set()
+"""The descriptors by which this process holds files. Its forks close them: one that lives on would hold them, too."""
 
 
 class PrivateFolder:
     """The folder at `path`, made if need be; raises OSError where it is not ours alone.
 
     It is opened once, and everything happens relative to what was opened: whatever is put in its place later is
-    not seen, and no link is followed. A file is held through flock, which ends with the process, however it ends.
+    not seen, and no link is followed. A file is held through flock, which ends with the process, however it ends,
+    and whatever it has forked.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,28 +56,42 @@ class PrivateFolder:
             place.write(content)
         os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
+    def keep(self, name: str) -> None:
+        """Let a file, if it is there, look used: what is ten days old is removed by systemd-tmpfiles."""
+        with suppress(FileNotFoundError):
+            written = os.stat(name, dir_fd=self._folder, follow_symlinks=False).st_mtime_ns
+            os.utime(name, ns=(time.time_ns(), written), dir_fd=self._folder, follow_symlinks=False)
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=self._folder)
 
     def appear(self, name: str) -> int:
-        """Make a file that is held before anybody can see it; it is let go of by closing what is returned."""
+        """Make a file that is held before anybody can see it; what is returned is for `let_go`."""
         staged = f"{name}.new"
         held = os.open(staged, os.O_RDWR | os.O_CREAT | os.O_EXCL | _OPEN, 0o600, dir_fd=self._folder)
         fcntl.flock(held, fcntl.LOCK_EX)
         os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        _HELD.add(held)
         return held
 
     def hold(self, name: str) -> int | None:
-        """Hold a file, made if need be; None when somebody else does. It is let go of by closing it."""
+        """Hold a file, made if need be; None when somebody else does. What is returned is for `let_go`."""
         file = os.open(name, os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=self._folder)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(file)
             return None
+        _HELD.add(file)
         return file
+
+    @staticmethod
+    def let_go(held: int) -> None:
+        """Hold a file no longer."""
+        _HELD.discard(held)
+        os.close(held)
 
     def held(self, name: str) -> bool:
         """Whether somebody holds a file; who is gone, by whatever way, does not."""
@@ -92,3 +110,11 @@ class PrivateFolder:
     def close(self) -> None:
         """Leave it."""
         os.close(self._folder)
+
+
+def _let_go_of_all() -> None:
+    while _HELD:
+        os.close(_HELD.pop())
+
+
+os.register_at_fork(after_in_child=_let_go_of_all)

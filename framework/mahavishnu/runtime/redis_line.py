@@ -7,6 +7,7 @@ import errno
 import os
 import random
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -222,6 +223,8 @@ def _reason(fault: Exception) -> str:
     """In words, and without addresses, so that the same fault is the same words at every try."""
     if isinstance(fault, asyncio.TimeoutError):
         return "no answer in time"
+    if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
+        return f"TLS: {fault.reason}"
     number = fault.errno if isinstance(fault, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number)

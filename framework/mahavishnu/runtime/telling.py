@@ -53,8 +53,9 @@ class Telling:
         try:
             folder = place(said.name)
             if folder is None:
-                what = f"service.workers is {said.workers}, and this process was started as the only one"
-                service.log.warning("alone", what=what, help=f"start uvicorn with --workers {said.workers}")
+                what = f"service.workers is {said.workers}, and nothing tells this process of others"
+                help = f"start uvicorn with --workers {said.workers}; those of other servers are not scraped as one"
+                service.log.warning("alone", what=what, help=help)
                 return
             self._join(Workers(meet(folder, said.name), self._clock.now, *self._faults(), self._unwritten))
         except OSError as fault:

@@ -40,6 +40,10 @@ class Deadline(Alarm):
         self.request = self.task = _GONE
         if refused is None:
             _count(self.engine, self.of, took)
+        elif self.expired and hasattr(self, "task"):
+            self.end(
+                None
+            )  # the app has held on against its cancellation: the task must not stay a cancelled one
 
     def _cancel(self) -> None:
         if self.due:

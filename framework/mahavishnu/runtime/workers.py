@@ -16,6 +16,7 @@ _MISSED = 10
 _PAST = "past"
 _NAME = re.compile(r"[0-9]+-[0-9a-f]{16}")
 _SAID = ".series"
+_LOCK = "{}.lock"
 _TRIES = 3
 
 
@@ -56,6 +57,8 @@ class Workers:
         said = own._replace(good_until=self._now() + _MISSED * self.pace)
         try:
             self._folder.write(self.name + _SAID, encoded(said))
+            for lasting in (self.name, _PAST, *map(_LOCK.format, self._tasks)):
+                self._folder.keep(lasting)
         except (OSError, ValueError) as fault:
             self._failed()
             if self._well:
@@ -81,12 +84,12 @@ class Workers:
         """Add to the past what workers have counted that have ended."""
         try:
             if any(not self._held(name) for name in self._names()):
-                held = self._folder.hold(f"{_PAST}.lock")
+                held = self._folder.hold(_LOCK.format(_PAST))
                 if held is not None:
                     try:
                         self._settle()
                     finally:
-                        os.close(held)
+                        self._folder.let_go(held)
         except (OSError, ValueError):
             self._failed()
 
@@ -94,7 +97,7 @@ class Workers:
         """Since when (ns since 1970) the workers do what one of them does for all, where this is the one."""
         if task not in self._tasks:
             try:
-                held = self._folder.hold(f"{task}.lock")
+                held = self._folder.hold(_LOCK.format(task))
             except OSError:
                 held = None
             if held is None:
@@ -107,7 +110,7 @@ class Workers:
     def leave(self) -> None:
         """End, as far as the others are concerned: nothing may be said after it."""
         for held in (self.alive, *self._tasks.values()):
-            os.close(held)
+            self._folder.let_go(held)
         self._folder.close()
 
     def _settle(self) -> None:
