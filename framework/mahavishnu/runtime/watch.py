@@ -36,14 +36,15 @@ class Deadline(Alarm):
         What was called off waits for its turn at the clock; it must not keep the request until then.
         """
         self.due = 0
-        refused = self.request.refused
-        self.request = self.task = _GONE
+        refused, self.request = self.request.refused, _GONE
+        if not self.expired:
+            self.task = _GONE
+        elif hasattr(
+            self, "task"
+        ):  # the app held on against its cancellation: its task must not stay a cancelled one
+            self.end(None)
         if refused is None:
             _count(self.engine, self.of, took)
-        elif self.expired and hasattr(self, "task"):
-            self.end(
-                None
-            )  # the app has held on against its cancellation: the task must not stay a cancelled one
 
     def _cancel(self) -> None:
         if self.due:
