@@ -93,7 +93,7 @@ def texts(draw: st.DrawFn) -> str:
     return " ".join(parts)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(texts(), MOMENTS)
 def test_it_is_due_where_an_independent_reading_says_so(text: str, moment: datetime) -> None:
     """At the moment that is next, and, within two hours, at none before it."""

@@ -199,7 +199,7 @@ def test_a_panel_that_asks_for_nothing_stops_the_compiler(ours: Contract, series
 # --- whatever a spec says -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(specs())
 def test_random_specs_are_shown_whole(spec: dict[str, Any]) -> None:
     """Every series and every alert is in some panel, once; no panel without a query."""

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.errors import SpecError
@@ -125,7 +125,7 @@ def test_no_value_may_be_empty() -> None:
     assert ": null" not in text()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(specs())
 def test_schema_and_loader_accept_the_same_random_specs(made: dict[str, Any]) -> None:
     """Whatever holds, through the text of a file, holds for both; JSON is YAML."""
@@ -137,7 +137,7 @@ def test_schema_and_loader_accept_the_same_random_specs(made: dict[str, Any]) ->
         assert faults(made) == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(specs(), st.data())
 def test_neither_accepts_a_key_that_is_misspelled(made: dict[str, Any], data: st.DataObject) -> None:
     """Anywhere in a spec: nothing is accepted and ignored."""

@@ -100,7 +100,7 @@ def test_the_dashboards_of_the_shop_are_sound() -> None:
     assert [fault for board in found.values() for fault in faults(board)] == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(specs())
 def test_random_dashboards_are_sound(spec: dict[str, Any]) -> None:
     """Whatever a valid spec says."""

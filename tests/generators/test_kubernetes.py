@@ -112,7 +112,7 @@ def test_the_manifests_are_sound(name: str) -> None:
     assert faults(SPECS[name]) == []
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(specs())
 def test_random_specs_give_sound_manifests(spec: dict[str, Any]) -> None:
     """Whatever a valid spec says."""

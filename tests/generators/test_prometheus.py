@@ -706,7 +706,7 @@ def test_many_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> N
     assert count == wanted
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(specs())
 def test_any_spec_generates_the_same_bytes_twice(spec: dict[str, Any]) -> None:
     """Whatever the spec is."""

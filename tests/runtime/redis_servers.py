@@ -7,7 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -58,7 +58,7 @@ class Server:
         self.process = subprocess.Popen(
             [program, *said, *self.options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(500):
+        for _ in range(1000):
             try:
                 with socket.socket(socket.AF_UNIX) as one:
                     one.connect(str(self.socket))
@@ -66,7 +66,10 @@ class Server:
                     if one.recv(1):
                         return
             except OSError:
+                if self.process.poll() is not None:
+                    break
                 time.sleep(0.01)
+        self.kill()
         raise TimeoutError("redis-server does not start")
 
     def client(self, **said: Any) -> Any:
@@ -91,12 +94,21 @@ class Server:
 def server(*options: str) -> Generator[Server, None, None]:
     """A running server; it ends with the block, whatever state it is in."""
     with TemporaryDirectory(prefix="mahavishnu-redis-") as folder:
-        one = Server(Path(folder), free_port(), *options)
-        one.start()
+        one = _started(Path(folder), options)
         try:
             yield one
         finally:
             one.kill()
+
+
+def _started(folder: Path, options: tuple[str, ...]) -> Server:
+    """A port that was free a moment ago may be somebody's now: then another one is tried."""
+    for _ in range(3):
+        one = Server(folder, free_port(), *options)
+        with suppress(TimeoutError):
+            one.start()
+            return one
+    raise TimeoutError("redis-server starts on no port")
 
 
 class Charged(NamedTuple):

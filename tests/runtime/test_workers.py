@@ -544,7 +544,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(STEPS)
 def test_whatever_happens_the_sum_is_that_of_what_was_said(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int]]

@@ -178,7 +178,6 @@ def noticed(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str]
 
 
 def _judge(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str]) -> int:
-    import hypothesis
     import pytest
 
     if tree is not None:
@@ -188,9 +187,7 @@ def _judge(name: str, path: Path, tree: ast.Module | None, tests: Sequence[str])
     said = io.StringIO() if tree is not None else sys.stderr  # why they fail as it is must be told
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            # On a busy machine a deadline would fail, and pass for a change that was noticed.
-            hypothesis.settings.register_profile("calm", deadline=None)
-            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "calm"]
+            options = ["-x", "-q", "-p", "no:cacheprovider"]
             options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
             return int(pytest.main([*options, *(str(ROOT / test) for test in tests)]))
         except BaseException:  # noqa: BLE001 - a module that cannot even be loaded is noticed, too
