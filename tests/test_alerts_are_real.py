@@ -328,8 +328,14 @@ def rules(made: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+LONGEST = ("orders_lost", "slow")
+"""These take promtool a quarter of a minute each: they are among the proofs."""
+
+
 @pytest.mark.judge
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(one, marks=pytest.mark.proof) if one in LONGEST else one for one in CASES]
+)
 def test_fires_and_clears(
     case: str, said: dict[str, Any], rules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
