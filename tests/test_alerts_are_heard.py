@@ -207,16 +207,21 @@ class Diary:
             raise AssertionError(f"{fault}: {missing()}") from None
 
 
+@pytest.fixture
+def scene(spec: tuple[Path, Heard], monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Contract, Diary]:
+    """The spec's file, its contract in a hurry, and who notes what comes of it."""
+    impatient(monkeypatch)
+    path, here = spec
+    return path, scaled(contract(load(path).declared), FACTOR), Diary(here)
+
+
 @pytest.mark.judge
 @pytest.mark.proof
 def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
-    spec: tuple[Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[Path, Contract, Diary], tmp_path: Path
 ) -> None:
     """Every word of the notification is that of the rule; and while all is well, what runs is what the spec says."""
-    impatient(monkeypatch)
-    path, here = spec
-    made = scaled(contract(load(path).declared), FACTOR)
-    diary = Diary(here)
+    path, made, diary = scene
     backed_up(path)
     with (
         staged(tmp_path, free_port(), path, WORKERS) as stage,
@@ -259,13 +264,10 @@ def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
 @pytest.mark.judge
 @pytest.mark.proof
 def test_one_of_two_replicas_that_is_killed_is_heard_of_alone(
-    spec: tuple[Path, Heard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: tuple[Path, Contract, Diary], tmp_path: Path
 ) -> None:
     """By its address, and of nothing else that is down; its return is heard, too."""
-    impatient(monkeypatch)
-    path, here = spec
-    made = scaled(contract(load(path).declared), FACTOR)
-    diary = Diary(here)
+    path, made, diary = scene
     well, lost = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
     with replica(path, well), replica(path, lost) as doomed, stack(made, tmp_path, well, lost):
         diary.wait(lambda: 8 - min(diary.beats, 8))

@@ -124,7 +124,7 @@ def test_many_random_specs_give_sound_manifests() -> None:
     """The same at the length that the README promises."""
     seen: list[str] = []
 
-    @settings(max_examples=ROUNDS, deadline=None, database=None)
+    @settings(max_examples=ROUNDS, database=None)
     @given(specs())
     def sound(spec: dict[str, Any]) -> None:
         seen.append(str(spec))

@@ -641,7 +641,6 @@ def drawn(count: int) -> list[dict[str, Any]]:
         max_examples=count,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -745,7 +745,7 @@ class InTheProcess(Agreement):
 @pytest.mark.parametrize("machine", [Agreement, InTheProcess])
 def test_it_agrees_with_the_reference(machine: type[Agreement]) -> None:
     """A quick look at every commit."""
-    short = examples(max_examples=40, stateful_step_count=40, deadline=None)
+    short = examples(max_examples=40, stateful_step_count=40)
     run_state_machine_as_test(machine, settings=short)
 
 
@@ -754,7 +754,7 @@ def test_fifty_thousand_steps_agree_with_the_reference() -> None:
     """The same machines, at length: on a fake clock, on tasks and on threads."""
     Agreement.steps = 0
     often = 10_000 if os.environ.get("FULL") == "1" else 700
-    long = examples(max_examples=often, stateful_step_count=50, deadline=None)
+    long = examples(max_examples=often, stateful_step_count=50)
     run_state_machine_as_test(Agreement, settings=long)
     run_state_machine_as_test(InTheProcess, settings=long)
     figure(

@@ -407,18 +407,24 @@ def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time,
 # --- the desk --------------------------------------------------------------------------------------
 
 
+def held_up(desk: Desk) -> threading.Event:
+    """Keep the desk's thread busy from now on, until what is returned is set."""
+    gate, busy = threading.Event(), Future[None]()
+
+    def hold(_: Letters) -> None:
+        busy.set_result(None)
+        gate.wait()
+
+    desk.ask(hold)
+    busy.result()
+    return gate
+
+
 def test_the_desk_does_what_was_asked_meanwhile_in_one_commit(tmp_path: Path, now: Time) -> None:
     """Many who ask at once wait for one write to the disk."""
     letters = SqliteLetters(str(tmp_path / "dead.db"), now)
     desk = Desk(letters)
-    gate, first = threading.Event(), Future[None]()
-
-    def hold(_: Letters) -> None:
-        first.set_result(None)
-        gate.wait()
-
-    desk.ask(hold)
-    first.result()
+    gate = held_up(desk)
     commits: list[str] = []
     letters.base.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
     asked = [desk.ask(lambda of: of.put(letter(), 0, ROOM)) for _ in range(40)]
@@ -432,8 +438,7 @@ def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
     """Steps that were asked for together are tried apart."""
     letters = SqliteLetters(str(tmp_path / "dead.db"), now)
     desk = Desk(letters)
-    gate = threading.Event()
-    desk.ask(lambda _: gate.wait())
+    gate = held_up(desk)
     good = desk.ask(lambda of: of.put(letter("a"), 0, ROOM))
     bad = desk.ask(lambda _: 1 // 0)
     also = desk.ask(lambda of: of.put(letter("b"), 0, ROOM))
@@ -450,8 +455,7 @@ def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
 def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now: Time) -> None:
     """He is told nothing, so nothing may happen later."""
     desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
-    gate = threading.Event()
-    desk.ask(lambda _: gate.wait())
+    gate = held_up(desk)
     asked = desk.ask(lambda of: of.put(letter(), 0, ROOM))
     assert asked.cancel()
     gate.set()
@@ -462,14 +466,7 @@ def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now
 def test_who_asks_while_it_closes_is_answered(tmp_path: Path, now: Time) -> None:
     """A call may fail while the process ends: it is kept, the end comes, and two threads never share the file."""
     desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
-    gate, busy = threading.Event(), Future[None]()
-
-    def hold(_: Letters) -> None:
-        busy.set_result(None)
-        gate.wait()
-
-    desk.ask(hold)
-    busy.result()
+    gate = held_up(desk)
     (first,) = (one for one in threading.enumerate() if one.name == "mahavishnu-letters")
     closing = threading.Thread(target=desk.close, daemon=True)
     closing.start()
@@ -489,14 +486,7 @@ def test_one_that_was_cancelled_does_not_end_the_desk(tmp_path: Path, now: Time)
     """Not even where the letters cannot be reached just then."""
     letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
     desk = Desk(letters)
-    gate, busy = threading.Event(), Future[None]()
-
-    def hold(_: Letters) -> None:
-        busy.set_result(None)
-        gate.wait()
-
-    desk.ask(hold)
-    busy.result()
+    gate = held_up(desk)
     assert desk.ask(lambda of: of.stats()).cancel()
     letters.together = lambda: SqliteLetters.together(SqliteLetters(str(tmp_path), now))  # a folder
     gate.set()

@@ -175,7 +175,6 @@ def _step(data: st.DataObject, charges: Sequence[Charged], wait: int) -> int:
 
 @settings(
     max_examples=2000 if FULL else 120,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(charged(), st.data())
