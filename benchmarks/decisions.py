@@ -17,10 +17,10 @@ from benchmarks.harness import CONTROL, Candidate, side_by_side, table, times, w
 from benchmarks.limiters import RATE, Ask, limits, limits_async, pyrate, throttled
 from mahavishnu.clock import SystemClock
 from mahavishnu.contract import contract
-from mahavishnu.runtime.engine import Admission, Engine
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.memory_store import MemoryStore
-from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.limits.engine import Admission, Engine
+from mahavishnu.runtime.limits.memory_store import MemoryStore
+from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
 
 _TRACED = 2_000

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mahavishnu.algorithms import Gcra
 from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Algorithm
-from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.limits.memory_store import MemoryStore
 
 CLIENTS = 1_000_000
 _HOUR = 3600 * 10**9

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mahavishnu.contract import Contract
-from mahavishnu.forgetting import FILES, kept
+from mahavishnu.derived.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
 
 from ._service import app_secrets, host, jobs_name, jobs_secrets, released, sidecar_secrets

@@ -25,8 +25,8 @@ from typing import NamedTuple
 
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector, quoted
+from mahavishnu.queries.steady import Moving, Steady, matches, moving
 from mahavishnu.signals import AgreementError, Alert, Feed, Kind, Recording, Source
-from mahavishnu.steady import Moving, Steady, matches, moving
 from mahavishnu.units import Duration, plain
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.backup.due import ALIVE
 from mahavishnu.contract import Contract
+from mahavishnu.derived.forgetting import kept
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.forgetting import kept
 from mahavishnu.spec import Spec
 from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose

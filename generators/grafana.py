@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from mahavishnu.artifact import Artifact
 from mahavishnu.artifact import Query as Asked
 from mahavishnu.contract import Contract, scoped
-from mahavishnu.panels import Dashboard, Panel, Query, Row, dashboards
+from mahavishnu.derived.panels import Dashboard, Panel, Query, Row, dashboards
 from mahavishnu.promql import Matcher, Selector
 from mahavishnu.series import UP
 from mahavishnu.signals import Source

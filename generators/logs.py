@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
-from mahavishnu.forgetting import DAY, FILES, Life, kept, told
+from mahavishnu.derived.forgetting import DAY, FILES, Life, kept, told
 from mahavishnu.units import Duration
 
 from ._render import render

@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
-from mahavishnu.links import panel_url, runbook_url
-from mahavishnu.panels import Spot, dashboards, spots
+from mahavishnu.derived.links import panel_url, runbook_url
+from mahavishnu.derived.panels import Spot, dashboards, spots
 from mahavishnu.policy import camel
 from mahavishnu.promql import Call, Expr, Number
 from mahavishnu.signals import Alert, Recording

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
-from mahavishnu.history import days
+from mahavishnu.derived.history import days
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple, cast
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
+from mahavishnu.derived.forgetting import lives
+from mahavishnu.derived.links import panel_url, runbook_file
+from mahavishnu.derived.panels import Dashboard, Panel, Spot, behind, dashboards, spots
 from mahavishnu.errors import Path
-from mahavishnu.forgetting import lives
-from mahavishnu.links import panel_url, runbook_file
 from mahavishnu.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
-from mahavishnu.panels import Dashboard, Panel, Spot, behind, dashboards, spots
 from mahavishnu.policies.rate import Rate
 from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec

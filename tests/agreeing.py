@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mahavishnu.contract import Contract
-from mahavishnu.query import QueryError, read
+from mahavishnu.queries.written import QueryError, read
 from mahavishnu.signals import Alert
 from mahavishnu.units import Duration
 from tests.judges import judge

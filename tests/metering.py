@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mahavishnu.contract import merge
 from mahavishnu.policy import Policy
-from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.signals import Signal
 
 

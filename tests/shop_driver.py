@@ -16,11 +16,11 @@ import pytest
 import examples.shop.main as shop
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup.evidence import Copy, Evidence, folder, write
-from mahavishnu.firing import samples
 from mahavishnu.load import load
+from mahavishnu.queries.firing import samples
 from mahavishnu.runtime import current
-from mahavishnu.runtime.memory_store import MemoryStore
-from mahavishnu.runtime.office import Office
+from mahavishnu.runtime.dead_letters.office import Office
+from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.process import Usage
 from mahavishnu.series import STEPS
 from mahavishnu.testing import VirtualClock

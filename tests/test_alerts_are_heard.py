@@ -19,10 +19,11 @@ import httpx
 import pytest
 
 from examples.shop.stage import Stage, staged
-from mahavishnu import live, yaml_tree
+from mahavishnu import live
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
+from mahavishnu.loading import yaml_tree
 from tests.figures import figure
 from tests.reading import read
 from tests.scaled import impatient, scaled

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import yaml_tree
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.firing import firing
-from mahavishnu.runtime.letters import Bounds, LettersUnreachable
+from mahavishnu.loading import yaml_tree
+from mahavishnu.queries.firing import firing
+from mahavishnu.runtime.dead_letters.letters import Bounds, LettersUnreachable
 from mahavishnu.spec import Spec
 from tests.judges import judge
 from tests.shop_driver import MINUTE, Fault, Shop

@@ -19,19 +19,19 @@ from starlette.routing import Route
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.errors import BreakerOpen
-from mahavishnu.firing import firing, samples
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policy import Outcome
-from mahavishnu.runtime.letters_sqlite import SqliteLetters
-from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.queries.firing import firing, samples
+from mahavishnu.runtime.dead_letters.redriver import Redriver
+from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.runtime.process import Usage
-from mahavishnu.runtime.redriver import Redriver
 from mahavishnu.runtime.service import start
+from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.judges import judge
 from tests.runtime.asgi_client import House, harden, limits, site, spec_of
-from tests.runtime.letterboxes import keep, letter
+from tests.runtime.dead_letters.letterboxes import keep, letter
 
 pytestmark = pytest.mark.judge
 MINUTE = 60 * 10**9
@@ -314,7 +314,7 @@ def test_letters_that_a_new_process_gives_up_at_its_start_are_told_of(
     """A shorter retention is deployed: what a counter holds at its first scrape, no rate ever shows."""
     clock = VirtualClock()
     kept = SqliteLetters(str(tmp_path / "letters.db"), lambda: clock.now() // 10**6)
-    monkeypatch.setattr("mahavishnu.runtime.office._letters", Mock(return_value=kept))
+    monkeypatch.setattr("mahavishnu.runtime.dead_letters.office._letters", Mock(return_value=kept))
     keep(kept, letter(), letter(), pause=10**12)
     clock.advance("2d")
     call = {"url": "http://payment", "fallback": "dead_letter"}

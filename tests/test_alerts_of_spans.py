@@ -9,8 +9,8 @@ import pytest
 
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
-from mahavishnu.firing import firing
 from mahavishnu.load import load
+from mahavishnu.queries.firing import firing
 from tests.judges import judge
 from tests.otlp_receiver import Collector, collector
 from tests.shop_driver import Shop

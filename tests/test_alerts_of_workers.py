@@ -15,8 +15,8 @@ import examples.shop.main as shop
 from mahavishnu.asgi import Hardening
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
-from mahavishnu.firing import firing
 from mahavishnu.load import load
+from mahavishnu.queries.firing import firing
 from tests.judges import judge
 from tests.runtime.asgi_client import App
 from tests.shop_driver import Fault, Shop
@@ -92,8 +92,8 @@ def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Nothing else does: no sum goes down when a worker dies, so no rate jumps."""
     promtool = judge("promtool")
     fault, wanted = CASES[case]
-    monkeypatch.setattr("mahavishnu.runtime.telling.PERIOD", PACE)
-    monkeypatch.setattr("mahavishnu.runtime.telling.place", Mock(return_value=tmp_path / "met"))
+    monkeypatch.setattr("mahavishnu.runtime.multiprocess.telling.PERIOD", PACE)
+    monkeypatch.setattr("mahavishnu.runtime.multiprocess.telling.place", Mock(return_value=tmp_path / "met"))
     file, rules = tmp_path / "mahavishnu.yaml", tmp_path / "rules.yml"
     file.write_text((ROOT / "mahavishnu.yaml").read_text().replace("service:\n", "service:\n  workers: 2\n"))
     made = contract(load(file).spec)

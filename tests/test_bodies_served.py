@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.asgi import Hardening
-from mahavishnu.runtime.linger import BYTES, TIME
+from mahavishnu.runtime.requests.linger import BYTES, TIME
 from mahavishnu.server import HeadDeadline
 from tests.figures import figure
 from tests.runtime.asgi_client import limits

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,28 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+def drawn() -> Iterator[Path]:
+    """Every file and folder that the drawing of the house names."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    drawing = text.split("## The house in five minutes", 1)[1].split("```")[1]
+    above = [ROOT]
+    for line in drawing.strip("\n").splitlines():
+        names = re.match(r"(\s*)(\S+(?: \S+)*)", line)
+        assert names is not None, line
+        del above[len(names[1]) // 2 + 1 :]
+        yield from (above[-1] / name for name in names[2].split())
+        above.append(above[-1] / names[2].split()[-1])
+
+
+def test_the_drawing_of_the_house_is_the_house() -> None:
+    named = set(drawn())
+    missing = [path for path in named if not path.is_dir() and not path.with_suffix(".py").is_file()]
+    assert missing == []
+    package = ROOT / "framework/mahavishnu"
+    rooms = {room for room in package.rglob("*") if (room / "__init__.py").is_file()}
+    assert rooms - named == set()
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu import faults
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
+from mahavishnu.loading import faults
 from tests.figures import figure
 
 ROOT = Path(__file__).parents[1]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu import layers
 from mahavishnu.cli._output import concise, full
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, accept, find_spec, load
+from mahavishnu.loading import layers
+from mahavishnu.loading.shape import dotted, places
 from mahavishnu.policies.rate import Rate
-from mahavishnu.shape import dotted, places
 
 SPECS = Path(__file__).parent / "specs"
 BASE = """\

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu.forgetting import life
+from mahavishnu.derived.forgetting import life
 from mahavishnu.spec import Keeper
 from mahavishnu.units import Duration
 from tests.figures import figure

@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mahavishnu import appinfo, live, yaml_tree
+from mahavishnu import appinfo, live
 from mahavishnu.agreement import agreement
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.load import load
+from mahavishnu.loading import yaml_tree
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec

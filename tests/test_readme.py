@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime import current
-from mahavishnu.runtime.letters_sqlite import SqliteLetters
+from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from tests.judges import judge
 from tests.pages import ROOT, blocks
 from tests.stack import serving

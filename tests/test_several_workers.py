@@ -63,7 +63,7 @@ def test_two_workers_are_scraped_as_one(tmp_path: Path) -> None:
 
 
 _HASTY = """
-from mahavishnu.runtime import crowd
+from mahavishnu.runtime.multiprocess import crowd
 crowd.FIRST = crowd.AGAIN = 10**8
 """
 
@@ -246,7 +246,7 @@ print(generate_latest(registry).decode())
 """
 OURS = """
 import os, signal, sys
-from tests.runtime.test_workers import RUNNING, House, Path, Worker
+from tests.runtime.multiprocess.test_workers import RUNNING, House, Path, Worker
 worker = Worker(House(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])))
 if sys.argv[1] == "worker":
     worker.count()
@@ -258,7 +258,7 @@ print(worker.metrics.expose()[0].decode())
 COST = """
 import time
 from prometheus_client import Counter, Histogram
-from mahavishnu.runtime.cells import CounterCell, HistogramCell
+from mahavishnu.runtime.telemetry.cells import CounterCell, HistogramCell
 calls, times = Counter("calls_total", "Calls."), Histogram("times_seconds", "Times.")
 cell, cells = CounterCell(), HistogramCell((.005, .01, .025, .05, .075, .1, .25, .5, .75, 1.0, 2.5, 5.0, 7.5, 10.0))
 for call in (calls.inc, cell.inc, lambda: times.observe(1), lambda: cells.observe(1)):

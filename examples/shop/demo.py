@@ -20,8 +20,8 @@ import httpx
 from examples.shop.recovery import lose_and_recover
 from examples.shop.stage import ROOT, Stage, staged
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.firing import firing, samples
 from mahavishnu.load import load
+from mahavishnu.queries.firing import firing, samples
 
 DEPLOY = ROOT / "examples/shop/deploy"
 SPEC = ROOT / "mahavishnu.yaml"

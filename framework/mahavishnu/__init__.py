@@ -9,8 +9,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from mahavishnu.dependencies import dependency
     from mahavishnu.limits import limit
-    from mahavishnu.runtime.degraded import degraded, watching
-    from mahavishnu.runtime.handlers import idempotency_key
+    from mahavishnu.runtime.calls.degraded import degraded, watching
+    from mahavishnu.runtime.dead_letters.handlers import idempotency_key
 
 __all__ = ["__version__", "degraded", "dependency", "idempotency_key", "limit", "watching"]
 
@@ -26,11 +26,11 @@ def __getattr__(name: str) -> object:
 
         return limit
     if name in ("degraded", "watching"):
-        from mahavishnu.runtime import degraded
+        from mahavishnu.runtime.calls import degraded
 
         return getattr(degraded, name)
     if name == "idempotency_key":
-        from mahavishnu.runtime.handlers import idempotency_key
+        from mahavishnu.runtime.dead_letters.handlers import idempotency_key
 
         return idempotency_key
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

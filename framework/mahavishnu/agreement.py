@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from mahavishnu import closure
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
+from mahavishnu.queries import closure
 from mahavishnu.signals import Source
 
 _LOOKED_AT = frozenset({"panels", "runbooks"})

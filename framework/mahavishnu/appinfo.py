@@ -21,7 +21,7 @@ def routes(service: Service, spec: File) -> Routes | Problem:
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "MAHAVISHNU_SPEC": str(spec.resolve())}
-    command = [sys.executable, "-m", "mahavishnu.runtime.routes", service.app]
+    command = [sys.executable, "-m", "mahavishnu.runtime.routing.routes", service.app]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace",

@@ -15,28 +15,28 @@ from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
 from mahavishnu.contract import spec_hash
-from mahavishnu.edition import Edition
 from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
-from mahavishnu.runtime.collector import instance
 from mahavishnu.runtime.context import CURRENT
-from mahavishnu.runtime.crowd import Crowd
 from mahavishnu.runtime.current import succeed, use
-from mahavishnu.runtime.exchange import Message, Receive, Send
-from mahavishnu.runtime.identity import Identify
+from mahavishnu.runtime.dead_letters.redriver import Redriver
+from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
+from mahavishnu.runtime.multiprocess.crowd import Crowd
+from mahavishnu.runtime.multiprocess.telling import Telling
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.pushing import Pushing
-from mahavishnu.runtime.redriver import Redriver
 from mahavishnu.runtime.reload import Reloader, Take
+from mahavishnu.runtime.requests.exchange import Message, Receive, Send
+from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.restart import needed
-from mahavishnu.runtime.route_table import RouteTable
+from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
-from mahavishnu.runtime.telling import Telling
+from mahavishnu.runtime.telemetry.collector import instance
+from mahavishnu.runtime.traced_edition import TracedEdition
 from mahavishnu.spec import Spec
-from mahavishnu.traced_edition import TracedEdition
 
 __all__ = ["Hardening", "Identify", "Principal"]
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 
-from mahavishnu import closure, drift, outbound, spans_lost, store, workers
+from mahavishnu import store
+from mahavishnu.alerts import drift, outbound, spans_lost, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
+from mahavishnu.queries import closure
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,

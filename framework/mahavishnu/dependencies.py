@@ -35,14 +35,12 @@ from mahavishnu.errors import (
     Throttled,
 )
 from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.loading.shape import meant
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.policy import Site
-from mahavishnu.runtime import fallback
-from mahavishnu.runtime.collector import instance
-from mahavishnu.runtime.context import CURRENT
-from mahavishnu.runtime.current import current, expect, use
-from mahavishnu.runtime.dependency import (
+from mahavishnu.runtime.calls import fallback
+from mahavishnu.runtime.calls.dependency import (
     Attempts,
     Call,
     DependencyGuard,
@@ -50,17 +48,19 @@ from mahavishnu.runtime.dependency import (
     build_dependencies,
     innermost,
 )
-from mahavishnu.runtime.fallback import Operation
-from mahavishnu.runtime.flat import guarded
-from mahavishnu.runtime.handlers import handle
-from mahavishnu.runtime.letters import Letter
+from mahavishnu.runtime.calls.fallback import Operation
+from mahavishnu.runtime.calls.flat import guarded
+from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.current import current, expect, use
+from mahavishnu.runtime.dead_letters.handlers import handle
+from mahavishnu.runtime.dead_letters.letters import Letter
 from mahavishnu.runtime.service import Service, start
-from mahavishnu.shape import meant
+from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.spec import Dependency as Settings
 from mahavishnu.spec import Spec
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.http_client import AsyncClient, Client
+    from mahavishnu.runtime.calls.http_client import AsyncClient, Client
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -200,13 +200,13 @@ class Dependency:
         among the options, also those of `mounts`, are inside of what guards; as with any transport of one's own, httpx
         reads no proxy from the environment then: say `proxy`.
         """
-        from mahavishnu.runtime.http_client import client
+        from mahavishnu.runtime.calls.http_client import client
 
         return client(self.guard, self._defaults(), options)
 
     def httpx_async_client(self, **options: Any) -> AsyncClient:
         """As `httpx_client`, an httpx.AsyncClient."""
-        from mahavishnu.runtime.http_client import async_client
+        from mahavishnu.runtime.calls.http_client import async_client
 
         return async_client(self.guard, self._defaults(), options)
 

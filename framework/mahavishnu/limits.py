@@ -12,11 +12,11 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
+from mahavishnu.loading.shape import meant
 from mahavishnu.runtime.context import CURRENT, Request
-from mahavishnu.runtime.engine import Admission, Engine, Plan
-from mahavishnu.runtime.identity import UNKNOWN
 from mahavishnu.runtime.keys import Caller, Principal
-from mahavishnu.shape import meant
+from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
+from mahavishnu.runtime.requests.identity import UNKNOWN
 from mahavishnu.spec import Spec
 
 P = ParamSpec("P")

@@ -10,9 +10,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
-from mahavishnu import yaml_tree
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.loading import yaml_tree
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import NoReturn
 
-from mahavishnu import checks, codes, faults, yaml_tree
+from mahavishnu import checks, codes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
-from mahavishnu.shape import dotted, keys_of, meant
+from mahavishnu.loading import faults, yaml_tree
+from mahavishnu.loading.shape import dotted, keys_of, meant
+from mahavishnu.loading.yaml_tree import Mapping, Mark, Node, Scalar
 from mahavishnu.spec import Spec
-from mahavishnu.yaml_tree import Mapping, Mark, Node, Scalar
 
 NAME = "mahavishnu.yaml"
 
@@ -253,7 +254,7 @@ def _layered(
 ) -> tuple[Mapping, tuple[Finding, ...]]:
     if not runtime and not overrides:
         return tree, ()
-    from mahavishnu import layers
+    from mahavishnu.loading import layers
 
     said = (*(layers.variables(folder) if runtime else ()), *layers.given(overrides))
     return layers.overridden(tree, said)

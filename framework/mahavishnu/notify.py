@@ -14,12 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
-from mahavishnu.policy import Name, OneOf, Policy, Settings
+from mahavishnu.policy import Name, OneOf, Policy, SecretRef, Settings
 from mahavishnu.signals import Severity
 
-_REFERENCE = r"^\$\{[A-Z][A-Z0-9_]*\}$"
-SecretRef = Annotated[str, StringConstraints(pattern=_REFERENCE)]
-"""`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _TWINS = frozenset({"posix", "right", "posixrules"})
 """Where a tz database has all its zones a second and a third time, and one without a name."""

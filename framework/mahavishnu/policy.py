@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from asyncio import Task
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
+SecretRef = Annotated[str, StringConstraints(pattern=r"^\$\{[A-Z][A-Z0-9_]*\}$")]
+"""`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Mode = Literal["observe", "enforce", "off"]

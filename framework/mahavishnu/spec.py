@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, Stri
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import Path
-from mahavishnu.notify import Alerts, AnyChannel, SecretRef, Text, Url
+from mahavishnu.notify import Alerts, AnyChannel, Text, Url
 from mahavishnu.policies._http import BudgetHeader
 from mahavishnu.policies._retention import Keep
 from mahavishnu.policies.backup import Backup
@@ -25,7 +25,7 @@ from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.throttle import Throttle
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Limit, Name, OneOf, Policy, Settings, exactly
+from mahavishnu.policy import Limit, Name, OneOf, Policy, SecretRef, Settings, exactly
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.units import Duration, Percent

@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from mahavishnu.notify import SecretRef
-from mahavishnu.policy import Settings
+from mahavishnu.policy import SecretRef, Settings
 from mahavishnu.units import Cpu, Duration, Size
 
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]

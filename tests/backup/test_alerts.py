@@ -16,7 +16,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.backup.evidence import read, write
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.firing import firing, samples
+from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.current import forget
 from mahavishnu.spec import Spec
 from tests.backup.world import World, flipped, spec

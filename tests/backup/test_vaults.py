@@ -16,7 +16,7 @@ from starlette.applications import Starlette
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup import child
 from mahavishnu.cli import run
-from mahavishnu.firing import samples
+from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
 from tests.backup.vaults import S3, Sftp, s3, sftp
 from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import checks, cli, schema
+from mahavishnu import checks, cli
 from mahavishnu.cli import _output, run
 from mahavishnu.cli._run import function_of
 from mahavishnu.errors import Finding, Level, MahavishnuError, Where
+from mahavishnu.loading import schema
 from tests.figures import figure
 from tests.test_load import LATER
 

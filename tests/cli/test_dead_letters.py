@@ -14,11 +14,11 @@ from uuid import uuid4
 import pytest
 
 from mahavishnu.cli import run
-from mahavishnu.runtime.letters import Letter, Letters
-from mahavishnu.runtime.letters_redis import RedisLetters
-from mahavishnu.runtime.letters_sqlite import SqliteLetters
-from tests.runtime.letterboxes import ROOM, Time, keep, take
-from tests.runtime.redis_servers import Server, server
+from mahavishnu.runtime.dead_letters.letters import Letter, Letters
+from mahavishnu.runtime.dead_letters.redis import RedisLetters
+from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from tests.runtime.dead_letters.letterboxes import ROOM, Time, keep, take
+from tests.runtime.redis.servers import Server, server
 
 PAYLOAD = b'{"order":{"number":7,"card_number":"4242","password":"hunter2"},"note":"a\\u001b[2Jb"}'
 

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from mahavishnu.contract import contract
-from mahavishnu.panels import Unit, dashboards
+from mahavishnu.derived.panels import Unit, dashboards
 from mahavishnu.spec import Spec
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE

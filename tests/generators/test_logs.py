@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mahavishnu.forgetting import FILES, LEAST_LOKI, life, lives
+from mahavishnu.derived.forgetting import FILES, LEAST_LOKI, life, lives
 from mahavishnu.spec import Keeper, Spec
 from mahavishnu.units import Duration
 from tests.generators.specs import SMALL, generated, merged

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple, cast
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mahavishnu import query
 from mahavishnu.agreement import agreement
 from mahavishnu.contract import Contract, agree
 from mahavishnu.promql import Call, Expr, Number, total
+from mahavishnu.queries import written as query
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUOTA
 from mahavishnu.signals import AgreementError, Alert, Severity
 from mahavishnu.units import Duration
@@ -32,7 +32,7 @@ from tests.reading import read
 from tests.strategies import specs
 
 prove: Any = import_module("mahavishnu.generators._prove")
-steady: Any = import_module("mahavishnu.steady")
+steady: Any = import_module("mahavishnu.queries.steady")
 go: Any = import_module("mahavishnu.generators._go")
 
 # One of each kind of alert that has a window, a hold, or an absence of its own.

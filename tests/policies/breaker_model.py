@@ -18,7 +18,7 @@ from mahavishnu.policy import Leaf, Outcome, Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Percent
 from tests.metering import metrics_for
-from tests.runtime.worlds import World
+from tests.runtime.calls.worlds import World
 
 DICE = 0.75
 """What every draw gives: an open time is a tenth longer than it would be."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mahavishnu import yaml_tree
 from mahavishnu.errors import BreakerOpen
+from mahavishnu.loading import yaml_tree
 from mahavishnu.policies.breaker import Breaker, BreakerGuard, Closed
 from mahavishnu.policy import Site
 from mahavishnu.testing import VirtualClock

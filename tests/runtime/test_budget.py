@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mahavishnu.runtime.budget import LEAST, MARGIN, parse, reader, write
-from tests.runtime.worlds import SECOND, World, serving
+from tests.runtime.calls.worlds import SECOND, World, serving
 
 FORMS = ("grpc-timeout", "x-request-timeout-ms", "request-timeout")
 URL = "https://stripe.example/charges"

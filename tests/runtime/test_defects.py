@@ -20,9 +20,9 @@ from mahavishnu.algorithms import Gcra
 from mahavishnu.asgi import Hardening
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.current import forget
-from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.memory_store import MemoryStore
 from tests.runtime.asgi_client import (
     Message,
     Send,

@@ -9,11 +9,11 @@ import pytest
 
 from mahavishnu.clock import SystemClock
 from mahavishnu.runtime.lag import PERIOD, Lag
-from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import LAG, LATE
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, harden, limits, run, site
-from tests.runtime.test_drain import lifespan
+from tests.runtime.requests.test_drain import lifespan
 
 SERIES = "mahavishnu_event_loop_lag_seconds"
 

@@ -295,7 +295,12 @@ def test_what_needs_a_restart_is_refused(tmp_path: Path, section: dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "part", ["metrics.Metrics.gauge", "engine.Engine.__init__", "dependency.DependencyGuard.__init__"]
+    "part",
+    [
+        "telemetry.metrics.Metrics.gauge",
+        "limits.engine.Engine.__init__",
+        "calls.dependency.DependencyGuard.__init__",
+    ],
 )
 def test_a_part_that_cannot_be_built_keeps_all_of_the_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str

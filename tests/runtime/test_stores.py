@@ -17,21 +17,21 @@ from starlette.routing import Route
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
+from mahavishnu.derived.outage import outage
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.outage import outage
-from mahavishnu.runtime.engine import Admission
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.memory_store import MemoryStore
-from mahavishnu.runtime.metrics import Metrics
-from mahavishnu.runtime.redis_address import DEADLINE, address
-from mahavishnu.runtime.redis_store import RedisStore
+from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.memory_store import MemoryStore
+from mahavishnu.runtime.redis.address import DEADLINE, address
+from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.stores import open_store
+from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.store import signals
 from tests.runtime.asgi_client import call, spec_of
-from tests.runtime.redis_servers import Server, free_port, server
-from tests.runtime.test_redis_store import PER_CLIENT, Fleet
+from tests.runtime.redis.servers import Server, free_port, server
+from tests.runtime.redis.test_store import PER_CLIENT, Fleet
 
 METRICS = Metrics({one.name: one for one in signals()})
 

@@ -50,11 +50,11 @@ SUBJECTS = {
     ),
     "retry": Subject(
         {"mahavishnu.policies.retry": ("Purse", "Retrier")},
-        ("tests/policies/test_retry.py", "tests/runtime/test_dependency.py"),
+        ("tests/policies/test_retry.py", "tests/runtime/calls/test_dependency.py"),
     ),
     "limiter": Subject(
         {"mahavishnu.algorithms": ("Gcra", "SlidingWindow", "SlidingLog")},
-        ("tests/test_algorithms.py", "tests/runtime/test_memory_store.py"),
+        ("tests/test_algorithms.py", "tests/runtime/limits/test_memory_store.py"),
     ),
 }
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error, warning
 from mahavishnu.codes import Code
+from mahavishnu.derived.forgetting import LEAST_LOKI, keepers
 from mahavishnu.errors import Problem
-from mahavishnu.forgetting import LEAST_LOKI, keepers
 
 CODE = Code(
     "MV708",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
 from mahavishnu.codes import Code
+from mahavishnu.derived.history import days
 from mahavishnu.errors import Path, Problem
-from mahavishnu.history import days
 from mahavishnu.policies._retention import guaranteed
 
 CODE = Code(

@@ -10,7 +10,7 @@ from mahavishnu.contract import doubts, shown
 from mahavishnu.errors import Problem
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.slo import Slo
-from mahavishnu.query import ParserMissing
+from mahavishnu.queries.written import ParserMissing
 
 CODE = Code(
     "MV504",

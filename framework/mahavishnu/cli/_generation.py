@@ -12,13 +12,13 @@ from pathlib import Path
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
-from mahavishnu.bound import bound
 from mahavishnu.cli import FINDINGS, FINE, _output, _unchanged
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
 from mahavishnu.contract import Contract, contract
+from mahavishnu.derived.bound import bound
+from mahavishnu.derived.panels import dashboards
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import NAME, Loaded, accept, find_spec
-from mahavishnu.panels import dashboards
 
 OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")

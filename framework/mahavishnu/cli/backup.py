@@ -19,8 +19,8 @@ from mahavishnu.backup.job import job as job_of
 from mahavishnu.backup.sources import CaptureFailed, NotRestored
 from mahavishnu.cli import _told
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.derived.history import promises
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.history import promises
 from mahavishnu.load import Loaded, accept
 
 backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)

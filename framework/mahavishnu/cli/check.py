@@ -10,18 +10,18 @@ from typing import Annotated
 import typer
 
 from mahavishnu import appinfo
-from mahavishnu.bound import bound
 from mahavishnu.cli import _output
 from mahavishnu.cli._generation import agreed, files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import Format
 from mahavishnu.contract import Contract, contract
+from mahavishnu.derived.bound import bound
+from mahavishnu.derived.forgetting import lives
+from mahavishnu.derived.history import promises
+from mahavishnu.derived.outage import outage
+from mahavishnu.derived.shares import shares
 from mahavishnu.errors import Finding, Level, Problem, SpecError
-from mahavishnu.forgetting import lives
-from mahavishnu.history import promises
 from mahavishnu.load import Loaded, environments, load, shown
-from mahavishnu.outage import outage
-from mahavishnu.shares import shares
 
 
 def check(

@@ -14,9 +14,9 @@ import typer
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import Level, Path
-from mahavishnu.faults import SECRET_FILE
 from mahavishnu.load import Loaded, load
-from mahavishnu.shape import dotted
+from mahavishnu.loading.faults import SECRET_FILE
+from mahavishnu.loading.shape import dotted
 
 DEFAULT = "default"
 

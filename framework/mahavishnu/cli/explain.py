@@ -11,16 +11,16 @@ import typer
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
+from mahavishnu.derived.forgetting import lives
+from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
+from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
-from mahavishnu.faults import place_at
-from mahavishnu.forgetting import lives
-from mahavishnu.links import panel_url, runbook_file, runbook_url
 from mahavishnu.load import Loaded, accept
-from mahavishnu.panels import dashboards, spots
-from mahavishnu.shape import Place, dotted, keys_of, listing, nearest, places
+from mahavishnu.loading.faults import place_at
+from mahavishnu.loading.shape import Place, dotted, keys_of, listing, nearest, places
+from mahavishnu.loading.yaml_tree import Mapping, at
 from mahavishnu.signals import Alert
 from mahavishnu.units import Quantity
-from mahavishnu.yaml_tree import Mapping, at
 
 _HOLDS = {
     "service": "the process and every artifact",

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from mahavishnu import appinfo
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, load
-from mahavishnu.schema import text as schema_text
+from mahavishnu.loading.schema import text as schema_text
 from mahavishnu.spec import Service
 
 _APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette)\(", re.MULTILINE)

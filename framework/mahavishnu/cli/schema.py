@@ -17,7 +17,7 @@ def schema(
 
     Editors find it by the first line of the spec: # yaml-language-server: $schema=.mahavishnu/schema.json
     """
-    from mahavishnu.schema import text
+    from mahavishnu.loading.schema import text
 
     if out is None:
         print(text(), end="")

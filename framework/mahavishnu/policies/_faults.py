@@ -12,7 +12,7 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull, Throttled
+from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
 from mahavishnu.policy import Leaf, Outcome, Word
 
 
@@ -79,6 +79,14 @@ def status_of(answer: object) -> int | None:
 def status_of_fault(fault: BaseException) -> int | None:
     """The HTTP status behind an exception such as httpx.HTTPStatusError; None when there is none."""
     return status_of(getattr(fault, "response", None))
+
+
+def why(error: BaseException) -> str:
+    """An error in a few words: its kind, and a status; never its text, which may hold anything."""
+    if isinstance(error, DependencyError):
+        return error.what
+    status = status_of_fault(error)
+    return type(error).__name__ if status is None else f"{type(error).__name__}: status {status}"
 
 
 def leaves(fault: BaseException) -> Iterator[BaseException]:

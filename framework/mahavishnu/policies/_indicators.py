@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from mahavishnu.instances import example, meets
 from mahavishnu.policies import _http
 from mahavishnu.policy import Match
 from mahavishnu.promql import BOOL, Binary, Call, Expr, Number, Selector, absent, highest, total
+from mahavishnu.queries.instances import example, meets
 from mahavishnu.series import HTTP_DURATION
 from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source
 from mahavishnu.units import Duration

@@ -7,8 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints
 
-from mahavishnu.notify import SecretRef
-from mahavishnu.policy import Settings
+from mahavishnu.policy import SecretRef, Settings
 
 _PORT = 22
 _HOSTS = r"[A-Za-z0-9._,:\[\]-]+"

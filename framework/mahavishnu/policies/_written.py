@@ -15,7 +15,7 @@ Query = Annotated[
     StringConstraints(pattern=r"^[^\x00-\x1f\x7f]+$", max_length=500),
     Field(examples=['mahavishnu_dependency_calls_total{dependency="payment"}']),
 ]
-"""A query in PromQL, read by `mahavishnu.query`."""
+"""A query in PromQL, read by `mahavishnu.queries.written`."""
 
 
 def not_too_long(hold: Duration) -> Duration:

@@ -9,10 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.cron import Schedule
-from mahavishnu.notify import SecretRef
 from mahavishnu.policies._retention import Keep
 from mahavishnu.policies._sftp import Ssh, server
-from mahavishnu.policy import OneOf, Policy, Settings, camel
+from mahavishnu.policy import OneOf, Policy, SecretRef, Settings, camel
 from mahavishnu.promql import Expr, absent, highest
 from mahavishnu.series import (
     BACKUP_AGE,

@@ -10,8 +10,8 @@ from pydantic import AfterValidator, Field, PrivateAttr
 from mahavishnu.policies._written import Query, not_too_long
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Expr
-from mahavishnu.query import QueryError, read
-from mahavishnu.search import search
+from mahavishnu.queries.search import search
+from mahavishnu.queries.written import QueryError, read
 from mahavishnu.signals import AgreementError, Alert, Severity, Signal
 from mahavishnu.units import Duration
 

@@ -28,7 +28,7 @@ from mahavishnu.policies._indicators import (
 from mahavishnu.policies._written import Query
 from mahavishnu.policy import Count, Match, Policy, Settings, camel
 from mahavishnu.promql import Expr, Number, Selector
-from mahavishnu.query import QueryError, read
+from mahavishnu.queries.written import QueryError, read
 from mahavishnu.signals import Alert, Kind, Label, Recording, Severity, Signal, Source
 from mahavishnu.units import Duration, Percent, plain
 

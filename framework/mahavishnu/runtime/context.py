@@ -10,7 +10,7 @@ from mahavishnu.runtime.keys import Caller
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
-    from mahavishnu.runtime.traces import Trace
+    from mahavishnu.runtime.tracing.traces import Trace
 
 
 class Degraded(NamedTuple):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.service import Service
 
 _lock = threading.Lock()
 

@@ -12,9 +12,9 @@ from types import ModuleType
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policy import Clock, Handle
-from mahavishnu.runtime.collector import LAST, Failure, aside, instance
+from mahavishnu.runtime.multiprocess.workers import Workers
 from mahavishnu.runtime.service import Service
-from mahavishnu.runtime.workers import Workers
+from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instance
 from mahavishnu.series import PUSHES
 
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
@@ -137,7 +137,7 @@ class Pushing:
 
 def _otlp() -> ModuleType:
     try:
-        from mahavishnu.runtime import otlp
+        from mahavishnu.runtime.telemetry import otlp
     except ImportError:
         raise MahavishnuError(_MISSING) from None
     return otlp

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, SpecError
+from mahavishnu.loading.yaml_tree import LARGEST
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.service import Service
 from mahavishnu.series import SPEC_RELOADS
-from mahavishnu.yaml_tree import LARGEST
 
 PERIOD = 2_000_000_000
 """How often the file is looked at, ns: a change is taken once it has read the same at two looks."""

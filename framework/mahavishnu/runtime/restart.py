@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.codes import RESTART
 from mahavishnu.errors import Path, Problem
-from mahavishnu.shape import dotted
+from mahavishnu.loading.shape import dotted
 from mahavishnu.spec import Spec
 
 _SERVICE = ("name", "app", "app_dir", "port", "workers", "head_timeout")

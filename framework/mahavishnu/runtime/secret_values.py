@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.layers import SECRETS
+from mahavishnu.loading.layers import SECRETS
 
 
 def secret(name: str, folder: Path = SECRETS) -> str:

@@ -12,26 +12,26 @@ from mahavishnu.contract import shown, spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Advice, Clock, Histogram, Site
-from mahavishnu.runtime import backups
-from mahavishnu.runtime.dependency import DependencyGuard, build_dependencies, nowhere
-from mahavishnu.runtime.ended import Ended
-from mahavishnu.runtime.engine import Engine, Plan
-from mahavishnu.runtime.fallback import fallbacks_of
+from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
+from mahavishnu.runtime.calls.fallback import fallbacks_of
+from mahavishnu.runtime.dead_letters.office import Office, office
 from mahavishnu.runtime.lag import Lag
-from mahavishnu.runtime.linger import Linger
-from mahavishnu.runtime.logs import AccessLog, Log, logger
-from mahavishnu.runtime.metrics import Metrics
-from mahavishnu.runtime.offenders import Refusals
-from mahavishnu.runtime.office import Office, office
-from mahavishnu.runtime.ops import SHORT, Ops
+from mahavishnu.runtime.limits.engine import Engine, Plan
+from mahavishnu.runtime.limits.offenders import Refusals
 from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.requests.ended import Ended
+from mahavishnu.runtime.requests.linger import Linger
+from mahavishnu.runtime.requests.ops import SHORT, Ops
 from mahavishnu.runtime.secret_values import resolved
-from mahavishnu.runtime.snapshot import Snapshot
 from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
-from mahavishnu.runtime.traced_call import trace
-from mahavishnu.runtime.traced_log import TracedLog
-from mahavishnu.runtime.traced_meter import NotedMeter, tracing_of
+from mahavishnu.runtime.telemetry import backups
+from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger
+from mahavishnu.runtime.telemetry.metrics import Metrics
+from mahavishnu.runtime.telemetry.snapshot import Snapshot
+from mahavishnu.runtime.tracing.call import trace
+from mahavishnu.runtime.tracing.log import TracedLog
+from mahavishnu.runtime.tracing.meter import NotedMeter, tracing_of
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -58,9 +58,9 @@ from mahavishnu.series import (
 from mahavishnu.spec import Logs, Spec
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.memory_store import MemoryStore
-    from mahavishnu.runtime.redis_store import RedisStore
-    from mahavishnu.runtime.traces import Tracing
+    from mahavishnu.runtime.limits.memory_store import MemoryStore
+    from mahavishnu.runtime.redis.store import RedisStore
+    from mahavishnu.runtime.tracing.traces import Tracing
 
 
 class Lasting:

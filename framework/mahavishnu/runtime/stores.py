@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.layers import SECRETS
+from mahavishnu.loading.layers import SECRETS
 from mahavishnu.policy import Clock, Meter
-from mahavishnu.runtime.memory_store import MemoryStore
+from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.spec import Spec
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.redis_store import RedisStore
+    from mahavishnu.runtime.redis.store import RedisStore
 
 _MISSING = "a shared `store` needs two more packages: pip install 'mahavishnu[redis]'"
 
@@ -34,8 +34,8 @@ def open_store(
         return MemoryStore(clock)
     try:
         # Loaded only here: redis-py takes half a second, and who counts in memory need not have it.
-        from mahavishnu.runtime.redis_address import address
-        from mahavishnu.runtime.redis_store import RedisStore
+        from mahavishnu.runtime.redis.address import address
+        from mahavishnu.runtime.redis.store import RedisStore
     except ImportError:
         raise MahavishnuError(_MISSING) from None
     return RedisStore(address(resolved(spec.store, secrets)), spec.service.name, clock, meter, told)

@@ -1,0 +1,1 @@
+"""What follows from a contract: panels, links, bounds, and what is promised."""

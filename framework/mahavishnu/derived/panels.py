@@ -1,0 +1,460 @@
+"""What people are shown of a contract: dashboards of panels, every query a tree, every line a number of the spec.
+
+No panel is listed here for a policy. A series is shown where the label that names its entry of the spec belongs
+(`limit`, `dependency`, `slo`, `backup`), an alert beside it: what it measures, and the bound beyond which it fires.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import lru_cache
+from typing import Literal
+
+from mahavishnu.contract import Contract, scoped
+from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
+from mahavishnu.queries import closure
+from mahavishnu.series import (
+    CPU,
+    CPU_LIMIT,
+    DEPENDENCY_DURATION,
+    HTTP_ACTIVE,
+    HTTP_DURATION,
+    MEMORY,
+    MEMORY_LIMIT,
+    UP,
+)
+from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
+from mahavishnu.spec import Spec
+from mahavishnu.units import Duration
+
+Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
+"""Grafana's own names of units."""
+
+_WINDOW = Duration.parse("5m")
+_LONGEST_UID = 40  # Grafana's
+_QUANTILES = (Decimal("0.5"), Decimal("0.95"), Decimal("0.99"))
+_TITLES = {
+    "service": "service",
+    "resilience": "limits and dependencies",
+    "slos": "SLOs",
+    "backups": "backups",
+}
+_LABELS = {"limit": "limits", "dependency": "dependencies", "slo": "slos", "backup": "backups"}
+"""A label that names an entry of the spec, and the section in which that stands."""
+_WORDS = {"limit": "limits", "dead": "dead_letters", "backup": "backups"}
+"""The first word of a series without such a label, and its section; every other one is of the service."""
+_BOARDS = {
+    "service": "service",
+    "limits": "resilience",
+    "dependencies": "resilience",
+    "dead_letters": "resilience",
+    "slos": "slos",
+    "backups": "backups",
+}
+_DRAWN = frozenset(one.name for one in (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT))
+"""Series with panels of their own making."""
+_UNITS: Mapping[str, Unit] = {"ratio": "percentunit", "seconds": "s", "bytes": "bytes", "count": "short"}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One query of a panel; `legend` are the labels by which its answers are told apart."""
+
+    expr: Expr
+    legend: tuple[str, ...] = ()
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture: what it asks, in which unit, and the numbers that are drawn as lines.
+
+    `alert` is the name of the alert that it shows: then every query is what the rule itself measures.
+    """
+
+    title: str
+    queries: tuple[Query, ...]
+    unit: Unit = "short"
+    text: str = ""
+    bounds: tuple[Decimal, ...] = ()
+    kind: Literal["timeseries", "stat"] = "timeseries"
+    alert: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Panels under one heading."""
+
+    title: str
+    panels: tuple[Panel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    """A page of rows; `name` is that of its file, `uid` what links call it by."""
+
+    name: str
+    uid: str
+    title: str
+    rows: tuple[Row, ...]
+
+    def numbered(self) -> Iterator[tuple[int, Row | Panel]]:
+        """Every heading and every panel with its number, from the top."""
+        yield from enumerate((one for row in self.rows for one in (row, *row.panels)), 1)
+
+    @property
+    def panels(self) -> tuple[Panel, ...]:
+        """Every panel."""
+        return tuple(panel for row in self.rows for panel in row.panels)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """Where an alert is shown."""
+
+    dashboard: Dashboard
+    number: int
+    row: Row
+
+
+@lru_cache(maxsize=4)
+def dashboards(made: Contract) -> tuple[Dashboard, ...]:
+    """Every dashboard of a contract; raises AgreementError when a query asks for what nothing shows."""
+    boards = tuple(
+        Dashboard(name, _uid(made.job, name), f"{made.job}: {title}", rows)
+        for name, title in _TITLES.items()
+        if (rows := tuple(row for row in _rows(made, name) if row.panels))
+    )
+    for _, expr in queries(boards):
+        closure.resolve(expr, made.world)
+    return boards
+
+
+def queries(boards: Iterable[Dashboard]) -> Iterator[tuple[str, Expr]]:
+    """Every query of dashboards, with the words for its place."""
+    for board in boards:
+        for panel in board.panels:
+            yield from ((f"{board.name}: {panel.title}", query.expr) for query in panel.queries)
+
+
+def spots(boards: Iterable[Dashboard]) -> dict[str, Spot]:
+    """Where each alert is shown, by its name."""
+    found: dict[str, Spot] = {}
+    for board in boards:
+        row = board.rows[0]
+        for number, one in board.numbered():
+            if isinstance(one, Row):
+                row = one
+            elif one.alert:
+                found[one.alert] = Spot(board, number, row)
+    return found
+
+
+def _uid(job: str, name: str) -> str:
+    uid = f"{job.replace('_', '-')}-{name}"
+    return uid if len(uid) <= _LONGEST_UID else hashlib.sha256(uid.encode()).hexdigest()[:_LONGEST_UID]
+
+
+def _rows(made: Contract, board: str) -> Iterator[Row]:
+    sections = [section for section, home in _BOARDS.items() if home == board]
+    if board == "service":
+        yield Row("requests", _requests(made))
+        yield Row("process", (*_process(made), *_overview(made, "service")))
+        yield Row("alerts", tuple(_alerts(made, "service", None)))
+        return
+    for section in sections:
+        overview = (*_overview(made, section), *_alerts(made, section, None))
+        yield Row(section.replace("_", " "), overview)
+        yield from (Row(f"{section}.{name}", _entry(made, section, name)) for name in _names(made, section))
+
+
+# --- where a series and an alert belong ---------------------------------------------------------------------
+
+
+def _label(signal: Signal) -> str | None:
+    """The label of a series that names an entry of the spec."""
+    return next((label.name for label in signal.labels if label.name in _LABELS), None)
+
+
+def _section(signal: Signal) -> str:
+    word = signal.name.removeprefix("mahavishnu_").split("_")[0]
+    return _LABELS.get(_label(signal) or "", _WORDS.get(word, "service"))
+
+
+def _of(made: Contract, section: str) -> list[Signal]:
+    return _sections(made).get(section, [])
+
+
+@lru_cache(maxsize=4)
+def _sections(made: Contract) -> dict[str, list[Signal]]:
+    """The series of each section that have no panels of their own making."""
+    found: dict[str, list[Signal]] = {}
+    for one in made.signals.values():
+        if one.name not in _DRAWN:
+            found.setdefault(_section(one), []).append(one)
+    return found
+
+
+def _names(made: Contract, section: str) -> tuple[str, ...]:
+    """The entries of a section that have series."""
+    labels = [one.label(label) for one in _of(made, section) if (label := _label(one))]
+    return tuple(dict.fromkeys(value for label in labels for value in label.values or ()))
+
+
+def _has(signal: Signal, name: str | None) -> bool:
+    """Whether a series is, among others, that of an entry."""
+    return any(label.name in _LABELS and name in (label.values or ()) for label in signal.labels)
+
+
+def _place(alert: Alert) -> tuple[str, str | None]:
+    """The section and the entry that an alert is about, by the series it asks for."""
+    signals = [selector.signal for selector in alert.expr.selectors()]
+    for selector in alert.expr.selectors():
+        for matcher in selector.matchers:
+            if matcher.label in _LABELS and matcher.op == "=":
+                return _LABELS[matcher.label], matcher.value
+    return next((section for one in signals if (section := _section(one)) != "service"), "service"), None
+
+
+# --- panels of series ---------------------------------------------------------------------------------------
+
+
+def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
+    """One panel for each series of a section, its entries side by side."""
+    if section == "slos":
+        firsts = {_level(one): one for one in reversed(_of(made, section))}
+        return tuple(_drawn(made, [one], None, (), "stat") for one in reversed(firsts.values()))
+    return tuple(_drawn(made, [one], None) for one in _of(made, section))
+
+
+def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
+    """The series of one entry that its own numbers bound, and its alerts."""
+    bounds = _bounds(made.spec, section, name)
+    groups: dict[str, list[Signal]] = {}
+    for one in _of(made, section):
+        if one.name in bounds and _has(one, name):
+            groups.setdefault(_level(one), []).append(one)
+    drawn = [_drawn(made, group, name, bounds[group[0].name]) for group in groups.values()]
+    return (*drawn, *_alerts(made, section, name))
+
+
+def _bounds(spec: Spec, section: str, name: str) -> dict[str, tuple[Decimal, ...]]:
+    found: dict[str, tuple[Decimal, ...]] = {}
+    for path, _, policy in spec.policies():
+        if path[:2] == (section, name):
+            for signal, bound in policy.bounds(name):
+                # What each worker has for itself is shown of all of them together.
+                most = bound * spec.service.workers if signal.across is Across.SUM else bound
+                found[signal.name] = (*found.get(signal.name, ()), most)
+    called = spec.dependencies.get(name) if section == "dependencies" else None
+    if called is not None and called.timeout is not None:
+        found[DEPENDENCY_DURATION.name] = (*found.get(DEPENDENCY_DURATION.name, ()), called.timeout.seconds)
+    return found
+
+
+def _level(signal: Signal) -> str:
+    """What recordings of one thing over several windows have in common: `slo:sli_error`."""
+    return signal.name.rpartition(":")[0] or signal.name
+
+
+def _drawn(
+    made: Contract,
+    signals: list[Signal],
+    name: str | None,
+    bounds: tuple[Decimal, ...] = (),
+    kind: Literal["timeseries", "stat"] = "timeseries",
+) -> Panel:
+    first = signals[0]
+    parts = tuple(query for one in signals for query in _asked(made, one, name, several=len(signals) > 1))
+    unit = _unit(first)
+    return Panel(
+        _title(first),
+        parts,
+        unit,
+        first.help,
+        tuple(sorted({*bounds})),
+        "stat" if unit == "dateTimeFromNow" else kind,
+    )
+
+
+def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -> Iterator[Query]:
+    own = _label(signal)
+    where = {own: name} if own and name else {}
+    by = tuple(
+        one.name for one in signal.labels if one.name not in where and (one.name == own or _varies(one))
+    )
+    if signal.kind is Kind.HISTOGRAM:
+        shares = _QUANTILES if not by else (Decimal("0.95"),)
+        rates = total(signal.bucket_rate(_WINDOW, None, **where), "le", *by)
+        for share in shares:
+            yield Query(scoped(quantile(share, rates), made.job), by, f"p{share * 100:.0f}")
+        return
+    if signal.kind is Kind.COUNTER:
+        expr: Expr = total(signal.rate(_WINDOW, **where), *by)
+    elif name is None or signal.source is Source.RULE:
+        expr = highest(signal.select(**where), *by)
+    else:
+        expr, by = signal.select(**where), ("instance", *by)
+    if _unit(signal) == "dateTimeFromNow":
+        expr = expr * 1000  # Grafana's dates are in milliseconds
+    yield Query(scoped(expr, made.job), by, signal.name.rpartition(":")[2] if several else "")
+
+
+def _varies(label: Label) -> bool:
+    return label.values is None or len(label.values) > 1
+
+
+def _title(signal: Signal) -> str:
+    name = _level(signal).rpartition(":")[2].removeprefix("mahavishnu_")
+    for unit in ("_total", "_timestamp_seconds", "_seconds", "_bytes", "_ratio"):
+        name = name.removesuffix(unit)
+    words = name.replace("_", " ").capitalize().replace("Sli ", "SLI ")
+    return words + (" per second" if signal.kind is Kind.COUNTER else "")
+
+
+def _unit(signal: Signal) -> Unit:
+    if signal.kind is Kind.COUNTER:
+        return "Bps" if signal.name.endswith("_bytes_total") else "cps"
+    if signal.name.endswith("_timestamp_seconds"):
+        return "dateTimeFromNow"
+    if "ratio" in re.split("[_:]", signal.name):
+        return "percentunit"
+    return _UNITS.get(signal.name.rpartition("_")[2], "short")
+
+
+# --- panels of alerts ---------------------------------------------------------------------------------------
+
+
+def _alerts(made: Contract, section: str, name: str | None) -> Iterator[Panel]:
+    known = _names(made, section)
+    for alert, home, entry in _places(made):
+        if home == section and (entry if entry in known else None) == name:
+            yield _watched(alert)
+
+
+@lru_cache(maxsize=4)
+def _places(made: Contract) -> tuple[tuple[Alert, str, str | None], ...]:
+    return tuple((alert, *_place(alert)) for alert in made.alerts)
+
+
+def _watched(alert: Alert) -> Panel:
+    """What an alert measures, and its bound."""
+    parts = [*_measured(alert.expr)]
+    bound = parts[0][1]
+    exprs = dict.fromkeys(expr for expr, other in parts if other == bound)
+    hold = f"for {alert.hold}" if alert.hold else "at once"
+    return Panel(
+        alert.name,
+        tuple(Query(expr) for expr in exprs),
+        _UNITS[alert.unit],
+        f"{alert.severity} {hold}. {alert.meaning}",
+        () if bound is None else (bound,),
+        alert=alert.name,
+    )
+
+
+def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
+    """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
+    _, name = _place(alert)
+    bases = dict.fromkeys(one.signal.name for one in _bases(made, alert.expr))
+    if HTTP_DURATION.name in bases:
+        return _requests(made)[:3]
+    shown = [made.signals[base] for base in bases]
+    return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
+
+
+def _bases(made: Contract, expr: Expr) -> Iterator[Selector]:
+    for selector in expr.selectors():
+        if selector.signal.source is not Source.RULE:
+            yield selector
+        for one in made.recordings:
+            if one.signal.name == selector.signal.name and selector.signal.source is Source.RULE:
+                yield from _bases(made, one.expr)
+
+
+def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
+    """Each value that a condition compares, with the number it is compared with."""
+    match expr:
+        case Binary(op="and" | "or"):
+            yield from (*_measured(expr.left), *_measured(expr.right))
+        case Binary(op="unless"):
+            yield from _measured(expr.left)
+        case Binary(op=">" | "<" | ">=" | "<=" | "==" | "!=", left=left, right=Number(value=bound)):
+            yield left, bound
+        case Binary(op=">" | "<" | ">=" | "<=" | "==" | "!="):
+            yield from ((expr.left, None), (expr.right, None))
+        case Call(name="absent", args=(inner,)):
+            yield inner, None
+        case Aggregate(inner=Binary(op="or", left=Call(name="absent")) as either):
+            yield from _measured(either)
+        case _:
+            yield expr, None
+
+
+# --- the service itself -------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _requests(made: Contract) -> tuple[Panel, ...]:
+    """Rate, errors and duration of requests, by route."""
+    requests, failed = HTTP_DURATION.count_rate(_WINDOW), _failed()
+    route, status = "http_route", "http_response_status_code"
+    share = _part(total(failed, route), total(requests, route))
+    overall = _part(total(failed), total(requests))
+    every = made.spec.slos.values()
+    budgets = sorted(1 - one.objective.ratio for one in every if not (one.match or one.under or one.query))
+    unders = sorted({one.under.seconds for one in every if one.under is not None})
+    return (
+        _panel(made, "Requests per second", {"": total(requests, route)}, "reqps", (route,)),
+        _panel(made, "Share answered with 5xx, by route", {"": share}, "percentunit", (route,)),
+        _panel(
+            made, "Duration by route (p95)", {"": _slowest(Decimal("0.95"), route)}, "s", (route,), unders
+        ),
+        _panel(made, "Answers per second, by status", {"": total(requests, status)}, "reqps", (status,)),
+        _panel(made, "Share answered with 5xx", {"": overall}, "percentunit", (), budgets),
+        _panel(made, "Duration", {f"p{one * 100:.0f}": _slowest(one) for one in _QUANTILES}, "s", (), unders),
+        _panel(made, "Requests being served", {"": HTTP_ACTIVE.select()}, "short", ("instance",)),
+    )
+
+
+def _process(made: Contract) -> tuple[Panel, ...]:
+    """What the processes use of what they were given."""
+    deploy, here = made.spec.deploy, ("instance",)
+    memory = {"": MEMORY.select(), "given": highest(MEMORY_LIMIT.select())}
+    cores = {"": CPU.rate(_WINDOW), "given": highest(CPU_LIMIT.select())}
+    given, least = deploy.resources, Decimal(deploy.replicas.min)
+    return (
+        _panel(made, "Replicas that answer", {"": total(UP.select())}, "short", (), [least]),
+        _panel(made, "Memory", memory, "bytes", here, [Decimal(int(given.memory))]),
+        _panel(made, "Processor cores used", cores, "short", here, [given.cpu.cores]),
+    )
+
+
+def _panel(
+    made: Contract,
+    title: str,
+    exprs: Mapping[str, Expr],
+    unit: Unit,
+    legend: tuple[str, ...],
+    bounds: Iterable[Decimal] = (),
+) -> Panel:
+    """A panel of queries by name; those without a name are told apart by the labels."""
+    asked = (Query(scoped(expr, made.job), () if name else legend, name) for name, expr in exprs.items())
+    return Panel(title, tuple(asked), unit, bounds=tuple(dict.fromkeys(bounds)))
+
+
+def _failed() -> Expr:
+    return HTTP_DURATION.count_rate(_WINDOW, http_response_status_code_re="5..")
+
+
+def _part(some: Expr, every: Expr) -> Expr:
+    """The share of some in all, 0 where there never were any."""
+    return some.or_(Number(Decimal(0)) * every) / (every > 0)
+
+
+def _slowest(share: Decimal, *by: str) -> Expr:
+    return quantile(share, total(HTTP_DURATION.bucket_rate(_WINDOW), "le", *by))

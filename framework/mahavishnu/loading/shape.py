@@ -1,0 +1,190 @@
+"""What may stand at each place of a spec, read from the models: for findings, variables and `explain`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from enum import Enum
+from functools import cache
+from types import MappingProxyType, NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from mahavishnu.errors import Path
+from mahavishnu.loading.meanings import meanings
+from mahavishnu.policy import OneOf, Policy, SecretRef, Settings
+from mahavishnu.spec import Spec
+from mahavishnu.store import HoldsSecret
+
+_SECRET_PATTERN = get_args(SecretRef)[1].pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place of the format: the bare type of its value, what was annotated, its field and where that is declared."""
+
+    kind: Any
+    notes: tuple[Any, ...] = ()
+    field: FieldInfo | None = None
+    word: tuple[type[BaseModel], str] | None = None
+
+    @property
+    def model(self) -> type[Settings] | None:
+        """The mapping that stands here, when its keys are words of the format."""
+        kind: type[Any] = self.kind if isinstance(self.kind, type) else object
+        return kind if issubclass(kind, Settings) and not self.choice else None
+
+    @property
+    def choice(self) -> Mapping[str, type[Policy]]:
+        """The policies of which one stands here, by keyword."""
+        none: dict[str, type[Policy]] = {}
+        return next((note.policies for note in self.notes if isinstance(note, OneOf)), none)
+
+    @property
+    def named(self) -> bool:
+        """Whether the keys of the mapping here are names of the user's own."""
+        return get_origin(self.kind) is dict
+
+    @property
+    def listed(self) -> bool:
+        """Whether a list stands here."""
+        return get_origin(self.kind) is tuple
+
+    @property
+    def secret(self) -> bool:
+        """Whether the value here must be `${NAME}`."""
+        return any(getattr(note, "pattern", None) == _SECRET_PATTERN for note in self.notes)
+
+    @property
+    def holds_secret(self) -> bool:
+        """Whether `${NAME}` may stand in the value here."""
+        return self.secret or any(isinstance(note, HoldsSecret) for note in self.notes)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The values allowed here, when they can be listed."""
+        return tuple(_words(self.kind))
+
+    @property
+    def types(self) -> tuple[type, ...]:
+        """The plain Python types that may stand here; those of the listed words included."""
+        kinds = tuple(_kinds(self.kind))
+        words: list[object] = [
+            word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)
+        ]
+        return (*(kind for kind in kinds if isinstance(kind, type)), *(word.__class__ for word in words))
+
+    @property
+    def meaning(self) -> str:
+        """What the key here means, from its docstring."""
+        return meanings(self.word[0]).get(self.word[1], "") if self.word else ""
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """How a value here may look, where the models say so."""
+        fields = (self.field, *(note for note in self.notes if isinstance(note, FieldInfo)))
+        return next((tuple(map(str, one.examples)) for one in fields if one and one.examples), ())
+
+    def item(self) -> Place:
+        """The place of one item of a list, which means what the list does; or of one named entry."""
+        inner = _place(get_args(self.kind)[1 if self.named else 0])
+        return inner if self.named else replace(inner, field=self.field, word=self.word)
+
+    def below(self, step: str | int, keys: Collection[str] = ()) -> Place | None:
+        """The place one step down; `keys` of the mapping here choose among policies. None: no such word."""
+        if self.named or self.listed:
+            return self.item()
+        model = self.model or self.chosen(keys)
+        return keys_of(model).get(str(step)) if model else None
+
+    def chosen(self, keys: Collection[str]) -> type[Policy] | None:
+        """The one policy whose keyword is among the keys."""
+        said = [word for word in self.choice if word in keys]
+        return self.choice[said[0]] if len(said) == 1 else None
+
+    def models(self) -> tuple[type[Settings], ...]:
+        """Every model that may stand here."""
+        return tuple(self.choice.values()) or ((self.model,) if self.model else ())
+
+
+ROOT = Place(Spec)
+
+
+@cache
+def keys_of(model: type[BaseModel]) -> Mapping[str, Place]:
+    """The keys of a mapping of the format, as they are written, and the place below each."""
+    fields = model.model_fields.items()
+    return MappingProxyType({field.alias or name: _of(model, name, field) for name, field in fields})
+
+
+def places(place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:
+    """Every place of the format with its path, `*` standing for a name of the user's own."""
+    yield path, place
+    if place.named:
+        yield from places(place.item(), (*path, "*"))
+    for model in place.models():
+        for word, inner in keys_of(model).items():
+            yield from places(inner, (*path, word))
+
+
+def dotted(path: Path) -> str:
+    """`limits.per_client.match`, `alerts.route.P1[0]`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def nearest(word: object, words: Collection[str]) -> str:
+    """The word that was probably meant, or nothing."""
+    known = {one.lower(): one for one in words}
+    close = get_close_matches(str(word).lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
+    return known[close[0]] if close else ""
+
+
+def meant(word: object, words: Collection[str]) -> str:
+    """The help of a finding about a word that is unknown."""
+    near = nearest(word, words)
+    if near:
+        return f"did you mean `{near}`?"
+    return f"use one of {listing(words)}" if words else ""
+
+
+def listing(words: Collection[str], most: int = 12) -> str:
+    """`a`, `b`, `c`."""
+    shown = [f"`{word}`" for word in list(words)[:most]]
+    return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def _of(model: type[BaseModel], name: str, field: FieldInfo) -> Place:
+    inner = _place(field.annotation)
+    return Place(inner.kind, (*inner.notes, *field.metadata), field, (model, name))
+
+
+def _place(annotation: Any) -> Place:
+    if get_origin(annotation) is Annotated:
+        kind, *notes = get_args(annotation)
+        inner = _place(kind)
+        return Place(inner.kind, (*inner.notes, *notes))
+    if get_origin(annotation) in (Union, UnionType):
+        rest = [kind for kind in get_args(annotation) if kind is not NoneType]
+        if len(rest) == 1:
+            return _place(rest[0])
+    return Place(annotation)
+
+
+def _kinds(kind: Any) -> Iterator[Any]:
+    if get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from _kinds(_place(one).kind)
+    else:
+        yield kind
+
+
+def _words(kind: Any) -> Iterator[str]:
+    for one in _kinds(kind):
+        if get_origin(one) is Literal:
+            yield from (str(word) for word in get_args(one))
+        elif isinstance(one, type) and issubclass(one, Enum):
+            yield from (str(member.value) for member in one)

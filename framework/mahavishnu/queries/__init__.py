@@ -1,0 +1,1 @@
+"""What is done with a PromQL tree: read it, resolve it, compute it, try it."""

@@ -1,0 +1,434 @@
+"""What stands in for a call that failed, around everything else: fallback(retry(breaker(bulkhead(timeout(call)))))."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any, Protocol
+from uuid import uuid4
+
+from mahavishnu.errors import BadAnswer, DependencyError, MahavishnuError, Parked
+from mahavishnu.policies._faults import outcome_of, outcome_of_answer, status_of, why
+from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
+from mahavishnu.policy import Clock, Meter, Outcome
+from mahavishnu.runtime import context
+from mahavishnu.runtime.calls.degraded import mark
+from mahavishnu.runtime.calls.dependency import Terms
+from mahavishnu.runtime.calls.stale import Stale
+from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.dead_letters.handlers import keyed, redriven
+from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
+from mahavishnu.runtime.dead_letters.office import Kept, Office
+from mahavishnu.runtime.dead_letters.parcel import Parcel
+from mahavishnu.runtime.spans import Note, nothing
+from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
+from mahavishnu.spec import Spec
+
+_SECOND = 10**9
+NOTHING: Any = object()
+"""What stands in where nothing does."""
+Tell = Callable[..., object]
+
+
+class Operation:
+    """A function that a dependency guards, with what was registered for it.
+
+    `own` stands in for it instead of what the spec says; `again` makes its letters again; `key` names a call.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        function: Callable[..., Any],
+        terms: Terms,
+        key: Callable[..., str] | None = None,
+    ) -> None:
+        self.dependency = dependency
+        self.function = function
+        self.terms = terms
+        self.key = key
+        self.name: str = called(function)
+        self.own: Callable[..., Any] | None = None
+        self.again: Callable[..., Any] | None = None
+        self._parcel: Parcel | None = None
+
+    @property
+    def parcel(self) -> Parcel:
+        """Writes and reads its arguments; raises TypeError where that can never be."""
+        if self._parcel is None:
+            self._parcel = Parcel(self.function)
+        return self._parcel
+
+
+def called(function: Callable[..., Any]) -> str:
+    """A function by its module and name: another module may have one of the same name."""
+    module = getattr(function, "__module__", None)
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}" if module else name
+
+
+class Fallbacks:
+    """What stands in for one dependency, and how often it did."""
+
+    def __init__(self, name: str, stand_in: StandIn | None, meter: Meter, note: Note = nothing) -> None:
+        self.name = name
+        self.stand_in = stand_in
+        self._note = note
+        self._count = {
+            (kind, outcome): meter.counter(
+                DEPENDENCY_FALLBACKS, dependency=name, fallback=kind, outcome=outcome
+            )
+            for kind in FALLBACKS
+            for outcome in ("served", "failed")
+        }
+
+    def served(self, kind: str, age: int | None = None, letter: str = "") -> None:
+        """Something stood in: count it, and mark whatever is being served."""
+        self._count[kind, "served"].inc()
+        self._noted("served", kind, age, letter)
+        mark(Degraded(self.name, kind, age))
+
+    def failed(self, kind: str) -> None:
+        """Nothing did."""
+        self._count[kind, "failed"].inc()
+        self._noted("failed", kind)
+
+    def _noted(self, outcome: str, kind: str, age: int | None = None, letter: str = "") -> None:
+        facts: dict[str, str | int] = {"mahavishnu.dependency": self.name, "mahavishnu.fallback": kind}
+        facts |= {} if age is None else {"mahavishnu.age": age}
+        facts |= {"mahavishnu.letter": letter} if letter else {}
+        self._note(f"mahavishnu.fallback.{outcome}", facts)
+
+    def idle(self) -> bool:
+        """Whether the spec lets nothing stand in here: it says nothing, or a letter is being made again."""
+        return self.stand_in is None or (self.stand_in.kind == "dead_letter" and redriven() == self.name)
+
+
+class Missing(Exception):
+    """There is nothing that could stand in."""
+
+
+class StandIn(Protocol):
+    """What a spec lets stand in for calls of a dependency. A ticket is what it notes of a call before it is made."""
+
+    kind: str
+
+    def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Raises MahavishnuError for a call for which it could never stand in."""
+        ...
+
+    def keep(self, ticket: Any, answer: Any) -> None:
+        """The call was answered well."""
+        ...
+
+
+class FixedValue:
+    """A value of the spec; every caller gets a copy of his own."""
+
+    kind = "static"
+
+    def __init__(self, settings: Static) -> None:
+        self.settings = settings
+
+    def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+        """Nothing needs to be noted."""
+
+    def keep(self, ticket: Any, answer: Any) -> None:
+        """Nothing is kept."""
+
+    def value(self, _: Any) -> tuple[Any, int | None]:
+        """What stands in, and its age (None: it has none)."""
+        return copy.deepcopy(self.settings.static), None
+
+
+class LastAnswer:
+    """The last good answer to the same arguments."""
+
+    kind = "stale_cache"
+
+    def __init__(self, stale: Stale, tell: Tell) -> None:
+        self.stale = stale
+        self._tell = tell
+        self._told: set[str] = set()
+
+    def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+        try:
+            asked = operation.parcel.wrap(args, kwargs)
+        except TypeError as fault:
+            raise MahavishnuError(f"dependency `{operation.dependency}`: {fault}") from None
+        return blake2b(operation.name.encode() + b"\0" + asked, digest_size=24).digest()
+
+    def keep(self, ticket: bytes, answer: Any) -> None:
+        try:
+            self.stale.put(ticket, pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+        except Exception as fault:  # noqa: BLE001 - whatever a class does about pickling, the answer is good
+            kind = type(answer).__qualname__
+            if kind not in self._told:
+                self._told.add(kind)
+                self._tell("answers cannot be kept", type=kind, error=type(fault).__name__)
+
+    def value(self, ticket: bytes) -> tuple[Any, int | None]:
+        """What stands in, and its age in ns; raises Missing."""
+        found = self.stale.get(ticket)
+        if found is None:
+            raise Missing
+        try:
+            return pickle.loads(found[0]), found[1]  # noqa: S301 - written by this very process, into its memory
+        except Exception as fault:  # not every class that can be written can be read
+            raise Missing from fault
+
+
+class LetterBox:
+    """The call itself, kept to be made again."""
+
+    kind = "dead_letter"
+
+    def __init__(self, name: str, office: Office, tell: Tell) -> None:
+        self.name = name
+        self._office = office
+        self._tell = tell
+
+    def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Letter:
+        try:
+            payload = operation.parcel.wrap(args, kwargs)
+        except TypeError as fault:
+            raise MahavishnuError(f"dependency `{self.name}`: {fault}") from None
+        key: Any = self.new_key() if operation.key is None else operation.key(*args, **kwargs)
+        if (
+            key is None or key == ""
+        ):  # calls without one would be one and the same, and all but the first be lost
+            what = f"dependency `{self.name}`: the `key` of a call of `{operation.name}` is empty"
+            raise MahavishnuError(f"{what}: return what tells its calls apart")
+        return self.letter(operation.name, str(key), payload)
+
+    def new_key(self) -> str:
+        """A key for a call that brings none."""
+        return uuid4().hex
+
+    def letter(self, operation: str, key: str, payload: bytes) -> Letter:
+        """What is kept if the call fails."""
+        return Letter(uuid4().hex, self.name, operation, key, payload, context.request_id())
+
+    def keep(self, ticket: Letter, answer: Any) -> None:
+        """What was done need not be kept."""
+
+    def park(self, ticket: Letter, error: Exception) -> Future[Kept]:
+        """Begin to keep it."""
+        return self._office.park(replace(ticket, error=why(error)))
+
+    def end(self, ticket: Letter, error: Exception, kept: Kept | LettersUnreachable) -> Parked | None:
+        """What the caller is to be told instead of the error; None: it could not be kept."""
+        outcome = kept.outcome if isinstance(kept, Kept) else "lost"
+        self._office.parked(self.name, outcome)
+        if isinstance(kept, Kept) and outcome != "full":
+            self._tell("call parked", dependency=self.name, letter=kept.id, key=ticket.key, error=why(error))
+            what = (
+                f"the call failed ({why(error)}) and is kept as dead letter {kept.id}: it will be made again"
+            )
+            return Parked(self.name, "fallback", what, letter=kept.id, key=ticket.key)
+        reason = str(kept) if isinstance(kept, LettersUnreachable) else "there is no room for dead letters"
+        self._tell("call lost", dependency=self.name, key=ticket.key, error=why(error), reason=reason)
+        return None
+
+
+def fallbacks_of(
+    spec: Spec,
+    clock: Clock,
+    meter: Meter,
+    office: Office | None,
+    tell: Tell,
+    before: Mapping[str, Fallbacks],
+    note: Note = nothing,
+) -> dict[str, Fallbacks]:
+    """The fallbacks of every dependency; what the caches of those `before` hold goes on."""
+
+    def stand_in(name: str, said: object) -> StandIn | None:
+        old = before[name].stand_in if name in before else None
+        return _stand_in(name, said, clock, office, tell, old)
+
+    said = {name: one.fallback for name, one in spec.dependencies.items()}
+    return {name: Fallbacks(name, stand_in(name, one), meter, note) for name, one in said.items()}
+
+
+def _stand_in(
+    name: str, said: object, clock: Clock, office: Office | None, tell: Tell, old: StandIn | None
+) -> StandIn | None:
+    if isinstance(said, Static):
+        return FixedValue(said)
+    if isinstance(said, StaleCache):
+        return LastAnswer(Stale(said, clock, old.stale if isinstance(old, LastAnswer) else None), tell)
+    if isinstance(said, DeadLetter) and office is not None:
+        return LetterBox(name, office, tell)
+    return None
+
+
+# --- around a call ---------------------------------------------------------------------------------
+
+
+def call(guard: Any, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Make a call in whose place something may stand; raises Parked where it is kept."""
+    if _alone(guard, operation):
+        return guard.call(operation.function, operation.terms, *args, **kwargs)
+    step = _Step(guard.fallbacks, operation, args, kwargs)
+    try:
+        with keyed(step.key):
+            answer = guard.call(operation.function, operation.terms, *args, **kwargs)
+    except Exception as fault:
+        if not replaceable(fault, guard.within()) or (found := step.instead(fault)) is NOTHING:
+            raise
+        return found
+    if not failed(answer) or guard.within():
+        return step.good(answer)
+    found = step.instead(bad(guard.name, answer))
+    return answer if found is NOTHING else found
+
+
+async def call_async(
+    guard: Any, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """As `call`, for a coroutine function."""
+    if _alone(guard, operation):
+        return await guard.call_async(operation.function, operation.terms, *args, **kwargs)
+    step = _Step(guard.fallbacks, operation, args, kwargs)
+    try:
+        with keyed(step.key):
+            answer = await guard.call_async(operation.function, operation.terms, *args, **kwargs)
+    except Exception as fault:
+        if not replaceable(fault, guard.within()) or (found := await step.instead_async(fault)) is NOTHING:
+            raise
+        return found
+    if not failed(answer) or guard.within():
+        return step.good(answer)
+    found = await step.instead_async(bad(guard.name, answer))
+    return answer if found is NOTHING else found
+
+
+def _alone(guard: Any, operation: Operation) -> bool:
+    """Whether nothing is to stand in for this call."""
+    held: Fallbacks | None = guard.fallbacks
+    return held is None or (operation.own is None and held.idle())
+
+
+class _Step:
+    """One call of a function, and what may stand in for it: its own code, else what the spec says."""
+
+    def __init__(
+        self, fallbacks: Fallbacks, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self._fallbacks = fallbacks
+        self._operation = operation
+        self._args, self._kwargs = args, kwargs
+        self._stand_in = None if operation.own is not None else fallbacks.stand_in
+        self._ticket: Any = self._stand_in and self._stand_in.ticket(operation, args, kwargs)
+        self.key = self._ticket.key if isinstance(self._ticket, Letter) else ""
+
+    def good(self, answer: Any) -> Any:
+        failed = self._operation.terms.failed
+        if self._stand_in is not None and (failed is None or not failed(answer)):
+            self._stand_in.keep(self._ticket, answer)
+        return answer
+
+    def instead(self, error: Exception) -> Any:
+        """What stands in, or NOTHING; raises Parked, and whatever code of its own raises."""
+        if isinstance(self._stand_in, LetterBox):
+            future = self._stand_in.park(self._ticket, error)
+            return parked(self._fallbacks, self._stand_in, self._ticket, error, settled(future))
+        if self._operation.own is None:
+            return self._replaced()
+        with self._counted():
+            return self._operation.own(*self._args, **self._kwargs, error=error)
+
+    async def instead_async(self, error: Exception) -> Any:
+        if isinstance(self._stand_in, LetterBox):
+            future = self._stand_in.park(self._ticket, error)
+            return parked(self._fallbacks, self._stand_in, self._ticket, error, await settled_async(future))
+        if self._operation.own is None:
+            return self._replaced()
+        with self._counted():
+            return await self._operation.own(*self._args, **self._kwargs, error=error)
+
+    def _replaced(self) -> Any:
+        found = replaced(self._fallbacks, self._ticket)
+        return found if found is NOTHING else found[0]
+
+    @contextmanager
+    def _counted(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except BaseException:
+            self._fallbacks.failed("callable")
+            raise
+        self._fallbacks.served("callable")
+
+
+def replaced(fallbacks: Fallbacks, ticket: Any) -> Any:
+    """The value that stands in with its age in seconds (None: it has none), or NOTHING."""
+    stand_in = fallbacks.stand_in
+    if not isinstance(stand_in, FixedValue | LastAnswer):
+        return NOTHING
+    try:
+        value, age = stand_in.value(ticket)
+    except Missing:
+        fallbacks.failed(stand_in.kind)
+        return NOTHING
+    seconds = None if age is None else age // _SECOND
+    fallbacks.served(stand_in.kind, seconds)
+    return value, seconds
+
+
+def parked(
+    fallbacks: Fallbacks, box: LetterBox, ticket: Letter, error: Exception, kept: Kept | LettersUnreachable
+) -> Any:
+    """Raise Parked for a call that is kept; NOTHING when it could not be."""
+    told = box.end(ticket, error, kept)
+    if told is None:
+        fallbacks.failed(box.kind)
+        error.add_note(f"and the call to {box.name} could not be kept as a dead letter")
+        return NOTHING
+    fallbacks.served(box.kind, letter=told.letter)
+    try:
+        raise told from error
+    finally:
+        del told, error  # an error whose frame holds it would live until the garbage collector comes
+
+
+def settled(future: Future[Kept]) -> Kept | LettersUnreachable:
+    """What came of it, waited for by a thread."""
+    try:
+        return future.result()
+    except LettersUnreachable as fault:
+        return fault
+
+
+async def settled_async(future: Future[Kept]) -> Kept | LettersUnreachable:
+    """What came of it, waited for by a task."""
+    try:
+        return await asyncio.wrap_future(future)
+    except LettersUnreachable as fault:
+        return fault
+
+
+def replaceable(fault: Exception, within: bool) -> bool:
+    """Whether something may stand in for a call that failed so: not where it is the caller's own doing.
+
+    `within`: the call was part of another one of the same dependency, which has fallbacks of its own.
+    """
+    if within or isinstance(fault, Parked):
+        return False
+    return isinstance(fault, DependencyError) or outcome_of(fault) in (Outcome.FAILURE, Outcome.TIMEOUT)
+
+
+def failed(answer: object) -> bool:
+    """Whether a dependency's answer says that it failed."""
+    return outcome_of_answer(answer) is Outcome.FAILURE
+
+
+def bad(dependency: str, answer: object) -> BadAnswer:
+    """Such an answer as an error."""
+    return BadAnswer(dependency, answer, status_of(answer) or 0)

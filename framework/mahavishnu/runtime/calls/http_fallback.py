@@ -1,0 +1,235 @@
+"""What stands in for an httpx request that failed: a response that is marked, or a dead letter."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import pickle
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import httpx
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime.calls.degraded import DEGRADED, word
+from mahavishnu.runtime.calls.fallback import (
+    NOTHING,
+    Fallbacks,
+    LastAnswer,
+    LetterBox,
+    parked,
+    replaced,
+    settled,
+    settled_async,
+)
+from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
+from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
+from mahavishnu.runtime.dead_letters.parcel import Unreadable
+from mahavishnu.runtime.telemetry.logs import Redactor
+
+_KEY = "idempotency-key"
+# What a request says of its way, of its form or of this one try, not of what is asked.
+_OF_THE_WAY = frozenset(
+    """accept-encoding baggage connection content-length host keep-alive te trailer transfer-encoding upgrade
+    traceparent tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
+)
+_OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_secret = Redactor(()).hides
+_Found = Callable[[], httpx.Client | httpx.AsyncClient | None]
+_CLIENTS: dict[str, list[_Found]] = {}
+"""By dependency, those that nobody had closed when the newest was made; they are not kept alive for that."""
+_lock = threading.Lock()
+
+
+class Asked:
+    """One request in whose place something may stand, and what is noted of it before it is made."""
+
+    def __init__(self, fallbacks: Fallbacks, ticket: Any) -> None:
+        self._fallbacks = fallbacks
+        self._ticket = ticket
+
+    def good(self, response: httpx.Response) -> httpx.Response:
+        """A good answer: what the cache may keep of it is kept once it was read to its end."""
+        stand_in = self._fallbacks.stand_in
+        if isinstance(stand_in, LastAnswer) and _may_be_kept(response):
+            keep = partial(self._keep, stand_in, response)
+            if isinstance(response.stream, httpx.ByteStream):  # it is whole: nobody reads it once more
+                keep(b"".join(response.stream))
+            else:
+                response.stream = _Copied(response.stream, keep, stand_in.stale.room)
+        return response
+
+    def instead(self, error: Exception) -> Any:
+        """What stands in, or NOTHING; raises Parked."""
+        box = self._fallbacks.stand_in
+        if isinstance(box, LetterBox):
+            return parked(self._fallbacks, box, self._ticket, error, settled(box.park(self._ticket, error)))
+        return self._replaced()
+
+    async def instead_async(self, error: Exception) -> Any:
+        """As `instead`, for tasks."""
+        box = self._fallbacks.stand_in
+        if isinstance(box, LetterBox):
+            kept = await settled_async(box.park(self._ticket, error))
+            return parked(self._fallbacks, box, self._ticket, error, kept)
+        return self._replaced()
+
+    def _keep(self, last: LastAnswer, response: httpx.Response, body: bytes) -> None:
+        headers = [one for one in response.headers.raw if one[0].lower() not in _OF_ONE_ANSWER]
+        last.stale.put(self._ticket, pickle.dumps((headers, body)))
+
+    def _replaced(self) -> Any:
+        found = replaced(self._fallbacks, self._ticket)
+        if found is NOTHING:
+            return found
+        value, age = found
+        if not isinstance(self._fallbacks.stand_in, LastAnswer):
+            return httpx.Response(200, headers=self._mark(None), json=value)
+        headers, body = value
+        marks = [*self._mark(age), (b"age", str(age).encode())]
+        return httpx.Response(200, headers=[*headers, *marks], stream=httpx.ByteStream(body))
+
+    def _mark(self, age: int | None) -> list[tuple[bytes, bytes]]:
+        kind = self._fallbacks.stand_in.kind if self._fallbacks.stand_in else ""
+        return [(DEGRADED, word(Degraded(self._fallbacks.name, kind, age)).encode())]
+
+
+def asked(
+    fallbacks: Fallbacks, request: httpx.Request, repeatable: bool, propagate: str | None
+) -> Asked | None:
+    """The request as one in whose place something may stand; None where nothing may.
+
+    Raises MahavishnuError for a request that would be lost: it has an effect, and cannot be made again.
+    """
+    box = fallbacks.stand_in
+    if fallbacks.idle() or box is None or (isinstance(box, LetterBox) and request.method in _SAFE):
+        return None
+    if not repeatable:
+        if isinstance(box, LetterBox):
+            what = f"dependency `{fallbacks.name}`: {request.method} cannot become a dead letter"
+            raise MahavishnuError(f'{what}: send it whole, with extensions={{"idempotent": True}}')
+        return None
+    if isinstance(box, LetterBox):
+        key = request.headers.setdefault(_KEY, box.new_key())
+        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate)))
+    return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
+
+
+def made_again_by(name: str, client: httpx.Client | httpx.AsyncClient) -> None:
+    """Letters of requests are from now on made again by this client; once it is closed, by another one that is open."""
+    with _lock:
+        _CLIENTS[name] = [*(one for one in _CLIENTS.get(name, ()) if _opened(one)), weakref.ref(client)]
+    handle(name, REQUEST, partial(_again, name))
+
+
+async def _again(name: str, letter: Letter) -> None:
+    """Send the request of a letter, by the client that was made last of those that are open."""
+    client = next((one for found in reversed(_CLIENTS[name]) if (one := _opened(found)) is not None), None)
+    if client is None:
+        raise Unhandled
+    request = _read(client, letter)
+    if isinstance(client, httpx.AsyncClient):
+        response = await client.send(request)
+    else:
+        response = await asyncio.to_thread(client.send, request)
+    response.raise_for_status()
+
+
+def _opened(found: _Found) -> httpx.Client | httpx.AsyncClient | None:
+    client = found()
+    return None if client is None or client.is_closed else client
+
+
+def _written(request: httpx.Request, propagate: str | None) -> bytes:
+    """A request as bytes, without credentials: the client that makes it again brings its own."""
+    headers = [pair for pair in request.headers.multi_items() if _lasts(pair[0], propagate)]
+    said = {
+        "method": request.method,
+        "url": str(request.url),
+        "headers": headers,
+        "body": base64.b64encode(request.content).decode(),
+    }
+    return json.dumps(said, separators=(",", ":")).encode()
+
+
+def _read(client: httpx.Client | httpx.AsyncClient, letter: Letter) -> httpx.Request:
+    """The request of a letter again; raises Unreadable."""
+    try:
+        said = json.loads(letter.payload)
+        return client.build_request(
+            said["method"],
+            said["url"],
+            headers=[*((name, value) for name, value in said["headers"]), (_KEY, letter.key)],
+            content=base64.b64decode(said["body"]),
+            extensions={"idempotent": True},
+        )
+    except (ValueError, KeyError, TypeError) as fault:
+        raise Unreadable(f"what was kept is no request: {type(fault).__name__}") from None
+
+
+def _lasts(name: str, propagate: str | None) -> bool:
+    return name not in _OF_THE_WAY and name != propagate and not _secret(name)
+
+
+def _question(request: httpx.Request, propagate: str | None) -> bytes:
+    """What tells one question from another: credentials and all that is asked, so that nobody gets another's answer."""
+    headers = [
+        pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_WAY and pair[0] != propagate
+    ]
+    said = json.dumps([request.method, str(request.url), sorted(headers)]).encode()
+    return blake2b(said + b"\0" + request.content, digest_size=24).digest()
+
+
+def _may_be_kept(response: httpx.Response) -> bool:
+    said = response.headers
+    return (
+        response.status_code == 200
+        and "no-store" not in said.get("cache-control", "")
+        and said.get("vary") != "*"
+    )
+
+
+class _Copied(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """A body that is copied as it is read; nothing is held back, and only what was read to its end is kept."""
+
+    def __init__(self, inside: Any, keep: Callable[[bytes], object], room: int) -> None:
+        self._inside = inside
+        self._keep = keep
+        self._room = room
+        self._parts: list[bytes] | None = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._inside:
+            self._copy(part)
+            yield part
+        self._end()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._inside:
+            self._copy(part)
+            yield part
+        self._end()
+
+    def close(self) -> None:
+        self._inside.close()
+
+    async def aclose(self) -> None:
+        await self._inside.aclose()
+
+    def _copy(self, part: bytes) -> None:
+        self._room -= len(part)
+        if self._room < 0:
+            self._parts = None
+        elif self._parts is not None:
+            self._parts.append(part)
+
+    def _end(self) -> None:
+        if self._parts is not None:
+            self._keep(b"".join(self._parts))

@@ -1,0 +1,1 @@
+"""Calls that failed and are kept until they are made again."""

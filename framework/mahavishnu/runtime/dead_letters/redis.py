@@ -1,0 +1,265 @@
+"""Dead letters on a Redis or Valkey server, for a whole fleet: one script, so that every step is whole, and its clock.
+
+Not Redis Streams: a consumer group knows no time at which an entry is due, so every pause between two attempts would
+need a second structure, and a move between the two. A sorted set by due time holds pauses and leases alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, cast
+from uuid import uuid4
+
+from mahavishnu.runtime.dead_letters.letters import (
+    LEFT_BEHIND,
+    Bounds,
+    Letter,
+    LettersUnreachable,
+    Put,
+    Standing,
+    Stats,
+)
+from mahavishnu.runtime.redis.address import FAULTS, blocking
+
+_SCRIPT = """
+local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
+if now == 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function whole(number) return string.format('%.0f', number) end
+local function at(name) return base .. ':' .. name end
+local function letter(id) return at('l:' .. id) end
+local function field(id, name) return redis.call('HGET', letter(id), name) end
+local function room(entries, size)
+  redis.call('HINCRBY', at('room'), 'entries', entries)
+  redis.call('HINCRBY', at('room'), 'size', size)
+end
+local function gone(id)
+  local dependency = field(id, 'dependency')
+  if not dependency then return 0 end
+  room(-1, -tonumber(field(id, 'size')))
+  redis.call('HDEL', at('keys'), dependency .. ' ' .. field(id, 'key'))
+  for _, set in ipairs({'due:', 'waiting:', 'quarantined:'}) do redis.call('ZREM', at(set .. dependency), id) end
+  redis.call('ZREM', at('born'), id)
+  redis.call('DEL', letter(id))
+  return 1
+end
+local function waits(id, dependency, due)
+  redis.call('ZREM', at('quarantined:' .. dependency), id)
+  redis.call('ZADD', at('waiting:' .. dependency), field(id, 'created'), id)
+  redis.call('ZADD', at('due:' .. dependency), due, id)
+  redis.call('HSET', letter(id), 'due', due, 'quarantined', '')
+end
+local function quarantine(id, dependency)
+  redis.call('ZREM', at('due:' .. dependency), id)
+  redis.call('ZREM', at('waiting:' .. dependency), id)
+  redis.call('ZADD', at('quarantined:' .. dependency), field(id, 'created'), id)
+  redis.call('HSET', letter(id), 'quarantined', '1', 'token', '')
+end
+local function held(id)  -- whether somebody works on it now
+  return field(id, 'token') ~= '' and tonumber(field(id, 'due')) > now
+end
+local function oldest()  -- that nobody works on
+  local from = 0
+  while true do
+    local some = redis.call('ZRANGE', at('born'), from, from + 99)
+    for _, id in ipairs(some) do if not held(id) then return id end end
+    if #some < 100 then return nil end
+    from = from + 100
+  end
+end
+
+if verb == 'put' then
+  local id, dependency, key, size = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+  local entries, bytes, displace = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
+  local created, due = whole(now), whole(now + tonumber(ARGV[10]))
+  local known = redis.call('HGET', at('keys'), dependency .. ' ' .. key)
+  if known then return {'known', known, 0} end
+  if size > bytes then return {'full', '', 0} end
+  local displaced = 0
+  while true do
+    local used = redis.call('HMGET', at('room'), 'entries', 'size')
+    if (tonumber(used[1]) or 0) < entries and (tonumber(used[2]) or 0) + size <= bytes then break end
+    local first = displace and oldest()
+    if not first then return {'full', '', 0} end
+    displaced = displaced + gone(first)
+  end
+  redis.call('HSET', letter(id), 'id', id, 'dependency', dependency, 'key', key, 'size', size, 'created', created,
+             'attempts', 0, 'token', '', unpack(ARGV, 11))
+  redis.call('HSET', at('keys'), dependency .. ' ' .. key, id)
+  redis.call('ZADD', at('born'), created, id)
+  redis.call('SADD', at('dependencies'), dependency)
+  waits(id, dependency, due)
+  room(1, size)
+  return {'stored', id, displaced}
+elseif verb == 'take' then
+  local dependency, most, lease, attempts, token, behind = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]),
+    tonumber(ARGV[6]), ARGV[7], ARGV[8]
+  local taken = {}
+  while #taken < most do
+    local id = redis.call('ZRANGEBYSCORE', at('due:' .. dependency), '-inf', whole(now), 'LIMIT', 0, 1)[1]
+    if not id then break end
+    if tonumber(field(id, 'attempts')) >= attempts then
+      if field(id, 'token') ~= '' then redis.call('HSET', letter(id), 'error', behind) end
+      quarantine(id, dependency)
+    else
+      redis.call('ZADD', at('due:' .. dependency), whole(now + lease), id)
+      redis.call('HINCRBY', letter(id), 'attempts', 1)
+      redis.call('HSET', letter(id), 'token', token, 'due', whole(now + lease))
+      taken[#taken + 1] = redis.call('HGETALL', letter(id))
+    end
+  end
+  return taken
+elseif verb == 'renew' then
+  for place = 4, #ARGV, 2 do
+    local id = ARGV[place]
+    if field(id, 'token') == ARGV[place + 1] then
+      local due = whole(now + tonumber(ARGV[3]))
+      redis.call('ZADD', at('due:' .. field(id, 'dependency')), due, id)
+      redis.call('HSET', letter(id), 'due', due)
+    end
+  end
+elseif verb == 'back' then
+  local id, token, due, error, less, bad = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8] == '1'
+  if field(id, 'token') == token then
+    redis.call('HINCRBY', letter(id), 'attempts', less)
+    redis.call('HSET', letter(id), 'error', error, 'token', '')
+    if bad then quarantine(id, field(id, 'dependency')) else waits(id, field(id, 'dependency'), whole(now + due)) end
+  end
+elseif verb == 'prune' then
+  local old = redis.call('ZRANGEBYSCORE', at('born'), '-inf', '(' .. whole(now - tonumber(ARGV[3])), 'LIMIT', 0, 1000)
+  for _, id in ipairs(old) do gone(id) end
+  return #old
+elseif verb == 'redrive' then
+  local count = 0
+  for place = 3, #ARGV do
+    local id = ARGV[place]
+    local dependency = field(id, 'dependency')
+    if dependency and not held(id) then
+      redis.call('HSET', letter(id), 'attempts', 0, 'token', '')
+      waits(id, dependency, whole(now))
+      count = count + 1
+    end
+  end
+  return count
+elseif verb == 'drop' then
+  local count = 0
+  for place = 3, #ARGV do count = count + gone(ARGV[place]) end
+  return count
+elseif verb == 'stats' then
+  local said = redis.call('HMGET', at('room'), 'entries', 'size')
+  said = {tonumber(said[1]) or 0, tonumber(said[2]) or 0}
+  for _, dependency in ipairs(redis.call('SMEMBERS', at('dependencies'))) do
+    local first = redis.call('ZRANGE', at('waiting:' .. dependency), 0, 0, 'WITHSCORES')
+    said[#said + 1] = {dependency, redis.call('ZCARD', at('waiting:' .. dependency)),
+      redis.call('ZCARD', at('quarantined:' .. dependency)), math.max(0, now - (tonumber(first[2]) or now))}
+  end
+  return said
+end
+"""
+_BATCH = 500
+
+
+class RedisLetters:
+    """Implements `letters.Letters` on a server, whose clock counts unless `now` (ms since 1970) is given.
+
+    Used by one thread at a time. The server must not forget: `maxmemory-policy noeviction`, and an append-only file.
+    """
+
+    batch = 1
+
+    def __init__(self, url: str, service: str, now: Callable[[], int] | None = None) -> None:
+        self.server: Any = blocking(url)
+        self._base = f"{{mahavishnu:{service}:letters}}"
+        self.now = now
+        self._script = self.server.register_script(_SCRIPT)
+
+    def together(self) -> nullcontext[None]:
+        return nullcontext()
+
+    def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
+        fields = (
+            "operation", letter.operation, "payload", letter.payload, "request", letter.request, "error", letter.error,
+        )  # fmt: skip
+        head = (letter.id, letter.dependency, letter.key, letter.size)
+        room = (bounds.entries, bounds.size, int(bounds.displace))
+        said = self._ask("put", *head, *room, pause, *fields)
+        return cast("Put", said[0].decode()), said[1].decode(), said[2]
+
+    def take(self, dependency: str, most: int, lease: int, attempts: int) -> Sequence[Letter]:
+        said = self._ask("take", dependency, most, lease, attempts, uuid4().hex, LEFT_BEHIND)
+        return [_letter(dict(zip(one[::2], one[1::2], strict=True))) for one in said]
+
+    def renew(self, letters: Iterable[Letter], lease: int) -> None:
+        self._ask("renew", lease, *(word for one in letters for word in (one.id, one.token)))
+
+    def done(self, letter: Letter) -> None:
+        self._ask("drop", letter.id)
+
+    def back(
+        self, letter: Letter, pause: int, error: str, *, attempted: bool, quarantine: bool = False
+    ) -> None:
+        self._ask("back", letter.id, letter.token, pause, error, -int(not attempted), int(quarantine))
+
+    def prune(self, age: int) -> int:
+        return int(self._ask("prune", age))
+
+    def stats(self) -> Stats:
+        entries, size, *rows = self._ask("stats")
+        of = {name.decode(): Standing(waiting, quarantined, age) for name, waiting, quarantined, age in rows}
+        return Stats(of, entries, size)
+
+    def some(self, most: int, dependency: str | None = None) -> Sequence[Letter]:
+        found: list[Letter] = []
+        for start in range(0, 2**31, _BATCH):
+            with self._said():
+                ids = self.server.zrange(f"{self._base}:born", start, start + _BATCH - 1)
+            read = (self.find(one.decode()) for one in ids)
+            found += [one for one in read if one and dependency in (None, one.dependency)]
+            if len(found) >= most or len(ids) < _BATCH:
+                break
+        return found[:most]
+
+    def find(self, name: str) -> Letter | None:
+        with self._said():
+            fields = self.server.hgetall(f"{self._base}:l:{name}")
+        return _letter(fields) if fields else None
+
+    def redrive(self, ids: Iterable[str]) -> int:
+        return int(self._ask("redrive", *ids))
+
+    def drop(self, ids: Iterable[str]) -> int:
+        return int(self._ask("drop", *ids))
+
+    def close(self) -> None:
+        self.server.close()
+
+    def _ask(self, verb: str, *words: str | int | bytes) -> Any:
+        now = 0 if self.now is None else self.now()
+        with self._said():
+            return self._script(keys=[self._base], args=[verb, now, *words])
+
+    @contextmanager
+    def _said(self) -> Generator[None, None, None]:
+        """Faults in words of our own, without addresses and passwords."""
+        try:
+            yield
+        except FAULTS as fault:
+            reason = f"{type(fault).__name__}: {str(fault).split(' ', 1)[0]}" if fault.args else "no answer"
+            raise LettersUnreachable(f"the server of the dead letters: {reason}") from None
+
+
+def _letter(fields: Mapping[bytes, bytes]) -> Letter:
+    said: dict[str, Any] = {
+        name: _READ.get(name, bytes.decode)(fields[name.encode()]) for name in Letter.__slots__
+    }
+    return Letter(**said)
+
+
+_READ: Mapping[str, Callable[[bytes], Any]] = {
+    "payload": bytes,
+    **dict.fromkeys(("created", "due", "attempts"), int),
+    "quarantined": bool,
+}

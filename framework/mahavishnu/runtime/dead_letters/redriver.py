@@ -1,0 +1,213 @@
+"""Makes the calls of dead letters again, in the background of the process whose code made them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mahavishnu.policies._faults import REFUSALS, status_of_fault, why
+from mahavishnu.policy import Clock, Handle
+from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
+from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Stats
+from mahavishnu.runtime.dead_letters.office import Office
+from mahavishnu.runtime.dead_letters.parcel import Unreadable
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.service import Service
+
+PERIOD = 1_000_000_000
+"""How often letters are looked for, ns."""
+LEASE = 60_000
+"""For how long a letter is taken up, ms; it is renewed at every look while its call lasts."""
+SEEN = 120 * PERIOD
+"""Nothing is given up before a process is as old, ns: what its counter holds at the first scrape no rate ever shows."""
+AT_ONCE = 8
+"""So many calls of one dependency are made again at a time, by one process."""
+_MS = 1_000_000
+_LONGEST = 300  # characters of an error that are kept
+# Statuses of the dependency's own making that may be others the next time.
+_PASSING = frozenset({408, 409, 421, 423, 425, 429})
+
+
+class Redriver:
+    """Looks for letters that are due, and makes their calls again; `service` is the one at work.
+
+    While a dependency's breaker is open its letters are left alone; one that is refused on the way loses no attempt.
+    What a process has taken up when it ends is given back, and when it is killed comes back with the end of its lease.
+    """
+
+    def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
+        self._service = service
+        self._clock = clock
+        self._began = clock.now()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: Handle | None = None
+        self._look: asyncio.Task[None] | None = None
+        self._running: dict[asyncio.Task[None], Letter] = {}
+        self._unknown: set[tuple[str, str]] = set()
+
+    def start(self) -> None:
+        """Look from now on, on the running event loop, where the spec at work keeps letters."""
+        if self._timer is None and self._look is None and self._service().office is not None:
+            self._loop = asyncio.get_running_loop()
+            self._arm()
+
+    async def stop(self) -> None:
+        """Look no more; calls that are being made are given up, and their letters given back."""
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        pending = [task for task in (self._look, *self._running) if task is not None]
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+        office = self._service().lasting.office
+        if office is not None:
+            await asyncio.to_thread(office.desk.close)
+
+    async def look(self) -> None:
+        """Take up what is due; begin to make the calls."""
+        office = self._service().office
+        if office is None:
+            return
+        try:
+            await self._keep_up(office)
+            for name in office.parking:
+                await self._take(office, name)
+            self._found(office, "")
+        except LettersUnreachable as fault:
+            self._found(office, str(fault))
+
+    async def settle(self) -> None:
+        """Wait for the calls that are being made; for tests."""
+        await asyncio.gather(*self._running)
+
+    async def _keep_up(self, office: Office) -> None:
+        """Renew what is held, give up what is too old, and see what there is: one step for all."""
+        held, keep = [*self._running.values()], office.keep
+        seen = self._clock.now() - self._began >= SEEN
+
+        def step(letters: Letters) -> tuple[int, Stats]:
+            letters.renew(held, LEASE)
+            return letters.prune(keep) if seen else 0, letters.stats()
+
+        expired, stats = await asyncio.wrap_future(office.desk.ask(step))
+        office.dropped("expired", expired)
+        office.seen(stats)
+
+    async def _take(self, office: Office, name: str) -> None:
+        guard = self._service().dependencies[name]
+        free = AT_ONCE - sum(one.dependency == name for one in self._running.values())
+        if free <= 0 or any(one.refuses() for one in guard.guards):
+            return
+        attempts = office.settings.redrive.attempts
+        for letter in await asyncio.wrap_future(
+            office.desk.ask(lambda letters: letters.take(name, free, LEASE, attempts))
+        ):
+            # In a context of its own: it is no request that makes it.
+            task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
+            self._running[task] = letter
+            task.add_done_callback(self._ended)
+
+    async def _redo(self, office: Office, letter: Letter) -> None:
+        """Make one call again, and note what came of it."""
+        try:
+            await self._call(letter)
+        except Unhandled:
+            self._unhandled(letter)
+            await self._back(office, letter, "unhandled", "no code for it in this process", attempted=False)
+        except asyncio.CancelledError:
+            await self._back(office, letter, "deferred", letter.error, attempted=False)
+            raise
+        except REFUSALS as fault:
+            await self._back(office, letter, "deferred", why(fault), attempted=False)
+        except Unreadable as fault:
+            await self._back(office, letter, "quarantined", str(fault), quarantine=True)
+        except Exception as fault:  # noqa: BLE001 - whatever the code does, the letter is not lost
+            last = letter.attempts >= office.settings.redrive.attempts or _final(fault)
+            await self._back(office, letter, "quarantined" if last else "failed", why(fault), quarantine=last)
+        else:
+            await self._note(office, letter, "done", lambda letters: letters.done(letter))
+
+    async def _call(self, letter: Letter) -> None:
+        handler = handler_of(letter)
+        if handler is None:
+            raise Unhandled
+        with redriving(letter):
+            await handler(letter)
+
+    async def _back(
+        self,
+        office: Office,
+        letter: Letter,
+        outcome: str,
+        error: str,
+        *,
+        attempted: bool = True,
+        quarantine: bool = False,
+    ) -> None:
+        pause = office.pause(letter.attempts + attempted)
+        step = partial(_put_back, letter, pause, error[:_LONGEST], attempted, quarantine)
+        await self._note(office, letter, outcome, step)
+
+    async def _note(
+        self, office: Office, letter: Letter, outcome: str, step: Callable[[Letters], None]
+    ) -> None:
+        """Tell the letters; where they cannot be told the lease ends by itself, and the call is made once more."""
+        office.redriven(letter.dependency, outcome)
+        with suppress(LettersUnreachable):
+            await asyncio.shield(asyncio.wrap_future(office.desk.ask(step)))
+
+    def _unhandled(self, letter: Letter) -> None:
+        which = (letter.dependency, letter.operation)
+        if which not in self._unknown:
+            self._unknown.add(which)
+            self._service().log.warning(
+                "no code for dead letters", dependency=letter.dependency, operation=letter.operation
+            )
+
+    def _found(self, office: Office, reason: str) -> None:
+        up, office.up = office.up, not reason
+        if up and reason:
+            self._service().log.error("dead letters unreachable", reason=reason)
+        elif office.up and not up:
+            self._service().log.info("dead letters found")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+
+    def _arm(self) -> None:
+        self._timer = Context().run(self._clock.call_later, PERIOD, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        if self._loop is not None and self._look is None:
+            self._look = self._loop.create_task(self.look(), context=Context())
+            self._look.add_done_callback(self._looked)
+
+    def _looked(self, task: asyncio.Task[None]) -> None:
+        self._look = None
+        if self._loop is not None and not task.cancelled():
+            self._arm()
+
+
+def _put_back(
+    letter: Letter, pause: int, error: str, attempted: bool, quarantine: bool, letters: Letters
+) -> None:
+    letters.back(letter, pause, error, attempted=attempted, quarantine=quarantine)
+
+
+def _final(fault: BaseException) -> bool:
+    """Whether the dependency has said that the call is wrong, and would say so again."""
+    status = status_of_fault(fault)
+    return status is not None and 300 <= status < 500 and status not in _PASSING

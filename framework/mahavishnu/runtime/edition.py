@@ -1,0 +1,301 @@
+"""One spec at work on requests: what may refuse them, around the app, and what the middleware answers itself."""
+
+from __future__ import annotations
+
+import re
+from asyncio import CancelledError
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from mahavishnu.errors import RateLimited
+from mahavishnu.policies.body import Body
+from mahavishnu.policy import Decision, Scope
+from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
+from mahavishnu.runtime.requests.exchange import BodyTooLarge, Bounded, Passage, Receive, Send
+from mahavishnu.runtime.requests.identity import Identify, Identity
+from mahavishnu.runtime.requests.intake import BodyTooSlow, Intake
+from mahavishnu.runtime.requests.ops import Ops
+from mahavishnu.runtime.requests.watch import Watch, deadline
+from mahavishnu.runtime.routing.hand_on import HANDED
+from mahavishnu.runtime.routing.table import RouteTable
+from mahavishnu.runtime.service import Service, method_label
+from mahavishnu.series import METHODS, UNMATCHED
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
+_VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
+_EXPOSED = ["Mahavishnu-Degraded", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+_CLOSE = (b"connection", b"close")
+
+
+class Edition:
+    """One spec at work on requests; a request stays with the one it began with, so it never sees two."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        service: Service,
+        routes: RouteTable,
+        identify: Identify | None,
+        ids: Iterator[str],
+    ) -> None:
+        spec = service.spec
+        self.app = app
+        self.service = service
+        self.lasting = service.lasting
+        self.now = service.clock.now
+        self._routes = routes
+        self._ids = ids
+        self._identity = Identity(
+            spec.service.trusted_proxies, identify, spec.service.forwarded, self._unidentified
+        )
+        self._proxies = bool(spec.service.trusted_proxies)
+        self._headers = [*STRICT] if spec.security.headers == "strict" else []
+        if self.lasting.draining:
+            self._headers.append(_CLOSE)
+        self.inside = self._with_cors(self._guard)
+        self._around = spec.security.cors is not None
+        """Whether something stands between the middleware and what may refuse."""
+        self.built_in: dict[str, Callable[[Scope], Response]] = {
+            spec.observability.metrics.path: self._metrics,
+            "/healthz": self._health,
+            "/readyz": self._ready,
+        }
+        if service.ops is not None and spec.ops is not None:
+            self.built_in[f"{spec.ops.path.rstrip('/')}/refused"] = partial(self._refused, service.ops)
+
+    def drain(self) -> None:
+        """Say `not ready` from now on, and close connections with their next response."""
+        if not self.lasting.draining:
+            self.lasting.draining = True
+            self._headers.append(_CLOSE)
+
+    def passage(self, scope: Scope, send: Send) -> Passage:
+        """The request that begins now."""
+        found = self._routes.find(scope)
+        route = UNMATCHED
+        if found is not None:
+            route = found.template
+            if found.route is not None:
+                scope[HANDED] = found
+        service = self.service
+        engine, method = service.engine, scope["method"]
+        plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
+        caller = self._identity.caller(scope)
+        name = self._request_id(scope) if self._proxies else next(self._ids)
+        made = Passage(send, plan, caller, name, scope["path"], self._headers, self.now)
+        made.service = service
+        return made
+
+    async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A websocket, from its handshake to its end."""
+        found = self._routes.find(scope)
+        route = UNMATCHED if found is None else found.template
+        engine = self.service.engine
+        plan = engine.plan(route, "GET")
+        name = self._request_id(scope) if self._proxies else next(self._ids)
+        admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
+        admission.service = self.service
+        token = CURRENT.set(admission)
+        try:
+            await self._converse(admission, scope, receive, send)
+        finally:
+            CURRENT.reset(token)
+
+    async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
+        engine = self.service.engine
+        fault: dict[str, str] = {}
+        try:
+            await engine.admit(admission)
+            if admission.refused is not None:
+                await _refuse_websocket(scope, receive, send, admission.refused)
+            else:
+                await self.app(scope, receive, send)
+        except BaseException as error:
+            fault["error"] = type(error).__name__
+            raise
+        finally:
+            engine.release(admission, None)
+            self._log_websocket(admission, fault)
+
+    def admits(self, passage: Passage) -> bool:
+        """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it.
+
+        What is let in is not `running` yet where its rates are still to be `charged`.
+        """
+        plan = passage.plan
+        if not plan.plain or self._around:
+            return False
+        engine = self.service.engine
+        if plan.rates and not plan.later:
+            engine.charge(passage)
+            if passage.refused is not None:
+                return False
+        if plan.timeout is not None:
+            passage.watch = deadline(engine, plan.timeout, passage, passage.began)
+        passage.running = not plan.later
+        return True
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
+        passage: Passage = CURRENT.get()  # type: ignore[assignment]
+        plan, engine = passage.plan, self.service.engine
+        if plan.body is not None:
+            receive = self._bounded(plan.body, passage, scope, receive)
+        waiting = engine.charge(passage) if plan.rates and passage.refused is None else None
+        if passage.refused is not None:
+            await self.refuse(passage, send)
+            return
+        if plan.timeout is not None:
+            given = plan.timeout.inherit and plan.timeout.inherit(scope["headers"])
+            passage.watch = Watch(engine, plan.timeout, passage, passage.began, given)
+        try:
+            if waiting is not None:
+                await waiting
+            if plan.gates and not engine.try_enter(passage):
+                await engine.enter(passage)
+            if passage.refused is None:
+                passage.running = True
+                await self.app(scope, receive, send)
+        except BaseException as error:
+            if not await self.excuses(passage, error, send):
+                raise
+        else:
+            await self.over(passage, send)
+
+    async def excuses(self, passage: Passage, error: BaseException, send: Send) -> bool:
+        """The app has ended so: whether it is no fault but a limit that has ended it, which is answered."""
+        watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
+        if isinstance(error, CancelledError) and watch is not None:
+            excused = watch.end(error)
+        elif isinstance(error, RateLimited) and not passage.status:
+            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
+            excused, passage.refused = True, _refusal(error)
+        # Where a fault comes from a refusal, as with an app that wraps it, the refusal is the answer all the same.
+        if excused or isinstance(error, Exception):
+            await self.over(passage, send)
+        else:
+            self._free(passage)
+        return excused
+
+    async def over(self, passage: Passage, send: Send) -> None:
+        """The app has ended; if it was refused meanwhile, that is the answer."""
+        self._free(passage)
+        if passage.refused is not None:
+            await self.refuse(passage, send)
+
+    def _free(self, passage: Passage) -> None:
+        """What the app held is free, what it kept to is counted."""
+        passage.over()
+        engine = self.service.engine
+        if passage.gates is not None:
+            engine.release(passage, passage.took())
+        body, bounded = passage.plan.body, passage.bounded
+        if bounded is not None and body is not None and passage.refused is None and not bounded.over:
+            engine.kept(body[0], bounded.read)
+
+    async def refuse(self, passage: Passage, send: Send) -> None:
+        """Answer with the refusal; what was refused before the handler ran has spent no quota."""
+        refused = passage.refused
+        if refused is not None and refused.status in _OF_THE_EDGE:
+            self.service.refusals.saw(refused.limit, passage.caller.client)
+        if not passage.running:
+            await self.service.engine.give_back(passage)
+        await passage.refuse(send)
+
+    def _request_id(self, scope: Scope) -> str:
+        """A new id, or the one that a trusted proxy has given."""
+        if self._identity.proxied(scope):
+            for name, value in scope["headers"]:
+                if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
+                    return str(value.decode("ascii"))
+        return next(self._ids)
+
+    def _bounded(self, named: tuple[str, Body], passage: Passage, scope: Scope, receive: Receive) -> Bounded:
+        """The receive side of a bounded body; one that is announced as too large is refused here and now."""
+        name, limit = named
+        engine = self.service.engine
+
+        def excess() -> bool:
+            refusal = engine.too_large(name, limit)
+            passage.refused = passage.refused or refusal
+            return refusal is not None
+
+        def late() -> None:
+            bounded.over = True
+            passage.refused = passage.refused or engine.dripping(name, limit)
+
+        if limit.within is not None or limit.min_rate is not None:
+            enforced = limit.mode == "enforce"
+            receive = Intake(
+                receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced
+            )
+        bounded = passage.bounded = Bounded(receive, limit.body, excess)
+        bounded.announced(scope["headers"])
+        return bounded
+
+    def _unidentified(self, fault: Exception) -> None:
+        """The app's `identify` hook has failed; its words may hold what it was asked to verify."""
+        self.service.log.warning("identify failed", error=type(fault).__name__)
+
+    def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
+        refused = {"refused_by": admission.refused.limit} if admission.refused else {}
+        caller = admission.caller
+        self.service.log.info("websocket", route=admission.route, client=caller.address, **refused, **fault)
+
+    def _with_cors(self, app: ASGIApp) -> ASGIApp:
+        cors = self.service.spec.security.cors
+        if cors is None:
+            return app
+        methods = [method for method in METHODS if method != "_OTHER"]
+        return CORSMiddleware(app, list(cors.origins), methods, ["*"], expose_headers=_EXPOSED)
+
+    def _metrics(self, scope: Scope) -> Response:
+        """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
+        if _handed_on(scope):
+            return PlainTextResponse("not found\n", 404)
+        accept: bytes = dict(scope["headers"]).get(b"accept", b"")
+        body, content_type = self.service.metrics.expose(accept.decode("latin-1"))
+        return Response(body, headers={"content-type": content_type})
+
+    def _refused(self, ops: Ops, scope: Scope) -> Response:
+        """Who is refused, for operators who reach the service directly."""
+        if _handed_on(scope):
+            return PlainTextResponse("not found\n", 404)
+        authorization = dict(scope["headers"]).get(b"authorization", b"")
+        answer = ops.refused(self._identity.address(scope), authorization, scope.get("query_string", b""))
+        response = Response(answer.body, answer.status)
+        response.raw_headers = answer.headers
+        return response
+
+    def _health(self, _: Scope) -> Response:
+        return PlainTextResponse("ok\n")
+
+    def _ready(self, _: Scope) -> Response:
+        return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
+
+
+def _refusal(error: RateLimited) -> Decision:
+    kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
+    return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
+
+
+def _handed_on(scope: Scope) -> bool:
+    """Whether a request came through a proxy."""
+    return any(name in _VIA or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
+
+
+async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:
+    await receive()
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1013, "reason": refusal.detail[:120]})
+        return
+    body, headers = problem(refusal)
+    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": body})

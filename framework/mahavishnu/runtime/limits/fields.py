@@ -1,0 +1,135 @@
+"""What responses say of limits and of safety: RateLimit fields, problem details, security headers.
+
+RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 9457.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Protocol
+
+from mahavishnu.policy import Decision, Taken
+from mahavishnu.runtime.limits.margin import Margin
+
+Header = tuple[bytes, bytes]
+
+_TYPES = "https://iana.org/assignments/http-problem-types#"
+_TITLES = {
+    408: "Request Timeout",
+    413: "Content Too Large",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+    504: "Gateway Timeout",
+}
+QUOTA_EXCEEDED = f"{_TYPES}quota-exceeded"
+REDUCED_CAPACITY = f"{_TYPES}temporary-reduced-capacity"
+
+STRICT: tuple[Header, ...] = (
+    (b"strict-transport-security", b"max-age=31536000; includeSubDomains"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; object-src 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+)
+
+
+ADDED = frozenset((b"x-request-id", b"connection", b"ratelimit", b"ratelimit-policy", *dict(STRICT)))
+"""The names of all headers that are added to responses."""
+
+
+def seconds(ns: int) -> int:
+    """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
+    return -(-ns // 1_000_000_000)
+
+
+class Rate(Protocol):
+    """What the fields say of a rate: so much in a window of so many ns, and who notes what is left."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def quota(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def enforced(self) -> bool: ...
+    @property
+    def margin(self) -> Margin: ...
+
+
+class Told:
+    """The RateLimit fields of a plan: what never changes is written once.
+
+    `rates` are those that a request meets, in their places among its charges. A client is told of the enforced
+    ones; what is left of each is noted on the way, where it is known anyway.
+    """
+
+    __slots__ = ("_policy", "_rates", "_words")
+
+    def __init__(self, rates: Sequence[Rate]) -> None:
+        told = [rate for rate in rates if rate.enforced]
+        policy = ", ".join(f'"{one.name}";q={one.quota};w={max(1, seconds(one.window))}' for one in told)
+        self._policy: Header = (b"ratelimit-policy", policy.encode())
+        self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
+        self._rates = [(rate.enforced, rate.margin) for rate in rates]
+
+    def numbers(self, taken: Taken) -> Sequence[int]:
+        """What is left of each told rate, and in how many seconds more fits; and note what is left of all of them."""
+        said: list[int] = []
+        place = 0
+        for (told, margin), (remaining, back) in zip(self._rates, taken.left(len(self._rates))):  # noqa: B905 - dearer if `strict`
+            if remaining < margin.mark:
+                margin.standing(remaining, taken, place)
+            if told:
+                said += remaining, -(-back // 1_000_000_000)
+            place += 1  # noqa: SIM113 - `enumerate` is dearer
+        return said
+
+    def fields(self, numbers: Sequence[int]) -> tuple[Header, ...]:
+        """Both fields, for a request that was charged."""
+        return (self._policy, (b"ratelimit", self._words % tuple(numbers))) if numbers else ()
+
+
+NOTHING_TOLD = Told(())
+
+
+def problem(decision: Decision) -> tuple[bytes, list[Header]]:
+    """The body of a refusal as problem+json, and the headers that belong to it."""
+    _, limit, status, kind, detail, after, _ = decision
+    body, headers = _problem(kind, status, detail, limit, None if after is None else seconds(after))
+    return body, [*headers]
+
+
+@lru_cache(maxsize=256)  # in a flood most are told the same, for the times are whole seconds
+def _problem(
+    kind: str, status: int, detail: str, limit: str, after: int | None
+) -> tuple[bytes, Sequence[Header]]:
+    said = {
+        "type": kind,
+        "title": _TITLES.get(status, "Refused"),
+        "status": status,
+        "detail": detail,
+        "violated-policies": [limit],
+    }
+    body = json.dumps(said).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+    ]
+    if status in (408, 413):
+        headers.append((b"connection", b"close"))  # the rest of the body is not read
+    if after is not None:
+        headers.append((b"retry-after", b"%d" % after))
+    return body, headers
+
+
+def missing(headers: Iterable[Header], present: Iterable[Header]) -> tuple[Header, ...]:
+    """Those headers whose name the response does not carry yet: the app's own word wins."""
+    names = {name.lower() for name, _ in present}
+    return tuple(header for header in headers if header[0] not in names)

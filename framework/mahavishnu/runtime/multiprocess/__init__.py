@@ -1,0 +1,1 @@
+"""The worker processes of one server: they find each other, and answer as one."""

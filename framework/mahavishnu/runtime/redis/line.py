@@ -1,0 +1,231 @@
+"""A link that is kept up: while it is down nobody asks or waits, and one task tries again in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
+from typing import Any
+
+from mahavishnu.policy import Clock
+from mahavishnu.runtime.redis.address import Address
+from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing
+
+Probe = Callable[[Link], Awaitable[object]]
+"""Asks over a new link what will be asked of it, for some errors only show then; its answer is judged."""
+
+_OPENING = 1.0  # seconds that a connection, its greeting and its probe may take together
+_ROW = 3  # so many late answers or errors in a row mean that it is the server
+_SECOND = 1_000_000_000
+_FIRST, _LAST = _SECOND // 4, 2 * _SECOND
+_STEADY = 5 * _SECOND
+_HOPS = 5
+# Not the fault of one call: every other one would fare alike.
+_OF_THE_SERVER = frozenset(
+    {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
+) | frozenset({"CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS"})
+
+
+class Line:
+    """The way to a server from one event loop, with its breaker: down after a failure, up after a probe."""
+
+    def __init__(
+        self,
+        address: Address,
+        name: str,
+        clock: Clock,
+        probe: Probe,
+        seen: Callable[[float, int], object] = nothing,
+        told: Callable[[bool, str], object] = nothing,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._seed = self._address = address
+        self._name, self._clock, self._probe, self._seen, self._told = name, clock, probe, seen, told
+        self._link: Link | None = None
+        self._opening: asyncio.Future[None] | None = self.loop.create_future()
+        self._pause = 0
+        self._since = clock.now()
+        self._resolver = ThreadPoolExecutor(1, "mahavishnu-store")
+        self.reason = "not connected yet"
+        """Why it is down, in words."""
+        self._keeper: asyncio.Task[None] | None = None
+        self._try()
+
+    @property
+    def up(self) -> bool:
+        """Whether calls are let through."""
+        return self._link is not None
+
+    @property
+    def retry_after(self) -> int:
+        """After how many ns it may be worth asking again."""
+        return max(_SECOND, self._pause)
+
+    def call(self, *words: Word) -> asyncio.Future[Any] | None:
+        """Ask; None when it is down. The answer must be `judge`d, unless it is a good one."""
+        return None if self._link is None else self._link.call(*words)
+
+    def send(self, packed: bytes) -> asyncio.Future[Any] | None:
+        """As `call`, of a command that is packed already."""
+        return None if self._link is None else self._link.send(packed)
+
+    async def opened(self) -> bool:
+        """Wait for the very first connection, no longer than for an answer; never a second time."""
+        if self._opening is not None:
+            await asyncio.wait((self._opening,), timeout=self._address.deadline / _SECOND)
+        return self.up
+
+    def judge(self, answer: object) -> None:
+        """A bad answer: down at once when the server said that it cannot, else after a few in a row."""
+        link = self._link
+        if link is None or answer is GONE:
+            return
+        if answer is LATE:
+            bad, why = link.late >= _ROW, "no answer in time"
+        else:
+            why = failure(answer) or "no answer of ours"
+            bad = why in _OF_THE_SERVER or link.wrong >= _ROW
+            self._follow(answer)
+        if bad:
+            self._down(why)
+
+    def close(self) -> None:
+        """Let go of everything; it is not used again."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        self._resolver.shutdown(wait=False, cancel_futures=True)
+
+    def _lost(self, link: Link) -> None:
+        """The connection has ended by itself."""
+        if link is self._link:
+            self._down("the connection was lost")
+
+    def _down(self, why: str) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+        # Who fails soon after it came up is given more and more time; who was well is asked again at once.
+        steady = self._clock.now() - self._since >= _STEADY
+        self._pause = 0 if steady else self._longer()
+        self._say(why)
+        self._try()
+
+    def _say(self, reason: str) -> None:
+        """Tell it once, in either direction and when the reason has changed."""
+        if reason != self.reason:
+            self.reason = reason
+            self._told(not reason, reason)
+
+    def _longer(self) -> int:
+        return min(_LAST, max(_FIRST, 2 * self._pause))
+
+    def _try(self) -> None:
+        # In a context of its own: it outlives the request that happens to be the first.
+        self._keeper = self.loop.create_task(self._keep(), context=Context())
+
+    async def _keep(self) -> None:
+        """Try until it is up."""
+        while self._link is None:
+            await self._clock.sleep(round(self._pause * random.uniform(0.8, 1.2)))  # noqa: S311  only apart, not secret
+            try:
+                link = await asyncio.wait_for(self._open(), _OPENING)
+            except Exception as fault:  # noqa: BLE001  also a host that is no name: whoever stops to try never comes back
+                self._say(_reason(fault))
+                self._address = self._seed
+                self._pause = self._longer()
+            else:
+                self._since, self._link = self._clock.now(), link
+                self._say("")
+            if self._opening is not None:
+                self._opening.set_result(None)
+                self._opening = None
+
+    async def _open(self) -> Link:
+        """A link over which the probe was answered, at whichever node of a cluster that is."""
+        for _ in range(_HOPS):
+            link = await self._connect()
+            try:
+                answer = await self._greet(link)
+            except BaseException:
+                link.close()
+                raise
+            if failure(answer) is None and answer not in (LATE, GONE):
+                link.within(self._address.deadline / _SECOND)
+                return link
+            link.close()
+            if not self._follow(answer):
+                raise _Refused(failure(answer) or "no answer")
+        raise _Refused("sent from node to node")
+
+    def _follow(self, answer: object) -> bool:
+        """Whether it says that another node serves our keys (`MOVED slot host:port`); that is where to go."""
+        if failure(answer) != "MOVED":
+            return False
+        host, _, port = detail(answer).split(" ")[-1].rpartition(":")
+        if not port.isdecimal():
+            return False
+        self._address = self._address.moved(host, int(port))
+        return True
+
+    async def _greet(self, link: Link) -> object:
+        """Say who we are, and ask the first question; a wrong password must not look like a wrong question."""
+        to = self._address
+        asked = [link.call("AUTH", *to.login)] if to.login else []
+        asked.append(link.call("CLIENT", "SETNAME", self._name))
+        if to.database:
+            asked.append(link.call("SELECT", to.database))
+        for one in asked:
+            answer = await one
+            if failure(answer) not in (None, "ERR", "NOPERM"):
+                return answer
+        return await self._probe(link)
+
+    async def _connect(self) -> Link:
+        to = self._address
+
+        def link() -> Link:
+            return Link(_OPENING, self._lost, self._seen)
+
+        if to.path is not None:
+            return (await self.loop.create_unix_connection(link, to.path))[1]
+        name = to.host if to.tls else None
+        last: OSError = OSError(f"{to.host} has no address")
+        for place in await self._places(to.host, to.port):
+            try:
+                made = self.loop.create_connection(link, *place, ssl=to.tls, server_hostname=name)
+                return (await made)[1]
+            except OSError as fault:
+                last = fault
+        raise last
+
+    async def _places(self, host: str, port: int) -> list[tuple[str, int]]:
+        """The host's addresses; looked up in a thread of our own, which a dead resolver may block."""
+        found = await self.loop.run_in_executor(
+            self._resolver, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        )
+        return [(str(one[4][0]), port) for one in found]
+
+
+class _Refused(Exception):
+    """The server is there, and does not serve us."""
+
+
+def _reason(fault: Exception) -> str:
+    """In words, and without addresses, so that the same fault is the same words at every try."""
+    if isinstance(fault, asyncio.TimeoutError):
+        return "no answer in time"
+    if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
+        return f"TLS: {fault.reason}"
+    number = fault.errno if isinstance(fault, OSError) else None
+    if number is not None and number in errno.errorcode:
+        return os.strerror(number)
+    return str(fault) or type(fault).__name__

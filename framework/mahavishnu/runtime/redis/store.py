@@ -1,0 +1,240 @@
+"""The state of rates in Redis or Valkey, for all processes: one call decides everything a request meets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+from mahavishnu.policy import Charge, Clock, Meter, Taken
+from mahavishnu.runtime.limits.memory_store import MemoryStore, Taking
+from mahavishnu.runtime.redis.address import Address
+from mahavishnu.runtime.redis.line import Line
+from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, failure, nothing
+from mahavishnu.runtime.redis.rates import tag
+from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE, Script
+from mahavishnu.runtime.redis.series import Outcomes
+from mahavishnu.runtime.redis.taken import Answer, Joined, Part, Plan, closed_by_loss, without_store
+
+_PLANS = 10_000
+_PROBE = ("g", "1", "1", "1000", "1000", "0", "1000000", "0")
+
+
+class RedisStore:
+    """Implements `policy.Store` on a shared server, and without it on what each rate declares for that case.
+
+    The server's own clock decides; this host's is used for deadlines only. One connection for each event
+    loop carries the calls of all its requests. Nothing here raises for a fault of the server.
+    """
+
+    waits = True
+
+    def __init__(
+        self,
+        address: Address,
+        service: str,
+        clock: Clock,
+        meter: Meter,
+        told: Callable[[bool, str], object] = nothing,
+    ) -> None:
+        self.memory = MemoryStore(clock)
+        """What is counted in this process: rates of its own, and all that are `local` while the server is lost."""
+        self._address, self._service, self._clock, self._told = address, service, clock, told
+        self._plans: dict[int, Plan] = {}
+        self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
+        self._line: Line | None = None
+        self._series = Outcomes(meter, self.up)
+        self.take_script, self.give_back_script = TAKE, GIVE_BACK
+        with suppress(RuntimeError):  # without a loop the first request connects
+            self._here(asyncio.get_running_loop())
+
+    async def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taken:
+        """Decide all charges at once: every enforced one is admitted and consumed, or none is."""
+        plan = self._plans.get(id(charges))
+        if plan is None or plan.charges is not charges:
+            plan = self._planned(charges)
+        if not plan.twins:
+            return self.memory.take(charges, keys)
+        line, loop = self._line, asyncio.get_running_loop()
+        if line is None or line.loop is not loop:
+            line = self._here(loop)
+        asked = line.send(plan.question(keys))
+        answer: Any = None if asked is None else await asked
+        if not isinstance(answer, list):
+            answer = await self._troubled(line, self.take_script, plan.words(keys), answer)
+            if answer is None:
+                return self._without(plan, keys, line)
+        self._series.ok.inc()
+        taken = Answer(plan, keys, cast("list[int]", answer))
+        return self._with_own(taken, keys) if plan.own.places else taken
+
+    def give_back(self, taken: Any) -> None:
+        """Return what `take` consumed, for a request that was denied later; nobody waits for it."""
+        if isinstance(taken, Answer):
+            self._return(taken)
+        elif isinstance(taken, Joined):
+            for part in taken.parts:
+                self.give_back(part.taken)
+        elif isinstance(taken, Taking):
+            self.memory.give_back(taken)
+
+    def tell_open(self, name: str, span: int) -> None:
+        """Leave word that a breaker is open, for as long as it is; whoever left word first is heard."""
+        self._say("SET", self._open_key(name), "1", "PX", -(-span // 1_000_000), "NX")
+
+    def ask_open(self, name: str, told: Callable[[int], object]) -> None:
+        """See whether anybody has left word; nobody waits for the answer."""
+        asked = self._say("PTTL", self._open_key(name))
+        if asked is not None:
+            asked.add_done_callback(partial(_told, told))
+
+    def _open_key(self, name: str) -> str:
+        return f"{tag(self._service)}:open:{name}"
+
+    def _say(self, *words: Word) -> asyncio.Future[Any] | None:
+        """Say something by the way, where an event loop runs and the server is there."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return None
+        line = self._line
+        if line is None or line.loop is not loop:
+            line = self._here(loop)
+        return line.call(*words)
+
+    def show(self, meter: Meter) -> None:
+        """Count through this meter."""
+        self._series = Outcomes(meter, self.up)
+
+    def carry(self, charge: Charge) -> None:
+        """In this process; on the server a bucket goes on under the new numbers."""
+        self.memory.carry(charge)
+
+    def rename(self, name: str, other: str) -> None:
+        """In this process; on the server what is set aside is found by its old name."""
+        self.memory.rename(name, other)
+
+    def forget(self, name: str) -> None:
+        """In this process."""
+        self.memory.forget(name)
+
+    def keys(self) -> int:
+        """How many keys are held in this process."""
+        return self.memory.keys()
+
+    @property
+    def shared(self) -> int:
+        """How many decisions of this process fell on a bucket that several keys share."""
+        return self.memory.shared
+
+    def up(self) -> bool:
+        """Whether the server is asked; every event loop has its own way to it, until it ends."""
+        return all(line.up for line in self._living())
+
+    def reason(self) -> str:
+        """Why it is not asked, in words."""
+        return next((line.reason for line in self._living() if not line.up), "")
+
+    def _living(self) -> list[Line]:
+        return [line for loop, line in list(self._lines.items()) if not loop.is_closed()]
+
+    def close(self) -> None:
+        """Let go of the running event loop's connection; it comes back with the next request."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None:
+            line.close()
+        self._line = None
+
+    def _here(self, loop: asyncio.AbstractEventLoop) -> Line:
+        """The line of this event loop; those of loops that have ended are forgotten."""
+        for ended in [one for one in self._lines if one.is_closed()]:
+            del self._lines[ended]
+        line = self._lines.get(loop)
+        if line is None:
+            seen = self._series.duration.observe
+            name = f"mahavishnu-{self._service}"
+            line = Line(self._address, name, self._clock, self._probe, seen, self._told)
+            self._lines[loop] = line
+        self._line = line
+        return line
+
+    def _planned(self, charges: Sequence[Charge]) -> Plan:
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        plan = self._plans[id(charges)] = Plan(charges, self._service)
+        return plan
+
+    async def _troubled(
+        self, line: Line, script: Script, words: Sequence[Word], answer: Any
+    ) -> list[int] | None:
+        """What comes of a call that was not answered well: a good answer after all, or None."""
+        if answer is None and await line.opened():
+            answer = await self._ask(line, "EVALSHA", script.name, words)
+        if failure(answer) == "NOSCRIPT":
+            answer = await self._ask(line, "EVAL", script.text, words)
+        if isinstance(answer, list):
+            return cast("list[int]", answer)
+        self._blame(line, answer)
+        return None
+
+    def _ask(self, line: Line, verb: str, script: str, words: Sequence[Word]) -> asyncio.Future[Any]:
+        asked = line.call(verb, script, *words)
+        if asked is None:
+            asked = line.loop.create_future()
+            asked.set_result(None)
+        return asked
+
+    def _blame(self, line: Line, answer: Any) -> None:
+        if answer is None:
+            self._series.skipped.inc()
+            return
+        (self._series.timeout if answer is LATE else self._series.error).inc()
+        line.judge(answer)
+
+    def _without(self, plan: Plan, keys: Sequence[str], line: Line) -> Taken:
+        """The server is lost: what each rate has declared for that."""
+        if plan.closing:
+            return closed_by_loss(plan, line.retry_after)
+        local = self.memory.take(self.memory.current(plan.local.charges), plan.local.of(keys))
+        return without_store(plan, local, line.retry_after)
+
+    def _with_own(self, taken: Answer, keys: Sequence[str]) -> Taken:
+        """Add the rates that hold for this process alone; what they refuse has consumed nothing elsewhere."""
+        plan = taken.plan
+        own = self.memory.take(self.memory.current(plan.own.charges), plan.own.of(keys))
+        both = Joined((Part(plan.shared, taken), Part(plan.own, own)))
+        if not both.admitted:
+            self.give_back(both)
+        return both
+
+    def _return(self, taken: Answer) -> None:
+        words, line = taken.returned(), self._line
+        if words and line is not None and line.loop is asyncio.get_running_loop():
+            asked = line.call("EVALSHA", self.give_back_script.name, *words)
+            if asked is not None:
+                asked.add_done_callback(partial(self._returned, line, words))
+
+    def _returned(self, line: Line, words: Sequence[Word], asked: asyncio.Future[Any]) -> None:
+        answer = None if asked.cancelled() else asked.result()
+        if failure(answer) == "NOSCRIPT":
+            line.call("EVAL", self.give_back_script.text, *words)
+        elif type(answer) is int:
+            self._series.ok.inc()
+        else:
+            self._blame(line, answer)
+
+    async def _probe(self, link: Link) -> object:
+        """Run both scripts, as requests will: this is also how the server comes to know them."""
+        key = f"{tag(self._service)}:probe"
+        first = link.call("EVAL", self.take_script.text, "1", key, *_PROBE)
+        second = link.call("EVAL", self.give_back_script.text, "1", f"{key}:l", "l", "1", "0")
+        answer, other = await first, await second
+        return answer if other in (LATE, GONE) or failure(other) is None else other
+
+
+def _told(told: Callable[[int], object], asked: asyncio.Future[Any]) -> None:
+    left = None if asked.cancelled() else asked.result()
+    if type(left) is int and left > 0:
+        told(left * 1_000_000)

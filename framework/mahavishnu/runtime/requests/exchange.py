@@ -1,0 +1,216 @@
+"""One request and its response on their way through the middleware: what was sent, and what is added to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, cast
+
+from mahavishnu.policy import Decision, Gate, Taken
+from mahavishnu.runtime.calls.degraded import DEGRADED, said
+from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.limits.engine import Admission, Plan
+from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem
+from mahavishnu.runtime.requests.watch import Deadline, Watch
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_DIGITS = 18  # of a length: longer ones exceed every limit
+
+
+class BodyTooLarge(Exception):
+    """The app has read more of the request's body than the limit lets in."""
+
+
+class Passage(Admission):
+    """One HTTP request: exactly one start, nothing held back, headers added on the way.
+
+    Once it is refused, the app's own answer is dropped: the refusal takes its place. `began` and `answered` (the
+    response's start) are times of the clock `now`, `sent` counts the body's bytes, `fault` names what was raised.
+    """
+
+    __slots__ = (
+        "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
+        "running", "sent", "status", "watch",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        send: Send,
+        plan: Plan,
+        caller: Caller,
+        request_id: str,
+        path: str,
+        headers: Sequence[Header],
+        now: Callable[[], int],
+    ) -> None:
+        # Not by way of `super`: this is done for every request.
+        self.request_id = request_id
+        self.caller = caller
+        self.plan = plan
+        self.path = path
+        self._send = send
+        self._headers = headers
+        self._now = now
+        self.began = self.entered = now()
+        self.deadline: int | None = None
+        self.refused: Decision | None = None
+        self.taken: Taken | None = None
+        self.left: Sequence[int] | None = None
+        self.gates: list[Gate] | None = None
+        self.watch: Deadline | Watch | None = None
+        self.bounded: Bounded | None = None
+        self.answered: int | None = None
+        self.fault: str | None = None
+        self._refusing = self.running = self.cancelled = False
+        self.status = self.sent = 0
+
+    def degrade(self, one: Degraded) -> None:
+        """As of any request; its response will say so."""
+        super().degrade(one)
+        others = (header for header in self._headers if header[0] != DEGRADED)
+        self._headers = [*others, (DEGRADED, said(self.degraded.values()))]
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on, with the headers added to the start of the response."""
+        if self.refused is not None and not self._refusing:
+            return _dropped()
+        kind = message["type"]
+        if kind == "http.response.body":
+            if "body" in message:
+                self.sent += len(message["body"])
+            watch = self.watch
+            if watch is not None and watch.idle is not None:
+                watch.part(not message.get("more_body", False))
+        elif kind == "http.response.start":
+            message = self._started(message)
+        elif kind == "http.response.pathsend" and self.watch is not None:
+            self.watch.part(True)
+        return self._send(message)
+
+    async def refuse(self, send: Send) -> None:
+        """Answer with the refusal through `send`, unless the response has begun already."""
+        if self.refused is None or self.status:
+            return
+        self._refusing = True
+        body, headers = problem(self.refused)
+        await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
+        self.status = self.refused.counted or self.refused.status
+        bounded = self.bounded if self.refused.status == 413 else None
+        unread = bounded is not None and not bounded.whole
+        await send({"type": "http.response.body", "body": body, "more_body": unread})
+        if bounded is not None:
+            bounded.unread = unread
+        self._refusing = False
+
+    async def turn_away(self) -> None:
+        """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
+        refused = cast("Decision", self.refused)
+        body, headers = problem(refused)
+        headers += (b"x-request-id", self.request_id.encode()), *self._headers, *self._fields()
+        self.answered, self.status = self._now(), refused.status
+        await self._send({"type": "http.response.start", "status": refused.status, "headers": headers})
+        self.sent = len(body)
+        await self._send({"type": "http.response.body", "body": body})
+
+    def _fields(self) -> tuple[Header, ...]:
+        """The RateLimit fields, if it was charged."""
+        if self.left is None and self.taken is not None:
+            self.left = self.plan.told.numbers(self.taken)
+        return () if self.left is None else self.plan.told.fields(self.left)
+
+    def took(self) -> int | None:
+        """How long the work took until the response began, or was given up for lack of time (ns)."""
+        if self.answered is not None:
+            return self.answered - self.entered
+        refused = self.refused
+        late = refused is not None and refused.status == 504 and refused.counted is None
+        return self._now() - self.entered if late else None
+
+    def over(self) -> None:
+        """The app has ended: so has its time."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.ended((self._now() if self.answered is None else self.answered) - self.began)
+
+    def failed(self, error: BaseException) -> None:
+        """Remember how it ended: by name only, for an error holds on to everything it came from."""
+        self.fault = type(error).__name__
+        if self.answered is None and self.refused is None and self.taken is not None:
+            self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
+        self.cancelled = not isinstance(error, Exception)
+        status: object = self.status  # the app's word
+        if not isinstance(status, int):  # which is why the server has raised
+            self.status = 0
+
+    def _started(self, message: Message) -> Message:
+        """The start of the response with our headers; it ends the deadline."""
+        status = message["status"]
+        self.status = status if type(status) is int else _whole(status)
+        self.answered = self._now()
+        if self.watch is not None:
+            self.watch.part(False)
+        headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
+        left = self.left
+        fields = self._fields() if left is None else self.plan.told.fields(left)
+        added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
+        for name, _ in headers:
+            if name in ADDED or not name.islower():
+                added = missing(added, headers)
+                break
+        headers += added
+        return {**message, "headers": headers}
+
+
+def _whole(status: Any) -> Any:
+    """The number that a server sends of an app's word; what is none is left to the server to refuse."""
+    return int(status) if isinstance(status, int | float) else status
+
+
+async def _dropped() -> None:
+    """What an app sends that has been refused meanwhile goes nowhere."""
+
+
+class Bounded:
+    """The receive side of a request whose body may have `limit` bytes.
+
+    `excess` is called once when it has more, and says whether the limit is enforced: then the app gets no
+    more of it, however often it asks.
+    """
+
+    unread = False
+    """Whether the refusal has been sent, all but its end, which waits for what the client still sends."""
+    whole = False
+    """Whether the body ended with what was too much of it."""
+
+    def __init__(self, receive: Receive, limit: int, excess: Callable[[], bool]) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._excess = excess
+        self.read = 0
+        self._refused = False
+        self.over = False
+
+    def announced(self, headers: Iterable[Header]) -> bool:
+        """Whether the request is refused unread, for the length that it announces."""
+        length = next((value for name, value in headers if name == b"content-length"), b"").lstrip(b"0")
+        return length.isdigit() and (len(length) > _DIGITS or int(length) > self._limit) and self._exceeded()
+
+    async def __call__(self) -> Message:
+        """The next message; raises BodyTooLarge when the limit is enforced and exceeded."""
+        if self._refused:
+            raise BodyTooLarge
+        message = await self._receive()
+        self.read += len(message.get("body", b""))
+        if self.read > self._limit and self._exceeded():
+            self.whole = not message.get("more_body", False)
+            raise BodyTooLarge
+        return message
+
+    def _exceeded(self) -> bool:
+        if not self.over:
+            self.over = True
+            self._refused = self._excess()
+        return self._refused

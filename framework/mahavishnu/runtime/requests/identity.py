@@ -1,0 +1,198 @@
+"""Who is asking: the nearest address that no trusted proxy vouches away, and whom the app has verified."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from ipaddress import IPv6Address
+from socket import AF_INET, inet_pton
+from typing import Any, NamedTuple
+
+from mahavishnu.addresses import Address, Network, canonical
+from mahavishnu.policy import Scope
+from mahavishnu.runtime.keys import Caller, Headers, Principal
+from mahavishnu.runtime.named import made
+from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of
+
+Identify = Callable[[Scope], str | Principal | None]
+
+UNKNOWN = "unknown"
+_log = logging.getLogger("mahavishnu")
+# Verdicts kept, of peers and of what proxies say: each a few hundred bytes.
+_KEPT = 16_384
+
+
+class _Hop(NamedTuple):
+    """A node of the way a request came: its address (empty: it names none), and whether it may speak for others.
+
+    `caller` is who asks if nothing more is known of him.
+    """
+
+    address: str
+    caller: Caller
+    trusted: bool = False
+    hidden: bool = False
+
+
+_NOBODY = _Hop(UNKNOWN, Caller(UNKNOWN))
+_BROKEN = _Hop("", Caller(""))
+_HIDDEN = _Hop("", Caller(""), hidden=True)
+
+
+class Identity:
+    """Names the caller of a request; nothing a client can write into a header changes its own name.
+
+    Args:
+        trusted: the networks of the proxies that are believed; of what they say only `forwarded` is read.
+        identify: the app's hook; by default whom Starlette's authentication has accepted.
+        forwarded: the one header in which these proxies tell whom they speak for.
+        report: told of an exception in the hook, whose request then counts as nobody's but its address'.
+
+    Raises TypeError for a hook that would have to be awaited.
+    """
+
+    def __init__(
+        self,
+        trusted: Sequence[Network] = (),
+        identify: Identify | None = None,
+        forwarded: Header = "x-forwarded-for",
+        report: Callable[[Exception], object] | None = None,
+    ) -> None:
+        if inspect.iscoroutinefunction(identify):
+            raise TypeError(
+                "`identify` is a plain function: what must be awaited belongs into an authentication outside"
+            )
+        self._trusted = tuple(canonical(one) for one in trusted)
+        self._identify = identify or _authenticated
+        self._asks = identify is not None
+        self._report = report or _warn
+        self._trusted_four = [
+            (int(one.network_address), int(one.netmask)) for one in self._trusted if one.version == 4
+        ]
+        self._header = forwarded.encode("ascii")
+        self._nodes = nodes_of(forwarded)
+        self._peer = lru_cache(_KEPT)(self._judged_peer)
+        self._judge = lru_cache(_KEPT)(self._judged)
+        self._way = lru_cache(_KEPT)(self._walked)
+
+    def caller(self, scope: Scope) -> Caller:
+        """Everything a limit can count by."""
+        client = scope.get("client")
+        principal = self._principal(scope) if self._asks or "user" in scope else None
+        if client and not self._trusted and ":" not in client[0]:
+            try:  # of a crowd hardly one is among the verdicts kept, and a good address of IPv4 needs none
+                inet_pton(AF_INET, client[0])
+                return Caller(client[0], principal)
+            except (OSError, ValueError):
+                pass
+        hop = self._peer(client[0]) if client else _NOBODY
+        if not hop.trusted:
+            return hop.caller if principal is None else Caller(hop.caller.address, principal)
+        headers: Headers = scope["headers"]
+        return Caller(self._client(hop, headers).caller.address, principal, headers)
+
+    def address(self, scope: Scope) -> str:
+        """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
+        client = scope.get("client")
+        hop = self._peer(client[0]) if client else _NOBODY
+        return (self._client(hop, scope["headers"]) if hop.trusted else hop).address
+
+    def proxied(self, scope: Scope) -> bool:
+        """Whether the request was handed over by a trusted proxy."""
+        client = scope.get("client")
+        return self._peer(client[0]).trusted if client else False
+
+    def user(self, scope: Scope) -> str | None:
+        """The user that the app's own authentication, or the hook, has accepted; None for everybody else."""
+        principal = self._principal(scope)
+        return principal.user or None if principal else None
+
+    def _principal(self, scope: Scope) -> Principal | None:
+        try:
+            said = self._identify(scope)
+            return said if said is None or isinstance(said, Principal) else Principal(user=said)
+        except Exception as fault:  # noqa: BLE001  whatever the app's hook raises: nobody is verified
+            self._report(fault)
+            return None
+
+    def _client(self, peer: _Hop, headers: Headers) -> _Hop:
+        lines = [value for name, value in headers if name == self._header]
+        if len(lines) == 1 and len(lines[0]) <= LONGEST_NODE:
+            return self._way(peer, lines[0])
+        return self._walked(peer, *lines) if lines else peer
+
+    def _walked(self, peer: _Hop, *lines: bytes) -> _Hop:
+        """From the peer to the left, as long as a trusted proxy speaks.
+
+        Who does not tell is counted as the proxy that asked him; when what stands there cannot be read, or never
+        ends, nothing of it is believed.
+        """
+        nearest = peer
+        for node in self._nodes(lines):
+            hop = self._judge(node) if len(node) <= LONGEST_NODE else _BROKEN
+            if not hop.address:
+                return nearest if hop.hidden else peer
+            nearest = hop
+            if not hop.trusted:
+                break
+        return nearest
+
+    def _judged_peer(self, peer: str) -> _Hop:
+        hop = self._four(peer) or self._judged(peer.encode("utf-8", "replace"))
+        return hop if hop.address else _NOBODY
+
+    def _judged(self, node: bytes) -> _Hop:
+        if (four := self._four(node.decode("latin-1"))) is not None:
+            return four
+        address = address_of(node)
+        if address is None:
+            return _HIDDEN if is_hidden(node) else _BROKEN
+        trusted = any(address in one for one in self._trusted)
+        return _Hop(str(address), Caller(_bucket(address)), trusted)
+
+    def _four(self, text: str) -> _Hop | None:
+        """The node of an IPv4 address, if the text is one as `IPv4Address` writes it, which takes many times as long.
+
+        Of the addresses of a crowd, hardly one is still among the verdicts kept.
+        """
+        if ":" in text:
+            return None
+        try:
+            packed = inet_pton(AF_INET, text)
+        except (OSError, ValueError):
+            return None
+        number = int.from_bytes(packed, "big") if self._trusted_four else 0
+        trusted = any(number & mask == network for network, mask in self._trusted_four)
+        return made(_Hop, (text, Caller(text), trusted, False))
+
+
+def bucket(address: str) -> str:
+    """The key that counts an address: itself for IPv4, its /64 for IPv6, which one client owns whole."""
+    return _bucket(IPv6Address(address)) if ":" in address else address
+
+
+def _bucket(address: Address) -> str:
+    if isinstance(address, IPv6Address):
+        return f"{IPv6Address(int(address) >> 64 << 64)}/64"
+    return str(address)
+
+
+def _warn(fault: Exception) -> None:
+    # Its words may hold what it was asked to verify.
+    _log.warning("`identify` failed with %s: the request counts for its address", type(fault).__name__)
+
+
+def _authenticated(scope: Scope) -> str | None:
+    user: Any = scope.get("user")
+    if user is None or not getattr(user, "is_authenticated", False):
+        return None
+    for name in ("identity", "username"):
+        try:
+            known = getattr(user, name)
+        except (AttributeError, NotImplementedError):
+            continue
+        if known not in (None, ""):
+            return str(known)
+    return None

@@ -1,0 +1,134 @@
+"""The time limit of one request: until its response starts, then between the parts of a stream."""
+
+from __future__ import annotations
+
+from asyncio import Task, get_running_loop
+from typing import Any, cast
+
+from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
+from mahavishnu.runtime.calls.cutoff import Cutoff
+from mahavishnu.runtime.limits.engine import Admission, Engine, TimeLimit
+
+_GONE: Any = None
+
+
+class Deadline(Alarm):
+    """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always.
+
+    One is made for every request, by `deadline`.
+    """
+
+    __slots__ = ("engine", "idle", "of", "request")
+
+    engine: Engine
+    idle: None
+    of: TimeLimit
+    request: Admission
+
+    def part(self, last: bool) -> None:  # noqa: ARG002
+        """The response begins."""
+        self.due = 0
+        self.request.deadline = None
+
+    def ended(self, took: int) -> None:
+        """The request has ended, and its response began after so many ns: count it, and let go of it.
+
+        What was called off waits for its turn at the clock; it must not keep the request until then.
+        """
+        self.due = 0
+        refused, self.request = self.request.refused, _GONE
+        if not self.expired:
+            self.task = _GONE
+        elif hasattr(
+            self, "task"
+        ):  # the app held on against its cancellation: its task must not stay a cancelled one
+            self.end(None)
+        if refused is None:
+            _count(self.engine, self.of, took)
+
+    def _cancel(self) -> None:
+        if self.due:
+            _refuse(self.engine, self.of, self.request)
+        super()._cancel()
+
+
+def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> Deadline:
+    """The deadline of a request, which is served by the current task."""
+    made = Deadline()
+    made.engine = engine
+    made.of = of
+    made.request = request
+    made.idle = None
+    delay = of.margin.whole
+    request.deadline = began + delay
+    made.begin(cast("Task[Any]", TASK_OF(get_running_loop())), engine.clock, began, delay)
+    return made
+
+
+class Watch(Cutoff):
+    """As `Deadline`, in all other cases: with an idle time, of a length the caller has chosen, or only observing.
+
+    `given` is how long its caller waits (ns; None: he has not said): it only ever shortens the time.
+    """
+
+    __slots__ = ("_engine", "_of", "_request", "idle")
+
+    def __init__(
+        self, engine: Engine, of: TimeLimit, request: Admission, began: int, given: int | None
+    ) -> None:
+        self._engine = engine
+        self._of = of
+        self._request = request
+        enforced, clock = of.limit.mode == "enforce", engine.clock
+        delay = of.margin.whole if enforced else None
+        self.idle = of.limit.idle if enforced else None
+        if delay is not None and given is not None and given < delay:
+            delay = given  # of a length of the caller's choice: not one that recurs
+            super().__init__(clock.call_later, delay, self._given_up)
+        else:
+            super().__init__(clock.deadline, delay, self._too_late)
+        if delay is not None:
+            request.deadline = began + delay
+        self.begin()
+
+    def part(self, last: bool) -> None:
+        """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
+        self._request.deadline = None  # what is called from here on has its own timeout
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.idle is not None and not last:
+            self.restart(self.idle)
+
+    def ended(self, took: int) -> None:
+        """The request has ended, and its response began after so many ns: count it."""
+        self.end(None)
+        if self._request.refused is None:
+            _count(self._engine, self._of, took)
+
+    def _given_up(self) -> None:
+        """The caller waits no longer: nothing that is done now reaches him."""
+        if self._request.deadline is None:  # the response has begun, and this is its idle time
+            self._too_late()
+        elif self._request.refused is None:
+            self._request.refused = self._engine.given_up(self._of.name)
+
+    def _too_late(self) -> None:
+        _refuse(self._engine, self._of, self._request)
+
+
+def _refuse(engine: Engine, of: TimeLimit, request: Admission) -> None:
+    """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
+    if request.refused is None:
+        request.refused = engine.too_slow(of.name, of.limit)
+
+
+def _count(engine: Engine, of: TimeLimit, took: int) -> None:
+    margin = of.margin
+    left = margin.whole - took
+    if left < 0:
+        engine.too_slow(of.name, of.limit)
+        return
+    of.kept.value += 1
+    if left < margin.mark:
+        margin.left(left)

@@ -1,0 +1,1 @@
+"""Which route of the app a request goes to."""

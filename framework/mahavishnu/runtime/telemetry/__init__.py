@@ -1,0 +1,1 @@
+"""What the process says of itself: series, log lines, and how they leave."""

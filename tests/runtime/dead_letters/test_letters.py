@@ -1,0 +1,547 @@
+"""What keeps dead letters: the same steps in a file and on a server, each of them whole."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime.dead_letters.desk import Desk
+from mahavishnu.runtime.dead_letters.letters import LEFT_BEHIND, Bounds, Letters, LettersUnreachable, Standing
+from mahavishnu.runtime.dead_letters.office import letters_of
+from mahavishnu.runtime.dead_letters.redis import RedisLetters
+from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.spec import Spec
+from tests.runtime.dead_letters.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
+from tests.runtime.redis.servers import Server, server
+
+
+@pytest.fixture
+def now() -> Time:
+    """The time of day."""
+    return Time()
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Server]:
+    """One server for all tests of this file."""
+    with server() as one:
+        yield one
+
+
+@pytest.fixture(params=STORES)
+def letters(request: pytest.FixtureRequest, tmp_path: Path, now: Time, running: Server) -> Iterator[Letters]:
+    """Each of the stores."""
+    with stored(request.param, tmp_path, now, running) as one:
+        yield one
+
+
+def test_a_letter_comes_back_as_it_was_put(letters: Letters, now: Time) -> None:
+    """Every field, bytes that are no text included."""
+    one = letter(payload=bytes(range(256)))
+    assert keep(letters, one, pause=500) == ["stored"]
+
+    found = letters.find(one.id)
+
+    assert found is not None
+    assert found.payload == one.payload
+    assert (found.operation, found.key, found.request, found.error) == ("charge", one.key, "r1", "no answer")
+    assert (found.created, found.due, found.attempts) == (now.ms, now.ms + 500, 0)
+    assert not found.quarantined
+
+
+def test_a_key_is_kept_once_for_each_dependency(letters: Letters) -> None:
+    """Who asks twice is told of the one that is there."""
+    first, second, other = letter("order-1"), letter("order-1"), letter("order-1", dependency="stripe")
+    assert keep(letters, first, second, other) == ["stored", "known", "stored"]
+    with letters.together():
+        assert letters.put(second, 0, ROOM) == ("known", first.id, 0)
+    assert letters.stats().entries == 2
+
+
+def test_a_letter_is_due_after_its_pause_and_not_before(letters: Letters, now: Time) -> None:
+    """To the millisecond."""
+    keep(letters, letter(), pause=1000)
+    now.ms += 999
+    assert take(letters) == []
+    now.ms += 1
+    assert len(take(letters)) == 1
+
+
+def test_what_is_taken_up_is_nobody_elses_until_its_lease_ends(letters: Letters, now: Time) -> None:
+    """A process that was killed gives back by being silent; its attempt counts."""
+    keep(letters, letter())
+    (first,) = take(letters)
+    now.ms += LEASE - 1
+    assert take(letters) == []
+    now.ms += 1
+    (second,) = take(letters)
+    assert (first.id, first.attempts, second.attempts) == (second.id, 1, 2)
+    assert first.token != second.token
+
+
+def test_a_lease_is_renewed_by_its_holder_alone(letters: Letters, now: Time) -> None:
+    """And not by one who has lost it."""
+    keep(letters, letter())
+    (first,) = take(letters)
+    now.ms += LEASE - 1
+    with letters.together():
+        letters.renew([first], LEASE)
+    now.ms += LEASE - 1
+    assert take(letters) == []
+    now.ms += 1
+    (second,) = take(letters)
+    now.ms += LEASE - 1
+    with letters.together():
+        letters.renew([first], LEASE)
+    now.ms += 1
+    assert [one.id for one in take(letters)] == [second.id]
+
+
+def test_the_longest_due_come_first_and_no_more_than_asked_for(letters: Letters, now: Time) -> None:
+    """Nobody waits for ever behind younger ones."""
+    ones = [letter() for _ in range(5)]
+    for one in ones:
+        keep(letters, one)
+        now.ms += 10
+    assert [one.id for one in take(letters, most=2)] == [one.id for one in ones[:2]]
+    assert [one.id for one in take(letters, most=9)] == [one.id for one in ones[2:]]
+
+
+def test_dependencies_are_apart(letters: Letters) -> None:
+    """One that is down keeps nobody else's letters waiting."""
+    keep(letters, letter(), letter(dependency="stripe"))
+    assert [one.dependency for one in take(letters, "stripe")] == ["stripe"]
+
+
+def test_done_is_gone_even_after_the_lease(letters: Letters, now: Time) -> None:
+    """The work is done, whoever holds the lease by now."""
+    keep(letters, letter("order-1"))
+    (first,) = take(letters)
+    now.ms += LEASE
+    take(letters)
+    with letters.together():
+        letters.done(first)
+    stats = letters.stats()
+    assert (stats.entries, stats.size) == (0, 0)
+    assert letters.find(first.id) is None
+    assert keep(letters, letter("order-1")) == ["stored"]
+
+
+def test_put_back_it_is_due_after_the_next_pause(letters: Letters, now: Time) -> None:
+    """With the error of this attempt."""
+    keep(letters, letter())
+    (one,) = take(letters)
+    with letters.together():
+        letters.back(one, 2000, "status 503", attempted=True)
+    now.ms += 1999
+    assert take(letters) == []
+    now.ms += 1
+    (again,) = take(letters)
+    assert (again.attempts, again.error) == (2, "status 503")
+
+
+def test_what_was_not_tried_costs_no_attempt(letters: Letters) -> None:
+    """An open breaker quarantines nothing."""
+    keep(letters, letter())
+    counts = list[int]()
+    for _ in range(20):
+        (one,) = take(letters)
+        counts.append(one.attempts)
+        with letters.together():
+            letters.back(one, 0, "the breaker is open", attempted=False)
+    assert counts == [1] * 20
+
+
+def test_who_has_lost_the_lease_puts_nothing_back(letters: Letters, now: Time) -> None:
+    """Else a slow process would undo what a quick one did."""
+    keep(letters, letter())
+    (first,) = take(letters)
+    now.ms += LEASE
+    (second,) = take(letters)
+    with letters.together():
+        letters.back(first, 0, "late", attempted=False, quarantine=True)
+    found = letters.find(second.id)
+    assert found is not None
+    assert (found.token, found.attempts, found.quarantined) == (second.token, 2, False)
+
+
+def test_quarantine_waits_for_a_person(letters: Letters, now: Time) -> None:
+    """It is not due, and shown apart; redrive makes it new."""
+    keep(letters, letter())
+    (one,) = take(letters)
+    with letters.together():
+        letters.back(one, 0, "status 402", attempted=True, quarantine=True)
+    now.ms += 10**9
+    assert take(letters) == []
+    assert letters.stats().of["payment"] == Standing(waiting=0, quarantined=1, age=0)
+    with letters.together():
+        assert letters.redrive([one.id, "no such"]) == 1
+    (again,) = take(letters)
+    assert (again.id, again.attempts, again.quarantined) == (one.id, 1, False)
+
+
+def test_poison_that_kills_its_process_is_quarantined(letters: Letters, now: Time) -> None:
+    """Nobody lives to say that it failed: its attempts say so."""
+    keep(letters, poison := letter())
+    for _ in range(3):
+        assert len(take(letters, attempts=3)) == 1
+        now.ms += LEASE
+    assert take(letters, attempts=3) == []
+    found = letters.find(poison.id)
+    assert found is not None
+    assert (found.quarantined, found.error, found.token) == (True, LEFT_BEHIND, "")
+
+
+def test_a_letter_that_is_worked_on_is_not_redriven(letters: Letters) -> None:
+    """Nothing is done twice because somebody is impatient."""
+    keep(letters, letter())
+    (one,) = take(letters)
+    with letters.together():
+        assert letters.redrive([one.id]) == 0
+
+
+def test_room_is_bounded_by_number_and_by_size(letters: Letters) -> None:
+    """And given back when letters go."""
+    few, small = Bounds(2, 10_000, displace=False), Bounds(100, 20, displace=False)
+    ones = [letter(payload=b"x" * 10) for _ in range(3)]
+    assert keep(letters, *ones, bounds=few) == ["stored", "stored", "full"]
+    assert keep(letters, letter(payload=b""), letter(payload=b"y"), bounds=small) == ["stored", "full"]
+    with letters.together():
+        assert letters.drop([ones[0].id, ones[0].id]) == 1
+    assert keep(letters, letter(payload=b"y" * 10), bounds=small) == ["stored"]
+    stats = letters.stats()
+    assert (stats.entries, stats.size) == (3, 20)
+
+
+def test_the_oldest_are_displaced_where_that_is_declared(letters: Letters, now: Time) -> None:
+    """But never one that is worked on; and nothing goes for one that could never fit."""
+    bounds = Bounds(2, 100, displace=True)
+    ones = [letter(payload=b"x" * 10) for _ in range(4)]
+    for one in ones[:2]:
+        keep(letters, one, bounds=bounds)
+        now.ms += 1
+    take(letters, most=1)
+    with letters.together():
+        assert letters.put(ones[2], 0, bounds) == ("stored", ones[2].id, 1)
+    assert letters.find(ones[0].id) is not None
+    assert letters.find(ones[1].id) is None
+    with letters.together():
+        assert letters.put(letter(payload=b"x" * 101), 0, bounds)[0] == "full"
+        assert letters.put(letter(payload=b"x" * 95), 0, bounds)[0] == "full"
+    assert letters.stats().entries in (1, 2)
+    assert letters.find(ones[0].id) is not None
+
+
+def test_what_is_too_old_is_given_up(letters: Letters, now: Time) -> None:
+    """Quarantined or not; and counted."""
+    keep(letters, letter())
+    now.ms += 1000
+    young = letter()
+    keep(letters, young)
+    with letters.together():
+        assert letters.prune(1000) == 0
+    now.ms += 1
+    with letters.together():
+        assert letters.prune(1000) == 1
+    assert [one.id for one in letters.some(10)] == [young.id]
+
+
+def test_what_there_is_is_told_by_dependency(letters: Letters, now: Time) -> None:
+    """Numbers, bytes, and the age of the oldest that waits."""
+    keep(letters, letter(), letter(), letter(dependency="stripe", payload=b"1234"))
+    now.ms += 5000
+    stats = letters.stats()
+    assert stats.of == {"payment": Standing(2, 0, 5000), "stripe": Standing(1, 0, 5000)}
+    assert (stats.entries, stats.size) == (3, 26)
+    assert [one.dependency for one in letters.some(10, "stripe")] == ["stripe"]
+    assert len(letters.some(2)) == 2
+
+
+def test_two_who_take_at_once_never_take_the_same(
+    letters: Letters, tmp_path: Path, now: Time, running: Server
+) -> None:
+    """Each letter once, whoever is faster."""
+    keep(letters, *(letter() for _ in range(60)), bounds=Bounds(100, 10_000, displace=False))
+    got: list[list[str]] = [[], []]
+
+    def work(mine: list[str], of: Letters) -> None:
+        while some := take(of, most=1):
+            mine.append(some[0].id)
+
+    if isinstance(letters, SqliteLetters):
+        other: Letters = SqliteLetters(str(tmp_path / "letters" / "dead.db"), now)
+    else:
+        assert isinstance(letters, RedisLetters)
+        other = RedisLetters(running.url, "shop", now)
+    threads = [threading.Thread(target=work, args=pair) for pair in zip(got, (letters, other), strict=True)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    other.close()
+    assert len(got[0] + got[1]) == len({*got[0], *got[1]}) == 60
+
+
+# --- the file alone --------------------------------------------------------------------------------
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time, running: Server) -> None:
+    """Payloads are kept as they are: the file system guards them."""
+    before = os.umask(0o000)
+    file = tmp_path / "letters" / "dead.db"
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, letter())
+        os.umask(before)
+        modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in (file.parent, *file.parent.iterdir())}
+    assert modes.pop("letters") == 0o700
+    assert set(modes.values()) == {0o600}
+
+
+def test_what_is_done_cannot_be_read_from_the_file_any_more(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
+    """A card number does not outlive the charge."""
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, one := letter(payload=b'{"card":"4242-secret"}'))
+        with letters.together():
+            letters.done(one)
+    found = b"".join(file.read_bytes() for file in (tmp_path / "letters").iterdir())
+    assert b"4242-secret" not in found
+
+
+def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, now: Time, running: Server) -> None:
+    """A write-ahead log, synchronised with every commit."""
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, letter())
+        assert isinstance(letters, SqliteLetters)
+        assert letters.base.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert letters.base.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_file_that_cannot_be_used_is_said_to_be_so(tmp_path: Path, now: Time) -> None:
+    """In our words, without what is in it; and it is tried anew the next time."""
+    path = tmp_path / "dead.db"
+    path.write_bytes(b"this is no database, " * 100)
+    letters = SqliteLetters(str(path), now)
+    with pytest.raises(LettersUnreachable, match=r"dead\.db: file is not a database"):
+        keep(letters, letter())
+    path.unlink()
+    assert keep(letters, letter()) == ["stored"]
+    letters.close()
+
+
+def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path, now: Time) -> None:
+    """Who cannot read it must not write it."""
+    path = tmp_path / "dead.db"
+    with sqlite3.connect(path) as base:
+        base.execute("PRAGMA user_version = 2")
+    base.close()
+    letters = SqliteLetters(str(path), now)
+    with pytest.raises(LettersUnreachable, match="newer version"):
+        keep(letters, letter())
+
+
+def test_a_disk_that_is_full_loses_nothing_that_was_promised(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
+    """What does not fit is refused, what is there stays."""
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, one := letter())
+        assert isinstance(letters, SqliteLetters)
+        pages = letters.base.execute("PRAGMA page_count").fetchone()[0]
+        letters.base.execute(f"PRAGMA max_page_count = {pages + 1}")
+        with pytest.raises(LettersUnreachable, match="full"):
+            keep(letters, letter(payload=b"x" * 50_000), bounds=Bounds(100, 10**6, displace=False))
+        assert [found.id for found in letters.some(10)] == [one.id]
+
+
+# --- the server alone ------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
+    """Without its address and its password."""
+    letters = RedisLetters("redis://:hunter2@127.0.0.1:1", "shop")
+    with pytest.raises(LettersUnreachable) as told:
+        keep(letters, letter())
+    assert "hunter2" not in str(told.value)
+    assert "server of the dead letters" in str(told.value)
+    with pytest.raises(MahavishnuError):
+        RedisLetters("redis://[", "shop")
+
+
+def test_services_on_one_server_are_apart(tmp_path: Path, now: Time, running: Server) -> None:
+    """By their names."""
+    with stored("redis", tmp_path, now, running) as letters:
+        assert isinstance(letters, RedisLetters)
+        other = RedisLetters(running.url, "shop_two", now)
+        keep(letters, letter("same"))
+        assert keep(other, letter("same")) == ["stored"]
+        assert other.stats().entries == 1
+        other.close()
+
+
+def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time, running: Server) -> None:
+    """Hosts need not agree on the time."""
+    with stored("redis", tmp_path, now, running) as letters:
+        assert isinstance(letters, RedisLetters)
+        letters.now = None
+        keep(letters, one := letter(), pause=-1)
+        found = letters.find(one.id)
+        seconds, _ = letters.server.time()
+        assert found is not None
+        assert abs(found.created / 1000 - seconds) < 60
+        assert len(take(letters)) == 1
+
+
+# --- the desk --------------------------------------------------------------------------------------
+
+
+def held_up(desk: Desk) -> threading.Event:
+    """Keep the desk's thread busy from now on, until what is returned is set."""
+    gate, busy = threading.Event(), Future[None]()
+
+    def hold(_: Letters) -> None:
+        busy.set_result(None)
+        gate.wait()
+
+    desk.ask(hold)
+    busy.result()
+    return gate
+
+
+def test_the_desk_does_what_was_asked_meanwhile_in_one_commit(tmp_path: Path, now: Time) -> None:
+    """Many who ask at once wait for one write to the disk."""
+    letters = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk = Desk(letters)
+    gate = held_up(desk)
+    commits: list[str] = []
+    letters.base.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
+    asked = [desk.ask(lambda of: of.put(letter(), 0, ROOM)) for _ in range(40)]
+    gate.set()
+    assert {one.result()[0] for one in asked} == {"stored"}
+    assert len(commits) == 2  # of the one that held the others up, and of theirs
+    desk.close()
+
+
+def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
+    """Steps that were asked for together are tried apart."""
+    letters = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk = Desk(letters)
+    gate = held_up(desk)
+    good = desk.ask(lambda of: of.put(letter("a"), 0, ROOM))
+    bad = desk.ask(lambda _: 1 // 0)
+    also = desk.ask(lambda of: of.put(letter("b"), 0, ROOM))
+    gate.set()
+    assert (good.result()[0], also.result()[0]) == ("stored", "stored")
+    with pytest.raises(ZeroDivisionError):
+        bad.result()
+    assert desk.ask(lambda of: of.stats().entries).result() == 2
+    desk.close()
+    assert desk.ask(lambda of: of.stats().entries).result() == 2  # opened again
+    desk.close()
+
+
+def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now: Time) -> None:
+    """He is told nothing, so nothing may happen later."""
+    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
+    gate = held_up(desk)
+    asked = desk.ask(lambda of: of.put(letter(), 0, ROOM))
+    assert asked.cancel()
+    gate.set()
+    assert desk.ask(lambda of: of.stats().entries).result() == 0
+    desk.close()
+
+
+def test_who_asks_while_it_closes_is_answered(tmp_path: Path, now: Time) -> None:
+    """A call may fail while the process ends: it is kept, the end comes, and two threads never share the file."""
+    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
+    gate = held_up(desk)
+    (first,) = (one for one in threading.enumerate() if one.name == "mahavishnu-letters")
+    closing = threading.Thread(target=desk.close, daemon=True)
+    closing.start()
+    inside: Any = desk
+    while inside._thread is first:
+        time.sleep(0.001)
+    workers = [desk.ask(lambda of: (of.put(letter(), 0, ROOM), threading.current_thread())) for _ in range(3)]
+    assert not any(one.running() for one in workers)
+    gate.set()
+    assert {one.result(9)[1] is first for one in workers} == {False}
+    closing.join(9)
+    assert not closing.is_alive()
+    desk.close()
+
+
+def test_one_that_was_cancelled_does_not_end_the_desk(tmp_path: Path, now: Time) -> None:
+    """Not even where the letters cannot be reached just then."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk = Desk(letters)
+    gate = held_up(desk)
+    assert desk.ask(lambda of: of.stats()).cancel()
+    letters.together = lambda: SqliteLetters.together(SqliteLetters(str(tmp_path), now))  # a folder
+    gate.set()
+    inside: Any = desk
+    while inside._queue.qsize():
+        time.sleep(0.01)
+    time.sleep(0.05)
+    with pytest.raises(LettersUnreachable):
+        desk.ask(lambda of: of.stats()).result(2)
+    desk.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
+def test_a_fork_keeps_letters_of_its_own(tmp_path: Path, now: Time) -> None:
+    """No thread comes along, and the parent's connection is the parent's."""
+    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
+    desk.ask(lambda of: of.put(letter("a"), 0, ROOM)).result(9)
+
+    def child() -> None:
+        desk.ask(lambda of: of.put(letter("b"), 0, ROOM)).result(9)
+        desk.close()
+
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 0
+    assert desk.ask(lambda of: of.stats().entries).result(9) == 2
+    desk.close()
+
+
+def test_who_opens_a_file_that_another_one_makes_waits_for_it(tmp_path: Path, now: Time) -> None:
+    """Workers start together; SQLite itself does not wait where the kind of its journal changes."""
+    path = tmp_path / "dead.db"
+    maker = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    maker.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.2, lambda: maker.execute("COMMIT"))
+    end.start()
+    letters = SqliteLetters(str(path), now)
+    assert keep(letters, letter()) == ["stored"]
+    end.join()
+    maker.close()
+    letters.close()
+
+
+def test_a_python_with_an_old_sqlite_is_told_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the service starts, and not when the first call is lost."""
+    spec = Spec.model_validate(
+        {
+            "mahavishnu": 1,
+            "service": {"name": "shop", "app": "shop:app"},
+            "dependencies": {"bank": {"fallback": "dead_letter"}},
+        }
+    )
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+    monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
+    with pytest.raises(MahavishnuError, match=r"SQLite 3\.37.*3\.34\.1.*redis://"):
+        letters_of(spec, Time())

@@ -1,0 +1,603 @@
+"""Dead letters made again in the background: by the code that made them, when they are due, and never twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import pytest
+
+from mahavishnu import degraded, idempotency_key
+from mahavishnu.asgi import Hardening
+from mahavishnu.errors import Parked
+from mahavishnu.policies.throttle import ThrottleGuard
+from mahavishnu.runtime.calls import http_fallback
+from mahavishnu.runtime.calls.fallback import called
+from mahavishnu.runtime.current import forget
+from mahavishnu.runtime.dead_letters import handlers
+from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
+from mahavishnu.runtime.dead_letters.office import Office
+from mahavishnu.runtime.dead_letters.redriver import AT_ONCE, LEASE, Redriver
+from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
+from tests.metering import value
+from tests.runtime.calls.worlds import SECOND, World
+
+LETTER: dict[str, Any] = {"fallback": "dead_letter"}
+ALSO: dict[str, Any] = {"dead_letters": {"redrive": {"attempts": 3, "base": "1m", "max": "10m"}}}
+MINUTE = 60 * SECOND
+
+
+class Shop:
+    """A world whose function parks, and a redriver that is told when to look."""
+
+    def __init__(self, **more: Any) -> None:
+        self.world = World(also=ALSO, **{**LETTER, **more})
+        self.down: Exception | None = ConnectionError()
+        self.done: list[tuple[str, int]] = []
+        self.clock = self.world.clock
+        found = self.world.service.office
+        assert found is not None
+        self.office: Office = found
+        self.office.random = lambda: 1.0
+        self.redriver = Redriver(lambda: self.world.service, self.clock)
+
+        @self.world.stripe(idempotent=True)
+        async def charge(order: int) -> None:
+            if self.down is not None:
+                raise self.down
+            self.done.append((idempotency_key(), order))
+
+        self.charge: Any = charge
+
+    async def park(self, order: int = 1) -> str:
+        """An order that fails; its key."""
+        with pytest.raises(Parked) as told:
+            await self.charge(order)
+        return told.value.key
+
+    async def look(self, after: int = 0) -> None:
+        """Let time pass, look, and let the calls be made."""
+        self.clock.advance(after)
+        await self.redriver.look()
+        await self.redriver.settle()
+
+    def letters(self) -> list[Letter]:
+        return list(self.office.desk.ask(lambda letters: letters.some(1000)).result())
+
+    def redriven(self, outcome: str) -> float:
+        series = "mahavishnu_dead_letters_redriven_total"
+        return value(self.world.service.metrics, series, dependency="stripe", outcome=outcome)
+
+    def shown(self, series: str, **labels: str) -> float:
+        return value(self.world.service.metrics, f"mahavishnu_dead_letters{series}", **labels)
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """To its end."""
+
+    async def whole() -> None:
+        await scenario()
+
+    asyncio.run(whole())
+
+
+def test_a_parked_call_is_made_once_more_with_its_key() -> None:
+    """Not before its pause, and then never again."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        key = await shop.park(7)
+        shop.down = None
+        await shop.look(MINUTE - SECOND)
+        assert shop.done == []
+        await shop.look(SECOND)
+        assert shop.done == [(key, 7)]
+        await shop.look(MINUTE)
+        assert (len(shop.done), shop.letters(), shop.redriven("done")) == (1, [], 1)
+
+    run(scenario)
+
+
+def test_what_fails_again_waits_longer_and_is_then_quarantined() -> None:
+    """One minute, two, four; it is not parked a second time."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        waits = list[int]()
+        for _ in range(3):
+            before = shop.letters()[0]
+            await shop.look(max(0, before.due * 10**6 - shop_now(shop)))
+            waits.append((before.due - before.created) // 60_000)
+        (letter,) = shop.letters()
+        assert waits == [1, 3, 7]
+        assert (letter.quarantined, letter.attempts, letter.error) == (True, 3, "ConnectionError")
+        assert (shop.redriven("failed"), shop.redriven("quarantined")) == (2, 1)
+        await shop.look()
+        assert shop.shown("", state="quarantined") == 1
+        assert shop.shown("", state="waiting") == 0
+        assert shop.shown("_age_seconds") == 0
+
+    run(scenario)
+
+
+def shop_now(shop: Shop) -> int:
+    """The time that letters are judged by, ns."""
+    letters: Any = shop.office.desk.letters
+    return int(letters._now()) * 10**6
+
+
+class Wrong(Exception):
+    """An answer that says so."""
+
+    def __init__(self, status: int) -> None:
+        self.response = httpx.Response(status)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed")]
+)
+def test_a_call_that_is_wrong_is_not_tried_again(status: int, outcome: str) -> None:
+    """4xx says that it would be so again, but for what passes."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        shop.down = Wrong(status)
+        await shop.look(MINUTE)
+        assert shop.redriven(outcome) == 1
+        assert shop.letters()[0].quarantined is (outcome == "quarantined")
+
+    run(scenario)
+
+
+def test_an_open_breaker_costs_no_attempt() -> None:
+    """Letters are left alone until it lets calls pass; a refusal on the way is none of theirs."""
+
+    async def scenario() -> None:
+        shop = Shop(breaker={"consecutive_failures": 1, "open_for": "30m", "probes": 1})
+        await shop.park()
+        await shop.park()
+        await shop.look(10 * MINUTE)
+        assert [one.attempts for one in shop.letters()] == [0, 0]
+        shop.down = None
+        await shop.look(20 * MINUTE)
+        assert shop.redriven("done") + shop.redriven("deferred") == 2
+        assert [one.attempts for one in shop.letters()] in ([], [0])
+        await shop.look(MINUTE)
+        await shop.look(MINUTE)
+        assert len(shop.done) == 2
+
+    run(scenario)
+
+
+def test_so_many_are_made_at_a_time_and_no_more() -> None:
+    """A dependency that has just come back is not met with everything at once."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        for order in range(20):
+            await shop.park(order)
+        gate, inside = asyncio.Event(), [0]
+
+        async def again(order: int) -> None:
+            inside[0] += 1
+            await gate.wait()
+
+        shop.charge.redrive(again)
+
+        shop.clock.advance(MINUTE)
+        for _ in range(3):
+            await shop.redriver.look()
+            await shop.clock.settle()
+        assert inside[0] == AT_ONCE
+        gate.set()
+        for _ in range(3):
+            await shop.look()
+        assert (inside[0], shop.letters()) == (20, [])
+
+    run(scenario)
+
+
+def test_the_lease_of_a_long_call_is_renewed() -> None:
+    """However long it takes, nobody else gets it."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        gate, calls = asyncio.Event(), [0]
+
+        async def again(order: int) -> None:
+            calls[0] += 1
+            await gate.wait()
+
+        shop.charge.redrive(again)
+
+        shop.clock.advance(MINUTE)
+        for _ in range(10):
+            await shop.redriver.look()
+            shop.clock.advance(LEASE * 10**6 // 2)
+        assert shop.office.desk.ask(lambda letters: letters.take("stripe", 9, LEASE, 9)).result() == []
+        gate.set()
+        await shop.redriver.settle()
+        assert (calls[0], shop.letters()) == (1, [])
+
+    run(scenario)
+
+
+def numbered(order: int) -> str:
+    """The key of an order."""
+    return f"order-{order}"
+
+
+def test_plain_functions_are_made_again_in_a_thread() -> None:
+    """So that they block nobody."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        loop, where = asyncio.get_running_loop(), list[bool]()
+
+        @shop.world.stripe(idempotent=True, key=numbered)
+        def charge(order: int) -> None:
+            if shop.down:
+                raise shop.down
+            with suppress(RuntimeError):
+                where.append(asyncio.get_running_loop() is loop)
+            shop.done.append((idempotency_key(), order))
+
+        with pytest.raises(Parked):
+            charge(4)
+        shop.down = None
+        await shop.look(MINUTE)
+        assert (where, shop.done) == ([], [("order-4", 4)])
+
+    run(scenario)
+
+
+def test_what_answers_badly_is_not_done() -> None:
+    """A response is judged by its status, whether it was raised or returned."""
+
+    async def scenario() -> None:
+        shop = Shop()
+
+        @shop.world.stripe(idempotent=True)
+        async def post() -> Any:
+            return httpx.Response(503 if shop.down else 422)
+
+        with pytest.raises(Parked):
+            await post()
+        await shop.look(MINUTE)
+        assert shop.redriven("failed") == 1
+        shop.down = None
+        await shop.look(2 * MINUTE)
+        assert shop.letters()[0].error == "it answered 422"
+        assert shop.redriven("quarantined") == 1
+
+    run(scenario)
+
+
+def test_letters_without_code_wait_for_it() -> None:
+    """They lose no attempt; a process that has the code makes them."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        known = dict(handlers.HANDLERS)
+        handlers.HANDLERS.clear()
+        try:
+            for _ in range(5):
+                await shop.look(MINUTE)
+            assert (shop.redriven("unhandled"), shop.letters()[0].attempts) == (5, 0)
+        finally:
+            handlers.HANDLERS.update(known)
+        shop.down = None
+        await shop.look(MINUTE)
+        assert len(shop.done) == 1
+
+    run(scenario)
+
+
+def test_what_cannot_be_read_is_quarantined() -> None:
+    """The function has changed; a person has to look."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+
+        @shop.world.stripe(idempotent=True)
+        async def changed(order: int, currency: str) -> None: ...
+
+        operation = shop.letters()[0].operation
+        handlers.handle("stripe", operation, handlers.HANDLERS["stripe", called(changed)])
+        await shop.look(MINUTE)
+        assert "does not fit" in shop.letters()[0].error
+        assert shop.redriven("quarantined") == 1
+
+    run(scenario)
+
+
+def test_requests_are_made_again_by_the_client_that_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With its own credentials, and the same key; a closed one makes none."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})  # other tests may have left one open
+
+    async def scenario() -> None:
+        shop = Shop()
+        seen: list[httpx.Request] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append(request)
+            return httpx.Response(503 if shop.down else 201)
+
+        options: dict[str, Any] = {
+            "transport": httpx.MockTransport(answer),
+            "headers": {"authorization": "Bearer a"},
+        }
+        async with shop.world.stripe.httpx_async_client(**options) as client:
+            with pytest.raises(Parked):
+                await client.post("http://stripe/charges?x=1", json={"n": 1}, extensions={"idempotent": True})
+        shop.down = None
+        await shop.look(MINUTE)
+        assert shop.redriven("unhandled") == 1
+        async with shop.world.stripe.httpx_async_client(**options):
+            await shop.look(MINUTE)
+        first, second = seen
+        assert (second.method, str(second.url), second.content) == (
+            first.method,
+            str(first.url),
+            first.content,
+        )
+        assert second.headers["idempotency-key"] == first.headers["idempotency-key"]
+        assert second.headers["authorization"] == "Bearer a"
+        assert shop.letters() == []
+        with shop.world.stripe.httpx_client(**options) as plain:
+            shop.down = ConnectionError()
+            with pytest.raises(Parked):
+                plain.post("http://stripe/charges", extensions={"idempotent": True})
+            shop.down = None
+            await shop.look(MINUTE)
+        assert (len(seen), shop.letters()) == (4, [])
+
+    run(scenario)
+
+
+def test_a_client_that_is_closed_is_not_the_one_that_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was made later and has ended, or was dropped, takes nothing from the one that lives on."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        options: dict[str, Any] = {
+            "transport": httpx.MockTransport(lambda _: httpx.Response(503 if shop.down else 201))
+        }
+        async with shop.world.stripe.httpx_async_client(**options) as client:
+            with pytest.raises(Parked):
+                await client.post("http://stripe/charges", extensions={"idempotent": True})
+            shop.down = None
+            async with shop.world.stripe.httpx_async_client(**options):
+                pass
+            shop.world.stripe.httpx_client(**options)
+            await shop.look(MINUTE)
+        assert (shop.redriven("unhandled"), shop.redriven("done")) == (0, 1)
+
+    run(scenario)
+
+
+def test_a_throttle_costs_no_attempt() -> None:
+    """A call that was kept back was never made: its letter waits, however often, and is not quarantined."""
+
+    async def scenario() -> None:
+        shop = Shop(throttle={"min_calls": 1, "most": "90%", "window": "1h"})
+        shop.world.guard(ThrottleGuard)._random = lambda: 1.0
+        await shop.park()
+        shop.world.guard(ThrottleGuard)._random = lambda: 0.0
+        for _ in range(4):
+            await shop.look(2 * MINUTE)
+        assert [(one.attempts, one.quarantined) for one in shop.letters()] == [(0, False)]
+        assert shop.redriven("deferred") == 4
+
+    run(scenario)
+
+
+def test_an_answer_that_is_called_a_failure_is_not_done() -> None:
+    """What `failed` says holds when the call is made again, too: nobody else hears of it."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        answers: list[str | None] = [None, "busy", "fine"]
+
+        @shop.world.stripe(idempotent=True, failed=lambda answer: answer == "busy")
+        async def charge() -> str:
+            answer = answers.pop(0)
+            if answer is None:
+                raise ConnectionError
+            return answer
+
+        with pytest.raises(Parked):
+            await charge()
+        await shop.look(MINUTE)
+        assert (shop.redriven("done"), shop.redriven("failed")) == (0, 1)
+        assert [one.error for one in shop.letters()] == ["it answered, and the answer is a failure"]
+        await shop.look(2 * MINUTE)
+        assert (shop.redriven("done"), shop.letters(), answers) == (1, [], [])
+
+    run(scenario)
+
+
+def test_who_redrives_is_nobodys_request() -> None:
+    """No deadline, no id, no mark of whatever started it."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        shop.down = None
+        marks: list[Any] = []
+
+        async def again(order: int) -> None:
+            marks.append(dict(degraded()))
+
+        shop.charge.redrive(again)
+
+        await shop.look(MINUTE)
+        assert marks == [{}]
+
+    run(scenario)
+
+
+def test_letters_that_are_too_old_are_given_up_and_counted() -> None:
+    """By `retention.dead_letters`; 14 days unless said."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        shop.office.keep = 180_000
+        shop.down = ConnectionError()
+        await shop.park()
+        await shop.look(179 * SECOND)
+        assert shop.shown("_dropped_total", reason="expired") == 0
+        assert shop.shown("_age_seconds") == 179
+        assert shop.shown("_full_ratio") > 0
+        await shop.look(2 * SECOND)
+        assert (shop.shown("_dropped_total", reason="expired"), shop.letters()) == (1, [])
+
+    run(scenario)
+
+
+def test_an_unreachable_store_is_shown_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing ends because of it; a call that fails meanwhile goes out with its own error."""
+
+    async def scenario() -> None:
+        shop = Shop()
+
+        def broken(*_: Any, **__: Any) -> Any:
+            raise LettersUnreachable("the dead letters in x: disk I/O error")
+
+        with monkeypatch.context() as gone:
+            gone.setattr(SqliteLetters, "together", broken)
+            await shop.look()
+            assert shop.shown("_store_up") == 0
+            with pytest.raises(ConnectionError):
+                await shop.charge(1)
+        await shop.look()
+        assert shop.shown("_store_up") == 1
+        assert shop.shown("_parked_total", outcome="lost") == 1
+
+    run(scenario)
+
+
+def test_a_call_that_is_done_but_cannot_be_noted_comes_again_with_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At least once, and told apart by the key: what a dependency needs to do it once."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        key = await shop.park()
+        shop.down = None
+
+        def broken(*_: Any) -> Any:
+            raise LettersUnreachable("gone")
+
+        with monkeypatch.context() as gone:
+            gone.setattr(SqliteLetters, "done", broken)
+            await shop.look(MINUTE)
+        assert len(shop.letters()) == 1
+        await shop.look(LEASE * 10**6)
+        assert shop.done == [(key, 1), (key, 1)]
+        assert shop.letters() == []
+
+    run(scenario)
+
+
+# --- with the middleware ---------------------------------------------------------------------------
+
+SPEC: dict[str, Any] = {
+    "mahavishnu": 1,
+    "service": {"name": "shop", "app": "shop:app"},
+    "dependencies": {"stripe": LETTER},
+    **ALSO,
+}
+
+
+class App:
+    """The middleware with a lifespan, on a clock that is moved."""
+
+    def __init__(self, spec: dict[str, Any] = SPEC) -> None:
+        forget()
+        self.clock = VirtualClock()
+        self.said: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.hardening = Hardening(self._app, Spec.model_validate(spec), clock=self.clock)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await receive()
+
+    async def live(self, during: Awaitable[None]) -> None:
+        """Start, do this, stop."""
+        await self.said.put({"type": "lifespan.startup"})
+        task = asyncio.create_task(self.hardening({"type": "lifespan"}, self.said.get, _ignore))
+        await self.clock.settle()
+        await during
+        await self.said.put({"type": "lifespan.shutdown"})
+        await task
+
+
+async def _ignore(_: Any) -> None: ...
+
+
+def test_it_lives_as_long_as_the_server() -> None:
+    """From its start, every second, to its end; what is being made then is given back."""
+
+    async def scenario() -> None:
+        app = App()
+        office = app.hardening.service.office
+        assert office is not None
+        office.random = lambda: 1.0
+        import mahavishnu
+
+        down, gate, begun = [True], asyncio.Event(), list[int]()
+
+        @mahavishnu.dependency("stripe")(idempotent=True)
+        async def charge(order: int) -> None:
+            if down[0]:
+                raise ConnectionError
+            begun.append(order)
+            if order == 2:
+                await gate.wait()
+
+        async def during() -> None:
+            for order in (1, 2):
+                with suppress(Parked):
+                    await charge(order)
+            down[0] = False
+            for _ in range(61):
+                app.clock.advance(SECOND)
+                await app.clock.settle(50)
+            assert sorted(begun) == [1, 2]
+
+        await app.live(during())
+        (letter,) = office.desk.ask(lambda letters: letters.some(9)).result()
+        assert (letter.token, letter.attempts) == ("", 0)
+        assert app.clock.timers == 0
+
+    run(scenario)
+
+
+def test_without_dead_letters_nothing_runs() -> None:
+    """A spec that keeps none needs no timer."""
+
+    async def scenario() -> None:
+        app = App({**SPEC, "dependencies": {"stripe": {}}, "dead_letters": {}})
+        app.hardening.redriver.start()
+        assert app.clock.timers == 0
+        await app.hardening.redriver.look()
+        await app.hardening.redriver.stop()
+
+    run(scenario)

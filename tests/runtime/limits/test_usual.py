@@ -1,0 +1,213 @@
+"""The usual case of a decision, in one pass, is the decision of all the parts: no request can tell them apart."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mahavishnu.runtime.limits.engine import Engine, Plan
+from mahavishnu.runtime.limits.memory_store import SHARDS
+from mahavishnu.runtime.limits.usual import Usual
+from tests.runtime.asgi_client import House, harden, limits, ok, run, site
+
+# Rates of whole nanoseconds, and one that has none; few clients, so that quotas run out and come back.
+RATES = ("4/second", "60/minute", "2/hour", "100/minute", "7/second")
+PAUSES = (0, 0, 0, 1, 10**6, 3 * 10**8, 10**9, 7 * 10**9, 61 * 10**9)
+
+
+def random_limit(chance: random.Random) -> dict[str, Any]:
+    """A rate; one in ten is of another kind, and one in four only observes."""
+    said: dict[str, Any] = {"rate": chance.choices(RATES, (4, 4, 4, 4, 1))[0]}
+    said["mode"] = chance.choice(["enforce", "enforce", "enforce", "observe"])
+    said["per"] = chance.choice(["client", "global", "ip"])
+    if chance.random() < 0.1:
+        return {**said, "algorithm": "sliding_window"}
+    return {**said, "burst": chance.randint(2, 5), "cost": chance.randint(1, 2)}
+
+
+def random_moves(chance: random.Random) -> list[tuple[int, int, bool]]:
+    """Who comes, how long after the one before (ns), and whether the rates have been taken over by then."""
+    return [(chance.randint(0, 4), chance.choice(PAUSES), chance.random() < 0.02) for _ in range(40)]
+
+
+def told(house: House) -> dict[str, float]:
+    """Everything that the series say of limits; what has rested may be kept a little longer one way than the other."""
+    said = house.samples().items()
+    return {
+        name: value
+        for name, value in said
+        if name.startswith("mahavishnu_limit") and not name.startswith("mahavishnu_limit_store")
+    }
+
+
+async def story(spec: Any, moves: list[tuple[int, int, bool]]) -> list[Any]:
+    """What clients are answered, and what is counted; the store knows how many keys it has."""
+    house, seen = harden(site(), spec), list[Any]()
+    store: Any = house.app.service.store
+    for client, pause, taken_over in moves:
+        house.clock.advance(pause)
+        for table in store._tables.values():
+            for _ in range(SHARDS if pause else 0):
+                table.turn(house.clock.now())  # each time some of what has rested is let go
+        if taken_over:
+            tables = store._tables.items()
+            store._tables = {name: one.heir(one.algorithm, house.clock.now()) for name, one in tables}
+            store._moved()
+        answer = await house.call(client=f"203.0.113.{client}")
+        seen.append((answer.status, answer.headers | {"x-request-id": ""}, answer.body, told(house)))
+    for table in store._tables.values():
+        for shard in table.shards:
+            shard.inherit()
+        assert table.size == sum(len(shard.young) + len(shard.old) for shard in table.shards)
+    refusals = house.app.service.refusals
+    most = [(name, refusals.top(name, 9)) for name in refusals.limits]
+    return [*seen, [(name, total, [one[1:] for one in top]) for name, (total, _, top) in most]]
+
+
+def long_way(engine: Engine, planned: Callable[[Engine, str, str], Plan], route: str, method: str) -> Plan:
+    """A plan whose requests are decided by all the parts."""
+    plan = planned(engine, route, method)
+    object.__setattr__(plan, "usual", None)
+    return plan
+
+
+def both_ways(scenario: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
+    """What comes of a scenario the short way, and the long way."""
+    planned, short = Engine._planned, run(scenario())  # pyright: ignore[reportPrivateUsage]
+    try:
+        Engine._planned = lambda one, route, method: long_way(one, planned, route, method)  # type: ignore[method-assign, assignment]  # pyright: ignore[reportPrivateUsage]
+        return short, run(scenario())
+    finally:
+        Engine._planned = planned  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+
+
+def test_no_request_can_tell_which_way_it_was_decided() -> None:
+    """Status, fields, body and series are the same, whatever the rates and whenever the requests come."""
+    seen = Counter[int]()
+    for seed in range(30):
+        chance = random.Random(seed)
+        said = {name: random_limit(chance) for name in "abc"[: chance.randint(1, 3)]}
+        moves = random_moves(chance)
+        short, long = both_ways(partial(story, limits(**said), moves))
+        assert short == long, said
+        seen.update(one[0] for one in short[:-1])
+    assert min(seen[200], seen[429]) > 200
+
+
+def test_what_comes_in_between_is_known_to_a_refund() -> None:
+    """One that waits for a place and gets none has its quota back, less what has refilled since: by what came after."""
+
+    async def slow(request: Request) -> Response:
+        await asyncio.sleep(3600)
+        return PlainTextResponse("late")
+
+    async def scenario() -> list[Any]:
+        spec = limits(
+            calls={"rate": "60/minute", "burst": 10},
+            slots={"concurrency": 1, "queue": 1, "wait": "4s", "match": {"path": "/slow"}},
+        )
+        house = harden(site(Route("/", ok), Route("/slow", slow)), spec)
+        await house.call()
+        tasks = [asyncio.create_task(house.call(path="/slow")) for _ in range(2)]
+        await house.clock.settle()
+        house.clock.advance("3500ms")
+        between = [await house.status() for _ in range(4)]
+        house.clock.advance("1s")
+        refused = (await tasks[1]).status
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+        return [between, refused, [await house.status() for _ in range(12)]]
+
+    short, long = both_ways(scenario)
+    assert short == long
+    assert short[1] == 503
+
+
+def test_who_is_refused_takes_no_room() -> None:
+    """A new client that one of the rates lets in and another does not has no bucket of his own afterwards."""
+
+    async def scenario() -> list[Any]:
+        spec = limits(own={"rate": "10/minute"}, all={"rate": "1/minute", "per": "global"})
+        house = harden(site(), spec)
+        statuses = [await house.status(client=f"203.0.113.{number}") for number in range(5)]
+        return [statuses, house.app.service.store.keys()]
+
+    short, long = both_ways(scenario)
+    assert short == long == [[200] + [429] * 4, 2]
+
+
+def test_who_has_shared_a_bucket_goes_on_from_there() -> None:
+    """A client that was one too many has spent what he has spent, also when there is room for him later."""
+
+    async def scenario() -> list[int]:
+        house = harden(site(), limits(own={"rate": "1/minute"}))
+        store: Any = house.app.service.store
+        store.cap = 1
+        statuses = [await house.status(client=f"203.0.113.{number}") for number in (1, 2)]
+        store.cap = 9
+        return [*statuses, await house.status(client="203.0.113.2")]
+
+    short, long = both_ways(scenario)
+    assert short == long == [200, 200, 429]
+
+
+def test_who_shares_a_bucket_is_told_what_is_left_in_that_one() -> None:
+    """Also when another rate refuses him, and nothing of his own one is spent."""
+
+    async def scenario() -> list[str]:
+        spec = limits(all={"rate": "2/minute", "per": "global"}, own={"rate": "10/minute"})
+        house = harden(site(), spec)
+        store: Any = house.app.service.store
+        store.cap = 1
+        answers = [await house.call(client=f"203.0.113.{number}") for number in (1, 2, 2)]
+        return [answer.headers["ratelimit"] for answer in answers]
+
+    short, long = both_ways(scenario)
+    assert short == long
+    assert '"own";r=9;' in short[-1]
+
+
+def test_the_usual_case_is_the_usual_one() -> None:
+    """Known clients and new ones take the short way, let in or refused; a new one that finds no room does not."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits(calls={"rate": "4/second"}))
+        await house.call()
+        usual = house.app.service.engine.plan("/", "GET").usual
+        assert usual is not None
+        own, ways = Usual.charge, list[bool]()
+
+        def watched(one: Usual, admission: Any) -> bool:
+            ways.append(own(one, admission))
+            return ways[-1]
+
+        try:
+            Usual.charge = watched  # type: ignore[method-assign, assignment]
+            statuses = [await house.status() for _ in range(4)]
+            statuses.append(await house.status(client="203.0.113.9"))
+            store: Any = house.app.service.store
+            store.cap = 2
+            statuses.append(await house.status(client="203.0.113.10"))
+        finally:
+            Usual.charge = own  # type: ignore[method-assign]
+        assert statuses == [200, 200, 200, 429, 200, 200]
+        assert ways == [True] * 5 + [False]
+
+    run(scenario())
+
+
+def test_what_can_still_be_refused_is_not_usual() -> None:
+    """Where a body or a place may be wanting after the rates are charged, their quota must be returned."""
+    for more in ({"body": "1KiB"}, {"concurrency": 3}):
+        engine = harden(site(), limits(calls={"rate": "4/second"}, other=more)).app.service.engine
+        assert engine.plan("/", "GET").usual is None
+    observed = harden(site(), limits(calls={"rate": "4/second"}, time={"timeout": "1s"})).app.service.engine
+    assert observed.plan("/", "GET").usual is not None

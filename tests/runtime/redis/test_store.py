@@ -1,0 +1,639 @@
+"""A shared store on real servers: what holds while it answers, and what when it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import pytest
+
+from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.clock import SystemClock
+from mahavishnu.policy import Taken
+from mahavishnu.runtime.redis.address import address
+from mahavishnu.runtime.redis.store import RedisStore
+from mahavishnu.runtime.telemetry.metrics import Metrics
+from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
+from tests.metering import value
+from tests.runtime.redis.servers import Charged, Server, free_port, server
+
+MINUTE = 60 * 10**9
+PER_CLIENT = (Charged("per_client", Gcra(5, MINUTE, 5)),)
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Server]:
+    with server() as one:
+        yield one
+
+
+@pytest.fixture
+def redis(shared: Server) -> Server:
+    """A running server that knows nothing yet."""
+    with shared.client() as client:
+        client.flushall()
+    return shared
+
+
+class Fleet:
+    """A store as one process has it, with its series."""
+
+    def __init__(self, url: str, deadline: float | None = 1) -> None:
+        """By default the deadline is one that even a busy machine keeps."""
+        if deadline is not None:
+            url += f"?socket_timeout={deadline}"
+        self.metrics = Metrics({one.name: one for one in (STORE_CALLS, STORE_DURATION, STORE_UP)})
+        self.store = RedisStore(address(url), "shop", SystemClock(), self.metrics)
+
+    async def take(self, charges: Sequence[Charged] = PER_CLIENT, *keys: str) -> Taken:
+        return await self.store.take(charges, keys or ["i:10.0.0.1"] * len(charges))
+
+    def calls(self, outcome: str) -> float:
+        return value(self.metrics, "mahavishnu_limit_store_calls_total", outcome=outcome)
+
+    def up(self) -> float:
+        return value(self.metrics, "mahavishnu_limit_store_up")
+
+    async def until(self, up: bool, within: float = 8.0) -> None:
+        """Wait until it is up, or down: at most as long as the longest pause between two tries, and some."""
+        for _ in range(round(within / 0.02)):
+            if bool(self.up()) is up:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not {'up' if up else 'down'} within {within} s: {self.store.reason()}")
+
+
+@asynccontextmanager
+async def fleet(url: str, deadline: float | None = 1) -> AsyncGenerator[Fleet, None]:
+    """A store that is up; it lets go of its connection with the block."""
+    one = Fleet(url, deadline)
+    try:
+        await one.until(up=True)
+        yield one
+    finally:
+        one.store.close()
+
+
+async def _admitted(one: Fleet, times: int, charges: Sequence[Charged] = PER_CLIENT) -> int:
+    return sum([(await one.take(charges)).admitted for _ in range(times)])
+
+
+async def _told(one: Fleet) -> None:
+    """Wait until it says why it is not there, for as long as any name may take to be looked up."""
+    async with asyncio.timeout(60):
+        while one.store.reason() == "not connected yet":  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
+def test_all_rates_of_a_request_are_consumed_or_none_is(redis: Server) -> None:
+    """What one enforced rate refuses has consumed nothing in the others; what is only observed refuses nobody."""
+
+    async def story() -> None:
+        charges = (
+            Charged("wide", SlidingWindow(10, MINUTE)),
+            Charged("narrow", SlidingLog(2, MINUTE)),
+            Charged("watched", Gcra(1, MINUTE, 1), enforced=False),
+        )
+        async with fleet(redis.url) as one:
+            first, second, third = [await one.take(charges) for _ in range(3)]
+            assert (first.admitted, first.denied) == (True, ())
+            assert (second.admitted, list(second.denied)) == (True, [2])
+            assert (third.admitted, list(third.denied), third.lost) == (False, [1, 2], False)
+            assert third.standing(0).remaining == 8
+            assert third.standing(1).retry_after
+            assert (one.calls("ok"), one.calls("skipped")) == (3, 0)
+
+    asyncio.run(story())
+
+
+def test_what_is_given_back_is_there_again(redis: Server) -> None:
+    """For every algorithm; and what was refused gives nothing back."""
+
+    async def story() -> None:
+        charges = (
+            Charged("a", Gcra(3, MINUTE, 3)),
+            Charged("b", SlidingWindow(3, MINUTE)),
+            Charged("c", SlidingLog(3, MINUTE)),
+        )
+        async with fleet(redis.unix) as one:
+            for _ in range(10):
+                one.store.give_back(await one.take(charges))
+            assert await _admitted(one, 4, charges) == 3
+            one.store.give_back(await one.take(charges))
+            assert await _admitted(one, 1, charges) == 0
+
+    asyncio.run(story())
+
+
+def test_keys_share_one_slot_and_name_nobody(redis: Server) -> None:
+    """One hash tag for a service, digests for callers, and nothing is kept for ever."""
+
+    async def story() -> None:
+        charges = (*PER_CLIENT, Charged("b", SlidingWindow(3, MINUTE)), Charged("c", SlidingLog(3, MINUTE)))
+        async with fleet(redis.url) as one:
+            await one.take(
+                charges, "i:192.0.2.7", "u:alice\0r:/orders", "k:sk_live_verysecret" + "x" * 10_000
+            )
+
+    asyncio.run(story())
+    with redis.client() as client:
+        keys = [key for key in client.scan_iter() if b"probe" not in key]
+        assert len(keys) == 3
+        for key in keys:
+            assert key.startswith(b"{mahavishnu:shop}:")
+            assert len(key) < 100
+            assert not any(word in key for word in (b"192", b"alice", b"secret", b"orders"))
+            assert 0 < client.pttl(key) <= 2 * 60_000 + 2
+
+
+def test_requests_of_one_moment_share_a_round_trip(redis: Server) -> None:
+    """Fifty requests at once are one write, and each gets its own answer."""
+
+    async def story() -> None:
+        async with fleet(redis.url) as one:
+            takes = [one.take(PER_CLIENT, f"i:{number % 10}") for number in range(50)]
+            said = await asyncio.gather(*takes)
+            assert [taken.admitted for taken in said] == [True] * 50
+            assert [taken.standing(0).remaining for taken in said] == [4 - n // 10 for n in range(50)]
+
+    asyncio.run(story())
+    with redis.client() as client:
+        reads = client.info("stats")
+        assert reads["total_reads_processed"] < reads["total_commands_processed"] / 2
+
+
+def test_a_rate_of_the_process_is_counted_in_the_process(redis: Server) -> None:
+    """`scope: process` beside a rate of the fleet: each is exact where it holds, and both or none consume."""
+
+    async def story() -> None:
+        charges = (
+            Charged("each", SlidingLog(2, MINUTE), shared=False),
+            Charged("all", SlidingLog(3, MINUTE)),
+        )
+        async with fleet(redis.url) as one, fleet(redis.url) as other:
+            assert [(await one.take(charges)).admitted for _ in range(3)] == [True, True, False]
+            said = await one.take(charges)
+            assert list(said.denied) == [0]
+            assert [said.standing(place).remaining for place in (0, 1)] == [0, 1]
+            assert [(await other.take(charges)).admitted for _ in range(2)] == [True, False]
+            last = await other.take(charges)
+            assert list(last.denied) == [1]
+            assert last.standing(0).remaining == 1
+            only = (charges[0],)
+            assert (await other.take(only)).admitted
+
+    asyncio.run(story())
+
+
+def test_each_event_loop_has_its_own_connection(redis: Server) -> None:
+    """A store outlives an event loop, as in a test client: the next loop finds its way by itself."""
+    one = Fleet(redis.url)
+
+    async def story() -> bool:
+        admitted = (await one.take()).admitted
+        one.store.close()
+        return admitted
+
+    assert [asyncio.run(story()) for _ in range(6)] == [True] * 5 + [False]
+    assert one.calls("skipped") == 0
+
+
+def test_the_first_requests_wait_for_the_connection(redis: Server) -> None:
+    """Nobody is counted apart only because the service has just started."""
+
+    async def story() -> None:
+        one = Fleet(redis.url)
+        said = await asyncio.gather(*(one.take() for _ in range(20)))
+        assert sum(taken.admitted for taken in said) == 5
+        assert one.calls("ok") == 20
+        one.store.close()
+
+    asyncio.run(story())
+
+
+# --- a store that cannot be asked -------------------------------------------------------------------
+
+
+Fault = Callable[[Server], None]
+
+
+def _killed(one: Server) -> None:
+    one.kill()
+
+
+def _stopped(one: Server) -> None:
+    one.send(signal.SIGSTOP)
+
+
+def _read_only(one: Server) -> None:
+    with one.client() as client:
+        client.replicaof("127.0.0.1", 1)
+
+
+def _full(one: Server) -> None:
+    with one.client() as client:
+        client.config_set("maxmemory", 1)
+
+
+def _locked(one: Server) -> None:
+    with one.client() as client:
+        client.config_set("requirepass", "another")
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+
+def _forbidden(one: Server) -> None:
+    with one.client() as client:
+        client.execute_command("ACL", "SETUSER", "default", "-eval", "-evalsha")
+
+
+FAULTS = [_killed, _stopped, _read_only, _full, _locked, _forbidden]
+EACH = (
+    Charged("near", SlidingLog(2, MINUTE)),
+    Charged("far", SlidingLog(1, MINUTE), on_store_failure="open"),
+)
+SHUT = (*EACH, Charged("shut", SlidingLog(9, MINUTE), on_store_failure="closed"))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__.strip("_"))
+def test_every_fault_ends_in_the_declared_choice(fault: Fault) -> None:
+    """`local` counts in this process, `open` lets through, `closed` refuses; nothing is raised."""
+
+    async def story(one: Server) -> None:
+        async with fleet(one.url, None) as mine:
+            assert (await mine.take(EACH)).admitted
+            fault(one)
+            said = [await mine.take(EACH, "i:10.0.0.2", "i:10.0.0.2") for _ in range(8)]
+            assert [taken.admitted for taken in said] == [True] * 2 + [False] * 6
+            assert [list(taken.denied) for taken in said] == [[]] * 2 + [[0]] * 6
+            assert not said[-1].lost
+            assert said[-1].standing(1).remaining == 1
+            shut = await mine.take(SHUT)
+            assert (shut.admitted, list(shut.denied), shut.lost) == (False, [2], True)
+            assert (shut.standing(2).retry_after or 0) >= 10**9
+            assert mine.up() == 0
+            assert mine.calls("skipped") >= 1
+
+    with server() as one:
+        asyncio.run(story(one))
+
+
+@pytest.mark.parametrize(
+    "fault", [_killed, _stopped, _read_only, _full], ids=lambda one: one.__name__.strip("_")
+)
+def test_it_comes_back_by_itself(fault: Fault) -> None:
+    """When the server is well again it is asked again, without a restart, and where it still knows, goes on."""
+
+    def heal(one: Server) -> None:
+        if fault is _killed:
+            one.start()
+        elif fault is _stopped:
+            one.send(signal.SIGCONT)
+        else:
+            with one.client() as client:
+                client.replicaof("NO", "ONE")
+                client.config_set("maxmemory", 0)
+
+    async def story(one: Server) -> None:
+        async with fleet(one.url) as mine:
+            assert await _admitted(mine, 5) == 5
+            fault(one)
+            for _ in range(4):
+                await mine.take(PER_CLIENT, "i:who consumes")
+            await mine.until(up=False)
+            heal(one)
+            await mine.until(up=True)
+            assert await _admitted(mine, 5) == (5 if fault is _killed else 0)
+
+    with server() as one:
+        asyncio.run(story(one))
+
+
+def test_forgotten_scripts_are_sent_again(redis: Server) -> None:
+    """SCRIPT FLUSH: not one request is counted elsewhere, nor given back to nobody."""
+
+    async def story() -> None:
+        async with fleet(redis.url) as one:
+            for _ in range(3):
+                with redis.client() as client:
+                    client.script_flush()
+                assert (await one.take()).admitted
+            taken = await one.take()
+            with redis.client() as client:
+                client.script_flush()
+            one.store.give_back(taken)
+            assert await _admitted(one, 3) == 2
+            assert (one.calls("error"), one.calls("skipped"), one.calls("timeout")) == (0, 0, 0)
+
+    asyncio.run(story())
+
+
+def test_a_server_that_still_loads_is_waited_for(tmp_path: Any) -> None:
+    """LOADING: counted here until it has read its data, then there."""
+
+    async def story(one: Server) -> None:
+        mine = Fleet(one.url)
+        assert await _admitted(mine, 7) == 5
+        assert mine.calls("ok") == 0
+        assert mine.store.reason() == "LOADING"
+        mine.store.close()
+
+    with server() as one:
+        with one.client() as client:
+            client.execute_command("DEBUG", "POPULATE", 50_000)
+            client.save()
+        one.kill()
+        slow = Server(
+            one.folder, one.port, "--key-load-delay", "100", "--loading-process-events-interval-bytes", "1024"
+        )
+        slow.start()
+        try:
+            asyncio.run(story(slow))
+        finally:
+            slow.kill()
+
+
+class Hole:
+    """A way to a server that from some moment on swallows all that is said: a half-open connection."""
+
+    def __init__(self, to: int) -> None:
+        self.to, self.open = to, True
+
+    async def __aenter__(self) -> Self:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        for one in self._tasks:
+            one.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", self.to)
+        for source, sink in ((reader, back), (there, writer)):
+            self._tasks.add(asyncio.ensure_future(self._pump(source, sink)))
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        try:
+            while data := await source.read(65536):
+                if self.open:
+                    sink.write(data)
+        finally:
+            sink.close()
+
+
+def test_a_half_open_connection_costs_a_few_requests_their_deadline(redis: Server) -> None:
+    """Nobody answers and nobody hangs up: three requests wait for 20 ms, the rest for nothing."""
+
+    async def story() -> None:
+        async with Hole(redis.port) as hole, fleet(f"redis://127.0.0.1:{hole.port}", None) as one:
+            assert (await one.take()).admitted
+            hole.open = False
+            waits: list[float] = []
+            for _ in range(20):
+                before = time.perf_counter()
+                await one.take()
+                waits.append(time.perf_counter() - before)
+            assert min(waits[:3]) > 0.015
+            assert (one.calls("timeout"), one.calls("skipped")) == (3, 17)
+            hole.open = True
+            await one.until(up=True)
+
+    asyncio.run(story())
+
+
+def test_answers_that_come_too_late_are_nobodys(redis: Server) -> None:
+    """Who was given up on does not get the next one's answer: it stays in order."""
+
+    async def story() -> None:
+        async with fleet(redis.url, 0.05) as one:
+            with redis.client() as client:
+                asked = asyncio.ensure_future(one.take(PER_CLIENT, "i:late"))
+                await asyncio.sleep(0)
+                await asyncio.to_thread(client.execute_command, "DEBUG", "SLEEP", 0.15)
+            assert (await asked).admitted
+            await asyncio.sleep(0.2)
+            said = [(await one.take(PER_CLIENT, f"i:{n}")).standing(0).remaining for n in range(5)]
+            assert said == [4] * 5
+
+    asyncio.run(story())
+
+
+def test_a_stalled_event_loop_is_not_the_servers_fault(redis: Server) -> None:
+    """A handler that blocks for longer than the deadline makes nobody late: the answers are there."""
+
+    async def story() -> None:
+        async with fleet(redis.url, None) as one:
+            asked = [asyncio.ensure_future(one.take(PER_CLIENT, f"i:{n}")) for n in range(10)]
+            await asyncio.sleep(0)
+            time.sleep(0.06)  # noqa: ASYNC251
+            await asyncio.gather(*asked)
+            assert (one.calls("ok"), one.calls("timeout"), one.up()) == (10, 0, 1)
+
+    asyncio.run(story())
+
+
+def test_a_cancelled_request_disturbs_no_other(redis: Server) -> None:
+    """Clients that hang up while they are decided on: everybody else gets the answer that is theirs."""
+
+    async def story() -> None:
+        async with fleet(redis.url) as one:
+            asked = [asyncio.ensure_future(one.take(PER_CLIENT, f"i:{n // 2}")) for n in range(40)]
+            await asyncio.sleep(0)
+            for task in asked[::2]:
+                task.cancel()
+            said = await asyncio.gather(*asked[1::2])
+            assert [taken.standing(0).remaining for taken in said] == [3] * 20
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"+OK\r\n" * 50,
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"",
+        b"*-7\r\n",
+        b"$9999999999999\r\n",
+        b"-MOVED 7 elsewhere\r\n" * 50,
+    ],
+)
+def test_who_is_no_redis_is_no_store(words: bytes) -> None:
+    """Whatever listens there: the choice holds, and nothing is raised."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(words)
+        if not words:
+            writer.close()
+            return
+        while await reader.read(65536):
+            writer.write(words)
+        writer.close()
+
+    async def story() -> None:
+        other = await asyncio.start_server(speak, "127.0.0.1", 0)
+        one = Fleet(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+        assert await _admitted(one, 7) == 5
+        assert one.up() == 0
+        await _told(one)
+        one.store.close()
+        other.close()
+
+    asyncio.run(story())
+
+
+def test_another_node_of_a_cluster_is_followed_to(redis: Server) -> None:
+    """MOVED: the keys of a service are in one slot, and its node is the one that is asked from then on."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            for line in data.split(b"\r\n"):
+                if line == b"CLIENT":
+                    writer.write(b"+OK\r\n")
+                if line == b"EVAL":
+                    writer.write(b"-MOVED 3999 127.0.0.1:%d\r\n" % redis.port)
+        writer.close()
+
+    async def story() -> None:
+        other = await asyncio.start_server(speak, "127.0.0.1", 0)
+        async with fleet(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}") as one:
+            assert await _admitted(one, 7) == 5
+            assert one.calls("ok") == 7
+        other.close()
+
+    asyncio.run(story())
+
+
+def test_passwords_databases_and_names(tmp_path: Any) -> None:
+    """AUTH with and without a user, SELECT, CLIENT SETNAME, by the URL; a wrong one ends in the choice."""
+
+    async def admitted(url: str) -> tuple[int, float]:
+        one = Fleet(url)
+        count = await _admitted(one, 7)
+        calls = one.calls("ok")
+        one.store.close()
+        return count, calls
+
+    with server("--requirepass", "s3cr:t@") as one, one.client(password="s3cr:t@") as client:
+        client.execute_command("ACL", "SETUSER", "shop", "on", ">pw", "~{mahavishnu:*", "+@all")
+        base = f"127.0.0.1:{one.port}"
+        assert asyncio.run(admitted(f"redis://:s3cr%3At%40@{base}/3")) == (5, 7)
+        assert client.info("keyspace")["db3"]["keys"] == 2
+        assert asyncio.run(admitted(f"valkey://shop:pw@{base}")) == (5, 7)
+        for wrong in (f"redis://{base}", f"redis://:wrong@{base}", f"redis://shop:no@{base}"):
+            assert asyncio.run(admitted(wrong)) == (5, 0)
+
+
+def test_nobody_there_at_all() -> None:
+    """A refused connection, a name that does not or cannot exist, no socket file: local limits from the start."""
+
+    async def admitted(url: str) -> int:
+        one = Fleet(url)
+        count = await _admitted(one, 7)
+        await _told(one)
+        one.store.close()
+        return count
+
+    for url in (
+        f"redis://127.0.0.1:{free_port()}",
+        "redis://no-such-host.invalid:6379",
+        "redis://no..host:6379",
+        "unix:///nowhere/redis.sock",
+    ):
+        assert asyncio.run(admitted(url)) == 5
+
+
+def test_an_event_loop_that_has_ended_says_nothing_of_the_server() -> None:
+    """A thread may run one for a single call; that the server was lost then would alert for as long as nobody asks."""
+    one = Fleet(f"redis://127.0.0.1:{free_port()}")
+    asyncio.run(lost(one))
+    assert (one.up(), one.store.reason()) == (1, "")
+
+
+async def lost(one: Fleet) -> None:
+    """A call that finds no server."""
+    await one.take()
+    assert one.up() == 0
+
+
+def test_the_event_loop_is_never_held_up() -> None:
+    """SIGSTOP with requests going on: the loop's longest pause stays below 50 ms, if the machine lets it."""
+    with server() as one:
+        assert min(asyncio.run(_stall(one, 1.5)) for _ in range(3)) < 0.05
+
+
+async def _stall(one: Server, seconds: float) -> float:
+    """The longest pause of the event loop while the server is stopped under 500 requests/s."""
+    longest = 0.0
+
+    async def beat() -> None:
+        nonlocal longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.002)
+            longest = max(longest, time.perf_counter() - before - 0.002)
+
+    async with fleet(one.url, None) as mine:
+        heart = asyncio.ensure_future(beat())
+        one.send(signal.SIGSTOP)
+        asked: list[Awaitable[Taken]] = []
+        for number in range(round(seconds * 500)):
+            asked.append(asyncio.ensure_future(mine.take(PER_CLIENT, f"i:{number % 50}")))
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*asked)
+        heart.cancel()
+        one.send(signal.SIGCONT)
+    return longest
+
+
+def test_breakers_advise_each_other(redis: Server) -> None:
+    """Who opens leaves word for as long as it is open, the first word is kept, and nobody waits for any of it."""
+
+    async def scenario() -> None:
+        one, other = Fleet(redis.url), Fleet(redis.url)
+        heard: list[int] = []
+        await one.take()
+        await other.take()
+        other.store.ask_open("stripe", heard.append)
+        one.store.tell_open("stripe", 30 * 10**9)
+        one.store.tell_open("stripe", 90 * 10**9)
+        one.store.tell_open("bank", 1)
+        await one.take()
+        await asyncio.sleep(0.005)
+        other.store.ask_open("stripe", heard.append)
+        other.store.ask_open("catalogue", heard.append)
+        await other.take()
+        assert len(heard) == 1
+        assert 29 * 10**9 < heard[0] <= 30 * 10**9
+        with redis.client() as client:
+            assert client.keys("*:open:*") == [b"{mahavishnu:shop}:open:stripe"]
+        one.store.close()
+        other.store.close()
+
+    asyncio.run(scenario())
+
+
+def test_without_the_server_or_a_loop_breakers_advise_nobody() -> None:
+    """Nothing is raised and nobody is told."""
+    heard: list[int] = []
+
+    def both() -> None:
+        store.tell_open("stripe", 10**9)
+        store.ask_open("stripe", heard.append)
+
+    async def scenario() -> None:
+        both()
+        await asyncio.sleep(0)
+        store.close()
+
+    store = Fleet(f"redis://127.0.0.1:{free_port()}").store
+    both()
+    asyncio.run(scenario())
+    assert heard == []
