@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterator
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -75,7 +73,6 @@ class Hardening:
             return
         self._identify = identify
         self._routes = RouteTable(app)
-        self._ids = _ids()
         self._path = None if isinstance(spec, Spec) else _found(spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
@@ -147,7 +144,7 @@ class Hardening:
 
     def _at_work(self, service: Service) -> Edition:
         kind = Edition if service.tracing is None else TracedEdition
-        return kind(self.app, service, self._routes, self._identify, self._ids)
+        return kind(self.app, service, self._routes, self._identify)
 
     async def reload(self) -> None:
         """Read the spec's file now: take it or, saying why in the log, keep the spec at work."""
@@ -194,7 +191,7 @@ class Hardening:
         """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
         the file changes or SIGHUP asks for it."""
         self._aside = False
-        self._ids = _ids()  # anew: this process may be one of several that were forked from the one before
+        # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
         self.redriver.start()
         self.telling.start()
@@ -257,11 +254,6 @@ async def _lived(receive: Receive, send: Send) -> None:
     for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
         await receive()
         await send({"type": answer})
-
-
-def _ids() -> Iterator[str]:
-    """Ids for requests; no other process has them."""
-    return map(f"{secrets.token_hex(8)}-%x".__mod__, count())
 
 
 def _found(spec: Path | str | None) -> Path:

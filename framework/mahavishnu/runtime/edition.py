@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import secrets
 from asyncio import CancelledError
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from itertools import count
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import PlainTextResponse, Response
@@ -43,7 +45,6 @@ class Edition:
         service: Service,
         routes: RouteTable,
         identify: Identify | None,
-        ids: Iterator[str],
     ) -> None:
         spec = service.spec
         self.app = app
@@ -51,7 +52,7 @@ class Edition:
         self.lasting = service.lasting
         self.now = service.clock.now
         self._routes = routes
-        self._ids = ids
+        self._ids = _ids()
         self._identity = Identity(
             spec.service.trusted_proxies, identify, spec.service.forwarded, self._unidentified
         )
@@ -279,6 +280,11 @@ class Edition:
 
     def _ready(self, _: Scope) -> Response:
         return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
+
+
+def _ids() -> Iterator[str]:
+    """Ids for requests; no other process has them."""
+    return map(f"{secrets.token_hex(8)}-%x".__mod__, count())
 
 
 def _refusal(error: RateLimited) -> Decision:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from mahavishnu.policy import Scope
@@ -28,15 +27,8 @@ class TracedEdition(Edition):
     query, a header or a body, nor what the spec wants redacted there.
     """
 
-    def __init__(
-        self,
-        app: Any,
-        service: Service,
-        routes: RouteTable,
-        identify: Identify | None,
-        ids: Iterator[str],
-    ) -> None:
-        super().__init__(app, service, routes, identify, ids)
+    def __init__(self, app: Any, service: Service, routes: RouteTable, identify: Identify | None) -> None:
+        super().__init__(app, service, routes, identify)
         self._tracing = cast("Tracing", service.tracing)
         hidden = Redactor(service.spec.observability.logs.redact).hides
         self._said = {name: not hidden(name) for name in ("path", "client")}
