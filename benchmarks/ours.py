@@ -10,7 +10,7 @@ from benchmarks.fused import Fused, One, Rate, Three
 from benchmarks.stacks import EVERYONE, NAMED, PER_ROUTE, On, Setup, Stack, total
 from benchmarks.table import Handing
 from mahavishnu.asgi import Hardening
-from mahavishnu.runtime.calls.dependency import Terms
+from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.calls.fallback import Operation
 from mahavishnu.runtime.calls.flat import guarded
 from mahavishnu.runtime.current import forget

@@ -40,14 +40,9 @@ from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.policy import Site
 from mahavishnu.runtime.calls import fallback
-from mahavishnu.runtime.calls.dependency import (
-    Attempts,
-    Call,
-    DependencyGuard,
-    Terms,
-    build_dependencies,
-    innermost,
-)
+from mahavishnu.runtime.calls.attempts import Attempts
+from mahavishnu.runtime.calls.call import Call, Terms, innermost
+from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.calls.fallback import Operation
 from mahavishnu.runtime.calls.flat import guarded
 from mahavishnu.runtime.context import CURRENT

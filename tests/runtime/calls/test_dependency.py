@@ -24,7 +24,7 @@ from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import LEAST, MARGIN
-from mahavishnu.runtime.calls.dependency import surrounding
+from mahavishnu.runtime.calls.call import surrounding
 from mahavishnu.runtime.context import deadline
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure

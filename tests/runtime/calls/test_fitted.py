@@ -14,7 +14,7 @@ import pytest
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.runtime.calls import fitted, flat
-from mahavishnu.runtime.calls.dependency import Terms
+from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.calls.fallback import Operation
 from tests.runtime.calls.worlds import ALL, World, all_but
 

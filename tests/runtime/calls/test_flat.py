@@ -18,7 +18,7 @@ from mahavishnu.errors import DependencyError
 from mahavishnu.policies.breaker import Closed
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.calls import flat
-from mahavishnu.runtime.calls.dependency import AROUND, Terms, surrounding
+from mahavishnu.runtime.calls.call import AROUND, Terms, surrounding
 from mahavishnu.runtime.calls.fallback import Operation
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mahavishnu.runtime.calls.dependency import Call
+from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.telemetry.outbox import ROOM
 from tests.otlp_receiver import Collector, collector

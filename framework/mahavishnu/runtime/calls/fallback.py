@@ -18,8 +18,8 @@ from mahavishnu.policies._faults import outcome_of, outcome_of_answer, status_of
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.policy import Clock, Meter, Outcome
 from mahavishnu.runtime import context
+from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.calls.degraded import mark
-from mahavishnu.runtime.calls.dependency import Terms
 from mahavishnu.runtime.calls.stale import Stale
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import keyed, redriven

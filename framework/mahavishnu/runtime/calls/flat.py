@@ -14,7 +14,8 @@ from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.calls.alarm import TASK_OF
-from mahavishnu.runtime.calls.dependency import AROUND, QUICK, Call, DependencyGuard, Inside, Quick
+from mahavishnu.runtime.calls.call import AROUND, Call, Inside
+from mahavishnu.runtime.calls.dependency import QUICK, DependencyGuard, Quick
 from mahavishnu.runtime.calls.fallback import Operation, call_async
 from mahavishnu.runtime.calls.fitted import fitted
 from mahavishnu.runtime.context import CURRENT

@@ -13,7 +13,8 @@ from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, Dependency
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.policy import Leaf
 from mahavishnu.runtime import budget
-from mahavishnu.runtime.calls.dependency import Call, DependencyGuard
+from mahavishnu.runtime.calls.call import Call
+from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, replaceable
 from mahavishnu.runtime.calls.http_fallback import Asked, asked, made_again_by
 from mahavishnu.runtime.spans import Facts

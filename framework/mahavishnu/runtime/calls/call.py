@@ -1,0 +1,341 @@
+"""One call of a dependency: its attempts one after the other, and the attempts that it is made in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from mahavishnu.errors import CallTimeout, DependencyError
+from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+from mahavishnu.policies.retry import Retrier
+from mahavishnu.policy import Leaf, Outcome
+from mahavishnu.runtime import context
+from mahavishnu.runtime.budget import LEAST, MARGIN
+from mahavishnu.runtime.calls.alarm import Alarm, alarm
+
+if TYPE_CHECKING:
+    from mahavishnu.runtime.calls.dependency import DependencyGuard
+
+
+class Terms(NamedTuple):
+    """What the code says of a function: whether calling it twice does no harm, and which answers mean a failure."""
+
+    repeatable: bool = False
+    failed: Callable[[Any], bool] | None = None
+
+
+class Around(Protocol):
+    """An attempt, for the calls inside of it."""
+
+    @property
+    def guard(self) -> DependencyGuard: ...
+    @property
+    def active(self) -> bool:
+        """Whether it is being made: a task that was begun in it may outlive it."""
+        ...
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and none is around it."""
+        ...
+
+    @property
+    def outer(self) -> Around | None:
+        """The attempt around this one, over or not."""
+        ...
+
+    @property
+    def retrier(self) -> Retrier | None:
+        """There where it may be followed by another one: then nobody inside of it repeats anything."""
+        ...
+
+    def left(self) -> int | None:
+        """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
+        ...
+
+
+class Inside(Alarm):
+    """An attempt of the short way, around which there is none; where it has a timeout, it is its own alarm."""
+
+    __slots__ = ("began", "guard", "over", "repeats")
+
+    began: int
+    guard: DependencyGuard
+    over: bool
+    repeats: bool
+    """Whether calling it twice does no harm."""
+
+    @property
+    def outer(self) -> Around | None:
+        return None
+
+    @property
+    def active(self) -> bool:
+        return not self.over
+
+    @property
+    def retrier(self) -> Retrier | None:
+        return self.guard.retrier if self.repeats else None
+
+    def left(self) -> int | None:
+        return _left(self.guard, self.guard.timeout, self.began)
+
+
+def _left(guard: DependencyGuard, limit: int | None, began: int) -> int | None:
+    return None if limit is None else max(LEAST, limit - (guard.clock.now() - began))
+
+
+class Call:
+    """One call of a dependency: at most `attempts` attempts, each of which holds a permit of every guard.
+
+    For each attempt `enter` (or `enter_async`), then one of `failed`, `answered` and `end`. Inside an attempt
+    of the same dependency a call passes through, so that nothing is guarded twice; inside one of another that
+    may be repeated it makes a single attempt, so that attempts do not multiply.
+    """
+
+    __slots__ = (
+        "_alarm", "_cut", "active", "attempt", "began", "guard", "limit", "outer", "permits",
+        "retrier", "through", "until",
+    )  # fmt: skip
+
+    def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
+        around = list(surrounding())
+        self.guard = guard
+        self.active = False
+        self.began = 0
+        self.outer: Around | None = around[0] if around else None
+        self.through: Around | None = next((one for one in around if one.guard.name == guard.name), None)
+        """The attempt around it that is one of the same dependency."""
+        self.retrier: Retrier | None = (
+            guard.retrier if repeatable and not any(one.retrier for one in around) else None
+        )
+        self.attempt = 1
+        self.limit: int | None = None
+        """How long this attempt may take (ns)."""
+        self.until: int | None = None
+        """When all attempts must have ended (ns)."""
+        self.permits: Sequence[object] = ()
+        self._cut = ""
+        """What cuts this attempt short of the dependency's timeout, if anything does."""
+        self._alarm: Alarm | None = None
+        if self.retrier is not None and self.retrier.within is not None:
+            self.until = guard.clock.now() + self.retrier.within
+
+    @classmethod
+    def going_on(cls, inside: Inside, terms: Terms, permits: Sequence[object]) -> Call:
+        """The call of an attempt that was begun without one, and ends otherwise than it was hoped."""
+        inside.over = True
+        call = cls(inside.guard, terms.repeatable)
+        call.began, call.limit, call.permits = inside.began, inside.guard.timeout, permits
+        if call.limit is not None:
+            call._alarm = inside
+            inside.handle = None
+        if call.retrier is not None and call.retrier.within is not None:
+            call.until = call.began + call.retrier.within
+        return call
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, and none is around it."""
+        return not self.active and self.outer is None
+
+    @property
+    def name(self) -> str:
+        """The dependency's name."""
+        return self.guard.name
+
+    def enter(self) -> None:
+        """Begin an attempt; raises DependencyError when a guard refuses it."""
+        permits: list[object] = []
+        if self.through is None:
+            try:
+                self._allow()
+                for guard in self.guard.guards:
+                    permits.append(guard.enter())  # noqa: PERF401 - known when the next one refuses
+                if self.guard.bulkhead is not None:  # which may have waited
+                    self._allow()
+            except BaseException as fault:
+                self._turn_back(permits, fault)
+                raise
+        self._begin(permits)
+
+    async def enter_async(self) -> None:
+        """As `enter`, letting other tasks run meanwhile; the attempt then ends with its timeout.
+
+        Raises RuntimeError where it has one, and no event loop of asyncio runs.
+        """
+        permits: list[object] = []
+        if self.through is None:
+            try:
+                self._allow()
+                for guard in self.guard.guards:
+                    permits.append(await guard.enter_async())  # noqa: PERF401
+                self._allow()
+                if self.limit is not None:
+                    asyncio.get_running_loop()  # here, where what was taken is given back
+            except BaseException as fault:
+                self._turn_back(permits, fault)
+                raise
+        self._begin(permits)
+        self.watch()
+
+    def watch(self) -> None:
+        """From now on the attempt ends with its timeout."""
+        if self.limit is not None:
+            self._alarm = alarm(self.guard.clock, self.began, self.limit, recurs=not self._cut)
+
+    def lift(self) -> None:
+        """Let the attempt go on, whatever its timeout."""
+        self._timeout(None)
+
+    def failed(self, fault: BaseException) -> int | None:
+        """The attempt ended with an exception: the pause in ns before the next one, or None: let it out.
+
+        Raises CallTimeout in its place where the attempt's time was up.
+        """
+        timeout = self._timeout(fault)
+        fault = timeout or fault
+        leaves = leaves_of(fault)
+        self.end(self._outcome(leaves), leaves)
+        pause = self._again(leaves, getattr(fault, "response", None))
+        if pause is not None:
+            return pause
+        if isinstance(fault, DependencyError):
+            self.guard.placed(fault)
+        if timeout is None:
+            return None
+        try:
+            raise timeout from timeout.__cause__
+        finally:
+            del timeout, fault  # an error whose frame holds it would live until the garbage collector comes
+
+    def answered(self, answer: object, failed: bool = False) -> int | None:
+        """The attempt ended with an answer: the pause in ns before the next one, or None: hand it out."""
+        self._timeout(None)
+        leaves = leaves_of_answer(answer, failed)
+        self.end(worst(outcome for outcome, _ in leaves), leaves)
+        return self._again(leaves, answer)
+
+    def wants(self, answer: object) -> bool:
+        """Whether this answer could lead to another attempt."""
+        return self.retrier is not None and self.retrier.wants(leaves_of_answer(answer))
+
+    def step_out(self) -> None:
+        """What follows is no longer inside the attempt, which goes on: the timeout is lifted."""
+        self.lift()
+        self._step_back()
+
+    def left(self) -> int | None:
+        """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
+        return self.through.left() if self.through else _left(self.guard, self.limit, self.began)
+
+    def progress(self) -> None:
+        """A part of the answer came: leases start anew."""
+        for guard, permit in zip(self.guard.guards, self.permits, strict=False):
+            guard.renew(permit)
+
+    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = ()) -> None:
+        """Return what the attempt holds, and show how it went."""
+        self._step_back()
+        if self.through is None:
+            permits, self.permits = self.permits, ()
+            now = self.guard.clock.now()
+            self.guard.leave(permits, outcome, now - self.began, now, leaves)
+
+    def _allow(self) -> None:
+        """Set how long an attempt that begins now may take; raises CallTimeout past the deadline."""
+        guard = self.guard
+        if guard.dropped:
+            guard.collect()
+        self._cut = ""
+        self.limit = guard.timeout
+        remaining, whose = self._remaining()
+        if remaining is None:
+            return
+        if remaining < LEAST:
+            raise CallTimeout(self.name, "timeout", f"{whose} has passed, or nearly so")
+        if self.limit is None or remaining < self.limit:
+            self._cut, self.limit = whose, remaining
+
+    def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
+        outcome = worst(each for each, _ in leaves)
+        # A dependency that was given less than its own timeout, as the request had no more, is not to blame.
+        if outcome is Outcome.TIMEOUT and self._cut and self.limit is not None:
+            elapsed = self.guard.clock.now() - self.began
+            return Outcome.CANCELLED if elapsed >= self.limit else outcome
+        return outcome
+
+    def _begin(self, permits: Sequence[object]) -> None:
+        self.permits = permits
+        self._alarm = None
+        self.began = self.guard.clock.now()
+        self.active = True
+        AROUND.set(self)
+
+    def _step_back(self) -> None:
+        """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
+        self.active = False
+        if AROUND.get() is self:
+            AROUND.set(self.outer or NOWHERE)
+
+    def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
+        now = self.guard.clock.now()
+        for guard, permit in zip(self.guard.guards, permits, strict=False):
+            guard.leave(permit, Outcome.CANCELLED, 0, now)
+        if isinstance(fault, DependencyError):
+            self.guard.placed(fault)
+            self.guard.count("rejected")
+        else:
+            self.guard.count("cancelled")
+
+    def _timeout(self, fault: BaseException | None) -> CallTimeout | None:
+        """Stop the timer; the error to raise where it was the timer that ended the attempt."""
+        alarm, self._alarm = self._alarm, None
+        if alarm is None or not alarm.end(fault):
+            return None
+        why = f"{self._cut} came first" if self._cut else "no answer within its timeout"
+        timeout = CallTimeout(self.name, "timeout", why)
+        timeout.__cause__ = fault
+        return timeout
+
+    def _again(self, leaves: Sequence[Leaf], answer: object) -> int | None:
+        """The pause before the next attempt, if this end is worth one and it may be made."""
+        retrier = self.retrier
+        if retrier is None or not retrier.wants(leaves) or any(one.refuses() for one in self.guard.guards):
+            return None
+        pause = retrier.pause(self.attempt, retrier.asked(answer), self._remaining()[0])
+        self.attempt += 1
+        return pause
+
+    def _remaining(self) -> tuple[int | None, str]:
+        """What is left for this call (ns; None: no limit), and of which time."""
+        deadline, until, whose = context.deadline(), self.until, "the end of all attempts (`within`)"
+        if deadline is not None and (until is None or deadline - MARGIN < until):
+            until, whose = deadline - MARGIN, "the request's deadline"
+        return None if until is None else until - self.guard.clock.now(), whose
+
+
+NOWHERE = Inside()
+"""In the place of an attempt, where none was ever begun."""
+NOWHERE.over = True
+AROUND: ContextVar[Around] = ContextVar("mahavishnu_around", default=NOWHERE)
+"""The attempt that was begun last in this context, over or not; those around it are its `outer` ones."""
+
+
+def surrounding() -> Iterator[Around]:
+    """The attempts that surround this code, innermost first."""
+    one: Around | None = AROUND.get()
+    while one is not None:
+        if one.active:
+            yield one
+        one = one.outer
+
+
+def innermost(name: str) -> Call:
+    """The call of this dependency that was begun last in this context and has not ended."""
+    for one in surrounding():
+        if isinstance(one, Call) and one.name == name:
+            return one
+    raise RuntimeError(f"dependency `{name}`: the block ends in another context than it began in")
