@@ -17,6 +17,7 @@ from mahavishnu.units import Duration
 
 from . import _prove
 from ._go import literal
+from ._promtool import FAST, SLOW
 from ._render import render
 from ._service import HEARTBEAT, heartbeat, host
 
@@ -68,12 +69,12 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "prometheus/rules.yml", render("prometheus/rules.yml.j2", groups=groups), tuple(_queries(contract))
     )
     paces = (
-        ("rules.test.yml", _prove.FAST, _prove.fast(contract)),
-        ("rules.slow.test.yml", _prove.SLOW, _prove.slow(contract)),
+        ("rules.test.yml", FAST, _prove.fast(contract)),
+        ("rules.slow.test.yml", SLOW, _prove.slow(contract)),
     )
     for name, pace, tests in paces:
         if tests:
-            beat = heartbeat(contract) if contract.spec.alerts.heartbeat and pace is _prove.FAST else None
+            beat = heartbeat(contract) if contract.spec.alerts.heartbeat and pace is FAST else None
             values = {"step": pace.step, "groups": groups, "tests": tests, "heartbeat": beat}
             yield Artifact(f"prometheus/{name}", render("prometheus/rules.test.yml.j2", **values))
 

@@ -1,0 +1,259 @@
+"""Tests of alerts whose series can be moved through their bound: just within, just beyond, and back."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from typing import NamedTuple
+
+from mahavishnu.contract import Contract
+from mahavishnu.promql import Binary, Call, Expr, Number, Selector
+from mahavishnu.queries.steady import Moving, Steady, matches, moving
+from mahavishnu.signals import AgreementError, Alert, Recording
+from mahavishnu.units import Duration
+
+from ._promtool import Check, Pace, Phase, Series, Test, base_of, line_of, moved
+
+_STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
+MARGIN = Fraction(1, 10_000)
+_TRUST = Fraction(1, 10**7)  # below this share of a depth, floats and fractions need not agree
+_LOOKBACK = Duration.parse("5m")
+World = Callable[[Fraction], tuple[Moving, ...]]
+"""The series of a proof as they are at a depth of the fault."""
+
+
+class Fault(NamedTuple):
+    """How deep the fault of an alert may be (0 healthy, 1 as proved) for it to be just silent, and to just fire.
+
+    From `silent` up and `firing` down it is known what it does; in between it must be asked.
+    """
+
+    asked: Callable[..., bool]
+    within: Fraction
+    beyond: Fraction
+    silent: Fraction
+    firing: Fraction
+
+    def fires(self, depth: Fraction) -> bool:
+        """Whether it fires at a depth."""
+        return depth > self.silent and (depth >= self.firing or self.asked(depth))
+
+    def begins(self, seen: Fraction, *, trust: Fraction, mixed: bool) -> bool:
+        """Whether it fires when windows have seen so much of the fault; `mixed`: not only windows are asked."""
+        depth = min(Fraction(1), (self.within + seen * (self.beyond - self.within)) * trust)
+        return self.asked(depth, self.beyond) if mixed else self.fires(depth)
+
+
+def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
+    """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
+    world = _worsening(alert)
+
+    def fires(depth: Fraction, now: Fraction | None = None) -> bool:
+        if now is None:
+            return Steady(world(depth), recordings).fires(alert.expr)
+        return Steady(world(now), recordings, world(depth)).fires(alert.expr)
+
+    if fires(Fraction(0)) or not fires(Fraction(1)):
+        raise AgreementError(
+            f"the proof of {alert.name} does not show it silent when healthy and firing when not"
+        )
+    if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
+        return Fault(fires, Fraction(0), Fraction(1), Fraction(0), Fraction(1))
+    silent, firing = _crossed(fires, _guess(alert.expr, world, recordings))
+    within, beyond = math.floor(silent * (1 - MARGIN)), min(_STEPS, math.ceil(firing * (1 + MARGIN)))
+    known = (Fraction(one, _STEPS) for one in (within, beyond, silent, firing))
+    return Fault(fires, *known)
+
+
+def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
+    """The last step of depth at which an alert is silent, and the next one; a good guess spares most of the search."""
+    silent, firing = 0, _STEPS
+    near = [guess - 1, guess, guess + 1]
+    while firing - silent > 1:
+        middle = near.pop() if near else (silent + firing) // 2
+        if silent < middle < firing:
+            silent, firing = (silent, middle) if fires(Fraction(middle, _STEPS)) else (middle, firing)
+    return silent, firing
+
+
+def _guess(expr: Expr, world: World, recordings: tuple[Recording, ...]) -> int:
+    """The step of depth at which the first condition holds if what it measures grows evenly; else the last one."""
+    match conditions(expr):
+        case [Binary(left=measured, right=Number(value=bound)), *_]:
+            low, high = (max(Steady(world(Fraction(depth)), recordings).vector(measured).values(), default=Fraction(0))
+                         for depth in (0, 1))  # fmt: skip
+            return math.floor((Fraction(bound) - low) / (high - low) * _STEPS) if high != low else _STEPS
+        case _:
+            return _STEPS
+
+
+def _worsening(alert: Alert) -> World:
+    feeds = [
+        (moving(feed.series, Fraction(0)), -1 if feed.since else 1, line_of(feed)) for feed in alert.proof
+    ]
+
+    def at(depth: Fraction) -> tuple[Moving, ...]:
+        # To the arithmetic now is zero: a point in time lies before it.
+        levels = [(one, sign, level) for one, sign, line in feeds if (level := line(depth)) is not None]
+        return tuple(Moving(one.name, one.labels, sign * level, one.grows) for one, sign, level in levels)
+
+    return at
+
+
+def packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
+    """Alerts whose series do not meet share a test: most of a test's cost is its start."""
+    packs: dict[int, list[list[Alert]]] = {}
+    fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
+
+    def meet(one: Alert, other: Alert) -> bool:
+        return any(
+            matches(selector, series)
+            for mine, yours in ((one, other), (other, one))
+            for selector in base_of(mine, contract)
+            for series in fed[yours.name]
+        )
+
+    for alert in alerts:
+        same = packs.setdefault(_length(alert, contract, pace), [])
+        free = (pack for pack in same if not any(meet(alert, other) for other in pack))
+        if (pack := next(free, None)) is not None:
+            pack.append(alert)
+        else:
+            same.append([alert])
+    for length in sorted(packs):
+        yield from (_threshold(contract, pack, length, pace) for pack in packs[length])
+
+
+def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
+    """How many steps one steady time must last: the longest window, the hold, and a step at each end."""
+    gone = _LOOKBACK if _absent(alert) else 0
+    return -(-(window_of(alert, contract) + (alert.hold or 0) + gone) // pace.step) + 2
+
+
+def window_of(alert: Alert, contract: Contract) -> int:
+    """The longest window that an alert looks back over (ns); 0: it looks at now alone."""
+    return max((one.window for one in base_of(alert, contract) if one.window is not None), default=0)
+
+
+def _absent(alert: Alert) -> bool:
+    return any(isinstance(node, Call) and node.name == "absent" for node in alert.expr.walk())
+
+
+def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
+    samples = steps * (pace.step // pace.sample)
+    faults = [(alert, fault(alert, contract.recordings)) for alert in alerts]
+    series = [one for alert, found in faults for one in _five(alert, found, samples)]
+    checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
+    names = ", ".join(alert.name for alert in alerts)
+    return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
+
+
+def _five(alert: Alert, found: Fault, samples: int) -> Iterator[Series]:
+    phases = [Phase(depth, samples) for depth in (Fraction(0), found.within, found.beyond, Fraction(0))]
+    return moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
+
+
+def _states(contract: Contract, alert: Alert, found: Fault, steps: int, pace: Pace) -> Iterator[Check]:
+    hold = -(-(alert.hold or 0) // pace.step)
+    silent, firing = _crossing(contract, alert, found, pace)
+    begun = 2 * steps - 1
+    moments = [
+        (steps - 1, False),
+        (begun, False),
+        (begun + silent + hold, False),
+        (begun + firing + hold, True),
+    ]
+    moments += [(4 * steps - 1, False), *([(5 * steps - 1, True)] if _absent(alert) else [])]
+    return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
+
+
+def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tuple[int, int]:
+    """The last step after the fault's beginning without, and the first one with, its condition surely true.
+
+    A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
+    that a window is full one sample earlier: both readings are allowed.
+    """
+    if _absent(alert) and any(feed.faulty is None for feed in alert.proof):
+        last = (
+            _LOOKBACK // pace.step
+        )  # so long the last sample is still seen, in Prometheus 3 one moment less
+        return max(last - 1, 0), last + 1
+    if not _fires_while_remembered(alert, contract.recordings):
+        remembered = _LOOKBACK // pace.step
+        return max(0, remembered - 1), remembered + 1
+    filled, waited = _filled(alert, contract), _waited(alert, found)
+    if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
+        filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
+    windows = [one.window is not None for one in base_of(alert, contract)]
+    begins = partial(found.begins, mixed=any(windows) and not all(windows))
+    crossed = {
+        max(
+            _first(partial(begins, trust=trust), max(filled - late, 1), pace),
+            _full(waited + pace.sample - late, pace),
+        )
+        for late in (0, pace.sample)
+        for trust in (1 - _TRUST, 1 + _TRUST)
+    }
+    return min(crossed) - 1, max(crossed)
+
+
+_EXTREMES = ("max_over_time", "min_over_time")
+
+
+def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
+    """The greatest or least of a window, and of what."""
+    calls = [node for node in expr.walk() if isinstance(node, Call) and node.name in _EXTREMES]
+    return [(node, one) for node in calls for one in node.selectors()]
+
+
+def _filled(alert: Alert, contract: Contract) -> int:
+    """The longest window that a fault fills little by little."""
+    sudden = [one for _, one in _extremes(alert.expr)]
+    base = (one for one in base_of(alert, contract) if one not in sudden)
+    return max((one.window for one in base if one.window is not None), default=0)
+
+
+def _waited(alert: Alert, found: Fault) -> int:
+    """The longest window whose extreme no fault changes before every sample that was better has left it."""
+    world = _worsening(alert)
+
+    def waits(call: Call) -> bool:
+        before, after = (Steady(world(one)).vector(call) for one in (found.within, found.beyond))
+        rises = any(after[labels] > value for labels, value in before.items())
+        return rises is (call.name == "min_over_time")
+
+    return max((one.window or 0 for call, one in _extremes(alert.expr) if waits(call)), default=0)
+
+
+def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
+    """The first step at which a window of so many ns has seen enough of a fault, or nothing else."""
+
+    def at(step: int) -> bool:
+        return fires(Fraction((step - 1) * pace.step + pace.sample, reach))
+
+    return bisect_left(range(1, _full(reach, pace)), True, key=at) + 1
+
+
+def _full(reach: int, pace: Pace) -> int:
+    """The first step at which a window of so many ns has seen nothing else than the fault."""
+    return max(1, -(-(reach - pace.sample) // pace.step) + 1)
+
+
+def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:
+    """Whether a fault shows at once, though Prometheus still remembers what it has taken away."""
+    if all(feed.faulty is not None for feed in alert.proof):
+        return True
+    remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
+    world = _worsening(replace(alert, proof=tuple(remembered)))
+    return Steady(world(Fraction(1)), recordings).fires(alert.expr)
+
+
+def conditions(expr: Expr) -> list[Binary]:
+    """What must all hold."""
+    if isinstance(expr, Binary) and expr.op == "and":
+        return [*conditions(expr.left), *conditions(expr.right)]
+    return [expr] if isinstance(expr, Binary) else []
