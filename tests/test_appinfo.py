@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu import appinfo
+from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.spec import Service
 
@@ -51,11 +52,16 @@ def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
         (APP, "main:number", "it has no routes"),
         ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
         ("import os; os._exit(0)", "main:app", "it has no routes"),
-        ("raise SystemExit", "main:app", "it has no routes"),
+        ("raise SystemExit('no database')", "main:app", "SystemExit: no database"),
+        (
+            "raise OSError('no database\\n(Background on this error at: https://…)')",
+            "main:app",
+            "OSError: no database",
+        ),
         ("def", "main:app", "SyntaxError"),
     ],
 )
-def test_what_goes_wrong_is_the_last_line_of_it(tmp_path: Path, text: str, app: str, says: str) -> None:
+def test_what_goes_wrong_is_the_first_line_of_it(tmp_path: Path, text: str, app: str, says: str) -> None:
     """No traceback; the place is `service.app`."""
     problem = looked(tmp_path, text, app)
 
@@ -86,3 +92,30 @@ def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
 
     assert not isinstance(found, Problem)
     assert len(found) == 2
+
+
+SPEC = """
+mahavishnu: 1
+service: {name: shop, app: "main:app"}
+dependencies: {bank: {timeout: 2s}}
+limits: {login: {rate: 5/minute, match: {path: /signin}}}
+deploy: {replicas: {min: 3, max: 3}}
+environments: {local: {dependencies: {bank: null}, limits: {login: null}}}
+"""
+
+
+def test_a_spec_that_contradicts_itself_hides_no_routes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The app reads that spec when it is imported, and would refuse to start; all mistakes are told in one run."""
+    (tmp_path / "mahavishnu.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "main.py").write_text(
+        "import mahavishnu\nmahavishnu.dependency('bank')\n" + APP, encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAHAVISHNU_ENV", "local")  # of this shell
+    assert run(["check", "--format", "concise"]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "error[" in line]
+    assert [line.partition("[")[2][:5] for line in told] == ["MV201", "MV404", "MV406"]
+    assert "no dependency `bank`" in told[2]
+    assert "(environment `local`)" in told[2]

@@ -16,11 +16,16 @@ Routes = tuple[tuple[str, frozenset[str] | None], ...]
 _SECONDS = 20
 
 
-def routes(service: Service, spec: File) -> Routes | Problem:
-    """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know."""
+def routes(service: Service, spec: File, env: str | None = None) -> Routes | Problem:
+    """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know.
+
+    It is imported as it would start in the environment `env` of the spec, but for what contradicts itself there.
+    """
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "MAHAVISHNU_SPEC": str(spec.resolve())}
+    reserved = {"MAHAVISHNU_SPEC": str(spec.resolve()), "MAHAVISHNU_ENV": env, "MAHAVISHNU_DISABLE": "1"}
+    said = {**os.environ, "PYTHONPATH": path, **reserved}
+    environment = {name: value for name, value in said.items() if value is not None}
     command = [sys.executable, "-m", "mahavishnu.runtime.routes", service.app]
     try:
         done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -56,10 +57,19 @@ def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
 
 def _main(target: str) -> None:
     module, _, name = target.partition(":")
-    app = getattr(importlib.import_module(module), name)
+    try:
+        app = getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
+        sys.exit(_first_line(fault))
     sys.stdout.write(
         json.dumps([[path, sorted(methods) if methods else None] for path, methods in routes_of(app)])
     )
+
+
+def _first_line(fault: BaseException) -> str:
+    """What a fault says first: after that come places, links and advice, of SQLAlchemy's or pydantic's for example."""
+    said = "".join(traceback.format_exception_only(fault)).splitlines()
+    return next(line for line in said if line[:1].strip())
 
 
 if __name__ == "__main__":
