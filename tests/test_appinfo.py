@@ -37,6 +37,28 @@ def test_routes_are_templates_with_methods_mounted_ones_included(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("wrap", ["Hardening(app)", "CORSMiddleware(Hardening(app, identify=print))"])
+def test_middlewares_around_an_app_hide_nothing(tmp_path: Path, wrap: str) -> None:
+    """As where a hook is given to the middleware itself."""
+    text = f"{APP}\nfrom mahavishnu.asgi import Hardening\n"
+    text += f"from starlette.middleware.cors import CORSMiddleware\nwrapped = {wrap}\n"
+    assert looked(tmp_path, text, "main:wrapped") == looked(tmp_path, APP)
+
+
+def test_a_factory_is_asked_as_uvicorn_asks_it(tmp_path: Path) -> None:
+    """The generated command starts what it makes."""
+    assert looked(tmp_path, f"{APP}\ndef create(debug=False): return app\n", "main:create") == looked(
+        tmp_path, APP
+    )
+
+
+@pytest.mark.parametrize("app", ["bare", "alien"])
+def test_an_app_may_have_no_routes(tmp_path: Path, app: str) -> None:
+    """None yet, or none that anybody can know: Django's app is a function."""
+    alien = "async def alien(scope, receive, send): ...\n"
+    assert looked(tmp_path, APP + alien, f"main:{app}") == ()
+
+
 def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
     """Only the last line is ours."""
     assert looked(tmp_path, APP + "print('[]')\nprint('hello')\n") == looked(tmp_path, APP)
@@ -48,10 +70,9 @@ def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
         ("1 / 0", "main:app", "ZeroDivisionError: division by zero"),
         (APP, "main:nothing", "AttributeError"),
         (APP, "elsewhere:app", "ModuleNotFoundError: No module named 'elsewhere'"),
-        (APP, "main:bare", "it has no routes"),
-        (APP, "main:number", "it has no routes"),
+        (APP, "main:number", "it is no ASGI app"),
         ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
-        ("import os; os._exit(0)", "main:app", "it has no routes"),
+        ("import os; os._exit(0)", "main:app", "it ended before its routes were known"),
         ("raise SystemExit('no database')", "main:app", "SystemExit: no database"),
         (
             "raise OSError('no database\\n(Background on this error at: https://…)')",

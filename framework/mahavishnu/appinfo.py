@@ -36,16 +36,17 @@ def routes(service: Service, spec: File, env: str | None = None) -> Routes | Pro
         return _fault(service, f"importing it took longer than {_SECONDS} seconds")
     if done.returncode != 0:
         return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
-    return _read(done.stdout) or _fault(service, "it has no routes")
+    told = _read(done.stdout)
+    return _fault(service, "it ended before its routes were known") if told is None else told
 
 
-def _read(output: str) -> Routes:
-    """The routes from the last line; an app may print whatever it likes before."""
+def _read(output: str) -> Routes | None:
+    """The routes from the last line; an app may print whatever it likes before. None: they are not there."""
     try:
         said = json.loads(_last_line(output))
         return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
     except (ValueError, TypeError):
-        return ()
+        return None
 
 
 def _last_line(text: str) -> str:
