@@ -21,6 +21,7 @@ import jinja2
 
 from mahavishnu.caches import caches
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.loading.shape import meant
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -49,6 +50,19 @@ def overriding(folder: Path | None) -> Generator[None]:
         yield
     finally:
         _overrides.reset(token)
+
+
+def refuse_strays(folder: Path) -> None:
+    """Raise MahavishnuError for a file in the folder that stands before none of our templates.
+
+    Nobody would fill it in; parts that others include begin with `_`.
+    """
+    for file in sorted(one for one in folder.rglob("[!._]*") if one.is_file()):
+        name = file.relative_to(folder).as_posix()
+        if _own_text(name) is None:
+            ours = Path(str(files("mahavishnu.templates")))
+            known = sorted(one.relative_to(ours).as_posix() for one in ours.rglob("[!_]*.j2"))
+            raise MahavishnuError(f"the template `{file}` stands before none of ours: {meant(name, known)}")
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import PurePosixPath
+from typing import Any, cast
 
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Command, Postgres, Source
@@ -149,8 +152,19 @@ def letters_folder(contract: Contract) -> str | None:
 
 def spec_text(contract: Contract) -> str:
     """The spec as compiled, environment merged in: what the running service reads, so that both agree."""
-    said = contract.spec.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"environments"})
-    return yaml_document(said)
+    return yaml_document(said(contract.spec))
+
+
+def said(spec: Spec, **options: Any) -> dict[str, Any]:
+    """What a spec says of itself, environment merged in; a number with a fraction is the one that was written."""
+    text = spec.model_dump_json(by_alias=True, exclude_unset=True, exclude={"environments"}, **options)
+    return cast("dict[str, Any]", json.loads(text, parse_float=_fraction))
+
+
+def _fraction(text: str) -> Decimal:
+    """What is read again as a number with a fraction: 1e3 would be a whole one, and another spec."""
+    plain = f"{Decimal(text):f}"
+    return Decimal(plain if "." in plain else f"{plain}.0")
 
 
 def _named(channel: dict[str, object]) -> Iterator[str]:

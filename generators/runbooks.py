@@ -20,7 +20,7 @@ from mahavishnu.spec import Spec
 from . import _commands
 from ._commands import Command
 from ._render import Code, Link, Mark, render, yaml_document
-from ._service import alert_secrets, app_secrets, image, jobs_secrets, seconds, sidecar_secrets
+from ._service import alert_secrets, app_secrets, image, jobs_secrets, said, seconds, sidecar_secrets
 from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
@@ -46,16 +46,16 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "end": Mark(END),
         **_anywhere(contract),
     }
-    said = _said(contract.spec)
+    whole = said(contract.spec, exclude_none=True)
     for name, values in (
         ("README", _index(contract)),
         ("incident-response", _incident(contract, boards)),
-        ("maintenance", _maintenance(contract, said)),
+        ("maintenance", _maintenance(contract, whole)),
     ):
         yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
     for alert in contract.alerts:
         rests = behind(contract, alert)
-        values = _page(contract, alert, shown[alert.name], rests, _numbers(said, alert.path))
+        values = _page(contract, alert, shown[alert.name], rests, _numbers(whole, alert.path))
         text = render("runbooks/alert.md.j2", **every, **values)
         yield Artifact(f"runbooks/{runbook_file(alert)}", text, tuple(_asked(alert, rests)))
 
@@ -141,11 +141,6 @@ def _changes(contract: Contract) -> Iterator[Command]:
     )
     for place in _commands.targets(contract):
         yield from place.titled(*place.roll_out())
-
-
-def _said(spec: Spec) -> dict[str, Any]:
-    """What the spec says, without what it leaves unsaid."""
-    return spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
 
 
 def _numbers(whole: Mapping[str, Any], path: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mahavishnu import appinfo
+from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.spec import Service
 
@@ -36,6 +37,28 @@ def test_routes_are_templates_with_methods_mounted_ones_included(tmp_path: Path)
     )
 
 
+@pytest.mark.parametrize("wrap", ["Hardening(app)", "CORSMiddleware(Hardening(app, identify=print))"])
+def test_middlewares_around_an_app_hide_nothing(tmp_path: Path, wrap: str) -> None:
+    """As where a hook is given to the middleware itself."""
+    text = f"{APP}\nfrom mahavishnu.asgi import Hardening\n"
+    text += f"from starlette.middleware.cors import CORSMiddleware\nwrapped = {wrap}\n"
+    assert looked(tmp_path, text, "main:wrapped") == looked(tmp_path, APP)
+
+
+def test_a_factory_is_asked_as_uvicorn_asks_it(tmp_path: Path) -> None:
+    """The generated command starts what it makes."""
+    assert looked(tmp_path, f"{APP}\ndef create(debug=False): return app\n", "main:create") == looked(
+        tmp_path, APP
+    )
+
+
+@pytest.mark.parametrize("app", ["bare", "alien"])
+def test_an_app_may_have_no_routes(tmp_path: Path, app: str) -> None:
+    """None yet, or none that anybody can know: Django's app is a function."""
+    alien = "async def alien(scope, receive, send): ...\n"
+    assert looked(tmp_path, APP + alien, f"main:{app}") == ()
+
+
 def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
     """Only the last line is ours."""
     assert looked(tmp_path, APP + "print('[]')\nprint('hello')\n") == looked(tmp_path, APP)
@@ -47,15 +70,19 @@ def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
         ("1 / 0", "main:app", "ZeroDivisionError: division by zero"),
         (APP, "main:nothing", "AttributeError"),
         (APP, "elsewhere:app", "ModuleNotFoundError: No module named 'elsewhere'"),
-        (APP, "main:bare", "it has no routes"),
-        (APP, "main:number", "it has no routes"),
+        (APP, "main:number", "it is no ASGI app"),
         ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
-        ("import os; os._exit(0)", "main:app", "it has no routes"),
-        ("raise SystemExit", "main:app", "it has no routes"),
+        ("import os; os._exit(0)", "main:app", "it ended before its routes were known"),
+        ("raise SystemExit('no database')", "main:app", "SystemExit: no database"),
+        (
+            "raise OSError('no database\\n(Background on this error at: https://…)')",
+            "main:app",
+            "OSError: no database",
+        ),
         ("def", "main:app", "SyntaxError"),
     ],
 )
-def test_what_goes_wrong_is_the_last_line_of_it(tmp_path: Path, text: str, app: str, says: str) -> None:
+def test_what_goes_wrong_is_the_first_line_of_it(tmp_path: Path, text: str, app: str, says: str) -> None:
     """No traceback; the place is `service.app`."""
     problem = looked(tmp_path, text, app)
 
@@ -86,3 +113,30 @@ def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
 
     assert not isinstance(found, Problem)
     assert len(found) == 2
+
+
+SPEC = """
+mahavishnu: 1
+service: {name: shop, app: "main:app"}
+dependencies: {bank: {timeout: 2s}}
+limits: {login: {rate: 5/minute, match: {path: /signin}}}
+deploy: {replicas: {min: 3, max: 3}}
+environments: {local: {dependencies: {bank: null}, limits: {login: null}}}
+"""
+
+
+def test_a_spec_that_contradicts_itself_hides_no_routes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The app reads that spec when it is imported, and would refuse to start; all mistakes are told in one run."""
+    (tmp_path / "mahavishnu.yaml").write_text(SPEC, encoding="utf-8")
+    (tmp_path / "main.py").write_text(
+        "import mahavishnu\nmahavishnu.dependency('bank')\n" + APP, encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MAHAVISHNU_ENV", "local")  # of this shell
+    assert run(["check", "--format", "concise"]) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if "error[" in line]
+    assert [line.partition("[")[2][:5] for line in told] == ["MV201", "MV404", "MV406"]
+    assert "no dependency `bank`" in told[2]
+    assert "(environment `local`)" in told[2]

@@ -12,6 +12,8 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.cli import run
+from mahavishnu.contract import spec_hash
+from mahavishnu.load import load
 from tests.generators.specs import SMALL, merged
 
 PATCH = {"limits": {"per_client": {"rate": "7/minute", "scope": "process"}}}
@@ -45,3 +47,19 @@ def test_without_the_variable_the_code_decides(home: Path) -> None:
     """On a developer's machine the file that the code names is read; here it is another spec than staging's."""
     compiled = json.loads((home / "deploy/mahavishnu.lock").read_text())["spec"]
     assert Hardening(Starlette(), spec="mahavishnu.yaml").service.contract.hash != compiled
+
+
+@pytest.mark.parametrize("value", [1.5, {"eur": 1.0}, [-0.25, 1e3], 1e22, 1e-7])
+def test_a_number_with_a_fraction_is_deployed_as_it_is(
+    value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A price that stands in for another one, in what runs and on the page of its alert."""
+    rates = {"timeout": "2s", "fallback": {"static": value}}
+    spec = merged(SPEC, {"dependencies": {"rates": rates}})
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["generate"]) == 0
+    deployed = load(tmp_path / "deploy/compose/mahavishnu.yaml")
+    assert spec_hash(deployed.spec) == json.loads((tmp_path / "deploy/mahavishnu.lock").read_text())["spec"]
+    page = (tmp_path / "deploy/runbooks/ShopDependencyRatesDegraded.md").read_text()
+    assert "static: " in page

@@ -16,11 +16,16 @@ Routes = tuple[tuple[str, frozenset[str] | None], ...]
 _SECONDS = 20
 
 
-def routes(service: Service, spec: File) -> Routes | Problem:
-    """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know."""
+def routes(service: Service, spec: File, env: str | None = None) -> Routes | Problem:
+    """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know.
+
+    It is imported as it would start in the environment `env` of the spec, but for what contradicts itself there.
+    """
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "MAHAVISHNU_SPEC": str(spec.resolve())}
+    reserved = {"MAHAVISHNU_SPEC": str(spec.resolve()), "MAHAVISHNU_ENV": env, "MAHAVISHNU_DISABLE": "1"}
+    said = {**os.environ, "PYTHONPATH": path, **reserved}
+    environment = {name: value for name, value in said.items() if value is not None}
     command = [sys.executable, "-m", "mahavishnu.runtime.routing.routes", service.app]
     try:
         done = subprocess.run(
@@ -31,16 +36,17 @@ def routes(service: Service, spec: File) -> Routes | Problem:
         return _fault(service, f"importing it took longer than {_SECONDS} seconds")
     if done.returncode != 0:
         return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
-    return _read(done.stdout) or _fault(service, "it has no routes")
+    told = _read(done.stdout)
+    return _fault(service, "it ended before its routes were known") if told is None else told
 
 
-def _read(output: str) -> Routes:
-    """The routes from the last line; an app may print whatever it likes before."""
+def _read(output: str) -> Routes | None:
+    """The routes from the last line; an app may print whatever it likes before. None: they are not there."""
     try:
         said = json.loads(_last_line(output))
         return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
     except (ValueError, TypeError):
-        return ()
+        return None
 
 
 def _last_line(text: str) -> str:

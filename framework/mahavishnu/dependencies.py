@@ -34,7 +34,7 @@ from mahavishnu.errors import (
     Parked,
     Throttled,
 )
-from mahavishnu.load import Loaded, accept, find_spec
+from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.loading.shape import meant
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
@@ -321,6 +321,8 @@ def _loaded() -> Loaded:
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
+    if os.environ.get("MAHAVISHNU_DISABLE") == "1":  # then numbers that contradict each other harm nobody
+        return load(path, environment, runtime=True)
     return accept(path, environment, runtime=True)
 
 

@@ -88,8 +88,9 @@ def accept(path: File, environment: str | None = None, runtime: bool = False) ->
     """
     loaded = load(path, environment, runtime)
     findings = loaded.crossed()
-    if any(finding.level is Level.ERROR for finding in findings):
-        raise SpecError(findings)
+    errors = tuple(finding for finding in findings if finding.level is Level.ERROR)
+    if errors:
+        raise SpecError(errors if runtime else findings)
     return loaded if runtime else replace(loaded, findings=_ordered([*loaded.findings, *findings]))
 
 

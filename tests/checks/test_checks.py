@@ -109,6 +109,28 @@ def test_without_routes_nobody_judges_them(tmp_path: Path) -> None:
     assert [finding.code for finding in one.crossed(ROUTES)] == ["MV404"]
 
 
+def test_no_match_fits_an_app_whose_routes_nobody_knows(tmp_path: Path) -> None:
+    """Its requests are all alike to the middleware: the limit would never apply."""
+    one = loaded("limits: {a: {rate: 5/minute, match: {path: /login}}}", tmp_path)
+
+    (finding,) = one.crossed(())
+
+    assert (finding.code, finding.level) == ("MV404", "error")
+    assert "leave `match` out" in finding.help
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_a_health_check_of_the_app_is_missed(path: str, tmp_path: Path) -> None:
+    """It is never asked again, and whoever wrote it should know."""
+    one = loaded("limits: {a: {rate: 5/minute}}", tmp_path)
+
+    (finding,) = one.crossed((*ROUTES, (path, frozenset({"GET"}))))
+
+    assert (finding.code, finding.level) == ("MV407", "warning")
+    assert f"`{path}` is a route of the app, which a health check takes from it" in finding.what
+    assert "another path" in finding.help
+
+
 def test_a_bug_of_the_contract_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a condition that has been found to name nothing excuses a contract that cannot be made."""
 

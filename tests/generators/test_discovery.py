@@ -62,3 +62,28 @@ def test_two_generators_of_one_name_are_refused(
     offer(monkeypatch, "compose")
     with pytest.raises(MahavishnuError, match="two generators are named `compose`"):
         compiled(contract(Spec.model_validate(SMALL)))
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("def generate(contract):\n    yield contract.nothing", "has no attribute 'nothing'"),
+        ("def generate(contract):\n    yield 'x'", "TypeError: 'x' is no Artifact"),
+        ("generate = 7", "TypeError"),
+        ("", "has no attribute 'generate'"),
+    ],
+)
+def test_a_generator_of_somebody_else_that_fails_is_named(
+    body: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody reads a traceback of ours to find his own mistake."""
+    (tmp_path / "broken_theirs.py").write_text(body)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_theirs", raising=False)
+    monkeypatch.setattr(
+        generators, "entry_points", lambda group: [EntryPoint("nomad", "broken_theirs", group)]
+    )
+    with pytest.raises(MahavishnuError, match=r"generator `nomad` cannot be used: .+, line \d+\)") as told:
+        compiled(contract(Spec.model_validate(SMALL)))
+    assert says in str(told.value)

@@ -19,11 +19,12 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 import mahavishnu
 from mahavishnu.asgi import Hardening
-from mahavishnu.errors import BreakerOpen
+from mahavishnu.errors import BreakerOpen, RateLimited
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.runtime.current import current, forget
@@ -31,7 +32,7 @@ from mahavishnu.runtime.process import Usage
 from mahavishnu.runtime.reload import PERIOD, Reloader
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
-from tests.runtime.asgi_client import Answer, House, call, collector, run, site
+from tests.runtime.asgi_client import Answer, House, call, collector, handshake, run, site
 
 SECOND = 10**9
 RATE = {"rate": "10/minute", "per": "ip"}
@@ -568,6 +569,44 @@ def test_a_request_stays_with_the_spec_it_began_with(tmp_path: Path) -> None:
         assert '"b"' in new.headers["ratelimit-policy"]
         assert "strict-transport-security" not in old.headers
         assert "strict-transport-security" in new.headers
+
+    run(scenario())
+
+
+def test_a_websocket_goes_on_with_the_spec_at_work(tmp_path: Path) -> None:
+    """It may last for days: what it calls meanwhile is guarded, and limited, as the spec now says."""
+
+    async def scenario() -> None:
+        opened, go = asyncio.Event(), asyncio.Event()
+        seen: list[int | None] = []
+
+        async def socket(websocket: WebSocket) -> None:
+            await websocket.accept()
+            opened.set()
+            await go.wait()
+            seen.append(mahavishnu.dependency("bank").guard().timeout)
+            await search()
+            await search()
+            with pytest.raises(RateLimited):
+                await search()
+            await websocket.close()
+
+        def said(count: int) -> dict[str, Any]:
+            search = {"rate": f"{count}/minute", "match": {"tool": "search"}}
+            return {**rates(a=search), "dependencies": {"bank": {"timeout": f"{count}s"}}}
+
+        world = World(tmp_path, said(3), site(WebSocketRoute("/", socket)))
+
+        @mahavishnu.limit(tool="search")
+        async def search() -> None:
+            seen.append(None)
+
+        talk = asyncio.create_task(handshake(world.app, "/"))
+        await opened.wait()
+        await world.reload(**said(2))
+        go.set()
+        await talk
+        assert seen == [2 * SECOND, None, None]
 
     run(scenario())
 

@@ -17,23 +17,34 @@ CODE = Code(
     "observability: {metrics: {path: /healthz}}",
     "Give each a path of its own.",
 )
-_HEALTH: tuple[str, ...] = ("/healthz", "/readyz")
+_Said = tuple[str, Path, str, str, str]
+_MOVE = "let the app answer at another path, if anybody asks for what it says there"
+_HEALTH: tuple[_Said, ...] = tuple(
+    (path, ("service", "app"), "a health check", "takes", _MOVE) for path in ("/healthz", "/readyz")
+)
 
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every path that the service answers itself, against the others and the app's routes."""
-    taken = dict.fromkeys(_HEALTH, "a health check")
-    routes = {template for template, _ in facts.routes or ()}
-    for path, place, word in _said(facts.spec):
+    taken = dict[str, str]()
+    routes = {template.removesuffix("/*") for template, _ in facts.routes or ()}  # of mounts, too
+    for path, place, word, takes, help in (*_HEALTH, *_said(facts.spec)):
         if path in taken:
-            yield error(CODE, place, f"`{path}` is {taken[path]} already", "take another path")
+            yield error(CODE, place, f"`{path}` is {taken[path]} already", help)
         elif path in routes:
-            what = f"`{path}` is a route of the app, which {word} take from it"
-            yield warning(CODE, place, what, "take another path")
+            yield warning(CODE, place, f"`{path}` is a route of the app, which {word} {takes} from it", help)
         taken[path] = word
 
 
-def _said(spec: Spec) -> Iterator[tuple[str, Path, str]]:
-    yield spec.observability.metrics.path, ("observability", "metrics", "path"), "the series"
+def _said(spec: Spec) -> Iterator[_Said]:
+    series = spec.observability.metrics.path
+    yield (
+        series,
+        ("observability", "metrics", "path"),
+        "the series",
+        "take",
+        "take another path in `observability.metrics.path`",
+    )
     if spec.ops is not None:
-        yield f"{spec.ops.path.rstrip('/')}/refused", ("ops", "path"), "the refused clients"
+        page = f"{spec.ops.path.rstrip('/')}/refused"
+        yield page, ("ops", "path"), "the refused clients", "take", "take another path in `ops.path`"

@@ -18,6 +18,7 @@ CODE = Code(
     "limits: {login: {rate: 5/minute, match: {path: /signin}}}",
     "Write the path as the app's router does, with its parameters in braces; `*` stands for anything.",
 )
+_UNKNOWN = "the app has no routes that anybody could know, as Starlette's have; leave `match` out"
 
 
 def check(facts: Facts) -> Iterator[Problem]:
@@ -50,7 +51,7 @@ def _method_fits(match: Match, methods: frozenset[str] | None) -> bool:
 def _finding(path: Path, match: Match, routes: Routes) -> Problem:
     fitting = [methods for template, methods in routes if match.fits(template)]
     if match.path is not None and not fitting:
-        help = meant(match.path, sorted({template for template, _ in routes}))
+        help = meant(match.path, sorted({template for template, _ in routes})) or _UNKNOWN
         return error(CODE, (*path, "path"), f"no route of the app is `{match.path}`", help)
     allowed = sorted({method for methods in fitting for method in methods or ()})
     subject = f"`{match.path}`" if match.path else "any route"

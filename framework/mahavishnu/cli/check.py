@@ -73,14 +73,16 @@ def _all(
     known: set[Finding] = set()
     worlds = [(None, loaded), *((name, load(loaded.path, name)) for name in environments(loaded.tree))]
     for name, world in worlds if env is None else [(None, loaded)]:
-        for finding in _checked(world, app, seen):
+        for finding in _checked(world, name or env, app, seen):
             if finding not in known:
                 known.add(finding)
                 yield replace(finding, what=f"{finding.what} (environment `{name}`)") if name else finding
 
 
-def _checked(loaded: Loaded, app: bool, seen: Callable[[appinfo.Routes], None]) -> Iterator[Finding]:
-    routes = appinfo.routes(loaded.spec.service, loaded.path) if app else None
+def _checked(
+    loaded: Loaded, env: str | None, app: bool, seen: Callable[[appinfo.Routes], None]
+) -> Iterator[Finding]:
+    routes = appinfo.routes(loaded.spec.service, loaded.path, env) if app else None
     if isinstance(routes, Problem):
         yield loaded.locate(routes)
         routes = None

@@ -95,14 +95,13 @@ class Edition:
         return made
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A websocket, from its handshake to its end."""
+        """A websocket, from its handshake to its end; what it calls is guarded by the spec at work, for it may last."""
         found = self._routes.find(scope)
         route = UNMATCHED if found is None else found.template
         engine = self.service.engine
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
-        admission.service = self.service
         token = CURRENT.set(admission)
         try:
             await self._converse(admission, scope, receive, send)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import partial
+from importlib.machinery import ModuleSpec
 from io import StringIO
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -22,6 +25,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency, dependency
 from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError, Parked
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
+from mahavishnu.runtime.calls.fallback import called
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.dead_letters.letters import LettersUnreachable
@@ -742,3 +746,29 @@ def test_a_dependency_without_fallback_costs_nothing_more() -> None:
     assert not world.guardian.stands_by
     assert SECOND == 10**9
     assert isinstance(dependency("stripe"), Dependency)
+
+
+@pytest.mark.parametrize("module", ["__main__", "__mp_main__"])
+@pytest.mark.parametrize(
+    ("facts", "name"),
+    [
+        ({"__file__": "/srv/worker.py"}, "worker.charge"),
+        (
+            {"__file__": "/srv/jobs/worker.py", "__spec__": ModuleSpec("jobs.worker", None)},
+            "jobs.worker.charge",
+        ),
+        ({}, "{module}.charge"),
+    ],
+)
+def test_a_script_is_known_by_the_name_that_others_import(
+    module: str, facts: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `python worker.py` parks is made again by a service that imports `worker`."""
+    script = ModuleType("__main__")
+    vars(script).update(facts)
+    monkeypatch.setitem(sys.modules, "__main__", script)
+
+    def charge() -> None: ...
+
+    charge.__module__, charge.__qualname__ = module, "charge"
+    assert called(charge) == name.format(module=module)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+import sys
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
+from importlib.machinery import ModuleSpec
+from pathlib import PurePath
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -69,8 +72,17 @@ class Operation:
 def called(function: Callable[..., Any]) -> str:
     """A function by its module and name: another module may have one of the same name."""
     module = getattr(function, "__module__", None)
+    if module in ("__main__", "__mp_main__"):
+        module = _imported() or module
     name: str = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{module}.{name}" if module else name
+
+
+def _imported() -> str:
+    """What others import the script of this process as: its letters may be theirs to make again."""
+    script = sys.modules["__main__"]
+    spec: ModuleSpec | None = getattr(script, "__spec__", None)  # of `python -m`
+    return spec.name if spec else PurePath(getattr(script, "__file__", None) or "").stem
 
 
 class Fallbacks:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -13,8 +15,8 @@ _DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circ
 
 
 def routes_of(app: Any) -> list[Route]:
-    """Every route of an app, mounted ones included: its path template and its methods (None: all)."""
-    return list(_listed(resolved_routes(app), ""))
+    """Every route of an app, below its middlewares, mounted ones included: its template and its methods (None: all)."""
+    return list(_listed(resolved_routes(with_routes(app)), ""))
 
 
 def with_routes(app: Any) -> Any | None:
@@ -56,10 +58,30 @@ def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
 
 def _main(target: str) -> None:
     module, _, name = target.partition(":")
-    app = getattr(importlib.import_module(module), name)
+    try:
+        app = _made(getattr(importlib.import_module(module), name))
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
+        sys.exit(_first_line(fault))
+    if not callable(app):
+        sys.exit("it is no ASGI app, for it cannot be called")
     sys.stdout.write(
         json.dumps([[path, sorted(methods) if methods else None] for path, methods in routes_of(app)])
     )
+
+
+def _made(app: Any) -> Any:
+    """The app, or what a factory makes: as uvicorn, which calls whatever needs no arguments."""
+    try:
+        inspect.signature(app).bind()
+    except (TypeError, ValueError):
+        return app
+    return app()
+
+
+def _first_line(fault: BaseException) -> str:
+    """What a fault says first: after that come places, links and advice, of SQLAlchemy's or pydantic's for example."""
+    said = "".join(traceback.format_exception_only(fault)).splitlines()
+    return next(line for line in said if line[:1].strip())
 
 
 if __name__ == "__main__":
