@@ -26,7 +26,9 @@ _SENSITIVE = re.compile(
 )
 # Of a login in a URL all is hidden, for a password may hold `@` and `/`; of one without a scheme, like
 # `me:password@host`, the password (`sftp:me@host` has none, and neither has an image with its digest).
-_LOGIN = re.compile(r"(?<=://)[^\s\"']+(?=@)|(?<=:)(?<!\bsftp:)[^\s:@/\"'][^\s:@\"']*(?=@(?!sha256:))")
+_LOGIN = re.compile(r"(?<=://)[^\s\"']+(?=@)|(?<=:)(?<!\bsftp:)[^\s/\"'][^\s\"']*(?=@(?!sha256:))")
+_WORD = r"[^\s,\"'\[\]{}]"
+_RANDOM = re.compile(rf"(?={_WORD}*[0-9])(?={_WORD}*[A-Za-z]){_WORD}{{12,}}")
 _NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
 _WRITTEN = re.compile(
     rf"(?:{_SENSITIVE.pattern})[\w-]*[\"']?\s*[:=]\s*[\"']?(?!\s|\$\{{|[\[{{\"'])([^\s,}}\"'#][^\s,}}\"']*)",
@@ -65,7 +67,9 @@ def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
         if isinstance(scalar.value, str) and _secret(scalar, path, tree):
             for number in range(scalar.mark.line, min(scalar.mark.last, len(shown)) + 1):
                 shown[number - 1] = _starred(shown[number - 1], scalar.mark, number)
-    return tuple(_LOGIN.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown)
+    lines = [_LOGIN.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown]
+    # Of a file that cannot be read nobody knows what stands where.
+    return tuple(lines if tree else (_RANDOM.sub(_stars, line) for line in lines))
 
 
 def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:
@@ -515,7 +519,8 @@ def _secret(scalar: Scalar, path: Path, tree: Node | None) -> bool:
     along = [ROOT, *_along(path, tree, ROOT)]
     if any(place is not None and place.secret for place in along) or _holds(along[-1]):
         return True
-    return along[-1] is None and bool(nearest(_key(path), _SECRET_KEYS))
+    words = [step for step in path if isinstance(step, str)] if along[-1] is None else []
+    return any(_SENSITIVE.search(word) or nearest(word, _SECRET_KEYS) for word in words)
 
 
 def _holds(place: Place | None) -> bool:
@@ -524,15 +529,16 @@ def _holds(place: Place | None) -> bool:
     return any(inner.secret for model in models for inner in keys_of(model).values())
 
 
-_SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret})
+def _lists(place: Place) -> bool:
+    return place.listed and place.item().secret
+
+
+_SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret or _lists(place)})
 
 
 def _sensitive(path: Path) -> bool:
-    return _key(path) != "secrets" and bool(_SENSITIVE.search(_key(path)))
-
-
-def _key(path: Path) -> str:
-    return next((step for step in reversed(path) if isinstance(step, str)), "")
+    key = next((step for step in reversed(path) if isinstance(step, str)), "")
+    return key != "secrets" and bool(_SENSITIVE.search(key))
 
 
 def _starred(line: str, mark: Mark, number: int) -> str:
