@@ -59,7 +59,7 @@ def mistakes(word: str, dice: random.Random) -> Iterator[dict[str, Any]]:
     """Every way to write a secret where its name belongs, or nothing at all."""
     path = dice.choice(PLACES)
     yield nested(path, word)
-    yield nested((*path[:-1], misspelt(path[-1], dice)), word)
+    yield nested((*path[:-1], misspelt(str(path[-1]), dice)), word)
     yield nested(path, dice.choice([[word], {"value": word}, f"${{{word}", f"x {word}"]))
     yield nested(("environments", "prod", *path), word)
     if len(path) > 1:
