@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from http.client import HTTPException
 from typing import Any, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
@@ -18,6 +19,7 @@ from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
 from mahavishnu.units import Duration
 
+_URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/\S*)?")
 _LONGEST, _LARGEST = 10, 64 * 2**20
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \S+)?")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -224,12 +226,12 @@ def _data(url: str) -> Any:
 
 
 def _fetch(url: str) -> str:
-    if urlsplit(url).scheme not in ("http", "https"):
-        raise Unreachable(f"`{url}` is no URL: write one like `http://127.0.0.1:9090`")
+    if not _URL.fullmatch(url):
+        raise Unreachable("what was given is no URL: write one like `http://127.0.0.1:9090`, without a login")
     try:
         with urlopen(Request(url), timeout=_LONGEST) as answer:  # noqa: S310 (http and https alone)
             return str(answer.read(_LARGEST).decode("utf-8", "replace"))
     except HTTPError as fault:
         raise Unreachable(f"{url} answers {fault.code} {fault.reason}") from None
-    except (URLError, OSError, ValueError) as fault:
+    except (URLError, HTTPException, OSError, ValueError) as fault:
         raise Unreachable(f"{url} cannot be reached: {getattr(fault, 'reason', fault)}") from None

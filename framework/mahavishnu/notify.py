@@ -36,7 +36,7 @@ def _reachable(url: str) -> str:
             return url
     except ValueError:
         pass
-    what = f"`{url}` leads to no host and port"
+    what = "the URL leads to no host and port"  # which is not shown: it may hold a password
     raise PydanticCustomError(
         "policy", "{what}", {"what": what, "help": "write one like `https://example.com:8443/path`"}
     )

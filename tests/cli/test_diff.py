@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from starlette.applications import Starlette
@@ -99,14 +101,36 @@ def test_places_are_those_of_all_workers_together(home: Path) -> None:
         (["--live", "http://127.0.0.1:9/"], "cannot be reached"),
         (["--live", "file:///etc/passwd"], "is no URL"),
         (["--prometheus", "http://127.0.0.1:9"], "cannot be reached"),
+        (["--live", "http://["], "is no URL"),
+        (["--live", "http://a:b"], "is no URL"),
+        (["--live", "http://me:hunter2@127.0.0.1:9"], "is no URL"),
     ],
 )
 def test_who_does_not_answer_is_no_agreement(
     words: list[str], says: str, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Exit code 2: nothing is known."""
+    """Exit code 2: nothing is known; and a password that was written there is not said again."""
     assert run(["diff", *words]) == 2
-    assert says in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert says in said
+    assert "hunter2" not in said
+
+
+def _databases(listener: socket.socket) -> None:
+    """What a server says that speaks another protocol."""
+    with listener.accept()[0] as asked:
+        asked.recv(99)
+        asked.sendall(b"-ERR what?\r\n")
+
+
+def test_who_speaks_no_http_does_not_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a database does, when its port is given by mistake."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answering = Thread(target=_databases, args=(listener,))
+        answering.start()
+        assert run(["diff", "--live", f"http://127.0.0.1:{listener.getsockname()[1]}"]) == 2
+        answering.join()
+    assert "cannot be reached" in " ".join(capsys.readouterr().err.replace("│", " ").split())
 
 
 def test_a_page_that_is_no_service_of_ours_is_said_to_be_none(

@@ -30,7 +30,7 @@ def test_a_change_is_one_change() -> None:
 
 @pytest.mark.proof
 def test_changes_are_noticed() -> None:
-    """Of every kind of change, at least nine of ten; a sample by default."""
+    """Of every kind of change, at least 95 of 100; of the sample that is drawn by default, all but one."""
     how_many = () if os.environ.get("FULL") == "1" else ("--sample", str(SAMPLE))
     noticed = made = 0
     for subject in SUBJECTS:
@@ -41,5 +41,5 @@ def test_changes_are_noticed() -> None:
         found = re.search(r"(\d+) of (\d+) changes noticed", run.stdout)
         assert found, run.stdout + run.stderr
         noticed, made = noticed + int(found[1]), made + int(found[2])
-    figure("breaker, throttle, retry, limiter: changes noticed by their tests", "90%", f"{noticed} of {made}")
-    assert noticed >= 0.9 * made
+    figure("breaker, throttle, retry, limiter: changes noticed by their tests", "95%", f"{noticed} of {made}")
+    assert noticed >= 0.95 * made - bool(how_many)

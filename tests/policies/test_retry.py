@@ -130,6 +130,14 @@ def test_a_quiet_day_saves_no_more_than_the_reserve() -> None:
     assert sum(made.pause(1, None, None) is not None for _ in range(1000)) == RESERVE
 
 
+def test_it_is_busy_while_somebody_changes_the_budget() -> None:
+    """Who must not wait, as a finalizer, asks before."""
+    made, _ = retrier()
+    assert made.busy() is False
+    with made.purse.lock:
+        assert made.busy() is True
+
+
 def test_threads_cannot_spend_a_token_twice() -> None:
     """Sixteen threads want 100 retries each of a reserve of ten."""
     made, count = retrier()

@@ -36,9 +36,14 @@ SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
 _SENSITIVE = re.compile(
     r"passw|secret|token|credential|api_?key|routing_?key|private|slack|pagerduty", re.IGNORECASE
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+(?=@)")
+# Of a login in a URL all is hidden, for a password may hold `@` and `/`; of one without a scheme, like
+# `me:password@host`, the password (`sftp:me@host` has none, and neither has an image with its digest).
+_LOGIN = re.compile(r"(?<=://)[^\s\"']+(?=@)|(?<=:)(?<!\bsftp:)[^\s/\"'][^\s\"']*(?=@(?!sha256:))")
+_WORD = r"[^\s,\"'\[\]{}]"
+_RANDOM = re.compile(rf"(?={_WORD}*[0-9])(?={_WORD}*[A-Za-z]){_WORD}{{12,}}")
+_NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
 _WRITTEN = re.compile(
-    rf"(?:{_SENSITIVE.pattern})[\w-]*[\"']?\s*:\s*[\"']?(?!\s|\$\{{|[\[{{\"'])([^\s,}}\"'#][^\s,}}\"']*)",
+    rf"(?:{_SENSITIVE.pattern})[\w-]*[\"']?\s*[:=]\s*[\"']?(?!\s|\$\{{|[\[{{\"'])([^\s,}}\"'#][^\s,}}\"']*)",
     re.IGNORECASE,
 )
 _PATTERN = "string_pattern_mismatch"
@@ -71,10 +76,12 @@ def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
     """The lines of the file with every secret that is written out, or might be one, hidden."""
     shown = list(lines)
     for path, scalar in scalars(tree) if tree else ():
-        if isinstance(scalar.value, str) and not REFERENCE.fullmatch(scalar.value) and _secret(path, tree):
+        if isinstance(scalar.value, str) and _secret(scalar, path, tree):
             for number in range(scalar.mark.line, min(scalar.mark.last, len(shown)) + 1):
                 shown[number - 1] = _starred(shown[number - 1], scalar.mark, number)
-    return tuple(_USERINFO.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown)
+    lines = [_LOGIN.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown]
+    # Of a file that cannot be read nobody knows what stands where.
+    return tuple(lines if tree else (_RANDOM.sub(_stars, line) for line in lines))
 
 
 def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:
@@ -95,11 +102,11 @@ def _along(path: Path, tree: Node, place: Place) -> Iterator[Place | None]:
         yield here
 
 
-def value(scalar: Scalar, path: Path) -> str:
+def value(scalar: Scalar, path: Path, tree: Node) -> str:
     """The value for a sentence; nothing of it when it might be a secret."""
-    if _sensitive(path) or scalar.mark.origin.startswith(SECRET_FILE):
+    if _secret(scalar, path, tree) or scalar.mark.origin.startswith(SECRET_FILE):
         return "the value"
-    text = _USERINFO.sub(_stars, short(scalar.text)).replace("\n", "\\n")
+    text = _LOGIN.sub(_stars, short(scalar.text)).replace("\n", "\\n")
     quoted = isinstance(scalar.value, str) and not isinstance(_as_plain(scalar.text), str)
     return f'`"{text}"`' if quoted or not text else f"`{text}`"
 
@@ -140,14 +147,16 @@ def _filled(place: Place | None) -> str:
     return "write a value, or remove the key"
 
 
+def _declared(tree: Node) -> list[str]:
+    listed = at(tree, ("secrets",))
+    if not isinstance(listed, Sequence):
+        return []
+    return [item.text for item in listed.items if isinstance(item, Scalar)]
+
+
 def _references(tree: Mapping) -> Iterator[Problem]:
     """Every `${…}` must be a declared secret, at a place that takes one."""
-    listed = at(tree, ("secrets",))
-    declared = (
-        [item.text for item in listed.items if isinstance(item, Scalar)]
-        if isinstance(listed, Sequence)
-        else []
-    )
+    declared = _declared(tree)
     for path, scalar in scalars(tree):
         if path[:1] == ("environments",) or not isinstance(scalar.value, str):
             continue
@@ -247,7 +256,7 @@ class Error:
     @property
     def shown(self) -> str:
         if isinstance(self.node, Scalar):
-            return value(self.node, self.path)
+            return value(self.node, self.path, self.tree)
         return "a mapping" if isinstance(self.node, Mapping) else "a list"
 
     @property
@@ -446,12 +455,8 @@ def _example(place: Place) -> str:
 
 def _as_secret(error: Error) -> str:
     name = "_".join(str(step) for step in error.path[-2:]).upper()
-    if (
-        isinstance(error.node, Scalar)
-        and re.fullmatch(r"\$?\{?\w+\}?", error.node.text)
-        and error.node.text.strip("${}").isupper()
-    ):
-        name = error.node.text.strip("${}")
+    if isinstance(error.node, Scalar) and (said := error.node.text.strip("${}")) in _declared(error.tree):
+        name = said  # of any other word nobody knows whether it is a name
     return f'write `"${{{name}}}"` and list `{name}` in `secrets`'
 
 
@@ -515,17 +520,32 @@ def _problem(code: Code, path: Path, what: str, help: str, *, on_key: bool = Fal
 # --- hiding ----------------------------------------------------------------------------------------
 
 
-def _secret(path: Path, tree: Node | None) -> bool:
-    """Whether a value may be a secret: by its key, by what the format takes there, or nearly takes there."""
+def _secret(scalar: Scalar, path: Path, tree: Node | None) -> bool:
+    """Whether a value may be a secret: by its key, by what the format takes there, nearly there, or just below."""
+    if isinstance(scalar.value, str) and REFERENCE.fullmatch(scalar.value):
+        return False
+    if path[:1] == ("secrets",):
+        return not (isinstance(path[-1], int) and len(path) == 2 and _NAMED.fullmatch(scalar.text))
     if tree is None or _sensitive(path):
         return True
-    keys = [step for step in path if isinstance(step, str)]
-    along = [*_along(path, tree, ROOT)]
-    taken = any(place is not None and place.secret for place in along)
-    return taken or (along[-1:] == [None] and bool(nearest(keys[-1:] and keys[-1], _SECRET_KEYS)))
+    along = [ROOT, *_along(path, tree, ROOT)]
+    if any(place is not None and place.secret for place in along) or _holds(along[-1]):
+        return True
+    words = [step for step in path if isinstance(step, str)] if along[-1] is None else []
+    return any(_SENSITIVE.search(word) or nearest(word, _SECRET_KEYS) for word in words)
 
 
-_SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret})
+def _holds(place: Place | None) -> bool:
+    """Whether a mapping belongs here of which a value is a secret."""
+    models = place.models() if place else ()
+    return any(inner.secret for model in models for inner in keys_of(model).values())
+
+
+def _lists(place: Place) -> bool:
+    return place.listed and place.item().secret
+
+
+_SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret or _lists(place)})
 
 
 def _sensitive(path: Path) -> bool:

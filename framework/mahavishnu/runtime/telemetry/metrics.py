@@ -1,4 +1,4 @@
-"""The series of the contract as plain cells, shown by prometheus_client when they are scraped."""
+"""The series of the contract as plain cells, and what is shown of them when they are scraped."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as ShownExemplar
 
 from mahavishnu.runtime.telemetry.cells import Cells, CounterCell, Exemplar, HistogramCell
+from mahavishnu.runtime.telemetry.exposition import text_of
 from mahavishnu.runtime.telemetry.shown import Shown
 from mahavishnu.runtime.telemetry.snapshot import Example, LabelValues, Number, Snapshot
 from mahavishnu.signals import Across, AgreementError, Kind, Signal, boundary_text
 
+_RENAMED = ("dots", "values")  # ways to spell names that hardly anybody asks for
 _EXEMPLARS = 2000  # the newest: there could be one for each bucket of each route and status
 
 
@@ -122,7 +124,9 @@ class Metrics(Collector):
             encode, content_type = choose_encoder(accept)
         except (TypeError, ValueError):  # prometheus_client compares whatever is asked for as a version
             encode, content_type = choose_encoder("")
-        return encode(self._registry), content_type
+        if content_type.endswith(_RENAMED):
+            return encode(self._registry), content_type
+        return text_of(self.shown(), openmetrics="openmetrics" in content_type), content_type
 
     def total(self, name: str, labels: Mapping[str, str]) -> float:
         """The sum of the samples of that name whose labels include these."""
