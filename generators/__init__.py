@@ -13,7 +13,7 @@ from mahavishnu.artifact import Artifact, Generator
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 
-from ._render import blaming, overriding
+from ._render import blaming, overriding, refuse_strays
 
 GROUP = "mahavishnu.generators"
 
@@ -21,9 +21,11 @@ GROUP = "mahavishnu.generators"
 def generate(contract: Contract, templates: Path | None = None) -> Iterator[tuple[str, Artifact]]:
     """Each generator's name with each file it makes; `templates` is a folder looked into before our own.
 
-    Raises MahavishnuError for a template there that cannot be filled in.
+    Raises MahavishnuError for a template there that cannot be filled in, or that none of ours is replaced by.
     """
     with overriding(templates), blaming(templates):
+        if templates is not None:
+            refuse_strays(templates)
         for name, generator in discover().items():
             for artifact in generator.generate(contract):
                 yield name, artifact
