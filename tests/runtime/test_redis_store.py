@@ -129,6 +129,30 @@ def test_what_is_given_back_is_there_again(redis: Server) -> None:
     asyncio.run(story())
 
 
+def test_who_is_refused_later_is_told_what_holds_without_his_request(redis: Server) -> None:
+    """By a full queue, or by a rate of the process: what is left of each rate is as before his request."""
+
+    async def story() -> None:
+        shared = (
+            Charged("a", Gcra(3, MINUTE, 3)),
+            Charged("b", SlidingWindow(3, MINUTE)),
+            Charged("c", SlidingLog(3, MINUTE)),
+        )
+        async with fleet(redis.unix) as one:
+            kept, last = await one.take(shared), await one.take(shared)
+            one.store.give_back(last)
+            for place in range(3):
+                assert last.standing(place).remaining == kept.standing(place).remaining == 2
+            assert last.standing(0).reset <= kept.standing(0).reset
+            joined = (*shared[:1], Charged("own", SlidingLog(1, MINUTE), shared=False))
+            await one.take(joined)
+            refused = await one.take(joined)
+            assert (refused.admitted, refused.standing(0).remaining) == (False, 1)
+            assert refused.standing(0).reset <= MINUTE * 2 // 3
+
+    asyncio.run(story())
+
+
 def test_keys_share_one_slot_and_name_nobody(redis: Server) -> None:
     """One hash tag for a service, digests for callers, and nothing is kept for ever."""
 
