@@ -555,6 +555,21 @@ def test_passwords_databases_and_names(tmp_path: Any) -> None:
             assert asyncio.run(admitted(wrong)) == (5, 0)
 
 
+def test_a_database_that_is_missing_is_no_store(redis: Server) -> None:
+    """Another one would be somebody else's; what holds is what the rates say of a lost store, and why is told."""
+
+    async def story() -> None:
+        one = Fleet(f"{redis.url}/99")
+        assert await _admitted(one, 7) == 5
+        await _told(one)
+        assert (one.up(), one.store.reason()) == (0, "it has no database 99")
+        one.store.close()
+
+    asyncio.run(story())
+    with redis.client() as client:
+        assert client.dbsize() == 0
+
+
 def test_nobody_there_at_all() -> None:
     """A refused connection, a name that does not or cannot exist, no socket file: local limits from the start."""
 
