@@ -24,12 +24,12 @@ _OWN = sorted(one.name for one in iter_modules(__path__) if not one.name.startsw
 def generate(contract: Contract, templates: Path | None = None) -> Iterator[tuple[str, Artifact]]:
     """Each generator's name with each file it makes; `templates` is a folder looked into before our own.
 
-    Raises MahavishnuError for a template there that cannot be filled in, or is never asked for, and for a generator of
-    somebody else that fails.
+    Raises MahavishnuError for a template there that cannot be filled in, or that none of ours is replaced by, and for a
+    generator of somebody else that fails.
     """
-    if templates is not None:
-        refuse_strays(templates)
     with overriding(templates), blaming(templates):
+        if templates is not None:
+            refuse_strays(templates)
         for name, generator in discover().items():
             with _theirs(name) if name not in _OWN else nullcontext():
                 for artifact in generator.generate(contract):

@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import textwrap
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import jinja2
+from jinja2.meta import find_referenced_templates
 
 from mahavishnu.caches import caches
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.loading.shape import meant
+from mahavishnu.loading.shape import listing, nearest
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -52,19 +53,6 @@ def overriding(folder: Path | None) -> Generator[None]:
         _overrides.reset(token)
 
 
-def refuse_strays(folder: Path) -> None:
-    """Raise MahavishnuError for a file in the folder that stands before none of our templates.
-
-    Nobody would fill it in; parts that others include begin with `_`.
-    """
-    for file in sorted(one for one in folder.rglob("[!._]*") if one.is_file()):
-        name = file.relative_to(folder).as_posix()
-        if _own_text(name) is None:
-            ours = Path(str(files("mahavishnu.templates")))
-            known = sorted(one.relative_to(ours).as_posix() for one in ours.rglob("[!_]*.j2"))
-            raise MahavishnuError(f"the template `{file}` stands before none of ours: {meant(name, known)}")
-
-
 @contextmanager
 def blaming(folder: Path | None) -> Generator[None]:
     """A fault in a template of the folder is the user's, who is told where it is: MahavishnuError."""
@@ -74,6 +62,36 @@ def blaming(folder: Path | None) -> Generator[None]:
         if folder is not None and (place := _place(fault, folder)):
             raise MahavishnuError(f"the template {place} cannot be filled in: {fault}") from fault
         raise
+
+
+def refuse_strays(folder: Path) -> None:
+    """Raise MahavishnuError for files of the folder that nobody would read: no name of ours, and included by none.
+
+    Hidden ones are nobody's templates.
+    """
+    own = {name: folder / name for name in _below(folder) if not re.search(r"(^|/)\.", name)}
+    ours = _below(Path(str(files("mahavishnu.templates"))), "*.j2")
+    if strays := sorted({*own} - {*ours}):
+        strays = sorted({*strays} - _included(own.values()))
+    if strays:
+        told = (f"`{own[one]}` replaces no template of ours: {_meant(one, ours)}" for one in strays)
+        raise MahavishnuError("; ".join(told))
+
+
+def _below(folder: Path, pattern: str = "*") -> list[str]:
+    return sorted(one.relative_to(folder).as_posix() for one in folder.rglob(pattern) if one.is_file())
+
+
+def _included(paths: Iterable[Path]) -> set[str | None]:
+    """The names of the templates that these include, import or extend."""
+    parse = jinja2.Environment().parse  # noqa: S701 - nothing is rendered by it
+    read = ((path.read_text(encoding="utf-8"), str(path)) for path in paths)
+    return {name for text, file in read for name in find_referenced_templates(parse(text, filename=file))}
+
+
+def _meant(name: str, ours: Sequence[str]) -> str:
+    near = nearest(name, ours)
+    return f"did you mean `{near}`?" if near else f"ours are {listing(ours)}"
 
 
 def _place(fault: Exception, folder: Path) -> str:

@@ -62,7 +62,7 @@ class Receiver:
     name: str
     slack: tuple[dict[str, str], ...] = ()
     pagerduty: tuple[dict[str, str], ...] = ()
-    email: tuple[dict[str, str], ...] = ()
+    email: tuple[dict[str, str | bool], ...] = ()
     webhook: tuple[dict[str, str | bool], ...] = ()
 
 
@@ -164,12 +164,13 @@ def _receiver(name: str, severity: Severity, channels: Sequence[Channel]) -> Rec
     )
 
 
-def _mail(one: Email) -> dict[str, str]:
+def _mail(one: Email) -> dict[str, str | bool]:
     sender = one.sender or one.email
     return {
         "to": literal(one.email),
         "from": literal(sender),
         "smarthost": one.smtp,
+        "starttls": one.starttls,
         "user": sender,
         "secret": _file(one.password) if one.password else "",
     }

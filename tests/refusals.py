@@ -276,6 +276,7 @@ MV103 channels: {«a»: {slack: "${KEY}"}}
 MV108 channels: {a: {slack: "${KEY}", channel: «shop»}}
 MV108 channels: {a: {email: «nobody», smtp: "smtp.example.com:587"}}
 MV108 channels: {a: {email: a@example.com, smtp: «smtp.example.com»}}
+MV109 channels: {«a»: {email: a@example.com, smtp: "b:25", require_tls: false, password: "${KEY}"}}
 MV108 channels: {a: {webhook: «"file:///etc/passwd"»}}
 MV121 channels: {a: {webhook: "http://example.com", token: «abc»}}
 

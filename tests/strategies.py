@@ -208,10 +208,11 @@ CHANNELS: tuple[Mapping, ...] = (
     {"email": "oncall@example.com", "smtp": "smtp.example.com:587"},
     {
         "email": "o'ncall+x@example.com",
-        "smtp": "smtp.example.com:25",
+        "smtp": "smtp.example.com:465",
         "sender": "me@example.com",
         "password": "${SMTP_PASSWORD}",
     },
+    {"email": "oncall@example.com", "smtp": "relay.internal:25", "require_tls": False},
 )
 SECRETS = [
     "SLACK_WEBHOOK",

@@ -381,6 +381,45 @@ def test_a_users_template_that_is_wrong_is_named(tmp_path: Path, text: bytes, li
         compiler.compile(contract(Spec.model_validate({**MINIMAL, **target})), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "help"),
+    [
+        ("kubernetes/pbd.yaml.j2", "did you mean `kubernetes/pdb.yaml.j2`?"),
+        ("kubernetes/pdb.yaml", "did you mean `kubernetes/pdb.yaml.j2`?"),
+        ("rules.yml.j2", "did you mean `prometheus/rules.yml.j2`?"),
+        ("notes/of_mine.txt", "ours are `alertmanager/alertmanager.yml.j2`, "),
+    ],
+)
+def test_a_template_that_replaces_none_is_refused(tmp_path: Path, name: str, help: str) -> None:
+    """It would be ignored, and whoever wrote it would believe that it is at work."""
+    mine = tmp_path / name
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("x: 1\n")
+    with pytest.raises(MahavishnuError) as fault:
+        compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
+    assert f"`{mine}` replaces no template of ours: {help}" in str(fault.value)
+
+
+def test_what_a_template_of_ones_own_includes_is_at_work(tmp_path: Path) -> None:
+    """A part of it may have any name; so may what no reader of a folder sees, and ours that this spec does not need."""
+    files = {
+        "prometheus/rules.yml.j2": '{% include "mine/head.j2" %}groups: []\n',
+        "mine/head.j2": "# {% include 'mine/deeper.j2' %}",
+        "mine/deeper.j2": "mine",
+        ".gitignore": "*.orig\n",
+        ".git/config": "x",
+        "kubernetes/pdb.yaml.j2": "x: 1\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    made = {one.path: one.text for one in compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)}
+    assert "# minegroups: []" in made["prometheus/rules.yml"]
+    (tmp_path / "prometheus/rules.yml.j2").write_text("groups: []\n")
+    with pytest.raises(MahavishnuError, match=r"mine/head\.j2` replaces no template of ours"):
+        compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
+
+
 def test_a_users_template_goes_before_ours(tmp_path: Path) -> None:
     """The folder with the user's own templates reaches the renderer, and only for this run."""
     render: Any = import_module("mahavishnu.generators._render")

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from urllib.parse import urlsplit
 from zoneinfo import TZPATH, available_timezones
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies.queried import Queried
@@ -85,11 +85,27 @@ class Email(Policy):
         StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"),
         Field(examples=["smtp.example.com:587"]),
     ]
-    """The server that sends it, as host:port."""
+    """The server that sends it, as host:port; at port 465 it is spoken to in TLS from the first byte."""
+    require_tls: StrictBool = True
+    """At any other port it must offer STARTTLS, else nothing is sent; `false`: alerts are sent in plain text."""
     sender: Address | None = None
     """The address it comes from; the receiver's own when absent."""
     password: SecretRef | None = None
     """The secret that holds the server's password; the user is the sender."""
+
+    @property
+    def starttls(self) -> bool:
+        """Whether STARTTLS is demanded: where nothing else makes it TLS, as far as Alertmanager knows."""
+        return self.require_tls and not self.smtp.endswith(":465")
+
+    @model_validator(mode="after")
+    def _password_is_hidden(self) -> Email:
+        if self.password and not self.require_tls:
+            what = "a password would be sent in plain text"
+            raise PydanticCustomError(
+                "policy", "{what}", {"what": what, "help": "remove `require_tls: false`, or the password"}
+            )
+        return self
 
 
 class Webhook(Policy):

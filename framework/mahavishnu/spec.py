@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.addresses import Network, canonical
 from mahavishnu.errors import Path
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
 from mahavishnu.policies._http import BudgetHeader
@@ -90,10 +91,18 @@ class Service(Settings):
     `--http mahavishnu.server:HeadDeadline`, as the generated files do."""
     traffic: Traffic | None = None
     """The expected load, by which checks judge whether numbers can be reached."""
-    trusted_proxies: tuple[Annotated[IPvAnyNetwork, exactly(str), Field(examples=["10.0.0.0/8"])], ...] = ()
-    """Networks whose forwarding header is believed; empty: nobody's."""
+    trusted_proxies: tuple[
+        Annotated[IPvAnyNetwork, exactly(str), Field(examples=["10.0.0.0/8"])] | Literal["unix"], ...
+    ] = ()
+    """Networks whose forwarding header is believed; `unix`: whoever reaches a Unix socket at which the server listens;
+    empty: nobody's."""
     forwarded: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
     """The one header in which they tell whom they speak for; the other one is never read."""
+
+    def networks(self) -> dict[int, Network]:
+        """The networks among `trusted_proxies`, by their places there."""
+        listed = enumerate(self.trusted_proxies)
+        return {place: canonical(one) for place, one in listed if one != "unix"}
 
 
 class Dependency(Settings):

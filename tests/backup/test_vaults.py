@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import secrets
 from collections.abc import Generator
 from contextlib import ExitStack
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import httpx
 import pytest
@@ -20,7 +24,7 @@ from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
 from tests.backup.vaults import S3, Sftp, s3, sftp
 from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec
-from tests.judges import judge
+from tests.judges import judge, newer
 
 pytestmark = pytest.mark.judge
 FULL = os.environ.get("FULL") == "1"
@@ -117,6 +121,47 @@ def by_s3(place: str) -> dict[str, object]:
     credentials = [f"${{{name}}}" for name in names]
     said = spec(to=place, credentials=credentials, retention={"last": 1, "within": "1h"})
     return {**said, "secrets": ["RESTIC_PASSWORD", *names]}
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """An S3 that lets nobody in."""
+
+    def do_GET(self) -> None:
+        body = b"<Error><Code>InvalidAccessKeyId</Code><Message>no such key as AKIDREFUSED</Message></Error>"
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+        """Quietly."""
+
+
+def test_a_login_that_restic_tries_again_and_again_is_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A current one goes on for minutes, and says why where nobody looks; the secret is not in it."""
+    world = World(tmp_path, monkeypatch, restic=newer("restic"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    Thread(target=server.serve_forever, daemon=True).start()
+    world.write(by_s3(f"s3:http://127.0.0.1:{server.server_address[1]}/shop/orders"))
+    world.fill(1)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDREFUSED")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with world.start("run") as process:
+        try:
+            assert process.stdout is not None
+            told: dict[str, str] = next(map(json.loads, process.stdout))
+            while told["event"] != "retrying":
+                told = next(map(json.loads, process.stdout))
+        finally:
+            process.terminate()
+            server.shutdown()
+            server.server_close()
+    assert told["copy"] == "1"
+    assert re.fullmatch(
+        r"Stat\(<config/>\) returned error, retrying after [0-9.]+m?s: .*no such key as \*\*\*", told["why"]
+    )
 
 
 @pytest.fixture

@@ -237,20 +237,6 @@ def test_a_template_of_ones_own(home: Path) -> None:
     assert made == {"kind": "Mine", "name": "shop-api", "owner": "a: b"}
 
 
-@pytest.mark.parametrize("name", ["kubernetes/deploymnt.yaml.j2", "kubernetes/deployment.yaml"])
-def test_a_template_that_nobody_asks_for(home: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What lies there for nothing is a mistake in its name; a part that others include is none."""
-    mine = home / ".mahavishnu/templates" / name
-    mine.parent.mkdir(parents=True)
-    mine.with_name("_part.yaml.j2").write_text("kind: Mine\n")
-    mine.write_text("kind: Mine\n")
-    assert run(["generate"]) == 2
-    error = capsys.readouterr().err
-    assert f"{name}` stands before none of ours: did you mean `kubernetes/deployment.yaml.j2`?" in error
-    mine.unlink()
-    assert run(["generate"]) == 0
-
-
 def test_a_refused_spec_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Findings as everywhere, exit 1, and the files of the last good spec remain."""
     run(["generate"])

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import ssl
+import subprocess
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from queue import Empty, Queue
+from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any
 
 import pytest
 
+from tests.judges import judge
 from tests.monitoring import MINIMAL, made, texts
 from tests.scaled import impatient
-from tests.stack import Heard, alertmanager, heard
+from tests.stack import LONGEST, Heard, alertmanager, heard
 
 SEVERITIES = ("P1", "P2", "P3", "P4")
 
@@ -104,6 +112,96 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
     ended = told(heard, "resolved")
     assert ended["P1"] == {"ShopSloAvailabilityBurnP1"}
     assert "ShopLimitPerClientRefusing" in ended["P3"]
+
+
+class MailServer:
+    """Takes mails: in plain text, as it knows no STARTTLS, or with a certificate from the first byte."""
+
+    def __init__(self, port: int = 0, certificate: Path | None = None) -> None:
+        mails: Queue[str] = Queue()
+
+        class Handler(StreamRequestHandler):
+            def handle(self) -> None:
+                self.say("220 mail.test")
+                while line := self.rfile.readline():
+                    word = line[:4].upper()
+                    self.say("354 go on" if word == b"DATA" else "221 bye" if word == b"QUIT" else "250 ok")
+                    if word == b"DATA":
+                        mails.put(b"".join(iter(self.rfile.readline, b".\r\n")).decode())
+                        self.say("250 taken")
+
+            def say(self, line: str) -> None:
+                self.wfile.write(f"{line}\r\n".encode())
+
+        class Server(ThreadingTCPServer):
+            daemon_threads = allow_reuse_address = True
+
+        self.mails = mails
+        self.server = Server(("127.0.0.1", port), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.address = f"127.0.0.1:{self.server.server_address[1]}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def mailed(server: MailServer, folder: Path, **said: bool) -> str:
+    """The mail that a real Alertmanager sends there; empty where it says that STARTTLS is missing."""
+    channel = {"email": "oncall@example.com", "smtp": server.address, **said}
+    spec: dict[str, Any] = {**MINIMAL, "secrets": [], "channels": {"mail": channel}}
+    config = folder / "alertmanager.yml"
+    config.write_text(texts(made(spec))["alertmanager/alertmanager.yml"], encoding="utf-8")
+    try:
+        with alertmanager(config, folder) as url:
+            Alertmanager(url).tell([alert("ShopDown", "P1")], timedelta(minutes=5))
+            until = time.monotonic() + LONGEST
+            while time.monotonic() < until:
+                with suppress(Empty):
+                    return server.mails.get(timeout=0.1)
+                if "does not advertise the STARTTLS" in (folder / "prometheus-alertmanager.log").read_text():
+                    return ""
+    finally:
+        server.close()
+    raise AssertionError("neither sent nor refused")
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("required", [True, False])
+def test_a_relay_without_tls_gets_mail_where_that_is_said(
+    required: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And by itself no alert is sent in plain text."""
+    impatient(monkeypatch)
+    mail = mailed(MailServer(), tmp_path, **({} if required else {"require_tls": False}))
+    assert ("ShopDown" in mail) is not required
+
+
+@pytest.mark.judge
+def test_a_server_at_the_port_of_tls_gets_mail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There the first byte is TLS already, and STARTTLS, which Alertmanager asks for by itself, is not offered."""
+    impatient(monkeypatch)
+    certificate = self_signed(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    try:
+        server = MailServer(465, certificate)
+    except PermissionError:
+        pytest.skip("port 465 is for root here")
+    assert "ShopDown" in mailed(server, tmp_path)
+
+
+def self_signed(folder: Path) -> Path:
+    """A key and a certificate of 127.0.0.1, in one file."""
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "certificate.pem", "-subj",
+             "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]  # fmt: skip
+    subprocess.run([judge("openssl"), *words], cwd=folder, capture_output=True, check=True)
+    both = folder / "both.pem"
+    both.write_text((folder / "key.pem").read_text() + (folder / "certificate.pem").read_text())
+    return both
 
 
 @pytest.mark.judge

@@ -61,7 +61,11 @@ def dangling(file: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
-    """What Docker's own benchmark (its section 5) would find, and what a service must have besides."""
+    """What Docker's own benchmark (its section 5) would find, and what a service must have besides.
+
+    Of restarts it wants `on-failure:5`, with which nothing is up again after a reboot (docs.docker.com, "Start
+    containers automatically"); what fails again at once is started again ever later, in the end once a minute.
+    """
     for name, service in file["services"].items():
         limits = service["deploy"]["resources"]["limits"]
         user = int(service.get("user", "0").split(":")[0])
@@ -74,7 +78,7 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             "processes": not 0 < service.get("pids_limit", 0) <= 1024,
             "memory": not re.fullmatch(r"[0-9]+[bkmg]", limits.get("memory", "")),
             "cpu": not float(limits.get("cpus", 0)) > 0,
-            "restart": service.get("restart") != "on-failure:5",
+            "restart": service.get("restart") != "unless-stopped",
             "health": service.get("healthcheck", {}).get("test", [""])[0] != "CMD",
             "logs": not service.get("logging", {}).get("options", {}).get("max-size")
             and service.get("logging") != {"driver": "journald"},
@@ -136,7 +140,7 @@ PLANTED: Mapping[str, Break] = {
         memory="256Mi"
     ),
     "shop-api: cpu": lambda f: f["services"]["shop-api"]["deploy"]["resources"]["limits"].pop("cpus"),
-    "shop-api: restart": lambda f: f["services"]["shop-api"].update(restart="always"),
+    "shop-api: restart": lambda f: f["services"]["shop-api"].update(restart="on-failure:5"),
     "shop-api: health": lambda f: f["services"]["shop-api"]["healthcheck"].update(test=["curl", "x"]),
     "shop-api: logs": lambda f: f["services"]["shop-api"].pop("logging"),
     "shop-api: grace": lambda f: f["services"]["shop-api"].pop("stop_grace_period"),

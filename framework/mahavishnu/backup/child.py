@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from threading import Event, Thread
 from typing import IO, NamedTuple
 
 _KEPT = (
@@ -16,6 +17,7 @@ _KEPT = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 )  # fmt: skip
 _TAIL = 4096
+_SOON = 1
 _FILES_OF_PROCESSES = Path("/proc/self/fd")
 _LOCK: ContextVar[int | None] = ContextVar("mahavishnu_backup_lock", default=None)
 
@@ -95,6 +97,7 @@ def run(
     stdin: IO[bytes] | None = None,
     stdout: IO[bytes] | None = None,
     on_line: Callable[[str], bool] | None = None,
+    on_complaint: Callable[[str], bool] | None = None,
 ) -> Done:
     """Run a child to its end. Lines of its output that `on_line` takes (True) are not kept.
 
@@ -114,6 +117,8 @@ def run(
             pass_fds=descriptors,
         )
         stack.callback(_end, child)
+        if on_complaint is not None:
+            stack.enter_context(_listening(err, on_complaint))
         kept = [line for line in _lines(child) if on_line is None or not on_line(line)]
         code = child.wait()
         return Done(code, "".join(kept), _tail(err))
@@ -124,6 +129,31 @@ def _lines(child: subprocess.Popen[bytes]) -> Generator[str]:
         with child.stdout as stream:
             for line in stream:
                 yield line.decode("utf-8", "replace")
+
+
+@contextmanager
+def _listening(err: IO[bytes], on_complaint: Callable[[str], bool]) -> Generator[None]:
+    """Hand on each line of complaint soon after it was written, from a thread, until one is taken."""
+    over = Event()
+
+    def listen() -> None:
+        at = 0
+        while not over.wait(_SOON):
+            lines = os.pread(err.fileno(), _TAIL, at).splitlines(keepends=True)
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                at += len(line)
+                if on_complaint(line.decode("utf-8", "replace").strip()):
+                    return
+
+    thread = Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -70,9 +70,21 @@ class Job:
             key = (entry.key,) if entry else ()
             hidden = (password, *key, *credentials.values(), *told, *(quote(one, safe="") for one in told))
             made[copy] = Repository(
-                self._place(place), password, credentials, cache, self.host, mark, hidden, found, entry
+                self._place(place),
+                password,
+                credentials,
+                cache,
+                self.host,
+                mark,
+                hidden,
+                found,
+                entry,
+                self._retried(copy),
             )
         return made
+
+    def _retried(self, copy: str) -> Callable[[str], None]:
+        return lambda why: self.tell("retrying", copy=copy, why=why)
 
     def _entry(self, place: str) -> Entry | None:
         ssh, there = self.backup.ssh, server(resolved(place))

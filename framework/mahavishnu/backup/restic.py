@@ -25,6 +25,7 @@ GET = (
 )
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 _ID = re.compile(r"[0-9a-f]{64}")
+_AGAIN = ", retrying after "
 _NO_REPOSITORY = "Is there a repository at the following location?"
 _HELP: Mapping[str, str] = {
     "wrong password": "is `password` the secret that it was made with?",
@@ -79,6 +80,9 @@ class Taken:
         return next((tag.partition("=")[2] for tag in self.tags if tag.startswith(f"{name}=")), None)
 
 
+def _to_nobody(_: str) -> None: ...
+
+
 @dataclass(frozen=True)
 class Repository:
     """One repository, with what is needed to open it; `host` and `mark` (a tag) say which snapshots are ours."""
@@ -94,6 +98,8 @@ class Repository:
     version: tuple[int, int] = FLOOR
     entry: Entry | None = None
     """What lets restic in where it goes by ssh; else ssh's own files do."""
+    retried: Callable[[str], None] = _to_nobody
+    """Told why restic tries something again: once for each command, which may go on so for a quarter of an hour."""
 
     def __repr__(self) -> str:
         return "Repository(…)"
@@ -179,7 +185,12 @@ class Repository:
             }
             entry = stack.enter_context(self.entry.opened()) if self.entry else Opened()
             done = child.run(
-                [program(), *entry.words, *words], env, handed_paths=paths, stdin=stdin, on_line=on_line
+                [program(), *entry.words, *words],
+                env,
+                handed_paths=paths,
+                stdin=stdin,
+                on_line=on_line,
+                on_complaint=self._retries,
             )
             if done.code:
                 raise self._failed(words[0], done, entry.said())
@@ -193,6 +204,12 @@ class Repository:
         # Before 0.17 it asks whether there is a repository whatever it was that kept it from one.
         absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err and not help_
         return ResticFailed(f"restic {verb} failed ({done.code}): {why}{help_}", absent=absent)
+
+    def _retries(self, complaint: str) -> bool:
+        tries = _AGAIN in complaint
+        if tries:
+            self.retried(self.clean(complaint))
+        return tries
 
     def clean(self, text: str) -> str:
         """The text without any secret of this repository."""

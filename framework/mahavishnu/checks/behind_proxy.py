@@ -21,7 +21,7 @@ CODE = Code(
 def check(facts: Facts) -> Iterator[Problem]:
     """A target with a proxy before it, limits that count addresses, and no proxy that is believed."""
     names = list(facts.counted_by_address())
-    if facts.spec.service.trusted_proxies or not names:
+    if facts.spec.service.networks() or not names:
         return
     limits = f"limit{'s' if len(names) > 1 else ''} {', '.join(f'`{name}`' for name in names)}"
     for path, who in _proxied(facts):

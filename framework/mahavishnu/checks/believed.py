@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from mahavishnu.addresses import Network, canonical
+from mahavishnu.addresses import Network
 from mahavishnu.checks._facts import Facts, error, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
@@ -26,11 +26,12 @@ _SHARED = IPv4Network("100.64.0.0/10")
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Networks that hold everybody, alone or together, and those that hold strangers."""
-    listed = [canonical(one) for one in facts.spec.service.trusted_proxies]
-    if all(one.prefixlen for one in listed) and any(one.prefixlen == 0 for one in _together(listed)):
+    listed = facts.spec.service.networks()
+    nets = [*listed.values()]
+    if all(one.prefixlen for one in nets) and any(one.prefixlen == 0 for one in _together(nets)):
         yield error(CODE, _PATH, f"together these networks are everybody: {_ANY}", _HELP)
         return
-    for place, one in enumerate(listed):
+    for place, one in listed.items():
         if one.prefixlen == 0:
             yield error(CODE, (*_PATH, place), f"`{one}` is everybody: {_ANY}", _HELP)
         elif _strangers(one):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from mahavishnu.addresses import canonical
 from mahavishnu.checks._facts import Facts, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
@@ -29,11 +28,10 @@ def check(facts: Facts) -> Iterator[Problem]:
     compose = facts.spec.deploy.targets.compose
     if compose is None or compose.publish != "all":
         return
-    for place, one in enumerate(facts.spec.service.trusted_proxies):
-        net = canonical(one)
+    for place, net in facts.spec.service.networks().items():
         if any(net.version == 4 and net.overlaps(pool) for pool in _POOLS):
             what = (
-                f"`{one}` is trusted, and Docker's gateway may be in it: who is handed on by it is believed"
+                f"`{net}` is trusted, and Docker's gateway may be in it: who is handed on by it is believed"
             )
             help = "set `deploy.targets.compose.publish: host`, or trust only the proxy's own address"
             yield warning(CODE, ("service", "trusted_proxies", place), what, help)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from mahavishnu.addresses import canonical
 from mahavishnu.checks._facts import Facts, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
@@ -21,11 +20,11 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every network that lies in one of the others, or repeats one before it."""
-    listed: list[Any] = [canonical(one) for one in facts.spec.service.trusted_proxies]
-    for place, one in enumerate(listed):
+    listed: dict[int, Any] = facts.spec.service.networks()
+    for place, one in listed.items():
         others = [
             other
-            for at, other in enumerate(listed)
+            for at, other in listed.items()
             if other.version == one.version and one.subnet_of(other) and (other != one or at < place)
         ]
         if others:

@@ -32,7 +32,7 @@ def generate(
     """Write rules, routes, and what Compose and Kubernetes need; all of it agrees with what the app enforces.
 
     A file that was changed by hand, or that nobody generated, is refused with its diff: nothing is written.
-    Templates in .mahavishnu/templates beside the spec go before our own.
+    Templates in .mahavishnu/templates beside the spec go before our own of the same name.
     """
     if check + force + stdout > 1:
         raise typer.BadParameter("--check, --force and --stdout exclude each other")

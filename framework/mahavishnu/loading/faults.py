@@ -469,7 +469,7 @@ def _as_name(word: str) -> str:
 
 def _network(error: Error) -> Problem:
     node = error.node
-    help = "write a network like `10.0.0.0/8`"
+    help = "write a network like `10.0.0.0/8`, or `unix`"
     if isinstance(node, Scalar) and re.fullmatch(r"([0-9]+[.]){3}[0-9]+/[0-9]{1,2}", node.text):
         help = "the address part may have no bits beyond the prefix, as in `10.0.0.0/8`"
     return _problem(codes.FORM, error.path, f"{error.shown} is not a network", help)

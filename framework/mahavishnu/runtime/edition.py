@@ -54,7 +54,12 @@ class Edition:
         self._routes = routes
         self._ids = _ids()
         self._identity = Identity(
-            spec.service.trusted_proxies, identify, spec.service.forwarded, self._unidentified
+            [*spec.service.networks().values()],
+            identify,
+            spec.service.forwarded,
+            self._unidentified,
+            unix="unix" in spec.service.trusted_proxies,
+            shared=self._undistinguished,
         )
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
@@ -243,6 +248,11 @@ class Edition:
     def _unidentified(self, fault: Exception) -> None:
         """The app's `identify` hook has failed; its words may hold what it was asked to verify."""
         self.service.log.warning("identify failed", error=type(fault).__name__)
+
+    def _undistinguished(self) -> None:
+        """Limits by address are one for all who come through a Unix socket that nobody believes."""
+        help = "add `unix` to `service.trusted_proxies`, and let the proxy there write `service.forwarded`"
+        self.service.log.warning("clients without an address", help=help)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
         refused = {"refused_by": admission.refused.limit} if admission.refused else {}

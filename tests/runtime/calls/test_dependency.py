@@ -484,6 +484,38 @@ def test_a_full_bulkhead_refuses_and_the_breaker_learns_nothing() -> None:
     assert world.breaker.state == "closed"
 
 
+def test_a_probe_that_waits_for_a_place_has_all_its_time() -> None:
+    """Its lease is as long as its timeout, and both begin when the call does."""
+
+    async def scenario() -> None:
+        world = World(
+            auto=False,
+            timeout="2s",
+            breaker={"consecutive_failures": 1, "probes": 1, "open_for": "30s"},
+            bulkhead={"concurrency": 1, "wait": "1500ms"},
+        )
+        with pytest.raises(ConnectionError):
+            world.stripe(Flaky(1).call)()
+        world.clock.advance("30s")
+
+        @world.stripe
+        async def charge() -> str:
+            await world.clock.sleep(3 * SECOND // 2)
+            return "ok"
+
+        world.bulkhead.enter()
+        probe = asyncio.create_task(charge())
+        await world.clock.settle()
+        world.clock.advance("1s")
+        world.bulkhead.give_back()
+        await world.clock.settle()
+        world.clock.advance("1500ms")
+        assert await probe == "ok"
+        assert (world.breaker.state, world.calls("success")) == ("closed", 1)
+
+    asyncio.run(scenario())
+
+
 def test_groups_and_interrupts_count_as_they_should() -> None:
     """A group with one failure is one; KeyboardInterrupt and SystemExit propagate and count as nothing."""
     world = World()

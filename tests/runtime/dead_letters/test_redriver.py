@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
+from unittest.mock import Mock, call
 
 import httpx
 import pytest
@@ -298,6 +299,28 @@ def test_letters_without_code_wait_for_it() -> None:
         shop.down = None
         await shop.look(MINUTE)
         assert len(shop.done) == 1
+
+    run(scenario)
+
+
+def test_a_letter_of_another_name_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A function that was moved, or one of the same name elsewhere: it waits, and the log says once for which."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        operation = shop.letters()[0].operation
+        module, _, name = operation.rpartition(".")
+        handler = handlers.HANDLERS["stripe", operation]
+        others = {("stripe", other): handler for other in (name, f"elsewhere.{name}", f"{module}.other")}
+        monkeypatch.setattr(handlers, "HANDLERS", others)
+        log = shop.world.service.log = Mock()
+        shop.down = None
+        for _ in range(3):
+            await shop.look(MINUTE)
+        assert (shop.done, shop.redriven("unhandled"), shop.letters()[0].attempts) == ([], 3, 0)
+        said = {"dependency": "stripe", "operation": operation}
+        assert log.warning.mock_calls == [call("no code for dead letters", **said)]
 
     run(scenario)
 

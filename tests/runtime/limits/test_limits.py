@@ -19,6 +19,7 @@ from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.spec import Spec
 from tests.figures import figure
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
+from tests.runtime.limits.test_problem import fields
 
 MS = 10**6
 ALGORITHMS = ("gcra", "sliding_window", "sliding_log")
@@ -184,6 +185,37 @@ def test_a_refusal_tells_what_is_left_elsewhere() -> None:
         left = [dict(re.findall(r'"(\w+)";r=(\d+)', one)) for one in shown]
         assert [one["hour"] for one in left] == ["9", "8", "8", "8"]
         assert [one["minute"] for one in left] == ["1", "0", "0", "0"]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("narrow", [rate("gcra", "3/minute"), {"concurrency": 1}])
+def test_who_is_refused_is_told_what_holds_without_his_request(
+    algorithm: str, narrow: dict[str, Any]
+) -> None:
+    """What is left of the others, and when all of it is back, as after the last request that was let in."""
+
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def handler(request: Request) -> Response:
+            if "concurrency" in narrow and request.url.path == "/wait":
+                await end.wait()
+            return PlainTextResponse("ok")
+
+        spec = limits(hour=rate(algorithm, "9/hour"), narrow=narrow)
+        house = harden(site(Route("/{path:path}", handler)), spec)
+        for _ in range(2):
+            assert await house.status() == 200
+            house.clock.advance("1s")
+        last = asyncio.create_task(house.call(path="/wait"))
+        await house.clock.settle()
+        refused = await house.call()
+        end.set()
+        assert ((await last).status, refused.status) in [(200, 429), (200, 503)]
+        told = [fields(one.headers["ratelimit"])["hour"] for one in (last.result(), refused)]
+        assert told[0] == told[1]
 
     run(scenario())
 

@@ -129,6 +129,30 @@ def test_what_is_given_back_is_there_again(redis: Server) -> None:
     asyncio.run(story())
 
 
+def test_who_is_refused_later_is_told_what_holds_without_his_request(redis: Server) -> None:
+    """By a full queue, or by a rate of the process: what is left of each rate is as before his request."""
+
+    async def story() -> None:
+        shared = (
+            Charged("a", Gcra(3, MINUTE, 3)),
+            Charged("b", SlidingWindow(3, MINUTE)),
+            Charged("c", SlidingLog(3, MINUTE)),
+        )
+        async with fleet(redis.unix) as one:
+            kept, last = await one.take(shared), await one.take(shared)
+            one.store.give_back(last)
+            for place in range(3):
+                assert last.standing(place).remaining == kept.standing(place).remaining == 2
+            assert last.standing(0).reset <= kept.standing(0).reset
+            joined = (*shared[:1], Charged("own", SlidingLog(1, MINUTE), shared=False))
+            await one.take(joined)
+            refused = await one.take(joined)
+            assert (refused.admitted, refused.standing(0).remaining) == (False, 1)
+            assert refused.standing(0).reset <= MINUTE * 2 // 3
+
+    asyncio.run(story())
+
+
 def test_keys_share_one_slot_and_name_nobody(redis: Server) -> None:
     """One hash tag for a service, digests for callers, and nothing is kept for ever."""
 
@@ -529,6 +553,21 @@ def test_passwords_databases_and_names(tmp_path: Any) -> None:
         assert asyncio.run(admitted(f"valkey://shop:pw@{base}")) == (5, 7)
         for wrong in (f"redis://{base}", f"redis://:wrong@{base}", f"redis://shop:no@{base}"):
             assert asyncio.run(admitted(wrong)) == (5, 0)
+
+
+def test_a_database_that_is_missing_is_no_store(redis: Server) -> None:
+    """Another one would be somebody else's; what holds is what the rates say of a lost store, and why is told."""
+
+    async def story() -> None:
+        one = Fleet(f"{redis.url}/99")
+        assert await _admitted(one, 7) == 5
+        await _told(one)
+        assert (one.up(), one.store.reason()) == (0, "it has no database 99")
+        one.store.close()
+
+    asyncio.run(story())
+    with redis.client() as client:
+        assert client.dbsize() == 0
 
 
 def test_nobody_there_at_all() -> None:

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
+from socket import AF_INET, AF_UNIX
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,7 +47,7 @@ http {{
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
   keepalive_requests 100000;
-  upstream app {{ server 127.0.0.1:{app}; keepalive 16; }}
+  upstream app {{ server {app}; keepalive 16; }}
   server {{
     listen 127.0.0.1:{port};
     location / {{
@@ -72,7 +74,7 @@ app.add_middleware(Hardening)
 """
 SPEC = """\
 mahavishnu: 1
-service: {{name: shop, app: "shop:app", port: {port}, trusted_proxies: [127.0.0.1/32], forwarded: {forwarded}}}
+service: {{name: shop, app: "shop:app", port: {port}, trusted_proxies: [{trusted}], forwarded: {forwarded}}}
 limits: {{per_client: {{rate: 7/day}}, per_network: {{rate: 340/day, per: network}}}}
 """
 
@@ -104,8 +106,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(command: list[Any], port: int, folder: Path, output: Path) -> Generator[None, None, None]:
-    """A server that answers on the port; FORWARDED_ALLOW_IPS as many images have it."""
+def running(command: list[Any], place: int | Path, folder: Path, output: Path) -> Generator[None, None, None]:
+    """A server that answers at the port, or at the Unix socket; FORWARDED_ALLOW_IPS as many images have it."""
     env = {**os.environ, "FORWARDED_ALLOW_IPS": "*", "MAHAVISHNU_SPEC": str(folder / "mahavishnu.yaml")}
     with (
         output.open("wb") as file,
@@ -114,14 +116,19 @@ def running(command: list[Any], port: int, folder: Path, output: Path) -> Genera
         try:
             until = time.monotonic() + 20
             while time.monotonic() < until and server.poll() is None:
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
+                if _answers(place):
+                    break
                 time.sleep(0.02)
             yield
         finally:
             server.terminate()
             server.wait(10)
+
+
+def _answers(place: int | Path) -> bool:
+    family, address = (AF_INET, ("127.0.0.1", place)) if isinstance(place, int) else (AF_UNIX, str(place))
+    with socket.socket(family) as probe:
+        return probe.connect_ex(address) == 0
 
 
 def ask(port: int, peer: str, count: int, seed: str) -> list[int]:
@@ -142,22 +149,24 @@ def ask(port: int, peer: str, count: int, seed: str) -> list[int]:
     return statuses
 
 
-def played(folder: Path, writes: str, requests: int) -> Seen:
-    """All requests through nginx to the service, started as the generators say."""
+def played(folder: Path, writes: str, requests: int, by: Path | None = None) -> Seen:
+    """All requests through nginx to the service, started as the generators say, or at a Unix socket."""
     app, port = free_port(), free_port()
     spec = folder / "mahavishnu.yaml"
     forwarded = "forwarded" if writes == "forwarded" else "x-forwarded-for"
-    spec.write_text(SPEC.format(port=app, forwarded=forwarded), encoding="utf-8")
+    trusted = "unix" if by else "127.0.0.1/32"
+    spec.write_text(SPEC.format(port=app, forwarded=forwarded, trusted=trusted), encoding="utf-8")
     (folder / "shop.py").write_text(APP, encoding="utf-8")
     config = folder / "nginx.conf"
+    upstream = f"unix:{by}" if by else f"127.0.0.1:{app}"
     config.write_text(
-        NGINX.format(folder=folder, app=app, port=port, writes=WRITES[writes]), encoding="utf-8"
+        NGINX.format(folder=folder, app=upstream, port=port, writes=WRITES[writes]), encoding="utf-8"
     )
     command = import_module("mahavishnu.generators._service").command(contract(load(spec).spec))
-    local = [one.replace("0.0.0.0", "127.0.0.1") for one in command]
+    local = [one.replace("0.0.0.0", "127.0.0.1") for one in command] + (["--uds", str(by)] if by else [])
     with ExitStack() as servers:
         log = folder / "app.log"
-        servers.enter_context(running([sys.executable, "-m", *local], app, folder, log))
+        servers.enter_context(running([sys.executable, "-m", *local], by or app, folder, log))
         servers.enter_context(
             running([judge("nginx"), "-c", config, "-p", folder], port, folder, folder / "nginx.log")
         )
@@ -176,9 +185,9 @@ def disagreements(seen: Seen, requests: int) -> int:
     return requests - agreed
 
 
-def judged(folder: Path, writes: str, requests: int) -> int:
+def judged(folder: Path, writes: str, requests: int, by: Path | None = None) -> int:
     """The disagreements; what is admitted of each client and of their network holds besides."""
-    seen = played(folder, writes, requests)
+    seen = played(folder, writes, requests, by)
     assert len(seen.peers) == requests
     assert max(seen.admitted.values()) <= 7
     assert sum(seen.admitted.values()) == 340
@@ -190,6 +199,15 @@ def judged(folder: Path, writes: str, requests: int) -> int:
 def test_both_count_the_same_client(writes: str, tmp_path: Path) -> None:
     """50 clients, each with 8 requests full of lies: nginx's peer is the service's client; 7 each, 340 of their /24."""
     assert judged(tmp_path, writes, 400) == 0
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("writes", ["appended", "forwarded"])
+def test_both_count_the_same_client_by_a_unix_socket(writes: str, tmp_path: Path) -> None:
+    """The same lies, where the proxy has no address of its own."""
+    with TemporaryDirectory() as short:  # the path of a socket has at most 107 bytes
+        Path(short).chmod(0o755)  # nginx's workers are another user where its master is root
+        assert judged(tmp_path, writes, 400, Path(short, "app.sock")) == 0
 
 
 @pytest.mark.judge

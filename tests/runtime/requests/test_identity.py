@@ -98,6 +98,53 @@ def test_only_a_trusted_peer_is_believed(peer: str | None, expected: str) -> Non
     assert who(behind("1.1.1.1", peer=peer)) == expected
 
 
+SOCKETS = [("/run/app.sock", None), ["/run/app.sock", None], None]
+
+
+@pytest.mark.parametrize("server", SOCKETS)
+def test_a_proxy_at_a_unix_socket_is_believed_by_name(server: Any) -> None:
+    """It has no address: what is trusted is that nobody else may open the socket."""
+    told: list[int] = []
+    scope = behind(f"1.1.1.1, {CLIENT}, {INNER}", peer=None) | {"server": server}
+    nobody = Identity(NETWORKS, shared=lambda: told.append(1))
+    assert [(nobody.address(scope), nobody.proxied(scope)) for _ in range(3)] == [("unknown", False)] * 3
+    assert told == [1]
+    one = Identity(NETWORKS, unix=True, shared=lambda: told.append(2))
+    assert (one.address(scope), one.caller(scope).client, one.proxied(scope)) == (CLIENT, CLIENT, True)
+    assert one.address(scope_of(client=None) | {"server": server}) == "unknown"
+    assert Identity(unix=True).address(behind(CLIENT, peer=None) | {"server": server}) == CLIENT
+    assert told == [1]
+
+
+def test_who_has_hung_up_is_no_unix_socket() -> None:
+    """uvicorn has no address of a connection that is gone already: whoever cuts it would be anybody."""
+    told: list[int] = []
+    one = Identity(NETWORKS, unix=True, shared=lambda: told.append(1))
+    scope = behind(CLIENT, peer=None)
+    assert scope["server"] == ("127.0.0.1", 8000)
+    assert (one.address(scope), one.caller(scope).client, one.proxied(scope)) == ("unknown", "unknown", False)
+    assert Identity(NETWORKS, shared=lambda: told.append(1)).address(scope) == "unknown"
+    assert told == []
+
+
+def test_clients_that_nobody_can_tell_apart_are_told_to_the_log() -> None:
+    """Once, with what to write; a spec that says it is believed, and says so to nobody."""
+
+    async def scenario() -> None:
+        for trusted in ((), ("unix",), ("10.0.0.0/8", "unix")):
+            house = harden(site(), spec_of(service={"trusted_proxies": trusted}))
+            for number in range(3):
+                headers = {"x-forwarded-for": f"203.0.113.{number}"}
+                await house.call(client=None, headers=headers, server=("/run/app.sock", None))
+            said = [line["help"] for line in house.lines if line["event"] == "clients without an address"]
+            shown = [line["client"] for line in house.lines if "client" in line]
+            assert len(said) == (not trusted)
+            assert all("add `unix` to `service.trusted_proxies`" in one for one in said)
+            assert shown == ([f"203.0.113.{number}" for number in range(3)] if trusted else ["unknown"] * 3)
+
+    run(scenario())
+
+
 def test_a_peer_is_an_address_or_nobody() -> None:
     """Also where a server in front has put something else there: no spelling of its own makes another client."""
     chance = random.Random(4)

@@ -273,6 +273,9 @@ class Call:
         self.began = self.guard.clock.now()
         self.active = True
         AROUND.set(self)
+        breaker = self.guard.breaker
+        if breaker is not None and not breaker.now_state.passes:
+            self.progress()  # a probe may have waited for a place of the bulkhead
 
     def _step_back(self) -> None:
         """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""

@@ -195,14 +195,12 @@ class Taking:
                 shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
 
     def standing(self, place: int) -> Standing:
-        """Where the bucket of one charge stood after the decision; what was not consumed is left."""
-        charge, after = self.row.charges[place], self.afters[place]
-        if after is None:
-            before = self.seats[place][2]
-            wait = charge.algorithm.wait(before, self.at, charge.cost)
-            return Standing(*charge.algorithm.standing(before, self.at), wait)
-        remaining, reset = charge.algorithm.standing(after, self.at)
-        return Standing(remaining if self.spent else remaining + charge.cost, reset)
+        """Where the bucket of one charge stood after the decision: as before it, where nothing was consumed."""
+        charge, after, before = self.row.charges[place], self.afters[place], self.seats[place][2]
+        algorithm = charge.algorithm
+        wait = algorithm.wait(before, self.at, charge.cost) if after is None else 0
+        held = before if after is None or not self.spent else after
+        return Standing(*algorithm.standing(held, self.at), wait)
 
     def left(self, places: int) -> Sequence[tuple[int, int]]:
         """What a client is told of the first so many."""

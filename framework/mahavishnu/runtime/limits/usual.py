@@ -150,16 +150,13 @@ class Usual:
         """What a refused client is told; what refuses him, and what was left, is counted."""
         said: list[int] = []
         for (_, _, _, _, cost, most, interval, margin, told, rate), before in zip(self._places, spent):  # noqa: B905
+            left, back = ((most >> SHIFT) - (before >> SHIFT)) // interval, before >> SHIFT
             if before + cost > most:
-                left = ((most >> SHIFT) - (before >> SHIFT)) // interval
-                back = (before >> SHIFT) + (cost - most + SPENT >> SHIFT)
+                back += cost - most + SPENT >> SHIFT
                 rate.denied()
                 self._refusals.saw(rate.name, client)
-            else:
-                left = ((most - before - cost) >> SHIFT) // interval + rate.cost
-                back = before + cost >> SHIFT
-                if left < margin.mark:
-                    margin.lowered(left)
+            elif left < margin.mark:
+                margin.lowered(left)
             if told:
                 said.append(left)
                 said.append((back + _ALMOST) // _SECOND)

@@ -185,8 +185,10 @@ class Line:
             asked.append(link.call("SELECT", to.database))
         for one in asked:
             answer = await one
-            if failure(answer) not in (None, "ERR", "NOPERM"):
+            if failure(answer) not in (None, *_HARMLESS):
                 return answer
+        if to.database and failure(answer) is not None:  # what is asked from now on is asked of another
+            raise _Refused(f"it has no database {to.database}")
         return await self._probe(link)
 
     async def _connect(self) -> Link:
@@ -213,6 +215,9 @@ class Line:
             self._resolver, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         )
         return [(str(one[4][0]), port) for one in found]
+
+
+_HARMLESS = ("ERR", "NOPERM")  # an older server knows no names, one without a password no login
 
 
 class _Refused(Exception):

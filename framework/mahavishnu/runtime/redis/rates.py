@@ -23,6 +23,7 @@ class Twin(Protocol):
     @property
     def take(self) -> tuple[str, ...]: ...
     def give_back(self, cells: Cells, at: int, /) -> tuple[str, ...]: ...
+    def before(self, cells: Cells, /) -> Cells: ...
     def standing(self, cells: Cells, now: int) -> Standing: ...
 
 
@@ -89,6 +90,11 @@ class _Gcra:
     def give_back(self, cells: Cells, at: int) -> tuple[str, ...]:
         return (*self._back, *_text((at, cells[3], cells[4])))
 
+    def before(self, cells: Cells) -> Cells:
+        """The same without its request; the rest may be less than nothing."""
+        step, part = divmod(self._cost * self._rate.period // _US, self._rate.count)
+        return cells[0], cells[1] - step, cells[2] - part
+
     def standing(self, cells: Cells, now: int) -> Standing:
         allowed, whole, rest = cells[:3]
         rate = self._rate
@@ -116,6 +122,10 @@ class _Window:
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
         return ("w", *_text((self._cost, self._period, at)))
 
+    def before(self, cells: Cells) -> Cells:
+        """The same without its request."""
+        return cells[0], cells[1], cells[2] - self._cost
+
     def standing(self, cells: Cells, now: int) -> Standing:
         time = now * _US
         state = (time // self._rate.period, cells[1], cells[2])
@@ -135,6 +145,10 @@ class _Log:
 
     def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
         return ("l", *_text((self._cost, at)))
+
+    def before(self, cells: Cells) -> Cells:
+        """The same without its request; nobody has said which is the newest now, so that it stays where it is."""
+        return cells[0], cells[1] - self._cost, *cells[2:]
 
     def standing(self, cells: Cells, now: int) -> Standing:
         allowed, size, newest, leaves = cells[:4]

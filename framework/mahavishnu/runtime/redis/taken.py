@@ -107,7 +107,7 @@ class _Each:
 class Answer(_Each):
     """What the server said; implements `policy.Taken` over the shared charges of a plan."""
 
-    __slots__ = ("_keys", "_numbers", "admitted", "denied", "plan")
+    __slots__ = ("_back", "_keys", "_numbers", "admitted", "denied", "plan")
 
     lost = False
 
@@ -115,18 +115,21 @@ class Answer(_Each):
         self.plan = plan
         self._numbers = numbers
         self._keys = keys
+        self._back = False
         self.admitted = numbers[1] == 1
         fits = numbers[2::WIDTH]
         self.denied: Sequence[int] = () if 0 not in fits else [at for at, one in enumerate(fits) if not one]
 
     def standing(self, place: int) -> Standing:
-        """Where a bucket stands now."""
-        return self.plan.twins[place].standing(self._cells(place), self._numbers[0])
+        """Where a bucket stands now; what was given back is there again."""
+        rate, cells = self.plan.twins[place], self._cells(place)
+        return rate.standing(rate.before(cells) if self._back and cells[0] else cells, self._numbers[0])
 
     def returned(self) -> tuple[str, ...]:
         """What the script that gives back is told; nothing when nothing was consumed."""
         if not self.admitted:
             return ()
+        self._back = True
         places = [place for place, one in enumerate(self._numbers[2::WIDTH]) if one]
         numbers = [self.plan.twins[one].give_back(self._cells(one), self._numbers[0]) for one in places]
         every = self.plan.named(self._keys)
@@ -162,11 +165,7 @@ class Joined(_Each):
     def standing(self, place: int) -> Standing:
         """Where a bucket stands now."""
         taken, number = self._by_place[place]
-        standing = taken.standing(number)
-        if self.admitted or not isinstance(taken, Answer) or not taken.admitted or number in taken.denied:
-            return standing
-        # The server let it through, and got it back because somebody else did not.
-        return standing._replace(remaining=standing.remaining + taken.plan.shared.charges[number].cost)
+        return taken.standing(number)
 
 
 class Waived(_Each):

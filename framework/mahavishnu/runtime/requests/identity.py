@@ -39,6 +39,7 @@ class _Hop(NamedTuple):
 _NOBODY = _Hop(UNKNOWN, Caller(UNKNOWN))
 _BROKEN = _Hop("", Caller(""))
 _HIDDEN = _Hop("", Caller(""), hidden=True)
+_SOCKET = _Hop(UNKNOWN, Caller(UNKNOWN), trusted=True)
 
 
 class Identity:
@@ -49,6 +50,8 @@ class Identity:
         identify: the app's hook; by default whom Starlette's authentication has accepted.
         forwarded: the one header in which these proxies tell whom they speak for.
         report: told of an exception in the hook, whose request then counts as nobody's but its address'.
+        unix: whether the proxy at the server's own Unix socket is believed; else `shared` is told, once, that all
+            who come through it are one.
 
     Raises TypeError for a hook that would have to be awaited.
     """
@@ -59,6 +62,9 @@ class Identity:
         identify: Identify | None = None,
         forwarded: Header = "x-forwarded-for",
         report: Callable[[Exception], object] | None = None,
+        *,
+        unix: bool = False,
+        shared: Callable[[], object] | None = None,
     ) -> None:
         if inspect.iscoroutinefunction(identify):
             raise TypeError(
@@ -68,6 +74,8 @@ class Identity:
         self._identify = identify or _authenticated
         self._asks = identify is not None
         self._report = report or _warn
+        self._unix = unix
+        self._shared = shared
         self._trusted_four = [
             (int(one.network_address), int(one.netmask)) for one in self._trusted if one.version == 4
         ]
@@ -87,7 +95,7 @@ class Identity:
                 return Caller(client[0], principal)
             except (OSError, ValueError):
                 pass
-        hop = self._peer(client[0]) if client else _NOBODY
+        hop = self._peer(client[0]) if client else self._nameless(scope)
         if not hop.trusted:
             return hop.caller if principal is None else Caller(hop.caller.address, principal)
         headers: Headers = scope["headers"]
@@ -96,18 +104,33 @@ class Identity:
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
         client = scope.get("client")
-        hop = self._peer(client[0]) if client else _NOBODY
+        hop = self._peer(client[0]) if client else self._nameless(scope)
         return (self._client(hop, scope["headers"]) if hop.trusted else hop).address
 
     def proxied(self, scope: Scope) -> bool:
         """Whether the request was handed over by a trusted proxy."""
         client = scope.get("client")
-        return self._peer(client[0]).trusted if client else False
+        return (self._peer(client[0]) if client else self._nameless(scope)).trusted
 
     def user(self, scope: Scope) -> str | None:
         """The user that the app's own authentication, or the hook, has accepted; None for everybody else."""
         principal = self._principal(scope)
         return principal.user or None if principal else None
+
+    def _nameless(self, scope: Scope) -> _Hop:
+        """Who comes without an address: by a Unix socket, of which a server says no port.
+
+        At a port it is one whose connection is gone already: if he was believed, anybody could be somebody else so.
+        """
+        server = scope.get("server")
+        if server and server[1] is not None:
+            return _NOBODY
+        if self._unix:
+            return _SOCKET
+        told, self._shared = self._shared, None
+        if told is not None:
+            told()
+        return _NOBODY
 
     def _principal(self, scope: Scope) -> Principal | None:
         try:
