@@ -78,6 +78,13 @@ class Place:
         return (*(kind for kind in kinds if isinstance(kind, type)), *(word.__class__ for word in words))
 
     @property
+    def forms(self) -> tuple[Place, ...]:
+        """The places of which one may stand here: itself, or each of several types."""
+        if get_origin(self.kind) not in (Union, UnionType):
+            return (self,)
+        return tuple(form for one in get_args(self.kind) for form in _place(one).forms)
+
+    @property
     def meaning(self) -> str:
         """What the key here means, from its docstring."""
         return meanings(self.word[0]).get(self.word[1], "") if self.word else ""
