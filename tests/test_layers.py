@@ -78,7 +78,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "redis": (("runtime.redis.address",), 1),
     "rich": (("cli", "cli.*"), 99),
     "ruamel": (("load", "loading.yaml_tree"), 1),
-    "starlette": (("asgi", "runtime.edition", "runtime.routing.table", "testing"), 4),
+    "starlette": (("asgi", "runtime.built_in", "runtime.edition", "runtime.routing.table", "testing"), 5),
     "structlog": (("runtime.telemetry.logs",), 1),
     "typer": (("cli", "cli.*"), 99),
     "uvicorn": (("server",), 1),

@@ -1,28 +1,26 @@
-"""One spec at work on requests: what may refuse them, around the app, and what the middleware answers itself."""
+"""One spec at work on requests: who asks, which limits they meet, and what may refuse them, around the app."""
 
 from __future__ import annotations
 
 import re
 import secrets
 from asyncio import CancelledError
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Iterator, Mapping
 from itertools import count
 
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp
 
 from mahavishnu.errors import RateLimited
 from mahavishnu.policies.body import Body
 from mahavishnu.policy import Decision, Scope
+from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
 from mahavishnu.runtime.requests.exchange import BodyTooLarge, Bounded, Passage, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow, Intake
-from mahavishnu.runtime.requests.ops import Ops
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
@@ -31,7 +29,6 @@ from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
-_VIA = frozenset((b"forwarded", b"via", b"x-real-ip"))
 _EXPOSED = ["Mahavishnu-Degraded", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 _CLOSE = (b"connection", b"close")
 
@@ -68,13 +65,7 @@ class Edition:
         self.inside = self._with_cors(self._guard)
         self._around = spec.security.cors is not None
         """Whether something stands between the middleware and what may refuse."""
-        self.built_in: dict[str, Callable[[Scope], Response]] = {
-            spec.observability.metrics.path: self._metrics,
-            "/healthz": self._health,
-            "/readyz": self._ready,
-        }
-        if service.ops is not None and spec.ops is not None:
-            self.built_in[f"{spec.ops.path.rstrip('/')}/refused"] = partial(self._refused, service.ops)
+        self.built_in = answers(service, self._identity)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
@@ -266,30 +257,6 @@ class Edition:
         methods = [method for method in METHODS if method != "_OTHER"]
         return CORSMiddleware(app, list(cors.origins), methods, ["*"], expose_headers=_EXPOSED)
 
-    def _metrics(self, scope: Scope) -> Response:
-        """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
-        if _handed_on(scope):
-            return PlainTextResponse("not found\n", 404)
-        accept: bytes = dict(scope["headers"]).get(b"accept", b"")
-        body, content_type = self.service.metrics.expose(accept.decode("latin-1"))
-        return Response(body, headers={"content-type": content_type})
-
-    def _refused(self, ops: Ops, scope: Scope) -> Response:
-        """Who is refused, for operators who reach the service directly."""
-        if _handed_on(scope):
-            return PlainTextResponse("not found\n", 404)
-        authorization = dict(scope["headers"]).get(b"authorization", b"")
-        answer = ops.refused(self._identity.address(scope), authorization, scope.get("query_string", b""))
-        response = Response(answer.body, answer.status)
-        response.raw_headers = answer.headers
-        return response
-
-    def _health(self, _: Scope) -> Response:
-        return PlainTextResponse("ok\n")
-
-    def _ready(self, _: Scope) -> Response:
-        return PlainTextResponse("draining\n", 503) if self.lasting.draining else PlainTextResponse("ready\n")
-
 
 def _ids() -> Iterator[str]:
     """Ids for requests; no other process has them."""
@@ -299,11 +266,6 @@ def _ids() -> Iterator[str]:
 def _refusal(error: RateLimited) -> Decision:
     kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
     return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
-
-
-def _handed_on(scope: Scope) -> bool:
-    """Whether a request came through a proxy."""
-    return any(name in _VIA or name.startswith(b"x-forwarded-") for name, _ in scope["headers"])
 
 
 async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:
