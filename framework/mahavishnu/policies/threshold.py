@@ -298,7 +298,7 @@ def _errors(_: str) -> Reading:
     one = {"http_request_method": "GET", "http_route": "/"}
     ok = HTTP_DURATION.part("_count", **one, http_response_status_code="200")
     failed = HTTP_DURATION.part("_count", **one, http_response_status_code="500")
-    return Reading(_http.error_ratio(_WINDOW, {}), "ratio", _split(failed, ok))
+    return Reading(_http.error_ratio(_WINDOW), "ratio", _split(failed, ok))
 
 
 def _refused(name: str) -> Reading:

@@ -21,6 +21,7 @@ from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.linger import Linger
 from mahavishnu.runtime.logs import AccessLog, Log, logger
 from mahavishnu.runtime.metrics import Metrics
+from mahavishnu.runtime.objectives import Objectives
 from mahavishnu.runtime.offenders import Refusals
 from mahavishnu.runtime.office import Office, office
 from mahavishnu.runtime.ops import SHORT, Ops
@@ -53,8 +54,10 @@ from mahavishnu.series import (
     SPEC_RELOADS,
     STATUSES_OWN,
     UNMATCHED,
+    WORKER_FAULTS,
     WORKERS,
 )
+from mahavishnu.signals import Signal
 from mahavishnu.spec import Logs, Spec
 
 if TYPE_CHECKING:
@@ -129,6 +132,7 @@ class Service:
         self.reports: Path = before.reports if before else evidence.folder(None)
         backups.show(spec, lambda: self.reports, self.metrics, self._wall)
         self._show(process)
+        self._objectives = Objectives(spec, self.metrics)
         self.ops = self._operators(before)
 
     @property
@@ -148,6 +152,7 @@ class Service:
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
         self.engine.take_over(before.engine)
+        self._objectives.take_over(before._objectives)
         for guard in self.dependencies.values():
             guard.take_over()
         if self.tracing is not None and self.spec.observability.traces is not None:
@@ -260,18 +265,22 @@ class Service:
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
         gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
-        for outcome in SPEC_RELOADS.label("outcome").values or ():
-            self.metrics.counter(SPEC_RELOADS, outcome=outcome)
+        self._begin(SPEC_RELOADS)
         if self.spec.service.workers > 1:
             gauge(WORKERS, lambda: 1)
+            self._begin(WORKER_FAULTS)
         if self.spec.observability.metrics.otlp is not None:
-            for outcome in PUSHES.label("outcome").values or ():
-                self.metrics.counter(PUSHES, outcome=outcome)
+            self._begin(PUSHES)
         if self.tracing is not None:
-            for outcome in SPANS.label("outcome").values or ():
-                self.metrics.counter(SPANS, outcome=outcome)
+            self._begin(SPANS)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
+
+    def _begin(self, signal: Signal) -> None:
+        """Show a counter of one label at 0: Prometheus takes a first value for where it began."""
+        (label,) = signal.labels
+        for each in label.values or ():
+            self.metrics.counter(signal, **{label.name: each})
 
 
 def start(
