@@ -136,7 +136,7 @@ class Freshness:
     def ratio(self, window: Duration) -> Expr:
         return Call("avg_over_time", (replace(self.stale.select(slo=self.slo), window=window),))
 
-    def events(self, window: Duration) -> None:  # noqa: ARG002 (time is not counted)
+    def events(self, window: Duration) -> None:
         return None
 
     def missing(self, window: Duration) -> Expr:

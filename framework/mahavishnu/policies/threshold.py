@@ -148,7 +148,7 @@ class Threshold(Policy):
     severity: Severity
     """How fast a person must act."""
 
-    def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
+    def signals(self, name: str) -> tuple[Signal, ...]:
         if isinstance(self.when.bound, Duration) and self.when.signal.startswith("latency."):
             return (_http.with_buckets(self.when.bound.seconds, _above(self.when.bound)),)
         return ()

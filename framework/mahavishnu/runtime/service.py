@@ -128,7 +128,7 @@ class Service:
         self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
         self.stand_by(before)
         self._process, self._log_to = process, log_to
-        self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
+        self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001 - one of its own kind
         self.reports: Path = before.reports if before else evidence.folder(None)
         backups.show(spec, lambda: self.reports, self.metrics, self._wall)
         self._show(process)
