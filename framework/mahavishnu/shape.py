@@ -70,6 +70,13 @@ class Place:
         return tuple(_words(self.kind))
 
     @property
+    def others(self) -> tuple[Place, ...]:
+        """What may stand here besides those words."""
+        several = get_origin(self.kind) in (Union, UnionType)
+        members = [_place(one) for one in get_args(self.kind)] if several else []
+        return tuple(one for one in members if not one.words)
+
+    @property
     def types(self) -> tuple[type, ...]:
         """The plain Python types that may stand here; those of the listed words included."""
         kinds = tuple(_kinds(self.kind))

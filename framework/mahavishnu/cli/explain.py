@@ -199,7 +199,7 @@ def _form(place: Place) -> str:
     if place.listed:
         return f"a list of: {_form(place.item())}"
     if place.words:
-        return listing(place.words)
+        return ", or ".join((listing(place.words), *map(_form, place.others)))
     kind: type[Any] = place.kind if isinstance(place.kind, type) else object
     if issubclass(kind, Quantity):
         return f"{kind.form}, like {listing(kind.examples)}"
