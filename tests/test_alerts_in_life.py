@@ -30,7 +30,7 @@ from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.judges import judge
-from tests.runtime.asgi_client import House, harden, limits, site, spec_of
+from tests.runtime.asgi_client import House, harden, limits, ok, site, spec_of
 from tests.runtime.dead_letters.letterboxes import keep, letter
 
 pytestmark = pytest.mark.judge
@@ -117,6 +117,39 @@ def test_an_adaptive_limit_that_came_down_fires_while_it_holds_back(tmp_path: Pa
     busy, quiet = seen.fired(asyncio.run(life()))
     assert "ShopLimitWorkAtFloor" in busy
     assert quiet == set()
+
+
+@pytest.mark.parametrize(("objective", "path"), [({}, "/fails"), ({"under": "100ms"}, "/slow")])
+def test_the_first_failure_of_a_process_is_counted(
+    objective: dict[str, str], path: str, tmp_path: Path
+) -> None:
+    """Its status has had no series until then, and what begins at 1 never grows to 1."""
+    spec = spec_of(slos={"orders": {"objective": "99.9%", "severities": ["P1"], **objective}})
+    seen = Prometheus(spec, tmp_path)
+    clock = VirtualClock()
+
+    async def slow(request: Request) -> Response:
+        clock.advance("200ms")
+        return PlainTextResponse("ok")
+
+    async def fails(request: Request) -> Response:
+        return PlainTextResponse("no", 503)
+
+    async def life() -> list[int]:
+        house = harden(site(Route("/", ok), Route("/slow", slow), Route("/fails", fails)), spec, clock=clock)
+        looked: list[int] = []
+        for minute in range(6):
+            looked.append(seen.scrape(house.app.service.metrics))
+            await house.status()
+            if minute == 3:
+                await house.status(path=path)
+            clock.advance(MINUTE)
+        return looked
+
+    looked = asyncio.run(life())
+    before, after = seen.fired([looked[3], looked[5]])  # promtool may look at alerts before it records
+    assert before == set()
+    assert after == {"ShopSloOrdersBurnP1", "ShopSloOrdersBudgetExhausted"}
 
 
 @pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])

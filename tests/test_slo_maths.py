@@ -23,11 +23,8 @@ from tests.monitoring import MINIMAL, accepts, ask, made
 from tests.reading import read
 
 MINUTE = 60 * 10**9
-COUNT = (
-    'http_server_request_duration_seconds_count{job="shop",http_route="/",http_request_method="GET",'
-    'http_response_status_code="%s"}'
-)
-OK, FAILED = COUNT % 200, COUNT % 500
+COUNT = 'mahavishnu_slo_requests_total{job="shop",slo="availability",outcome="%s"}'
+OK, FAILED = COUNT % "good", COUNT % "bad"
 TRAFFIC = 600_000  # a minute: so that any share of it is a whole number to six digits
 
 
@@ -175,8 +172,8 @@ AVERAGE = "1 - sum_over_time(naive:ratio5m[30d]) / count_over_time(naive:ratio5m
 # As it is often written: a share of five minutes, and the month's as the average of those.
 NAIVE = {
     "record": "naive:ratio5m",
-    "expr": 'sum(rate(http_server_request_duration_seconds_count{http_response_status_code=~"5.."}[5m]))'
-    " / sum(rate(http_server_request_duration_seconds_count[5m]))",
+    "expr": 'sum(rate(mahavishnu_slo_requests_total{outcome="bad"}[5m]))'
+    " / sum(rate(mahavishnu_slo_requests_total[5m]))",
 }
 
 

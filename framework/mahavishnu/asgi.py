@@ -132,7 +132,8 @@ class Hardening:
         finally:
             lasting.active -= 1
             CURRENT.reset(token)
-            lasting.ended.add(edition.service, passage, edition.now() - passage.began)
+            ended = edition.now() if passage.told is None else passage.told
+            lasting.ended.add(edition.service, passage, ended - passage.began)
             if passage.bounded is not None and passage.bounded.unread:
                 await lasting.linger(scope, receive, send, edition.service.clock)
 

@@ -52,6 +52,12 @@ HTTP_DURATION = Signal(
     _HTTP_BUCKETS,
     waived="Asked for where anything is promised.",
 )
+SLO_REQUESTS = Signal(
+    "mahavishnu_slo_requests_total",
+    Kind.COUNTER,
+    "Requests that each objective is about, by what it calls them.",
+    (Label("slo"), Label("outcome", ("good", "bad"))),
+)
 HTTP_ACTIVE = Signal(
     "http_server_active_requests",
     Kind.GAUGE,

@@ -195,7 +195,7 @@ class Cpu(int, Quantity):
 
     @classmethod
     def fix(cls, value: object) -> str:
-        return f"{int(value) * 1000}m" if _whole(value) else cls.examples[0]  # type: ignore[call-overload]
+        return f"{int(value) * 1000}m" if _whole(value) else cls.examples[0]  # type: ignore[call-overload]  # `_whole` has seen to it
 
     @property
     def cores(self) -> Decimal:

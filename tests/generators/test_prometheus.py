@@ -425,8 +425,8 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
 
 # --- the budget -------------------------------------------------------------------------------------------
 
-COUNT = 'http_server_request_duration_seconds_count{job="shop",http_route="/",http_request_method="GET",'
-OK, FAILED = (COUNT + f'http_response_status_code="{code}"}}' for code in (200, 500))
+COUNT = 'mahavishnu_slo_requests_total{job="shop",slo="availability",outcome="%s"}'
+OK, FAILED = COUNT % "good", COUNT % "bad"
 LEFT = 'slo:error_budget:remaining_ratio{slo="availability"}'
 RATIO = 'slo:sli_error:ratio_rate5m{slo="availability"}'
 
@@ -437,8 +437,7 @@ RATIO = 'slo:sli_error:ratio_rate5m{slo="availability"}'
     [
         # A busy time without errors, then a hundredth of the traffic, half of it errors: 300 of 60,600 requests.
         ({OK: "0+6000x10 60030+30x9", FAILED: "0+0x10 30+30x9"}, LEFT, 1 - (300 / 60_600) / 0.001),
-        ({OK: "0+600x20"}, LEFT, 1),
-        ({OK: "0+600x20"}, RATIO, 0),
+        ({OK: "0+600x20", FAILED: "0+0x20"}, LEFT, 1),
         ({OK: "0+600x20", FAILED: "0+0x20"}, RATIO, 0),
         ({OK: "0+0x20", FAILED: "0+600x20"}, RATIO, 1),
         ({OK: "7+0x20", FAILED: "7+0x20"}, RATIO, None),

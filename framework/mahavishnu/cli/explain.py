@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import NoneType
 from typing import Annotated, Any, cast
 
 import typer
@@ -200,8 +199,7 @@ def _form(place: Place) -> str:
     if place.listed:
         return f"a list of: {_form(place.item())}"
     if place.words:
-        others = (_form(one) for one in place.forms if not one.words and one.kind is not NoneType)
-        return ", or ".join([listing(place.words), *others])
+        return ", or ".join((listing(place.words), *map(_form, place.others)))
     kind: type[Any] = place.kind if isinstance(place.kind, type) else object
     if issubclass(kind, Quantity):
         return f"{kind.form}, like {listing(kind.examples)}"

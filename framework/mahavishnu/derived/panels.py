@@ -25,6 +25,7 @@ from mahavishnu.series import (
     HTTP_DURATION,
     MEMORY,
     MEMORY_LIMIT,
+    SLO_REQUESTS,
     UP,
 )
 from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
@@ -227,7 +228,10 @@ def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
     """One panel for each series of a section, its entries side by side."""
     if section == "slos":
         firsts = {_level(one): one for one in reversed(_of(made, section))}
-        return tuple(_drawn(made, [one], None, (), "stat") for one in reversed(firsts.values()))
+        return tuple(
+            _drawn(made, [one], None, (), "stat" if one.source is Source.RULE else "timeseries")
+            for one in reversed(firsts.values())
+        )
     return tuple(_drawn(made, [one], None) for one in _of(made, section))
 
 
@@ -361,7 +365,7 @@ def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
     _, name = _place(alert)
     bases = dict.fromkeys(one.signal.name for one in _bases(made, alert.expr))
-    if HTTP_DURATION.name in bases:
+    if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
     shown = [made.signals[base] for base in bases]
     return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)

@@ -69,6 +69,13 @@ class Place:
         return tuple(_words(self.kind))
 
     @property
+    def others(self) -> tuple[Place, ...]:
+        """What may stand here besides those words."""
+        several = get_origin(self.kind) in (Union, UnionType)
+        members = [_place(one) for one in get_args(self.kind)] if several else []
+        return tuple(one for one in members if not one.words)
+
+    @property
     def types(self) -> tuple[type, ...]:
         """The plain Python types that may stand here; those of the listed words included."""
         kinds = tuple(_kinds(self.kind))
@@ -76,13 +83,6 @@ class Place:
             word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)
         ]
         return (*(kind for kind in kinds if isinstance(kind, type)), *(word.__class__ for word in words))
-
-    @property
-    def forms(self) -> tuple[Place, ...]:
-        """The places of which one may stand here: itself, or each of several types."""
-        if get_origin(self.kind) not in (Union, UnionType):
-            return (self,)
-        return tuple(form for one in get_args(self.kind) for form in _place(one).forms)
 
     @property
     def meaning(self) -> str:

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from mahavishnu.policies import _http
-from mahavishnu.policy import Match
 from mahavishnu.promql import BOOL, Binary, Call, Expr, Number, Selector, absent, highest, total
 from mahavishnu.queries.instances import example, meets
-from mahavishnu.series import HTTP_DURATION
+from mahavishnu.series import SLO_REQUESTS
 from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source
 from mahavishnu.units import Duration
 
@@ -46,73 +44,35 @@ class Indicator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Availability:
-    """Requests, bad when they are answered with 5xx."""
+class Requests:
+    """Requests, as the process itself counts them for an objective: from the first one on, good and bad."""
 
-    match: Match | None
+    slo: str
+    bad: str
     noun: str = "requests"
-    bad: str = "fail"
 
     def ratio(self, window: Duration) -> Expr:
-        return _http.error_ratio(window, _http.matchers(self.match))
+        counted = self._counted
+        return total(counted.rate(window, slo=self.slo, outcome="bad")) / (
+            total(counted.rate(window, slo=self.slo)) > 0
+        )
 
     def events(self, window: Duration) -> Expr:
-        return total(HTTP_DURATION.count_increase(window, **_http.matchers(self.match)))
+        return total(self._counted.increase(window, slo=self.slo))
 
     def missing(self, window: Duration) -> Expr:
         return absent(self.events(window) > 0)
 
     def proof(self, events: int) -> tuple[Feed, ...]:
-        ok, failed = (
-            _http.sample(self.match) | {"http_response_status_code": code} for code in ("200", "500")
-        )
-        return (
-            Feed(HTTP_DURATION.part("_count", **ok), healthy=events, faulty=0),
-            Feed(HTTP_DURATION.part("_count", **failed), healthy=0, faulty=events),
-        )
+        good, bad = (self._counted.select(slo=self.slo, outcome=one) for one in ("good", "bad"))
+        return Feed(good, healthy=events, faulty=0), Feed(bad, healthy=0, faulty=events)
 
     def silence(self) -> tuple[Feed, ...]:
         return (replace(self.proof(PER_MINUTE)[0], faulty=0),)
 
-
-@dataclass(frozen=True, slots=True)
-class Latency:
-    """Requests, bad when they take longer than a bucket's boundary."""
-
-    under: Duration
-    match: Match | None
-    noun: str = "requests"
-
     @property
-    def bad(self) -> str:
-        return f"take longer than {self.under}"
-
-    @property
-    def durations(self) -> Signal:
-        """The histogram, with the promise as one of its boundaries."""
-        return _http.with_buckets(self.under.seconds)
-
-    def ratio(self, window: Duration) -> Expr:
-        where = _http.matchers(self.match)
-        fast = total(self.durations.bucket_rate(window, self.under.seconds, **where))
-        return Number(Decimal(1)) - fast / (total(self.durations.count_rate(window, **where)) > 0)
-
-    def events(self, window: Duration) -> Expr:
-        return total(self.durations.count_increase(window, **_http.matchers(self.match)))
-
-    def missing(self, window: Duration) -> Expr:
-        return absent(self.events(window) > 0)
-
-    def proof(self, events: int) -> tuple[Feed, ...]:
-        ok = _http.sample(self.match) | {"http_response_status_code": "200"}
-        fast = self.durations.part("_bucket", le=self.durations.boundary(self.under.seconds), **ok)
-        return (
-            Feed(fast, healthy=events, faulty=0),
-            Feed(self.durations.part("_count", **ok), healthy=events, faulty=events),
-        )
-
-    def silence(self) -> tuple[Feed, ...]:
-        return (replace(self.proof(PER_MINUTE)[1], faulty=0),)
+    def _counted(self) -> Signal:
+        return SLO_REQUESTS.closed(slo=self.slo)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +136,7 @@ class Freshness:
     def ratio(self, window: Duration) -> Expr:
         return Call("avg_over_time", (replace(self.stale.select(slo=self.slo), window=window),))
 
-    def events(self, window: Duration) -> None:  # noqa: ARG002 (time is not counted)
+    def events(self, window: Duration) -> None:
         return None
 
     def missing(self, window: Duration) -> Expr:

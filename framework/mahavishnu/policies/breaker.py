@@ -126,7 +126,7 @@ class Breaker(Policy):
             one.closed(dependency=name) for one in (BREAKER_STATE, BREAKER_TRANSITIONS, BREAKER_CALLS)
         )
 
-    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:  # noqa: ARG002 (as every policy)
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         return ((DEPENDENCY_DURATION, self.slow_call.seconds),) if self.slow_call else ()
 
     def alerts(self, name: str) -> tuple[Alert, ...]:

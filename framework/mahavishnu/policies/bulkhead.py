@@ -66,7 +66,7 @@ class Bulkhead(Policy):
         every = (BULKHEAD_IN_FLIGHT, BULKHEAD_CAPACITY, BULKHEAD_REFUSALS)
         return tuple(one.closed(dependency=name) for one in every)
 
-    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:  # noqa: ARG002 (as every policy)
+    def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         return ((BULKHEAD_IN_FLIGHT, Decimal(self.concurrency)),)
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
@@ -150,7 +150,7 @@ class BulkheadGuard:
         meter.gauge(BULKHEAD_IN_FLIGHT, lambda: float(self.in_flight), dependency=self._name)
         meter.gauge(BULKHEAD_CAPACITY, lambda: float(self._capacity), dependency=self._name)
 
-    def become(self, settings: Bulkhead, timeout: int | None) -> None:  # noqa: ARG002
+    def become(self, settings: Bulkhead, timeout: int | None) -> None:
         """So many places from now on: who is inside stays, who waits gets what has become free."""
         with self._lock:
             self.free += settings.concurrency - self._capacity  # below 0 while more are inside than places
@@ -210,11 +210,11 @@ class BulkheadGuard:
 
     def leave(
         self,
-        permit: object,  # noqa: ARG002
-        outcome: Outcome,  # noqa: ARG002
-        duration: int,  # noqa: ARG002
-        now: int,  # noqa: ARG002
-        leaves: Sequence[Leaf] = (),  # noqa: ARG002
+        permit: object,
+        outcome: Outcome,
+        duration: int,
+        now: int,
+        leaves: Sequence[Leaf] = (),
     ) -> None:
         """Return a place."""
         self.give_back()
@@ -240,7 +240,7 @@ class BulkheadGuard:
     def renew(self, permit: object) -> None:
         """A place has no lease."""
 
-    def observed(self, permit: object) -> bool:  # noqa: ARG002
+    def observed(self, permit: object) -> bool:
         """It is always enforced."""
         return False
 

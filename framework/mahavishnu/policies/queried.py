@@ -33,7 +33,7 @@ class Queried(Policy):
 
     _read: Expr | None = PrivateAttr(None)
 
-    def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:  # noqa: ARG002
+    def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
         """The same alert with its query read; raises QueryError where it asks for what is not there."""
         asked = self.model_copy()
         asked._read = read(self.query, signals)  # noqa: SLF001 (a copy of this one)

@@ -17,18 +17,13 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
 
-from mahavishnu.policies._indicators import (
-    PER_MINUTE,
-    Availability,
-    Events,
-    Freshness,
-    Indicator,
-    Latency,
-)
+from mahavishnu.policies import _http
+from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indicator, Requests
 from mahavishnu.policies._written import Query
 from mahavishnu.policy import Count, Match, Policy, Settings, camel
 from mahavishnu.promql import Expr, Number, Selector
 from mahavishnu.queries.written import QueryError, read
+from mahavishnu.series import SLO_REQUESTS
 from mahavishnu.signals import Alert, Kind, Label, Recording, Severity, Signal, Source
 from mahavishnu.units import Duration, Percent, plain
 
@@ -188,14 +183,17 @@ class Slo(Policy):
         """The window as a length of time."""
         return Duration.parse(self.window)
 
-    @property
-    def indicator(self) -> Indicator:
+    def indicator(self, name: str) -> Indicator:
         """What is counted."""
-        if self.query is not None:
-            if self._read is None:
-                raise QueryError("the queries of this objective have not been read")
-            return self._read
-        return Availability(self.match) if self.under is None else Latency(self.under, self.match)
+        if self.query is None:
+            return Requests(name, self._failing)
+        if self._read is None:
+            raise QueryError("the queries of this objective have not been read")
+        return self._read
+
+    @property
+    def _failing(self) -> str:
+        return "fail" if self.under is None else f"take longer than {self.under}"
 
     def tiers(self) -> tuple[Burn, ...]:
         """Each tier that was asked for, with factor = spent x period / long; dead ones included."""
@@ -208,11 +206,12 @@ class Slo(Policy):
         """How many requests its long window must hold before an alert is raised; None: any number."""
         return burn.requests if self.min_requests == "auto" else self.min_requests
 
-    def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
-        return () if self.under is None else (Latency(self.under, self.match).durations,)
+    def signals(self, name: str) -> tuple[Signal, ...]:
+        counted = () if self.query is not None else (SLO_REQUESTS.closed(slo=name),)
+        return counted if self.under is None else (*counted, _http.with_buckets(self.under.seconds))
 
     def recordings(self, name: str) -> tuple[Recording, ...]:
-        indicator, labels = self.indicator, (("slo", name),)
+        indicator, labels = self.indicator(name), (("slo", name),)
         stale = (indicator.recording(),) if isinstance(indicator, Freshness) else ()
         ratios = [Recording(ratio_signal(one, name), indicator.ratio(one), labels) for one in self._windows()]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
@@ -254,7 +253,7 @@ class Slo(Policy):
         return tuple(burn for burn in self.tiers() if not burn.dead)
 
     def _alert(self, name: str, burn: Burn) -> Alert:
-        tier, of = burn.tier, self.indicator
+        tier, of = burn.tier, self.indicator(name)
         long, short = (ratio_signal(one, name).select(slo=name) for one in (tier.long, tier.short))
         return Alert(
             name=f"Slo{camel(name)}Burn{tier.severity}",
@@ -279,7 +278,7 @@ class Slo(Policy):
         return burning.and_(events_signal(burn.tier.long, name).select(slo=name) >= wanted)
 
     def _exhausted(self, name: str) -> Alert:
-        of = self.indicator
+        of = self.indicator(name)
         return Alert(
             name=f"Slo{camel(name)}BudgetExhausted",
             severity=self._ticket,
@@ -295,7 +294,7 @@ class Slo(Policy):
         )
 
     def _silent(self, name: str) -> Alert:
-        of, window = self.indicator, _SILENT if self.match is None else _SILENT_ROUTE
+        of, window = self.indicator(name), _SILENT if self.match is None else _SILENT_ROUTE
         seen = f"has counted nothing for {window}" if self.fresh is None else "has no value"
         return Alert(
             name=f"Slo{camel(name)}NoData",
@@ -330,7 +329,7 @@ class Slo(Policy):
         return (
             f"Find the {'routes' if self.query is None else 'series'} and the time at which {what} began to "
             + (
-                f"{self.indicator.bad}; undo what changed then."
+                f"{self._failing}; undo what changed then."
                 if self.query is None
                 else "be bad; undo what changed."
             )

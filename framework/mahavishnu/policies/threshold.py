@@ -148,7 +148,7 @@ class Threshold(Policy):
     severity: Severity
     """How fast a person must act."""
 
-    def signals(self, name: str) -> tuple[Signal, ...]:  # noqa: ARG002 (every policy is asked with its name)
+    def signals(self, name: str) -> tuple[Signal, ...]:
         if isinstance(self.when.bound, Duration) and self.when.signal.startswith("latency."):
             return (_http.with_buckets(self.when.bound.seconds, _above(self.when.bound)),)
         return ()
@@ -298,7 +298,7 @@ def _errors(_: str) -> Reading:
     one = {"http_request_method": "GET", "http_route": "/"}
     ok = HTTP_DURATION.part("_count", **one, http_response_status_code="200")
     failed = HTTP_DURATION.part("_count", **one, http_response_status_code="500")
-    return Reading(_http.error_ratio(_WINDOW, {}), "ratio", _split(failed, ok))
+    return Reading(_http.error_ratio(_WINDOW), "ratio", _split(failed, ok))
 
 
 def _refused(name: str) -> Reading:

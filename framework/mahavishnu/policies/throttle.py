@@ -57,7 +57,7 @@ class Throttle(Policy):
     mode: Mode = "enforce"
     """`observe` counts what it would keep back, `off` does nothing."""
 
-    def model_post_init(self, context: object, /) -> None:  # noqa: ARG002 - pydantic's name
+    def model_post_init(self, context: object, /) -> None:
         if self.most.ratio >= 1:
             what = {"what": "`most` keeps back every call for ever", "help": "set it below 100%, like 90%"}
             raise PydanticCustomError("policy", "{what}", what)
@@ -139,7 +139,7 @@ class ThrottleGuard:
         self._held = site.meter.counter(THROTTLED, dependency=site.name)
         site.meter.gauge(THROTTLE_RATIO, self.ratio, dependency=site.name)
 
-    def become(self, settings: Throttle, timeout: int | None) -> None:  # noqa: ARG002
+    def become(self, settings: Throttle, timeout: int | None) -> None:
         """Judge by these settings from now on; what is in the window is kept."""
         with self._lock:
             now, width = self._clock.now(), self._width
@@ -186,7 +186,7 @@ class ThrottleGuard:
         self,
         permit: int,
         outcome: Outcome,
-        duration: int,  # noqa: ARG002
+        duration: int,
         now: int,
         leaves: Sequence[Leaf] = (),
     ) -> None:

@@ -140,7 +140,7 @@ class Edition:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
-        passage: Passage = CURRENT.get()  # type: ignore[assignment]
+        passage: Passage = CURRENT.get()  # type: ignore[assignment]  # of a request it is one
         plan, engine = passage.plan, self.service.engine
         if plan.body is not None:
             receive = self._bounded(plan.body, passage, scope, receive)

@@ -28,6 +28,7 @@ from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry import backups
 from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger
 from mahavishnu.runtime.telemetry.metrics import Metrics
+from mahavishnu.runtime.telemetry.objectives import Objectives
 from mahavishnu.runtime.telemetry.snapshot import Snapshot
 from mahavishnu.runtime.tracing.call import trace
 from mahavishnu.runtime.tracing.log import TracedLog
@@ -53,8 +54,10 @@ from mahavishnu.series import (
     SPEC_RELOADS,
     STATUSES_OWN,
     UNMATCHED,
+    WORKER_FAULTS,
     WORKERS,
 )
+from mahavishnu.signals import Signal
 from mahavishnu.spec import Logs, Spec
 
 if TYPE_CHECKING:
@@ -125,10 +128,11 @@ class Service:
         self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
         self.stand_by(before)
         self._process, self._log_to = process, log_to
-        self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001
+        self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001 - one of its own kind
         self.reports: Path = before.reports if before else evidence.folder(None)
         backups.show(spec, lambda: self.reports, self.metrics, self._wall)
         self._show(process)
+        self._objectives = Objectives(spec, self.metrics)
         self.ops = self._operators(before)
 
     @property
@@ -148,6 +152,7 @@ class Service:
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
         self.engine.take_over(before.engine)
+        self._objectives.take_over(before._objectives)
         for guard in self.dependencies.values():
             guard.take_over()
         if self.tracing is not None and self.spec.observability.traces is not None:
@@ -260,18 +265,22 @@ class Service:
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
         gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
-        for outcome in SPEC_RELOADS.label("outcome").values or ():
-            self.metrics.counter(SPEC_RELOADS, outcome=outcome)
+        self._begin(SPEC_RELOADS)
         if self.spec.service.workers > 1:
             gauge(WORKERS, lambda: 1)
+            self._begin(WORKER_FAULTS)
         if self.spec.observability.metrics.otlp is not None:
-            for outcome in PUSHES.label("outcome").values or ():
-                self.metrics.counter(PUSHES, outcome=outcome)
+            self._begin(PUSHES)
         if self.tracing is not None:
-            for outcome in SPANS.label("outcome").values or ():
-                self.metrics.counter(SPANS, outcome=outcome)
+            self._begin(SPANS)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
+
+    def _begin(self, signal: Signal) -> None:
+        """Show a counter of one label at 0: Prometheus takes a first value for where it began."""
+        (label,) = signal.labels
+        for each in label.values or ():
+            self.metrics.counter(signal, **{label.name: each})
 
 
 def start(

@@ -8,6 +8,8 @@ import random
 import string
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -23,10 +25,23 @@ from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import HTTP_ACTIVE, HTTP_DURATION, LIMIT_DECISIONS, MEMORY, METHODS, ROUTES_SHOWN
 from mahavishnu.signals import AgreementError, Kind, Label, Signal, Source
+from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.judges import judge
 from tests.runtime.asgi_client import METHODS as ALL
-from tests.runtime.asgi_client import House, harden, limits, run, site, spec_of
+from tests.runtime.asgi_client import (
+    House,
+    Message,
+    Receive,
+    Send,
+    chunks,
+    harden,
+    limits,
+    run,
+    scope_of,
+    site,
+    spec_of,
+)
 
 EVERY = spec_of(
     limits={
@@ -370,6 +385,49 @@ def test_durations_fall_where_the_clock_says() -> None:
         buckets = [shown[f"{name}_bucket{{{labels},le={bound}}}"] for bound in ("0.25", "0.5", "+Inf")]
         assert buckets == [0, 3, 3]
 
+    run(scenario())
+
+
+async def _slept(clock: VirtualClock, message: Message, sent: list[Message]) -> None:
+    """A client that takes 200 ms for each part that follows another one: a server waits for it with the next."""
+    if sent and sent[-1]["type"] == "http.response.body":
+        clock.advance("200ms")
+    sent.append(message)
+
+
+@pytest.mark.parametrize(
+    ("parts", "took"), [([b"all"], 0.1), ([b"a", b"b", b""], 0.5), ([b"a", b"b"], 0.3), ([], 0.1)]
+)
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("guarded", [{}, {"wide": {"concurrency": 4}}])
+def test_what_an_app_does_after_its_response_is_no_latency(
+    parts: list[bytes], took: float, fails: bool, guarded: dict[str, Any]
+) -> None:
+    """Starlette's background tasks: the app ends with them, and its client has had all long before; the last part,
+    whenever the server could send it, has been."""
+
+    async def app(_: Any, __: Receive, send: Send) -> None:
+        house.clock.advance("100ms")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for place, part in enumerate(parts):
+            await send({"type": "http.response.body", "body": part, "more_body": place + 1 < len(parts)})
+        if not parts:
+            await send({"type": "http.response.body"})
+        house.clock.advance("30s")
+        if fails:
+            raise ValueError
+
+    async def scenario() -> None:
+        sent: list[Message] = []
+        with suppress(ValueError):
+            await house.app(scope_of(), chunks([]), partial(_slept, house.clock, sent=sent))
+        shown = house.samples()
+        labels = "http_request_method=GET,http_response_status_code=200,http_route=unmatched"
+        assert shown[f"http_server_request_duration_seconds_sum{{{labels}}}"] == pytest.approx(took)
+        (line,) = [one for one in house.lines if one["event"] == "request"]
+        assert (line["duration_ms"], line.get("error")) == (took * 1000, "ValueError" if fails else None)
+
+    house = harden(app, limits(**guarded))
     run(scenario())
 
 

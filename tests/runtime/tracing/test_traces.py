@@ -12,6 +12,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics import parser as openmetrics
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -193,6 +194,24 @@ def test_what_the_middleware_answers_itself_has_none(receiver: Collector) -> Non
 
 
 # --- whose trace it is -----------------------------------------------------------------------------
+
+
+def test_a_span_ends_with_the_response(receiver: Collector) -> None:
+    """What the app does after it is nobody's latency."""
+    clock = VirtualClock()
+
+    async def later(request: Request) -> Response:
+        clock.advance("100ms")
+        return PlainTextResponse("ok", background=BackgroundTask(clock.advance, "30s"))
+
+    async def scenario() -> None:
+        async with served(harden(site(Route("/", later)), tracing(receiver.url), clock=clock)) as house:
+            assert await house.status() == 200
+        assert clock.now() >= 30 * 10**9
+
+    run(scenario())
+    (span,) = receiver.spans()
+    assert span.end_time_unix_nano - span.start_time_unix_nano == 10**8
 
 
 def test_a_trusted_proxy_says_which_trace_a_request_belongs_to(receiver: Collector) -> None:

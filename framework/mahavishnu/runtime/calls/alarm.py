@@ -10,7 +10,7 @@ from typing import Any
 from mahavishnu.policy import Clock, Handle
 
 TASK_OF: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = (
-    asyncio.current_task if sys.version_info >= (3, 12) else getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009
+    asyncio.current_task if sys.version_info >= (3, 12) else getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - not in the types
 )
 """The task that a running loop runs. Before 3.12 asyncio has a function of Python between, which costs half as much
 again."""

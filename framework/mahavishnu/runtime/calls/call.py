@@ -171,7 +171,7 @@ class Call:
             try:
                 self._allow()
                 for guard in self.guard.guards:
-                    permits.append(await guard.enter_async())  # noqa: PERF401
+                    permits.append(await guard.enter_async())  # noqa: PERF401 - as in `enter`
                 self._allow()
                 if self.limit is not None:
                     asyncio.get_running_loop()  # here, where what was taken is given back

@@ -32,7 +32,7 @@ class Stale:
         self.entries = settings.entries
         self.room = int(settings.size)
         self._clock = clock
-        self._answers: Answers = before._answers if before else Answers()  # noqa: SLF001
+        self._answers: Answers = before._answers if before else Answers()  # noqa: SLF001 - one of its own kind
 
     def put(self, key: bytes, answer: bytes) -> None:
         """Keep this answer in the place of the one before."""

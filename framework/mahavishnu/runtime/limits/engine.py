@@ -109,7 +109,7 @@ class Admission(Request):
         self.gates: list[Gate] | None = None
 
     @property
-    def route(self) -> str:  # type: ignore[override]
+    def route(self) -> str:  # type: ignore[override]  # told by its plan, where another request holds it
         """The template of its route."""
         return self.plan.key[0]
 

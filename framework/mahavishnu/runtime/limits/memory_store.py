@@ -54,7 +54,7 @@ class MemoryStore:
             shard = shards[hash(key) & LAST]
             state = shard.young.get(key)
             if state is None:
-                shard, key, state = self._older(table, shard, key)  # noqa: PLW2901
+                shard, key, state = self._older(table, shard, key)  # noqa: PLW2901 - the same key, elsewhere
             after = admit(state, now, cost)
             seats.append((shard, key, state))
             afters.append(after)

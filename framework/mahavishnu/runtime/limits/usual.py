@@ -149,7 +149,7 @@ class Usual:
     def _noted(self, spent: Sequence[int], client: str) -> list[int]:
         """What a refused client is told; what refuses him, and what was left, is counted."""
         said: list[int] = []
-        for (_, _, _, _, cost, most, interval, margin, told, rate), before in zip(self._places, spent):  # noqa: B905
+        for (_, _, _, _, cost, most, interval, margin, told, rate), before in zip(self._places, spent):  # noqa: B905 - dearer if `strict`
             left, back = ((most >> SHIFT) - (before >> SHIFT)) // interval, before >> SHIFT
             if before + cost > most:
                 back += cost - most + SPENT >> SHIFT

@@ -109,7 +109,7 @@ class Crowd:
 
 def _listening() -> Iterator[int]:
     """The inodes of the sockets on which this process accepts connections; none where the system does not tell."""
-    for name in islice(sorted(os.listdir("/dev/fd"), key=int), _MOST):  # noqa: PTH208
+    for name in islice(sorted(os.listdir("/dev/fd"), key=int), _MOST):  # noqa: PTH208 - names are numbers here
         with suppress(OSError):
             found = os.fstat(int(name))
             if stat.S_ISSOCK(found.st_mode) and found.st_ino and _accepts(int(name)):

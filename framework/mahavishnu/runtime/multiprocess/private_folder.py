@@ -41,7 +41,7 @@ class PrivateFolder:
         """A file's content; raises OSError when there is none that may be read, ValueError when it is too large."""
         # Without waiting: what somebody has put there may be a pipe that nobody writes to.
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _OPEN, dir_fd=self._folder)
-        with open(file, "rb") as content:  # noqa: PTH123 - a descriptor has no path
+        with open(file, "rb") as content:  # noqa: PTH123 - a descriptor is no path - a descriptor has no path
             if len(read := content.read(MOST + 1)) > MOST:
                 raise ValueError(f"{name} has more than {MOST} bytes")
             return read
@@ -52,7 +52,7 @@ class PrivateFolder:
             raise ValueError(f"{name} would have more than {MOST} bytes")
         staged = f"{name}.new"
         file = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _OPEN, 0o600, dir_fd=self._folder)
-        with open(file, "wb") as place:  # noqa: PTH123
+        with open(file, "wb") as place:  # noqa: PTH123 - a descriptor is no path
             place.write(content)
         os.rename(staged, name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 

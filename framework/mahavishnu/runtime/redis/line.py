@@ -183,6 +183,7 @@ class Line:
         asked.append(link.call("CLIENT", "SETNAME", self._name))
         if to.database:
             asked.append(link.call("SELECT", to.database))
+        answer: object = None
         for one in asked:
             answer = await one
             if failure(answer) not in (None, *_HARMLESS):

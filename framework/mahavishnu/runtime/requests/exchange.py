@@ -27,13 +27,14 @@ class BodyTooLarge(Exception):
 class Passage(Admission):
     """One HTTP request: exactly one start, nothing held back, headers added on the way.
 
-    Once it is refused, the app's own answer is dropped: the refusal takes its place. `began` and `answered` (the
-    response's start) are times of the clock `now`, `sent` counts the body's bytes, `fault` names what was raised.
+    Once it is refused, the app's own answer is dropped: the refusal takes its place. `began`, `answered` (the
+    response's start) and `told` (its end: what the app does after that, nobody waits for) are times of the clock
+    `now`, `sent` counts the body's bytes, `fault` names what was raised.
     """
 
     __slots__ = (
         "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
-        "running", "sent", "status", "watch",
+        "running", "sent", "status", "told", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class Passage(Admission):
         self.watch: Deadline | Watch | None = None
         self.bounded: Bounded | None = None
         self.answered: int | None = None
+        self.told: int | None = None
         self.fault: str | None = None
         self._refusing = self.running = self.cancelled = False
         self.status = self.sent = 0
@@ -79,16 +81,31 @@ class Passage(Admission):
             return _dropped()
         kind = message["type"]
         if kind == "http.response.body":
+            before = self.sent
             if "body" in message:
-                self.sent += len(message["body"])
+                self.sent = before + len(message["body"])
+            last = "more_body" not in message or not message["more_body"]
             watch = self.watch
             if watch is not None and watch.idle is not None:
-                watch.part(not message.get("more_body", False))
+                watch.part(last)
+            if last:
+                if before:
+                    return self._end(message)
+                self.told = self._now()  # there is nothing that a server would have to send before it
         elif kind == "http.response.start":
             message = self._started(message)
-        elif kind == "http.response.pathsend" and self.watch is not None:
-            self.watch.part(True)
+        elif kind == "http.response.pathsend":
+            if self.watch is not None:
+                self.watch.part(True)
+            return self._end(message)
         return self._send(message)
+
+    async def _end(self, message: Message) -> None:
+        """Pass the end of a stream on, which waits until its client has taken what was sent before."""
+        try:
+            await self._send(message)
+        finally:
+            self.told = self._now()
 
     async def refuse(self, send: Send) -> None:
         """Answer with the refusal through `send`, unless the response has begun already."""

@@ -25,7 +25,7 @@ class Deadline(Alarm):
     of: TimeLimit
     request: Admission
 
-    def part(self, last: bool) -> None:  # noqa: ARG002
+    def part(self, last: bool) -> None:  # noqa: ARG002 - as of a `Watch`
         """The response begins."""
         self.due = 0
         self.request.deadline = None

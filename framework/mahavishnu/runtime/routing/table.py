@@ -194,12 +194,12 @@ class _Level:
         return Found(template, self._router, route, child, facts(scope), handed)
 
     def _outdated(self) -> bool:
-        return any(one._routes_version != version for one, version in self._editions)  # noqa: SLF001
+        return any(one._routes_version != version for one, version in self._editions)  # noqa: SLF001 - FastAPI tells nobody else
 
     def _compile(self, routes: Sequence[Any]) -> None:
         self._known = list(routes)
         self._editions = [
-            (one, one._routes_version)  # noqa: SLF001
+            (one, one._routes_version)  # noqa: SLF001 - as above
             for route in routes
             for one in _routers_in(route)
         ]
@@ -270,7 +270,7 @@ def _first_partial(
 
 def _listed(app: Any) -> list[Any]:
     routes: Any = resolved_routes(app)
-    return routes if type(routes) is list else list(routes)  # pyright: ignore[reportUnknownVariableType]
+    return routes if type(routes) is list else list(routes)  # pyright: ignore[reportUnknownVariableType]  of any app
 
 
 _Leaf = tuple[int, Any, Any, Any]  # at, top, route, handed: see _Entry
@@ -361,7 +361,7 @@ def _only(route: Any) -> str | None:
 def _never_fails(route: Any) -> bool:
     """Whether all that its pattern lets through can be converted; a number of 5,000 digits cannot."""
     convertors: Any = getattr(route, "param_convertors", None)
-    return type(convertors) is dict and all(type(one) in _UNFAILING for one in convertors.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return type(convertors) is dict and all(type(one) in _UNFAILING for one in convertors.values())  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  of any app
 
 
 def _shape(path: str, regex: Any) -> Shape | None:

@@ -44,7 +44,7 @@ class Failure(NamedTuple):
 def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
     """Send one request to a collector; its answer when it has taken it. Each wait for it ends after so many seconds."""
     place = url.rstrip("/").removesuffix(path) + path
-    request = urllib.request.Request(place, body, {**headers(), "Content-Type": _TYPE}, method="POST")  # noqa: S310
+    request = urllib.request.Request(place, body, {**headers(), "Content-Type": _TYPE}, method="POST")  # noqa: S310 - http(s) by the spec
     try:
         with _OPENER.open(request, timeout=timeout) as answer:
             return bytes(answer.read1(_LONGEST))

@@ -27,7 +27,7 @@ REDACTED = "[redacted]"
 _ALWAYS = """
     authorization proxy-authorization cookie set-cookie password passwd passphrase secret client-secret token
     access-token refresh-token id-token auth-token x-auth-token api-key x-api-key private-key session-id
-""".split()  # noqa: SIM905 - a list of words reads best as words
+""".split()  # noqa: SIM905 - a table reads better than thirty quotes - a list of words reads best as words
 _FRAME = ("event", "request_id", "level", "timestamp", "trace_id", "span_id")
 _LONGEST = 4096  # of one value, as it is written
 _ROOM = 14 * 1024  # for all values of a record: with what surrounds them it stays below 16 KiB
@@ -193,7 +193,7 @@ def _unusual(one: Served) -> str:
 _ACCESS = """
     method route path status duration_ms client bytes refused_by error event request_id level timestamp
     trace_id span_id
-""".split()  # noqa: SIM905
+""".split()  # noqa: SIM905 - a table reads better than thirty quotes
 
 
 class Redactor:

@@ -54,7 +54,7 @@ class Outbox(SpanProcessor):
         batches, self._batches = self._batches, None
         if batches is not None and self._sender is not None:
             self._sender.hurry()
-            batches.shutdown()  # type: ignore[no-untyped-call]
+            batches.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no types here
 
     def on_end(self, span: ReadableSpan) -> None:
         """One more, if its trace is kept."""

@@ -29,7 +29,7 @@ class TracedLog(AccessLog):
             return
         if one.refused is not None:
             trace.event("mahavishnu.limit.refused", refusal(one.refused), at)
-        trace.end({"http.response.status_code": one.status}, _error(one), at)
+        trace.end({"http.response.status_code": one.status}, _error(one), took)
         cell = cast("Any", one.plan).cells.get(one.status)
         if cell is not None and trace.ids is not None and trace.ids.sampled:
             cell.exemplify(Exemplar(took / _SECOND, trace.ids.trace, trace.ids.span, at / _SECOND))

@@ -168,13 +168,14 @@ class Trace:
         """Something has happened, at this time (ns since 1970; None: now)."""
         self._span.add_event(name, facts, at)
 
-    def end(self, facts: Facts, error: str = "", at: int | None = None) -> None:
-        """It is over, at this time (ns since 1970; None: now); `error` is what kind of, where it has failed."""
+    def end(self, facts: Facts, error: str = "", took: int | None = None) -> None:
+        """It is over, after so many ns (None: now); `error` is what kind of, where it has failed."""
         self._span.set_attributes(dict(facts))
         if error:
             self._span.set_attribute("error.type", error)
             self._span.set_status(Status(StatusCode.ERROR))
-        self._span.end(at)
+        began: int | None = getattr(self._span, "start_time", None)  # one that nobody keeps has none
+        self._span.end(None if took is None or began is None else began + took)
 
 
 class _Share(Sampler):

@@ -1,0 +1,137 @@
+"""What an objective counts: the very requests that it is about, from the first one on, whatever is reloaded."""
+
+from __future__ import annotations
+
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from mahavishnu.runtime.service import Service
+from mahavishnu.signals import Kind
+from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
+from tests.runtime.asgi_client import House, harden, run, site, spec_of
+from tests.runtime.test_reload import World
+from tests.strategies import specs
+
+
+def counted(house: House, slo: str) -> tuple[float, float]:
+    """What is shown of an objective: good and bad."""
+    shown = house.samples()
+    good, bad = (
+        shown[f"mahavishnu_slo_requests_total{{outcome={one},slo={slo}}}"] for one in ("good", "bad")
+    )
+    return good, bad
+
+
+class App:
+    """Answers as the path says: `/status/503`, or after so many milliseconds: `/wait/250`."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+
+    def site(self) -> Starlette:
+        """Its routes."""
+        return site(
+            Route("/status/{code:int}", self.status, methods=["GET", "POST"]),
+            Route("/wait/{ms:int}", self.wait, methods=["GET", "POST"]),
+        )
+
+    async def status(self, request: Request) -> Response:
+        if request.path_params["code"] == 0:
+            raise ValueError
+        raise HTTPException(request.path_params["code"])
+
+    async def wait(self, request: Request) -> Response:
+        self.clock.advance(request.path_params["ms"] * 10**6)
+        return PlainTextResponse("ok")
+
+
+def shop(**slos: Any) -> House:
+    """A house whose app does what it is told."""
+    app = App()
+    return harden(app.site(), spec_of(slos=slos), clock=app.clock)
+
+
+def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
+    """5xx, raised ones too; longer than promised, by a nanosecond; of the routes and methods that are meant."""
+
+    async def scenario() -> None:
+        house = shop(
+            all={"objective": "99%"},
+            posts={"objective": "99%", "match": {"path": "/status/*", "method": "POST"}},
+            quick={"objective": "99%", "under": "250ms", "match": {"path": "/wait/*", "method": "GET"}},
+        )
+        assert [counted(house, one) for one in ("all", "posts", "quick")] == [(0, 0)] * 3
+        for code in (200, 404, 499, 500, 503, 599):
+            await house.call("POST", f"/status/{code}")
+        with pytest.raises(ValueError, match=r"^$"):
+            await house.call(path="/status/0")
+        for ms in (0, 249, 250, 251, 5000, 60_000):
+            await house.call(path=f"/wait/{ms}")
+            await house.call("HEAD", f"/wait/{ms}")
+        await house.call("POST", "/wait/9000")
+        await house.call(path="/nowhere")
+        assert counted(house, "all") == (17, 4)
+        assert counted(house, "posts") == (3, 3)
+        assert counted(house, "quick") == (6, 6)
+
+    run(scenario())
+
+
+def test_a_reload_counts_nothing_twice_and_nothing_back(tmp_path: Path) -> None:
+    """What an objective has counted stays, whatever it is about from now on; a new one is about all that was."""
+    wide: dict[str, Any] = {"objective": "99%"}
+    narrow: dict[str, Any] = {"objective": "95%", "under": "300ms", "match": {"path": "/wait/*"}}
+
+    async def scenario() -> None:
+        app = App()
+        world = World(tmp_path, {"slos": {"a": wide}}, app.site())
+        app.clock = world.clock
+
+        async def ask() -> tuple[float, float]:
+            for path in ("/status/500", "/status/503", "/status/200", "/wait/200", "/wait/400"):
+                await world.house.call(path=path)
+            return counted(world.house, "a")
+
+        assert await ask() == (3, 2)
+        await world.reload(slos={"a": wide | {"objective": "99.9%"}, "new": wide})
+        assert counted(world.house, "a") == counted(world.house, "new") == (3, 2)
+        assert await ask() == (6, 4)
+        await world.reload(slos={"a": narrow, "other": narrow | {"under": "200ms"}})
+        assert (counted(world.house, "a"), counted(world.house, "other")) == (
+            (6, 4),
+            (0, 4),
+        )  # no boundary at 200 ms
+        assert await ask() == (7, 5)
+        await world.reload(slos={"a": wide})
+        assert counted(world.house, "a") == (7, 5)
+        assert await ask() == (10, 7)
+
+    run(scenario())
+
+
+@settings(max_examples=40)
+@given(specs())
+def test_all_that_can_be_counted_is_there_before_it_happens(spec: dict[str, Any]) -> None:
+    """Every value of every label of each counter; only routes and statuses of requests come later."""
+    service = Service(Spec.model_validate({**spec, "store": "memory://"}), VirtualClock(), log_to=StringIO())
+    shown = {
+        (one.name, frozenset(one.labels.items()))
+        for family in service.metrics.collect()
+        for one in family.samples
+    }
+    for signal in service.contract.signals.values():
+        if signal.kind is Kind.COUNTER:
+            values = [[(one.name, each) for each in one.values or ()] for one in signal.labels]
+            missing = {(signal.name, frozenset(one)) for one in product(*values)} - shown
+            assert missing == set()
