@@ -189,22 +189,29 @@ class Hardened:
         return service.metrics.total(name, labels) if service else 0.0
 
 
+def _start_anew() -> None:
+    from mahavishnu.asgi import MADE
+    from mahavishnu.runtime.current import forget
+
+    forget()
+    for one in [*MADE]:
+        one.start_anew()
+
+
 if TYPE_CHECKING or "pytest" in sys.modules:
     import pytest
 
     @pytest.fixture
     def hardening() -> Iterator[Hardened]:
-        """Every middleware and dependency that starts in this test runs on one virtual clock, and nothing sleeps.
+        """Every middleware and dependency runs on one virtual clock in this test, and nothing sleeps.
 
-        Starlette builds its middlewares at the first request, so an app must be made, or first asked, in the test.
+        All of them start anew, with the spec's file as it is then: also those of an app that other tests ask, too.
         """
-        from mahavishnu.runtime.current import forget
-
         clock = VirtualClock(auto=True)
-        forget()
+        _start_anew()
         with replaced(clock):
             yield Hardened(clock)
-        forget()
+        _start_anew()
 
     @pytest.fixture
     def virtual_clock() -> VirtualClock:
