@@ -155,6 +155,7 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
         from starlette.routing import Route
         from starlette.testclient import TestClient
         from mahavishnu.asgi import Hardening
+        from mahavishnu.errors import MahavishnuError
 
         async def home(request):
             return PlainTextResponse("here")
@@ -178,8 +179,25 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
                 assert client.get("/").status_code == 200
             assert hardening.series("mahavishnu_limit_decisions_total", outcome="refused") == 1
 
+        @pytest.mark.parametrize(
+            "name, labels, says",
+            [
+                ("mahavishnu_limit_decision_total", {}, "did you mean `mahavishnu_limit_decisions_total`?"),
+                ("mahavishnu_limit_decisions_total", {"limits": "per_client"}, "has no label limits"),
+                ("mahavishnu_limit_decisions_total", {"limit": "per_user"}, "never has the value per_user"),
+                ("http_server_request_duration_seconds", {}, "did you mean `http_server_request_duration_seconds_"),
+            ],
+        )
+        def test_what_nobody_shows(hardening, name, labels, says):
+            with TestClient(module) as client:
+                client.get("/")
+                with pytest.raises(MahavishnuError) as told:
+                    hardening.series(name, **labels)
+                assert says in str(told.value)
+                assert hardening.series("http_server_request_duration_seconds_bucket", le="+Inf") == 1
+
         def test_after_it():
             test_without_it()
         """
     )
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=8)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=12)
