@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -11,7 +11,8 @@ from pkgutil import iter_modules
 from traceback import extract_tb
 from typing import cast
 
-from mahavishnu.artifact import Artifact, Generator
+from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import Generator as Maker
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 
@@ -38,25 +39,25 @@ def generate(contract: Contract, templates: Path | None = None) -> Iterator[tupl
                     yield name, artifact
 
 
-def discover() -> dict[str, Generator]:
+def discover() -> dict[str, Maker]:
     """Every generator by its name: the modules of this package, and the entry points of its group.
 
     Raises MahavishnuError for one that cannot be imported, and when two carry the same name: neither would be the
     one a reader expects.
     """
-    found = {name: cast("Generator", import_module(f".{name}", __name__)) for name in _OWN}
+    found = {name: cast("Maker", import_module(f".{name}", __name__)) for name in _OWN}
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         if point.name in found:
             raise MahavishnuError(
                 f"two generators are named `{point.name}`: rename the one at `{point.value}`"
             )
         with _theirs(point.name):
-            found[point.name] = cast("Generator", point.load())
+            found[point.name] = cast("Maker", point.load())
     return found
 
 
 @contextmanager
-def _theirs(name: str) -> Iterator[None]:
+def _theirs(name: str) -> Generator[None]:
     """A fault in a generator of somebody else is told as that: MahavishnuError, with its place."""
     try:
         yield

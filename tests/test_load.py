@@ -505,3 +505,21 @@ def test_no_place_of_the_format_converts_numbers_or_truth() -> None:
 def _notes(notes: tuple[object, ...]) -> list[object]:
     """What was annotated, also inside a Field."""
     return [*notes, *(inner for note in notes for inner in getattr(note, "metadata", ()))]
+
+
+@pytest.mark.parametrize(
+    ("said", "helps"),
+    [
+        ("apikey", "did you mean `api_key`?"),
+        ("[client, rout]", "did you mean `route`?"),
+        ("tenant", "use one of `client`, `ip`, `network`, `user`"),
+    ],
+)
+def test_a_word_in_the_place_of_a_list_is_helped_with_its_items(
+    said: str, helps: str, tmp_path: Path
+) -> None:
+    """Whether it stands alone or among others."""
+    path = written(tmp_path, BASE.replace("burst: 20", f"per: {said}"))
+    with pytest.raises(SpecError) as told:
+        load(path)
+    assert helps in told.value.findings[0].help

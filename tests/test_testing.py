@@ -135,7 +135,10 @@ def test_users_get_the_fixture_by_installing_the_package(pytester: pytest.Pytest
 
 
 def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> None:
-    """A user's own test: limits, waiting and series on the virtual clock, and nothing is left for the next test."""
+    """A user's own test: limits, waiting and series on the virtual clock, and nothing is left for the next test.
+
+    Nor for one without the fixture, whatever has been asked in which order, and where the app is made once for all.
+    """
     pytester.makefile(
         ".yaml",
         mahavishnu="""
@@ -152,19 +155,49 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
         from starlette.routing import Route
         from starlette.testclient import TestClient
         from mahavishnu.asgi import Hardening
+        from mahavishnu.errors import MahavishnuError
 
         async def home(request):
             return PlainTextResponse("here")
 
-        @pytest.mark.parametrize("again", [1, 2])
-        def test_limit(hardening, again):
+        def made():
             app = Starlette(routes=[Route("/", home)])
             app.add_middleware(Hardening)
+            return app
+
+        module = made()
+
+        def test_without_it():
+            assert [TestClient(module).get("/").status_code for _ in range(3)] == [200, 200, 429]
+
+        @pytest.mark.parametrize("app", [made(), module, module])
+        @pytest.mark.parametrize("again", [1, 2])
+        def test_limit(hardening, app, again):
             with TestClient(app) as client:
                 assert [client.get("/").status_code for _ in range(3)] == [200, 200, 429]
                 hardening.clock.advance("30s")
                 assert client.get("/").status_code == 200
             assert hardening.series("mahavishnu_limit_decisions_total", outcome="refused") == 1
+
+        @pytest.mark.parametrize(
+            "name, labels, says",
+            [
+                ("mahavishnu_limit_decision_total", {}, "did you mean `mahavishnu_limit_decisions_total`?"),
+                ("mahavishnu_limit_decisions_total", {"limits": "per_client"}, "has no label limits"),
+                ("mahavishnu_limit_decisions_total", {"limit": "per_user"}, "never has the value per_user"),
+                ("http_server_request_duration_seconds", {}, "did you mean `http_server_request_duration_seconds_"),
+            ],
+        )
+        def test_what_nobody_shows(hardening, name, labels, says):
+            with TestClient(module) as client:
+                client.get("/")
+                with pytest.raises(MahavishnuError) as told:
+                    hardening.series(name, **labels)
+                assert says in str(told.value)
+                assert hardening.series("http_server_request_duration_seconds_bucket", le="+Inf") == 1
+
+        def test_after_it():
+            test_without_it()
         """
     )
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=2)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=12)

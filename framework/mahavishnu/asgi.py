@@ -6,8 +6,10 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO, cast
+from weakref import WeakSet
 
 from starlette.types import ASGIApp
 
@@ -67,13 +69,28 @@ class Hardening:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
+        self._path: Path | None = None
+        self._set_up = partial(self._start, spec, identify, clock, process, log_to, wall)
+        self._set_up()
+        MADE.add(self)
+
+    def _start(
+        self,
+        spec: Spec | Path | str | None,
+        identify: Identify | None,
+        clock: Clock | None,
+        process: Callable[[], Usage],
+        log_to: TextIO | None,
+        wall: Callable[[], float],
+    ) -> None:
+        self._stale = False
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         self.reloader: Reloader | None = None
         if self._disabled:
             return
         self._identify = identify
-        self._routes = RouteTable(app)
-        self._path = None if isinstance(spec, Spec) else _found(spec)
+        self._routes = RouteTable(self.app)
+        self._path = None if isinstance(spec, Spec) else _found(self._path or spec)
         self._environment = os.environ.get("MAHAVISHNU_ENV")
         ticks = clock or process_clock()
         if self._path is not None:  # before it is read, so that no change is missed
@@ -87,6 +104,10 @@ class Hardening:
         self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
         use(self.service)
+
+    def start_anew(self) -> None:
+        """Forget everything, and start again with what is asked next; for tests."""
+        self._aside = self._stale = True
 
     @property
     def service(self) -> Service:
@@ -176,6 +197,8 @@ class Hardening:
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
+        if self._stale:
+            self._set_up()
         if self._disabled:
             await self.app(scope, receive, send)
         elif kind == "http":  # the first one, of a server that has not said that it starts
@@ -248,6 +271,10 @@ class Hardening:
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
         self.telling.say()  # what came of that
         self.telling.stop()
+
+
+MADE = WeakSet[Hardening]()
+"""Every middleware of this process; for tests."""
 
 
 async def _lived(receive: Receive, send: Send) -> None:

@@ -10,12 +10,17 @@ import heapq
 import itertools
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mahavishnu.clock import replaced
+from mahavishnu.errors import MahavishnuError
+from mahavishnu.loading.shape import meant
 from mahavishnu.policy import Watched
+from mahavishnu.signals import AgreementError, Kind, Signal
 from mahavishnu.units import Duration
+
+_PARTS = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
 
 
 class VirtualClock:
@@ -182,11 +187,38 @@ class Hardened:
         self.clock = clock
 
     def series(self, name: str, **labels: str) -> float:
-        """The sum of a series' samples whose labels include these; 0 when there is none, or no service yet."""
+        """The sum of a series' samples whose labels include these; 0 when there is none, or no service yet.
+
+        Raises MahavishnuError for a name, a label or a value that the service never shows: it would be 0 for ever.
+        """
         from mahavishnu.runtime.current import current  # only those who run a service pay for the runtime
 
         service = current()
-        return service.metrics.total(name, labels) if service else 0.0
+        if service is None:
+            return 0.0
+        _known(service.contract.signals.values(), name, labels)
+        return service.metrics.total(name, labels)
+
+
+def _known(signals: Iterable[Signal], name: str, labels: Mapping[str, str]) -> None:
+    shown = {one.name + part: one for one in signals for part in _PARTS[one.kind]}
+    if name not in shown:
+        raise MahavishnuError(f"the service shows no series `{name}`: {meant(name, shown)}")
+    try:
+        for label, value in labels.items():
+            if label != "le":
+                shown[name].check_value(label, "=", value)
+    except AgreementError as fault:
+        raise MahavishnuError(str(fault)) from None
+
+
+def _start_anew() -> None:
+    from mahavishnu.asgi import MADE
+    from mahavishnu.runtime.current import forget
+
+    forget()
+    for one in [*MADE]:
+        one.start_anew()
 
 
 if TYPE_CHECKING or "pytest" in sys.modules:
@@ -194,17 +226,15 @@ if TYPE_CHECKING or "pytest" in sys.modules:
 
     @pytest.fixture
     def hardening() -> Iterator[Hardened]:
-        """Every middleware and dependency that starts in this test runs on one virtual clock, and nothing sleeps.
+        """Every middleware and dependency runs on one virtual clock in this test, and nothing sleeps.
 
-        Starlette builds its middlewares at the first request, so an app must be made, or first asked, in the test.
+        All of them start anew, with the spec's file as it is then: also those of an app that other tests ask, too.
         """
-        from mahavishnu.runtime.current import forget
-
         clock = VirtualClock(auto=True)
-        forget()
+        _start_anew()
         with replaced(clock):
             yield Hardened(clock)
-        forget()
+        _start_anew()
 
     @pytest.fixture
     def virtual_clock() -> VirtualClock:

@@ -78,12 +78,11 @@ def test_a_generator_of_somebody_else_that_fails_is_named(
     body: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody reads a traceback of ours to find his own mistake."""
-    (tmp_path / "broken_theirs.py").write_text(body)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "broken_theirs", raising=False)
-    monkeypatch.setattr(
-        generators, "entry_points", lambda group: [EntryPoint("nomad", "broken_theirs", group)]
-    )
+    (tmp_path / "theirs.py").write_text(body)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setitem(sys.modules, "theirs", None)  # so that it is forgotten afterwards
+    del sys.modules["theirs"]
+    offer(monkeypatch, "nomad")
     with pytest.raises(MahavishnuError, match=r"generator `nomad` cannot be used: .+, line \d+\)") as told:
         compiled(contract(Spec.model_validate(SMALL)))
     assert says in str(told.value)

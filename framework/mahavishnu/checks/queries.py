@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from mahavishnu.checks._facts import Facts, error
+from mahavishnu.checks._facts import Facts, Routes, error
 from mahavishnu.codes import Code
-from mahavishnu.contract import doubts, shown
+from mahavishnu.contract import Contract, doubts, shown
 from mahavishnu.errors import Problem
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.slo import Slo
-from mahavishnu.queries.written import ParserMissing
+from mahavishnu.queries.written import QueryError
+from mahavishnu.series import HTTP_DURATION, UNMATCHED
 
 CODE = Code(
     "MV504",
@@ -25,16 +27,21 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every query of an objective or a threshold."""
-    bare = shown(facts.spec)
+    bare = _with_routes(shown(facts.spec), facts.routes)
     for path, name, policy in facts.spec.policies():
         asks = isinstance(policy, Queried) or (isinstance(policy, Slo) and policy.query is not None)
         if not asks:
             continue
         for fault in doubts(name, policy, bare):
-            help = (
-                CODE.help
-                if isinstance(fault, ParserMissing)
-                else "ask for what `/metrics` of the service shows"
-            )
+            help = fault.help if isinstance(fault, QueryError) else QueryError.help
             yield error(CODE, (*path, "query"), str(fault), help)
             break
+
+
+def _with_routes(bare: Contract, routes: Routes | None) -> Contract:
+    """The same series; of requests only on the app's own routes, where those are known."""
+    if routes is None:
+        return bare
+    templates = sorted({template for template, _ in routes})
+    requests = bare.signals[HTTP_DURATION.name].closed(http_route=(*templates, UNMATCHED))
+    return replace(bare, signals={**bare.signals, requests.name: requests})

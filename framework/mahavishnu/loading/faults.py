@@ -360,7 +360,8 @@ def _one_of(error: Error) -> Problem:
 
 
 def _choice(error: Error) -> Problem:
-    words = error.place.words
+    place = error.place.item() if error.place.listed else error.place
+    words = place.words
     if error.on_key:
         words = tuple(re.findall(r"'([^']*)'", str(error.about.get("expected", ""))))
         what = f"`{short(str(error.path[-1]))}` is no key of `{dotted(error.parent)}`"
@@ -372,7 +373,7 @@ def _choice(error: Error) -> Problem:
         return _problem(codes.CHOICE, error.path, what, "write `mahavishnu: 1`")
     what = f"{error.shown} is not a value of `{dotted(error.path)}`"
     help = meant(error.node.text, words)
-    if int in error.place.types and not nearest(error.node.text, words):
+    if int in place.types and not nearest(error.node.text, words):
         help = f"write a whole number, or {listing(words)}"
     return _problem(codes.CHOICE, error.path, what, help)
 

@@ -11,7 +11,7 @@ from mahavishnu.policies._written import Query, not_too_long
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Expr
 from mahavishnu.queries.search import search
-from mahavishnu.queries.written import QueryError, read
+from mahavishnu.queries.written import QueryError, Unproved, read
 from mahavishnu.signals import AgreementError, Alert, Severity, Signal
 from mahavishnu.units import Duration
 
@@ -44,13 +44,13 @@ class Queried(Policy):
             raise QueryError("the query of this alert has not been read")
         for one in self._read.selectors():
             if one.window is not None and one.window > _LONGEST:
-                raise QueryError(
+                raise Unproved(
                     f"`{one}` looks back further than {_LONGEST}, which no test of minutes can prove"
                 )
         try:
             proof = search(self._read)
         except AgreementError as fault:
-            raise QueryError(f"nothing shows that this query can fire and clear: {fault}") from None
+            raise Unproved(f"nothing shows that this query can fire and clear: {fault}") from None
         return (
             Alert(
                 name=f"Threshold{camel(name)}",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from mahavishnu.promql import Matcher, Selector
@@ -27,7 +29,10 @@ def example(selector: Selector, avoid: Selector | None = None) -> Selector:
         other = [one for one in avoid.matchers if one.label == label.name] if avoid else []
         values = [one for one in _values(label, mine) if all(matcher.holds(one) for matcher in mine)]
         if not values:
-            raise AgreementError(f"`{selector}` selects nothing that is shown")
+            what = (
+                "selects nothing that is shown" if label.values else f"no value is found for its {label.name}"
+            )
+            raise AgreementError(f"`{selector}`: {what}")
         apart = [one for one in values if not all(matcher.holds(one) for matcher in other)]
         labels[label.name] = (apart or values)[0]
     found = replace(
@@ -40,7 +45,15 @@ def example(selector: Selector, avoid: Selector | None = None) -> Selector:
 
 def _values(label: Label, matchers: list[Matcher]) -> tuple[str, ...]:
     said = tuple(one.value for one in matchers if one.op == "=")
-    return said or label.values or ("x", "y")
+    guessed = (word for one in matchers if one.op == "=~" for word in _words(one.value))
+    return said or label.values or (*guessed, "x", "y")
+
+
+def _words(pattern: str) -> Iterator[str]:
+    """What a simple pattern may stand for: its alternatives, with a letter in the place of anything."""
+    for part in pattern.strip("()").split("|"):
+        for letter in ("x", "y"):
+            yield re.sub(r"\\(.)", r"\1", re.sub(r"\.[*+]", letter, part))
 
 
 def _labels(selector: Selector) -> tuple[Label, ...]:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import re
 from decimal import Decimal
 from fractions import Fraction
 
-from mahavishnu.promql import Call, Expr, Number, Selector
+from mahavishnu.promql import Aggregate, Call, Expr, Number, Selector
 from mahavishnu.queries.instances import example
 from mahavishnu.queries.steady import Moving, Steady, moving
 from mahavishnu.signals import AgreementError, Feed, Kind
 
 _MOST = 4
 """So many series, each with a handful of levels, are tried in a moment."""
+_SHARE = re.compile(r"(_ratio|_up|^up|_state|_successful)$")
 Levels = tuple[Decimal, ...]
 
 
@@ -47,8 +49,20 @@ def _levels(series: Selector, condition: Expr) -> Levels:
     around = sorted(
         {Decimal(0), Decimal(1), *(one / 2 for one in numbers), *(2 * one + 1 for one in numbers)}
     )
+    if _is_share(series) and not any(_gathers(node) for node in condition.walk()):
+        around = [one for one in around if one <= 1]
     grows = series.signal.kind is not Kind.GAUGE
     return tuple(60 * one for one in around[:8]) if grows else tuple(around[:8])
+
+
+def _is_share(series: Selector) -> bool:
+    """Whether it is never more than 1: a share, or something that is so or not."""
+    return series.signal.kind is Kind.GAUGE and bool(_SHARE.search(series.signal.name))
+
+
+def _gathers(node: Expr) -> bool:
+    """Whether it adds up what several replicas show."""
+    return isinstance(node, Aggregate) and node.op in ("sum", "count")
 
 
 def _moving(series: Selector, level: Decimal, dated: bool) -> Moving:

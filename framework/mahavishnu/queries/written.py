@@ -19,11 +19,29 @@ _AGGREGATES = frozenset({"sum", "min", "max", "avg", "count"})
 
 
 class QueryError(AgreementError):
-    """A query of the spec that cannot be read, or asks for what is not there; the text says which."""
+    """A query of the spec that cannot be read, or asks for what is not there; `help` says what to do."""
+
+    help = "ask for what `/metrics` of the service shows"
+
+
+class Unproved(QueryError):
+    """A query of which no test can show that it holds."""
+
+    help = (
+        "ask in another way; what cannot be proved belongs into rules of your own, beside the generated ones"
+    )
+
+
+class NoQuery(QueryError):
+    """What is no PromQL at all."""
+
+    help = "write it as Prometheus reads it"
 
 
 class ParserMissing(QueryError):
     """promql-parser is not installed, so that nothing can be said of a query."""
+
+    help = "install it, where this command runs"
 
     def __init__(self) -> None:
         super().__init__(
@@ -44,7 +62,7 @@ def read(text: str, signals: Mapping[str, Signal], job: str | None = None) -> Ex
     try:
         parsed: Any = promql_parser.parse(text)
     except ValueError as fault:
-        raise QueryError(f"this is no query: {fault}") from None
+        raise NoQuery(f"this is no query: {fault}") from None
     tree = _Reader(signals).tree(parsed)
     for wrong in closure.faults(tree, closure.World(signals, job)):
         raise QueryError(wrong)
@@ -75,13 +93,13 @@ class _Reader:
             case "BinaryExpr":
                 return self._binary(node)
             case other:
-                raise QueryError(
+                raise Unproved(
                     f"`{node.prettify()}`: {_PLAIN.get(other, other)} cannot be proved, and is refused"
                 )
 
     def _selector(self, node: Any) -> Selector:
         if node.offset is not None or node.at is not None or node.matchers.or_matchers:
-            raise QueryError(f"`{node.prettify()}`: `offset`, `@` and `or` cannot be proved, and are refused")
+            raise Unproved(f"`{node.prettify()}`: `offset`, `@` and `or` cannot be proved, and are refused")
         if node.name is None:
             raise QueryError(f"`{node.prettify()}` names no series")
         signal, part = self._known(str(node.name))
@@ -100,17 +118,15 @@ class _Reader:
     def _aggregate(self, node: Any) -> Expr:
         op, modifier = str(node.op), node.modifier
         if op not in _AGGREGATES or node.param is not None:
-            raise QueryError(
-                f"`{op}` cannot be proved, and is refused; there are sum, min, max, avg and count"
-            )
+            raise Unproved(f"`{op}` cannot be proved, and is refused; there are sum, min, max, avg and count")
         if modifier is not None and str(modifier.type).endswith("Without"):
-            raise QueryError("`without` cannot be proved, and is refused; write `by`")
+            raise Unproved("`without` cannot be proved, and is refused; write `by`")
         return Aggregate(op, self.tree(node.expr), tuple(modifier.labels) if modifier is not None else ())
 
     def _binary(self, node: Any) -> Expr:
         modifier = node.modifier
         if modifier is not None and (modifier.matching is not None or modifier.group_labels is not None):
-            raise QueryError(
+            raise Unproved(
                 "`on`, `ignoring` and `group_left` cannot be proved, and are refused; write `sum by`"
             )
         op = str(node.op) + (BOOL if modifier is not None and modifier.return_bool else "")
@@ -129,7 +145,7 @@ def _seen(call: Call) -> Call:
 def _number(value: float) -> Number:
     number = Decimal(str(value))
     if not number.is_finite():
-        raise QueryError(f"`{value}` cannot be proved, and is refused")
+        raise Unproved(f"`{value}` cannot be proved, and is refused")
     return Number(number)
 
 
