@@ -58,7 +58,13 @@ _BOARDS = {
 }
 _DRAWN = frozenset(one.name for one in (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT))
 """Series with panels of their own making."""
-_UNITS: Mapping[str, Unit] = {"ratio": "percentunit", "seconds": "s", "bytes": "bytes", "count": "short"}
+_UNITS: Mapping[str, Unit] = {
+    "ratio": "percentunit",
+    "times": "percentunit",
+    "seconds": "s",
+    "bytes": "bytes",
+    "count": "short",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ class Rate(Limit):
     def _are(self) -> str:
         return "are" if self.mode == "enforce" else "would be"
 
+    @property
+    def _status(self) -> str:
+        lost = self.scope == "fleet" and self.on_store_failure == "closed"
+        return "429, or with 503 while the store cannot be asked" if lost else "429"
+
     def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         refuses = "would refuse" if self.mode == "observe" else "refuses"
@@ -114,7 +119,7 @@ class Rate(Limit):
             hold=Duration.parse("10m"),
             summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
             unit="ratio",
-            meaning=f"More than 5% of the requests that limit {name} applies to {self._are} refused with 429.",
+            meaning=f"More than 5% of the requests for limit {name} {self._are} refused with {self._status}.",
             impact="Some callers are turned away: one that misbehaves, or many that outgrew the limit."
             if self.mode == "enforce"
             else "None yet (observe): nobody is turned away.",
