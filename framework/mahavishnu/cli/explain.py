@@ -1,7 +1,8 @@
-"""`mahavishnu explain`: what a code, a key, a place of the spec or an alert means."""
+"""`mahavishnu explain`: what a code, a key, a place of the spec, an alert or a series means."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, cast
@@ -13,13 +14,13 @@ from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
-from mahavishnu.derived.panels import dashboards, spots
+from mahavishnu.derived.panels import bases_of, dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.load import Loaded, accept
 from mahavishnu.loading.faults import place_at
 from mahavishnu.loading.shape import Place, dotted, keys_of, listing, nearest, places
 from mahavishnu.loading.yaml_tree import Mapping, at
-from mahavishnu.signals import Alert
+from mahavishnu.signals import Alert, Signal, Source, boundary_text
 from mahavishnu.units import Quantity
 
 _HOLDS = {
@@ -41,6 +42,11 @@ _HOLDS = {
     "environments": "`check`, `generate` and the process, when that environment is asked for",
 }
 """Section -> where it is enforced, or what it is compiled to."""
+_MADE_BY = {
+    Source.RUNTIME: "which the process shows",
+    Source.SCRAPE: "which Prometheus makes when it scrapes",
+    Source.RULE: "which a recording rule makes",
+}
 _LOGS = (("retention", "logs"), ("observability", "logs", "kept_in"))
 
 
@@ -49,13 +55,14 @@ def explain(
     spec: SpecOption = None,
     env: EnvOption = None,
 ) -> None:
-    """Say what a code, a key of the format, a place of your spec or an alert means.
+    """Say what a code, a key of the format, a place of your spec, an alert or a series means.
 
-    Codes and keys need no spec; with one at hand its own places and alerts are explained too.
+    Codes and keys need no spec; with one at hand its own places, alerts and series are explained too.
     """
-    found = _code(subject) or _ours(subject, _loaded(spec, env)) or _key(subject)
+    loaded = _loaded(spec, env)
+    found = _code(subject) or _ours(subject, loaded) or _key(subject)
     if not found:
-        near = nearest(subject, list(_subjects()))
+        near = nearest(subject, list(_subjects(loaded)))
         hint = f"; did you mean `{near}`?" if near else ""
         raise MahavishnuError(f"nothing is called `{subject}`{hint}")
     print(found)
@@ -69,8 +76,11 @@ def codes() -> dict[str, Code]:
     return {code.id: code for code in sorted(known, key=lambda code: code.id)}
 
 
-def _subjects() -> Iterator[str]:
+def _subjects(loaded: Loaded | None) -> Iterator[str]:
     yield from codes()
+    if loaded is not None:
+        made = contract(loaded.spec)
+        yield from (*(alert.name for alert in made.alerts), *made.signals)
     yield from (dotted(path) for path, _ in places() if path)
     yield from (str(path[-1]) for path, _ in places() if path)
 
@@ -94,13 +104,15 @@ def _code(subject: str) -> str:
 
 
 def _ours(subject: str, loaded: Loaded | None) -> str:
-    """A place of the spec, or one of its alerts."""
+    """A place of the spec, one of its alerts, or one of its series."""
     if loaded is None:
         return ""
     made = contract(loaded.spec)
     for alert in made.alerts:
         if alert.name == subject:
             return "\n".join((*_alert(alert, loaded), *_shown(made, alert)))
+    if (signal := made.signals.get(re.sub(r"_(bucket|count|sum)$", "", subject))) is not None:
+        return "\n".join(_series(signal, made))
     path: Path = tuple(subject.split("."))
     place = place_at(path, loaded.tree)
     said = [origin for one, origin in loaded.origins.items() if one[: len(path)] == path]
@@ -121,6 +133,26 @@ def _alert(alert: Alert, loaded: Loaded) -> Iterator[str]:
         yield f"\n{title}\n  {text}"
     yield f"\nQuery\n  {alert.expr.render()}"
     yield f"\nAsked for by\n  {dotted(alert.path)}" + (f"  ({place})" if place else "")
+
+
+def _series(signal: Signal, made: Contract) -> Iterator[str]:
+    """A series: what it counts, by what, and which alerts rest on it."""
+    yield f"{signal.name}: {signal.kind}, {_MADE_BY[signal.source]}"
+    yield f"  {signal.help}"
+    for label in signal.labels:
+        yield f"Label     {label.name}" + (f": {listing(label.values)}" if label.values else "")
+    if signal.buckets:
+        yield f"Buckets   {', '.join(map(boundary_text, signal.buckets))} (seconds)"
+    resting = [one.name for one in made.alerts if _rests(one, signal, made)]
+    if resting:
+        yield f"Alerts    {listing(resting)}"
+    if signal.waived:
+        yield f"No rule   {signal.waived}"
+
+
+def _rests(alert: Alert, signal: Signal, made: Contract) -> bool:
+    named = (*alert.expr.selectors(), *bases_of(made, alert.expr))
+    return any(one.signal.name == signal.name for one in named)
 
 
 def _shown(made: Contract, alert: Alert) -> Iterator[str]:
