@@ -55,6 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "meanings",
         "yaml_tree",
         "shape",
+        "hiding",
         "faults",
         "layers",
         "load",
