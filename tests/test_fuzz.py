@@ -194,7 +194,7 @@ def weighed(path: Path, text: str) -> tuple[int, float, int]:
 
 @pytest.mark.proof
 def test_no_file_is_heavy(tmp_path: Path) -> None:
-    """Whatever a megabyte holds, it is refused in time and room that grow with it, and no faster; a third by default."""
+    """Whatever a megabyte holds, it is refused in time and room that grow with it alone; a third of them by default."""
     chosen = [*HEAVY][:: 1 if os.environ.get("FULL") else 3]
     found = {name: weighed(tmp_path / "mahavishnu.yaml", HEAVY[name]) for name in chosen}
     slowest = max(found, key=lambda name: found[name][1])
