@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.figures import figure
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT / "mahavishnu.yaml"]
-ROUNDS = 20_000 if os.environ.get("FULL") else 1_000
+ROUNDS = 100_000 if os.environ.get("FULL") else 1_000
 HOSTILE = (
     "null", "~", "true", "no", "-1", "0", "1e309", ".nan", "1" * 30, '""', "[]", "{}", "[[]]", "{a: {b: c}}",
     "!!str x", "&a x", "*a", "*b", "|", ">-", "'", '"', '"\\0"', '"\\uD800"', '"\\u202e"', "${X}", "${", "§",
@@ -131,6 +133,81 @@ def test_thousands_of_broken_specs(
     )
     figure("processor time to judge one, 99th percentile", "< 250 ms", f"{p99 * 1000:.0f} ms")
     assert p99 < 0.25
+
+
+_M = 2**20  # bytes are read at most
+HEAVY: dict[str, str] = {
+    "open brackets": "x: " + "[" * _M,
+    "open braces": "x: " + "{a: " * _M,
+    "dashes": "x:\n" + "- " * _M,
+    "questions": "? " * _M,
+    "aliases of aliases": "".join(
+        f"{a}: &{a} [{', '.join([b] * 9)}]\n"
+        for a, b in zip("abcdef", ("1", "*a", "*b", "*c", "*d", "*e"), strict=True)
+    ),
+    "aliases": "a: &a {x: 1}\n" + "".join(f"b{number}: {{<<: *a}}\n" for number in range(40_000)),
+    "a tag": "x: !" + "a" * _M,
+    "tags": "x: [" + f"!{'a' * 450} 1, " * 2_200,
+    "a directive": "%" + "a" * _M,
+    "colons": "x: " + ":" * _M,
+    "slashes": "x: '" + "://" * _M,
+    "logins": "x: '" + ":a@" * _M,
+    "half a login": "x: '" + ":a" * _M,
+    "words of secrets": "x: '" + "token" * _M,
+    "secrets": "x: '" + "token: a " * _M,
+    "letters": "x: " + "a" * (_M - 900) + "\n  b: [",
+    "letters and digits": "x: " + "a1" * (_M // 2 - 900) + "\n  b: [",
+    "a long text": 'x: "' + "\\n" * _M,
+    "blanks": "x: token" + " " * _M,
+    "unknown keys": "".join(f"k{number}: 1\n" for number in range(90_000)),
+    "wrong limits": "limits: {" + ", ".join(f"k{number}: {{rate: 1/x}}" for number in range(12_000)) + "}",
+    "written secrets": "secrets: [" + ", ".join(f"x-{number}" for number in range(49_000)) + "]",
+    "references": "store: '" + "${A}" * _M,
+    "a rate": "limits: {a: {rate: '" + "1" * 900_000 + "/hour'}}",
+    "a path": "limits: {a: {rate: 1/hour, match: {path: '" + "*" * 900_000 + "'}}}",
+    "a condition": "alerts: {thresholds: {a: {when: '" + "a" * 900_000 + " > 1'}}}",
+    "a schedule": "backups: {a: {schedule: '" + "*," * 400_000 + " * * * *'}}",
+    "a network": "service: {trusted_proxies: ['" + "1." * 400_000 + "']}",
+    "an image": "deploy: {image: '" + "a/" * 400_000 + "'}",
+    "a schedule of numbers": "backups: {a: {schedule: '" + ",".join(["1-59"] * 150_000) + " * * * *'}}",
+}
+"""Files of up to 1 MiB that are made to take long, or much room, in whatever looks at them."""
+_HEAD = "mahavishnu: 1\nservice: {name: shop, app: 'shop:app'}\n"
+_MEASURED = """
+import resource, sys
+from mahavishnu.cli import run
+code = run(["check", "--no-app", "--spec", sys.argv[1]])
+used = resource.getrusage(resource.RUSAGE_SELF)
+print("used", code, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+"""
+
+
+def weighed(path: Path, text: str) -> tuple[int, float, int]:
+    """Exit code of `check` in a process of its own, its processor time in seconds, and its memory in MiB."""
+    path.write_text((_HEAD + text)[:_M], encoding="utf-8")
+    command = [sys.executable, "-c", _MEASURED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert max(map(len, done.stderr.splitlines())) < 2_000, "a finding that nobody reads"
+    code, seconds, memory = done.stdout.splitlines()[-1].split()[1:]
+    return int(code), float(seconds), int(memory)
+
+
+@pytest.mark.proof
+def test_no_file_is_heavy(tmp_path: Path) -> None:
+    """Whatever a megabyte holds, it is refused in time and room that grow with it alone; a third of them by default."""
+    chosen = [*HEAVY][:: 1 if os.environ.get("FULL") else 3]
+    found = {name: weighed(tmp_path / "mahavishnu.yaml", HEAVY[name]) for name in chosen}
+    slowest = max(found, key=lambda name: found[name][1])
+    largest = max(found, key=lambda name: found[name][2])
+    figure(
+        f"processor time for the worst of {len(found)} files of 1 MiB ({slowest})",
+        "< 15 s",
+        f"{found[slowest][1]:.1f} s",
+    )
+    figure(f"memory for the worst of them ({largest})", "< 256 MiB", f"{found[largest][2]} MiB")
+    assert {code for code, _, _ in found.values()} == {1}
+    assert found[slowest][1] < 15
+    assert found[largest][2] < 256
 
 
 @pytest.mark.parametrize("number", range(60))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from mahavishnu.signals import Severity
+from tests.generators.specs import LARGE, generated
+from tests.judges import judge
 from tests.monitoring import MINIMAL, accepts, ask, made, shop, texts, written
 from tests.reading import read
 from tests.strategies import CHANNELS, SECRETS
@@ -80,6 +83,17 @@ def test_amtool_refuses_a_spoilt_configuration(old: str, new: str, tmp_path: Pat
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     assert ask("amtool", "check-config", path).returncode == 1
+
+
+@pytest.mark.judge
+def test_its_script_is_clean(tmp_path: Path) -> None:
+    """shellcheck has nothing to say; and it would, of a word that is not quoted."""
+    script = tmp_path / "routes.test.sh"
+    text = generated("alertmanager", LARGE)["alertmanager/routes.test.sh"]
+    for told, code in ((text, 0), (text.replace('="$config"', "=$config"), 1)):
+        script.write_text(told, encoding="utf-8")
+        judged = subprocess.run([judge("shellcheck"), script], capture_output=True, check=False)
+        assert judged.returncode == code
 
 
 def test_each_severity_has_the_channels_of_its_route() -> None:

@@ -627,6 +627,34 @@ def test_checkov_finds_nothing_but_what_is_meant(tmp_path: Path) -> None:
 
 @pytest.mark.proof
 @pytest.mark.judge
+def test_checkov_finds_nothing_more_in_random_specs(tmp_path: Path) -> None:
+    """Whatever a valid spec says, in a namespace: one that names none is applied where kubectl is told to."""
+    seen: list[Path] = []
+
+    @settings(max_examples=ROUNDS, database=None)
+    @given(specs())
+    def written(spec: dict[str, Any]) -> None:
+        folder = tmp_path / str(len(seen))
+        folder.mkdir()
+        seen.append(folder)
+        kubernetes = {"ingress_class": "nginx", "namespace": "shop"}
+        made = generated("kubernetes", merged(spec, {"deploy": {"targets": {"kubernetes": kubernetes}}}))
+        for path, text in made.items():
+            (folder / Path(path).name).write_text(text, encoding="utf-8")
+
+    written()
+    failed = checkov(tmp_path)
+    figure(
+        f"checkov findings without a reason in the manifests of {len(seen)} specs",
+        0,
+        len(failed - {*ALLOWED}),
+    )
+    assert len(seen) >= ROUNDS
+    assert failed == {*ALLOWED}
+
+
+@pytest.mark.proof
+@pytest.mark.judge
 def test_checkov_can_refuse(tmp_path: Path) -> None:
     """The judge above sees a planted fault."""
     text = generated("kubernetes", LARGE)["kubernetes/deployment.yaml"]

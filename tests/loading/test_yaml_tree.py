@@ -141,6 +141,7 @@ def test_places_are_the_same_with_every_line_break_and_a_byte_order_mark(break_:
         ("MV008", 1, 4, "a: !!python/object/apply:os.system [ls]"),
         ("MV008", 1, 4, "a: !x y"),
         ("MV008", 1, 4, "a: !!str y"),
+        ("MV008", 2, 5, "a: 1\nb: [!" + "x" * 1000 + " y]"),
         ("MV009", 1, 1, "%YAML 1.1\n---\na: no"),
         ("MV009", 2, 1, "# x\n%TAG ! tag:x\n---\na: b"),
         ("MV010", 2, 1, "a: b\n---\nc: d"),

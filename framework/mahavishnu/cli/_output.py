@@ -115,7 +115,7 @@ def _block(finding: Finding, colour: bool) -> str:
 def _frame(where: Where, gutter: str, shade: str, colour: bool) -> list[str]:
     bar = _paint("|", _BLUE, colour)
     head = f"{gutter}{_paint('-->', _BLUE, colour)} {where.file}:{where.line}:{where.column}"
-    if not where.text.strip():
+    if not where.text or where.text.isspace():
         return [head]
     text, before, width = _cut(where)
     caret = _paint("^" * width, shade, colour)
@@ -124,9 +124,9 @@ def _frame(where: Where, gutter: str, shade: str, colour: bool) -> list[str]:
 
 def _cut(where: Where) -> tuple[str, int, int]:
     """The line, short enough for a terminal, with the columns before the caret and under it."""
-    text, start = printable(where.text), where.column - 1
-    left = max(0, start - _WIDEST // 2) if len(text) > _WIDEST else 0
-    shown = text[left : left + _WIDEST]
+    start = where.column - 1
+    left = max(0, start - _WIDEST // 2) if len(where.text) > _WIDEST else 0
+    shown = printable(where.text[left : left + _WIDEST])
     before, token = shown[: start - left], shown[start - left : start - left + where.width]
     return shown, _columns(before), max(1, _columns(token))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from collections.abc import Sequence as Many
 from dataclasses import replace
 from typing import Any, cast
@@ -16,6 +18,7 @@ from mahavishnu import codes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem
 from mahavishnu.loading import yaml_tree
+from mahavishnu.loading.hiding import SENSITIVE, covered, without_logins, without_tokens, without_values
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, listing, meant, nearest, places
 from mahavishnu.loading.yaml_tree import (
     Mapping,
@@ -33,19 +36,8 @@ from mahavishnu.spec import Spec
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
-_SENSITIVE = re.compile(
-    r"passw|secret|token|credential|api_?key|routing_?key|private|slack|pagerduty", re.IGNORECASE
-)
-# Of a login in a URL all is hidden, for a password may hold `@` and `/`; of one without a scheme, like
-# `me:password@host`, the password (`sftp:me@host` has none, and neither has an image with its digest).
-_LOGIN = re.compile(r"(?<=://)[^\s\"']+(?=@)|(?<=:)(?<!\bsftp:)[^\s/\"'][^\s\"']*(?=@(?!sha256:))")
-_WORD = r"[^\s,\"'\[\]{}]"
-_RANDOM = re.compile(rf"(?={_WORD}*[0-9])(?={_WORD}*[A-Za-z]){_WORD}{{12,}}")
+_LONG = re.compile("`([^`]{80,})`")
 _NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
-_WRITTEN = re.compile(
-    rf"(?:{_SENSITIVE.pattern})[\w-]*[\"']?\s*[:=]\s*[\"']?(?!\s|\$\{{|[\[{{\"'])([^\s,}}\"'#][^\s,}}\"']*)",
-    re.IGNORECASE,
-)
 _PATTERN = "string_pattern_mismatch"
 
 
@@ -53,11 +45,38 @@ def judge(tree: Mapping) -> list[Problem]:
     """Every fault of the shape of a merged tree, one for each mistake."""
     found = list(_empty(tree))
     empty = {problem.path for problem in found}
+    known = _Known(found)
     for problem in (*_errors(tree), *_references(tree)):
-        below_empty = any(problem.path[:length] in empty for length in range(1, len(problem.path) + 1))
-        if not below_empty and not any(_same(known, problem) for known in found):
+        if not _below(empty, problem.path) and not known.has(problem):
+            known.add(problem)
             found.append(problem)
     return found
+
+
+class _Known:
+    """Faults that have been said: what only repeats one of them, or lies below a value wrong as a whole, is not."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self._said = {False: set[tuple[Path, str]](), True: set[tuple[Path, str]]()}
+        self._whole: set[Path] = set()
+        for problem in problems:
+            self.add(problem)
+
+    def add(self, problem: Problem) -> None:
+        self._said[problem.on_key].add((problem.path, problem.what))
+        if not problem.on_key:
+            self._whole.add(problem.path)
+
+    def has(self, problem: Problem) -> bool:
+        said = problem.path, problem.what
+        if problem.on_key:
+            return said in self._said[True] or said in self._said[False]
+        return said in self._said[True] or _below(self._whole, problem.path)
+
+
+def _below(paths: Collection[Path], path: Path) -> bool:
+    """Whether it is one of these paths, or below one."""
+    return any(path[:length] in paths for length in range(len(path) + 1))
 
 
 def locate(problem: Problem, tree: Node, lines: tuple[str, ...], file: str) -> Finding:
@@ -74,14 +93,15 @@ def locate(problem: Problem, tree: Node, lines: tuple[str, ...], file: str) -> F
 
 def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
     """The lines of the file with every secret that is written out, or might be one, hidden."""
-    shown = list(lines)
+    spans = defaultdict[int, list[tuple[int, int]]](list)
     for path, scalar in scalars(tree) if tree else ():
         if isinstance(scalar.value, str) and _secret(scalar, path, tree):
-            for number in range(scalar.mark.line, min(scalar.mark.last, len(shown)) + 1):
-                shown[number - 1] = _starred(shown[number - 1], scalar.mark, number)
-    lines = [_LOGIN.sub(_stars, _WRITTEN.sub(_value_starred, line)) for line in shown]
+            for number, start, end in _spans(scalar.mark):
+                spans[number].append((start, end))
+    shown = [covered(line, spans[number]) for number, line in enumerate(lines, 1)]
     # Of a file that cannot be read nobody knows what stands where.
-    return tuple(lines if tree else (_RANDOM.sub(_stars, line) for line in lines))
+    guess = without_tokens if tree is None else str
+    return tuple(guess(without_logins(without_values(line))) for line in shown)
 
 
 def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:
@@ -106,7 +126,7 @@ def value(scalar: Scalar, path: Path, tree: Node) -> str:
     """The value for a sentence; nothing of it when it might be a secret."""
     if _secret(scalar, path, tree) or scalar.mark.origin.startswith(SECRET_FILE):
         return "the value"
-    text = _LOGIN.sub(_stars, short(scalar.text)).replace("\n", "\\n")
+    text = without_logins(short(scalar.text)).replace("\n", "\\n")
     quoted = isinstance(scalar.value, str) and not isinstance(_as_plain(scalar.text), str)
     return f'`"{text}"`' if quoted or not text else f"`{text}`"
 
@@ -117,13 +137,6 @@ def _as_plain(text: str) -> object:
         return yaml_tree.resolve(text)
     except ValueError:
         return 0
-
-
-def _same(known: Problem, problem: Problem) -> bool:
-    """Whether a fault only repeats a known one: said already, or below a value wrong as a whole."""
-    if known.on_key or problem.on_key:
-        return (known.path, known.what) == (problem.path, problem.what)
-    return known.path == problem.path[: len(known.path)]
 
 
 # --- what the tree itself shows ---------------------------------------------------------------------
@@ -335,12 +348,22 @@ def _lower(sentence: str) -> str:
 
 
 def _quantity(error: Error) -> Problem:
-    return _problem(codes.QUANTITY, error.path, str(error.about["what"]), str(error.about["help"]))
+    return _problem(codes.QUANTITY, error.path, *_said(error))
+
+
+def _said(error: Error) -> tuple[str, str]:
+    """What the value's own type says of it, and its help; of a long value the beginning."""
+    what, help = (_LONG.sub(_shortened, str(error.about[one])) for one in ("what", "help"))
+    return what, help
+
+
+def _shortened(quoted: re.Match[str]) -> str:
+    return f"`{short(quoted[1])}`"
 
 
 def _policy(error: Error) -> Problem:
     whole = isinstance(error.node, Mapping)
-    what, help = str(error.about["what"]), str(error.about["help"])
+    what, help = _said(error)
     return _problem(codes.CONTRADICTION, error.path, what, help, on_key=whole)
 
 
@@ -533,7 +556,7 @@ def _secret(scalar: Scalar, path: Path, tree: Node | None) -> bool:
     if any(place is not None and place.secret for place in along) or _holds(along[-1]):
         return True
     words = [step for step in path if isinstance(step, str)] if along[-1] is None else []
-    return any(_SENSITIVE.search(word) or nearest(word, _SECRET_KEYS) for word in words)
+    return any(SENSITIVE.search(word) or nearest(word, _SECRET_KEYS) for word in words)
 
 
 def _holds(place: Place | None) -> bool:
@@ -551,18 +574,11 @@ _SECRET_KEYS = sorted({str(path[-1]) for path, place in places() if place.secret
 
 def _sensitive(path: Path) -> bool:
     key = next((step for step in reversed(path) if isinstance(step, str)), "")
-    return key != "secrets" and bool(_SENSITIVE.search(key))
+    return key != "secrets" and bool(SENSITIVE.search(key))
 
 
-def _starred(line: str, mark: Mark, number: int) -> str:
-    start = mark.column - 1 if number == mark.line else 0
-    end = start + mark.width if mark.last == mark.line else len(line)
-    return line[:start] + "*" * (end - start) + line[end:]
-
-
-def _stars(match: re.Match[str]) -> str:
-    return "*" * len(match[0])
-
-
-def _value_starred(match: re.Match[str]) -> str:
-    return match[0][: match.start(1) - match.start()] + "*" * len(match[1])
+def _spans(mark: Mark) -> Iterator[tuple[int, int, int]]:
+    """Where in each of its lines a scalar stands; one of several lines has them to their ends."""
+    for number in range(mark.line, mark.last + 1):
+        start = mark.column - 1 if number == mark.line else 0
+        yield number, start, start + mark.width if mark.last == mark.line else sys.maxsize

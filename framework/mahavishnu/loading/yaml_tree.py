@@ -19,6 +19,8 @@ from mahavishnu import codes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Where
 
+_UNBROKEN = re.compile(r"[^\s,\[\]{}]{500,}")
+_UNTAGGED = "remove it; quote the value where it is text"
 LARGEST, DEEPEST, MOST, EXPANSION, DIGITS = 2**20, 64, 50_000, 10, 19
 
 # What YAML 1.2 does not let stand in a file, and the line breaks that only some readers see.
@@ -157,6 +159,7 @@ def read(data: bytes, file: str) -> Reading:
         text = _decoded(data)
         lines = tuple(re.split(r"\r\n|\r|\n", text))
         _no_directives(lines)
+        _no_long_tags(lines)
         tree = reader.document(text)
     except _Stopped as end:
         lines = lines or tuple(data[:LARGEST].decode("utf-8", "replace").splitlines())
@@ -316,11 +319,20 @@ def _after(text: str) -> Mark:
     return Mark(len(lines), len(lines[-1].removeprefix("\ufeff")) + 1)
 
 
+def _no_long_tags(lines: tuple[str, ...]) -> None:
+    """Ruamel spells out each tag, which takes with its length squared, before anybody can refuse it."""
+    for number, line in enumerate(lines, 1):
+        for word in _UNBROKEN.finditer(line):
+            if (place := word[0].find("!")) >= 0:
+                mark = Mark(number, word.start() + place + 1, 1)
+                raise _Stopped(codes.TAG, mark, f"`{short(word[0][place:])}` is a tag", _UNTAGGED)
+
+
 def _no_directives(lines: tuple[str, ...]) -> None:
     for number, line in enumerate(lines, 1):
         if line.startswith("%"):
             raise _Stopped(
-                codes.DIRECTIVE, Mark(number, 1, len(line.rstrip())), f"`{line.split()[0]}` is a directive",
+                codes.DIRECTIVE, Mark(number, 1, len(line.rstrip())), f"`{short(line.split()[0])}` is a directive",
                 "remove the line",
             )  # fmt: skip
         if line.strip() and not line.lstrip().startswith("#"):
@@ -375,8 +387,7 @@ class _Reader:
         self._count(event.mark, 1, depth)
         self.nodes += 1
         if event.tag:
-            help = "remove it; quote the value where it is text"
-            self._fault(codes.TAG, event.mark, f"`{short(event.tag)}` is a tag", help)
+            self._fault(codes.TAG, event.mark, f"`{short(event.tag)}` is a tag", _UNTAGGED)
         if event.anchor:
             self.anchors[event.anchor] = None
         made = self._content(event, events, depth)

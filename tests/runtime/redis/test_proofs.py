@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from mahavishnu.algorithms import SlidingLog
 from mahavishnu.asgi import Hardening
 from mahavishnu.contract import contract
 from mahavishnu.queries.firing import firing, samples
@@ -27,11 +30,12 @@ from tests.figures import figure
 from tests.judges import judge
 from tests.monitoring import ROOT, written
 from tests.runtime.asgi_client import call, spec_of
-from tests.runtime.redis.servers import Server, server
+from tests.runtime.redis.servers import Charged, Server, server
+from tests.runtime.redis.test_store import Fleet
 
 FULL = os.environ.get("FULL") == "1"
 RUNS = 20 if FULL else 2
-REQUESTS, LIMIT = 10_000, 1_000
+REQUESTS, LIMIT, FEW = 10_000, 1_000, 300
 SKEWS = (-3600.0, 0.0, 61.0, 3600.0)
 HOT = "198.51.100.9"
 
@@ -85,6 +89,65 @@ def test_four_processes_admit_the_limit_and_not_one_more() -> None:
     figure(f"shared store, 4 processes, clocks off by an hour, {decided}: runs off the limit", 0, wrong)
     assert admitted == [LIMIT] * (3 * RUNS)
     assert min(shares) > 0, "not all of them took part"
+
+
+@dataclass
+class Flaky:
+    """Four processes that ask a server which stops for longer than they wait, and forgets its script, all the time."""
+
+    redis: Server
+    choice: str
+    admitted: int = 0
+    lost: int = 0
+
+    async def play(self, seconds: float) -> None:
+        """As many requests as come in that time; at the end all is well, and whatever is left is taken."""
+        urls = [f"{self.redis.url}?socket_timeout=0.02"] * len(SKEWS)
+        fleet = [Fleet(url, None) for url in urls]
+        for one in fleet:
+            await one.until(up=True)
+        until = time.monotonic() + seconds
+        await asyncio.gather(
+            *(self._ask(one, until) for one in fleet for _ in range(8)), self._disturb(until)
+        )
+        for one in fleet:
+            await one.until(up=True)
+            await self._ask(one, time.monotonic() + 0.5)
+            self.lost += int(one.calls("timeout"))
+            one.store.close()
+
+    async def _ask(self, one: Fleet, until: float) -> None:
+        charges = (Charged("calls", SlidingLog(FEW, 3600 * 10**9), on_store_failure=self.choice),)
+        while time.monotonic() < until:
+            taken = await one.take(charges)
+            self.admitted += taken.admitted
+            await asyncio.sleep(0.05)
+
+    async def _disturb(self, until: float) -> None:
+        dice = random.Random("flaky")
+        while time.monotonic() < until:
+            await asyncio.sleep(dice.random() * 0.05)
+            with self.redis.client() as client:
+                client.script_flush()
+            self.redis.send(signal.SIGSTOP)
+            await asyncio.sleep(0.03)
+            self.redis.send(signal.SIGCONT)
+
+
+@pytest.mark.proof
+@pytest.mark.alone
+@pytest.mark.judge
+@pytest.mark.parametrize(("choice", "shares"), [("closed", 1), ("local", 1 + len(SKEWS))])
+def test_a_store_that_comes_and_goes_admits_no_more_than_is_said(choice: str, shares: int) -> None:
+    """Who was not answered may have been counted: never the other way round. `local` adds one limit per process."""
+    with server() as redis:
+        flaky = Flaky(redis, choice)
+        asyncio.run(flaky.play(30.0 if FULL else 4.0))
+    figure(
+        f"a store that stops again and again, `{choice}`: admitted", f"<= {FEW * shares:,}", flaky.admitted
+    )
+    assert flaky.lost > 10
+    assert FEW // 2 < flaky.admitted <= FEW * shares
 
 
 SECTIONS: Mapping[str, Any] = {
