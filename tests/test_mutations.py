@@ -25,6 +25,7 @@ from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree
+from mahavishnu.notify import Email
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
@@ -161,12 +162,15 @@ def caught(made: Contract, templates: Path | None, folder: Path) -> bool:
 
 @pytest.fixture(scope="module")
 def made() -> Contract:
-    """The contract of the shop, with one promise, and a threshold of a size: every word is written."""
+    """The contract of the shop, with one promise, a threshold of a size and a relay of mail: every word is written."""
     spec = load(SPEC).declared
     size = Threshold.model_validate({"when": "memory >= 400Mi", "severity": "P3"})
-    route = dict.fromkeys(Severity, tuple(spec.heard))
+    relay = Email.model_validate({"email": "a@example.com", "smtp": "relay:25", "require_tls": False})
+    route = dict.fromkeys(Severity, (*spec.heard, "relay"))
     alerts = spec.alerts.model_copy(update={"thresholds": {"size": size}, "route": route})
-    return contract(spec.model_copy(update={"slos": {"checkout": spec.slos["checkout"]}, "alerts": alerts}))
+    channels = {**spec.channels, "relay": relay}
+    changed = {"slos": {"checkout": spec.slos["checkout"]}, "alerts": alerts, "channels": channels}
+    return contract(spec.model_copy(update=changed))
 
 
 @pytest.mark.judge
