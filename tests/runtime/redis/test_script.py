@@ -246,6 +246,36 @@ def test_who_waits_as_told_is_admitted_and_who_comes_a_microsecond_earlier_is_no
         assert lua.take(plan, ["a"], there).admitted
 
 
+HOUR = 3_600 * SECOND
+
+
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        Gcra(5, HOUR * 1000, 5),
+        Gcra(7, HOUR * 1000, 5),
+        SlidingWindow(5, HOUR * 1000),
+        SlidingLog(5, HOUR * 1000),
+    ],
+    ids=["gcra", "crooked gcra", "window", "log"],
+)
+def test_a_server_whose_clock_goes_back_gives_nothing_and_locks_nobody_out(
+    redis: Any, algorithm: Algorithm
+) -> None:
+    """By seven hours: who has used up his limit gets nothing more, and all of it once it would have been refilled."""
+    lua, plan = Lua(redis), Plan((Charged("calls", algorithm),), "shop")
+    assert [lua.take(plan, ["k"], START).admitted for _ in range(6)] == [True] * 5 + [False]
+    back = START - 7 * HOUR
+    assert not lua.take(plan, ["k"], back).admitted
+    wait = lua.take(plan, ["k"], back).standing(0).retry_after
+    assert wait is not None
+    assert 0 < wait <= algorithm.horizon
+    for step in range(8):  # he asks all the time
+        assert not lua.take(plan, ["k"], back + step * HOUR // 100).admitted
+    after = back + algorithm.horizon // 1000 + 1
+    assert [lua.take(plan, ["k"], after).admitted for _ in range(6)] == [True] * 5 + [False]
+
+
 @given(charged(), st.lists(st.text(max_size=9), min_size=9, max_size=9))
 def test_a_question_is_the_call_of_the_script_word_for_word(
     charges: tuple[Charged, ...], keys: list[str]

@@ -65,8 +65,12 @@ local function gcra(key, cost, count, step, part, room, slack)
   local at, parts, sum, birth = arrival(key, count)
   if at then
     spent, born = sum, birth
-    -- A server whose clock went back must lock nobody out for longer than an empty bucket would.
-    if later(at, parts, now + room, slack) then at, parts = now + room, slack end
+    -- A server whose clock went back must lock nobody out for longer than an empty bucket would: kept at once, for
+    -- who is refused keeps nothing, and each time would begin anew.
+    if later(at, parts, now + room, slack) then
+      at, parts = now + room, slack
+      keep(key, at, parts, count, spent, born)
+    end
     if at >= now then whole, rest = at, parts end
   end
   local to, left = whole + step, rest + part
@@ -102,9 +106,13 @@ local function window(key, cost, count, period)
   local index = (now - elapsed) / period
   local before, current = 0, 0
   local of, past, present = held(key)
-  if of and of >= index then
+  if of and of > index then  -- the server's clock went back
+    hold(key, index, past, present, period)
+    of = index
+  end
+  if of == index then
     before, current = past, present
-  elseif of and of == index - 1 then
+  elseif of == index - 1 then
     before = present
   end
   local kept = {before, current, 0, 0}
