@@ -51,7 +51,7 @@ def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> None:
             house.app.service.lasting.ended.settle()
             receiver.delay = 0
             exported, failed, dropped = outcomes(house)
-            assert dropped == 500 - exported
+            assert 0 < dropped <= 500 - exported  # some may be on their way
             assert failed == 0
         exported, failed, dropped = outcomes(house)
         assert exported + dropped == ROOM + 500
