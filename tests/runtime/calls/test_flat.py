@@ -199,12 +199,12 @@ def test_nothing_of_a_call_is_left_in_its_context() -> None:
     bank = mahavishnu.dependency("bank")
     with world.stripe, bank, world.stripe:
         assert len(list(surrounding())) == 3
-    assert AROUND.get().over
+    assert AROUND.get()[0] is None
 
     async def calls() -> None:
         async with bank:
             await world.stripe(_ok)()
-        assert AROUND.get().over
+        assert AROUND.get()[0] is None
 
     asyncio.run(calls())
 

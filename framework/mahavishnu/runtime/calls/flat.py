@@ -13,8 +13,8 @@ from mahavishnu.policies.retry import FULL, Purse
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import MARGIN
-from mahavishnu.runtime.calls.alarm import TASK_OF
-from mahavishnu.runtime.calls.call import AROUND, Call, Inside
+from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
+from mahavishnu.runtime.calls.call import AROUND, Call
 from mahavishnu.runtime.calls.dependency import QUICK, DependencyGuard, Quick
 from mahavishnu.runtime.calls.fallback import Operation, call_async
 from mahavishnu.runtime.calls.fitted import fitted
@@ -95,9 +95,10 @@ def _guarded(  # noqa: C901, PLR0915
         closed: Any = None
         ticket: Any = None
         task: Any = None
+        alarm: Any = None
         began = now()
         if (
-            not around.over
+            around[0] is not None
             or (
                 request is not None
                 and request.deadline is not None
@@ -120,41 +121,38 @@ def _guarded(  # noqa: C901, PLR0915
                     if bulkhead is not None:
                         bulkhead.give_back()
                     return await guard.call_async(function, terms, *args, **kwargs)
-        inside = Inside()
-        inside.guard = guard
-        inside.over = False
-        inside.began = began
-        inside.repeats = repeatable
+        inside: Any = [guard, began, repeatable]
         _surround(inside)
         try:
             if timeout is not None:
-                inside.task = task
-                inside.cancelling = task.cancelling()
-                inside.expired = False
-                guard.clock.watch(inside, began, timeout)
+                alarm = Alarm()
+                alarm.task = task
+                alarm.cancelling = task.cancelling()
+                alarm.expired = False
+                guard.clock.watch(alarm, began, timeout)
             answer = await function(*args, **kwargs)
             bad = failed is not None and failed(answer)
         except BaseException as fault:
-            call = Call.going_on(inside, terms, guard.held(closed, ticket))
+            call = Call.going_on(guard, inside, alarm, terms, guard.held(closed, ticket))
             pause = call.failed(fault)
             if pause is None:
                 raise
         else:
-            inside.over = True
+            inside[0] = None
             ended = now()
             if (
                 bad
-                or (timeout is not None and inside.expired)
+                or (timeout is not None and alarm.expired)
                 or (type(answer) not in _PLAIN and getattr(answer, "status_code", None) is not None)
             ):
-                call = Call.going_on(inside, terms, guard.held(closed, ticket))
+                call = Call.going_on(guard, inside, alarm, terms, guard.held(closed, ticket))
                 pause = call.answered(answer, bad)
                 if pause is None:
                     return answer
             else:
                 if timeout is not None:
-                    inside.due = 0
-                    del inside.task
+                    alarm.due = 0
+                    del alarm.task
                 took = ended - began
                 if gates is not None:
                     bulkhead, throttle = gates
