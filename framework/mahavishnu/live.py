@@ -16,7 +16,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading import yaml_tree
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
-from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
+from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text, exposed
 from mahavishnu.units import Duration
 
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/\S*)?")
@@ -25,7 +25,6 @@ _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \S+)?")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _MATCHERS = re.compile(r"\{([^{}]*)\}")
 _NUMBER = re.compile(r"(?<![\w.\"])[0-9][0-9.]*(?:e[+-]?[0-9]+)?(?![\w.\"])")
-_PARTS = ("", "_bucket", "_count", "_sum")
 _HIDDEN = "<secret>"
 Rules = Mapping[tuple[str, str], Mapping[str, Any]]
 
@@ -44,7 +43,7 @@ def service(url: str, made: Contract) -> Iterator[str]:
     for name, labels, _ in samples:
         if name == SPEC_INFO.name and labels.get("hash") != made.hash:
             yield f"the spec at work is {labels.get('hash')}, and this one is {made.hash}"
-    known = {one.name + part: one for one in made.signals.values() for part in _parts(one)}
+    known = exposed(made.signals.values())
     for name in dict.fromkeys(name for name, _, _ in samples):
         if name not in known:
             yield f"it shows {name}, which this spec knows nothing of"
@@ -87,10 +86,6 @@ def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line)
         if match:
             yield match[1], dict(_LABEL.findall(match[2] or "")), float(match[3])
-
-
-def _parts(signal: Signal) -> tuple[str, ...]:
-    return _PARTS[1:] if signal.kind is Kind.HISTOGRAM else _PARTS[:1]
 
 
 def _labels(name: str, labels: Mapping[str, str], signal: Signal) -> Iterator[str]:

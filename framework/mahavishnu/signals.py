@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -81,6 +81,11 @@ class Signal:
     def bounds(self) -> tuple[float, ...]:
         """The bucket boundaries as numbers."""
         return tuple(map(float, self.buckets))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What the names of its samples end with, after its own."""
+        return ("_bucket", "_count", "_sum") if self.kind is Kind.HISTOGRAM else ("",)
 
     def label(self, name: str) -> Label:
         """The label of that name; raises AgreementError when the series has none."""
@@ -216,3 +221,8 @@ class Alert:
 def boundary_text(le: Decimal) -> str:
     """A bucket boundary as Prometheus' Python exposition writes it: `0.5`, `1.0`, `10.0`."""
     return str(float(le))
+
+
+def exposed(signals: Iterable[Signal]) -> dict[str, Signal]:
+    """The series by the names that their samples have: a histogram by those of its parts."""
+    return {one.name + part: one for one in signals for part in one.parts}

@@ -17,10 +17,8 @@ from mahavishnu.clock import replaced
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.shape import meant
 from mahavishnu.policy import Watched
-from mahavishnu.signals import AgreementError, Kind, Signal
+from mahavishnu.signals import AgreementError, Signal, exposed
 from mahavishnu.units import Duration
-
-_PARTS = {Kind.HISTOGRAM: ("_bucket", "_count", "_sum"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
 
 
 class VirtualClock:
@@ -201,7 +199,7 @@ class Hardened:
 
 
 def _known(signals: Iterable[Signal], name: str, labels: Mapping[str, str]) -> None:
-    shown = {one.name + part: one for one in signals for part in _PARTS[one.kind]}
+    shown = exposed(signals)
     if name not in shown:
         raise MahavishnuError(f"the service shows no series `{name}`: {meant(name, shown)}")
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Any, cast
@@ -20,7 +19,7 @@ from mahavishnu.load import Loaded, accept
 from mahavishnu.loading.faults import place_at
 from mahavishnu.loading.shape import Place, dotted, keys_of, listing, nearest, places
 from mahavishnu.loading.yaml_tree import Mapping, at
-from mahavishnu.signals import Alert, Signal, Source, boundary_text
+from mahavishnu.signals import Alert, Signal, Source, boundary_text, exposed
 from mahavishnu.units import Quantity
 
 _HOLDS = {
@@ -111,7 +110,7 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
     for alert in made.alerts:
         if alert.name == subject:
             return "\n".join((*_alert(alert, loaded), *_shown(made, alert)))
-    if (signal := made.signals.get(re.sub(r"_(bucket|count|sum)$", "", subject))) is not None:
+    if (signal := made.signals.get(subject) or exposed(made.signals.values()).get(subject)) is not None:
         return "\n".join(_series(signal, made))
     path: Path = tuple(subject.split("."))
     place = place_at(path, loaded.tree)

@@ -65,7 +65,7 @@ def _selector(selector: Selector, world: World) -> Iterator[str]:
     if shown is None:
         yield f"no such series: {selector.series}"
         return
-    if shown.kind is not selector.signal.kind or selector.suffix not in _parts(shown):
+    if shown.kind is not selector.signal.kind or selector.suffix not in shown.parts:
         yield f"{selector.series} is no part of a {shown.kind}"
         return
     owner = "service" if shown.source is Source.RULE else "job"
@@ -95,10 +95,6 @@ def _values(matcher: Matcher) -> tuple[str, ...]:
     """Each alternative of a plain choice by itself: none of them may be wrong because another is right."""
     plain = matcher.op.endswith("~") and _ALTERNATIVES.fullmatch(matcher.value)
     return tuple(matcher.value.split("|")) if plain else (matcher.value,)
-
-
-def _parts(signal: Signal) -> tuple[str, ...]:
-    return ("_bucket", "_count", "_sum") if signal.kind is Kind.HISTOGRAM else ("",)
 
 
 def _call(call: Call) -> Iterator[str]:
