@@ -9,10 +9,9 @@ from typing import Any
 
 from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.queries import closure
-from mahavishnu.signals import AgreementError, Kind, Signal
+from mahavishnu.signals import AgreementError, Signal, exposed
 from mahavishnu.units import Duration
 
-_PARTS = ("_bucket", "_count", "_sum")
 _COMPARE = frozenset({"rate", "increase", "irate", "delta", "idelta", "deriv", "changes", "resets"})
 _SHORTEST = Duration.parse("2m")
 _AGGREGATES = frozenset({"sum", "min", "max", "avg", "count"})
@@ -107,13 +106,10 @@ class _Reader:
         return Selector(signal, part, matchers)
 
     def _known(self, name: str) -> tuple[Signal, str]:
-        if name in self._signals:
-            return self._signals[name], ""
-        for part in _PARTS:
-            signal = self._signals.get(name.removesuffix(part)) if name.endswith(part) else None
-            if signal is not None and signal.kind is Kind.HISTOGRAM:
-                return signal, part
-        raise QueryError(f"no such series: {name}")
+        signal = self._signals.get(name) or exposed(self._signals.values()).get(name)
+        if signal is None:
+            raise QueryError(f"no such series: {name}")
+        return signal, name.removeprefix(signal.name)
 
     def _aggregate(self, node: Any) -> Expr:
         op, modifier = str(node.op), node.modifier
