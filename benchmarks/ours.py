@@ -11,8 +11,8 @@ from benchmarks.stacks import EVERYONE, NAMED, PER_ROUTE, On, Setup, Stack, tota
 from benchmarks.table import Handing
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.calls.call import Terms
-from mahavishnu.runtime.calls.fallback import Operation
 from mahavishnu.runtime.calls.flat import guarded
+from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.current import forget
 from mahavishnu.spec import Spec
 

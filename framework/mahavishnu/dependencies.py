@@ -43,8 +43,8 @@ from mahavishnu.runtime.calls import fallback
 from mahavishnu.runtime.calls.attempts import Attempts
 from mahavishnu.runtime.calls.call import Call, Terms, innermost
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
-from mahavishnu.runtime.calls.fallback import Operation
 from mahavishnu.runtime.calls.flat import guarded
+from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dead_letters.handlers import handle

@@ -25,7 +25,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency, dependency
 from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError, Parked
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
-from mahavishnu.runtime.calls.fallback import called
+from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.current import forget, succeed
 from mahavishnu.runtime.dead_letters.letters import LettersUnreachable

@@ -15,7 +15,7 @@ import pytest
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.runtime.calls import fitted, flat
 from mahavishnu.runtime.calls.call import Terms
-from mahavishnu.runtime.calls.fallback import Operation
+from mahavishnu.runtime.calls.operation import Operation
 from tests.runtime.calls.worlds import ALL, World, all_but
 
 
@@ -57,16 +57,28 @@ async def of_an_error(fault: int, call: str) -> Any:
     return fault, call
 
 
+async def of_no_name(_: int, bad: str) -> Any:
+    return _, bad
+
+
+async def of_what_is_left_out(alarm: int, plan: str) -> Any:
+    return alarm, plan
+
+
 async def mixed(args: int, kwargs: str) -> Any:
     return args, kwargs
 
 
-@pytest.mark.parametrize("function", [plain, placed, named, of_its_own, of_an_error, mixed])
+@pytest.mark.parametrize("said", [ALL, {"retry": {}}, {"breaker": {}}, {"url": "http://stripe"}])
+@pytest.mark.parametrize(
+    "function",
+    [plain, placed, named, of_its_own, of_an_error, of_no_name, of_what_is_left_out, mixed],
+)
 def test_it_has_the_parameters_of_its_function(
-    world: World, function: Callable[..., Coroutine[Any, Any, Any]]
+    said: dict[str, Any], function: Callable[..., Coroutine[Any, Any, Any]]
 ) -> None:
     """Called by place or by name, as the function allows: on the short way and on the long one."""
-    guarded = world.stripe(idempotent=True)(function)
+    guarded = World(**said).stripe(idempotent=True)(function)
     assert fits(guarded)
     first, second = inspect.signature(function).parameters
     for _ in range(2):
@@ -154,11 +166,32 @@ def test_all_others_are_guarded_all_the_same(
 
 
 def test_what_its_dependency_does_not_have_is_left_out() -> None:
-    """A wrapper does not ask for a timeout where there is none."""
+    """A wrapper asks for no timeout where there is none, and has no room for one."""
     for world, asks in ((World(retry={}), False), (World(timeout="1s"), True)):
         settings = world.guardian.settings
         guarded = flat.guarded(lambda _: None, Operation("stripe", plain, Terms()), settings)  # type: ignore[arg-type, return-value]
-        assert ("watch" in {one.argval for one in dis.get_instructions(code_of(guarded))}) is asks
+        code = code_of(guarded)
+        assert ("watch" in {one.argval for one in dis.get_instructions(code)}) is asks
+        assert ("alarm" in code.co_varnames) is asks
+        assert "bulkhead" not in code.co_varnames
+
+
+def test_what_stands_in_may_be_said_later() -> None:
+    """After calls that took the short way."""
+
+    async def failing(order: int) -> int:
+        if order:
+            raise ConnectionError
+        return order
+
+    guarded = World(retry={}).stripe(idempotent=True)(failing)
+    assert asyncio.run(guarded(0)) == 0
+
+    @guarded.fallback
+    async def instead(order: int, error: Exception) -> int:
+        return -order
+
+    assert asyncio.run(guarded(1)) == -1
 
 
 def test_a_policy_that_comes_later_is_kept_to(world: World) -> None:

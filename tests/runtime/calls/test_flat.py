@@ -19,7 +19,7 @@ from mahavishnu.policies.breaker import Closed
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.calls import flat
 from mahavishnu.runtime.calls.call import AROUND, Terms, surrounding
-from mahavishnu.runtime.calls.fallback import Operation
+from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
@@ -72,7 +72,7 @@ class Day:
         self.dice = random.Random(seed)
         self.world = World(auto=False, **(said or {"url": "http://x"}))
         self.ended: list[str] = []
-        terms = Terms(self.dice.random() < 0.5, _bad)
+        terms = Terms(self.dice.random() < 0.5, self.dice.choice([_bad, None]))
         self.guarded = way(self.world, self.call, terms)
 
     async def call(self, how: str) -> object:

@@ -16,7 +16,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.errors import Parked
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.runtime.calls import http_fallback
-from mahavishnu.runtime.calls.fallback import called
+from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.dead_letters import handlers
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable

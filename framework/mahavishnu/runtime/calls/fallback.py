@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
-import sys
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import blake2b
-from importlib.machinery import ModuleSpec
-from pathlib import PurePath
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -21,14 +18,13 @@ from mahavishnu.policies._faults import outcome_of, outcome_of_answer, status_of
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.policy import Clock, Meter, Outcome
 from mahavishnu.runtime import context
-from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.calls.degraded import mark
+from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.calls.stale import Stale
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import keyed, redriven
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.dead_letters.office import Kept, Office
-from mahavishnu.runtime.dead_letters.parcel import Parcel
 from mahavishnu.runtime.spans import Note, nothing
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
 from mahavishnu.spec import Spec
@@ -37,52 +33,6 @@ _SECOND = 10**9
 NOTHING: Any = object()
 """What stands in where nothing does."""
 Tell = Callable[..., object]
-
-
-class Operation:
-    """A function that a dependency guards, with what was registered for it.
-
-    `own` stands in for it instead of what the spec says; `again` makes its letters again; `key` names a call.
-    """
-
-    def __init__(
-        self,
-        dependency: str,
-        function: Callable[..., Any],
-        terms: Terms,
-        key: Callable[..., str] | None = None,
-    ) -> None:
-        self.dependency = dependency
-        self.function = function
-        self.terms = terms
-        self.key = key
-        self.name: str = called(function)
-        self.own: Callable[..., Any] | None = None
-        self.again: Callable[..., Any] | None = None
-        self._parcel: Parcel | None = None
-
-    @property
-    def parcel(self) -> Parcel:
-        """Writes and reads its arguments; raises TypeError where that can never be."""
-        if self._parcel is None:
-            self._parcel = Parcel(self.function)
-        return self._parcel
-
-
-def called(function: Callable[..., Any]) -> str:
-    """A function by its module and name: another module may have one of the same name."""
-    module = getattr(function, "__module__", None)
-    if module in ("__main__", "__mp_main__"):
-        module = _imported() or module
-    name: str = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{module}.{name}" if module else name
-
-
-def _imported() -> str:
-    """What others import the script of this process as: its letters may be theirs to make again."""
-    script = sys.modules["__main__"]
-    spec: ModuleSpec | None = getattr(script, "__spec__", None)  # of `python -m`
-    return spec.name if spec else PurePath(getattr(script, "__file__", None) or "").stem
 
 
 class Fallbacks:

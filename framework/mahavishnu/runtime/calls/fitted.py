@@ -15,8 +15,8 @@ M = TypeVar("M", bound=Callable[..., object])
 
 def fitted(maker: M, function: Callable[..., object], absent: frozenset[str] = frozenset()) -> M:
     """The maker of a wrapper, compiled anew: its one `async def`, which takes `*args, **kwargs`, then takes what
-    `function` takes, and hands on just that, by place where it can: nothing is packed and unpacked again. It does not
-    ask whether those variables are None that are `absent`: they always are.
+    `function` takes, and hands on just that, by place where it can: nothing is packed and unpacked again. Those
+    variables that are `absent` are always None: it neither has them, nor what is done only where they are not.
 
     It is the maker itself where `function` is no plain one, or takes any number of arguments; where an argument may
     be left out, for only the caller knows whether it was; and where its source is not at hand.
@@ -100,14 +100,40 @@ class _Fit(ast.NodeTransformer):
             node.keywords = [ast.keyword(name, _read(name)) for name in self.named]
         return node
 
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        """`absent: Any = …`, which is None."""
+        if isinstance(node.target, ast.Name) and self._lacks(node.target):
+            return None
+        return self.generic_visit(node)
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """With what it leads to, where that is certain."""
+        self.generic_visit(node)
+        if not isinstance(node.test, ast.Constant):
+            return node
+        return node.body if node.test.value else node.orelse
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """Without what cannot decide it."""
+        self.generic_visit(node)
+        decides = isinstance(node.op, ast.Or)
+        values = [
+            one for one in node.values if not isinstance(one, ast.Constant) or bool(one.value) is decides
+        ]
+        certain = next((at for at, one in enumerate(values) if isinstance(one, ast.Constant)), len(values))
+        node.values = values[: certain + 1]
+        return node if len(node.values) > 1 else node.values[0] if node.values else ast.Constant(not decides)
+
     def visit_Compare(self, node: ast.Compare) -> ast.AST:
         """`absent is None`, or `is not`."""
-        if isinstance(node.left, ast.Name) and node.left.id in self.absent:
+        if isinstance(node.left, ast.Name) and self._lacks(node.left):
             return ast.Constant(isinstance(node.ops[0], ast.Is))
         return self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
         """`args` and `kwargs` as such, and what is local."""
+        if self._lacks(node):
+            return ast.Constant(None) if isinstance(node.ctx, ast.Load) else ast.Name(_UNREAD, ast.Store())
         if node.id == "args":
             return ast.Tuple([*map(_read, self.placed)], ast.Load())
         if node.id == "kwargs":
@@ -120,9 +146,16 @@ class _Fit(ast.NodeTransformer):
         node.name = node.name and self._other(node.name)
         return self.generic_visit(node)
 
+    def _lacks(self, node: ast.Name) -> bool:
+        return node.id in self.absent
+
     def _other(self, name: str) -> str:
         """A name that nobody can write, where a parameter has this one."""
         return f".{name}" if name in self.own and name in (*self.placed, *self.named) else name
+
+
+_UNREAD = ".unread"
+"""What nobody can name: a parameter may be called `_`."""
 
 
 def _read(name: str) -> ast.expr:

@@ -16,8 +16,9 @@ from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.calls.call import AROUND, Call
 from mahavishnu.runtime.calls.dependency import QUICK, DependencyGuard, Quick
-from mahavishnu.runtime.calls.fallback import Operation, call_async
+from mahavishnu.runtime.calls.fallback import call_async
 from mahavishnu.runtime.calls.fitted import fitted
+from mahavishnu.runtime.calls.operation import NOBODY, Operation
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import AT_WORK
 from mahavishnu.spec import Dependency
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 _request, _around, _surround = CURRENT.get, AROUND.get, AROUND.set
 """Bound here: to look a method up costs as much as to call it."""
 Find = Callable[["Service | None"], DependencyGuard]
-_Plan = tuple[
+Learn = Callable[["Service | None"], tuple[DependencyGuard, "Plan | None"]]
+Plan = tuple[
     object,
     DependencyGuard,
     Callable[[], int],
@@ -48,8 +50,15 @@ def guarded(find: Find, operation: Operation, settings: Dependency) -> Callable[
     It is written out for these settings of the dependency: the calls go the long way where a reload adds a policy.
     """
     absent = _absent(settings)
-    never = absent if operation.terms.failed else absent | {"failed"}
-    return fitted(_guarded, operation.function, never)(find, operation, absent)
+    never = absent.union(*(_WITH.get(name, ()) for name in absent))
+    if operation.terms.failed is None:
+        never |= {"failed", "bad"}
+    learn = functools.partial(_learned, find, operation, absent)
+    return fitted(_guarded, operation.function, never)(operation, learn)
+
+
+_WITH = {"breaker": ("closed",), "timeout": ("task", "alarm"), "gates": ("ticket",)}
+"""What a call has only where it has that policy."""
 
 
 def _absent(settings: Dependency) -> frozenset[str]:
@@ -59,10 +68,8 @@ def _absent(settings: Dependency) -> frozenset[str]:
     return frozenset(name for name, policy in said.items() if policy is None)
 
 
-def _guarded(  # noqa: C901, PLR0915
-    find: Find, operation: Operation, absent: frozenset[str]
-) -> Callable[..., Awaitable[Any]]:
-    """The function, guarded by whatever `find` finds in the service at work when it is called.
+def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]]:  # noqa: C901, PLR0915
+    """The function, guarded by what it may `learn` of the service at work when it is called.
 
     This is `DependencyGuard.call_async` with its steps written out, as far as they are plain: no call around it, the
     breaker closed and well, a free place in the bulkhead, time for the whole timeout. In every other case, and when
@@ -70,27 +77,20 @@ def _guarded(  # noqa: C901, PLR0915
     guarding costs. No lock is taken: what is looked at and changed in one go has no call in between, and CPython
     switches threads at calls and at jumps back only.
     """
-    terms, function = operation.terms, operation.function
-    failed, repeatable = terms.failed, terms.repeatable
-    known: Any = (_NOBODY,) + (None,) * 7
+    function, repeatable, failed = operation.function, operation.terms.repeatable, operation.terms.failed
+    harmless: object = None
 
     @functools.wraps(function)
     async def made(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - see above
-        nonlocal known
+        nonlocal harmless
         request = _request()
         service = AT_WORK.service if request is None else request.service
-        of, guard, now, quick, breaker, purse, timeout, gates = known
-        if service is not of or operation.own is not None:
-            guard = find(service)
-            if (
-                guard.stands_by
-                or operation.own is not None
-                or not absent <= _absent(guard.settings)
-                or (repeatable and guard.hurries)
-            ):
+        of, guard, now, quick, breaker, purse, timeout, gates = operation.known
+        if service is not of:
+            guard, plan = learn(service)
+            if plan is None:
                 return await call_async(guard, operation, args, kwargs)
-            known = _plan(service, guard)
-            _, guard, now, quick, breaker, purse, timeout, gates = known
+            of, guard, now, quick, breaker, purse, timeout, gates = operation.known = plan
         around = _around()
         closed: Any = None
         ticket: Any = None
@@ -108,19 +108,19 @@ def _guarded(  # noqa: C901, PLR0915
             # Asked before anything is taken: where no event loop runs it raises.
             or (timeout is not None and (task := TASK_OF(get_running_loop())) is None)
         ):
-            return await guard.call_async(function, terms, *args, **kwargs)
+            return await guard.call_async(function, operation.terms, *args, **kwargs)
         if gates is not None:
             bulkhead, throttle = gates
             if bulkhead is not None:
                 if bulkhead.free <= 0 or bulkhead.waiters:
-                    return await guard.call_async(function, terms, *args, **kwargs)
+                    return await guard.call_async(function, operation.terms, *args, **kwargs)
                 bulkhead.free -= 1
             if throttle is not None:
                 ticket = throttle.try_enter(began)
                 if ticket is None:
                     if bulkhead is not None:
                         bulkhead.give_back()
-                    return await guard.call_async(function, terms, *args, **kwargs)
+                    return await guard.call_async(function, operation.terms, *args, **kwargs)
         inside: Any = [guard, began, repeatable]
         _surround(inside)
         try:
@@ -131,9 +131,9 @@ def _guarded(  # noqa: C901, PLR0915
                 alarm.expired = False
                 guard.clock.watch(alarm, began, timeout)
             answer = await function(*args, **kwargs)
-            bad = failed is not None and failed(answer)
+            bad: bool = failed is not None and failed(answer)
         except BaseException as fault:
-            call = Call.going_on(guard, inside, alarm, terms, guard.held(closed, ticket))
+            call = Call.going_on(guard, inside, alarm, operation.terms, guard.held(closed, ticket))
             pause = call.failed(fault)
             if pause is None:
                 raise
@@ -143,9 +143,9 @@ def _guarded(  # noqa: C901, PLR0915
             if (
                 bad
                 or (timeout is not None and alarm.expired)
-                or (type(answer) not in _PLAIN and getattr(answer, "status_code", None) is not None)
+                or (type(answer) is not harmless and (harmless := _harmless(answer)) is None)
             ):
-                call = Call.going_on(guard, inside, alarm, terms, guard.held(closed, ticket))
+                call = Call.going_on(guard, inside, alarm, operation.terms, guard.held(closed, ticket))
                 pause = call.answered(answer, bad)
                 if pause is None:
                     return answer
@@ -175,16 +175,32 @@ def _guarded(  # noqa: C901, PLR0915
                 else:
                     guard.succeeded(closed, took, ended)
                 return answer
-        return await guard.go_on(call, pause, function, terms, *args, **kwargs)
+        return await guard.go_on(call, pause, function, operation.terms, *args, **kwargs)
 
     return made
 
 
-_NOBODY = object()
-
-
-def _plan(service: Service | None, guard: DependencyGuard) -> _Plan:
-    """What a call needs to know, as long as this service is at work."""
+def _learned(
+    find: Find, operation: Operation, absent: frozenset[str], service: Service | None
+) -> tuple[DependencyGuard, Plan | None]:
+    """What guards it in this service, and what a call needs to know of that; None where it must go the long way."""
+    guard = find(service)
+    if (
+        guard.stands_by
+        or operation.own is not None
+        or not absent <= _absent(guard.settings)
+        or (operation.terms.repeatable and guard.hurries)
+    ):
+        return guard, None
     purse = None if guard.retrier is None else guard.retrier.purse
     gates = (guard.bulkhead, guard.throttle) if guard.bulkhead or guard.throttle else None
-    return service or _NOBODY, guard, guard.clock.now, guard.quick, guard.breaker, purse, guard.timeout, gates
+    clock, breaker, timeout = guard.clock, guard.breaker, guard.timeout
+    return guard, (service or NOBODY, guard, clock.now, guard.quick, breaker, purse, timeout, gates)
+
+
+def _harmless(answer: object) -> object:
+    """The type of an answer, where none of that type has a status; None where this one has."""
+    kind = type(answer)
+    if kind in _PLAIN:
+        return kind
+    return None if getattr(answer, "status_code", None) is not None else NOBODY

@@ -1,0 +1,73 @@
+"""A function that a dependency guards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.machinery import ModuleSpec
+from pathlib import PurePath
+from typing import Any
+
+from mahavishnu.runtime.calls.call import Terms
+from mahavishnu.runtime.dead_letters.parcel import Parcel
+
+NOBODY = object()
+"""Not even the service of a process that has none."""
+UNKNOWN: tuple[Any, ...] = (NOBODY, *[None] * 7)
+"""What the short way knows of a call before the first."""
+
+
+class Operation:
+    """A function that a dependency guards, with what was registered for it.
+
+    `again` makes its letters again; `key` names a call; `known` is what its short way keeps of the service it saw.
+    """
+
+    def __init__(
+        self,
+        dependency: str,
+        function: Callable[..., Any],
+        terms: Terms,
+        key: Callable[..., str] | None = None,
+    ) -> None:
+        self.dependency = dependency
+        self.function = function
+        self.terms = terms
+        self.key = key
+        self.name: str = called(function)
+        self.again: Callable[..., Any] | None = None
+        self.own = None
+        self._parcel: Parcel | None = None
+
+    @property
+    def own(self) -> Callable[..., Any] | None:
+        """What stands in for it instead of what the spec says."""
+        return self._own
+
+    @own.setter
+    def own(self, function: Callable[..., Any] | None) -> None:
+        self._own = function
+        self.known = UNKNOWN
+
+    @property
+    def parcel(self) -> Parcel:
+        """Writes and reads its arguments; raises TypeError where that can never be."""
+        if self._parcel is None:
+            self._parcel = Parcel(self.function)
+        return self._parcel
+
+
+def called(function: Callable[..., Any]) -> str:
+    """A function by its module and name: another module may have one of the same name."""
+    module = getattr(function, "__module__", None)
+    if module in ("__main__", "__mp_main__"):
+        module = _imported() or module
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}" if module else name
+
+
+def _imported() -> str:
+    """What others import the script of this process as: its letters may be theirs to make again."""
+    script = sys.modules["__main__"]
+    spec: ModuleSpec | None = getattr(script, "__spec__", None)  # of `python -m`
+    return spec.name if spec else PurePath(getattr(script, "__file__", None) or "").stem
