@@ -78,7 +78,7 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
     switches threads at calls and at jumps back only.
     """
     function, repeatable, failed = operation.function, operation.terms.repeatable, operation.terms.failed
-    harmless: object = None
+    harmless: Any = None
 
     @functools.wraps(function)
     async def made(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - see above
@@ -198,7 +198,7 @@ def _learned(
     return guard, (service or NOBODY, guard, clock.now, guard.quick, breaker, purse, timeout, gates)
 
 
-def _harmless(answer: object) -> object:
+def _harmless(answer: object) -> Any:
     """The type of an answer, where none of that type has a status; None where this one has."""
     kind = type(answer)
     if kind in _PLAIN:
