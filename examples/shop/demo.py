@@ -156,8 +156,8 @@ class Show:
         say(f"a new order: {self.order(99).status_code}   breaker: {self.breaker()}")
 
     def series(self, scraped: Mapping[str, float]) -> None:
-        """A few of the series that all of this moved."""
-        title(f"The same facts as series on {self.stage.shop}/metrics")
+        """A few of the series that all of this moved, as they were before it was well again."""
+        title(f"The same facts as series on {self.stage.shop}/metrics, while the payment service was down")
         for name, value in sorted(scraped.items()):
             if value and re.match(
                 r"mahavishnu_(limit_decisions|breaker_state|dependency_calls|retries|dead_letters)", name
@@ -166,7 +166,7 @@ class Show:
 
     def alerts(self, before: Mapping[str, float], after: Mapping[str, float], took: float) -> None:
         """What Prometheus would make of it, had it gone on for an hour."""
-        title("Alerts that would fire if this went on for an hour")
+        title("Alerts that would fire if that went on for an hour")
         promtool = _promtool()
         if promtool is None:
             say("NOT EVALUATED: promtool was not found; `make tools` fetches it where the platform allows")
