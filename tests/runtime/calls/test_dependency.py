@@ -542,7 +542,7 @@ def test_a_probe_that_was_never_made_is_nothing(ends: str) -> None:
         assert (world.breaker.state, world.bulkhead.waiting) == ("half_open", 2)
         if ends == "made":
             world.bulkhead.give_back()
-            assert await asyncio.gather(first, second) == ["ok", "ok"]
+            assert (await first, await second) == ("ok", "ok")
         elif ends == "cancelled":
             for one in (first, second):
                 one.cancel()

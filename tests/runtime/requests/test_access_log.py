@@ -52,7 +52,7 @@ _SERVED = st.builds(
     st.integers(0, 10**12),
     st.none()
     | st.just(Decision(False, "per_client"))
-    | st.builds(lambda where: Decision(False, "dependencies.a.breaker", where=where), _TEXT),
+    | st.builds(Decision, st.just(False), st.just("dependencies.a.breaker"), where=_TEXT),
     st.none() | _TEXT,
     st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
 )
