@@ -676,7 +676,7 @@ def test_a_worker_without_the_middleware_makes_its_own_again(tmp_path: Path) -> 
     parked, charged = (line.split() for line in done.stdout.splitlines())
     assert (parked[0], charged[0]) == ("parked", "charged")
     assert parked[1:] == charged[1:]
-    letters = SqliteLetters(tmp_path / ".mahavishnu/dead_letters.db", lambda: 0)
+    letters = SqliteLetters(str(tmp_path / ".mahavishnu/dead_letters.db"), lambda: 0)
     assert list(letters.some(9)) == []
 
 
@@ -689,11 +689,11 @@ def test_a_worker_looks_while_it_is_told_to_and_no_longer(
     async def scenario() -> None:
         shop, gate, begun = Shop(), asyncio.Event(), list[int]()
 
-        @shop.charge.redrive
         async def again(order: int) -> None:
             begun.append(order)
             await gate.wait()
 
+        shop.charge.redrive(again)
         await shop.park()
         if disabled:
             monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
