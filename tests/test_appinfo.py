@@ -140,3 +140,44 @@ def test_a_spec_that_contradicts_itself_hides_no_routes(
     assert [line.partition("[")[2][:5] for line in told] == ["MV201", "MV404", "MV406"]
     assert "no dependency `bank`" in told[2]
     assert "(environment `local`)" in told[2]
+
+
+NAMING = """
+import asyncio, contextlib
+from mahavishnu import dependency, limit
+bank, post = dependency("bank"), dependency("post_office")
+client = bank.httpx_client()
+
+@bank(idempotent=True)
+async def ask(): return 7
+
+assert asyncio.run(ask()) == 7
+with post, limit(tool="search"): pass
+"""
+
+
+def test_before_there_is_a_spec_an_app_may_name_what_it_likes(tmp_path: Path) -> None:
+    """Dependencies and tools, in every form, and calls at import: what `init` has to write."""
+    (tmp_path / "main.py").write_text(NAMING + APP, encoding="utf-8")
+    seen = appinfo.unwritten(Service(name="shop", app="main:app"), tmp_path / "mahavishnu.yaml")
+
+    assert seen == (looked(tmp_path, APP), ("bank", "post_office"), ("search",))
+
+
+@pytest.mark.parametrize(("name", "better"), [("Bank", "bank"), ("a__b", "a_b"), ("x" * 41, "x" * 40)])
+def test_what_no_spec_can_name_is_told_before_one_is_written(
+    name: str,
+    better: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """In a sentence, and nothing is written."""
+    (tmp_path / "main.py").write_text(
+        f"import mahavishnu\nmahavishnu.dependency({name!r})\n{APP}", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", "--app", "main:app"]) == 2
+    said = f"no spec can have the dependency `{name}`: call it `{better}` in the code"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "mahavishnu.yaml").exists()

@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "dependencies",
         "limits",
         "server",
+        "worker",
         "api",
         "",
     ),  # "": the face, `import mahavishnu` itself

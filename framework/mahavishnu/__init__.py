@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from mahavishnu.limits import limit
     from mahavishnu.runtime.calls.degraded import degraded, watching
     from mahavishnu.runtime.dead_letters.handlers import idempotency_key
+    from mahavishnu.worker import redriving
 
-__all__ = ["__version__", "degraded", "dependency", "idempotency_key", "limit", "watching"]
+__all__ = ["__version__", "degraded", "dependency", "idempotency_key", "limit", "redriving", "watching"]
 
 
 def __getattr__(name: str) -> object:
@@ -25,6 +26,10 @@ def __getattr__(name: str) -> object:
         from mahavishnu.limits import limit
 
         return limit
+    if name == "redriving":
+        from mahavishnu.worker import redriving
+
+        return redriving
     if name in ("degraded", "watching"):
         from mahavishnu.runtime.calls import degraded
 

@@ -1,4 +1,4 @@
-"""What an app says of itself, imported in a process of its own: its routes."""
+"""What an app says of itself, imported in a process of its own: its routes, and what it calls."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path as File
+from typing import Any, NamedTuple
 
 from mahavishnu import codes
 from mahavishnu.errors import Problem
@@ -16,17 +17,39 @@ Routes = tuple[tuple[str, frozenset[str] | None], ...]
 _SECONDS = 20
 
 
+class Seen(NamedTuple):
+    """What an app has and names: its routes, dependencies, and tools with a limit."""
+
+    routes: Routes
+    dependencies: tuple[str, ...]
+    tools: tuple[str, ...]
+
+
 def routes(service: Service, spec: File, env: str | None = None) -> Routes | Problem:
     """The routes of `service.app`: path templates with their methods (None: all); or why nobody can know.
 
     It is imported as it would start in the environment `env` of the spec, but for what contradicts itself there.
     """
+    said = _looked("routing.routes", service, spec, env)
+    return said if isinstance(said, Problem) else _routes(said)
+
+
+def unwritten(service: Service, spec: File) -> Seen | Problem:
+    """The same and more of an app whose spec, which would be that file, is still to be written."""
+    said = _looked("unwritten", service, spec, None)
+    if isinstance(said, Problem):
+        return said
+    return Seen(_routes(said["routes"]), tuple(sorted(said["dependencies"])), tuple(sorted(said["tools"])))
+
+
+def _looked(module: str, service: Service, spec: File, env: str | None) -> Any | Problem:
+    """What this module of the runtime says of the app, as JSON has it; or why it cannot."""
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
     reserved = {"MAHAVISHNU_SPEC": str(spec.resolve()), "MAHAVISHNU_ENV": env, "MAHAVISHNU_DISABLE": "1"}
     said = {**os.environ, "PYTHONPATH": path, **reserved}
     environment = {name: value for name, value in said.items() if value is not None}
-    command = [sys.executable, "-m", "mahavishnu.runtime.routing.routes", service.app]
+    command = [sys.executable, "-m", f"mahavishnu.runtime.{module}", service.app]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace",
@@ -36,17 +59,14 @@ def routes(service: Service, spec: File, env: str | None = None) -> Routes | Pro
         return _fault(service, f"importing it took longer than {_SECONDS} seconds")
     if done.returncode != 0:
         return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
-    told = _read(done.stdout)
-    return _fault(service, "it ended before its routes were known") if told is None else told
-
-
-def _read(output: str) -> Routes | None:
-    """The routes from the last line; an app may print whatever it likes before. None: they are not there."""
     try:
-        said = json.loads(_last_line(output))
-        return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
-    except (ValueError, TypeError):
-        return None
+        return json.loads(_last_line(done.stdout))  # an app may print whatever it likes before
+    except ValueError:
+        return _fault(service, "it ended before its routes were known")
+
+
+def _routes(said: Any) -> Routes:
+    return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
 
 
 def _last_line(text: str) -> str:

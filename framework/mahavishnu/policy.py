@@ -555,7 +555,8 @@ class Decision(NamedTuple):
     """The answer to a request: admitted, or refused with everything the refusal must say.
 
     `retry_after` is exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457;
-    `counted` is the status in the series and the log, where that is not the one sent.
+    `counted` is the status in the series and the log, where that is not the one sent; `where` is the line of the spec
+    (empty: none), told to the log alone, where a dependency refused and no limit did (None).
     """
 
     allowed: bool
@@ -565,6 +566,7 @@ class Decision(NamedTuple):
     detail: str = ""
     retry_after: int | None = None
     counted: int | None = None
+    where: str | None = None
 
 
 class OneOf:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -24,7 +25,7 @@ from tests.generators.specs import LARGE, merged
 SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
 OTHER = merged(SPEC, {"service": {"owner": "others"}, "deploy": {"replicas": {"min": 12}}, "retention": None})
 
-KILLS, STRIDE = (100, 3) if os.environ.get("FULL") == "1" else (30, 8)
+KILLS, STRIDE = (200, 1) if os.environ.get("FULL") == "1" else (30, 8)
 
 
 @pytest.fixture
@@ -296,8 +297,9 @@ def test_the_same_bytes_everywhere(home: Path) -> None:
 # --- killed ---------------------------------------------------------------------------------------
 
 
-def killed(work: Callable[[], object], after: int) -> int:
-    """Run in a child that is killed, as by `kill -9`, before its n-th change of the output folder."""
+def killed(work: Callable[[], object], after: int, delay: float) -> int:
+    """Run in a child that is killed, as by `kill -9`, before its n-th change of the output folder, or so many seconds
+    after that."""
     child = os.fork()
     if child == 0:
         left = after
@@ -308,7 +310,11 @@ def killed(work: Callable[[], object], after: int) -> int:
             if event not in watched or (event == "open" and not details[2] & (os.O_WRONLY | os.O_RDWR)):
                 return
             if "deploy" in Path(str(details[0])).parts:
-                if left == 0:
+                if left == 0 and delay:
+                    signal.setitimer(
+                        signal.ITIMER_REAL, delay
+                    )  # whose signal leaves no more time than -9 does
+                elif left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
                 left -= 1
 
@@ -323,24 +329,30 @@ def killed(work: Callable[[], object], after: int) -> int:
 
 @pytest.mark.proof
 def test_kill_9_at_any_point(home: Path) -> None:
-    """Whenever it is killed, each file is whole, old or new, and the next run makes the tree complete."""
+    """Whenever it is killed, before a change or anywhere between two, each file is whole, old or new, and the next run
+    makes the tree complete."""
     run(["generate"])
     old = tree(shutil.copytree(home / "deploy", home / "old"))
     say(home, OTHER)
     assert run(["generate"]) == 0
     new = tree(home / "deploy")
-    mixed = deaths = at = 0
+    mixed = deaths = at = changes = 0
+    delay, chance = 0.0, random.Random("kills")
     while deaths < KILLS:
         shutil.rmtree(home / "deploy")
         shutil.copytree(home / "old", home / "deploy")
-        ended = killed(lambda: run(["generate"]), at)
+        ended = killed(lambda: run(["generate"]), at, delay)
         left = {path: text for path, text in tree(home / "deploy").items() if ".mahavishnu-new-" not in path}
         assert all(text in (old.get(path), new.get(path)) for path, text in left.items() if path != LOCK)
         assert {*old} & {*new} <= {*left}
         mixed += left not in (old, new)
         assert run(["generate"]) == 0
         assert tree(home / "deploy") == new
-        deaths += ended == -signal.SIGKILL
-        at = at + STRIDE if ended == -signal.SIGKILL else deaths % STRIDE  # to the end, then between those
+        deaths += ended < 0
+        if not delay and ended < 0:
+            at += STRIDE
+        else:  # all changes have had their turn
+            changes = changes or at
+            at, delay = chance.randrange(changes), chance.uniform(1e-5, 1e-3)
     figure("kill -9 points after which every file is whole and the next run heals", KILLS, deaths)
     assert mixed > KILLS / 10, "no kill fell between two files, so nothing was proved"

@@ -63,6 +63,7 @@ class Reference:
     def __init__(self, said: Breaker, lease: int) -> None:
         self.said, self.lease, self.width = said, lease, -(-said.window // 20)
         self.generation, self.tickets = 0, itertools.count()
+        self.begun: set[int | None] = set()
         self.opened = self.since = self.until = 0
         self.state = "closed"
         self.to(self.held or "closed", 0)
@@ -107,6 +108,13 @@ class Reference:
             return -1, None
         return (self.until if self.state == "open" else min(self.leases.values())) - now
 
+    def begin(self, permit: tuple[int, int | None], now: int) -> None:
+        """What it waited for has come."""
+        generation, ticket = permit
+        self.begun.add(ticket)
+        if ticket is not None and generation == self.generation:
+            self.leases[ticket] = now + self.lease
+
     def leave(self, permit: tuple[int, int | None], end: End, duration: int, now: int) -> None:
         generation, ticket = permit
         if ticket is not None:
@@ -147,7 +155,8 @@ class Reference:
     def expire(self, now: int) -> None:
         for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
             del self.leases[ticket]
-            self.seen.append((0, True, False))
+            if ticket in self.begun:
+                self.seen.append((0, True, False))
         if self.state == "half_open":
             self.judge(now)
 
@@ -179,9 +188,15 @@ class Driver(Protocol):
 
     clock: VirtualClock
     guard: BreakerGuard
+    may_wait: bool
+    """Whether a call that is let in has not begun before it is told to."""
 
     def enter(self) -> Any:
-        """Begin a call; raises BreakerOpen."""
+        """Let a call in; raises BreakerOpen."""
+        ...
+
+    def begin(self, call: Any) -> None:
+        """It has waited for nothing, or long enough."""
         ...
 
     def leave(self, call: Any, end: End) -> None:
@@ -196,16 +211,22 @@ class Driver(Protocol):
 class Direct:
     """The state machine itself."""
 
+    may_wait = True
+
     def __init__(self, said: Breaker, lease: int) -> None:
         self.clock = VirtualClock()
         guard = said.guard(Site("stripe", self.clock, metrics_for(said), lease, lambda: DICE))
         assert guard is not None
         self.guard: BreakerGuard = guard
 
-    def enter(self) -> tuple[object, int]:
-        return self.guard.enter(), self.clock.now()
+    def enter(self) -> list[Any]:
+        return [self.guard.enter(), self.clock.now()]
 
-    def leave(self, call: tuple[object, int], end: End) -> None:
+    def begin(self, call: list[Any]) -> None:
+        self.guard.renew(call[0])
+        call[1] = self.clock.now()
+
+    def leave(self, call: list[Any], end: End) -> None:
         permit, began = call
         outcome, leaves = judged(end)
         now = self.clock.now()
@@ -218,9 +239,14 @@ class Direct:
 class _Process:
     """A process that calls a dependency with this breaker and nothing else; a lost probe is known by `open_for`."""
 
+    may_wait = False
+
     def __init__(self, said: Breaker) -> None:
         self.world = World(auto=False, draw=DICE, breaker=said.model_dump(mode="json", exclude_none=True))
         self.clock, self.guard = self.world.clock, self.world.breaker
+
+    def begin(self, call: Any) -> None:
+        """It has, when it was let in."""
 
 
 class Tasks(_Process):

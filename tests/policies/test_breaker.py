@@ -50,7 +50,13 @@ class World:
 
     def call(self, outcome: Outcome = OK, duration: int = MS) -> None:
         """A call that is admitted and ends at once."""
-        self.leave(self.guard.enter(), outcome, duration)
+        self.leave(self.begin(), outcome, duration)
+
+    def begin(self) -> object:
+        """The permit of a call that is admitted, and waits for nothing else."""
+        permit = self.guard.enter()
+        self.guard.renew(permit)
+        return permit
 
     def leave(self, permit: object, outcome: Outcome = OK, duration: int = MS) -> None:
         self.guard.leave(permit, outcome, duration, self.clock.now())
@@ -82,7 +88,7 @@ class World:
         """Open it, wait, and take every probe."""
         self.open()
         self.clock.advance(self.settings.open_for)
-        return [self.guard.enter() for _ in range(self.settings.probes)]
+        return [self.begin() for _ in range(self.settings.probes)]
 
 
 def test_it_opens_at_the_rate_and_not_before_enough_calls() -> None:
@@ -249,6 +255,20 @@ def test_a_lost_probe_counts_as_failed() -> None:
     for probe in probes:
         world.leave(probe, OK)
     assert world.guard.state == "open"
+
+
+def test_a_probe_that_has_not_begun_is_neither_lost_nor_kept_a_place() -> None:
+    """What it waits for is not the dependency: its place goes to the next, and once it begins its lease does."""
+    world = World(consecutive_failures=1, probes=1).open()
+    world.clock.advance("30s")
+    waits = world.guard.enter()
+    world.clock.advance(2000 * MS)
+    world.leave(world.guard.enter(), GONE)
+    assert world.guard.state == "half_open"
+    world.guard.renew(waits)
+    assert world.refused() == 2000 * MS
+    world.leave(waits, OK)
+    assert world.guard.state == "closed"
 
 
 def test_a_result_that_comes_after_its_lease_is_a_failure() -> None:
@@ -588,7 +608,7 @@ def test_every_probe_is_counted_and_no_other_report_of_one() -> None:
     world.leave(second, OK, 1500 * MS)
     assert counted() == [2, 1]
     world.leave(third, GONE)
-    (late,) = [world.guard.enter()]
+    late = world.begin()
     world.clock.advance("2s")
     world.leave(late, OK)
     assert counted() == [2, 1]
@@ -673,6 +693,7 @@ class Agreement(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, tuple[int, int | None], int]] = []
+        self.waiting: list[tuple[Any, tuple[int, int | None]]] = []
 
     @initialize(said=BREAKERS, lease=st.sampled_from([3 * MS, 40 * MS]), data=st.data())
     def begin(self, said: dict[str, Any], lease: int, data: st.DataObject) -> None:
@@ -683,15 +704,37 @@ class Agreement(RuleBasedStateMachine):
         self.clock, self.guard = self.driver.clock, self.driver.guard
         self.reference = Reference(self.said, self.lease)
 
-    @rule()
-    def enter(self) -> None:
+    @rule(waits=st.sampled_from([False, False, True]))
+    def enter(self, waits: bool) -> None:
         expected = self.reference.enter(self.clock.now())
         if isinstance(expected, tuple):
-            self.calls.append((self.driver.enter(), expected, self.clock.now()))
+            self.waiting.append((self.driver.enter(), expected))
+            if not (waits and self.driver.may_wait):
+                self.begin_call(-1)
         else:
             with pytest.raises(BreakerOpen) as refused:
                 self.driver.enter()
             assert refused.value.retry_after == expected
+
+    @precondition(lambda self: self.waiting)
+    @rule(choice=st.randoms(use_true_random=False))
+    def begin_one(self, choice: random.Random) -> None:
+        """One that has waited for something else is made."""
+        self.begin_call(choice.randrange(len(self.waiting)))
+
+    def begin_call(self, number: int) -> None:
+        call, ticket = self.waiting.pop(number)
+        self.reference.begin(ticket, self.clock.now())
+        self.driver.begin(call)
+        self.calls.append((call, ticket, self.clock.now()))
+
+    @precondition(lambda self: self.waiting)
+    @rule(choice=st.randoms(use_true_random=False))
+    def give_up(self, choice: random.Random) -> None:
+        """One has waited for nothing."""
+        call, ticket = self.waiting.pop(choice.randrange(len(self.waiting)))
+        self.reference.leave(ticket, ENDS["gone"](), 0, self.clock.now())
+        self.driver.leave(call, ENDS["gone"]())
 
     @precondition(lambda self: self.calls)
     @rule(choice=st.randoms(use_true_random=False), end=st.sampled_from(["ok", "ok", "ok", *ENDS]))
@@ -716,14 +759,16 @@ class Agreement(RuleBasedStateMachine):
         """From wherever it is, a dependency that is well again closes it: nothing is stuck for ever."""
         if not hasattr(self, "guard"):
             return
-        for call, _, _ in self.calls:
+        for call, *_ in (*self.calls, *self.waiting):
             self.driver.leave(call, ENDS["gone"]())
         self.guard.become(self.reference.said.model_copy(update={"mode": "enforce"}), None)
         for _ in range(3):
             self.clock.advance(20 * int(self.said.open_for) + 2000 * MS)
             for _ in range(self.said.probes):
                 try:
-                    self.driver.leave(self.driver.enter(), ENDS["ok"]())
+                    call = self.driver.enter()
+                    self.driver.begin(call)
+                    self.driver.leave(call, ENDS["ok"]())
                 except BreakerOpen:
                     break
         self.driver.close()

@@ -91,10 +91,16 @@ class World:
             return
         times = int(words[0].removeprefix("x")) if words else 1
         for _ in range(times):
-            self.leave(self.guard.enter(), what, 10**9 + 1 if what.startswith("slow") else 1)
+            self.leave(self.admitted(), what, 10**9 + 1 if what.startswith("slow") else 1)
 
     def begin(self, name: str) -> None:
-        self.begun[name] = self.guard.enter(), self.clock.now()
+        self.begun[name] = self.admitted(), self.clock.now()
+
+    def admitted(self) -> object:
+        """The permit of a call that waits for nothing else."""
+        permit = self.guard.enter()
+        self.guard.renew(permit)
+        return permit
 
     def end(self, name: str, how: str) -> None:
         permit, began = self.begun.pop(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Annotated
 
@@ -38,17 +38,17 @@ def init(
         )
     target = app or _guessed(Path(app_dir))
     service = _service(name or _name(Path.cwd().name), target, app_dir)
-    routes = appinfo.routes(service, Path(NAME))
-    if isinstance(routes, Problem):
-        raise MahavishnuError(f"{routes.what}; correct --app or --app-dir")
-    text = "".join(f"{line}\n" for line in _lines(service, routes))
+    seen = appinfo.unwritten(service, Path(NAME))
+    if isinstance(seen, Problem):
+        raise MahavishnuError(f"{seen.what}; correct --app or --app-dir")
+    text = "".join(f"{line}\n" for line in _lines(service, seen))
     _prove(text)
     _SCHEMA.parent.mkdir(exist_ok=True)
     _SCHEMA.write_text(schema_text(), encoding="utf-8")
     Path(NAME).write_text(text, encoding="utf-8")
     print(
-        f"{NAME}: {len(text.splitlines())} lines for {target}, {len(routes)} "
-        f"route{'' if len(routes) == 1 else 's'}; it observes and refuses nothing"
+        f"{NAME}: {len(text.splitlines())} lines for {target}, {_counted(seen.routes, 'route', 'routes')}"
+        f"{_calls(seen)}; it observes and refuses nothing"
     )
     print(
         "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and "
@@ -89,23 +89,46 @@ def _name(folder: str) -> str:
     )
 
 
-def _lines(service: Service, routes: appinfo.Routes) -> Iterator[str]:
-    """A short spec: one limit for every client, one for each place to log in, one SLO, one target."""
+def _counted(things: Sized, one: str, several: str) -> str:
+    return f"{len(things)} {one if len(things) == 1 else several}"
+
+
+def _calls(seen: appinfo.Seen) -> str:
+    return f", {_counted(seen.dependencies, 'dependency', 'dependencies')}" if seen.dependencies else ""
+
+
+def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
+    """A short spec: one limit for every client, one for each place to log in, what is called, one SLO, one target."""
     where = f", app_dir: {json.dumps(service.app_dir)}" if service.app_dir != "." else ""
     yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
     yield "mahavishnu: 1"
     yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}}}"
     yield "limits:                    # observe: counted, never refused; enforce when the numbers are right"
     yield "  per_client: {rate: 300/minute, per: client, mode: observe}"
-    for path, methods in routes:
+    for path, methods in seen.routes:
         if _LOGIN.search(path) and "POST" in (methods or ()):
             match = f"{{path: {json.dumps(path)}, method: POST}}"
             yield f"  {_name(path)}: {{rate: 10/minute, per: ip, match: {match}, mode: observe}}"
     yield "  uploads: {body: 10MiB, mode: observe}"
     yield "  request: {timeout: 30s, mode: observe}"
+    if seen.tools:
+        yield '  tools: {rate: 300/minute, per: [client, tool], match: {tool: "*"}, mode: observe}'
+    if seen.dependencies:
+        yield "dependencies:              # as the code names them; say `timeout` and `retry` for each"
+    for one in seen.dependencies:
+        yield f"  {_fits(one)}: {{breaker: {{mode: observe}}}}"
     yield "slos:"
     yield "  availability: {objective: 99.9%}"
     yield "deploy: {targets: {compose: {monitoring: true}}}"
+
+
+def _fits(name: str) -> str:
+    """The name of a dependency, which the code has chosen, if a spec can have it."""
+    if name != _name(name):
+        raise MahavishnuError(
+            f"no spec can have the dependency `{name}`: call it `{_name(name)}` in the code"
+        )
+    return name
 
 
 def _prove(text: str) -> None:

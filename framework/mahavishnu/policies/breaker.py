@@ -250,11 +250,12 @@ class _Held:
 
 
 class _Probe:
-    """The permit of one call while half open."""
+    """The permit of one call while half open; it is `begun` once nothing keeps it from being made."""
 
-    __slots__ = ("state",)
+    __slots__ = ("begun", "state")
 
     def __init__(self, state: _HalfOpen) -> None:
+        self.begun = False
         self.state = state
 
 
@@ -263,8 +264,9 @@ class BreakerGuard:
 
     A permit is tied to the state object that gave it: that object is the generation, so whatever comes back
     after the state has changed finds another one and is ignored. A cancelled call returns its permit and
-    counts as nothing; a probe whose lease ran out counts as failed. While half open it decides as soon as the
-    outcome is settled: open when the share of failed (or slow) probes is reached, closed when it cannot be.
+    counts as nothing; a probe whose lease ran out counts as failed, or as nothing if it has not begun. While half
+    open it decides as soon as the outcome is settled: open when the share of failed (or slow) probes is reached,
+    closed when it cannot be.
     How long it stays open is that of Envoy's outlier ejection: base x 2^(ejections so far), less one for every
     interval of health.
     """
@@ -352,10 +354,13 @@ class BreakerGuard:
             (self._slow_calls if slow else self._fast_calls).inc()
 
     def renew(self, permit: object) -> None:
-        """A probe that makes progress is not lost: its lease starts anew."""
+        """A probe that begins, or makes progress, is not lost: its lease starts anew."""
         if type(permit) is _Probe:
             with self._lock:
-                if permit in permit.state.leases:
+                if (
+                    permit in permit.state.leases or not permit.begun
+                ):  # it may have waited longer than its lease
+                    permit.begun = True
                     permit.state.leases[permit] = self._clock.now() + self._lease
 
     def observed(self, permit: object) -> bool:
@@ -449,7 +454,8 @@ class BreakerGuard:
         if isinstance(state, _HalfOpen):
             for probe in [probe for probe, until in state.leases.items() if until <= now]:
                 del state.leases[probe]
-                state.add(failed=True, slow=False)
+                if probe.begun:
+                    state.add(failed=True, slow=False)
             self._decide(state, now)
 
     def _decide(self, state: _HalfOpen, now: int) -> None:

@@ -11,16 +11,17 @@ from itertools import count
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from mahavishnu.errors import RateLimited
 from mahavishnu.policies.body import Body
-from mahavishnu.policy import Decision, Scope
+from mahavishnu.policy import Scope
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.limits.engine import Admission
-from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, STRICT, problem
+from mahavishnu.runtime.limits.fields import STRICT
+from mahavishnu.runtime.requests.conversation import Conversation
 from mahavishnu.runtime.requests.exchange import BodyTooLarge, Bounded, Passage, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow, Intake
+from mahavishnu.runtime.requests.let_out import answer
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
@@ -105,17 +106,22 @@ class Edition:
             CURRENT.reset(token)
 
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
-        engine = self.service.engine
+        engine, talk = self.service.engine, Conversation(scope, send)
         fault: dict[str, str] = {}
         try:
             await engine.admit(admission)
             if admission.refused is not None:
-                await _refuse_websocket(scope, receive, send, admission.refused)
+                await receive()
+                await talk.refuse(admission.refused)
             else:
-                await self.app(scope, receive, send)
+                await self.app(scope, receive, talk.send)
         except BaseException as error:
-            fault["error"] = type(error).__name__
-            raise
+            refusal = None if talk.over else answer(error)
+            if refusal is None:
+                fault["error"] = type(error).__name__
+                raise
+            admission.refused = refusal
+            await talk.refuse(refusal)
         finally:
             engine.release(admission, None)
             self._log_websocket(admission, fault)
@@ -166,18 +172,17 @@ class Edition:
             await self.over(passage, send)
 
     async def excuses(self, passage: Passage, error: BaseException, send: Send) -> bool:
-        """The app has ended so: whether it is no fault but a limit that has ended it, which is answered."""
+        """The app has ended so: whether it is no fault, but a limit or a dependency that has ended it. Answers it."""
         watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
         if isinstance(error, CancelledError) and watch is not None:
             excused = watch.end(error)
-        elif isinstance(error, RateLimited) and not passage.status:
-            # Of a tool that the app has called: an answer as of any limit, if there is none yet.
-            excused, passage.refused = True, _refusal(error)
+        self._free(passage)
+        said = None if passage.status else answer(error)
+        if said is not None:  # of a tool or a dependency that the app has called
+            excused, passage.refused = True, passage.refused or said
         # Where a fault comes from a refusal, as with an app that wraps it, the refusal is the answer all the same.
-        if excused or isinstance(error, Exception):
-            await self.over(passage, send)
-        else:
-            self._free(passage)
+        if passage.refused is not None and (excused or isinstance(error, Exception)):
+            await self.refuse(passage, send)
         return excused
 
     async def over(self, passage: Passage, send: Send) -> None:
@@ -246,7 +251,11 @@ class Edition:
         self.service.log.warning("clients without an address", help=help)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        refused = {"refused_by": admission.refused.limit} if admission.refused else {}
+        refused: dict[str, str] = {}
+        if admission.refused is not None:
+            refused["refused_by"] = admission.refused.limit
+            if admission.refused.where:
+                refused["where"] = admission.refused.where
         caller = admission.caller
         self.service.log.info("websocket", route=admission.route, client=caller.address, **refused, **fault)
 
@@ -261,18 +270,3 @@ class Edition:
 def _ids() -> Iterator[str]:
     """Ids for requests; no other process has them."""
     return map(f"{secrets.token_hex(8)}-%x".__mod__, count())
-
-
-def _refusal(error: RateLimited) -> Decision:
-    kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
-    return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
-
-
-async def _refuse_websocket(scope: Scope, receive: Receive, send: Send, refusal: Decision) -> None:
-    await receive()
-    if "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": 1013, "reason": refusal.detail[:120]})
-        return
-    body, headers = problem(refusal)
-    await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})

@@ -50,7 +50,7 @@ class TracedEdition(Edition):
             fault = type(error).__name__
             raise
         finally:
-            if admission.refused is not None:
+            if admission.refused is not None and admission.refused.where is None:
                 self._tracing.note("mahavishnu.limit.refused", refusal(admission.refused))
             span.leave(around)
             span.end({}, fault)

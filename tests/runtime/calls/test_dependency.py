@@ -516,6 +516,51 @@ def test_a_probe_that_waits_for_a_place_has_all_its_time() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("ends", ["made", "cancelled", "no place"])
+def test_a_probe_that_was_never_made_is_nothing(ends: str) -> None:
+    """It waits for a place longer than its lease, while others ask: it has not failed, and what it held comes back."""
+
+    async def scenario() -> None:
+        world = World(
+            auto=False,
+            timeout="2s",
+            breaker={"consecutive_failures": 1, "probes": 1, "open_for": "30s"},
+            bulkhead={"concurrency": 1, "wait": "10s"},
+        )
+        charge = world.stripe(Flaky(0).call_async)
+        with pytest.raises(ConnectionError):
+            world.stripe(Flaky(1).call)()
+        world.clock.advance("30s")
+        world.bulkhead.enter()
+        first = asyncio.create_task(charge())
+        await world.clock.settle()
+        with pytest.raises(world.stripe.Open):
+            await charge()
+        world.clock.advance("3s")
+        second = asyncio.create_task(charge())
+        await world.clock.settle()
+        assert (world.breaker.state, world.bulkhead.waiting) == ("half_open", 2)
+        if ends == "made":
+            world.bulkhead.give_back()
+            assert (await first, await second) == ("ok", "ok")
+        elif ends == "cancelled":
+            for one in (first, second):
+                one.cancel()
+            await asyncio.gather(first, second, return_exceptions=True)
+            world.bulkhead.give_back()
+        else:
+            world.clock.advance("10s")
+            for one in (first, second):
+                with pytest.raises(world.stripe.Full):
+                    await one
+            world.bulkhead.give_back()
+        assert world.breaker.state == ("closed" if ends == "made" else "half_open")
+        assert await charge() == "ok"
+        assert (world.breaker.state, world.bulkhead.in_flight, world.calls("failure")) == ("closed", 0, 1)
+
+    asyncio.run(scenario())
+
+
 def test_groups_and_interrupts_count_as_they_should() -> None:
     """A group with one failure is one; KeyboardInterrupt and SystemExit propagate and count as nothing."""
     world = World()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
 
 import httpx
 import pytest
 
-from mahavishnu import degraded, idempotency_key
+from mahavishnu import degraded, idempotency_key, redriving
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import Parked
 from mahavishnu.policies.throttle import ThrottleGuard
@@ -622,5 +625,84 @@ def test_without_dead_letters_nothing_runs() -> None:
         assert app.clock.timers == 0
         await app.hardening.redriver.look()
         await app.hardening.redriver.stop()
+
+    run(scenario)
+
+
+# --- without the middleware ------------------------------------------------------------------------
+
+
+WORKER = """
+import asyncio, sys
+from mahavishnu import dependency, idempotency_key, redriving
+
+stripe = dependency("stripe")
+down, done = True, asyncio.Event()
+
+@stripe(idempotent=True)
+async def charge(order: int) -> None:
+    if down:
+        raise ConnectionError
+    print("charged", order, idempotency_key(), flush=True)
+    done.set()
+
+async def work() -> None:
+    global down
+    async with redriving():
+        try:
+            await charge(7)
+        except stripe.Parked as parked:
+            print("parked", 7, parked.key, flush=True)
+        down = False
+        await asyncio.wait_for(done.wait(), 20)
+
+asyncio.run(work())
+"""
+KEPT = """
+mahavishnu: 1
+service: {name: shop, app: "shop:app"}
+dependencies: {stripe: {fallback: dead_letter}}
+dead_letters: {redrive: {base: 100ms}}
+"""
+
+
+def test_a_worker_without_the_middleware_makes_its_own_again(tmp_path: Path) -> None:
+    """A script that is run, with its letters in a file: the call is made again, by its key, and ends with it."""
+    (tmp_path / "mahavishnu.yaml").write_text(KEPT, encoding="utf-8")
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    run_it = [sys.executable, "worker.py"]
+    done = subprocess.run(run_it, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+    parked, charged = (line.split() for line in done.stdout.splitlines())
+    assert (parked[0], charged[0]) == ("parked", "charged")
+    assert parked[1:] == charged[1:]
+    letters = SqliteLetters(str(tmp_path / ".mahavishnu/dead_letters.db"), lambda: 0)
+    assert list(letters.some(9)) == []
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_a_worker_looks_while_it_is_told_to_and_no_longer(
+    disabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being made at the end is given back; disabled, nothing is made at all."""
+
+    async def scenario() -> None:
+        shop, gate, begun = Shop(), asyncio.Event(), list[int]()
+
+        async def again(order: int) -> None:
+            begun.append(order)
+            await gate.wait()
+
+        shop.charge.redrive(again)
+        await shop.park()
+        if disabled:
+            monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
+        async with redriving():
+            for _ in range(61):
+                shop.clock.advance(SECOND)
+                await shop.clock.settle(50)
+            assert begun == ([] if disabled else [1])
+        (letter,) = shop.letters()
+        assert (letter.token, letter.attempts, shop.clock.timers) == ("", 0, 0)
 
     run(scenario)

@@ -50,7 +50,9 @@ _SERVED = st.builds(
     st.integers(100, 599),
     st.sampled_from(["203.0.113.1", "2001:db8::/64", "unknown"]).map(Caller),
     st.integers(0, 10**12),
-    st.none() | st.just(Decision(False, "per_client")),
+    st.none()
+    | st.just(Decision(False, "per_client"))
+    | st.builds(Decision, st.just(False), st.just("dependencies.a.breaker"), where=_TEXT),
     st.none() | _TEXT,
     st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
 )
@@ -76,6 +78,7 @@ def _logged(settings: Logs, served: Served, took: int) -> str:
         "client": served.caller.address,
         "bytes": served.sent,
         "refused_by": served.refused and served.refused.limit,
+        "where": served.refused and (served.refused.where or None),
         "error": served.fault,
         "request_id": served.request_id,
     }

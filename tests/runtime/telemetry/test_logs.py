@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -23,10 +26,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from mahavishnu.policy import Decision
 from mahavishnu.runtime.context import request_id
 from mahavishnu.runtime.current import current
+from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
 from mahavishnu.spec import Logs
+from tests.figures import figure
 from tests.hostile import HOSTILE
 from tests.runtime.asgi_client import Answer, House, handshake, harden, limits, run, site, spec_of
 
@@ -190,6 +196,61 @@ def test_random_records_are_json(fields: dict[str, Any], event: str) -> None:
     for name in ("self", "event", "exc_info", "stack_info"):
         fields.pop(name, None)
     one_object(written(None, event, **fields))
+
+
+@dataclass
+class Served:
+    """A request as the access log is told of it, with these words in every place that a client or an app fills."""
+
+    path: str
+    fault: str | None
+    plan: Any
+    refused: Decision | None
+    caller: Caller
+    status: int = 200
+    sent: int = 7
+    request_id: str = "r1"
+
+
+def _served(words: Callable[[], str], number: int) -> Served:
+    plan, fault = SimpleNamespace(key=(words(), "GET")), words() if number % 5 else None
+    refused = Decision(False, "per_client", where=words()) if number % 3 else None
+    return Served("/" + words(), fault, plan, refused, Caller("203.0.113.1"))
+
+
+@pytest.mark.proof
+def test_every_record_of_a_million_is_one_json_object() -> None:
+    """Random mixtures of the hostile texts as event, key, value and in depth; strange values; and the access log."""
+    records = 1_000_000 if os.environ.get("FULL") == "1" else 20_000
+    chance, strange = random.Random("records"), [*STRANGE.values()]
+    stream, texts = StringIO(), (*HOSTILE, *(one[:200] for one in EXTRA))
+    log, access = logger(Logs(), stream), AccessLog(Logs(), stream)
+
+    def words() -> str:
+        return "".join(chance.choices(texts, k=chance.randint(1, 4)))
+
+    def write(number: int) -> None:
+        if number % 2:
+            access(cast("Any", _served(words, number)), 1000, 10**18)
+            access.flush()
+        elif number % 500 == 0:
+            log.info("said", value=chance.choice(strange), words=words())
+        else:
+            log.info(words(), value=words(), nested={words(): [words()]}, **{f"_{words()}": words()})
+
+    broken = 0
+    for number in range(records):
+        stream.seek(0)
+        stream.truncate()
+        try:
+            write(number)
+            one_object(stream.getvalue())
+        except (AssertionError, ValueError):
+            broken += 1
+    figure(
+        f"log records, of {records:,} with hostile texts, that are not one JSON object on one line", 0, broken
+    )
+    assert broken == 0
 
 
 def test_a_log_that_cannot_be_written_costs_no_request() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, Router
 
 from mahavishnu import dependency
 from mahavishnu.dependencies import Dependency
@@ -49,6 +50,23 @@ def test_a_refusal_is_an_event_of_the_request(receiver: Collector) -> None:
     }
     assert facts(second)["http.response.status_code"] == 429
     assert second.status.code == Status.STATUS_CODE_UNSET
+
+
+def test_what_a_dependency_refuses_is_said_by_the_span_of_its_call(receiver: Collector) -> None:
+    """Of a handler that lets it through the request has the answer's status, and no limit is named."""
+
+    async def handler(request: Request) -> Response:
+        async with dependency("stripe"):
+            return Response()
+
+    app = ExceptionMiddleware(Router([Route("/", handler)]))
+    exchanged(
+        receiver, app, tracing(receiver.url, dependencies={"stripe": {"breaker": {"mode": "open"}}}), {}
+    )
+    call, request = receiver.spans()
+    assert [name for name, _ in events(call)] == ["mahavishnu.breaker.rejected"]
+    assert (events(request), facts(request)["http.response.status_code"]) == ([], 503)
+    assert (request.status.code, facts(request)["error.type"]) == (Status.STATUS_CODE_ERROR, "503")
 
 
 def calling(

@@ -20,6 +20,7 @@ _TITLES = {
     408: "Request Timeout",
     413: "Content Too Large",
     429: "Too Many Requests",
+    502: "Bad Gateway",
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
@@ -100,7 +101,7 @@ NOTHING_TOLD = Told(())
 
 def problem(decision: Decision) -> tuple[bytes, list[Header]]:
     """The body of a refusal as problem+json, and the headers that belong to it."""
-    _, limit, status, kind, detail, after, _ = decision
+    _, limit, status, kind, detail, after, _, _ = decision
     body, headers = _problem(kind, status, detail, limit, None if after is None else seconds(after))
     return body, [*headers]
 

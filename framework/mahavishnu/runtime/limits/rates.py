@@ -85,7 +85,7 @@ class RateLimit:
             detail = f"limit `{name}` is closed while its store cannot be asked"
             return Decision(False, name, 503, REDUCED_CAPACITY, detail, wait)
         detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
-        return made(Decision, (False, name, 429, QUOTA_EXCEEDED, detail, wait, None))
+        return made(Decision, (False, name, 429, QUOTA_EXCEEDED, detail, wait, None, None))
 
 
 def longest(denied: Iterable[Decision]) -> Decision:

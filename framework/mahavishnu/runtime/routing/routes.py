@@ -56,7 +56,8 @@ def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
             yield path, frozenset(methods) if methods else None
 
 
-def _main(target: str) -> None:
+def declared(target: str) -> list[tuple[str, list[str] | None]]:
+    """The routes of the app that `module:attribute` names, for JSON; ends the process with why nobody can know."""
     module, _, name = target.partition(":")
     try:
         app = _made(getattr(importlib.import_module(module), name))
@@ -64,9 +65,7 @@ def _main(target: str) -> None:
         sys.exit(_first_line(fault))
     if not callable(app):
         sys.exit("it is no ASGI app, for it cannot be called")
-    sys.stdout.write(
-        json.dumps([[path, sorted(methods) if methods else None] for path, methods in routes_of(app)])
-    )
+    return [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)]
 
 
 def _made(app: Any) -> Any:
@@ -85,4 +84,4 @@ def _first_line(fault: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    json.dump(declared(sys.argv[1]), sys.stdout)

@@ -179,6 +179,8 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
     }
     if one.refused is not None:
         facts["refused_by"] = one.refused.limit
+        if one.refused.where:
+            facts["where"] = one.refused.where
     if one.fault is not None:
         facts["error"] = one.fault
     return facts
@@ -187,11 +189,13 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
 def _unusual(one: Served) -> str:
     """The fields that most events lack, as they stand in the line."""
     refused = "" if one.refused is None else f', "refused_by": {_quoted(one.refused.limit)}'
+    if one.refused is not None and one.refused.where:
+        refused += f', "where": {_quoted(_text(one.refused.where))}'
     return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
 
 
 _ACCESS = """
-    method route path status duration_ms client bytes refused_by error event request_id level timestamp
+    method route path status duration_ms client bytes refused_by where error event request_id level timestamp
     trace_id span_id
 """.split()  # noqa: SIM905 - a table reads better than thirty quotes
 

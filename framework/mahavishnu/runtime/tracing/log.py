@@ -27,7 +27,7 @@ class TracedLog(AccessLog):
         trace = _trace(one)
         if trace is None:
             return
-        if one.refused is not None:
+        if one.refused is not None and one.refused.where is None:  # else the span of the call says so
             trace.event("mahavishnu.limit.refused", refusal(one.refused), at)
         trace.end({"http.response.status_code": one.status}, _error(one), took)
         cell = cast("Any", one.plan).cells.get(one.status)

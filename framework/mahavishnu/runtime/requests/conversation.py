@@ -1,0 +1,39 @@
+"""A websocket that cannot go on: what is still to be said to its client, before and after it was accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from mahavishnu.policy import Decision, Scope
+from mahavishnu.runtime.limits.fields import problem
+from mahavishnu.runtime.requests.exchange import Message, Send
+
+_AGAIN = 1013  # "Try Again Later", of IANA's registry for RFC 6455
+
+
+class Conversation:
+    """The send side of a websocket."""
+
+    __slots__ = ("_begun", "_denies", "_send", "over")
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self._denies = "websocket.http.response" in scope.get("extensions", {})
+        self._send = send
+        self._begun = self.over = False
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on."""
+        if message["type"] not in ("websocket.accept", "websocket.send"):
+            self.over = True
+        self._begun = True
+        return self._send(message)
+
+    async def refuse(self, refusal: Decision) -> None:
+        """End it with a refusal: an answer in HTTP, where the server lets one deny, before it was accepted."""
+        if self._begun or not self._denies:
+            await self._send({"type": "websocket.close", "code": _AGAIN, "reason": refusal.detail[:120]})
+            return
+        body, headers = problem(refusal)
+        start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": headers}
+        await self._send(start)
+        await self._send({"type": "websocket.http.response.body", "body": body})
