@@ -42,7 +42,7 @@ def config(
     loaded = load(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
     rows = [row for row in settings(loaded) if defaults or row[2] != DEFAULT]
     print(_text(rows) if form is Format.TEXT else _json(rows), end="")
-    findings = tuple(replace(finding, level=Level.ERROR) for finding in loaded.findings)
+    findings = tuple(replace(finding, severity=Level.ERROR) for finding in loaded.findings)
     _output.report(findings)
     raise typer.Exit(_output.verdict(findings))
 
