@@ -55,7 +55,9 @@ def full(findings: Sequence[Finding], colour: bool = False) -> str:
 
 def concise(findings: Sequence[Finding]) -> str:
     """One line for each finding."""
-    return "".join(f"{_place(one)}{one.severity}[{one.code}]: {printable(_sentence(one))}\n" for one in findings)
+    return "".join(
+        f"{_place(one)}{one.severity}[{one.code}]: {printable(_sentence(one))}\n" for one in findings
+    )
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -187,7 +187,9 @@ def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             answer = await call(app)
             assert (answer.status, "x-request-id" in answer.headers) == (200, False)
         assert (await call(app, path="/metrics")).status == 404
-        probes = [await call(app, method, path) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD")]
+        probes = [
+            await call(app, method, path) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD")
+        ]
         assert [one.status for one in probes] == [200] * 4  # or Kubernetes would kill what it is to save
         assert (await call(app, path="/sub/readyz", root_path="/sub")).status == 200
         assert (await call(app, "POST", "/healthz")).status == 404
