@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from mahavishnu import appinfo
+from mahavishnu import appinfo, codes
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, load
 from mahavishnu.loading.schema import text as schema_text
@@ -40,7 +40,7 @@ def init(
     service = _service(name or _name(Path.cwd().name), target, app_dir)
     routes = appinfo.routes(service, Path(NAME))
     if isinstance(routes, Problem):
-        raise MahavishnuError(f"{routes.what}; correct --app or --app-dir")
+        raise MahavishnuError(_why(target, routes.what))
     text = "".join(f"{line}\n" for line in _lines(service, routes))
     _prove(text)
     _SCHEMA.parent.mkdir(exist_ok=True)
@@ -54,6 +54,16 @@ def init(
         "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and "
         "`mahavishnu generate`"
     )
+
+
+def _why(target: str, what: str) -> str:
+    """Why the app cannot be looked at, and what to do: there is no spec yet that it could ask for."""
+    if f"[{codes.UNREADABLE.id}]" in what:
+        return (
+            f'the app `{target}` asks for a spec while it is imported, as `dependency("…")` does: '
+            "write that line after `mahavishnu init`"
+        )
+    return f"{what}; correct --app or --app-dir"
 
 
 def _service(name: str, target: str, app_dir: str) -> Service:
@@ -104,7 +114,7 @@ def _lines(service: Service, routes: appinfo.Routes) -> Iterator[str]:
     yield "  uploads: {body: 10MiB, mode: observe}"
     yield "  request: {timeout: 30s, mode: observe}"
     yield "slos:"
-    yield "  availability: {objective: 99.9%}"
+    yield "  availability: {objective: 99.9%, min_requests: auto}"
     yield "deploy: {targets: {compose: {monitoring: true}}}"
 
 
