@@ -61,6 +61,18 @@ def test_origins_can_be_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(capsys, "--origin") == shown(capsys)
 
 
+@pytest.mark.usefixtures("spec")
+def test_the_command_line_is_the_strongest(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it sets wins against the variable; what it sets nowhere is told, and what it does not set is no option."""
+    settings = json.loads(shown(capsys, "--set", "limits.yes.rate=9/minute", "--format", "json"))
+    assert settings["limits.yes.rate"] == {"value": "9/minute", "origin": "override limits.yes.rate"}
+
+    assert cli.run(["config", "--set", "limits.yes.rat=9/minute"]) == 1
+    assert "override limits.yes.rat matches no setting" in capsys.readouterr().err
+    assert cli.run(["config", "--set", "limits.yes.rate"]) == 2
+    assert "write it like `limits.login.rate=5/minute`" in capsys.readouterr().err
+
+
 def dumped(path: Path, runtime: bool = False) -> dict[str, object]:
     """What a spec says, defaults included."""
     return load(path, runtime=runtime).spec.model_dump(exclude={"environments"})

@@ -41,18 +41,33 @@ def config(
     form: Annotated[Format, typer.Option("--format", help="How settings are written.")] = Format.TEXT,
     defaults: Annotated[bool, typer.Option(help="Show the values that nobody wrote, too.")] = True,
     origin: Annotated[bool, typer.Option(help="Show where each value was said.")] = True,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Try a value on top of all, like `limits.login.rate=5/minute`; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Show every setting in force on this machine, and where it was said.
 
-    Weakest first: defaults, the file, its environment, the secrets directory, .env, variables MAHAVISHNU_….
+    Weakest first: defaults, the file, its environment, the secrets directory, .env, variables MAHAVISHNU_…, --set.
     A variable that matches no setting is an error here. As YAML, without defaults, it is a spec that says the same.
     """
-    loaded = load(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    overrides = dict(map(_override, over or ()))
+    environment = env or os.environ.get("MAHAVISHNU_ENV")
+    loaded = load(spec_path(spec), environment, runtime=True, overrides=overrides)
     rows = [row for row in settings(loaded) if defaults or row[2] != DEFAULT]
     print({Format.TEXT: _text, Format.JSON: _json, Format.YAML: _yaml}[form](rows, origin), end="")
     findings = tuple(replace(finding, severity=Level.ERROR) for finding in loaded.findings)
     _output.report(findings)
     raise typer.Exit(_output.verdict(findings))
+
+
+def _override(said: str) -> tuple[str, str]:
+    place, equals, value = said.partition("=")
+    if not equals:
+        raise typer.BadParameter("write it like `limits.login.rate=5/minute`", param_hint="--set")
+    return place, value
 
 
 def settings(loaded: Loaded) -> Iterator[Row]:
