@@ -118,7 +118,7 @@ def test_thousands_of_broken_specs(
         begun = time.process_time()
         code, findings = judged(path, capsys)
         times.append(time.process_time() - begun)
-        bad = [one for one in findings if one["level"] == "error"]
+        bad = [one for one in findings if one["severity"] == "error"]
         errors += len(bad)
         assert code == (1 if bad else 0), number
         assert all(one["line"] and one["column"] and one["code"] for one in bad), (number, bad)
@@ -218,8 +218,8 @@ def test_a_few_of_them_on_every_run(number: int, tmp_path: Path, capsys: pytest.
 
     code, findings = judged(path, capsys)
 
-    assert code == int(any(one["level"] == "error" for one in findings))
-    assert all(one["line"] for one in findings if one["level"] == "error")
+    assert code == int(any(one["severity"] == "error" for one in findings))
+    assert all(one["line"] for one in findings if one["severity"] == "error")
 
 
 def test_a_crash_would_be_seen(

@@ -363,7 +363,7 @@ def test_a_variable_that_matches_nothing_warns_and_changes_nothing(
     loaded = load(spec, runtime=True)
 
     assert list(loaded.spec.limits) == ["per_client"]
-    assert [(one.level, one.code) for one in loaded.findings] == [(Level.WARNING, "MV131")]
+    assert [(one.severity, one.code) for one in loaded.findings] == [(Level.WARNING, "MV131")]
     assert name in loaded.findings[0].what
     assert near in loaded.findings[0].help
     assert CANARY not in repr(loaded.findings)

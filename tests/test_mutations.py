@@ -116,7 +116,7 @@ def test_a_name_that_is_broken_in_the_spec_is_found_with_its_place(tmp_path: Pat
         path = tmp_path / "mahavishnu.yaml"
         path.write_text("\n".join(changed) + "\n")
         said = findings(path)
-        if not any(finding.level is Level.ERROR and finding.where is not None for finding in said):
+        if not any(finding.severity is Level.ERROR and finding.where is not None for finding in said):
             missed.append(one)
     told("the spec", every, chosen, missed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,27 @@ def test_a_bad_value_is_refused_once_and_where_it_stands(code: str, row: str, tm
         assert where is not None
         line = path.read_text(encoding="utf-8").splitlines()[where.line - 1]
         assert line[where.column - 1 :][: where.width] == row.split("«")[1].split("»", maxsplit=1)[0]
+
+
+NUMBERS = {
+    "MV102": r"«[^\[]",
+    "MV104": r"\b(port|workers|burst|attempts|min|daily|monitoring): «",
+    "MV107": r"«-?[0-9]",
+}
+
+
+@pytest.mark.parametrize(
+    "row", [row for code, row in CASES if code in NUMBERS and re.search(NUMBERS[code], row)]
+)
+def test_the_help_of_a_wrong_number_is_a_right_one(row: str, tmp_path: Path) -> None:
+    """What the help quotes is accepted in the place of the token: whoever copies it is done."""
+    with pytest.raises(SpecError) as refused:
+        load(written(row, tmp_path))
+    help = refused.value.findings[0].help
+    before, _, after = re.split("[«»]", row)
+    right = help.split("`")[1]
+
+    assert load(written(f"{before}{right}{after}", tmp_path)).text
 
 
 @pytest.mark.parametrize("text", list(BASE.values()))

@@ -201,3 +201,70 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
         """
     )
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=12)
+
+
+def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
+    """What a service does while a dependency is down needs no failures: it is open at once, and heals in its time."""
+    pytester.makefile(
+        ".yaml",
+        mahavishnu="""
+        mahavishnu: 1
+        service: {name: shop, app: "app:app"}
+        dependencies:
+          bank: {breaker: {consecutive_failures: 5, open_for: 10s, probes: 1}}
+          held: {breaker: {consecutive_failures: 5, mode: closed}}
+          mail: {timeout: 1s}
+        """,
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+        from mahavishnu import dependency
+        from mahavishnu.errors import MahavishnuError
+
+        bank = dependency("bank")
+
+        @bank
+        async def pay():
+            return "paid"
+
+        async def told():
+            try:
+                return await pay()
+            except bank.Open as error:
+                return 8e9 < error.retry_after < 12e9
+
+        def run(coroutine):
+            import asyncio
+            return asyncio.run(coroutine)
+
+        def test_open(hardening):
+            assert run(told()) == "paid"
+            hardening.trip("bank")
+            assert run(told()) is True
+            assert hardening.series("mahavishnu_breaker_state", dependency="bank", state="open") == 1
+            hardening.clock.advance("12s")
+            assert run(told()) == "paid"
+
+        def test_before_any_call(hardening):
+            hardening.trip("bank")
+            assert run(told()) is True
+
+        @pytest.mark.parametrize(
+            "name, says",
+            [
+                ("bnak", "did you mean `bank`?"),
+                ("mail", "`mail` has no breaker"),
+                ("held", "is held by its `mode`"),
+            ],
+        )
+        def test_what_cannot_open(hardening, name, says):
+            with pytest.raises(MahavishnuError) as told:
+                hardening.trip(name)
+            assert says in str(told.value)
+
+        def test_after_it():
+            assert run(told()) == "paid"
+        """
+    )
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -87,8 +88,9 @@ def test_reads_exactly_and_prints_shortly(unit: type[Duration], text: str, numbe
 
 @pytest.mark.parametrize(("unit", "text"), [(unit, text) for unit, texts in BAD.items() for text in texts])
 def test_refuses(unit: type[Quantity], text: str) -> None:
-    """A wrong form is an error that says which form is right."""
-    with pytest.raises(ValueError, match="is not a"):
+    """A wrong form is an error that says which form is right; a right one out of bounds, that it is."""
+    fits = re.fullmatch(unit.pattern, text)
+    with pytest.raises(ValueError, match="is out of range: it must be above" if fits else "is not a"):
         unit.parse(text)
 
 

@@ -34,7 +34,7 @@ class Problem:
     path: Path
     what: str
     help: str = ""
-    level: Level = Level.ERROR
+    severity: Level = Level.ERROR
     on_key: bool = False
 
 
@@ -42,7 +42,7 @@ class Problem:
 class Finding:
     """One fault for a person: severity, stable code, what, where (None: no place in a file), help."""
 
-    level: Level
+    severity: Level
     code: str
     what: str
     where: Where | None = None
@@ -168,4 +168,4 @@ class RateLimited(MahavishnuError):
 def _line(finding: Finding) -> str:
     place = f"{finding.where.file}:{finding.where.line}:{finding.where.column}: " if finding.where else ""
     advice = f" (help: {finding.help})" if finding.help else ""
-    return f"{place}{finding.level}[{finding.code}]: {finding.what}{advice}"
+    return f"{place}{finding.severity}[{finding.code}]: {finding.what}{advice}"

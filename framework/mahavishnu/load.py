@@ -73,7 +73,7 @@ def load(
     final, unplaced = _layered(chosen, path.parent, runtime, overrides or {})
     if final is not chosen:
         findings += source.judged(final)
-    if any(finding.level is Level.ERROR for finding in findings):
+    if any(finding.severity is Level.ERROR for finding in findings):
         raise SpecError(_ordered(findings))
     declared = Spec.model_validate(yaml_tree.plain(chosen))
     spec = declared if final is chosen else Spec.model_validate(yaml_tree.plain(final))
@@ -88,7 +88,7 @@ def accept(path: File, environment: str | None = None, runtime: bool = False) ->
     """
     loaded = load(path, environment, runtime)
     findings = loaded.crossed()
-    errors = tuple(finding for finding in findings if finding.level is Level.ERROR)
+    errors = tuple(finding for finding in findings if finding.severity is Level.ERROR)
     if errors:
         raise SpecError(errors if runtime else findings)
     return loaded if runtime else replace(loaded, findings=_ordered([*loaded.findings, *findings]))

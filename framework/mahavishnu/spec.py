@@ -143,7 +143,7 @@ class Retention(Settings):
     """How long Prometheus keeps its series; at least the longest SLO window."""
     dead_letters: Duration = Duration.parse("14d")
     """How long a dead letter is kept at the most, quarantined or not."""
-    logs: Annotated[Duration, AfterValidator(_whole_day)] | None = None
+    logs: Annotated[Duration, AfterValidator(_whole_day), Field(examples=["30d"])] | None = None
     """How old a line of the log becomes at the most, in every place of `observability.logs.kept_in`; at least a day."""
 
 

@@ -179,7 +179,7 @@ def _running() -> asyncio.AbstractEventLoop | None:
 
 
 class Hardened:
-    """What a test sees of the service it drives: the virtual clock, and every series as a scrape would find it."""
+    """What a test has of the service it drives: the virtual clock, every series as a scrape finds it, and faults."""
 
     def __init__(self, clock: VirtualClock) -> None:
         self.clock = clock
@@ -196,6 +196,19 @@ class Hardened:
             return 0.0
         _known(service.contract.signals.values(), name, labels)
         return service.metrics.total(name, labels)
+
+    def trip(self, dependency: str) -> None:
+        """Open the breaker of a dependency at once, as its failures would: for its `open_for`, then it lets probes in.
+
+        Raises MahavishnuError for a dependency that the spec has not, or whose breaker cannot open.
+        """
+        from mahavishnu import dependencies
+
+        breaker = dependencies.dependency(dependency).guard().breaker
+        if breaker is None:
+            raise MahavishnuError(f"the dependency `{dependency}` has no breaker")
+        if not breaker.trip():
+            raise MahavishnuError(f"the breaker of `{dependency}` is held by its `mode`")
 
 
 def _known(signals: Iterable[Signal], name: str, labels: Mapping[str, str]) -> None:

@@ -39,6 +39,7 @@ class Quantity:
     form: ClassVar[str]
     pattern: ClassVar[str]
     examples: ClassVar[tuple[str, ...]]
+    bounds: ClassVar[str] = "above zero"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -82,6 +83,8 @@ class Quantity:
 
     @classmethod
     def _refusal(cls, text: str) -> ValueError:
+        if re.fullmatch(cls.pattern, text):
+            return ValueError(f"{_shown(text)} is out of range: it must be {cls.bounds}")
         return ValueError(f"{_shown(text)} is not {cls.form}")
 
 
@@ -91,6 +94,7 @@ class Duration(int, Quantity):
     form = "a duration with its unit"
     pattern = r"([0-9]{1,9}(ms|s|m|h|d|w))+"
     examples = ("2s", "100ms", "1h30m", "14d")
+    bounds = "above zero, and less than 146 years"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -218,6 +222,7 @@ class Percent(Quantity):
     form: ClassVar[str] = "a percentage with its % sign"
     pattern: ClassVar[str] = r"[0-9]{1,3}(\.[0-9]{1,6})?%"
     examples: ClassVar[tuple[str, ...]] = ("99.9%", "50%")
+    bounds: ClassVar[str] = "above 0% and at most 100%"
 
     @classmethod
     def parse(cls, text: str) -> Self:

@@ -70,7 +70,7 @@ def test_it_speaks(world: World, tmp_path: Path) -> None:
     """Once, with its level, what is wrong and what to do, under the token."""
     findings = found(world.name, loaded(re.sub("[«»]", "", world.speaks), tmp_path))
 
-    assert [finding.level for finding in findings] == [world.level]
+    assert [finding.severity for finding in findings] == [world.level]
     assert world.says in findings[0].what
     assert world.helps in findings[0].help
     where = findings[0].where
@@ -115,7 +115,7 @@ def test_no_match_fits_an_app_whose_routes_nobody_knows(tmp_path: Path) -> None:
 
     (finding,) = one.crossed(())
 
-    assert (finding.code, finding.level) == ("MV404", "error")
+    assert (finding.code, finding.severity) == ("MV404", "error")
     assert "leave `match` out" in finding.help
 
 
@@ -126,7 +126,7 @@ def test_a_health_check_of_the_app_is_missed(path: str, tmp_path: Path) -> None:
 
     (finding,) = one.crossed((*ROUTES, (path, frozenset({"GET"}))))
 
-    assert (finding.code, finding.level) == ("MV407", "warning")
+    assert (finding.code, finding.severity) == ("MV407", "warning")
     assert f"`{path}` is a route of the app, which a health check takes from it" in finding.what
     assert "another path" in finding.help
 

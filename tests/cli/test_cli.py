@@ -257,6 +257,22 @@ def test_github_commands_are_escaped() -> None:
     )
 
 
+def test_a_finding_in_json_has_all_that_a_person_sees() -> None:
+    """Severity, code, what, help and the place, as keys."""
+    assert json.loads(_output.as_json([FINDING])) == [
+        {
+            "severity": "error",
+            "code": "MV101",
+            "what": "what",
+            "help": "100% sure\nreally",
+            "file": "a,b:c.yaml",
+            "line": 3,
+            "column": 5,
+            "width": 4,
+        }
+    ]
+
+
 def test_machine_formats_of_nothing_are_whole_documents() -> None:
     """A tool that parses them must not choke on a clean run."""
     sarif: dict[str, Any] = json.loads(_output.as_sarif([]))

@@ -39,6 +39,18 @@ def test_it_says_what_was_proved(home: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.judge
+def test_routes_to_nobody_are_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a channel all proofs pass, and yet nobody would hear of an alert."""
+    spec = {key: value for key, value in SPEC.items() if key not in ("channels", "slos")}
+    (home / "mahavishnu.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    assert run(["generate"]) == 0
+    capsys.readouterr()
+    assert run(["test"]) == 0
+    end = capsys.readouterr().out.splitlines()[-1]
+    assert end.endswith("alerts seen to fire and to clear, nobody is told of them: there is no channel")
+
+
+@pytest.mark.judge
 @pytest.mark.parametrize("tool", ["promtool", "amtool"])
 def test_a_missing_tool_is_no_pass(
     tool: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -77,7 +77,7 @@ def run(facts: Facts) -> tuple[Problem, ...]:
         try:
             found += one.check(facts)
         except AgreementError:
-            if all(problem.level is not Level.ERROR for problem in found):
+            if all(problem.severity is not Level.ERROR for problem in found):
                 raise
     return tuple(found)
 

@@ -28,7 +28,7 @@ def check(facts: Facts) -> Iterator[Problem]:
         dead = [burn for burn in slo.tiers() if burn.dead]
         if dead:
             what = (
-                f"{' and '.join(burn.tier.severity for burn in dead)} of slo `{name}` can never fire: "
+                f"{', '.join(burn.tier.severity for burn in dead)} of slo `{name}` can never fire: "
                 f"{float(dead[0].factor):g} x {float(dead[0].budget):.4g} is "
                 f"{float(dead[0].ratio):.0%} of all requests"
             )
@@ -52,7 +52,7 @@ def _waiting(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
     if idle:
         burn = idle[0]
         what = (
-            f"{' and '.join(burn.tier.severity for burn in idle)} of slo `{name}` can never fire: it waits for "
+            f"{', '.join(burn.tier.severity for burn in idle)} of slo `{name}` can never fire: it waits for "
             f"{slo.waits_for(burn):,} requests in {burn.tier.long}, and at {facts.spec.service.traffic} there are "
             f"{seen[burn]:,}"
         )

@@ -27,6 +27,6 @@ def check(facts: Facts) -> Iterator[Problem]:
         for severity in sorted({alert.severity for alert in alerts}):
             if severity not in spec.alerts.route:
                 count = sum(alert.severity == severity for alert in alerts)
-                what = f"{count} alerts of severity {severity} go to no channel"
+                what = f"alerts of severity {severity} go to no channel: {count} of this spec"
                 help = f"add `{severity}: [{next(iter(spec.channels))}]`"
                 yield error(CODE, ("alerts", "route"), what, help)

@@ -40,7 +40,7 @@ def report(findings: Sequence[Finding], form: Format = Format.FULL) -> None:
 
 def verdict(findings: Iterable[Finding], strict: bool = False) -> int:
     """The exit code of a run: 1 for an error, with `strict` for a warning too, else 0."""
-    return int(any(strict or finding.level is Level.ERROR for finding in findings))
+    return int(any(strict or finding.severity is Level.ERROR for finding in findings))
 
 
 def coloured(stream: TextIO) -> bool:
@@ -55,7 +55,9 @@ def full(findings: Sequence[Finding], colour: bool = False) -> str:
 
 def concise(findings: Sequence[Finding]) -> str:
     """One line for each finding."""
-    return "".join(f"{_place(one)}{one.level}[{one.code}]: {printable(_sentence(one))}\n" for one in findings)
+    return "".join(
+        f"{_place(one)}{one.severity}[{one.code}]: {printable(_sentence(one))}\n" for one in findings
+    )
 
 
 def as_json(findings: Sequence[Finding]) -> str:
@@ -101,8 +103,8 @@ def _place(finding: Finding) -> str:
 
 
 def _block(finding: Finding, colour: bool) -> str:
-    shade = {Level.ERROR: _RED, Level.WARNING: _YELLOW}[finding.level]
-    level = _paint(f"{finding.level}[{finding.code}]", shade, colour)
+    shade = {Level.ERROR: _RED, Level.WARNING: _YELLOW}[finding.severity]
+    level = _paint(f"{finding.severity}[{finding.code}]", shade, colour)
     lines = [f"{level}: {_paint(printable(finding.what), _BOLD, colour)}"]
     gutter = " " * (len(str(finding.where.line)) if finding.where else 2)
     if finding.where:
@@ -144,7 +146,7 @@ def _paint(text: str, shade: str, colour: bool) -> str:
 def _object(finding: Finding) -> dict[str, Any]:
     where = finding.where
     return {
-        "level": finding.level,
+        "severity": finding.severity,
         "code": finding.code,
         "what": finding.what,
         "help": finding.help,
@@ -158,7 +160,7 @@ def _object(finding: Finding) -> dict[str, Any]:
 def _result(finding: Finding) -> dict[str, Any]:
     result: dict[str, Any] = {
         "ruleId": finding.code,
-        "level": finding.level,
+        "level": finding.severity,
         "message": {"text": _sentence(finding)},
     }
     if where := finding.where:
@@ -183,7 +185,7 @@ def _command(finding: Finding) -> str:
             "endColumn": str(last),
         }
     inside = ",".join(f"{key}={_escaped(value, ':,')}" for key, value in fields.items())
-    return f"::{finding.level} {inside}::{_escaped(_sentence(finding))}\n"
+    return f"::{finding.severity} {inside}::{_escaped(_sentence(finding))}\n"
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -94,7 +94,7 @@ def _checked(
 def _summary(
     loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, routes: appinfo.Routes | None
 ) -> str:
-    errors = sum(finding.level is Level.ERROR for finding in findings)
+    errors = sum(finding.severity is Level.ERROR for finding in findings)
     counts = [_count(errors, "error"), _count(len(findings) - errors, "warning")]
     verdict = ", ".join(filter(None, counts)) or "no findings"
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""

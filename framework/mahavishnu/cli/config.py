@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from enum import StrEnum
@@ -17,8 +18,13 @@ from mahavishnu.errors import Level, Path
 from mahavishnu.load import Loaded, load
 from mahavishnu.loading.faults import SECRET_FILE
 from mahavishnu.loading.shape import dotted
+from mahavishnu.loading.yaml_tree import Scalar, at
 
 DEFAULT = "default"
+Row = tuple[Path, Any, str]
+"""The path of a setting, its value, and where that was said."""
+_PLAIN = re.compile(r"(?!(null|true|false|yes|no|on|off|y|n)$)[a-z][a-z0-9_]*", re.IGNORECASE)
+"""Keys that mean the same in YAML 1.1 and 1.2 without quotes."""
 
 
 class Format(StrEnum):
@@ -26,6 +32,7 @@ class Format(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+    YAML = "yaml"
 
 
 def config(
@@ -33,27 +40,43 @@ def config(
     env: EnvOption = None,
     form: Annotated[Format, typer.Option("--format", help="How settings are written.")] = Format.TEXT,
     defaults: Annotated[bool, typer.Option(help="Show the values that nobody wrote, too.")] = True,
+    origin: Annotated[bool, typer.Option(help="Show where each value was said.")] = True,
+    over: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Try a value on top of all, like `limits.login.rate=5/minute`; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Show every setting in force on this machine, and where it was said.
 
-    Weakest first: defaults, the file, its environment, the secrets directory, .env, variables MAHAVISHNU_….
-    A variable that matches no setting is an error here.
+    Weakest first: defaults, the file, its environment, the secrets directory, .env, variables MAHAVISHNU_…, --set.
+    A variable that matches no setting is an error here. As YAML, without defaults, it is a spec that says the same.
     """
-    loaded = load(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    overrides = dict(map(_override, over or ()))
+    environment = env or os.environ.get("MAHAVISHNU_ENV")
+    loaded = load(spec_path(spec), environment, runtime=True, overrides=overrides)
     rows = [row for row in settings(loaded) if defaults or row[2] != DEFAULT]
-    print(_text(rows) if form is Format.TEXT else _json(rows), end="")
-    findings = tuple(replace(finding, level=Level.ERROR) for finding in loaded.findings)
+    print({Format.TEXT: _text, Format.JSON: _json, Format.YAML: _yaml}[form](rows, origin), end="")
+    findings = tuple(replace(finding, severity=Level.ERROR) for finding in loaded.findings)
     _output.report(findings)
     raise typer.Exit(_output.verdict(findings))
 
 
-def settings(loaded: Loaded) -> Iterator[tuple[str, Any, str]]:
+def _override(said: str) -> tuple[str, str]:
+    place, equals, value = said.partition("=")
+    if not equals:
+        raise typer.BadParameter("write it like `limits.login.rate=5/minute`", param_hint="--set")
+    return place, value
+
+
+def settings(loaded: Loaded) -> Iterator[Row]:
     """Path, value and origin of every setting; what a secret file holds is not shown."""
     origins = loaded.origins
     data = loaded.spec.model_dump(mode="json", by_alias=True, exclude={"environments"}, exclude_none=True)
     for path, value in _leaves(data):
-        origin = origins.get(path) or _of_parts(path, origins) or DEFAULT
-        yield dotted(path), "********" if SECRET_FILE in origin else value, origin
+        origin = origins.get(path) or _of_parts(path, origins) or _of_word(path, loaded) or DEFAULT
+        yield path, "********" if SECRET_FILE in origin else value, origin
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -69,18 +92,43 @@ def _of_parts(path: Path, origins: dict[Path, str]) -> str:
     return next((origin for at, origin in origins.items() if at[: len(path)] == path), "")
 
 
-def _text(rows: list[tuple[str, Any, str]]) -> str:
-    cells = [(path, _shown(value), origin) for path, value, origin in rows]
+def _of_word(path: Path, loaded: Loaded) -> str:
+    """Where a mapping of one key was said as a word, like `fallback: dead_letter`."""
+    said = at(loaded.tree, path[:-1])
+    return loaded.origins[path[:-1]] if isinstance(said, Scalar) and said.text == path[-1] else ""
+
+
+def _text(rows: list[Row], origin: bool) -> str:
+    cells = [(dotted(path), _shown(value), said if origin else "") for path, value, said in rows]
     widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[:2]]
-    return "".join(f"{path:<{widths[0]}}  {value:<{widths[1]}}  {origin}\n" for path, value, origin in cells)
+    lines = (f"{path:<{widths[0]}}  {value:<{widths[1]}}  {said}" for path, value, said in cells)
+    return "".join(f"{line.rstrip()}\n" for line in lines)
 
 
 def _shown(value: Any) -> str:
     return _output.printable(value) if isinstance(value, str) else json.dumps(value)
 
 
-def _json(rows: list[tuple[str, Any, str]]) -> str:
-    return (
-        json.dumps({path: {"value": value, "origin": origin} for path, value, origin in rows}, indent=2)
-        + "\n"
-    )
+def _json(rows: list[Row], origin: bool) -> str:
+    found = {
+        dotted(path): {"value": value, "origin": said} if origin else value for path, value, said in rows
+    }
+    return json.dumps(found, indent=2) + "\n"
+
+
+def _yaml(rows: list[Row], origin: bool) -> str:
+    """A mapping in a mapping, as the spec itself is written; every value is JSON, which YAML reads as it is."""
+    lines: list[str] = []
+    before: Path = ()
+    for path, value, said in rows:
+        for depth, step in enumerate(path[:-1]):
+            if path[: depth + 1] != before[: depth + 1]:
+                lines.append(f"{'  ' * depth}{_key(step)}:")
+        note = f"  # {_output.printable(said)}" if origin else ""
+        lines.append(f"{'  ' * (len(path) - 1)}{_key(path[-1])}: {json.dumps(value)}{note}")
+        before = path[:-1]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _key(key: str | int) -> str:
+    return key if isinstance(key, str) and _PLAIN.fullmatch(key) else json.dumps(key)

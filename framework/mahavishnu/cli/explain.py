@@ -61,7 +61,7 @@ def explain(
     loaded = _loaded(spec, env)
     found = _code(subject) or _ours(subject, loaded) or _key(subject)
     if not found:
-        near = nearest(subject, list(_subjects(loaded)))
+        near = _named(subject, loaded) or nearest(subject, list(_subjects(loaded)))
         hint = f"; did you mean `{near}`?" if near else ""
         raise MahavishnuError(f"nothing is called `{subject}`{hint}")
     print(found)
@@ -80,8 +80,15 @@ def _subjects(loaded: Loaded | None) -> Iterator[str]:
     if loaded is not None:
         made = contract(loaded.spec)
         yield from (*(alert.name for alert in made.alerts), *made.signals)
-    yield from (dotted(path) for path, _ in places() if path)
+    yield from (_written(path) for path, _ in places() if path)
     yield from (str(path[-1]) for path, _ in places() if path)
+
+
+def _named(subject: str, loaded: Loaded | None) -> str:
+    """The place of the spec whose name is the user's own word."""
+    said = loaded.origins if loaded else ()
+    found = (dotted(path[: path.index(subject) + 1]) for path in said if subject in path)
+    return next(found, "")
 
 
 def _loaded(spec: Any, env: str | None) -> Loaded | None:

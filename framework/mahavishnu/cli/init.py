@@ -118,7 +118,7 @@ def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
     for one in seen.dependencies:
         yield f"  {_fits(one)}: {{breaker: {{mode: observe}}}}"
     yield "slos:"
-    yield "  availability: {objective: 99.9%}"
+    yield "  availability: {objective: 99.9%, min_requests: auto}"
     yield "deploy: {targets: {compose: {monitoring: true}}}"
 
 

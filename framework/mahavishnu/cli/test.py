@@ -20,6 +20,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.signals import Severity
+from mahavishnu.spec import Spec
 
 _SOURCES = {
     "promtool": "it comes with Prometheus: `apt-get install prometheus`, or https://prometheus.io/download",
@@ -62,8 +63,13 @@ def test(
     if failed:
         print(f"{len(failed)} of the proofs failed", file=sys.stderr)
         raise typer.Exit(1)
-    beat = ", the heartbeat too" if made.spec.alerts.heartbeat else ""
-    print(f"{len(made.alerts)} alerts seen to fire and to clear, {len(Severity)} severities routed{beat}")
+    print(f"{len(made.alerts)} alerts seen to fire and to clear, {_told(made.spec)}")
+
+
+def _told(spec: Spec) -> str:
+    if not spec.channels:
+        return "nobody is told of them: there is no channel"
+    return f"{len(Severity)} severities routed" + (", the heartbeat too" if spec.alerts.heartbeat else "")
 
 
 def _found(name: str) -> str:

@@ -33,11 +33,14 @@ from mahavishnu.loading.yaml_tree import (
     short,
 )
 from mahavishnu.spec import Spec
+from mahavishnu.units import Duration
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
+_DAY = 86400 * 10**9
 _LONG = re.compile("`([^`]{80,})`")
 _NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
+_NO = frozenset({"no", "off", "n", "0", "false"})
 _PATTERN = "string_pattern_mismatch"
 
 
@@ -88,7 +91,7 @@ def locate(problem: Problem, tree: Node, lines: tuple[str, ...], file: str) -> F
         what, help = f"the value does not fit `{dotted(problem.path)}`", ""
     if place is None and mark.origin:
         what = f"{mark.origin}: {what}"
-    return Finding(problem.level, problem.code, what, place, help)
+    return Finding(problem.severity, problem.code, what, place, help)
 
 
 def masked(lines: Many[str], tree: Node | None) -> tuple[str, ...]:
@@ -348,7 +351,18 @@ def _lower(sentence: str) -> str:
 
 
 def _quantity(error: Error) -> Problem:
-    return _problem(codes.QUANTITY, error.path, *_said(error))
+    what, help = _said(error)
+    if _in_days(error.place):
+        help = re.sub(r"`([0-9]+)s`$", r"`\1d`", help)
+    return _problem(codes.QUANTITY, error.path, what, help)
+
+
+def _in_days(place: Place) -> bool:
+    """Whether a time here is usually one of days."""
+    usual = place.field.default if place.field else None
+    if place.kind is Duration and place.examples:
+        usual = Duration.parse(place.examples[0])
+    return isinstance(usual, Duration) and usual >= _DAY
 
 
 def _said(error: Error) -> tuple[str, str]:
@@ -417,15 +431,23 @@ def _wanted(error: Error) -> tuple[str, str]:
         return "a mapping", "write `key: value` pairs below it, or inside `{}`"
     kind = place.kind if isinstance(place.kind, type) else str
     if kind is bool:
-        return "`true` or `false`", ""
+        no = isinstance(node, Scalar) and node.text.lower() in _NO
+        return "`true` or `false`", f"write `{'false' if no else 'true'}`"
     if kind is int:
-        quoted = isinstance(node, Scalar) and re.fullmatch(r"[0-9]+", node.text)
-        return "a whole number", "remove the quotes" if quoted and isinstance(node, Scalar) and isinstance(
-            node.value, str
-        ) else ""
+        return "a whole number", f"write a whole number, like `{_whole_number(place, node)}`"
     if place.words:
-        return listing(place.words), ""
+        return listing(place.words), f"write `{place.words[0]}`" if len(place.words) == 1 else ""
     return "text", f'put it in quotes: `"{short(node.text)}"`' if isinstance(node, Scalar) and written else ""
+
+
+def _whole_number(place: Place, node: Node) -> int:
+    """The one that the value begins with, if it may stand here; else the default, or the least."""
+    least, most = _bounds(place)
+    said = re.match(r"[0-9]{1,10}", node.text) if isinstance(node, Scalar) else None
+    if said and (least or 0) <= int(said[0]) <= (most or sys.maxsize):
+        return int(said[0])
+    default: object = place.field.default if place.field else None
+    return default if type(default) is int else least or 1
 
 
 def _range(error: Error) -> Problem:
@@ -434,7 +456,14 @@ def _range(error: Error) -> Problem:
     said = " and ".join(f"{text} {error.about[key]}" for key, text in words.items() if key in error.about)
     takes = f"{least} to {most}" if least is not None and most is not None else said
     what = f"{error.shown} is out of range: `{dotted(error.path)}` takes {takes}"
-    return _problem(codes.RANGE, error.path, what, "")
+    return _problem(codes.RANGE, error.path, what, f"write {_nearest_bound(error.about)}")
+
+
+def _nearest_bound(about: dict[str, Any]) -> str:
+    """What may just stand there, where one bound is passed."""
+    beyond = {"ge": 0, "gt": 1, "le": 0, "lt": -1}
+    (bound,) = (int(about[key]) + step for key, step in beyond.items() if key in about)
+    return f"`{bound}` or {'more' if about.keys() & {'ge', 'gt'} else 'less'}"
 
 
 def _bounds(place: Place) -> tuple[int | None, int | None]:

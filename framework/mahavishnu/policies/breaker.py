@@ -466,6 +466,14 @@ class BreakerGuard:
         if state.wrong + left < self._wrong_probes and state.slow + left < self._slow_probes:
             self._become(Closed(now))
 
+    def trip(self) -> bool:
+        """Open now, as too many failures would; False where `mode` holds it."""
+        with self._lock:
+            if isinstance(self.now_state, _Held):
+                return False
+            self._trip(self._clock.now())
+            return True
+
     def _trip(self, now: int) -> None:
         """Open, twice as long as the time before."""
         span = min(self._longest, self._open_for << self._trips)

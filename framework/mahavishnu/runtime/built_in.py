@@ -29,6 +29,12 @@ def answers(service: Service, identity: Identity) -> Mapping[str, Answer]:
     return found
 
 
+def probed(path: str) -> Response | None:
+    """What a cluster's probes are told where everything is turned off: to kill the process would help nobody."""
+    told = {"/healthz": "ok\n", "/readyz": "ready\n"}.get(path)
+    return None if told is None else PlainTextResponse(told)
+
+
 def _metrics(service: Service, scope: Scope) -> Response:
     """The series, for whoever reaches the service directly; nobody who comes through a proxy."""
     if _handed_on(scope):

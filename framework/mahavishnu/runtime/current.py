@@ -32,11 +32,10 @@ _specs: list[Spec] = []
 def expect(spec: Spec) -> None:
     """Make a spec the process's own; raises MahavishnuError when it has another one already."""
     with _lock:
-        if _specs and spec_hash(_specs[0]) != spec_hash(spec):
+        if _specs and (before := spec_hash(_specs[0])) != (now := spec_hash(spec)):
             raise MahavishnuError(
-                "two different specs in one process: "
-                f"{_specs[0].service.name} is at work, {spec.service.name} was to start; "
-                "mount one spec, or start two processes"
+                f"two different specs in one process: {_specs[0].service.name} (hash {before}) is at work, "
+                f"{spec.service.name} (hash {now}) was to start; mount one spec, or start two processes"
             )
         _specs[:] = [spec]
 

@@ -178,7 +178,7 @@ def test_a_request_in_flight_survives_the_drain() -> None:
 
 
 def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MAHAVISHNU_DISABLE=1: no spec is read, nothing is limited, added, counted or answered."""
+    """MAHAVISHNU_DISABLE=1: no spec is read, nothing is limited, added or counted; only a cluster's probes pass."""
     monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
 
     async def scenario() -> None:
@@ -187,7 +187,12 @@ def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
             answer = await call(app)
             assert (answer.status, "x-request-id" in answer.headers) == (200, False)
         assert (await call(app, path="/metrics")).status == 404
-        assert (await call(app, path="/healthz")).status == 404
+        probes = [
+            await call(app, method, path) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD")
+        ]
+        assert [one.status for one in probes] == [200] * 4  # or Kubernetes would kill what it is to save
+        assert (await call(app, path="/sub/readyz", root_path="/sub")).status == 200
+        assert (await call(app, "POST", "/healthz")).status == 404
         assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
         app.drain()
         await app.reload()

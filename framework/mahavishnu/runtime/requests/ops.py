@@ -23,7 +23,8 @@ _LONGEST_CLIENT = 256
 _ABOUT = (
     "Clients refused in the last five to ten minutes by this process. `client` is a hash with a key of this "
     "process: the same client has another one elsewhere and after a restart; `?client=<address or user>` tells "
-    "the hash of one you know. A client was refused `refused` times, and at most `missed` times more."
+    "the hash of one you know. A client was refused `refused` times, and at most `missed` times more; a limit in "
+    "`mode: observe` would have refused it, and let it in."
 )
 
 
