@@ -13,6 +13,7 @@ from mahavishnu.alerts import drift, outbound, spans_lost, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
 from mahavishnu.queries import closure
+from mahavishnu.queries.recorded import Recorded
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -79,6 +80,16 @@ class Contract:
     def world(self) -> closure.World:
         """What a query can ask for."""
         return closure.World(self.signals, self.job)
+
+    @property
+    def recorded(self) -> Recorded:
+        """The recording rules, by what asks for them."""
+        return _recorded(self)
+
+
+@lru_cache(maxsize=4)
+def _recorded(made: Contract) -> Recorded:
+    return Recorded(made.recordings)
 
 
 class _Itself:

@@ -77,6 +77,9 @@ class Signal:
     waived: str = ""
     across: Across | None = None
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # its labels may have thousands of values
+
     @property
     def bounds(self) -> tuple[float, ...]:
         """The bucket boundaries as numbers."""

@@ -370,21 +370,15 @@ def _watched(alert: Alert) -> Panel:
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
     _, name = _place(alert)
-    bases = dict.fromkeys(one.signal.name for one in bases_of(made, alert.expr))
+    bases = dict.fromkeys(one.signal.name for one in made.recorded.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
     shown = [made.signals[base] for base in bases]
     return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
 
 
-def bases_of(made: Contract, expr: Expr) -> Iterator[Selector]:
-    """What an expression rests on; of recorded series what those are made of."""
-    for selector in expr.selectors():
-        if selector.signal.source is not Source.RULE:
-            yield selector
-        for one in made.recordings:
-            if one.signal.name == selector.signal.name and selector.signal.source is Source.RULE:
-                yield from bases_of(made, one.expr)
+def _exposed(selector: Selector) -> bool:
+    return selector.signal.source is not Source.RULE
 
 
 def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
