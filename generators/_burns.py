@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
+from mahavishnu.errors import Path
 from mahavishnu.promql import Binary, Expr, Number, Selector
 from mahavishnu.signals import Alert, Feed, Recording, Source
 from mahavishnu.units import Duration
@@ -68,9 +69,16 @@ def _burn(alert: Alert, contract: Contract) -> Burn | None:
             return None
 
 
-def levels(burn: Burn, burns: Sequence[Burn], contract: Contract) -> Iterator[Test]:
+def kin_of(burns: Iterable[Burn]) -> Iterable[list[Burn]]:
+    """Those of one objective together."""
+    found: dict[Path, list[Burn]] = {}
+    for burn in burns:
+        found.setdefault(burn.alert.path, []).append(burn)
+    return found.values()
+
+
+def levels(burn: Burn, kin: Sequence[Burn], contract: Contract) -> Iterator[Test]:
     """Ten minutes of one share of failures: a share does not depend on how much of its window has passed."""
-    kin = [one for one in burns if one.alert.path == burn.alert.path]
     above = min(burn.threshold * (1 + MARGIN), (burn.threshold + 1) / 2)
     for word, share in (("below", burn.threshold * (1 - MARGIN)), ("above", above)):
         phases = [Phase(share, 11)]
