@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -118,28 +119,22 @@ def packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[
 
 
 def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
-    """Each alert goes into the first pack in which it meets nobody."""
-    met = _met(alerts, contract)
-    places: dict[str, int] = {}
+    """Each alert goes into the first pack in which nobody sees what it is fed, or is fed what it sees."""
+    fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
+    known = Lookup((one.name, one.labels, one) for one in {one for some in fed.values() for one in some})
+    feeding, seeing = defaultdict[Moving, set[int]](set), defaultdict[Moving, set[int]](set)
     packs: list[list[Alert]] = []
     for alert in alerts:
-        taken = {places[one] for one in met[alert.name] if one in places}
-        place = places[alert.name] = next(one for one in count() if one not in taken)
+        feeds = fed[alert.name]
+        sees = {one for base in contract.recorded.bases(alert.expr) for one in known.selected(base)}
+        taken = set[int]().union(*(feeding[one] for one in sees), *(seeing[one] for one in feeds))
+        place = next(one for one in count() if one not in taken)
         packs += [[]] if place == len(packs) else []
         packs[place].append(alert)
+        for series, places in ((feeds, feeding), (sees, seeing)):
+            for one in series:
+                places[one].add(place)
     return packs
-
-
-def _met(alerts: Sequence[Alert], contract: Contract) -> dict[str, set[str]]:
-    """For each alert those that see the series it is fed, or are fed what it sees: itself, and others."""
-    fed = ((moving(feed.series, Fraction(0)), alert.name) for alert in alerts for feed in alert.proof)
-    lookup = Lookup((one.name, one.labels, name) for one, name in fed)
-    met: dict[str, set[str]] = {alert.name: set() for alert in alerts}
-    for alert in alerts:
-        for name in {name for one in contract.recorded.bases(alert.expr) for name in lookup.selected(one)}:
-            met[alert.name].add(name)
-            met[name].add(alert.name)
-    return met
 
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
