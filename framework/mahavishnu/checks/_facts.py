@@ -37,8 +37,15 @@ class Facts:
             if isinstance(limit, Timeout) and limit.mode == "enforce":
                 yield name, limit
 
+    def last_deadline(self) -> tuple[str, Timeout] | None:
+        """The one after which no request waits any more; None where some have no deadline at all."""
+        deadlines = dict(self.deadlines())
+        if all(limit.match is not None for limit in deadlines.values()):
+            return None
+        return max(deadlines.items(), key=lambda one: one[1].timeout)
+
     def deadlines_by_match(self) -> Deadlines:
-        """The same, by the requests that they are for; None: for all."""
+        """All of them, by the requests that they are for; None: for all."""
         found: Deadlines = {}
         for name, limit in self.deadlines():
             found.setdefault(limit.match, []).append((name, limit))
