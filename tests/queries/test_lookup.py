@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mahavishnu.promql import Matcher, Selector
@@ -22,6 +22,7 @@ MATCHERS = st.builds(
 ONE = Signal("one", Kind.GAUGE, "", tuple(map(Label, NAMES)))
 
 
+@example([("one", {"b": "x"})], [Matcher("a", "=", ""), Matcher("b", "=", "x")])
 @given(st.lists(SERIES), st.lists(MATCHERS, max_size=3))
 def test_what_is_found_is_what_a_search_of_all_finds(
     series: list[tuple[str, dict[str, str]]], matchers: list[Matcher]
