@@ -10,8 +10,8 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
-from mahavishnu.promql import Binary, Number, Selector
-from mahavishnu.queries.steady import Moving, matches
+from mahavishnu.errors import Path
+from mahavishnu.promql import Binary, Expr, Number, Selector
 from mahavishnu.signals import Alert, Feed, Recording, Source
 from mahavishnu.units import Duration
 
@@ -24,10 +24,8 @@ from ._promtool import (
     Series,
     Test,
     around,
-    base_of,
     decimal,
     moved,
-    resolved,
 )
 from ._thresholds import MARGIN, conditions, fault
 
@@ -62,18 +60,25 @@ def _burn(alert: Alert, contract: Contract) -> Burn | None:
             Binary(op=">", left=Selector() as short, right=Number()),
             *guard,
         ] if long.signal.source is short.signal.source is Source.RULE:
-            (longest,), (shortest,) = ({one.window for one in resolved(each, contract) if one.window}
+            (longest,), (shortest,) = ({one.window for one in contract.recorded.bases(each) if one.window}
                                        for each in (long, short))  # fmt: skip
-            timed = any(one.signal.source is Source.RULE for one in resolved(long, contract))
+            timed = _timed(long, contract)
             events = next((Fraction(one.right.value) for one in guard if isinstance(one.right, Number)), None)
             return Burn(alert, Fraction(threshold), longest, shortest, (long, short), events, timed)
         case _:
             return None
 
 
-def levels(burn: Burn, burns: Sequence[Burn], contract: Contract) -> Iterator[Test]:
+def kin_of(burns: Iterable[Burn]) -> Iterable[list[Burn]]:
+    """Those of one objective together."""
+    found: dict[Path, list[Burn]] = {}
+    for burn in burns:
+        found.setdefault(burn.alert.path, []).append(burn)
+    return found.values()
+
+
+def levels(burn: Burn, kin: Sequence[Burn], contract: Contract) -> Iterator[Test]:
     """Ten minutes of one share of failures: a share does not depend on how much of its window has passed."""
-    kin = [one for one in burns if one.alert.path == burn.alert.path]
     above = min(burn.threshold * (1 + MARGIN), (burn.threshold + 1) / 2)
     for word, share in (("below", burn.threshold * (1 - MARGIN)), ("above", above)):
         phases = [Phase(share, 11)]
@@ -92,7 +97,7 @@ def _recorded(burns: Sequence[Burn], phases: Sequence[Phase]) -> Iterator[Series
 
 def _bound(burn: Burn, contract: Contract) -> Iterator[Test]:
     """What is measured stands just within, and just beyond, what is called bad."""
-    found = fault(burn.alert, contract.recordings)
+    found = fault(burn.alert, contract.recorded)
     for word, depth, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
         series = tuple(moved(burn.alert.proof, [Phase(depth, 11)], 1))
         checks = (Check(Duration.parse("10m"), burn.alert, fires),)
@@ -129,18 +134,15 @@ def budget_behind(alert: Alert, contract: Contract) -> Fraction | None:
     """The budget behind an alert that is raised when nothing is left of it; None: it is another kind of alert."""
     match alert.expr:
         case Binary(op="<=", left=Selector() as left, right=Number()) if left.signal.source is Source.RULE:
-            return next((found for one in contract.recordings if (found := _spends(one, left))), None)
+            return next((found for one in contract.recorded.of(left) if (found := _spent(one))), None)
         case _:
             return None
 
 
-def _spends(one: Recording, left: Selector) -> Fraction | None:
-    """The budget by which a recording says what is left: 1 - share / budget; None: it is another recording."""
-    made = Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)
+def _spent(one: Recording) -> Fraction | None:
+    """The budget by which a recording says what is left: 1 - share / budget; None: it says something else."""
     match one.expr:
-        case Binary(
-            op="-", left=Number(), right=Binary(op="/", left=Selector(), right=Number(value=budget))
-        ) if matches(left, made):
+        case Binary(op="-", left=Number(), right=Binary(op="/", left=Selector(), right=Number(value=budget))):
             return Fraction(budget)
         case _:
             return None
@@ -153,7 +155,7 @@ def budget_test(alert: Alert, contract: Contract) -> Test:
     there again a - h steps later. Where time is counted the shares are given.
     """
     budget = budget_behind(alert, contract) or Fraction(0)
-    if any(feed.since or feed.faulty is None for feed in alert.proof) or _timed(alert, contract):
+    if any(feed.since or feed.faulty is None for feed in alert.proof) or _timed(alert.expr, contract):
         return _given(alert, contract, budget)
     health, rest, deep = 10, 10, min(Fraction(1), 2 * budget)
     spent = health * budget / (deep - budget)
@@ -166,16 +168,15 @@ def budget_test(alert: Alert, contract: Contract) -> Test:
     return Test(f"budget: {alert.name}", FAST.sample, tuple(moved(alert.proof, phases, 1)), checks)
 
 
-def _timed(alert: Alert, contract: Contract) -> bool:
-    return any(
-        one.signal.source is Source.RULE and one.window is not None for one in base_of(alert, contract)
-    )
+def _timed(expr: Expr, contract: Contract) -> bool:
+    """Whether it rests on an average of something recorded."""
+    return any(one.signal.source is Source.RULE for one in contract.recorded.bases(expr))
 
 
 def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:
     """The recorded share just below the budget, just above it, and below it again."""
     left = next(iter(alert.expr.selectors()))
-    recording = next(one for one in contract.recordings if _spends(one, left))
+    recording = next(one for one in contract.recorded.of(left) if _spent(one))
     share = next(iter(recording.expr.selectors()))
     depths = [budget * (1 + sign * MARGIN) for sign in (-1, 1, -1)]
     series = moved([Feed(share, healthy=0, faulty=1)], [Phase(depth, 5) for depth in depths], 1)

@@ -7,13 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Context, Decimal
 from fractions import Fraction
-from functools import lru_cache
 from typing import NamedTuple
 
-from mahavishnu.contract import Contract
-from mahavishnu.promql import Selector, quoted
-from mahavishnu.queries.steady import Moving, matches
-from mahavishnu.signals import Alert, Feed, Kind, Source
+from mahavishnu.promql import quoted
+from mahavishnu.signals import Alert, Feed, Kind
 from mahavishnu.units import Duration, plain
 
 _SLACK = 0.15  # of a step: how near to a step a moment may lie before the test looks one step further away
@@ -93,31 +90,6 @@ def around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Iter
     if before >= 0:
         yield since + before, not becomes
     yield since + after, becomes
-
-
-def base_of(alert: Alert, contract: Contract) -> tuple[Selector, ...]:
-    """Every selector an alert rests on, recording rules resolved."""
-    return _bases(contract)[alert.name]
-
-
-@lru_cache(maxsize=4)
-def _bases(contract: Contract) -> dict[str, tuple[Selector, ...]]:
-    return {
-        alert.name: tuple(one for selector in alert.expr.selectors() for one in resolved(selector, contract))
-        for alert in contract.alerts
-    }
-
-
-def resolved(selector: Selector, contract: Contract) -> Iterator[Selector]:
-    if selector.signal.source is not Source.RULE:
-        yield selector
-        return
-    if selector.window is not None:
-        yield selector
-    for one in contract.recordings:
-        if matches(selector, Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)):
-            for below in one.expr.selectors():
-                yield from resolved(below, contract)
 
 
 def moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iterator[Series]:

@@ -19,7 +19,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.signals import Alert
 from mahavishnu.units import Duration
 
-from ._burns import Burn, budget_behind, budget_test, burns_of, guards, levels
+from ._burns import Burn, budget_behind, budget_test, burns_of, guards, kin_of, levels
 from ._promtool import FAST, SLOW, Test
 from ._thresholds import packed, window_of
 from ._timings import timings
@@ -34,7 +34,7 @@ def fast(contract: Contract) -> tuple[Test, ...]:
     steady = [one for one in _plain(contract) if _quick(one, contract)]
     return (
         *packed(contract, steady, FAST),
-        *(test for burn in burns for test in levels(burn, burns, contract)),
+        *(test for kin in kin_of(burns) for burn in kin for test in levels(burn, kin, contract)),
         *(
             budget_test(alert, contract)
             for alert in contract.alerts

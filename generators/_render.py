@@ -22,7 +22,7 @@ from jinja2.meta import find_referenced_templates
 
 from mahavishnu.caches import caches
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.loading.shape import listing, nearest
+from mahavishnu.loading.shape import meant
 from mahavishnu.units import Quantity
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
@@ -74,7 +74,7 @@ def refuse_strays(folder: Path) -> None:
     if strays := sorted({*own} - {*ours}):
         strays = sorted({*strays} - _included(own.values()))
     if strays:
-        told = (f"`{own[one]}` replaces no template of ours: {_meant(one, ours)}" for one in strays)
+        told = (f"`{own[one]}` replaces no template of ours: {meant(one, ours)}" for one in strays)
         raise MahavishnuError("; ".join(told))
 
 
@@ -87,11 +87,6 @@ def _included(paths: Iterable[Path]) -> set[str | None]:
     parse = jinja2.Environment().parse  # noqa: S701 - nothing is rendered by it
     read = ((path.read_text(encoding="utf-8"), str(path)) for path in paths)
     return {name for text, file in read for name in find_referenced_templates(parse(text, filename=file))}
-
-
-def _meant(name: str, ours: Sequence[str]) -> str:
-    near = nearest(name, ours)
-    return f"did you mean `{near}`?" if near else f"ours are {listing(ours)}"
 
 
 def _place(fault: Exception, folder: Path) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
+from itertools import count
 from typing import NamedTuple
 
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector
-from mahavishnu.queries.steady import Moving, Steady, matches, moving
-from mahavishnu.signals import AgreementError, Alert, Recording
+from mahavishnu.queries.lookup import Lookup
+from mahavishnu.queries.recorded import Recorded
+from mahavishnu.queries.steady import Moving, Steady, moving
+from mahavishnu.signals import AgreementError, Alert
 from mahavishnu.units import Duration
 
-from ._promtool import Check, Pace, Phase, Series, Test, base_of, line_of, moved
+from ._promtool import Check, Pace, Phase, Series, Test, line_of, moved
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
 MARGIN = Fraction(1, 10_000)
@@ -48,14 +52,14 @@ class Fault(NamedTuple):
         return self.asked(depth, self.beyond) if mixed else self.fires(depth)
 
 
-def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
+def fault(alert: Alert, recorded: Recorded) -> Fault:
     """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
     world = _worsening(alert)
 
     def fires(depth: Fraction, now: Fraction | None = None) -> bool:
         if now is None:
-            return Steady(world(depth), recordings).fires(alert.expr)
-        return Steady(world(now), recordings, world(depth)).fires(alert.expr)
+            return Steady(world(depth), recorded).fires(alert.expr)
+        return Steady(world(now), recorded, world(depth)).fires(alert.expr)
 
     if fires(Fraction(0)) or not fires(Fraction(1)):
         raise AgreementError(
@@ -63,7 +67,7 @@ def fault(alert: Alert, recordings: tuple[Recording, ...]) -> Fault:
         )
     if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
         return Fault(fires, Fraction(0), Fraction(1), Fraction(0), Fraction(1))
-    silent, firing = _crossed(fires, _guess(alert.expr, world, recordings))
+    silent, firing = _crossed(fires, _guess(alert.expr, world, recorded))
     within, beyond = math.floor(silent * (1 - MARGIN)), min(_STEPS, math.ceil(firing * (1 + MARGIN)))
     known = (Fraction(one, _STEPS) for one in (within, beyond, silent, firing))
     return Fault(fires, *known)
@@ -80,11 +84,11 @@ def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
     return silent, firing
 
 
-def _guess(expr: Expr, world: World, recordings: tuple[Recording, ...]) -> int:
+def _guess(expr: Expr, world: World, recorded: Recorded) -> int:
     """The step of depth at which the first condition holds if what it measures grows evenly; else the last one."""
     match conditions(expr):
         case [Binary(left=measured, right=Number(value=bound)), *_]:
-            low, high = (max(Steady(world(Fraction(depth)), recordings).vector(measured).values(), default=Fraction(0))
+            low, high = (max(Steady(world(Fraction(depth)), recorded).vector(measured).values(), default=Fraction(0))
                          for depth in (0, 1))  # fmt: skip
             return math.floor((Fraction(bound) - low) / (high - low) * _STEPS) if high != low else _STEPS
         case _:
@@ -106,26 +110,31 @@ def _worsening(alert: Alert) -> World:
 
 def packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
     """Alerts whose series do not meet share a test: most of a test's cost is its start."""
-    packs: dict[int, list[list[Alert]]] = {}
-    fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
-
-    def meet(one: Alert, other: Alert) -> bool:
-        return any(
-            matches(selector, series)
-            for mine, yours in ((one, other), (other, one))
-            for selector in base_of(mine, contract)
-            for series in fed[yours.name]
-        )
-
+    lengths: dict[int, list[Alert]] = {}
     for alert in alerts:
-        same = packs.setdefault(_length(alert, contract, pace), [])
-        free = (pack for pack in same if not any(meet(alert, other) for other in pack))
-        if (pack := next(free, None)) is not None:
-            pack.append(alert)
-        else:
-            same.append([alert])
-    for length in sorted(packs):
-        yield from (_threshold(contract, pack, length, pace) for pack in packs[length])
+        lengths.setdefault(_length(alert, contract, pace), []).append(alert)
+    for length in sorted(lengths):
+        for pack in _packs(lengths[length], contract):
+            yield _threshold(contract, pack, length, pace)
+
+
+def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
+    """Each alert goes into the first pack in which nobody sees what it is fed, or is fed what it sees."""
+    fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
+    known = Lookup((one.name, one.labels, one) for one in {one for some in fed.values() for one in some})
+    feeding, seeing = defaultdict[Moving, set[int]](set), defaultdict[Moving, set[int]](set)
+    packs: list[list[Alert]] = []
+    for alert in alerts:
+        feeds = fed[alert.name]
+        sees = {one for base in contract.recorded.bases(alert.expr) for one in known.selected(base)}
+        taken = set[int]().union(*(feeding[one] for one in sees), *(seeing[one] for one in feeds))
+        place = next(one for one in count() if one not in taken)
+        packs += [[]] if place == len(packs) else []
+        packs[place].append(alert)
+        for series, places in ((feeds, feeding), (sees, seeing)):
+            for one in series:
+                places[one].add(place)
+    return packs
 
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
@@ -136,7 +145,9 @@ def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
 
 def window_of(alert: Alert, contract: Contract) -> int:
     """The longest window that an alert looks back over (ns); 0: it looks at now alone."""
-    return max((one.window for one in base_of(alert, contract) if one.window is not None), default=0)
+    return max(
+        (one.window for one in contract.recorded.bases(alert.expr) if one.window is not None), default=0
+    )
 
 
 def _absent(alert: Alert) -> bool:
@@ -145,7 +156,7 @@ def _absent(alert: Alert) -> bool:
 
 def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
     samples = steps * (pace.step // pace.sample)
-    faults = [(alert, fault(alert, contract.recordings)) for alert in alerts]
+    faults = [(alert, fault(alert, contract.recorded)) for alert in alerts]
     series = [one for alert, found in faults for one in _five(alert, found, samples)]
     checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
@@ -182,13 +193,13 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
             _LOOKBACK // pace.step
         )  # so long the last sample is still seen, in Prometheus 3 one moment less
         return max(last - 1, 0), last + 1
-    if not _fires_while_remembered(alert, contract.recordings):
+    if not _fires_while_remembered(alert, contract.recorded):
         remembered = _LOOKBACK // pace.step
         return max(0, remembered - 1), remembered + 1
     filled, waited = _filled(alert, contract), _waited(alert, found)
     if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
         filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
-    windows = [one.window is not None for one in base_of(alert, contract)]
+    windows = [one.window is not None for one in contract.recorded.bases(alert.expr)]
     begins = partial(found.begins, mixed=any(windows) and not all(windows))
     crossed = {
         max(
@@ -213,7 +224,7 @@ def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
 def _filled(alert: Alert, contract: Contract) -> int:
     """The longest window that a fault fills little by little."""
     sudden = [one for _, one in _extremes(alert.expr)]
-    base = (one for one in base_of(alert, contract) if one not in sudden)
+    base = (one for one in contract.recorded.bases(alert.expr) if one not in sudden)
     return max((one.window for one in base if one.window is not None), default=0)
 
 
@@ -243,13 +254,13 @@ def _full(reach: int, pace: Pace) -> int:
     return max(1, -(-(reach - pace.sample) // pace.step) + 1)
 
 
-def _fires_while_remembered(alert: Alert, recordings: tuple[Recording, ...]) -> bool:
+def _fires_while_remembered(alert: Alert, recorded: Recorded) -> bool:
     """Whether a fault shows at once, though Prometheus still remembers what it has taken away."""
     if all(feed.faulty is not None for feed in alert.proof):
         return True
     remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
     world = _worsening(replace(alert, proof=tuple(remembered)))
-    return Steady(world(Fraction(1)), recordings).fires(alert.expr)
+    return Steady(world(Fraction(1)), recorded).fires(alert.expr)
 
 
 def conditions(expr: Expr) -> list[Binary]:

@@ -10,14 +10,13 @@ from fractions import Fraction
 from mahavishnu.signals import Feed
 from mahavishnu.units import Duration
 
-from ._burns import Burn
+from ._burns import Burn, kin_of
 from ._promtool import MINUTE, Check, Pace, Phase, Series, Test, around, moved
 
 
-def timings(burns: Sequence[Burn], pace: Pace) -> Iterator[Test]:
+def timings(burns: Iterable[Burn], pace: Pace) -> Iterator[Test]:
     """One fault for all burn rates of an objective, and the steps at which each begins and ends."""
-    for path in dict.fromkeys(burn.alert.path for burn in burns):
-        kin = [burn for burn in burns if burn.alert.path == path]
+    for kin in kin_of(burns):
         yield _counted(kin, pace) if kin[0].timed else _timing(kin, pace)
 
 

@@ -103,8 +103,9 @@ def _scraping(contract: Contract) -> dict[str, object]:
 def _groups(contract: Contract) -> tuple[Group, ...]:
     job = contract.job
     long = {one.signal.name for one in contract.recordings if _window(one.expr) >= _COSTLY}
-    costly = [one for one in contract.recordings if long & {one.signal.name, *_names(one.expr)}]
-    quick = [one for one in contract.recordings if one not in costly]
+    quick, costly = list[Recording](), list[Recording]()
+    for one in contract.recordings:
+        (costly if long & {one.signal.name, *_names(one.expr)} else quick).append(one)
     sections = dict.fromkeys(str(alert.path[0]) for alert in contract.alerts)
     shown = spots(dashboards(contract))
     groups = [

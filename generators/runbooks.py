@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple, cast
 
 from mahavishnu.artifact import Artifact, Query
@@ -81,9 +82,7 @@ def _anywhere(contract: Contract) -> dict[str, object]:
 def _page(
     contract: Contract, alert: Alert, spot: Spot, rests: Iterable[Panel], numbers: str
 ) -> dict[str, object]:
-    panel = next(one for number, one in spot.dashboard.numbered() if number == spot.number)
-    assert isinstance(panel, Panel)  # noqa: S101  (a row has no alert)
-    places = _commands.targets(contract)
+    panel, places = spot.panel, _commands.targets(contract)
     return {
         "alert": alert,
         "severity": f"{alert.severity}, so act {_ACT[alert.severity]}",
@@ -99,7 +98,7 @@ def _page(
         "behind": _behind(rests, panel),
         "looks": [*_looks(contract, alert, places)],
         "numbers": Code(numbers.rstrip("\n")) if numbers else None,
-        "mode": _observes(contract.spec, alert.path),
+        "mode": alert.path in _enforced(contract),
         "restarts": _blocks(
             one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
         ),
@@ -152,9 +151,11 @@ def _numbers(whole: Mapping[str, Any], path: Path) -> str:
     return yaml_document(named) if isinstance(said, dict) and len(path) > 1 else ""
 
 
-def _observes(spec: Spec, path: Path) -> bool:
-    """Whether what stands at a place refuses now, and could only watch."""
-    return any(one == path and getattr(policy, "mode", "") == "enforce" for one, _, policy in spec.policies())
+@lru_cache(maxsize=4)
+def _enforced(contract: Contract) -> frozenset[Path]:
+    """Where something stands that refuses now, and could only watch."""
+    policies = contract.spec.policies()
+    return frozenset(path for path, _, policy in policies if getattr(policy, "mode", "") == "enforce")
 
 
 # --- who is told --------------------------------------------------------------------------------------------

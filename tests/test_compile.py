@@ -387,7 +387,7 @@ def test_a_users_template_that_is_wrong_is_named(tmp_path: Path, text: bytes, li
         ("kubernetes/pbd.yaml.j2", "did you mean `kubernetes/pdb.yaml.j2`?"),
         ("kubernetes/pdb.yaml", "did you mean `kubernetes/pdb.yaml.j2`?"),
         ("rules.yml.j2", "did you mean `prometheus/rules.yml.j2`?"),
-        ("notes/of_mine.txt", "ours are `alertmanager/alertmanager.yml.j2`, "),
+        ("notes/of_mine.txt", "use one of `alertmanager/alertmanager.yml.j2`, "),
     ],
 )
 def test_a_template_that_replaces_none_is_refused(tmp_path: Path, name: str, help: str) -> None:

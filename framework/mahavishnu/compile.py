@@ -78,9 +78,11 @@ def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact
     asks for what nothing shows, or no rule asks for what is shown.
     """
     made: dict[str, Artifact] = {}
+    folders = set[str]()
     for generator, artifact in import_module("mahavishnu.generators").generate(contract, templates):
-        if fault := _fault(artifact.path, made):
+        if fault := _fault(artifact.path, made, folders):
             raise CompileError(f"generator `{generator}` wants to write `{artifact.path}`, {fault}")
+        folders.update(_above(artifact.path))
         made[artifact.path.lower()] = replace(artifact, text=_header(artifact.path) + artifact.text)
     artifacts = tuple(sorted(made.values()))
     if faults := agreement(contract, artifacts).faults:
@@ -234,15 +236,19 @@ def _known(lock: bytes | None) -> dict[str, frozenset[str]]:
     return {path: known for path, known in digests.items() if _PATH.fullmatch(path)}
 
 
-def _fault(path: str, made: Mapping[str, Artifact]) -> str:
+def _fault(path: str, made: Container[str], folders: Container[str]) -> str:
     if not _PATH.fullmatch(path) or path.lower() == LOCK:
         return "which is no path that a generated file may have"
     if path.lower() in made:
         return "which another generator writes too"
-    above = [parent.as_posix() for parent in PurePosixPath(path.lower()).parents]
-    if any(one in made for one in above) or any(one.startswith(f"{path.lower()}/") for one in made):
+    if path.lower() in folders or any(one in made for one in _above(path)):
         return "where another generator has a folder or a file"
     return ""
+
+
+def _above(path: str) -> list[str]:
+    """The folders that hold a file."""
+    return [parent.as_posix() for parent in PurePosixPath(path.lower()).parents]
 
 
 def _header(path: str) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
+from itertools import chain
 
 from mahavishnu import store
 from mahavishnu.alerts import drift, outbound, spans_lost, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
 from mahavishnu.queries import closure
+from mahavishnu.queries.recorded import Recorded
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -79,6 +81,16 @@ class Contract:
     def world(self) -> closure.World:
         """What a query can ask for."""
         return closure.World(self.signals, self.job)
+
+    @property
+    def recorded(self) -> Recorded:
+        """The recording rules, by what asks for them."""
+        return _recorded(self)
+
+
+@lru_cache(maxsize=4)
+def _recorded(made: Contract) -> Recorded:
+    return Recorded(made.recordings)
 
 
 class _Itself:
@@ -162,10 +174,10 @@ def spec_hash(spec: Spec) -> str:
 
 def merge(signals: Iterable[Signal]) -> tuple[Signal, ...]:
     """One signal per name: the union of the label values and of the buckets of all that carry it."""
-    merged: dict[str, Signal] = {}
+    alike: dict[str, list[Signal]] = {}
     for one in signals:
-        merged[one.name] = _joined(merged[one.name], one) if one.name in merged else one
-    return tuple(merged.values())
+        alike.setdefault(one.name, []).append(one)
+    return tuple(map(_joined, alike.values()))
 
 
 def agree(made: Contract) -> None:
@@ -305,12 +317,14 @@ def _scope(selector: Selector, job: str) -> Selector:
     return selector.scoped("service" if selector.signal.source is Source.RULE else "job", job)
 
 
-def _joined(one: Signal, other: Signal) -> Signal:
-    labels = tuple(_label(mine, other.label(mine.name)) for mine in one.labels)
-    return replace(one, labels=labels, buckets=tuple(sorted({*one.buckets, *other.buckets})))
+def _joined(alike: Sequence[Signal]) -> Signal:
+    first, *others = alike
+    if not others:
+        return first
+    labels = tuple(_union([one.label(label.name) for one in alike]) for label in first.labels)
+    return replace(first, labels=labels, buckets=tuple(sorted({le for one in alike for le in one.buckets})))
 
 
-def _label(one: Label, other: Label) -> Label:
-    if one.values is None or other.values is None:
-        return Label(one.name, one.values if other.values is None else other.values)
-    return Label(one.name, tuple(dict.fromkeys((*one.values, *other.values))))
+def _union(alike: Sequence[Label]) -> Label:
+    closed = [one.values for one in alike if one.values is not None]
+    return Label(alike[0].name, tuple(dict.fromkeys(chain.from_iterable(closed))) if closed else None)

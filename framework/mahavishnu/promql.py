@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -139,6 +139,11 @@ class Selector(Expr):
     def series(self) -> str:
         """The exposed name, with the suffix of a histogram's part."""
         return self.signal.name + self.suffix
+
+    def selects(self, series: str, labels: Iterable[tuple[str, str]]) -> bool:
+        """Whether it selects the series of that exposed name and these labels."""
+        values = dict(labels)
+        return series == self.series and all(one.holds(values.get(one.label, "")) for one in self.matchers)
 
     def scoped(self, label: str, value: str) -> Selector:
         """The same selector restricted by one more equality, first in the braces."""

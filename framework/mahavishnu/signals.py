@@ -58,6 +58,11 @@ class Label:
 
     name: str
     values: tuple[str, ...] | None = None
+    known: frozenset[str] = field(init=False, repr=False, compare=False)
+    """Those values, to look one of thousands up among them."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "known", frozenset(self.values or ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,9 @@ class Signal:
     source: Source = Source.RUNTIME
     waived: str = ""
     across: Across | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # its labels may have thousands of values
 
     @property
     def bounds(self) -> tuple[float, ...]:
@@ -164,11 +172,11 @@ class Signal:
 
     def check_value(self, name: str, op: str, value: str) -> None:
         """Raise AgreementError when no value of the label can fulfil the matcher."""
-        allowed = None if name == "le" else self.label(name).values
-        if allowed is None:
+        label = Label(name) if name == "le" else self.label(name)
+        if label.values is None:
             return
-        fits = re.compile(value).fullmatch if op.endswith("~") else value.__eq__
-        if not any(map(fits, allowed)):
+        fits = re.compile(value).fullmatch if op.endswith("~") else None
+        if not (any(map(fits, label.values)) if fits else value in label.known):
             raise AgreementError(f"label {name} of {self.name} never has the value {value}")
 
 

@@ -12,10 +12,12 @@ from mahavishnu.errors import Level, Path, Problem
 from mahavishnu.policies.rate import Rate as RateLimit
 from mahavishnu.policies.slo import Burn
 from mahavishnu.policies.timeout import Timeout
+from mahavishnu.policy import Match
 from mahavishnu.spec import Spec
 from mahavishnu.units import Rate
 
 Routes = tuple[tuple[str, frozenset[str] | None], ...]
+Deadlines = dict[Match | None, list[tuple[str, Timeout]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,20 @@ class Facts:
         for name, limit in self.spec.limits.items():
             if isinstance(limit, Timeout) and limit.mode == "enforce":
                 yield name, limit
+
+    def last_deadline(self) -> tuple[str, Timeout] | None:
+        """The one after which no request waits any more; None where some have no deadline at all."""
+        deadlines = dict(self.deadlines())
+        if all(limit.match is not None for limit in deadlines.values()):
+            return None
+        return max(deadlines.items(), key=lambda one: one[1].timeout)
+
+    def deadlines_by_match(self) -> Deadlines:
+        """All of them, by the requests that they are for; None: for all."""
+        found: Deadlines = {}
+        for name, limit in self.deadlines():
+            found.setdefault(limit.match, []).append((name, limit))
+        return found
 
     def counted_by_address(self) -> Iterator[str]:
         """The limits that count who is not verified, or everybody, by address."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
-from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.checks._facts import Deadlines, Facts, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
 from mahavishnu.policies.body import Body
@@ -23,10 +24,11 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every `within` against the request deadline that holds for the same requests."""
+    known = facts.deadlines_by_match()
     for name, limit in facts.spec.limits.items():
         if not isinstance(limit, Body) or limit.within is None or limit.mode == "off":
             continue
-        first = _deadline(facts, limit)
+        first = _deadline(known, limit)
         if first is not None and first[1].timeout <= limit.within:
             called, timeout = first
             what = (
@@ -36,8 +38,6 @@ def check(facts: Facts) -> Iterator[Problem]:
             yield warning(CODE, ("limits", name, "within"), what, f"set `within` below {timeout.timeout}")
 
 
-def _deadline(facts: Facts, body: Limit) -> tuple[str, Timeout] | None:
+def _deadline(known: Deadlines, body: Limit) -> tuple[str, Timeout] | None:
     """The one for the very same requests, else the one for all."""
-    known = list(facts.deadlines())
-    same = [one for one in known if one[1].match == body.match]
-    return next(iter([*same, *(one for one in known if one[1].match is None)]), None)
+    return next(chain(known.get(body.match, ()), known.get(None, ())), None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.checks._facts import Facts, warning
+from mahavishnu.checks._facts import Deadlines, Facts, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
 from mahavishnu.policies.concurrency import Concurrency
@@ -22,18 +22,17 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every queue against the deadline of its requests, where it is sure which one that is."""
+    known = facts.deadlines_by_match()
     for name, gate in facts.spec.limits.items():
         if not isinstance(gate, Concurrency) or gate.mode != "enforce" or not (gate.queue or gate.critical):
             continue
-        for other, limit in _deadlines(facts, gate):
+        for other, limit in _deadlines(known, gate):
             if gate.wait >= limit.timeout:
                 what = f"limit `{name}` lets requests wait {gate.wait}; limit `{other}` ends them after {limit.timeout}"
                 yield warning(CODE, ("limits", name, "wait"), what, f"set `wait` well below {limit.timeout}")
 
 
-def _deadlines(facts: Facts, gate: Concurrency) -> list[tuple[str, Timeout]]:
+def _deadlines(known: Deadlines, gate: Concurrency) -> list[tuple[str, Timeout]]:
     """The deadline for the very same requests, or else the one for all, unless a nearer one may go before it."""
-    known = list(facts.deadlines())
-    same = [one for one in known if one[1].match == gate.match]
-    nearer = gate.match is not None and any(limit.match is not None for _, limit in known)
-    return same or ([] if nearer else [one for one in known if one[1].match is None])
+    nearer = gate.match is not None and any(match is not None for match in known)
+    return known.get(gate.match) or ([] if nearer else known.get(None, []))

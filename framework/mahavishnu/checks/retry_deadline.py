@@ -21,10 +21,10 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every dependency against the longest deadline, when every request has one."""
-    deadlines = dict(facts.deadlines())
-    if all(limit.match is not None for limit in deadlines.values()):
+    last = facts.last_deadline()
+    if last is None:
         return
-    name, longest = max(deadlines.items(), key=lambda one: one[1].timeout)
+    name, longest = last
     for called, dependency in facts.spec.dependencies.items():
         total = longest_call(dependency)
         if total is not None and total > longest.timeout:

@@ -25,8 +25,13 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every match of a limit, of its ranks or of an SLO, when the app's routes are known."""
     if facts.routes is None:
         return
+    methods = dict[str | None, list[frozenset[str] | None]]()
+    for template, some in facts.routes:
+        methods.setdefault(template, []).append(some)
     for path, match in _matches(facts):
-        if not any(_satisfies(match, template, methods) for template, methods in facts.routes):
+        if any(_method_fits(match, some) for some in methods.get(match.path, ())):
+            continue
+        if not any(_satisfies(match, template, some) for template, some in facts.routes):
             yield _finding(path, match, facts.routes)
 
 

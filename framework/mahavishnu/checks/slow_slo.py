@@ -21,10 +21,10 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every latency promised against the longest deadline, when every request has one."""
-    deadlines = [limit for _, limit in facts.deadlines()]
-    if all(limit.match is not None for limit in deadlines):
+    last = facts.last_deadline()
+    if last is None:
         return
-    longest = max(limit.timeout for limit in deadlines)
+    longest = last[1].timeout
     for name, slo in facts.spec.slos.items():
         if slo.under is not None and slo.under >= longest:
             what = f"slo `{name}` calls slow what outlasts {slo.under}, but requests end after {longest}"

@@ -13,7 +13,7 @@ from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
-from mahavishnu.derived.panels import bases_of, dashboards, spots
+from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.load import Loaded, accept
 from mahavishnu.loading.faults import place_at
@@ -157,7 +157,7 @@ def _series(signal: Signal, made: Contract) -> Iterator[str]:
 
 
 def _rests(alert: Alert, signal: Signal, made: Contract) -> bool:
-    named = (*alert.expr.selectors(), *bases_of(made, alert.expr))
+    named = (*alert.expr.selectors(), *made.recorded.bases(alert.expr))
     return any(one.signal.name == signal.name for one in named)
 
 

@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Literal
 
 from mahavishnu.contract import Contract, scoped
+from mahavishnu.errors import Path
+from mahavishnu.policy import Policy
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
 from mahavishnu.queries import closure
 from mahavishnu.series import (
@@ -29,7 +31,6 @@ from mahavishnu.series import (
     UP,
 )
 from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
-from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
@@ -126,6 +127,7 @@ class Spot:
     dashboard: Dashboard
     number: int
     row: Row
+    panel: Panel
 
 
 @lru_cache(maxsize=4)
@@ -157,7 +159,7 @@ def spots(boards: Iterable[Dashboard]) -> dict[str, Spot]:
             if isinstance(one, Row):
                 row = one
             elif one.alert:
-                found[one.alert] = Spot(board, number, row)
+                found[one.alert] = Spot(board, number, row, one)
     return found
 
 
@@ -214,7 +216,7 @@ def _names(made: Contract, section: str) -> tuple[str, ...]:
 
 def _has(signal: Signal, name: str | None) -> bool:
     """Whether a series is, among others, that of an entry."""
-    return any(label.name in _LABELS and name in (label.values or ()) for label in signal.labels)
+    return any(label.name in _LABELS and name in label.known for label in signal.labels)
 
 
 def _place(alert: Alert) -> tuple[str, str | None]:
@@ -243,7 +245,7 @@ def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
 
 def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
     """The series of one entry that its own numbers bound, and its alerts."""
-    bounds = _bounds(made.spec, section, name)
+    bounds = _bounds(made, section, name)
     groups: dict[str, list[Signal]] = {}
     for one in _of(made, section):
         if one.name in bounds and _has(one, name):
@@ -252,17 +254,25 @@ def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
     return (*drawn, *_alerts(made, section, name))
 
 
-def _bounds(spec: Spec, section: str, name: str) -> dict[str, tuple[Decimal, ...]]:
-    found: dict[str, tuple[Decimal, ...]] = {}
-    for path, _, policy in spec.policies():
-        if path[:2] == (section, name):
-            for signal, bound in policy.bounds(name):
-                # What each worker has for itself is shown of all of them together.
-                most = bound * spec.service.workers if signal.across is Across.SUM else bound
-                found[signal.name] = (*found.get(signal.name, ()), most)
+def _bounds(made: Contract, section: str, name: str) -> dict[str, tuple[Decimal, ...]]:
+    spec, found = made.spec, dict[str, tuple[Decimal, ...]]()
+    for policy in _policies(made).get((section, name), ()):
+        for signal, bound in policy.bounds(name):
+            # What each worker has for itself is shown of all of them together.
+            most = bound * spec.service.workers if signal.across is Across.SUM else bound
+            found[signal.name] = (*found.get(signal.name, ()), most)
     called = spec.dependencies.get(name) if section == "dependencies" else None
     if called is not None and called.timeout is not None:
         found[DEPENDENCY_DURATION.name] = (*found.get(DEPENDENCY_DURATION.name, ()), called.timeout.seconds)
+    return found
+
+
+@lru_cache(maxsize=4)
+def _policies(made: Contract) -> dict[Path, list[Policy]]:
+    """The policies of each entry of the spec."""
+    found: dict[Path, list[Policy]] = {}
+    for path, _, policy in made.spec.policies():
+        found.setdefault(path[:2], []).append(policy)
     return found
 
 
@@ -340,15 +350,18 @@ def _unit(signal: Signal) -> Unit:
 
 
 def _alerts(made: Contract, section: str, name: str | None) -> Iterator[Panel]:
-    known = _names(made, section)
-    for alert, home, entry in _places(made):
-        if home == section and (entry if entry in known else None) == name:
-            yield _watched(alert)
+    return map(_watched, _homes(made).get((section, name), ()))
 
 
 @lru_cache(maxsize=4)
-def _places(made: Contract) -> tuple[tuple[Alert, str, str | None], ...]:
-    return tuple((alert, *_place(alert)) for alert in made.alerts)
+def _homes(made: Contract) -> dict[tuple[str, str | None], list[Alert]]:
+    """The alerts of each entry of a section, and of the section itself where they are of no entry."""
+    known = {section: {*_names(made, section)} for section in _BOARDS}
+    found: dict[tuple[str, str | None], list[Alert]] = {}
+    for alert in made.alerts:
+        section, entry = _place(alert)
+        found.setdefault((section, entry if entry in known[section] else None), []).append(alert)
+    return found
 
 
 def _watched(alert: Alert) -> Panel:
@@ -370,21 +383,15 @@ def _watched(alert: Alert) -> Panel:
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
     _, name = _place(alert)
-    bases = dict.fromkeys(one.signal.name for one in bases_of(made, alert.expr))
+    bases = dict.fromkeys(one.signal.name for one in made.recorded.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
     shown = [made.signals[base] for base in bases]
     return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
 
 
-def bases_of(made: Contract, expr: Expr) -> Iterator[Selector]:
-    """What an expression rests on; of recorded series what those are made of."""
-    for selector in expr.selectors():
-        if selector.signal.source is not Source.RULE:
-            yield selector
-        for one in made.recordings:
-            if one.signal.name == selector.signal.name and selector.signal.source is Source.RULE:
-                yield from bases_of(made, one.expr)
+def _exposed(selector: Selector) -> bool:
+    return selector.signal.source is not Source.RULE
 
 
 def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:

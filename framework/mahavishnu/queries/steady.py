@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector
-from mahavishnu.signals import AgreementError, Kind, Recording, Source
+from mahavishnu.queries.recorded import Recorded
+from mahavishnu.signals import AgreementError, Kind, Source
 
 Labels = frozenset[tuple[str, str]]
 Vector = dict[Labels, Fraction]
@@ -38,14 +39,6 @@ def moving(series: Selector, level: Fraction) -> Moving:
     return Moving(series.series, labels, level, series.signal.kind is not Kind.GAUGE)
 
 
-def matches(selector: Selector, one: Moving) -> bool:
-    """Whether a selector selects that series."""
-    if selector.series != one.name:
-        return False
-    labels = dict(one.labels)
-    return all(matcher.holds(labels.get(matcher.label, "")) for matcher in selector.matchers)
-
-
 @dataclass(frozen=True, slots=True)
 class Steady:
     """A world of steady series and the recording rules over them; everything not in it does not exist.
@@ -54,7 +47,7 @@ class Steady:
     """
 
     series: tuple[Moving, ...]
-    recordings: tuple[Recording, ...] = ()
+    recorded: Recorded = field(default_factory=Recorded)
     windows: tuple[Moving, ...] | None = None
 
     def value(self, expr: Expr) -> Value:
@@ -83,13 +76,12 @@ class Steady:
         return bool(self.vector(expr))
 
     def _instant(self, selector: Selector) -> Vector:
-        return {one.labels: one.level for one in self.series if matches(selector, one)}
+        return {one.labels: one.level for one in self.series if selector.selects(one.name, one.labels)}
 
     def _recorded(self, selector: Selector) -> Vector:
         found: Vector = {}
-        for one in self.recordings:
-            if matches(selector, Moving(one.signal.name, frozenset(one.labels), Fraction(0), grows=False)):
-                found |= {_with(labels, one.labels): value for labels, value in self.vector(one.expr).items()}
+        for one in self.recorded.of(selector):
+            found |= {_with(labels, one.labels): value for labels, value in self.vector(one.expr).items()}
         return found
 
     def _called(self, call: Call) -> Value:
@@ -119,7 +111,7 @@ class Steady:
         if function not in _OVER:
             raise AgreementError(f"no steady meaning is known for {function}({selector})")
         seen = self.series if self.windows is None else self.windows
-        return {one.labels: one for one in seen if matches(selector, one)}
+        return {one.labels: one for one in seen if selector.selects(one.name, one.labels)}
 
 
 _OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {

@@ -133,6 +133,8 @@ class Service:
         backups.show(spec, lambda: self.reports, self.metrics, self._wall)
         self._show(process)
         self._objectives = Objectives(spec, self.metrics)
+        if before is None:
+            self._objectives.begin()
         self.ops = self._operators(before)
 
     @property
@@ -152,7 +154,7 @@ class Service:
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
         self.engine.take_over(before.engine)
-        self._objectives.take_over(before._objectives)
+        self._objectives.begin(before._objectives)
         for guard in self.dependencies.values():
             guard.take_over()
         if self.tracing is not None and self.spec.observability.traces is not None:

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.runtime.service import Service
+from mahavishnu.series import HTTP_DURATION
 from mahavishnu.signals import Kind
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
@@ -89,7 +90,7 @@ def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
 
 
 def test_a_reload_counts_nothing_twice_and_nothing_back(tmp_path: Path) -> None:
-    """What an objective has counted stays, whatever it is about from now on; a new one is about all that was."""
+    """What an objective has counted stays, whatever it is about from now on; and nothing from before it."""
     wide: dict[str, Any] = {"objective": "99%"}
     narrow: dict[str, Any] = {"objective": "95%", "under": "300ms", "match": {"path": "/wait/*"}}
 
@@ -98,26 +99,50 @@ def test_a_reload_counts_nothing_twice_and_nothing_back(tmp_path: Path) -> None:
         world = World(tmp_path, {"slos": {"a": wide}}, app.site())
         app.clock = world.clock
 
-        async def ask() -> tuple[float, float]:
+        async def ask(slo: str = "a") -> tuple[float, float]:
             for path in ("/status/500", "/status/503", "/status/200", "/wait/200", "/wait/400"):
                 await world.house.call(path=path)
-            return counted(world.house, "a")
+            return counted(world.house, slo)
 
         assert await ask() == (3, 2)
         await world.reload(slos={"a": wide | {"objective": "99.9%"}, "new": wide})
-        assert counted(world.house, "a") == counted(world.house, "new") == (3, 2)
+        assert (counted(world.house, "a"), counted(world.house, "new")) == ((3, 2), (0, 0))
         assert await ask() == (6, 4)
+        assert counted(world.house, "new") == (3, 2)
         await world.reload(slos={"a": narrow, "other": narrow | {"under": "200ms"}})
-        assert (counted(world.house, "a"), counted(world.house, "other")) == (
-            (6, 4),
-            (0, 4),
-        )  # no boundary at 200 ms
+        assert (counted(world.house, "a"), counted(world.house, "other")) == ((6, 4), (0, 0))
         assert await ask() == (7, 5)
+        assert counted(world.house, "other") == (1, 1)
+        await world.reload(slos={"new": wide})
+        assert counted(world.house, "new") == (3, 2)
+        assert await ask("new") == (6, 4)
         await world.reload(slos={"a": wide})
         assert counted(world.house, "a") == (7, 5)
         assert await ask() == (10, 7)
 
     run(scenario())
+
+
+def test_objectives_count_from_when_they_come_into_force() -> None:
+    """Those of a spec that is refused never do; and what nobody has read by then, those before have counted."""
+    strict, loose = (spec_of(slos={"a": {"objective": "99%", **more}}) for more in ({}, {"under": "1s"}))
+    service = Service(strict, VirtualClock(), log_to=StringIO())
+    after = Service(loose, VirtualClock(), log_to=StringIO(), before=service)
+    labels = {"http_request_method": "GET", "http_route": "/", "http_response_status_code": "500"}
+    cell = service.metrics.histogram(HTTP_DURATION, **labels)
+
+    def bad() -> float:
+        return service.metrics.total("mahavishnu_slo_requests_total", {"slo": "a", "outcome": "bad"})
+
+    cell.observe(0.1, 3)
+    assert bad() == 3
+    cell.observe(0.1, 4)
+    after.take_over(service)
+    assert bad() == 7
+    cell.observe(0.1, 5)
+    assert bad() == 7
+    cell.observe(2)
+    assert bad() == 8
 
 
 @settings(max_examples=40)

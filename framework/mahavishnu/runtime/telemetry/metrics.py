@@ -194,7 +194,7 @@ def _values(signal: Signal, labels: Mapping[str, str]) -> LabelValues:
     if set(labels) != {label.name for label in signal.labels}:
         raise AgreementError(f"{signal.name} has the labels {_names(signal)}, not {sorted(labels)}")
     for label in signal.labels:
-        if label.values is not None and labels[label.name] not in label.values:
+        if label.values is not None and labels[label.name] not in label.known:
             raise AgreementError(
                 f"label {label.name} of {signal.name} never has the value {labels[label.name]}"
             )

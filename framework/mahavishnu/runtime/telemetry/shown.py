@@ -21,7 +21,6 @@ class Shown:
     ) -> None:
         self._signals = signals
         self._across = across
-        self._known: dict[str, tuple[frozenset[str] | None, ...]] = {}
         self.counters: dict[str, dict[LabelValues, float]] = {}
         self.gauges: dict[str, dict[LabelValues, float]] = {}
         self.histograms: dict[str, dict[LabelValues, HistogramCell]] = {}
@@ -58,10 +57,8 @@ class Shown:
         signal = self._signals.get(name)
         if signal is None or signal.kind is not kind or len(values) != len(signal.labels):
             return False
-        if name not in self._known:
-            listed = (label.values for label in signal.labels)
-            self._known[name] = tuple(None if one is None else frozenset(one) for one in listed)
-        return all(one is None or value in one for one, value in zip(self._known[name], values, strict=True))
+        pairs = zip(signal.labels, values, strict=True)
+        return all(label.values is None or value in label.known for label, value in pairs)
 
 
 _ACROSS: Mapping[Across, Callable[[float, float], float]] = {
