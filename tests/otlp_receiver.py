@@ -30,6 +30,8 @@ class Collector:
     said: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = ExportMetricsServiceResponse().SerializeToString()
     delay: float = 0
+    open: threading.Event = field(default_factory=threading.Event)
+    """Where it is not set, nothing is answered yet."""
 
     def spans(self) -> list[Any]:
         """All spans that it was sent, in the order in which they ended."""
@@ -76,10 +78,12 @@ def _name(name: str, point: Any, **more: str) -> str:
 def collector() -> Generator[Collector]:
     """One that listens."""
     made = Collector("")
+    made.open.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             time.sleep(made.delay)
+            made.open.wait(60)
             body = self.rfile.read(int(self.headers["content-length"]))
             made.paths.append(self.path)
             made.headers.append(dict(self.headers.items()))
