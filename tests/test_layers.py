@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "codes",
         "folder",
         "notes",
+        "words",
         "queries",
         "queries.*",
     ),

@@ -35,7 +35,6 @@ from mahavishnu.errors import (
     Throttled,
 )
 from mahavishnu.load import Loaded, accept, find_spec, load
-from mahavishnu.loading.shape import meant
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.policy import Site
@@ -53,6 +52,7 @@ from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.spec import Dependency as Settings
 from mahavishnu.spec import Spec
+from mahavishnu.words import meant
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.calls.http_client import AsyncClient, Client

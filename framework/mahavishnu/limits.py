@@ -12,12 +12,12 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
-from mahavishnu.loading.shape import meant
 from mahavishnu.runtime.context import CURRENT, Request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.requests.identity import UNKNOWN
 from mahavishnu.spec import Spec
+from mahavishnu.words import meant
 
 P = ParamSpec("P")
 R = TypeVar("R")

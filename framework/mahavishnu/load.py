@@ -13,9 +13,10 @@ from mahavishnu import checks, codes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
 from mahavishnu.loading import faults, yaml_tree
-from mahavishnu.loading.shape import dotted, keys_of, meant
+from mahavishnu.loading.shape import dotted, keys_of
 from mahavishnu.loading.yaml_tree import Mapping, Mark, Node, Scalar
 from mahavishnu.spec import Spec
+from mahavishnu.words import meant
 
 NAME = "mahavishnu.yaml"
 

@@ -17,10 +17,11 @@ from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.load import Loaded, accept
 from mahavishnu.loading.faults import place_at
-from mahavishnu.loading.shape import Place, dotted, keys_of, listing, nearest, places
+from mahavishnu.loading.shape import Place, dotted, keys_of, places
 from mahavishnu.loading.yaml_tree import Mapping, at
 from mahavishnu.signals import Alert, Signal, Source, boundary_text, exposed
 from mahavishnu.units import Quantity
+from mahavishnu.words import listing, nearest
 
 _HOLDS = {
     "service": "the process and every artifact",

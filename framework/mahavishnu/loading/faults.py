@@ -19,7 +19,7 @@ from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem
 from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.hiding import SENSITIVE, covered, without_logins, without_tokens, without_values
-from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, listing, meant, nearest, places
+from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, places
 from mahavishnu.loading.yaml_tree import (
     Mapping,
     Mark,
@@ -34,6 +34,7 @@ from mahavishnu.loading.yaml_tree import (
 )
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
+from mahavishnu.words import listing, meant, nearest
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer

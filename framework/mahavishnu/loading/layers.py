@@ -15,7 +15,7 @@ from pathlib import Path as File
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, Path, SpecError
 from mahavishnu.loading.faults import SECRET_FILE
-from mahavishnu.loading.shape import ROOT, Place, keys_of, nearest
+from mahavishnu.loading.shape import ROOT, Place, keys_of
 from mahavishnu.loading.yaml_tree import (
     Entry,
     Mapping,
@@ -28,6 +28,7 @@ from mahavishnu.loading.yaml_tree import (
     resolve,
 )
 from mahavishnu.policy import Settings
+from mahavishnu.words import nearest
 
 PREFIX = "MAHAVISHNU_"
 RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE", "MAHAVISHNU_STATE"})

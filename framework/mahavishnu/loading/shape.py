@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from enum import Enum
 from functools import cache
 from types import MappingProxyType, NoneType, UnionType
@@ -141,27 +140,6 @@ def dotted(path: Path) -> str:
     """`limits.per_client.match`, `alerts.route.P1[0]`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
-
-
-def nearest(word: object, words: Collection[str]) -> str:
-    """The word that was probably meant, or nothing."""
-    known = {one.lower(): one for one in words}
-    close = get_close_matches(str(word).lower().replace("-", "_"), list(known), n=1, cutoff=0.6)
-    return known[close[0]] if close else ""
-
-
-def meant(word: object, words: Collection[str]) -> str:
-    """The help of a finding about a word that is unknown."""
-    near = nearest(word, words)
-    if near:
-        return f"did you mean `{near}`?"
-    return f"use one of {listing(words)}" if words else ""
-
-
-def listing(words: Collection[str], most: int = 12) -> str:
-    """`a`, `b`, `c`."""
-    shown = [f"`{word}`" for word in list(words)[:most]]
-    return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
 def _of(model: type[BaseModel], name: str, field: FieldInfo) -> Place:

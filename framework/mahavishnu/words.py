@@ -1,0 +1,31 @@
+"""What to say of a word that nobody knows: which known one was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+
+def meant(word: object, words: Collection[str]) -> str:
+    """The help of a finding about a word that is unknown; nothing where no word is known."""
+    near = nearest(word, words)
+    if near:
+        return f"did you mean `{near}`?"
+    return f"use one of {listing(words)}" if words else ""
+
+
+def nearest(word: object, words: Collection[str]) -> str:
+    """The word that was probably meant, or nothing."""
+    known = {_plain(one): one for one in words}
+    close = get_close_matches(_plain(str(word)), list(known), n=1, cutoff=0.6)
+    return known[close[0]] if close else ""
+
+
+def listing(words: Collection[str], most: int = 12) -> str:
+    """`a`, `b`, `c`."""
+    shown = [f"`{word}`" for word in list(words)[:most]]
+    return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_")
