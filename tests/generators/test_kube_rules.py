@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mahavishnu.load import accept
 from mahavishnu.spec import Spec
@@ -122,11 +123,23 @@ def test_what_is_allowed_is_said_where_it_is_done(name: str) -> None:
     assert ALLOWED[name].line in (ROOT / ALLOWED[name].file).read_text(encoding="utf-8")
 
 
+# Drawn before the rest, so that large specs too have more than one.
+scales = st.tuples(st.integers(1, 4), st.integers(0, 4)).map(
+    lambda drawn: {"min": drawn[0], "max": sum(drawn)}
+)
+
+
+def deployed(spec: dict[str, Any], replicas: dict[str, int]) -> Spec:
+    """A random spec that is deployed to Kubernetes."""
+    kubernetes = {"replicas": replicas, "targets": {"kubernetes": {"ingress_class": "nginx"}}}
+    return Spec.model_validate(merged(spec, {"deploy": kubernetes}))
+
+
 @settings(max_examples=10, derandomize=True)
-@given(specs())
-def test_random_specs_pass(spec: dict[str, Any]) -> None:
+@given(scales, specs())
+def test_random_specs_pass(replicas: dict[str, int], spec: dict[str, Any]) -> None:
     """Whatever a valid spec says."""
-    judged = deployed(spec)
+    judged = deployed(spec, replicas)
     assert unmeant(made(judged), judged.deploy.replicas) == {}
 
 
@@ -137,9 +150,9 @@ def test_many_random_specs_pass() -> None:
     kinds: set[str] = set()
 
     @settings(max_examples=ROUNDS, derandomize=True)
-    @given(specs())
-    def passes(spec: dict[str, Any]) -> None:
-        judged = deployed(spec)
+    @given(scales, specs())
+    def passes(replicas: dict[str, int], spec: dict[str, Any]) -> None:
+        judged = deployed(spec, replicas)
         objects = made(judged)
         seen.append(judged.deploy.replicas)
         kinds.update(one["kind"] for one in objects)
@@ -157,12 +170,6 @@ def test_many_random_specs_pass() -> None:
     assert 0 < single < len(seen)
     assert kinds == {one["kind"] for one in SHOP}
     assert not kinds & {*UNWRITTEN.values()}
-
-
-def deployed(spec: dict[str, Any]) -> Spec:
-    """A random spec that is deployed to Kubernetes."""
-    kubernetes = {"deploy": {"targets": {"kubernetes": {"ingress_class": "nginx"}}}}
-    return Spec.model_validate(merged(spec, kubernetes))
 
 
 # --- every check can refuse -----------------------------------------------------------------------
