@@ -117,6 +117,8 @@ def _scale(objects: Mapping[str, Object]) -> Iterator[str]:
         yield "nobody says how many replicas"
     if budget.get("maxUnavailable") != 1 or "minAvailable" in budget:
         yield "the budget can block a drain"
+    if budget.get("unhealthyPodEvictionPolicy") != "AlwaysAllow":
+        yield "broken pods can block a drain"
 
 
 def _reach(objects: Mapping[str, Object], ports: Mapping[str, int]) -> Iterator[str]:

@@ -63,7 +63,7 @@ def merged(spec: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def generated(family: str, spec: Mapping[str, Any]) -> dict[str, str]:
+def generated(family: str, spec: Mapping[str, Any] | Spec) -> dict[str, str]:
     """Path -> text of everything that one generator makes of a spec."""
     generator: Any = import_module(f"mahavishnu.generators.{family}")
     return {one.path: one.text for one in generator.generate(contract(Spec.model_validate(spec)))}
