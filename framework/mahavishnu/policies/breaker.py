@@ -322,7 +322,7 @@ class BreakerGuard:
             elif isinstance(state, _HalfOpen):
                 self._decide(state, now)
 
-    def enter(self) -> object:
+    def enter(self, left: int | None = None) -> object:
         """A permit; raises BreakerOpen with the exact time until a place or a decision is due."""
         state = self.now_state
         if type(state) is Closed:
@@ -330,7 +330,7 @@ class BreakerGuard:
         with self._lock:
             return self._enter(self._clock.now())
 
-    async def enter_async(self) -> object:
+    async def enter_async(self, left: int | None = None) -> object:
         """As `enter`, which never waits."""
         return self.enter()
 
