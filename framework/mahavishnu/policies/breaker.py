@@ -77,7 +77,7 @@ class Breaker(Policy):
     failure_on: Words | None = None
     """What counts as a failure; when absent every exception and 5xx. Anything else is then a success."""
     ignore: Words = ()
-    """What counts as nothing, neither as a failure nor as a success."""
+    """What counts as nothing, neither as a failure nor as a success, whatever `failure_on` says."""
     scope: Literal["process", "fleet"] = "process"
     """`fleet`: one that opens advises those of all processes, through the shared store, until when it will be; they
     count by themselves all the same, and take no advice while they see nothing but successes."""
