@@ -483,12 +483,13 @@ Leaf = tuple[Outcome, frozenset[Word]]
 class Guard(Protocol):
     """What surrounds one attempt of a call to a dependency; it belongs to every thread and event loop at once.
 
-    `enter` admits the attempt or raises DependencyError, and may wait; what it returns is handed to `leave`,
-    which must follow exactly once. Times are nanoseconds; `leaves` say why it was no plain success.
+    `enter` admits the attempt or raises DependencyError, and may wait, though no longer than what is `left`; what it
+    returns is handed to `leave`, which must follow exactly once. Times are nanoseconds; `leaves` say why it was no
+    plain success.
     """
 
-    def enter(self) -> object: ...
-    async def enter_async(self) -> object: ...
+    def enter(self, left: int | None = None) -> object: ...
+    async def enter_async(self, left: int | None = None) -> object: ...
     def leave(
         self, permit: Any, outcome: Outcome, duration: int, now: int, leaves: Sequence[Leaf] = ()
     ) -> None: ...

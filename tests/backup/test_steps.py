@@ -192,6 +192,22 @@ def test_a_life_of_a_backup(world: World, capsys: pytest.CaptureFixture[str]) ->
 
 
 @OF_BOTH
+@pytest.mark.judge
+def test_a_drill_restores_as_another_machine_would(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of what restic remembers here of a repository nothing helps where this machine is gone."""
+    world.begin()
+    assert world.do("run") == 0
+    assert world.do("drill") == 0
+    remembered = [one.name for one in (world.state / "scratch/.cache").rglob("data/*/*") if one.is_file()]
+    assert remembered
+    for name in remembered:
+        flipped(world.home / f"repository/data/{name[:2]}/{name}", 40)
+    assert world.do("drill") == 1
+    assert "restic restore failed" in capsys.readouterr().err
+    assert world.known().steps["drill"] is False
+
+
+@OF_BOTH
 @pytest.mark.proof
 @pytest.mark.judge
 def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:

@@ -218,7 +218,8 @@ def _response(**headers: str) -> httpx.Response:
         (_response(retry_after="1.5"), None),
         (_response(retry_after="soon"), None),
         (SimpleNamespace(headers={"retry-after": "\u0663"}), None),
-        (_response(retry_after="9" * 400), None),
+        (_response(retry_after="9" * 400), 9_999_999_999 * SECOND),
+        (_response(retry_after="0" * 400 + "5"), 5 * SECOND),
         (_response(retry_after="Tue, 99 Nov 2023 22:13:10 GMT"), None),
         (_response(), None),
         ("no response at all", None),
@@ -226,7 +227,7 @@ def _response(**headers: str) -> httpx.Response:
     ],
 )
 def test_a_retry_after_is_read_in_both_forms(answer: object, asked: int | None) -> None:
-    """Seconds, or a date measured from the server's own; anything unclear counts as not said."""
+    """Seconds, or a date measured from the server's own; anything unclear counts as not said, what is absurd does not."""
     assert retry_after(answer, lambda: WALL) == asked
 
 

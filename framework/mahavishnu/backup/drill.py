@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,7 +22,8 @@ _AHEAD = 3600
 def drill(job: Job) -> None:
     """Restore the newest snapshot of every repository to a scratch place; raises Failed unless it is good.
 
-    Good is: not older than the RPO, whole, the same as what was saved, sound in itself, and as the spec asserts.
+    Good is: not older than the RPO, whole, the same as what was saved, sound in itself, and as the spec asserts; as
+    restored by a machine that remembers nothing of the repository, for this one may be what was lost.
     """
     job.repositories()
     with job.step("drill") as known:
@@ -30,6 +32,7 @@ def drill(job: Job) -> None:
 
 def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
     began, started = job.now(), time.monotonic()
+    repository = replace(repository, cache=None)
     repository.unlock()
     taken = newest(job, repository)
     age = began - taken.snapshot.order / 1e9

@@ -90,7 +90,8 @@ class Repository:
     place: str
     password: str
     credentials: Mapping[str, str]
-    cache: Path
+    cache: Path | None
+    """What restic remembers of it on this machine; None: nothing."""
     host: str
     mark: str
     hidden: tuple[str, ...] = ()
@@ -181,11 +182,12 @@ class Repository:
                 **self.credentials,
                 "RESTIC_PASSWORD_FILE": paths[0],
                 "RESTIC_REPOSITORY_FILE": paths[1],
-                "RESTIC_CACHE_DIR": str(self.cache),
+                **({"RESTIC_CACHE_DIR": str(self.cache)} if self.cache else {}),
             }
+            unremembering = () if self.cache else ("--no-cache",)
             entry = stack.enter_context(self.entry.opened()) if self.entry else Opened()
             done = child.run(
-                [program(), *entry.words, *words],
+                [program(), *entry.words, *unremembering, *words],
                 env,
                 handed_paths=paths,
                 stdin=stdin,

@@ -42,6 +42,9 @@ def check(facts: Facts) -> Iterator[Problem]:
 
 
 def _judges_rates(breaker: Breaker) -> bool:
+    """Whether a rate alone opens it, of more than the one call that is judged."""
+    if breaker.min_calls == 1:
+        return False
     return breaker.consecutive_failures is None and (breaker.failing() or breaker.slowing()) is not None
 
 

@@ -37,6 +37,7 @@ Words = tuple[Literal["timeout", "connect", "result"] | Status | Fault, ...]
 status of an HTTP response, or an exception by its name (`ValueError`, `shop.errors.Declined`), subclasses included."""
 
 _SECOND = 1_000_000_000
+_DIGITS = 10  # of seconds; three hundred years are as good as any more
 # Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name).
 _KINDS = {
     ("httpx", "TimeoutException"): "timeout",
@@ -142,7 +143,7 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
     if said is None:
         return None
     if said.isascii() and said.isdigit():
-        return int(said) * _SECOND if len(said) < 10 else None
+        return int("0" + said.lstrip("0")[:_DIGITS]) * _SECOND
     until = _date(said)
     if until is None:
         return None

@@ -77,7 +77,7 @@ class Breaker(Policy):
     failure_on: Words | None = None
     """What counts as a failure; when absent every exception and 5xx. Anything else is then a success."""
     ignore: Words = ()
-    """What counts as nothing, neither as a failure nor as a success."""
+    """What counts as nothing, neither as a failure nor as a success, whatever `failure_on` says."""
     scope: Literal["process", "fleet"] = "process"
     """`fleet`: one that opens advises those of all processes, through the shared store, until when it will be; they
     count by themselves all the same, and take no advice while they see nothing but successes."""
@@ -322,7 +322,7 @@ class BreakerGuard:
             elif isinstance(state, _HalfOpen):
                 self._decide(state, now)
 
-    def enter(self) -> object:
+    def enter(self, left: int | None = None) -> object:
         """A permit; raises BreakerOpen with the exact time until a place or a decision is due."""
         state = self.now_state
         if type(state) is Closed:
@@ -330,7 +330,7 @@ class BreakerGuard:
         with self._lock:
             return self._enter(self._clock.now())
 
-    async def enter_async(self) -> object:
+    async def enter_async(self, left: int | None = None) -> object:
         """As `enter`, which never waits."""
         return self.enter()
 

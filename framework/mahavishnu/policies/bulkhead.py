@@ -53,7 +53,7 @@ class Bulkhead(Policy):
     concurrency: Count
     """How many calls run at once."""
     wait: Duration | None = None
-    """How long a call waits for a place; not at all when absent."""
+    """How long a call waits for a place, while there is time for it; not at all when absent."""
 
     def guard(self, site: Site, before: Guard | None = None) -> BulkheadGuard:
         """The semaphore that enforces this."""
@@ -168,8 +168,8 @@ class BulkheadGuard:
         """How many calls wait now."""
         return len(self.waiters)
 
-    def enter(self) -> object:
-        """Take a place, blocking a thread (no event loop) for at most `wait`; raises BulkheadFull."""
+    def enter(self, left: int | None = None) -> object:
+        """Take a place, blocking a thread (no event loop) for at most `wait` and `left` ns; raises BulkheadFull."""
         if self._taken():
             return None
         if _in_event_loop():  # whoever could return a place is blocked meanwhile
@@ -179,15 +179,15 @@ class BulkheadGuard:
         if waiter is None:
             return None
         try:
-            self._clock.wait(event, self._wait or 0)
+            self._clock.wait(event, self._patience(left))
         except BaseException:
             self._abandon(waiter)
             raise
         self._settle(waiter)
         return None
 
-    async def enter_async(self) -> object:
-        """Take a place, letting other tasks run for at most `wait`; raises BulkheadFull."""
+    async def enter_async(self, left: int | None = None) -> object:
+        """Take a place, letting other tasks run for at most `wait` and `left` ns; raises BulkheadFull."""
         if self._taken():
             return None
         import asyncio
@@ -197,7 +197,7 @@ class BulkheadGuard:
         waiter = self._queued(lambda: loop.call_soon_threadsafe(_resolve, woken))
         if waiter is None:
             return None
-        timer = self._clock.call_later(self._wait or 0, waiter.wake)
+        timer = self._clock.call_later(self._patience(left), waiter.wake)
         try:
             await woken
         except BaseException:
@@ -251,6 +251,11 @@ class BulkheadGuard:
     def busy(self) -> bool:
         """Whether places are being handed on."""
         return self._lock.locked()
+
+    def _patience(self, left: int | None) -> int:
+        """How long to wait: who has no time for the call any more needs no place for it."""
+        wait = self._wait or 0
+        return wait if left is None else min(wait, left)
 
     def _taken(self) -> bool:
         """Whether a place was free and is now ours; raises BulkheadFull when there is no waiting."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from threading import Lock
 from typing import Annotated, ClassVar
@@ -133,7 +133,7 @@ class Retrier:
         return self.purse.tokens / FULL
 
     def deposit(self) -> None:
-        """One call has succeeded."""
+        """One call has succeeded, and is not worth another try."""
         if self.purse.tokens < FULL:
             with self.purse.lock:
                 self.purse.tokens = min(FULL, self.purse.tokens + self._deposit)
@@ -146,9 +146,10 @@ class Retrier:
         """Whether this end is worth another try: that of a group is when every exception in it is."""
         return bool(leaves) and all(not self._words.isdisjoint(words) for _, words in leaves)
 
-    def asked(self, answer: object) -> int | None:
-        """What the response's `Retry-After` asks for, in ns."""
-        return retry_after(answer, self._wall)
+    def asked(self, answers: Iterable[object]) -> int | None:
+        """What the `Retry-After` of these responses asks for, in ns: of several the longest."""
+        said = (retry_after(answer, self._wall) for answer in answers)
+        return max((one for one in said if one is not None), default=None)
 
     def pause(self, attempt: int, asked: int | None, remaining: int | None) -> int | None:
         """The pause in ns before the next attempt after this one (from 1), or None: give up.

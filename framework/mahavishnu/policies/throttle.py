@@ -154,7 +154,7 @@ class ThrottleGuard:
             self._advance(self._clock.now())
             return self._share()
 
-    def enter(self) -> int:
+    def enter(self, left: int | None = None) -> int:
         """Count the call; raises Throttled when it is one of those that are kept back."""
         with self._lock:
             self._advance(self._clock.now())
@@ -178,7 +178,7 @@ class ThrottleGuard:
             self._counts.add(_ASKED)
             return self._counts.index
 
-    async def enter_async(self) -> int:
+    async def enter_async(self, left: int | None = None) -> int:
         """As `enter`, which never waits."""
         return self.enter()
 

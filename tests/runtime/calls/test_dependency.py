@@ -22,6 +22,7 @@ import mahavishnu
 from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
+from mahavishnu.policies.retry import RESERVE
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.calls.call import surrounding
@@ -187,6 +188,40 @@ def test_a_retry_after_of_the_answer_is_waited_for() -> None:
     long = httpx.Response(503, headers={"retry-after": "3600"})
     assert world.stripe(idempotent=True)(lambda: long)() is long
     assert world.retries("deadline") == 1
+
+
+def test_of_a_group_the_longest_retry_after_is_waited_for() -> None:
+    """Two requests side by side were told to come back: whoever repeats both waits for the later one."""
+    world = World()
+
+    def busy(seconds: str) -> httpx.HTTPStatusError:
+        request = httpx.Request("GET", "http://x")
+        response = httpx.Response(503, headers={"retry-after": seconds}, request=request)
+        return httpx.HTTPStatusError("busy", request=request, response=response)
+
+    faults = iter([ExceptionGroup("both", [busy("1"), ExceptionGroup("deep", [busy("2"), TimeoutError()])])])
+
+    def both() -> str:
+        for fault in faults:
+            raise fault
+        return "done"
+
+    assert world.stripe(idempotent=True)(both)() == "done"
+    assert 2 * SECOND <= world.clock.now() <= 2 * SECOND + SECOND // 10
+
+
+def test_what_is_worth_another_try_pays_for_none() -> None:
+    """A dependency that answers 429 throughout succeeds in nothing, though it is well: the reserve, and no more."""
+    world = World(retry={"retry_on": [429], "base": "1ms"})
+    calls: list[int] = []
+
+    def busy() -> httpx.Response:
+        calls.append(1)
+        return httpx.Response(429)
+
+    for _ in range(100):
+        assert world.stripe(idempotent=True)(busy)().status_code == 429
+    assert (len(calls), world.retries("retried")) == (100 + RESERVE, RESERVE)
 
 
 async def _await(function: Callable[[], Awaitable[object]]) -> object:
@@ -391,6 +426,38 @@ def test_a_thread_that_has_waited_for_a_place_looks_at_the_time_again() -> None:
         assert calls[-1:] == ([] if left is None else [left])
         calls.clear()
     assert (world.calls("success"), world.calls("rejected")) == (1, 1)
+    assert world.at_rest()
+
+
+@pytest.mark.parametrize("ends", ["deadline", "within"])
+def test_nobody_waits_for_a_place_beyond_his_time(ends: str) -> None:
+    """What waits longer than the call may last waits for nothing; in a task as in a thread."""
+    within = {"within": "2s"} if ends == "within" else {}
+    bulkhead = {"concurrency": 1, "wait": "30s"}
+    world = World(auto=False, timeout="9s", retry={"attempts": 3, **within}, bulkhead=bulkhead)
+    world.bulkhead.enter()
+    waits: list[int] = []
+
+    async def scenario() -> None:
+        with serving(deadline=2 * SECOND + MARGIN if ends == "deadline" else None):
+            task = asyncio.ensure_future(world.stripe(idempotent=True)(Flaky(0).call_async)())
+            await world.clock.settle()
+            world.clock.advance(2 * SECOND - 1)
+            await world.clock.settle()
+            assert not task.done()
+            world.clock.advance(1)
+            await world.clock.settle()
+            assert task.done()
+            with pytest.raises(BulkheadFull):
+                await task
+
+    asyncio.run(scenario())
+    clock: Any = world.clock
+    clock.wait = lambda _, delay: waits.append(delay)
+    with serving(deadline=4 * SECOND + MARGIN if ends == "deadline" else None), pytest.raises(BulkheadFull):
+        world.stripe(idempotent=True)(Flaky(0).call)()
+    assert waits == [2 * SECOND]
+    world.bulkhead.give_back()
     assert world.at_rest()
 
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mahavishnu.errors import CallTimeout, DependencyError
+from mahavishnu.policies._faults import leaves as parts
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policy import Leaf, Outcome
@@ -152,9 +153,9 @@ class Call:
         permits: list[object] = []
         if self.through is None:
             try:
-                self._allow()
+                left = self._allow()
                 for guard in self.guard.guards:
-                    permits.append(guard.enter())  # noqa: PERF401 - known when the next one refuses
+                    permits.append(guard.enter(left))  # noqa: PERF401 - known when the next one refuses
                 if self.guard.bulkhead is not None:  # which may have waited
                     self._allow()
             except BaseException as fault:
@@ -170,9 +171,9 @@ class Call:
         permits: list[object] = []
         if self.through is None:
             try:
-                self._allow()
+                left = self._allow()
                 for guard in self.guard.guards:
-                    permits.append(await guard.enter_async())  # noqa: PERF401 - as in `enter`
+                    permits.append(await guard.enter_async(left))  # noqa: PERF401 - as in `enter`
                 self._allow()
                 if self.limit is not None:
                     asyncio.get_running_loop()  # here, where what was taken is given back
@@ -200,7 +201,7 @@ class Call:
         fault = timeout or fault
         leaves = leaves_of(fault)
         self.end(self._outcome(leaves), leaves)
-        pause = self._again(leaves, getattr(fault, "response", None))
+        pause = self._again(leaves, [getattr(one, "response", None) for one in parts(fault)])
         if pause is not None:
             return pause
         if isinstance(fault, DependencyError):
@@ -217,7 +218,7 @@ class Call:
         self._timeout(None)
         leaves = leaves_of_answer(answer, failed)
         self.end(worst(outcome for outcome, _ in leaves), leaves)
-        return self._again(leaves, answer)
+        return self._again(leaves, (answer,))
 
     def wants(self, answer: object) -> bool:
         """Whether this answer could lead to another attempt."""
@@ -245,20 +246,23 @@ class Call:
             now = self.guard.clock.now()
             self.guard.leave(permits, outcome, now - self.began, now, leaves)
 
-    def _allow(self) -> None:
-        """Set how long an attempt that begins now may take; raises CallTimeout past the deadline."""
+    def _allow(self) -> int | None:
+        """Set how long an attempt that begins now may take; what is left for all of them (ns, None: no limit).
+
+        Raises CallTimeout past the deadline.
+        """
         guard = self.guard
         if guard.dropped:
             guard.collect()
         self._cut = ""
         self.limit = guard.timeout
         remaining, whose = self._remaining()
-        if remaining is None:
-            return
-        if remaining < LEAST:
-            raise CallTimeout(self.name, "timeout", f"{whose} has passed, or nearly so")
-        if self.limit is None or remaining < self.limit:
-            self._cut, self.limit = whose, remaining
+        if remaining is not None:
+            if remaining < LEAST:
+                raise CallTimeout(self.name, "timeout", f"{whose} has passed, or nearly so")
+            if self.limit is None or remaining < self.limit:
+                self._cut, self.limit = whose, remaining
+        return remaining
 
     def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
         outcome = worst(each for each, _ in leaves)
@@ -306,12 +310,12 @@ class Call:
         timeout.__cause__ = fault
         return timeout
 
-    def _again(self, leaves: Sequence[Leaf], answer: object) -> int | None:
+    def _again(self, leaves: Sequence[Leaf], answers: Sequence[object]) -> int | None:
         """The pause before the next attempt, if this end is worth one and it may be made."""
         retrier = self.retrier
         if retrier is None or not retrier.wants(leaves) or any(one.refuses() for one in self.guard.guards):
             return None
-        pause = retrier.pause(self.attempt, retrier.asked(answer), self._remaining()[0])
+        pause = retrier.pause(self.attempt, retrier.asked(answers), self._remaining()[0])
         self.attempt += 1
         return pause
 

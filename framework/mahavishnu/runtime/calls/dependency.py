@@ -182,7 +182,7 @@ class DependencyGuard:
         """Return the permits of an attempt that was made, and show how it went."""
         for guard, permit in zip(self.guards, permits, strict=True):
             guard.leave(permit, outcome, duration, now, leaves)
-        if outcome is Outcome.SUCCESS:
+        if outcome is Outcome.SUCCESS and not (self.retrier and self.retrier.wants(leaves)):
             self.deposit()
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:

@@ -123,10 +123,10 @@ class TracedCall(Call):
         self._span.leave(self._around)
         self._finish()
 
-    def _again(self, leaves: Sequence[Leaf], answer: object) -> int | None:
+    def _again(self, leaves: Sequence[Leaf], answers: Sequence[object]) -> int | None:
         here = self._span.enter()
         try:
-            pause = super()._again(leaves, answer)
+            pause = super()._again(leaves, answers)
         finally:
             self._span.leave(here)
         if pause is not None:
