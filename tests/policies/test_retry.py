@@ -227,7 +227,7 @@ def _response(**headers: str) -> httpx.Response:
     ],
 )
 def test_a_retry_after_is_read_in_both_forms(answer: object, asked: int | None) -> None:
-    """Seconds, or a date measured from the server's own; anything unclear counts as not said, what is absurd does not."""
+    """Seconds, or a date measured from the server's own; what is unclear counts as not said, what is absurd is."""
     assert retry_after(answer, lambda: WALL) == asked
 
 

@@ -452,8 +452,12 @@ def test_nobody_waits_for_a_place_beyond_his_time(ends: str) -> None:
                 await task
 
     asyncio.run(scenario())
+
+    def wait(_: threading.Event, delay: int) -> None:
+        waits.append(delay)
+
     clock: Any = world.clock
-    clock.wait = lambda _, delay: waits.append(delay)
+    clock.wait = wait
     with serving(deadline=4 * SECOND + MARGIN if ends == "deadline" else None), pytest.raises(BulkheadFull):
         world.stripe(idempotent=True)(Flaky(0).call)()
     assert waits == [2 * SECOND]
