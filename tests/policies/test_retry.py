@@ -70,7 +70,7 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
     """With a deadline, what fits in it is waited for; without one, what is not above `max`."""
     made, count = retrier(base="100ms", max="2s")
     assert made.pause(1, 5 * SECOND, 6 * SECOND) == 5 * SECOND + 50 * MS
-    assert made.pause(1, 5 * SECOND, 5 * SECOND) is None
+    assert made.pause(1, 5 * SECOND, 5 * SECOND + 50 * MS - 1) is None
     assert made.pause(1, 5 * SECOND, None) is None
     assert made.pause(1, 2 * SECOND, None) is not None
     assert count("deadline") == 2
@@ -79,8 +79,8 @@ def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
 def test_a_pause_that_does_not_fit_is_not_begun() -> None:
     """A retry that could only begin after the deadline costs nothing: the budget is not touched."""
     made, count = retrier(base="100ms")
-    assert made.pause(1, None, 50 * MS) is None
-    assert made.pause(1, None, 50 * MS + 1) == 50 * MS
+    assert made.pause(1, None, 50 * MS - 1) is None
+    assert made.pause(1, None, 50 * MS) == 50 * MS
     assert (count("deadline"), made.fullness()) == (1, 1 - 1 / RESERVE)
 
 

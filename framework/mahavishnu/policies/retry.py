@@ -154,7 +154,7 @@ class Retrier:
     def pause(self, attempt: int, asked: int | None, remaining: int | None) -> int | None:
         """The pause in ns before the next attempt after this one (from 1), or None: give up.
 
-        `asked` is the `Retry-After`, `remaining` what is left of the request's deadline (None: no deadline).
+        `asked` is the `Retry-After`, `remaining` what the call's time leaves for pauses (None: it has no end).
         """
         pause = self._draw(attempt, asked)
         outcome = self._judge(attempt, pause, asked, remaining)
@@ -171,7 +171,7 @@ class Retrier:
         if remaining is None:
             late = asked is not None and asked > self._longest
         else:
-            late = pause >= remaining
+            late = pause > remaining
         if late:
             return "deadline"
         return "retried" if self._withdraw() else "budget"

@@ -404,6 +404,18 @@ def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
     assert (flaky.calls, world.clock.now(), world.retries("deadline")) == (1, 0, 1)
 
 
+def test_a_pause_that_leaves_no_time_for_the_attempt_is_not_begun() -> None:
+    """What comes out is what went wrong, and not that there was no time to try again; it costs no budget."""
+    world = World(retry={"base": "10ms", "max": "10ms"})
+    flaky = Flaky(1)
+    with serving(deadline=MARGIN + LEAST + 5_000_000 - 1), pytest.raises(ConnectionError):
+        world.stripe(idempotent=True)(flaky.call)()
+    assert (flaky.calls, world.clock.now(), world.retries("deadline")) == (1, 0, 1)
+    assert (world.calls("rejected"), world.retries("retried")) == (0, 0)
+    with serving(deadline=MARGIN + LEAST + 5_000_000):
+        assert world.stripe(idempotent=True)(Flaky(1).call)() == "ok"
+
+
 def test_a_thread_that_has_waited_for_a_place_looks_at_the_time_again() -> None:
     """As a task does: what is left is less by then, or nothing."""
     world = World(auto=False, **all_but(retry={"attempts": 1}, bulkhead={"concurrency": 1, "wait": "5s"}))

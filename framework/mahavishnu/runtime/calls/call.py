@@ -315,7 +315,9 @@ class Call:
         retrier = self.retrier
         if retrier is None or not retrier.wants(leaves) or any(one.refuses() for one in self.guard.guards):
             return None
-        pause = retrier.pause(self.attempt, retrier.asked(answers), self._remaining()[0])
+        left = self._remaining()[0]
+        most = None if left is None else left - LEAST  # so that something is left for the attempt
+        pause = retrier.pause(self.attempt, retrier.asked(answers), most)
         self.attempt += 1
         return pause
 
