@@ -57,13 +57,16 @@ ENDS: dict[str, Callable[[], End]] = {
 _NAMES = {Told: "Told", Declined: "Declined", TimeoutError: "TimeoutError"}
 
 
+WAITING = 1 << 80
+"""When a call that has not begun is lost: never."""
+
+
 class Reference:
     """Every call of the window is remembered, and every question answered by looking through all of them."""
 
     def __init__(self, said: Breaker, lease: int) -> None:
         self.said, self.lease, self.width = said, lease, -(-said.window // 20)
         self.generation, self.tickets = 0, itertools.count()
-        self.begun: set[int | None] = set()
         self.opened = self.since = self.until = 0
         self.state = "closed"
         self.to(self.held or "closed", 0)
@@ -102,17 +105,16 @@ class Reference:
             return self.generation, None
         if self.state == "half_open" and len(self.seen) + len(self.leases) < self.said.probes:
             ticket = next(self.tickets)
-            self.leases[ticket] = now + self.lease
+            self.leases[ticket] = WAITING
             return self.generation, ticket
         if self.said.mode == "observe":
             return -1, None
-        return (self.until if self.state == "open" else min(self.leases.values())) - now
+        return (self.until if self.state == "open" else min(now + self.lease, *self.leases.values())) - now
 
     def begin(self, permit: tuple[int, int | None], now: int) -> None:
         """What it waited for has come."""
         generation, ticket = permit
-        self.begun.add(ticket)
-        if ticket is not None and generation == self.generation:
+        if ticket in self.leases and generation == self.generation:
             self.leases[ticket] = now + self.lease
 
     def leave(self, permit: tuple[int, int | None], end: End, duration: int, now: int) -> None:
@@ -155,8 +157,7 @@ class Reference:
     def expire(self, now: int) -> None:
         for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
             del self.leases[ticket]
-            if ticket in self.begun:
-                self.seen.append((0, True, False))
+            self.seen.append((0, True, False))
         if self.state == "half_open":
             self.judge(now)
 

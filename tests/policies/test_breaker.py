@@ -257,16 +257,17 @@ def test_a_lost_probe_counts_as_failed() -> None:
     assert world.guard.state == "open"
 
 
-def test_a_probe_that_has_not_begun_is_neither_lost_nor_kept_a_place() -> None:
-    """What it waits for is not the dependency: its place goes to the next, and once it begins its lease does."""
+def test_a_probe_that_has_not_begun_is_not_lost() -> None:
+    """What it waits for is not the dependency: it keeps its place, and once it begins its lease does."""
     world = World(consecutive_failures=1, probes=1).open()
     world.clock.advance("30s")
     waits = world.guard.enter()
-    world.clock.advance(2000 * MS)
-    world.leave(world.guard.enter(), GONE)
+    world.clock.advance(5000 * MS)
+    assert world.refused() == 2000 * MS
     assert world.guard.state == "half_open"
     world.guard.renew(waits)
-    assert world.refused() == 2000 * MS
+    world.clock.advance(1999 * MS)
+    assert world.refused() == MS
     world.leave(waits, OK)
     assert world.guard.state == "closed"
 

@@ -223,6 +223,10 @@ class _Open:
         self.until = until
 
 
+_NOT_BEGUN = 1 << 63
+"""The end of the lease of a probe that still waits for something else, which ends that."""
+
+
 class _HalfOpen:
     """A few leased probes pass; what they report decides."""
 
@@ -250,12 +254,11 @@ class _Held:
 
 
 class _Probe:
-    """The permit of one call while half open; it is `begun` once nothing keeps it from being made."""
+    """The permit of one call while half open."""
 
-    __slots__ = ("begun", "state")
+    __slots__ = ("state",)
 
     def __init__(self, state: _HalfOpen) -> None:
-        self.begun = False
         self.state = state
 
 
@@ -264,9 +267,9 @@ class BreakerGuard:
 
     A permit is tied to the state object that gave it: that object is the generation, so whatever comes back
     after the state has changed finds another one and is ignored. A cancelled call returns its permit and
-    counts as nothing; a probe whose lease ran out counts as failed, or as nothing if it has not begun. While half
-    open it decides as soon as the outcome is settled: open when the share of failed (or slow) probes is reached,
-    closed when it cannot be.
+    counts as nothing; a probe whose lease ran out counts as failed. Its lease begins when it does: while it waits
+    for a place of the bulkhead, it keeps the one it has here. While half open it decides as soon as the outcome is
+    settled: open when the share of failed (or slow) probes is reached, closed when it cannot be.
     How long it stays open is that of Envoy's outlier ejection: base x 2^(ejections so far), less one for every
     interval of health.
     """
@@ -357,10 +360,7 @@ class BreakerGuard:
         """A probe that begins, or makes progress, is not lost: its lease starts anew."""
         if type(permit) is _Probe:
             with self._lock:
-                if (
-                    permit in permit.state.leases or not permit.begun
-                ):  # it may have waited longer than its lease
-                    permit.begun = True
+                if permit in permit.state.leases:
                     permit.state.leases[permit] = self._clock.now() + self._lease
 
     def observed(self, permit: object) -> bool:
@@ -402,7 +402,7 @@ class BreakerGuard:
         state = self.now_state
         if isinstance(state, _HalfOpen) and state.reported + len(state.leases) < self._probes:
             probe = _Probe(state)
-            state.leases[probe] = now + self._lease
+            state.leases[probe] = _NOT_BEGUN
             return probe
         if isinstance(state, Closed):
             return state
@@ -410,7 +410,7 @@ class BreakerGuard:
             return None
         if isinstance(state, _Held):
             raise BreakerOpen(self._name, "breaker", "the breaker is held open by its `mode`")
-        until = state.until if isinstance(state, _Open) else min(state.leases.values())
+        until = state.until if isinstance(state, _Open) else min(now + self._lease, *state.leases.values())
         raise BreakerOpen(self._name, "breaker", f"the breaker is {_WORDS[type(state)]}", until - now)
 
     def _record(self, closed: Closed, failed: bool, slow: bool, now: int) -> None:
@@ -454,8 +454,7 @@ class BreakerGuard:
         if isinstance(state, _HalfOpen):
             for probe in [probe for probe, until in state.leases.items() if until <= now]:
                 del state.leases[probe]
-                if probe.begun:
-                    state.add(failed=True, slow=False)
+                state.add(failed=True, slow=False)
             self._decide(state, now)
 
     def _decide(self, state: _HalfOpen, now: int) -> None:
