@@ -73,6 +73,7 @@ def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
         (APP, "main:number", "it is no ASGI app"),
         ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
         ("import os; os._exit(0)", "main:app", "it ended before its routes were known"),
+        ("import os; print('[3]', flush=True); os._exit(0)", "main:app", "before its routes were known"),
         ("raise SystemExit('no database')", "main:app", "SystemExit: no database"),
         (
             "raise OSError('no database\\n(Background on this error at: https://…)')",

@@ -6,14 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path as File
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from mahavishnu import codes
 from mahavishnu.errors import Problem
 from mahavishnu.spec import Service
 
 Routes = tuple[tuple[str, frozenset[str] | None], ...]
+Told = TypeVar("Told")
 _SECONDS = 20
 
 
@@ -30,20 +32,18 @@ def routes(service: Service, spec: File, env: str | None = None) -> Routes | Pro
 
     It is imported as it would start in the environment `env` of the spec, but for what contradicts itself there.
     """
-    said = _looked("routing.routes", service, spec, env)
-    return said if isinstance(said, Problem) else _routes(said)
+    return _looked("routing.routes", _routes, service, spec, env)
 
 
 def unwritten(service: Service, spec: File) -> Seen | Problem:
     """The same and more of an app whose spec, which would be that file, is still to be written."""
-    said = _looked("unwritten", service, spec, None)
-    if isinstance(said, Problem):
-        return said
-    return Seen(_routes(said["routes"]), tuple(sorted(said["dependencies"])), tuple(sorted(said["tools"])))
+    return _looked("unwritten", _seen, service, spec, None)
 
 
-def _looked(module: str, service: Service, spec: File, env: str | None) -> Any | Problem:
-    """What this module of the runtime says of the app, as JSON has it; or why it cannot."""
+def _looked(
+    module: str, read: Callable[[Any], Told], service: Service, spec: File, env: str | None
+) -> Told | Problem:
+    """What this module of the runtime says of the app, read from JSON; or why nobody can know."""
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
     reserved = {"MAHAVISHNU_SPEC": str(spec.resolve()), "MAHAVISHNU_ENV": env, "MAHAVISHNU_DISABLE": "1"}
@@ -60,13 +60,17 @@ def _looked(module: str, service: Service, spec: File, env: str | None) -> Any |
     if done.returncode != 0:
         return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
     try:
-        return json.loads(_last_line(done.stdout))  # an app may print whatever it likes before
-    except ValueError:
+        return read(json.loads(_last_line(done.stdout)))  # an app may print whatever it likes
+    except (ValueError, TypeError, KeyError):
         return _fault(service, "it ended before its routes were known")
 
 
 def _routes(said: Any) -> Routes:
     return tuple((str(path), frozenset(methods) if methods else None) for path, methods in said)
+
+
+def _seen(said: Any) -> Seen:
+    return Seen(_routes(said["routes"]), tuple(sorted(said["dependencies"])), tuple(sorted(said["tools"])))
 
 
 def _last_line(text: str) -> str:
