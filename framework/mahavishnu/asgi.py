@@ -18,7 +18,7 @@ from mahavishnu.contract import spec_hash
 from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
-from mahavishnu.runtime.built_in import probed
+from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.context import CURRENT
 from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
@@ -202,8 +202,8 @@ class Hardening:
             self._set_up()
         if self._disabled:
             read = kind == "http" and scope["method"] in ("GET", "HEAD")
-            answer = probed(_path(scope)) if read else None
-            await (answer or self.app)(scope, receive, send)
+            answer = PROBES.get(_path(scope)) if read else None
+            await (self.app if answer is None else answer(scope))(scope, receive, send)
         elif kind == "http":  # the first one, of a server that has not said that it starts
             self._begin()
             await self(scope, receive, send)

@@ -120,7 +120,7 @@ def _check(run: Run) -> int:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
     _show(drifts, run.out)
     if drifts:
-        print(f"{_count(len(drifts), 'file')} not as the spec says: run `{run.command}`")
+        print(f"{_output.count(len(drifts), 'file')} not as the spec says: run `{run.command}`")
         return FINDINGS
     print(_unmoved(run))
     return FINE
@@ -154,7 +154,7 @@ def _remember(run: Run) -> None:
 
 
 def _unmoved(run: Run) -> str:
-    return f"{_count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
+    return f"{_output.count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
 
 
 def _show(drifts: Iterable[Drift], out: Path) -> None:
@@ -173,35 +173,31 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
     match family:
         case "prometheus":
             counts = ((made.alerts, "alert"), (made.recordings, "recording rule"), (made.spec.slos, "SLO"))
-            return ", ".join(_count(len(those), noun) for those, noun in counts)
+            return ", ".join(_output.count(len(those), noun) for those, noun in counts)
         case "alertmanager":
             severities = {alert.severity for alert in made.alerts}
             beat = ", and a heartbeat" if made.spec.alerts.heartbeat else ""
-            return f"{len(severities)} severities -> {_count(len(made.spec.heard), 'channel')}{beat}"
+            return f"{len(severities)} severities -> {_output.count(len(made.spec.heard), 'channel')}{beat}"
         case "compose":
             target = made.spec.deploy.targets.compose
             monitored = target is not None and target.monitoring
-            return _count((4 if monitored else 1) + bool(made.spec.backups), "service")
+            return _output.count((4 if monitored else 1) + bool(made.spec.backups), "service")
         case "grafana":
             boards = dashboards(made)
             panels = sum(len(one.panels) for one in boards)
-            return f"{_count(len(boards), 'dashboard')}, {_count(panels, 'panel')}"
+            return f"{_output.count(len(boards), 'dashboard')}, {_output.count(panels, 'panel')}"
         case "runbooks":
             pages, guides = len(made.alerts), len(paths) - len(made.alerts)
-            return f"{_count(pages, 'page')}, one for each alert, and {_count(guides, 'guide')}"
+            return f"{_output.count(pages, 'page')}, one for each alert, and {_output.count(guides, 'guide')}"
         case "kubernetes":
-            return _count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
+            return _output.count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
         case _:
-            return _count(len(paths), "file")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+            return _output.count(len(paths), "file")
 
 
 def _summary(run: Run, done: Written, took: float) -> str:
     head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
-    lines = [f"{head}  {_count(len(run.loaded.text.splitlines()), 'line')}, valid"]
+    lines = [f"{head}  {_output.count(len(run.loaded.text.splitlines()), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
     if told := agreed(run.made, run.artifacts):
@@ -211,5 +207,5 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines.append(f"series          {told}")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
-    lines.append(f"{_count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
+    lines.append(f"{_output.count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
     return "\n".join(lines)

@@ -38,6 +38,11 @@ def report(findings: Sequence[Finding], form: Format = Format.FULL) -> None:
         )
 
 
+def count(number: int, noun: str, several: str = "") -> str:
+    """`1 file`, `2 files`; `several` is the noun of more than one where it is no plain plural."""
+    return f"{number} {noun if number == 1 else several or f'{noun}s'}"
+
+
 def verdict(findings: Iterable[Finding], strict: bool = False) -> int:
     """The exit code of a run: 1 for an error, with `strict` for a warning too, else 0."""
     return int(any(strict or finding.severity is Level.ERROR for finding in findings))

@@ -95,8 +95,8 @@ def _summary(
     loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, routes: appinfo.Routes | None
 ) -> str:
     errors = sum(finding.severity is Level.ERROR for finding in findings)
-    counts = [_count(errors, "error"), _count(len(findings) - errors, "warning")]
-    verdict = ", ".join(filter(None, counts)) or "no findings"
+    counts = ((errors, "error"), (len(findings) - errors, "warning"))
+    verdict = ", ".join(_output.count(*one) for one in counts if one[0]) or "no findings"
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
         made = contract(loaded.spec)
@@ -110,7 +110,3 @@ def _series(made: Contract, routes: appinfo.Routes | None) -> str:
     if routes is None:
         return f"at most {most.of(0):,} series and {most.per_route:,} a route"
     return f"at most {most.of(len({template for template, _ in routes})):,} series"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}" if number else ""

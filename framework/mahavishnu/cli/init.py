@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from mahavishnu import appinfo
+from mahavishnu.cli import _output
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, load
 from mahavishnu.loading.schema import text as schema_text
@@ -47,7 +48,7 @@ def init(
     _SCHEMA.write_text(schema_text(), encoding="utf-8")
     Path(NAME).write_text(text, encoding="utf-8")
     print(
-        f"{NAME}: {len(text.splitlines())} lines for {target}, {_counted(seen.routes, 'route', 'routes')}"
+        f"{NAME}: {len(text.splitlines())} lines for {target}, {_output.count(len(seen.routes), 'route')}"
         f"{_calls(seen)}; it observes and refuses nothing"
     )
     print(
@@ -89,12 +90,9 @@ def _name(folder: str) -> str:
     )
 
 
-def _counted(things: Sized, one: str, several: str) -> str:
-    return f"{len(things)} {one if len(things) == 1 else several}"
-
-
 def _calls(seen: appinfo.Seen) -> str:
-    return f", {_counted(seen.dependencies, 'dependency', 'dependencies')}" if seen.dependencies else ""
+    number = len(seen.dependencies)
+    return f", {_output.count(number, 'dependency', 'dependencies')}" if number else ""
 
 
 def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:

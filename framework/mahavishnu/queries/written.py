@@ -72,7 +72,7 @@ class _Reader:
     """Turns the parser's nodes into ours; what has no meaning here is refused by name."""
 
     def __init__(self, signals: Mapping[str, Signal]) -> None:
-        self._signals = signals
+        self._signals = exposed(signals.values()) | dict(signals)
 
     def tree(self, node: Any) -> Expr:
         match type(node).__name__:
@@ -106,7 +106,7 @@ class _Reader:
         return Selector(signal, part, matchers)
 
     def _known(self, name: str) -> tuple[Signal, str]:
-        signal = self._signals.get(name) or exposed(self._signals.values()).get(name)
+        signal = self._signals.get(name)
         if signal is None:
             raise QueryError(f"no such series: {name}")
         return signal, name.removeprefix(signal.name)

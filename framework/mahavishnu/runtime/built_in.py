@@ -21,18 +21,12 @@ def answers(service: Service, identity: Identity) -> Mapping[str, Answer]:
     spec = service.spec
     found: dict[str, Answer] = {
         spec.observability.metrics.path: partial(_metrics, service),
-        "/healthz": _health,
+        **PROBES,
         "/readyz": partial(_ready, service),
     }
     if service.ops is not None and spec.ops is not None:
         found[f"{spec.ops.path.rstrip('/')}/refused"] = partial(_refused, service.ops, identity)
     return found
-
-
-def probed(path: str) -> Response | None:
-    """What a cluster's probes are told where everything is turned off: to kill the process would help nobody."""
-    told = {"/healthz": "ok\n", "/readyz": "ready\n"}.get(path)
-    return None if told is None else PlainTextResponse(told)
 
 
 def _metrics(service: Service, scope: Scope) -> Response:
@@ -59,8 +53,16 @@ def _health(_: Scope) -> Response:
     return PlainTextResponse("ok\n")
 
 
-def _ready(service: Service, _: Scope) -> Response:
-    return PlainTextResponse("draining\n", 503) if service.draining else PlainTextResponse("ready\n")
+def _ready(service: Service, scope: Scope) -> Response:
+    return PlainTextResponse("draining\n", 503) if service.draining else _serves(scope)
+
+
+def _serves(_: Scope) -> Response:
+    return PlainTextResponse("ready\n")
+
+
+PROBES: Mapping[str, Answer] = {"/healthz": _health, "/readyz": _serves}
+"""What a cluster's probes are told, also where everything is turned off: to kill the process would help nobody."""
 
 
 def _handed_on(scope: Scope) -> bool:

@@ -26,6 +26,7 @@ from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
+from mahavishnu.runtime.telemetry.logs import refusal
 from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -116,12 +117,12 @@ class Edition:
             else:
                 await self.app(scope, receive, talk.send)
         except BaseException as error:
-            refusal = None if talk.over else answer(error)
-            if refusal is None:
+            said = None if talk.over else answer(error)
+            if said is None:
                 fault["error"] = type(error).__name__
                 raise
-            admission.refused = refusal
-            await talk.refuse(refusal)
+            admission.refused = said
+            await talk.refuse(said)
         finally:
             engine.release(admission, None)
             self._log_websocket(admission, fault)
@@ -251,13 +252,8 @@ class Edition:
         self.service.log.warning("clients without an address", help=help)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        refused: dict[str, str] = {}
-        if admission.refused is not None:
-            refused["refused_by"] = admission.refused.limit
-            if admission.refused.where:
-                refused["where"] = admission.refused.where
-        caller = admission.caller
-        self.service.log.info("websocket", route=admission.route, client=caller.address, **refused, **fault)
+        facts = {"route": admission.route, "client": admission.caller.address, **refusal(admission.refused)}
+        self.service.log.info("websocket", **facts, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         cors = self.service.spec.security.cors

@@ -567,26 +567,32 @@ def test_a_full_bulkhead_refuses_and_the_breaker_learns_nothing() -> None:
     assert world.breaker.state == "closed"
 
 
+def probing(wait: str) -> World:
+    """The next call is the one probe, with a lease of two seconds, and waits for the one place, which is taken."""
+    world = World(
+        auto=False,
+        timeout="2s",
+        breaker={"consecutive_failures": 1, "probes": 1, "open_for": "30s"},
+        bulkhead={"concurrency": 1, "wait": wait},
+    )
+    with pytest.raises(ConnectionError):
+        world.stripe(Flaky(1).call)()
+    world.clock.advance("30s")
+    world.bulkhead.enter()
+    return world
+
+
 def test_a_probe_that_waits_for_a_place_has_all_its_time() -> None:
     """Its lease is as long as its timeout, and both begin when the call does."""
 
     async def scenario() -> None:
-        world = World(
-            auto=False,
-            timeout="2s",
-            breaker={"consecutive_failures": 1, "probes": 1, "open_for": "30s"},
-            bulkhead={"concurrency": 1, "wait": "1500ms"},
-        )
-        with pytest.raises(ConnectionError):
-            world.stripe(Flaky(1).call)()
-        world.clock.advance("30s")
+        world = probing("1500ms")
 
         @world.stripe
         async def charge() -> str:
             await world.clock.sleep(3 * SECOND // 2)
             return "ok"
 
-        world.bulkhead.enter()
         probe = asyncio.create_task(charge())
         await world.clock.settle()
         world.clock.advance("1s")
@@ -604,17 +610,8 @@ def test_a_probe_that_was_never_made_is_nothing(ends: str) -> None:
     """It waits for a place longer than its lease: it has not failed, nobody takes its turn, what it held comes back."""
 
     async def scenario() -> None:
-        world = World(
-            auto=False,
-            timeout="2s",
-            breaker={"consecutive_failures": 1, "probes": 1, "open_for": "30s"},
-            bulkhead={"concurrency": 1, "wait": "10s"},
-        )
+        world = probing("10s")
         charge = world.stripe(Flaky(0).call_async)
-        with pytest.raises(ConnectionError):
-            world.stripe(Flaky(1).call)()
-        world.clock.advance("30s")
-        world.bulkhead.enter()
         first = asyncio.create_task(charge())
         await world.clock.settle()
         for _ in range(2):

@@ -177,13 +177,17 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
         "client": one.caller.address,
         "bytes": one.sent,
     }
-    if one.refused is not None:
-        facts["refused_by"] = one.refused.limit
-        if one.refused.where:
-            facts["where"] = one.refused.where
+    facts |= refusal(one.refused)
     if one.fault is not None:
         facts["error"] = one.fault
     return facts
+
+
+def refusal(refused: Decision | None) -> dict[str, str]:
+    """The fields of what refused, if anything did, and of the spec's line where that is said."""
+    if refused is None:
+        return {}
+    return {"refused_by": refused.limit} | ({"where": refused.where} if refused.where else {})
 
 
 def _unusual(one: Served) -> str:
