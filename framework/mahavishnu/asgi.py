@@ -19,7 +19,8 @@ from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.policy import Clock, Scope
 from mahavishnu.runtime.built_in import PROBES
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.calls.call import entered
+from mahavishnu.runtime.context import HERE
 from mahavishnu.runtime.current import succeed, use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.edition import Edition
@@ -127,7 +128,7 @@ class Hardening:
             await answer(scope)(scope, receive, send)
             return
         passage = edition.passage(scope, send)
-        token = CURRENT.set(passage)
+        token = HERE.set([None, passage] if HERE.get()[0] is None else entered(passage))
         lasting = edition.lasting
         lasting.active += 1
         plain = False
@@ -153,7 +154,7 @@ class Hardening:
                 raise
         finally:
             lasting.active -= 1
-            CURRENT.reset(token)
+            HERE.reset(token)
             ended = edition.now() if passage.told is None else passage.told
             lasting.ended.add(edition.service, passage, ended - passage.began)
             if passage.bounded is not None and passage.bounded.unread:

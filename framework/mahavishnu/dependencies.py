@@ -44,7 +44,7 @@ from mahavishnu.runtime.calls.call import Call, Terms, innermost
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.calls.flat import guarded
 from mahavishnu.runtime.calls.operation import Operation
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dead_letters.handlers import handle
 from mahavishnu.runtime.dead_letters.letters import Letter
@@ -328,7 +328,7 @@ def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa:
 
 def service_at_work() -> Service:
     """The service of the request around, else the process's; one without the middleware starts with the first call."""
-    request = CURRENT.get()
+    request = current_request()
     return (request and request.service) or current() or _start()
 
 

@@ -12,7 +12,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
-from mahavishnu.runtime.context import CURRENT, Request
+from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.requests.identity import UNKNOWN
@@ -117,7 +117,7 @@ class ToolLimit:
 
     def _planned(self) -> tuple[Engine, Admission]:
         engine = service_at_work().engine
-        request = CURRENT.get()
+        request = current_request()
         route = "" if request is None else request.route
         plan = Plan() if os.environ.get("MAHAVISHNU_DISABLE") == "1" else engine.tool_plan(self.tool, route)
         return engine, Admission("", self._caller(request), plan, engine.clock.now())

@@ -133,9 +133,11 @@ def test_a_quiet_day_saves_no_more_than_the_reserve() -> None:
 def test_it_is_busy_while_somebody_changes_the_budget() -> None:
     """Who must not wait, as a finalizer, asks before."""
     made, _ = retrier()
-    assert made.busy() is False
-    with made.purse.lock:
-        assert made.busy() is True
+    seen: list[bool] = []
+    made.purse.told = lambda: seen.append(made.busy())
+    assert made.pause(1, None, None) is not None
+    made.deposit()
+    assert (seen, made.busy()) == ([True, True], False)
 
 
 def test_threads_cannot_spend_a_token_twice() -> None:

@@ -538,6 +538,24 @@ def test_breakers_and_bulkheads_go_on(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_what_is_slow_may_be_said_anew(tmp_path: Path) -> None:
+    """Of calls that are quick enough to be counted many at a time, as well."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, {"dependencies": {"bank": {"breaker": {"slow_call": "1s"}}}})
+
+        @mahavishnu.dependency("bank")
+        async def charge() -> None:
+            world.clock.advance("2ms")
+
+        for slow_call, slow in (("1s", 0), ("1ms", 1), ("1s", 1)):
+            await world.reload(dependencies={"bank": {"breaker": {"slow_call": slow_call}}})
+            await charge()
+            assert world.value("mahavishnu_breaker_calls_total", speed="slow") == slow
+
+    run(scenario())
+
+
 # --- one spec for each request --------------------------------------------------------------------
 
 

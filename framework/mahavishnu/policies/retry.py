@@ -89,11 +89,33 @@ class Retry(Policy):
 
 
 class Purse:
-    """What is left of a retry budget; it outlives the settings that fill it."""
+    """What is left of a retry budget, at first all of it; it outlives the settings that fill it. Thread-safe."""
 
-    def __init__(self, tokens: int) -> None:
-        self.tokens = tokens
-        self.lock = Lock()
+    def __init__(self) -> None:
+        self.tokens = FULL
+        self.told: Callable[[], object] = _nothing
+        """Called when it may be full where it was not, or the other way round."""
+        self._lock = Lock()
+
+    def put(self, tokens: int) -> None:
+        """Add so many, as far as there is room."""
+        if self.tokens < FULL:
+            with self._lock:
+                self.tokens = min(FULL, self.tokens + tokens)
+                self.told()
+
+    def take(self) -> bool:
+        """Take what one retry costs; False where so much is not there."""
+        with self._lock:
+            if self.tokens < _PARTS:
+                return False
+            self.tokens -= _PARTS
+            self.told()
+            return True
+
+    def busy(self) -> bool:
+        """Whether somebody is changing it."""
+        return self._lock.locked()
 
 
 class Retrier:
@@ -119,7 +141,7 @@ class Retrier:
         self._longest = int(settings.max)
         self._words = frozenset(settings.retry_on)
         self._deposit = int(settings.budget.ratio * _PARTS)
-        self.purse: Purse = Purse(FULL) if before is None else before.purse
+        self.purse: Purse = Purse() if before is None else before.purse
         self._random = site.random
         self._wall = wall
         counters = RETRIES.label("outcome").values or ()
@@ -134,13 +156,11 @@ class Retrier:
 
     def deposit(self) -> None:
         """One call has succeeded, and is not worth another try."""
-        if self.purse.tokens < FULL:
-            with self.purse.lock:
-                self.purse.tokens = min(FULL, self.purse.tokens + self._deposit)
+        self.purse.put(self._deposit)
 
     def busy(self) -> bool:
         """Whether somebody is changing the budget."""
-        return self.purse.lock.locked()
+        return self.purse.busy()
 
     def wants(self, leaves: Sequence[Leaf]) -> bool:
         """Whether this end is worth another try: that of a group is when every exception in it is."""
@@ -174,11 +194,8 @@ class Retrier:
             late = pause > remaining
         if late:
             return "deadline"
-        return "retried" if self._withdraw() else "budget"
+        return "retried" if self.purse.take() else "budget"
 
-    def _withdraw(self) -> bool:
-        with self.purse.lock:
-            if self.purse.tokens < _PARTS:
-                return False
-            self.purse.tokens -= _PARTS
-            return True
+
+def _nothing() -> None:
+    """Where nobody wants to be told."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mahavishnu.runtime.keys import Caller
 
@@ -46,16 +46,30 @@ class Request:
         self.degraded = {**getattr(self, "degraded", {}), one.dependency: one}
 
 
-CURRENT: ContextVar[Request | None] = ContextVar("mahavishnu_request", default=None)
+Cell = list[Any]
+"""Where code is: the attempt of a call that it is part of, if there is any, and the request that it serves, if any.
+
+`calls.call` says what the attempt may be, and what may follow. A list, because one is made for every call, and a list
+is made in a quarter of the time that an object takes.
+"""
+_NOWHERE: Cell = [None, None]
+HERE: ContextVar[Cell] = ContextVar("mahavishnu", default=_NOWHERE)
+"""One for both: each look at a variable costs a call as much as the other."""
+
+
+def current_request() -> Request | None:
+    """The request that is being served."""
+    request: Request | None = HERE.get()[1]
+    return request
 
 
 def request_id() -> str:
     """The id of the request that is being served; empty outside of one."""
-    request = CURRENT.get()
+    request = current_request()
     return "" if request is None else request.request_id
 
 
 def deadline() -> int | None:
     """When the response of the request being served must have started; None: no limit."""
-    request = CURRENT.get()
+    request = current_request()
     return None if request is None else request.deadline

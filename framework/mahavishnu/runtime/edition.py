@@ -14,7 +14,8 @@ from starlette.types import ASGIApp
 from mahavishnu.policies.body import Body
 from mahavishnu.policy import Scope
 from mahavishnu.runtime.built_in import answers
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.calls.call import entered
+from mahavishnu.runtime.context import HERE, current_request
 from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.conversation import Conversation
@@ -100,11 +101,11 @@ class Edition:
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
-        token = CURRENT.set(admission)
+        token = HERE.set(entered(admission))
         try:
             await self._converse(admission, scope, receive, send)
         finally:
-            CURRENT.reset(token)
+            HERE.reset(token)
 
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         engine, talk = self.service.engine, Conversation(scope, send)
@@ -147,7 +148,7 @@ class Edition:
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
-        passage: Passage = CURRENT.get()  # type: ignore[assignment]  # of a request it is one
+        passage: Passage = current_request()  # type: ignore[assignment]  # of a request it is one
         plan, engine = passage.plan, self.service.engine
         if plan.body is not None:
             receive = self._bounded(plan.body, passage, scope, receive)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from mahavishnu.policy import Scope
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
@@ -56,7 +56,7 @@ class TracedEdition(Edition):
             span.end({}, fault)
 
     async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
-        span = cast("Passage", CURRENT.get()).trace
+        span = cast("Passage", current_request()).trace
         around = span.enter()
         try:
             await self._untraced(scope, receive, send)

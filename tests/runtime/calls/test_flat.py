@@ -11,6 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 import mahavishnu
 from mahavishnu.clock import SystemClock
@@ -18,13 +21,15 @@ from mahavishnu.errors import DependencyError
 from mahavishnu.policies.breaker import Closed
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.calls import flat
-from mahavishnu.runtime.calls.call import AROUND, Terms, surrounding
+from mahavishnu.runtime.calls.call import Terms, surrounding
 from mahavishnu.runtime.calls.operation import Operation
+from mahavishnu.runtime.context import HERE, request_id
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from tests.figures import figure
 from tests.metering import value
+from tests.runtime.asgi_client import House, harden, site, spec_of
 from tests.runtime.calls.worlds import ALL, SECOND, World, all_but, serving
 
 Ask = Callable[[str], Awaitable[object]]
@@ -199,14 +204,81 @@ def test_nothing_of_a_call_is_left_in_its_context() -> None:
     bank = mahavishnu.dependency("bank")
     with world.stripe, bank, world.stripe:
         assert len(list(surrounding())) == 3
-    assert AROUND.get()[0] is None
+    assert HERE.get()[0] is None
 
     async def calls() -> None:
         async with bank:
             await world.stripe(_ok)()
-        assert AROUND.get()[0] is None
+        assert HERE.get()[0] is None
 
     asyncio.run(calls())
+
+
+def test_a_request_inside_of_a_call_is_inside_of_it() -> None:
+    """An app may call another one, or itself, in its own process: each layer knows what is around it, and whom it
+    serves, also after calls of its own."""
+    spec = spec_of(dependencies={"stripe": {"retry": {}}, "bank": {"retry": {}}})
+    seen: list[tuple[str, list[str]]] = []
+
+    def look() -> None:
+        seen.append((request_id(), [one.guard.name for one in surrounding()]))
+
+    async def inner(_: Request) -> Response:
+        look()
+        await stripe(_ok)()
+        look()
+        return Response()
+
+    async def called(house: House) -> int:
+        return await house.status(path="/inner")
+
+    async def outer(_: Request) -> Response:
+        assert await bank(called)(house) == 200
+        look()
+        async with bank:
+            assert await called(house) == 200
+        look()
+        return Response()
+
+    house = harden(site(Route("/inner", inner), Route("/outer", outer)), spec)
+    stripe, bank = mahavishnu.dependency("stripe"), mahavishnu.dependency("bank")
+
+    assert asyncio.run(house.status(path="/outer")) == 200
+    names = [name for name, _ in seen]
+    assert [found for _, found in seen] == [["bank"], ["bank"], [], ["bank"], ["bank"], []]
+    assert names == [names[0], names[0], names[2], names[3], names[3], names[2]]
+    assert len(set(names)) == 3
+
+
+def test_a_budget_that_is_not_full_is_filled_by_short_calls() -> None:
+    """A call that succeeds pays in, also where nothing else happens; once it is full that is not even looked at."""
+    world = World(retry={"attempts": 2, "budget": "50%", "base": "1ms", "max": "1ms"})
+    faults = [ConnectionError()]
+
+    async def charge() -> None:
+        if faults:
+            raise faults.pop()
+
+    charged = world.stripe(idempotent=True)(charge)
+    quick, full = world.guardian.quick, world.guardian.retrier.fullness
+    story: list[tuple[float, int]] = []
+    for _ in range(3):
+        asyncio.run(charged())
+        story.append((full(), quick.calls))
+    assert story == [(0.95, 0), (1.0, 0), (1.0, 1)]
+
+
+def test_a_quick_call_may_be_slow() -> None:
+    """Slower than `slow_call`, however short that is; and quicker than it, it is a quick one."""
+    world = World(breaker={"failure_rate": "50%", "slow_call": "2ms"})
+
+    async def charge(took: int) -> None:
+        world.clock.advance(took)
+
+    for took in (2_000_001, 2_000_000, 1, 3_000_000):
+        asyncio.run(world.stripe(charge)(took))
+    series = "mahavishnu_breaker_calls_total"
+    assert [value(world.service.metrics, series, speed=speed) for speed in ("fast", "slow")] == [2, 2]
 
 
 def test_quick_calls_are_shown_when_they_are_looked_for() -> None:

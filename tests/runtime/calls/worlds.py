@@ -10,8 +10,9 @@ import mahavishnu
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policy import Site
+from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.calls.dependency import build_dependencies
-from mahavishnu.runtime.context import CURRENT, Request
+from mahavishnu.runtime.context import HERE, Request
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.service import Service
@@ -38,11 +39,11 @@ def serving(request_id: str = "", *, deadline: int | None = None) -> Generator[R
     """As if a request of this id and deadline (ns) were being served."""
     request = Request(request_id, Caller("203.0.113.1"))
     request.deadline = deadline
-    token = CURRENT.set(request)
+    token = HERE.set(entered(request))
     try:
         yield request
     finally:
-        CURRENT.reset(token)
+        HERE.reset(token)
 
 
 class World:

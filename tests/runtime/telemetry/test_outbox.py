@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mahavishnu.runtime.calls.call import Call
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.telemetry.outbox import ROOM
 from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
@@ -263,7 +263,7 @@ def test_without_traces_nothing_is_made_nor_shown(monkeypatch: pytest.MonkeyPatc
     seen: list[Any] = []
 
     async def handler(request: Request) -> Response:
-        seen.append(CURRENT.get())
+        seen.append(current_request())
         return Response()
 
     async def scenario() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mahavishnu.errors import CallTimeout, DependencyError
@@ -15,6 +14,7 @@ from mahavishnu.policy import Leaf, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.budget import LEAST, MARGIN
 from mahavishnu.runtime.calls.alarm import Alarm, alarm
+from mahavishnu.runtime.context import HERE, Cell, Request
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.calls.dependency import DependencyGuard
@@ -27,14 +27,6 @@ class Terms(NamedTuple):
     failed: Callable[[Any], bool] | None = None
 
 
-Cell = list[Any]
-"""What `AROUND` says of an attempt: a Call, and after it what is around that; or three places, as Inside reads them.
-
-The first one is None once it is over and nothing is around it. A list, because one is made for every call, and a list
-is made in a quarter of the time that an object takes.
-"""
-
-
 class Around(Protocol):
     """An attempt, for the calls inside of it."""
 
@@ -43,11 +35,6 @@ class Around(Protocol):
     @property
     def active(self) -> bool:
         """Whether it is being made: a task that was begun in it may outlive it."""
-        ...
-
-    @property
-    def cell(self) -> Cell:
-        """What stands for it in `AROUND`."""
         ...
 
     @property
@@ -65,26 +52,31 @@ class Around(Protocol):
         ...
 
 
+_OF_A_CALL = 2
+"""The places in the cell of a Call, which is its first one until it is over, and then whatever is around it. One of the
+short way has two more, as Inside reads them, and None at first when it is over."""
+
+
 class Inside:
-    """An attempt of the short way, around which there is none, as its cell says: its guard, when it began, and whether
-    calling it twice does no harm."""
+    """An attempt of the short way, around which there is none, as its cell says: its guard, the request, when it began,
+    and whether calling it twice does no harm."""
 
     outer = None
 
     def __init__(self, guard: DependencyGuard, cell: Cell) -> None:
         self.guard = guard
-        self.cell = cell
+        self._cell = cell
 
     @property
     def active(self) -> bool:
-        return self.cell[0] is not None
+        return self._cell[0] is not None
 
     @property
     def retrier(self) -> Retrier | None:
-        return self.guard.retrier if self.cell[2] else None
+        return self.guard.retrier if self._cell[3] else None
 
     def left(self) -> int | None:
-        return _left(self.guard, self.guard.timeout, self.cell[1])
+        return _left(self.guard, self.guard.timeout, self._cell[2])
 
 
 def _left(guard: DependencyGuard, limit: int | None, began: int) -> int | None:
@@ -100,7 +92,7 @@ class Call:
     """
 
     __slots__ = (
-        "_alarm", "_cut", "active", "attempt", "began", "cell", "guard", "limit", "outer", "permits",
+        "_alarm", "_before", "_cell", "_cut", "active", "attempt", "began", "guard", "limit", "outer", "permits",
         "retrier", "through", "until",
     )  # fmt: skip
 
@@ -108,7 +100,8 @@ class Call:
         around = list(surrounding())
         self.guard = guard
         self.active = False
-        self.cell: Cell = [None]
+        self._before = HERE.get()
+        self._cell: Cell = [None, self._before[1]]
         self.began = 0
         self.outer: Around | None = around[0] if around else None
         self.through: Around | None = next((one for one in around if one.guard.name == guard.name), None)
@@ -135,7 +128,7 @@ class Call:
         """The call of an attempt that was begun without one, and ends otherwise than it was hoped."""
         cell[0] = None
         call = cls(guard, terms.repeatable)
-        call.began, call.limit, call.permits = cell[1], guard.timeout, permits
+        call.began, call.limit, call.permits = cell[2], guard.timeout, permits
         if alarm is not None:
             call._alarm = alarm
             alarm.handle = None
@@ -277,8 +270,8 @@ class Call:
         self._alarm = None
         self.began = self.guard.clock.now()
         self.active = True
-        self.cell[0] = self
-        AROUND.set(self.cell)
+        self._cell[0] = self
+        HERE.set(self._cell)
         breaker = self.guard.breaker
         if breaker is not None and not breaker.now_state.passes:
             self.progress()  # a probe may have waited for a place of the bulkhead
@@ -286,9 +279,9 @@ class Call:
     def _step_back(self) -> None:
         """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
         self.active = False
-        self.cell[0] = self.outer
-        if AROUND.get() is self.cell:
-            AROUND.set(self.outer.cell if self.outer else NOWHERE)
+        self._cell[0] = self.outer
+        if HERE.get() is self._cell:
+            HERE.set(self._before)
 
     def _turn_back(self, permits: Sequence[object], fault: BaseException) -> None:
         now = self.guard.clock.now()
@@ -329,17 +322,21 @@ class Call:
         return None if until is None else until - self.guard.clock.now(), whose
 
 
-NOWHERE: Cell = [None]
-"""In the place of an attempt, where none was ever begun."""
-AROUND: ContextVar[Cell] = ContextVar("mahavishnu_around", default=NOWHERE)
-"""The attempt that was begun last in this context, over or not; those around it are its `outer` ones."""
+def entered(request: Request) -> Cell:
+    """Where the code of a request is: perhaps in an attempt, for an app may call another one in its own process."""
+    return [_attempt(), request]
+
+
+def _attempt() -> Around | None:
+    """The one that was begun last in this context, over or not; those around it are its `outer` ones."""
+    cell = HERE.get()
+    first = cell[0]  # another thread may end it meanwhile
+    return Inside(first, cell) if first is not None and len(cell) > _OF_A_CALL else first
 
 
 def surrounding() -> Iterator[Around]:
     """The attempts that surround this code, innermost first."""
-    cell = AROUND.get()
-    first = cell[0]  # another thread may end it meanwhile
-    one: Around | None = Inside(first, cell) if first is not None and len(cell) > 1 else first
+    one = _attempt()
     while one is not None:
         if one.active:
             yield one

@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from mahavishnu.runtime.context import CURRENT, Degraded
+from mahavishnu.runtime.context import Degraded, current_request
 
 DEGRADED = b"mahavishnu-degraded"
 """The field of a response in which it says what of it is not as it should be (a list of RFC 9651)."""
@@ -15,7 +15,7 @@ _SEEN: ContextVar[tuple[dict[str, Degraded], ...]] = ContextVar("mahavishnu_degr
 
 def degraded() -> Mapping[str, Degraded]:
     """What stood in for dependencies of the request being served, by dependency; empty outside of one."""
-    request = CURRENT.get()
+    request = current_request()
     return {} if request is None else getattr(request, "degraded", {})
 
 
@@ -32,7 +32,7 @@ def watching() -> Generator[Mapping[str, Degraded], None, None]:
 
 def mark(one: Degraded) -> None:
     """Tell whoever watches."""
-    request = CURRENT.get()
+    request = current_request()
     if request is not None:
         request.degrade(one)
     for seen in _SEEN.get():

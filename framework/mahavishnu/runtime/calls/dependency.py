@@ -10,7 +10,7 @@ from mahavishnu.errors import DependencyError
 from mahavishnu.policies._faults import worst
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
-from mahavishnu.policies.retry import Retrier
+from mahavishnu.policies.retry import FULL, Retrier
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime.calls.call import Call, Terms, surrounding
@@ -88,6 +88,8 @@ class DependencyGuard:
         self.breaker = _only(BreakerGuard, self.guards)
         self.bulkhead = _only(BulkheadGuard, self.guards)
         self.throttle = _only(ThrottleGuard, self.guards)
+        self.gates = (self.bulkhead, self.throttle) if self.bulkhead or self.throttle else None
+        """What a call has to pass, beside the breaker."""
         self.retrier: Retrier | None = None
         if settings.retry is not None:
             self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
@@ -100,6 +102,8 @@ class DependencyGuard:
         }
         self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
         self.quick: Quick = before.quick if before else Quick()
+        if before is None:
+            self._watch_budget()
         site.meter.settles(f"dependencies.{name}", self.tally)
         if self.breaker is not None:
             self.breaker.told = self._tallied
@@ -166,6 +170,18 @@ class DependencyGuard:
         for key, policy in self.settings.policies():
             if key in self.by_policy:
                 self.by_policy[key].become(policy, self.timeout)
+        self._watch_budget()
+
+    def _watch_budget(self) -> None:
+        if self.retrier is not None:
+            self.retrier.purse.told = self._measure
+        self._measure()
+
+    def _measure(self) -> None:
+        """Say how long a quick call takes at the most: none is one while its success adds to the budget of retries."""
+        owed = self.retrier is not None and self.retrier.purse.tokens < FULL
+        slow = QUICK if self.breaker is None else self.breaker.slow_call
+        self.quick.most = -1 if owed else min(QUICK, slow)
 
     def count(self, outcome: str) -> None:
         """Count one attempt that was never made: `rejected` or `cancelled`."""
@@ -197,6 +213,7 @@ class DependencyGuard:
         """Show a call that simply succeeded, so many ns after it was begun; its breaker had let it in by `closed`."""
         if self.breaker is not None:
             self.breaker.leave(closed, Outcome.SUCCESS, duration, now)
+        self.deposit()
         self._count["success"].inc()
         self._duration.observe(duration / _SECOND)
 
@@ -246,15 +263,16 @@ QUICK = int(DEPENDENCY_DURATION.buckets[0] * 10**9)
 
 
 class Quick:
-    """The quick calls that simply succeeded and are not shown yet.
+    """The quick calls that simply succeeded and are not shown yet, and the `most` that one may take (ns).
 
     They are counted, and taken, without a call in between: CPython switches threads at calls and jumps back only.
     """
 
-    __slots__ = ("calls", "ns")
+    __slots__ = ("calls", "most", "ns")
 
     def __init__(self) -> None:
         self.calls = self.ns = 0
+        self.most = QUICK
 
     def taken(self) -> tuple[int, int]:
         """How many, and how long they took together; begins anew."""

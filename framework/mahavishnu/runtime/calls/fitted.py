@@ -100,6 +100,11 @@ class _Fit(ast.NodeTransformer):
             node.keywords = [ast.keyword(name, _read(name)) for name in self.named]
         return node
 
+    def visit_Tuple(self, node: ast.Tuple) -> ast.AST:
+        """Without what is put into an absent variable, or taken from an attribute of that name to be put there."""
+        node.elts = [one for one in node.elts if self._named(one) not in self.absent]
+        return self.generic_visit(node)
+
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         """`absent: Any = …`, which is None."""
         if isinstance(node.target, ast.Name) and self._lacks(node.target):
@@ -148,6 +153,12 @@ class _Fit(ast.NodeTransformer):
 
     def _lacks(self, node: ast.Name) -> bool:
         return node.id in self.absent
+
+    @staticmethod
+    def _named(node: ast.expr) -> str | None:
+        return (
+            node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
+        )
 
     def _other(self, name: str) -> str:
         """A name that nobody can write, where a parameter has this one."""

@@ -7,39 +7,25 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from mahavishnu.policies.breaker import BreakerGuard
-from mahavishnu.policies.bulkhead import BulkheadGuard
-from mahavishnu.policies.retry import FULL, Purse
-from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
-from mahavishnu.runtime.calls.call import AROUND, Call
-from mahavishnu.runtime.calls.dependency import QUICK, DependencyGuard, Quick
+from mahavishnu.runtime.calls.call import Call
+from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.calls.fallback import call_async
 from mahavishnu.runtime.calls.fitted import fitted
 from mahavishnu.runtime.calls.operation import NOBODY, Operation
-from mahavishnu.runtime.context import CURRENT
+from mahavishnu.runtime.context import HERE
 from mahavishnu.runtime.current import AT_WORK
 from mahavishnu.spec import Dependency
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
 
-_request, _around, _surround = CURRENT.get, AROUND.get, AROUND.set
+_here, _enter = HERE.get, HERE.set
 """Bound here: to look a method up costs as much as to call it."""
 Find = Callable[["Service | None"], DependencyGuard]
-Learn = Callable[["Service | None"], tuple[DependencyGuard, "Plan | None"]]
-Plan = tuple[
-    object,
-    DependencyGuard,
-    Callable[[], int],
-    Quick,
-    BreakerGuard | None,
-    Purse | None,
-    int | None,
-    tuple[BulkheadGuard | None, ThrottleGuard | None] | None,
-]
+Learn = Callable[["Service | None"], tuple[DependencyGuard, bool]]
 _PLAIN = frozenset((type(None), bool, int, float, str, bytes, dict, list, tuple, set))
 """Answers of these types have no status."""
 
@@ -62,9 +48,9 @@ _WITH = {"breaker": ("closed",), "timeout": ("task", "alarm"), "gates": ("ticket
 
 
 def _absent(settings: Dependency) -> frozenset[str]:
-    """What is None in every plan of these settings."""
+    """What a call lacks under these settings."""
     gates = settings.bulkhead or settings.throttle
-    said = {"breaker": settings.breaker, "purse": settings.retry, "timeout": settings.timeout, "gates": gates}
+    said = {"breaker": settings.breaker, "timeout": settings.timeout, "gates": gates}
     return frozenset(name for name, policy in said.items() if policy is None)
 
 
@@ -79,26 +65,29 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
     """
     function, repeatable, failed = operation.function, operation.terms.repeatable, operation.terms.failed
     harmless: Any = None
+    operation.known = NOBODY, None, None, None, NOBODY.breaker, NOBODY.timeout, NOBODY.gates
 
     @functools.wraps(function)
     async def made(*args: Any, **kwargs: Any) -> Any:  # noqa: C901, PLR0912, PLR0915 - see above
         nonlocal harmless
-        request = _request()
+        here = _here()
+        request = here[1]
         service = AT_WORK.service if request is None else request.service
-        of, guard, now, quick, breaker, purse, timeout, gates = operation.known
-        if service is not of:
-            guard, plan = learn(service)
-            if plan is None:
+        of, guard, now, quick, breaker, timeout, gates = operation.known
+        if of is not service:
+            guard, plain = learn(service)
+            if not plain:
                 return await call_async(guard, operation, args, kwargs)
-            of, guard, now, quick, breaker, purse, timeout, gates = operation.known = plan
-        around = _around()
+            of, now, quick = service or NOBODY, guard.clock.now, guard.quick
+            breaker, timeout, gates = guard.breaker, guard.timeout, guard.gates
+            operation.known = of, guard, now, quick, breaker, timeout, gates
         closed: Any = None
         ticket: Any = None
         task: Any = None
         alarm: Any = None
         began = now()
         if (
-            around[0] is not None
+            here[0] is not None
             or (
                 request is not None
                 and request.deadline is not None
@@ -121,8 +110,8 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
                     if bulkhead is not None:
                         bulkhead.give_back()
                     return await guard.call_async(function, operation.terms, *args, **kwargs)
-        inside: Any = [guard, began, repeatable]
-        _surround(inside)
+        inside: Any = [guard, request, began, repeatable]
+        _enter(inside)
         try:
             if timeout is not None:
                 alarm = Alarm()
@@ -162,14 +151,12 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
                         bulkhead.free += 1
                         if bulkhead.waiters:
                             bulkhead.hand_on()
-                if purse is not None and purse.tokens < FULL:
-                    guard.deposit()
-                if took > QUICK:
+                if took > quick.most:
                     guard.succeeded(closed, took, ended)
                 elif breaker is None:
                     quick.calls += 1
                     quick.ns += took
-                elif ended < closed.until and took <= breaker.slow_call:
+                elif ended < closed.until:
                     closed.fresh += 1
                     closed.ns += took
                 else:
@@ -182,20 +169,16 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
 
 def _learned(
     find: Find, operation: Operation, absent: frozenset[str], service: Service | None
-) -> tuple[DependencyGuard, Plan | None]:
-    """What guards it in this service, and what a call needs to know of that; None where it must go the long way."""
+) -> tuple[DependencyGuard, bool]:
+    """What guards it in this service, and whether a call of it may go the short way."""
     guard = find(service)
-    if (
+    long = (
         guard.stands_by
         or operation.own is not None
         or not absent <= _absent(guard.settings)
         or (operation.terms.repeatable and guard.hurries)
-    ):
-        return guard, None
-    purse = None if guard.retrier is None else guard.retrier.purse
-    gates = (guard.bulkhead, guard.throttle) if guard.bulkhead or guard.throttle else None
-    clock, breaker, timeout = guard.clock, guard.breaker, guard.timeout
-    return guard, (service or NOBODY, guard, clock.now, guard.quick, breaker, purse, timeout, gates)
+    )
+    return guard, not long
 
 
 def _harmless(answer: object) -> Any:

@@ -11,10 +11,14 @@ from typing import Any
 from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.dead_letters.parcel import Parcel
 
-NOBODY = object()
-"""Not even the service of a process that has none."""
-UNKNOWN: tuple[Any, ...] = (NOBODY, *[None] * 7)
-"""What the short way knows of a call before the first."""
+
+class _Nobody:
+    """Not even the service of a process that has none, whose dependencies have nothing."""
+
+    breaker = timeout = gates = None
+
+
+NOBODY = _Nobody()
 
 
 class Operation:
@@ -36,6 +40,7 @@ class Operation:
         self.key = key
         self.name: str = called(function)
         self.again: Callable[..., Any] | None = None
+        self.known: tuple[Any, ...] = (NOBODY,)
         self.own = None
         self._parcel: Parcel | None = None
 
@@ -47,7 +52,7 @@ class Operation:
     @own.setter
     def own(self, function: Callable[..., Any] | None) -> None:
         self._own = function
-        self.known = UNKNOWN
+        self.known = (NOBODY, *self.known[1:])
 
     @property
     def parcel(self) -> Parcel:
