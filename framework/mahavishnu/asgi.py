@@ -156,7 +156,7 @@ class Hardening:
             lasting.active -= 1
             HERE.reset(token)
             ended = edition.now() if passage.told is None else passage.told
-            lasting.ended.add(edition.service, passage, ended - passage.began)
+            lasting.ended.add(edition.service, passage, ended)
             if passage.bounded is not None and passage.bounded.unread:
                 await lasting.linger(scope, receive, send, edition.service.clock)
 

@@ -204,6 +204,30 @@ def test_a_cancellation_that_was_swallowed_is_taken_back(more: dict[str, Any]) -
     run(scenario())
 
 
+@pytest.mark.parametrize("more", [{}, {"idle": "5s"}])
+def test_a_cancellation_that_its_task_has_outlived_is_not_taken_for_one_from_outside(
+    more: dict[str, Any],
+) -> None:
+    """A server's worker that was cancelled before this request, and went on, still gets 504 when it is late."""
+
+    async def scenario() -> None:
+        house = harden(site(Route("/", _for_ever)), limits(request={"timeout": "2s", **more}))
+
+        async def outlives() -> Answer:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return await house.call()
+
+        task = asyncio.create_task(outlives())
+        await house.clock.settle()
+        task.cancel()
+        await house.clock.settle()
+        house.clock.advance("2s")
+        assert ((await task).status, task.cancelling()) == (504, 1)
+
+    run(scenario())
+
+
 def test_an_app_that_turns_its_cancellation_into_a_fault_still_yields_504() -> None:
     """The client gets the refusal; the fault is raised on, for the server's log."""
 

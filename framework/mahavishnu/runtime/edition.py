@@ -81,9 +81,9 @@ class Edition:
         found = self._routes.find(scope)
         route = UNMATCHED
         if found is not None:
-            route = found.template
-            if found.route is not None:
-                scope[HANDED] = found
+            route, handed = found
+            if handed is not None:
+                scope[HANDED] = handed
         service = self.service
         engine, method = service.engine, scope["method"]
         plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
@@ -96,7 +96,7 @@ class Edition:
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A websocket, from its handshake to its end; what it calls is guarded by the spec at work, for it may last."""
         found = self._routes.find(scope)
-        route = UNMATCHED if found is None else found.template
+        route = UNMATCHED if found is None else found[0]
         engine = self.service.engine
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
@@ -138,7 +138,8 @@ class Edition:
             return False
         engine = self.service.engine
         if plan.rates and not plan.later:
-            engine.charge(passage)
+            if plan.usual is None or not plan.usual.charge(passage):  # as `engine.charge`, with one call less
+                engine.decide(passage)
             if passage.refused is not None:
                 return False
         if plan.timeout is not None:

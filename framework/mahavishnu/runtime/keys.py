@@ -16,8 +16,8 @@ Key = tuple[Part, str]
 
 # Longer values, and those with characters that could be mistaken for a separator, are hashed.
 _LONGEST = 48
-# What has an attribute of its own needs no function; and no part holds what the parts are joined with.
-_ATTRIBUTES = {"client": "client", "ip": "address"}
+CLIENT: Part = attrgetter("client")
+"""By whom most limits count: known by what reads it, and quicker to look at."""
 _SEPARATOR = "\0"
 
 
@@ -126,8 +126,7 @@ def _read(parts: Sequence[str]) -> Part:
 def _part(dimension: str) -> Part:
     if dimension.startswith("header:"):
         return _header(dimension.removeprefix("header:").lower().encode("ascii"))
-    attribute = _ATTRIBUTES.get(dimension)
-    return attrgetter(attribute) if attribute else _PARTS[dimension]
+    return _PARTS[dimension]
 
 
 def _header(name: bytes) -> Part:
@@ -162,6 +161,9 @@ def _session(caller: Caller) -> str:
 
 
 _PARTS: dict[str, Part] = {
+    # What has an attribute of its own needs no function; and no part holds what the parts are joined with.
+    "client": CLIENT,
+    "ip": attrgetter("address"),
     "network": _network,
     "user": _user,
     "api_key": _api_key,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from io import StringIO
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from mahavishnu.asgi import Hardening
 from mahavishnu.policy import Standing
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.telemetry.cells import CounterCell
+from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, handshake, harden, limits, run, site
 
 SECOND = 10**9
@@ -198,6 +202,23 @@ def test_sizes_and_times_have_their_shares() -> None:
         assert (near(house, "size"), used(house, "size")) == (1, 1)
         await ask(1, 2000)
         assert (near(house, "time"), used(house, "time")) == (1, 1)
+
+    run(scenario())
+
+
+def test_who_answers_late_because_nothing_could_run_was_too_slow() -> None:
+    """The handler blocks past its time, so nothing ends it: it is answered, counted as refused, and not as allowed."""
+
+    async def blocks(request: Request) -> Response:
+        time.sleep(0.02)
+        return PlainTextResponse("ok")
+
+    spec = limits(time={"timeout": "10ms"})
+    house = House(Hardening(site(Route("/", blocks)), spec, log_to=StringIO()), VirtualClock(), StringIO())
+
+    async def scenario() -> None:
+        assert await house.status() == 200
+        assert house.decisions("time") == (0, 1, 0)
 
     run(scenario())
 

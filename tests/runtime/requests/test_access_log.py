@@ -15,12 +15,16 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from mahavishnu.policy import Decision
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Plan
 from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
 from mahavishnu.spec import Logs
+from tests.runtime.asgi_client import harden, run, site, spec_of
 
 
 class Served(NamedTuple):
@@ -104,12 +108,38 @@ def test_the_time_is_utc_and_of_the_second_in_which_it_ended() -> None:
     """The seconds are remembered between lines, and change when the clock does."""
     stream = StringIO()
     log = AccessLog(Logs(), stream)
-    for at in (AT, AT + 1_000):
+    for at in (AT, AT + 1_000, AT + 12_346_000):
         log(SERVED, TOOK, at)
     log.flush()
 
     times = [json.loads(line)["timestamp"] for line in stream.getvalue().splitlines()]
-    assert times == ["2023-11-14T22:13:20.999999Z", "2023-11-14T22:13:21.000000Z"]
+    assert times == [
+        "2023-11-14T22:13:20.999999Z",
+        "2023-11-14T22:13:21.000000Z",
+        "2023-11-14T22:13:21.012345Z",
+    ]
+
+
+def test_the_time_is_when_the_request_ended_however_late_its_line_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It took 2 s and its line is written 5 s after its end: by the wall clock, that end was 5 s ago."""
+    monkeypatch.setattr("time.time_ns", lambda: AT)
+
+    async def slow(request: Request) -> Response:
+        house.clock.advance("2s")
+        return PlainTextResponse("ok")
+
+    house = harden(site(Route("/", slow)), spec_of())
+
+    async def scenario() -> None:
+        house.clock.advance("1h")
+        await house.call()
+        house.clock.advance("5s")
+        (line,) = house.lines
+        assert (line["timestamp"], line["duration_ms"]) == ("2023-11-14T22:13:15.999999Z", 2000.0)
+
+    run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -157,6 +187,7 @@ WRITER = """
 from mahavishnu.policy import Decision
 from mahavishnu.runtime.telemetry.logs import AccessLog
 from mahavishnu.spec import Logs
+from tests.runtime.asgi_client import harden, run, site, spec_of
 from tests.runtime.requests.test_access_log import AT, SERVED, TOOK
 log = AccessLog(Logs())
 for _ in range(100):

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Host, Match, Mount, Route, Router
 
-from mahavishnu.runtime.routing.hand_on import HANDED, Door, Found
+from mahavishnu.runtime.routing.hand_on import HANDED, Door, Found, Handed
 from mahavishnu.runtime.routing.table import RouteTable
 from tests.figures import figure
 from tests.runtime.asgi_client import Answer, chunks, collector, run, scope_of
@@ -65,12 +65,12 @@ async def faults(bare: Site, ours: Site, table: RouteTable, request: dict[str, A
     wrong: list[str] = []
     expected = await outcome(bare.app, scope_for(request))
     found = table.find(scope_for(request))
-    template, ran = found.template if found else None, handler_of(expected)
+    template, ran = found[0] if found else None, handler_of(expected)
     if template != resolve(bare.app.routes, scope_for(request)):
         wrong.append(f"found {template}")
     if ran is not None and template != bare.templates[ran]:
         wrong.append(f"found {template}, ran {bare.templates[ran]}")
-    if await outcome(ours.app, scope_for(request) | {HANDED: found}) != expected:
+    if await outcome(ours.app, scope_for(request) | {HANDED: found and found[1]}) != expected:
         wrong.append("handed on, it is answered otherwise")
     if await outcome(ours.app, scope_for(request)) != expected:
         wrong.append("left alone, it is answered otherwise")
@@ -114,8 +114,14 @@ async def handed(app: Any, table: RouteTable, path: str, method: str = "GET", **
     scope = scope_of(method, path, **more)
     found = table.find(scope)
     answer = Answer()
-    await app({**scope, HANDED: found}, chunks(()), collector(answer))
-    return found.template if found else "unmatched", answer.body.decode()
+    await app({**scope, HANDED: found and found[1]}, chunks(()), collector(answer))
+    return found[0] if found else "unmatched", answer.body.decode()
+
+
+def handed_on(table: RouteTable, scope: dict[str, Any]) -> Handed | None:
+    """What is put into a scope."""
+    found = table.find(scope)
+    return found and found[1]
 
 
 def takes(router: Any, found: Found, scope: dict[str, Any]) -> bool:
@@ -127,7 +133,9 @@ def takes(router: Any, found: Found, scope: dict[str, Any]) -> bool:
         return says("it")(Request(scope_of("GET", "/")))
 
     stand_in = SimpleNamespace(handle=handle)
-    router.middleware_stack({**scope, HANDED: found._replace(route=stand_in)}, None, None).close()
+    assert found[1] is not None
+    owner, _, *rest = found[1]
+    router.middleware_stack({**scope, HANDED: (owner, stand_in, *rest)}, None, None).close()
     return bool(asked)
 
 
@@ -230,7 +238,7 @@ def test_who_lacks_the_method_is_asked_last(monkeypatch: pytest.MonkeyPatch) -> 
     assert asked == []  # its pattern was
     answer = Answer()
     scope = scope_of("BREW", "/a/1")
-    run(app({**scope, HANDED: table.find(scope)}, chunks(()), collector(answer)))
+    run(app({**scope, HANDED: handed_on(table, scope)}, chunks(()), collector(answer)))
     assert (answer.status, answer.headers["allow"] in {"GET, HEAD", "HEAD, GET"}) == (405, True)
 
 
@@ -246,9 +254,9 @@ def test_of_those_that_lack_the_method_the_first_answers(first: str) -> None:
     )
     answer, scope = Answer(), scope_of("POST", "/1")
     found = RouteTable(app).find(scope)
-    run(app({**scope, HANDED: found}, chunks(()), collector(answer)))
+    run(app({**scope, HANDED: found and found[1]}, chunks(()), collector(answer)))
     assert found is not None
-    assert (found.template, answer.status, answer.headers["allow"]) == (first, 405, "PUT")
+    assert (found[0], answer.status, answer.headers["allow"]) == (first, 405, "PUT")
 
 
 def test_a_method_that_fails_to_convert_is_not_passed_over() -> None:
@@ -257,7 +265,7 @@ def test_a_method_that_fails_to_convert_is_not_passed_over() -> None:
     table = RouteTable(app)
     found = table.find(scope_of("POST", "/" + "9" * 5000))
     assert found is not None
-    assert (found.template, found.route) == ("/{n:int}", None)
+    assert found == ("/{n:int}", None)
 
 
 def changed(change: str, app: Any) -> None:
@@ -400,7 +408,7 @@ def test_a_scope_that_is_used_twice_is_routed_twice() -> None:
     app = Starlette(routes=[Route("/a/{x}", says("a"))])
     table = RouteTable(app)
     scope = scope_of("GET", "/a/1")
-    scope[HANDED] = table.find(scope)
+    scope[HANDED] = handed_on(table, scope)
     answers = [Answer(), Answer()]
     for answer in answers:
         run(app(scope, chunks(()), collector(answer)))
@@ -423,7 +431,7 @@ def test_a_router_is_planted_once() -> None:
     assert one.router.middleware_stack is door
     scope = scope_of("GET", "/x")
     answer = Answer()
-    run(two({**scope, HANDED: table.find(scope)}, chunks(()), collector(answer)))
+    run(two({**scope, HANDED: handed_on(table, scope)}, chunks(()), collector(answer)))
     assert answer.body == b"two [('x', 'x')]"  # what was found for another app is not handed on
 
 
@@ -436,7 +444,8 @@ def test_one_router_in_two_places_has_two_names() -> None:
     assert run(handed(app, table, "/c/x")) == ("/{b}/x", "x [('b', 'c')]")
     found = table.find(scope_of("GET", "/a/x"))
     assert found is not None
-    assert found.below is not None
+    assert found[1] is not None
+    assert found[1][4] is not None
 
 
 def test_a_router_that_is_mounted_in_itself_ends_somewhere() -> None:
@@ -447,7 +456,7 @@ def test_a_router_that_is_mounted_in_itself_ends_somewhere() -> None:
     assert run(handed(router, table, "/a/a/a/x"))[1] == "x []"
     found = table.find(scope_of("GET", "/a/a/a/x"))
     assert found is not None
-    assert found.template == "/a/*"
+    assert found[0] == "/a/*"
 
 
 class Own(Router):

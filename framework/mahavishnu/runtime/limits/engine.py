@@ -257,8 +257,10 @@ class Engine:
     def charge(self, admission: Admission) -> Awaitable[None] | None:
         """Decide all rates of its plan: at once, or once what is returned has been awaited."""
         usual = admission.plan.usual
-        if usual is not None and usual.charge(admission):
-            return None
+        return None if usual is not None and usual.charge(admission) else self.decide(admission)
+
+    def decide(self, admission: Admission) -> Awaitable[None] | None:
+        """As `charge`, where the case is not the usual one."""
         if self.store.waits:
             return self.charged(admission)
         plan, caller = admission.plan, admission.caller

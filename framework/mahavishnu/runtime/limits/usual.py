@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 from mahavishnu.algorithms import SHIFT, SPENT, Gcra
-from mahavishnu.runtime.keys import Key
+from mahavishnu.runtime.keys import CLIENT, Key
 from mahavishnu.runtime.limits.memory_store import LAST, MemoryStore, Shard, Table
 from mahavishnu.runtime.limits.rates import RateLimit
 
@@ -16,23 +16,15 @@ if TYPE_CHECKING:
     from mahavishnu.runtime.limits.margin import Margin
     from mahavishnu.runtime.limits.offenders import Refusals
 
+    _Place = tuple[Table, list[Shard], Part, str, int, int, int, Margin, bool, RateLimit]
+    """One rate: where its states are, how the name of a bucket is read and how it ends, its numbers as `Gcra` keeps
+    them (cost, most, interval), who notes what is left, and whether clients are told.
+
+    No named tuple: to take one apart takes four times as long.
+    """
+
 _SECOND = 10**9
 _ALMOST = _SECOND - 1
-
-
-class _Place(NamedTuple):
-    """One rate: where its states are, the name of a bucket, and its numbers as `Gcra` keeps them."""
-
-    table: Table
-    shards: list[Shard]
-    read: Part
-    suffix: str
-    cost: int
-    most: int
-    interval: int
-    margin: Margin
-    told: bool
-    rate: RateLimit
 
 
 class Usual:
@@ -64,6 +56,7 @@ class Usual:
             self._places = [self._place(one, key) for one, key in zip(self._rates, self._keys, strict=True)]
             self._edition = store.edition
         now, caller = admission.entered, admission.caller
+        client = caller.client
         clock = now << SHIFT
         states: list[int] = []
         said: list[int] = []
@@ -71,7 +64,7 @@ class Usual:
         for table, shards, read, suffix, cost, most, interval, margin, told, _ in self._places:
             if now >= table.due:
                 table.turn(now)
-            key = read(caller)
+            key = client if read is CLIENT else read(caller)
             if suffix:
                 key += suffix
             shard = shards[hash(key) & LAST]
@@ -82,12 +75,11 @@ class Usual:
                 if state is None:
                     self._undo(states, caller)
                     return False
-            after = cost + (state if state >= clock else clock | (state & SPENT))
-            ahead = after - clock
+            ahead = cost + (state - clock if state >= clock else state & SPENT)
             if ahead > most:
                 self._undo(states, caller)
                 return self._refuse(admission, now)
-            young[key] = after
+            young[key] = clock + ahead
             states.append(state)
             left = ((most - ahead) >> SHIFT) // interval
             if left < margin.mark:
@@ -166,6 +158,5 @@ class Usual:
         gcra = cast("Gcra", rate.algorithm)
         step, most = cast("tuple[int, int]", gcra.whole)
         table = self._store.table(rate)
-        return _Place(
-            table, table.shards, *key, rate.cost * step, most, step >> SHIFT, rate.margin, rate.enforced, rate
-        )
+        shards, cost, interval = table.shards, rate.cost * step, step >> SHIFT
+        return table, shards, *key, cost, most, interval, rate.margin, rate.enforced, rate

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _MOST = 64
 Entry = tuple["Service", "Passage", int, int]
-"""The service a request began with, the request, how long it took, and when it ended (ns since 1970)."""
+"""The service a request began with, the request, how long it took, and when it ended by the service's clock (ns)."""
 
 
 class Ended:
@@ -27,11 +27,11 @@ class Ended:
         self._waiting: list[Entry] = []
         weakref.finalize(self, _settle, self._waiting)
 
-    def add(self, service: Service, one: Passage, took: int) -> None:
-        """A request has ended after so many ns."""
+    def add(self, service: Service, one: Passage, ended: int) -> None:
+        """A request has ended at this time of the service's clock."""
         one.service = None  # what it leaves running goes on with whichever spec is at work
         waiting = self._waiting
-        waiting.append((service, one, took, time.time_ns()))
+        waiting.append((service, one, ended - one.began, ended))
         if len(waiting) == 1:
             self._settle_soon()
         elif len(waiting) >= _MOST:
@@ -51,9 +51,12 @@ class Ended:
 def _settle(waiting: list[Entry]) -> None:
     entries = waiting[:]
     del waiting[: len(entries)]  # what other threads have added meanwhile stays
-    for service, one, took, at in entries:
+    if not entries:
+        return
+    since_1970 = time.time_ns() - entries[0][0].clock.now()  # of one clock, whose services follow one another
+    for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / 1e9)
-        service.access(one, took, at)
+        service.access(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:
         access.flush()

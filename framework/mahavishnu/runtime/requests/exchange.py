@@ -167,8 +167,11 @@ class Passage(Admission):
         status = message["status"]
         self.status = status if type(status) is int else _whole(status)
         self.answered = self._now()
-        if self.watch is not None:
-            self.watch.part(False)
+        watch = self.watch
+        if type(watch) is Deadline:  # nearly always: as its `part`, with one call less
+            watch.due, self.deadline = 0, None
+        elif watch is not None:
+            watch.part(False)
         headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
         left = self.left
         fields = self._fields() if left is None else self.plan.told.fields(left)
@@ -178,7 +181,9 @@ class Passage(Admission):
                 added = missing(added, headers)
                 break
         headers += added
-        return {**message, "headers": headers}
+        message = {**message}  # which is quicker in two steps
+        message["headers"] = headers
+        return message
 
 
 def _whole(status: Any) -> Any:

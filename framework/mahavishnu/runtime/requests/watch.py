@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from asyncio import Task, get_running_loop
-from typing import Any, cast
+from asyncio import get_running_loop
+from typing import Any
 
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.calls.cutoff import Cutoff
@@ -44,7 +44,12 @@ class Deadline(Alarm):
         ):  # the app held on against its cancellation: its task must not stay a cancelled one
             self.end(None)
         if refused is None:
-            _count(self.engine, self.of, took)
+            of = self.of
+            left = of.margin.whole - took
+            if left < of.margin.mark:
+                _count(self.engine, of, took)
+            else:  # nearly always
+                of.kept.value += 1
 
     def _cancel(self) -> None:
         if self.due:
@@ -55,13 +60,14 @@ class Deadline(Alarm):
 def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> Deadline:
     """The deadline of a request, which is served by the current task."""
     made = Deadline()
-    made.engine = engine
-    made.of = of
-    made.request = request
-    made.idle = None
+    made.engine, made.of, made.request = engine, of, request
+    task: Any = TASK_OF(get_running_loop())
+    made.task, made.cancelling = task, task.cancelling()
+    made.idle = made.handle = None
+    made.expired = False
     delay = of.margin.whole
     request.deadline = began + delay
-    made.begin(cast("Task[Any]", TASK_OF(get_running_loop())), engine.clock, began, delay)
+    engine.clock.watch(made, began, delay)
     return made
 
 

@@ -11,8 +11,7 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.policy import Scope
-from mahavishnu.runtime.named import made
-from mahavishnu.runtime.routing.hand_on import USUAL, Found, facts, included_with_only, plant
+from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
 from mahavishnu.runtime.routing.routes import is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes
 
@@ -53,7 +52,7 @@ class RouteTable:
         self.find: Callable[[Scope], Found | None] = self._first
         """The route the router will choose for a request or websocket; None when it has none for it.
 
-        Put it into the scope under `HANDED` to spare the router the search.
+        Put its second half into the scope under `HANDED` to spare the router the search.
         """
 
     def _first(self, scope: Scope) -> Found | None:
@@ -164,10 +163,12 @@ class _Level:
                 ):  # `$` at the end of a route's pattern lets one line break pass
                     entry = None
             if entry is not None and routes[entry.at] is entry.top:
-                route, seen = entry.route, facts(scope)
-                if len(seen) == USUAL and (not route.methods or scope["method"] in route.methods):
+                route, method = entry.route, scope["method"]
+                fits = not route.methods or method in route.methods
+                if fits and "path_params" not in scope and "app_root_path" not in scope:
                     child: Scope = {"endpoint": route.endpoint, "path_params": params}
-                    return made(Found, (entry.template, self._router, entry.handed, child, seen, None))
+                    seen = scope["path"], "http", method, scope.get("root_path", "")  # its `facts`
+                    return entry.template, (self._router, entry.handed, child, seen, None)
         entries = self._shapes.static.get(path) or self._shapes.narrow(path)
         return self._asked(entries, scope, path, routes) if entries else None
 
@@ -182,16 +183,13 @@ class _Level:
         if routes[entry.at] is not entry.top:  # equal to what stood there, but not the same
             self._compile(routes)
             return self.find(scope)
-        route = entry.handed if sure and self._planted else None
+        template, below = entry.template, None
         if entry.below is not None:
-            return self._mounted(entry, route, child, scope)
-        return Found(entry.template, self._router, route, child, facts(scope))
-
-    def _mounted(self, entry: _Entry, route: Any, child: Scope, scope: Scope) -> Found:
-        below = entry.below.find({**scope, **child}) if entry.below else None
-        template = below.template if below else entry.opaque
-        handed = below if below is not None and below.route is not None else None
-        return Found(template, self._router, route, child, facts(scope), handed)
+            template, below = entry.below.find({**scope, **child}) or (entry.opaque, None)
+        if not (sure and self._planted):
+            return template, None
+        handed: Handed = (self._router, entry.handed, child, facts(scope), below)
+        return template, handed
 
     def _outdated(self) -> bool:
         return any(one._routes_version != version for one, version in self._editions)  # noqa: SLF001 - FastAPI tells nobody else
