@@ -403,6 +403,16 @@ def test_what_was_found_holds_for_that_request_only(change: dict[str, Any]) -> N
     assert not takes(app.router, found, scope_of("GET", "/a") | change)
 
 
+@pytest.mark.parametrize("more", [{}, {"root_path": "/api", "path": "/api/a"}, {"path_params": {"b": "c"}}])
+def test_what_was_found_is_taken_wherever_the_app_hangs(more: dict[str, Any]) -> None:
+    """Below a prefix, or mounted by somebody, no router looks for the route again."""
+    app = Starlette(routes=[Route("/a", says("a"))])
+    scope = scope_of("GET", "/a") | more
+    found = RouteTable(app).find(scope)
+    assert found is not None
+    assert takes(app.router, found, scope)
+
+
 def test_a_scope_that_is_used_twice_is_routed_twice() -> None:
     """Middleware that calls the app again with the same scope gets the same answer."""
     app = Starlette(routes=[Route("/a/{x}", says("a"))])
