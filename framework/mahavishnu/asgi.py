@@ -116,7 +116,7 @@ class Hardening:
         """The spec at work, and everything that enforces it."""
         return self._edition.service
 
-    async def __call__(  # noqa: C901, PLR0912 - each step that is a call costs every request as much
+    async def __call__(  # noqa: C901, PLR0912, PLR0915 - each step that is a call costs every request as much
         self, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if scope["type"] != "http" or self._aside:
@@ -131,25 +131,27 @@ class Hardening:
         token = HERE.set([None, passage] if HERE.get()[0] is None else entered(passage))
         lasting = edition.lasting
         lasting.active += 1
-        plain = False
+        around = edition.around
         try:
-            plain = edition.admits(passage)
-            if plain:
+            if around:
+                await edition.inside(scope, receive, passage.send)
+            elif edition.admits(passage, scope, receive):
                 if not passage.running:
-                    await edition.service.engine.charged(passage)
-                    passage.running = passage.refused is None
+                    await edition.wait(passage)
                 if passage.running:
-                    await edition.app(scope, receive, passage.send)
-                if passage.watch is not None:
+                    await edition.app(scope, passage.bounded or receive, passage.send)
+                if passage.bounded is not None or passage.gates is not None:
+                    edition.free(passage)
+                elif passage.watch is not None:
                     passage.over()
                 if passage.refused is not None:
                     await edition.refuse(passage, passage.send)
-            elif passage.refused is not None:
+            elif (refused := passage.refused) is not None and refused.status == 429:
                 await passage.turn_away()
             else:
-                await edition.inside(scope, receive, passage.send)
+                await edition.refuse(passage, passage.send)
         except BaseException as error:
-            if not plain or not await edition.excuses(passage, error, passage.send):
+            if around or not await edition.excuses(passage, error, passage.send):
                 passage.failed(error)
                 raise
         finally:
@@ -157,8 +159,11 @@ class Hardening:
             HERE.reset(token)
             ended = edition.now() if passage.told is None else passage.told
             lasting.ended.add(edition.service, passage, ended)
-            if passage.bounded is not None and passage.bounded.unread:
-                await lasting.linger(scope, receive, send, edition.service.clock)
+            if passage.bounded is not None:
+                # Each has the other: whoever ends comes first, and leaves no work for the garbage collector.
+                bounded, passage.bounded = passage.bounded, None
+                if bounded.unread:
+                    await lasting.linger(scope, receive, send, edition.service.clock)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""

@@ -424,6 +424,10 @@ class Metered(Protocol):
 class Gate(Protocol):
     """A limit on what runs at once. `rank` is how much a request matters: 0 critical, 1 normal, 2 sheddable."""
 
+    def has_room(self, rank: int) -> bool:
+        """Whether a place is free now."""
+        ...
+
     def try_enter(self, rank: int) -> bool:
         """Take a place if one is free, without waiting; then `leave` must follow exactly once."""
         ...

@@ -72,6 +72,10 @@ class Places:
         self._queue = queue
         self._kept = critical, sheddable
 
+    def has_room(self, rank: int) -> bool:
+        """Whether there is a place for a newcomer of that rank."""
+        return self.running < self.bounds[rank]
+
     def take(self, rank: int) -> bool:
         """A place for a newcomer, if there is one for that rank."""
         if self.running < self.bounds[rank]:

@@ -30,6 +30,11 @@ class Body(Limit):
     min_rate: Throughput | None = None
     """How much of it must come in each second on the average, give or take what comes in 5s."""
 
+    @property
+    def timed(self) -> bool:
+        """Whether it matters how slowly a body comes."""
+        return self.within is not None or self.min_rate is not None
+
     def number(self) -> float:
         return self.body
 

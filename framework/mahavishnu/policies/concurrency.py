@@ -238,6 +238,7 @@ class Slots:
         self._left = 0
         self._late_until = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.has_room = places.has_room
         self.try_enter = places.take
         """Take a place, if there is one for that rank; needs no event loop."""
         self.shed: list[Callable[[], None]] = [_uncounted] * len(RANKS)

@@ -11,17 +11,17 @@ from itertools import count
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from mahavishnu.policies.body import Body
 from mahavishnu.policy import Scope
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE, current_request
 from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.limits.fields import STRICT
+from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
-from mahavishnu.runtime.requests.exchange import BodyTooLarge, Bounded, Passage, Receive, Send
+from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify, Identity
-from mahavishnu.runtime.requests.intake import BodyTooSlow, Intake
+from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
@@ -66,7 +66,7 @@ class Edition:
         if self.lasting.draining:
             self._headers.append(_CLOSE)
         self.inside = self._with_cors(self._guard)
-        self._around = spec.security.cors is not None
+        self.around = spec.security.cors is not None
         """Whether something stands between the middleware and what may refuse."""
         self.built_in = answers(service, self._identity)
 
@@ -128,46 +128,47 @@ class Edition:
             engine.release(admission, None)
             self._log_websocket(admission, fault)
 
-    def admits(self, passage: Passage) -> bool:
-        """Let a request in, or refuse it, where that is all there is to it; else `inside` sees to it.
-
-        What is let in is not `running` yet where its rates are still to be `charged`.
-        """
-        plan = passage.plan
-        if not plan.plain or self._around:
-            return False
-        engine = self.service.engine
+    def admits(self, passage: Passage, scope: Scope, receive: Receive) -> bool:
+        """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
+        plan, engine = passage.plan, self.service.engine
+        if plan.body is not None:
+            passage.bounded = Bounded(engine, plan.body, passage, receive)
+            passage.bounded.announced(scope["headers"])
+            if passage.refused is not None:
+                return False
         if plan.rates and not plan.later:
-            if plan.usual is None or not plan.usual.charge(passage):  # as `engine.charge`, with one call less
+            usual = plan.usual if not plan.gates or plan.has_room() else None
+            if usual is None or not usual.charge(passage):  # as `engine.charge`, with one call less
                 engine.decide(passage)
             if passage.refused is not None:
                 return False
-        if plan.timeout is not None:
-            passage.watch = deadline(engine, plan.timeout, passage, passage.began)
-        passage.running = not plan.later
+        if plan.timeout is not None:  # what answers at once comes before any timer
+            if plan.plain:
+                passage.watch = deadline(engine, plan.timeout, passage, passage.began)
+            else:
+                passage.watch = Watch(engine, plan.timeout, passage, scope["headers"])
+        passage.running = not plan.later and (not plan.gates or engine.try_enter(passage))
         return True
 
-    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Everything that may refuse a request, around the app; rates that answer at once come before any timer."""
-        passage: Passage = current_request()  # type: ignore[assignment]  # of a request it is one
+    async def wait(self, passage: Passage) -> None:
+        """For what the store says of its rates, and for a place: then it is `running`, or refused."""
         plan, engine = passage.plan, self.service.engine
-        if plan.body is not None:
-            receive = self._bounded(plan.body, passage, scope, receive)
-        waiting = engine.charge(passage) if plan.rates and passage.refused is None else None
-        if passage.refused is not None:
-            await self.refuse(passage, send)
-            return
-        if plan.timeout is not None:
-            given = plan.timeout.inherit and plan.timeout.inherit(scope["headers"])
-            passage.watch = Watch(engine, plan.timeout, passage, passage.began, given)
+        if plan.later:
+            await engine.charged(passage)
+        tried = passage.gates is not None
+        if plan.gates and (tried or not engine.try_enter(passage)):
+            await engine.enter(passage)
+        passage.running = passage.refused is None
+
+    async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All that may refuse a request, around the app, where something else stands before it."""
+        passage: Passage = current_request()  # type: ignore[assignment]  # of a request it is one
         try:
-            if waiting is not None:
-                await waiting
-            if plan.gates and not engine.try_enter(passage):
-                await engine.enter(passage)
-            if passage.refused is None:
-                passage.running = True
-                await self.app(scope, receive, send)
+            if self.admits(passage, scope, receive):
+                if not passage.running:
+                    await self.wait(passage)
+                if passage.running:
+                    await self.app(scope, passage.bounded or receive, send)
         except BaseException as error:
             if not await self.excuses(passage, error, send):
                 raise
@@ -179,7 +180,7 @@ class Edition:
         watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
         if isinstance(error, CancelledError) and watch is not None:
             excused = watch.end(error)
-        self._free(passage)
+        self.free(passage)
         said = None if passage.status else answer(error)
         if said is not None:  # of a tool or a dependency that the app has called
             excused, passage.refused = True, passage.refused or said
@@ -190,19 +191,17 @@ class Edition:
 
     async def over(self, passage: Passage, send: Send) -> None:
         """The app has ended; if it was refused meanwhile, that is the answer."""
-        self._free(passage)
+        self.free(passage)
         if passage.refused is not None:
             await self.refuse(passage, send)
 
-    def _free(self, passage: Passage) -> None:
+    def free(self, passage: Passage) -> None:
         """What the app held is free, what it kept to is counted."""
         passage.over()
-        engine = self.service.engine
         if passage.gates is not None:
-            engine.release(passage, passage.took())
-        body, bounded = passage.plan.body, passage.bounded
-        if bounded is not None and body is not None and passage.refused is None and not bounded.over:
-            engine.kept(body[0], bounded.read)
+            self.service.engine.release(passage, passage.took())
+        if passage.bounded is not None:
+            passage.bounded.ended()
 
     async def refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal; what was refused before the handler ran has spent no quota."""
@@ -220,29 +219,6 @@ class Edition:
                 if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
                     return str(value.decode("ascii"))
         return next(self._ids)
-
-    def _bounded(self, named: tuple[str, Body], passage: Passage, scope: Scope, receive: Receive) -> Bounded:
-        """The receive side of a bounded body; one that is announced as too large is refused here and now."""
-        name, limit = named
-        engine = self.service.engine
-
-        def excess() -> bool:
-            refusal = engine.too_large(name, limit)
-            passage.refused = passage.refused or refusal
-            return refusal is not None
-
-        def late() -> None:
-            bounded.over = True
-            passage.refused = passage.refused or engine.dripping(name, limit)
-
-        if limit.within is not None or limit.min_rate is not None:
-            enforced = limit.mode == "enforce"
-            receive = Intake(
-                receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced
-            )
-        bounded = passage.bounded = Bounded(receive, limit.body, excess)
-        bounded.announced(scope["headers"])
-        return bounded
 
     def _unidentified(self, fault: Exception) -> None:
         """The app's `identify` hook has failed; its words may hold what it was asked to verify."""

@@ -33,7 +33,7 @@ class TracedEdition(Edition):
         hidden = Redactor(service.spec.observability.logs.redact).hides
         self._said = {name: not hidden(name) for name in ("path", "client")}
         self._untraced, self.inside = self.inside, self._traced
-        self._around = True
+        self.around = True
 
     def passage(self, scope: Scope, send: Send) -> Passage:
         """The request that begins now, with its span."""

@@ -250,6 +250,47 @@ def test_denied_later_is_refunded_in_every_rate_and_told_so() -> None:
     run(scenario())
 
 
+def test_a_store_that_answers_later_is_waited_for_and_then_a_place() -> None:
+    """Who is refused by his rate takes no place; who finds none is given back what he was charged."""
+
+    class Later:
+        """The store in memory, which lets others run before it answers."""
+
+        waits = True
+
+        def __init__(self, store: Any) -> None:
+            self._store = store
+
+        async def take(self, *asked: Any) -> Any:
+            await asyncio.sleep(0)
+            return self._store.take(*asked)
+
+        async def give_back(self, taken: Any) -> None:
+            self._store.give_back(taken)
+
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def handler(request: Request) -> Response:
+            await end.wait()
+            return PlainTextResponse("ok")
+
+        spec = limits(calls=rate("gcra", "2/hour"), slots={"concurrency": 2})
+        house = harden(site(Route("/", handler)), spec)
+        engine: Any = house.app.service.engine
+        engine.store = Later(engine.store)
+        tasks = [asyncio.create_task(house.status()) for _ in range(3)]
+        await house.clock.settle()
+        assert (tasks[2].done(), house.app.service.engine.gates["slots"].running) == (True, 2)  # type: ignore[attr-defined]
+        full = await house.call(client="203.0.113.2")
+        assert (full.status, full.headers["ratelimit"]) == (503, '"calls";r=2;t=0')
+        end.set()
+        assert [await task for task in tasks] == [200, 200, 429]
+        assert [await house.status(client="203.0.113.2") for _ in range(3)] == [200, 200, 429]
+
+    run(scenario())
+
+
 def test_observing_admits_all_and_consumes_as_if_it_refused() -> None:
     """Counted under `observed`; no RateLimit field tells of it; an enforced rate beside it is as ever."""
 

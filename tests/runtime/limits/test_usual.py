@@ -204,10 +204,36 @@ def test_the_usual_case_is_the_usual_one() -> None:
     run(scenario())
 
 
-def test_what_can_still_be_refused_is_not_usual() -> None:
-    """Where a body or a place may be wanting after the rates are charged, their quota must be returned."""
-    for more in ({"body": "1KiB"}, {"concurrency": 3}):
-        engine = harden(site(), limits(calls={"rate": "4/second"}, other=more)).app.service.engine
-        assert engine.plan("/", "GET").usual is None
-    observed = harden(site(), limits(calls={"rate": "4/second"}, time={"timeout": "1s"})).app.service.engine
-    assert observed.plan("/", "GET").usual is not None
+def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
+    """The usual way has none back, so it is taken only where a place is free; no body is refused once it is charged."""
+    end, ways = asyncio.Event(), list[bool]()
+    own = Usual.charge
+
+    def noted(self: Usual, admission: Any) -> bool:
+        ways.append(own(self, admission))
+        return ways[-1]
+
+    async def handler(request: Request) -> Response:
+        await end.wait()
+        return PlainTextResponse("ok")
+
+    async def scenario() -> None:
+        spec = limits(calls={"rate": "4/hour"}, slots={"concurrency": 1}, size={"body": "1KiB"})
+        house = harden(site(Route("/", handler, methods=["POST"])), spec)
+        first = asyncio.create_task(house.call("POST"))
+        await house.clock.settle()
+        full = [await house.call("POST") for _ in range(9)]
+        large = await house.call("POST", headers={"content-length": "1025"})
+        end.set()
+        assert (await first).status == 200
+        assert {(one.status, one.headers["ratelimit"]) for one in full} == {(503, '"calls";r=3;t=900')}
+        assert (large.status, large.headers.get("ratelimit")) == (413, None)
+        assert ways == [True]
+        assert [await house.status("POST") for _ in range(4)] == [200, 200, 200, 429]
+        assert ways == [True] * 5
+
+    Usual.charge = noted  # type: ignore[method-assign]
+    try:
+        run(scenario())
+    finally:
+        Usual.charge = own  # type: ignore[method-assign]

@@ -52,6 +52,17 @@ class GateLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class SizeLimit:
+    """A limit of bodies as the engine applies it: `margin.whole` bytes; `timed`: it matters how slowly they come."""
+
+    name: str
+    limit: Body
+    kept: Counter
+    margin: Margin
+    timed: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TimeLimit:
     """A time limit as the engine applies it; `inherit` reads from a request's headers how long its caller waits."""
 
@@ -72,8 +83,8 @@ class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
     `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
-    special, for requests that nothing else can refuse before the handler runs. `plain`: whether nothing but rates lets
-    them in, and they are held to nothing more than a plain time; `later`: whether the store of the rates answers later.
+    special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are held to no
+    more than a plain time; `later`: whether the store of the rates answers later.
     """
 
     key: tuple[str, str] = ("", "")
@@ -81,13 +92,20 @@ class Plan:
     keys: tuple[Key, ...] = ()
     allowed: tuple[Counter, ...] = ()
     gates: tuple[GateLimit, ...] = ()
-    body: tuple[str, Body] | None = None
+    body: SizeLimit | None = None
     timeout: TimeLimit | None = None
     told: Told = NOTHING_TOLD
     usual: Usual | None = None
     plain: bool = False
     later: bool = False
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
+
+    def has_room(self) -> bool:
+        """Whether each of the gates has a free place now."""
+        for one in self.gates:  # noqa: SIM110 - a generator would cost as much again
+            if not one.gate.has_room(one.rank):
+                return False
+        return True
 
 
 class Admission(Request):
@@ -256,7 +274,9 @@ class Engine:
 
     def charge(self, admission: Admission) -> Awaitable[None] | None:
         """Decide all rates of its plan: at once, or once what is returned has been awaited."""
-        usual = admission.plan.usual
+        plan = admission.plan
+        # What waits for a place may be refused after all: it is decided in the way from which there is one back.
+        usual = plan.usual if not plan.gates or plan.has_room() else None
         return None if usual is not None and usual.charge(admission) else self.decide(admission)
 
     def decide(self, admission: Admission) -> Awaitable[None] | None:
@@ -337,22 +357,22 @@ class Engine:
         for gate in self.gates.values():
             gate.lagging(by)
 
-    def too_large(self, name: str, limit: Body) -> Decision | None:
+    def too_large(self, of: SizeLimit) -> Decision | None:
         """The refusal of a body that is larger than the limit; None when the limit only observes."""
-        detail = f"limit `{name}` accepts bodies of at most {limit.body}"
-        return self._judged(name, limit, Decision(False, name, 413, detail=detail))
+        detail = f"limit `{of.name}` accepts bodies of at most {of.limit.body}"
+        return self._judged(of.name, of.limit, Decision(False, of.name, 413, detail=detail))
 
-    def dripping(self, name: str, limit: Body) -> Decision | None:
+    def dripping(self, of: SizeLimit) -> Decision | None:
         """The refusal of a body that comes too slowly; None when the limit only observes."""
-        detail = f"limit `{name}` refuses bodies {limit.beyond()}"
-        return self._judged(name, limit, Decision(False, name, 408, detail=detail))
+        detail = f"limit `{of.name}` refuses bodies {of.limit.beyond()}"
+        return self._judged(of.name, of.limit, Decision(False, of.name, 408, detail=detail))
 
     def given_up(self, name: str) -> Decision:
         """The answer to a request whose caller waits no longer: he may have said so for his own reasons.
 
         It has kept the limit, and is counted as one whose client has gone.
         """
-        self.kept(name)
+        self._cells[name].allowed.inc()
         detail = "the time that came with the request is over"
         return Decision(False, name, 504, detail=detail, counted=499)
 
@@ -360,14 +380,6 @@ class Engine:
         """The refusal of a request whose response did not start in time; None when the limit observes."""
         detail = f"limit `{name}` gives a response {limit.timeout} to start"
         return self._judged(name, limit, Decision(False, name, 504, REDUCED_CAPACITY, detail))
-
-    def kept(self, name: str, used: int = 0) -> None:
-        """Count a request that stayed within a body or time limit, and has used so much of it (bytes, ns)."""
-        self._cells[name].allowed.inc()
-        margin = self._margins[name]
-        left = margin.whole - used
-        if left < margin.mark:
-            margin.left(left)
 
     def _judged(self, name: str, limit: Limit, refusal: Decision) -> Decision | None:
         cells = self._cells[name]
@@ -411,22 +423,25 @@ class Engine:
         )
         keys, allowed = _counted(rates, route)
         store = self.store
-        alone = not gates and body is None and all(not one.name.endswith(BEFORE) for one in rates)
+        alone = all(not one.name.endswith(BEFORE) for one in rates)
         return Plan(
             (route, method),
             rates,
             keys,
             allowed,
             gates,
-            body,
+            None if body is None else self._size_limit(*body),
             timeout,
             Told([one for one in rates if not one.name.endswith(BEFORE)]),
             Usual(store, rates, keys, self.refusals)
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
-            not (gates or body) and (timeout is None or timeout.plain),
+            timeout is None or timeout.plain,
             bool(rates) and store.waits,
         )
+
+    def _size_limit(self, name: str, limit: Body) -> SizeLimit:
+        return SizeLimit(name, limit, self._cells[name].allowed, self._margins[name], limit.timed)
 
     def _time_limit(self, name: str, limit: Timeout) -> TimeLimit:
         inherit = budget.reader(limit.inherit) if limit.inherit else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, cast
 
 from mahavishnu.policy import Decision, Gate, Taken
@@ -11,17 +11,12 @@ from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Admission, Plan
 from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem
+from mahavishnu.runtime.requests.bounded import Bounded
 from mahavishnu.runtime.requests.watch import Deadline, Watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-
-_DIGITS = 18  # of a length: longer ones exceed every limit
-
-
-class BodyTooLarge(Exception):
-    """The app has read more of the request's body than the limit lets in."""
 
 
 class Passage(Admission):
@@ -193,46 +188,3 @@ def _whole(status: Any) -> Any:
 
 async def _dropped() -> None:
     """What an app sends that has been refused meanwhile goes nowhere."""
-
-
-class Bounded:
-    """The receive side of a request whose body may have `limit` bytes.
-
-    `excess` is called once when it has more, and says whether the limit is enforced: then the app gets no
-    more of it, however often it asks.
-    """
-
-    unread = False
-    """Whether the refusal has been sent, all but its end, which waits for what the client still sends."""
-    whole = False
-    """Whether the body ended with what was too much of it."""
-
-    def __init__(self, receive: Receive, limit: int, excess: Callable[[], bool]) -> None:
-        self._receive = receive
-        self._limit = limit
-        self._excess = excess
-        self.read = 0
-        self._refused = False
-        self.over = False
-
-    def announced(self, headers: Iterable[Header]) -> bool:
-        """Whether the request is refused unread, for the length that it announces."""
-        length = next((value for name, value in headers if name == b"content-length"), b"").lstrip(b"0")
-        return length.isdigit() and (len(length) > _DIGITS or int(length) > self._limit) and self._exceeded()
-
-    async def __call__(self) -> Message:
-        """The next message; raises BodyTooLarge when the limit is enforced and exceeded."""
-        if self._refused:
-            raise BodyTooLarge
-        message = await self._receive()
-        self.read += len(message.get("body", b""))
-        if self.read > self._limit and self._exceeded():
-            self.whole = not message.get("more_body", False)
-            raise BodyTooLarge
-        return message
-
-    def _exceeded(self) -> bool:
-        if not self.over:
-            self.over = True
-            self._refused = self._excess()
-        return self._refused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import get_running_loop
+from collections.abc import Iterable
 from typing import Any
 
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
@@ -74,18 +75,19 @@ def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> D
 class Watch(Cutoff):
     """As `Deadline`, in all other cases: with an idle time, of a length the caller has chosen, or only observing.
 
-    `given` is how long its caller waits (ns; None: he has not said): it only ever shortens the time.
+    How long its caller waits, if he says so among the headers, only ever shortens the time.
     """
 
     __slots__ = ("_engine", "_of", "_request", "idle")
 
     def __init__(
-        self, engine: Engine, of: TimeLimit, request: Admission, began: int, given: int | None
+        self, engine: Engine, of: TimeLimit, request: Admission, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
         self._engine = engine
         self._of = of
         self._request = request
         enforced, clock = of.limit.mode == "enforce", engine.clock
+        given = of.inherit and of.inherit(headers)
         delay = of.margin.whole if enforced else None
         self.idle = of.limit.idle if enforced else None
         if delay is not None and given is not None and given < delay:
@@ -94,7 +96,7 @@ class Watch(Cutoff):
         else:
             super().__init__(clock.deadline, delay, self._too_late)
         if delay is not None:
-            request.deadline = began + delay
+            request.deadline = request.entered + delay
         self.begin()
 
     def part(self, last: bool) -> None:
