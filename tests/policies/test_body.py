@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
@@ -265,6 +266,28 @@ def test_too_large_costs_quota_once_the_handler_has_run(headers: dict[str, str],
         house = upload(spec=spec)
         large = [await house.status("POST", headers=headers, body=[b"x" * 5000]) for _ in range(3)]
         assert large + [await house.status("POST") for _ in range(3)] == expected
+
+    run(scenario())
+
+
+def test_the_first_refusal_is_the_answer() -> None:
+    """Past its time an app reads on, and finds too much: it was the time that has ended it; no body counts as kept."""
+
+    async def stubborn(request: Request) -> Response:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await size(request)
+
+    async def scenario() -> None:
+        spec = limits(uploads={"body": "1000B"}, request={"timeout": "2s"})
+        for body, decisions in ((b"x" * 1001, (0, 1, 0)), (b"x", (0, 0, 0))):
+            house = upload(stubborn, spec)
+            task = asyncio.create_task(house.call("POST", body=[body]))
+            await house.clock.settle()
+            house.clock.advance("2s")
+            answer = await task
+            assert (answer.status, answer.json()["violated-policies"]) == (504, ["request"])
+            assert house.decisions("uploads") == decisions
 
     run(scenario())
 

@@ -9,14 +9,16 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from mahavishnu.runtime.limits.engine import Engine, Plan
 from mahavishnu.runtime.limits.memory_store import SHARDS
 from mahavishnu.runtime.limits.usual import Usual
-from tests.runtime.asgi_client import House, harden, limits, ok, run, site
+from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site
 
 # Rates of whole nanoseconds, and one that has none; few clients, so that quotas run out and come back.
 RATES = ("4/second", "60/minute", "2/hour", "100/minute", "7/second")
@@ -200,6 +202,38 @@ def test_the_usual_case_is_the_usual_one() -> None:
             Usual.charge = own  # type: ignore[method-assign]
         assert statuses == [200, 200, 200, 429, 200, 200]
         assert ways == [True] * 5 + [False]
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("socket", [False, True])
+def test_what_matters_less_is_given_back_too_where_a_place_is_kept_from_it(socket: bool) -> None:
+    """One of two places is free, but not for what is sheddable."""
+    end = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await end.wait()
+        return PlainTextResponse("ok")
+
+    async def talk(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    async def ask(house: House) -> int:
+        if socket:
+            return (await handshake(house.app, "/less", extension=True)).status
+        return await house.status(path="/more")
+
+    async def scenario() -> None:
+        slots = {"concurrency": 2, "sheddable": [{"path": "/less"}, {"path": "/more"}]}
+        routes = [Route("/", handler), Route("/more", ok), WebSocketRoute("/less", talk)]
+        house = harden(site(*routes), limits(calls={"rate": "3/hour"}, slots=slots))
+        first = asyncio.create_task(house.call())
+        await house.clock.settle()
+        assert [await ask(house) for _ in range(9)] == [503] * 9
+        end.set()
+        await first
+        assert [await ask(house) for _ in range(3)] == ([0, 0, 429] if socket else [200, 200, 429])
 
     run(scenario())
 
