@@ -95,7 +95,8 @@ def _spec(setup: Setup, on: On) -> Mapping[str, Any]:
         "observability": {"logs": {"level": "info" if on.log else "error"}},
     }
     if on.rest:
-        spec["dependencies"] = {"payments": {"breaker": {"failure_rate": "50%", "min_calls": 5}}}
+        breaker = {"failure_rate": "50%", "min_calls": 5}
+        spec["dependencies"] = {"payments": {"timeout": "2s", "breaker": breaker}}
         spec["security"] = {"headers": "strict"}
     return spec
 

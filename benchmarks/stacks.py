@@ -43,7 +43,7 @@ class On:
     log: bool = False
     deadline: bool = False
     rest: bool = False
-    """Concurrency, body size, security headers, and a breaker around the dependency."""
+    """Concurrency, body size, security headers, and a timeout and a breaker around the dependency."""
 
 
 EVERYTHING = On(limits=3, log=True, deadline=True)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
+from typing import Any, cast
+from weakref import ref
+
+import pytest
 
 from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Handle
@@ -151,3 +156,124 @@ def test_the_shared_timer_carries_nobody_s_context() -> None:
 
     asyncio.run(scenario())
     assert seen == ["nobody", "nobody"]
+
+
+class _Bell:
+    """A task's end, as an alarm is one: it says when it was reached."""
+
+    def __init__(self, clock: SystemClock, name: int, rung: list[int]) -> None:
+        self.due = 0
+        self.task: asyncio.Task[Any] = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._clock, self._name, self._rung = clock, name, rung
+
+    def expire(self) -> None:
+        assert self._clock.now() >= self.due > 0
+        self._rung.append(self._name)
+
+
+@pytest.mark.parametrize(
+    "delays", [(1, 2, 3, 4), (60_000, 1, 2, 3, 4), (60_000, 4, 60_000, 1, 3, 2), (4, 3, 2, 1)]
+)
+def test_delays_of_any_length_are_over_at_their_ends(delays: tuple[int, ...]) -> None:
+    """Whichever was set first: the timer is set anew for one that is due sooner, and then for the next one."""
+    clock, rung = SystemClock(), list[int]()
+
+    async def scenario() -> None:
+        for _ in range(2):
+            for ms in delays:
+                clock.watch_once(_Bell(clock, ms, rung), clock.now(), ms * MS)
+            asyncio.get_running_loop().call_later(0.3, rung.append, 300)
+            await _until(lambda: 300 in rung)
+            assert rung == [1, 2, 3, 4, 300]
+            rung.clear()
+
+    asyncio.run(scenario())
+
+
+def test_timers_that_were_set_for_later_do_not_pile_up() -> None:
+    """While one waits for long, a thousand times one comes that is due sooner than the last."""
+    clock, rung = SystemClock(), list[int]()
+
+    async def scenario() -> None:
+        clock.watch_once(_Bell(clock, 0, rung), clock.now(), 3_600_000 * MS)
+        for _ in range(10):
+            for number in range(100):
+                clock.watch_once(_Bell(clock, number, rung), clock.now(), MS - 1000 * number)
+            await asyncio.sleep(0.005)
+        assert len(rung) == 1000
+        gc.collect()
+        assert sum(isinstance(one, asyncio.TimerHandle) for one in gc.get_objects()) < 10
+
+    asyncio.run(scenario())
+
+
+def test_who_is_always_called_off_in_time_costs_no_timers() -> None:
+    """Of a hundred that come one after the other, and none of which is due, the first alone has one that rings."""
+    clock, rung, rings = SystemClock(), list[int](), list[float]()
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+        own = loop.call_later
+
+        def counted(delay: float, *more: Any, **named: Any) -> asyncio.TimerHandle:
+            rings.append(delay)
+            return own(delay, *more, **named)
+
+        loop.call_later = counted  # type: ignore[method-assign, assignment]
+        for number in range(100):
+            bell = _Bell(clock, number, rung)
+            clock.watch_once(bell, clock.now(), 20 * MS + number * MS // 5)
+            bell.due = 0
+        await asyncio.sleep(0.05)
+        assert [one for one in rings if one != 0.05] == rings[:1]
+
+    asyncio.run(scenario())
+
+
+def test_among_those_that_are_called_off_the_others_keep_their_order() -> None:
+    """Of 2,000 one in four stays."""
+    clock, rung, draw = SystemClock(), list[int](), random.Random(1)
+
+    async def scenario() -> None:
+        began, kept = clock.now(), list[int]()
+        for number, ms in enumerate(draw.sample(range(2000), 2000)):
+            bell = _Bell(clock, ms, rung)
+            clock.watch_once(bell, began, 20 * MS + ms * MS // 50)
+            if number % 4:
+                bell.due = 0
+            else:
+                kept.append(ms)
+        await _until(lambda: len(rung) == 500)
+        assert rung == sorted(kept)
+
+    asyncio.run(scenario())
+
+
+def test_delays_of_any_length_that_are_called_off_do_not_pile_up() -> None:
+    """Behind one that waits long, and each of its own length; another loop has its own."""
+    clock, rung = SystemClock(), list[int]()
+
+    async def scenario() -> None:
+        first = _Bell(clock, 0, rung)
+        clock.watch_once(first, clock.now(), 3_600_000 * MS)
+        for number in range(10_000):
+            bell = _Bell(clock, number, rung)
+            clock.watch_once(bell, clock.now(), 3_600_000 * MS + number)
+            bell.due = 0
+            del bell.task
+        gc.collect()
+        assert sum(type(one) is _Bell for one in gc.get_objects()) < 200
+        first.due = 0
+        del first.task
+        loops.append(ref(asyncio.get_running_loop()))
+
+    async def other() -> None:
+        clock.watch_once(_Bell(clock, 7, rung), clock.now(), MS)
+        await _until(lambda: bool(rung))
+
+    loops = list[ref[asyncio.AbstractEventLoop]]()
+    asyncio.run(scenario())
+    asyncio.run(other())
+    assert rung == [7]
+    gc.collect()
+    assert loops[0]() is None

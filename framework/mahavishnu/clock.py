@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import Context
+from heapq import heapify, heappop, heappush
 from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -27,6 +29,7 @@ class SystemClock:
     def __init__(self) -> None:
         self._queues: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[int, _Queue]] = WeakKeyDictionary()
         self._latest: tuple[Callable[[], object], dict[int, _Queue]] = _no_loop, {}
+        self._heaps: WeakKeyDictionary[asyncio.AbstractEventLoop, _Heap] = WeakKeyDictionary()
 
     now = staticmethod(time.monotonic_ns)
     """Monotonic time: only differences mean something."""
@@ -51,6 +54,15 @@ class SystemClock:
         waiting.append(watched)
         if len(waiting) > queue.room:
             queue.tend()
+
+    def watch_once(self, watched: Watched, now: int, delay: int) -> None:
+        """As `watch`, for a delay like no other."""
+        watched.due = now + delay
+        loop = watched.task.get_loop()
+        heap = self._heaps.get(loop)
+        if heap is None:
+            heap = self._heaps[loop] = _Heap()
+        heap.add(watched)
 
     def _queue(self, loop: asyncio.AbstractEventLoop, delay: int) -> _Queue:
         known, queues = self._latest
@@ -155,6 +167,48 @@ class _Queue:
                 loop.call_soon(one.expire)
         if waiting:
             self._arm(waiting[0].due - now)
+
+
+class _Heap:
+    """As a queue, for delays of any length: a timer for the first that is due.
+
+    Those that were called off stay until they are the first, or as many as the others. A timer that was set for one
+    later serves whoever is first by then; none is kept, for it has its event loop, which would live as long as this.
+    """
+
+    __slots__ = ("_order", "_rings", "_room", "_waiting")
+
+    def __init__(self) -> None:
+        self._order = itertools.count()
+        self._rings: list[int] = []
+        """When timers do, the first one first."""
+        self._room = _FEW
+        self._waiting: list[tuple[int, int, _Due]] = []
+
+    def add(self, one: _Due) -> None:
+        waiting = self._waiting
+        heappush(waiting, (one.due, next(self._order), one))
+        if not self._rings or one.due < self._rings[0]:
+            self._arm(one.due)
+        elif len(waiting) > self._room:
+            waiting[:] = [entry for entry in waiting if entry[2].due]
+            heapify(waiting)
+            self._room = max(_FEW, 2 * len(waiting))
+
+    def _arm(self, due: int) -> None:
+        heappush(self._rings, due)
+        delay = (due - time.monotonic_ns()) / _SECOND
+        asyncio.get_running_loop().call_later(delay, self._ring, context=Context())
+
+    def _ring(self) -> None:
+        heappop(self._rings)
+        loop, now, waiting = asyncio.get_running_loop(), time.monotonic_ns(), self._waiting
+        while waiting and (waiting[0][0] <= now or not waiting[0][2].due):
+            one = heappop(waiting)[2]
+            if one.due:
+                loop.call_soon(one.expire)
+        if waiting and (not self._rings or waiting[0][0] < self._rings[0]):
+            self._arm(waiting[0][0])
 
 
 _PROCESS: list[Clock] = [SystemClock()]

@@ -80,6 +80,10 @@ class VirtualClock:
         with self._lock:
             heapq.heappush(self._timers, _Watch(watched, next(self._order)))
 
+    def watch_once(self, watched: Watched, now: int, delay: int) -> None:
+        """As `watch`."""
+        self.watch(watched, now, delay)
+
     async def sleep(self, delay: int) -> None:
         """Wait in virtual time; with `auto`, move it."""
         if self.auto:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 
 TASK_OF: Callable[[asyncio.AbstractEventLoop], asyncio.Task[Any] | None] = (
     asyncio.current_task if sys.version_info >= (3, 12) else getattr(asyncio.tasks, "_current_tasks").get  # noqa: B009 - not in the types
@@ -23,13 +23,12 @@ class Alarm:
     every call: it is ready once it has its `task`, and how often somebody was `cancelling` that already.
     """
 
-    __slots__ = ("cancelling", "due", "expired", "handle", "task")
+    __slots__ = ("cancelling", "due", "expired", "task")
 
     task: asyncio.Task[Any]
     cancelling: int
     due: int
     expired: bool
-    handle: Handle | None
 
     def begin(
         self, task: asyncio.Task[Any], clock: Clock, now: int, delay: int, *, recurs: bool = True
@@ -38,20 +37,13 @@ class Alarm:
         self.task = task
         self.cancelling = task.cancelling()
         self.expired = False
-        self.handle = None
-        if recurs:
-            clock.watch(self, now, delay)
-        else:
-            self.due = now + delay
-            self.handle = clock.call_later(delay, self.expire)
+        (clock.watch if recurs else clock.watch_once)(self, now, delay)
 
     def end(self, error: BaseException | None) -> bool:
         """Call it off; whether the error that ends the work is the cancellation of this very alarm."""
         task = self.task
         self.due = 0
         del self.task  # with it no cycle is left for the garbage collector
-        if self.handle is not None:
-            self.handle.cancel()
         if not self.expired:
             return False
         outside = task.uncancel() > self.cancelling

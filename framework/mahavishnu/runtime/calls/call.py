@@ -129,9 +129,7 @@ class Call:
         cell[0] = None
         call = cls(guard, terms.repeatable)
         call.began, call.limit, call.permits = cell[2], guard.timeout, permits
-        if alarm is not None:
-            call._alarm = alarm
-            alarm.handle = None
+        call._alarm = alarm
         if call.retrier is not None and call.retrier.within is not None:
             call.until = call.began + call.retrier.within
         return call

@@ -64,7 +64,7 @@ def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> D
     made.engine, made.of, made.request = engine, of, request
     task: Any = TASK_OF(get_running_loop())
     made.task, made.cancelling = task, task.cancelling()
-    made.idle = made.handle = None
+    made.idle = None
     made.expired = False
     delay = of.margin.whole
     request.deadline = began + delay
