@@ -140,6 +140,15 @@ def test_looking_for_drift_writes_nothing(out: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_file_in_the_place_of_the_folder_is_foreign(tmp_path: Path) -> None:
+    """It is told of, and not taken for a folder that is yet to be made."""
+    (tmp_path / "deploy").write_text("mine")
+    assert kinds(drift(tmp_path / "deploy", OLD, "old"))["."] == "foreign"
+    with pytest.raises(CompileError, match="File exists"):
+        write(tmp_path / "deploy", OLD, "old")
+    assert tree(tmp_path) == {"deploy": "mine"}
+
+
 def test_a_missing_lock_is_drift_and_heals(out: Path) -> None:
     """Files that are exactly as generated need no lock to be known for ours."""
     (out / LOCK).unlink()
@@ -510,7 +519,7 @@ class Disk:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.log: list[tuple[str, Path, bytes | None]] = []
         self.synced: dict[Path, bytes] = {}
-        fsync, replace, unlink = os.fsync, Path.replace, Path.unlink
+        fsync, replace, unlink = os.fsync, os.replace, os.unlink
 
         def waited(opened: int) -> None:
             path = Path(f"/proc/self/fd/{opened}").readlink()
@@ -520,18 +529,18 @@ class Disk:
                 self.synced[path] = path.read_bytes()
             fsync(opened)
 
-        def renamed(path: Path, target: Path) -> Path:
-            self.log.append(("named", target, self.synced.get(path, b"")))
-            return replace(path, target)
+        def renamed(path: str, target: str) -> None:
+            self.log.append(("named", Path(target), self.synced.get(Path(path), b"")))
+            replace(path, target)
 
-        def removed(path: Path, missing_ok: bool = False) -> None:
-            if not path.name.startswith(".mahavishnu-new-"):
-                self.log.append(("named", path, None))
-            unlink(path, missing_ok)
+        def removed(path: str) -> None:
+            if not Path(path).name.startswith(".mahavishnu-new-"):
+                self.log.append(("named", Path(path), None))
+            unlink(path)
 
         patch.setattr(os, "fsync", waited)
-        patch.setattr(Path, "replace", renamed)
-        patch.setattr(Path, "unlink", removed)
+        patch.setattr(os, "replace", renamed)
+        patch.setattr(os, "unlink", removed)
 
     def after(self, many: int, files: dict[Path, bytes], chance: random.Random) -> dict[Path, bytes]:
         """The files after so many events: of those that nobody waited for, some are there and some are not."""
