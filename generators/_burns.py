@@ -27,7 +27,7 @@ from ._promtool import (
     decimal,
     moved,
 )
-from ._thresholds import MARGIN, conditions, fault
+from ._thresholds import MARGIN, conditions, depth, fault
 
 _GUARD = Fraction(1, 1000)  # of the events that a burn rate waits for
 
@@ -98,8 +98,8 @@ def _recorded(burns: Sequence[Burn], phases: Sequence[Phase]) -> Iterator[Series
 def _bound(burn: Burn, contract: Contract) -> Iterator[Test]:
     """What is measured stands just within, and just beyond, what is called bad."""
     found = fault(burn.alert, contract.recorded)
-    for word, depth, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
-        series = tuple(moved(burn.alert.proof, [Phase(depth, 11)], 1))
+    for word, steps, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
+        series = tuple(moved(burn.alert.proof, [Phase(depth(steps), 11)], 1))
         checks = (Check(Duration.parse("10m"), burn.alert, fires),)
         yield Test(f"bound {word}: {burn.alert.name}", FAST.sample, series, checks)
 
