@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -70,7 +71,7 @@ def refuse_strays(folder: Path) -> None:
     Hidden ones are nobody's templates.
     """
     own = {name: folder / name for name in _below(folder) if not re.search(r"(^|/)\.", name)}
-    ours = _below(Path(str(files("mahavishnu.templates"))), "*.j2")
+    ours = _below(Path(str(_own_folder())), "*.j2")
     if strays := sorted({*own} - {*ours}):
         strays = sorted({*strays} - _included(own.values()))
     if strays:
@@ -116,6 +117,7 @@ def yaml_scalar(value: object) -> str:
     return str(value) if isinstance(value, Block) else _written(value, yaml_text)
 
 
+@lru_cache(maxsize=4096)
 def yaml_text(text: str) -> str:
     """Text as a YAML scalar on one line: bare when nothing could read it as anything else, else quoted."""
     if _AMOUNT.fullmatch(text) or (_WORD.fullmatch(text) and text.lower() not in _RESERVED):
@@ -165,12 +167,17 @@ class Code:
 
     def __str__(self) -> str:
         if not self.inline:
-            return "\n".join(f"    {_visible(line)}" for line in self.text.split("\n"))
+            return _indented(self.text)
         text = _visible(self.text)
         ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
         # One blank at both ends is taken away by the reader.
         space = " " if "`" in (text[:1], text[-1:]) or (text[:1] == text[-1:] == " " and text.strip()) else ""
         return f"{ticks}{space}{text}{space}{ticks}"
+
+
+@lru_cache(maxsize=1024)
+def _indented(text: str) -> str:
+    return "\n".join(f"    {_visible(line)}" for line in text.split("\n"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +201,12 @@ class Mark:
         return self.text
 
 
+_MARKED = (Code, Link, Mark)
+
+
 def markdown(value: object) -> str:
     """Text that a reader of Markdown (CommonMark, GitHub's) shows as it is, on one line; code, links and marks."""
-    return str(value) if isinstance(value, Code | Link | Mark) else _written(value, _markdown_text)
+    return str(value) if isinstance(value, _MARKED) else _written(value, _markdown_text)
 
 
 @lru_cache(maxsize=1024)
@@ -249,8 +259,11 @@ def plain_path(value: object) -> str:
     return text
 
 
+_TEXTS = (str, Quantity)
+
+
 def _written(value: object, text: Callable[[str], str]) -> str:
-    if isinstance(value, str | Quantity):
+    if isinstance(value, _TEXTS):
         return text(str(value))
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -324,5 +337,10 @@ def _translated() -> jinja2.BytecodeCache | None:
 
 
 def _own_text(template: str) -> str | None:
-    file = files("mahavishnu.templates").joinpath(*PurePosixPath(template).parts)
+    file = _own_folder().joinpath(*template.split("/"))
     return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+@cache
+def _own_folder() -> Traversable:
+    return files("mahavishnu.templates")

@@ -240,7 +240,7 @@ def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
             _drawn(made, [one], None, (), "stat" if one.source is Source.RULE else "timeseries")
             for one in reversed(firsts.values())
         )
-    return tuple(_drawn(made, [one], None) for one in _of(made, section))
+    return tuple(_alone(made, one.name, None) for one in _of(made, section))
 
 
 def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
@@ -279,6 +279,12 @@ def _policies(made: Contract) -> dict[Path, list[Policy]]:
 def _level(signal: Signal) -> str:
     """What recordings of one thing over several windows have in common: `slo:sli_error`."""
     return signal.name.rpartition(":")[0] or signal.name
+
+
+@lru_cache(maxsize=256)  # every other page shows what one before it has shown
+def _alone(made: Contract, series: str, name: str | None) -> Panel:
+    """One series by itself, of one entry or of all."""
+    return _drawn(made, [made.signals[series]], name)
 
 
 def _drawn(
@@ -386,8 +392,7 @@ def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     bases = dict.fromkeys(one.signal.name for one in made.recorded.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
-    shown = [made.signals[base] for base in bases]
-    return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
+    return tuple(_alone(made, base, name if _has(made.signals[base], name) else None) for base in bases)
 
 
 def _exposed(selector: Selector) -> bool:

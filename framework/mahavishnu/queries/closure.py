@@ -43,8 +43,9 @@ def resolve(expr: Expr, world: World) -> None:
 
 def faults(expr: Expr, world: World) -> Iterator[str]:
     """Everything in a query that is not shown, or not what it is taken for."""
-    ranged = {id(one) for node in expr.walk() if isinstance(node, Call) for one in node.args}
-    for node in expr.walk():
+    nodes = [*expr.walk()]
+    ranged = {id(one) for node in nodes if isinstance(node, Call) for one in node.args}
+    for node in nodes:
         match node:
             case Selector():
                 if node.window is not None and id(node) not in ranged:
