@@ -60,7 +60,7 @@ def _burn(alert: Alert, contract: Contract) -> Burn | None:
             Binary(op=">", left=Selector() as short, right=Number()),
             *guard,
         ] if long.signal.source is short.signal.source is Source.RULE:
-            (longest,), (shortest,) = ({one.window for one in contract.recorded.bases(each) if one.window}
+            (longest,), (shortest,) = ({one.window for one in contract.bases(each) if one.window}
                                        for each in (long, short))  # fmt: skip
             timed = _timed(long, contract)
             events = next((Fraction(one.right.value) for one in guard if isinstance(one.right, Number)), None)
@@ -170,7 +170,7 @@ def budget_test(alert: Alert, contract: Contract) -> Test:
 
 def _timed(expr: Expr, contract: Contract) -> bool:
     """Whether it rests on an average of something recorded."""
-    return any(one.signal.source is Source.RULE for one in contract.recorded.bases(expr))
+    return any(one.signal.source is Source.RULE for one in contract.bases(expr))
 
 
 def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:

@@ -45,9 +45,11 @@ class Fault(NamedTuple):
     def begins(self, seen: int, reach: int, *, trust: int, mixed: bool) -> bool:
         """Whether it fires when windows of `reach` have seen so much of the fault; `mixed`: not only they are asked."""
         deep, whole = (self.within * (reach - seen) + self.beyond * seen) * trust, reach * _TRUST
+        if deep >= self.firing * whole:
+            return True
         if mixed:
             return self.asked(depth(deep, whole), depth(self.beyond))
-        return deep > self.silent * whole and (deep >= self.firing * whole or self.asked(depth(deep, whole)))
+        return deep > self.silent * whole and self.asked(depth(deep, whole))
 
 
 def depth(steps: int, parts: int = 1) -> Fraction:
@@ -79,7 +81,7 @@ def fault(alert: Alert, recorded: Recorded) -> Fault:
 def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
     """The last step of depth at which an alert is silent, and the next one; a good guess spares most of the search."""
     silent, firing = 0, _STEPS
-    near = [guess - 1, guess, guess + 1]
+    near = [guess - 1, guess + 1, guess]
     while firing - silent > 1:
         middle = near.pop() if near else (silent + firing) // 2
         if silent < middle < firing:
@@ -129,7 +131,7 @@ def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
     packs: list[list[Alert]] = []
     for alert in alerts:
         feeds = fed[alert.name]
-        sees = {one for base in contract.recorded.bases(alert.expr) for one in known.selected(base)}
+        sees = {one for base in contract.bases(alert.expr) for one in known.selected(base)}
         taken = set[int]().union(*(feeding[one] for one in sees), *(seeing[one] for one in feeds))
         place = next(one for one in count() if one not in taken)
         packs += [[]] if place == len(packs) else []
@@ -148,9 +150,7 @@ def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
 
 def window_of(alert: Alert, contract: Contract) -> int:
     """The longest window that an alert looks back over (ns); 0: it looks at now alone."""
-    return max(
-        (one.window for one in contract.recorded.bases(alert.expr) if one.window is not None), default=0
-    )
+    return max((one.window for one in contract.bases(alert.expr) if one.window is not None), default=0)
 
 
 def _absent(alert: Alert) -> bool:
@@ -202,7 +202,7 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     filled, waited = _filled(alert, contract), _waited(alert, found)
     if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
         filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
-    windows = [one.window is not None for one in contract.recorded.bases(alert.expr)]
+    windows = [one.window is not None for one in contract.bases(alert.expr)]
     begins = partial(found.begins, mixed=any(windows) and not all(windows))
     crossed = {
         max(
@@ -227,7 +227,7 @@ def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
 def _filled(alert: Alert, contract: Contract) -> int:
     """The longest window that a fault fills little by little."""
     sudden = [one for _, one in _extremes(alert.expr)]
-    base = (one for one in contract.recorded.bases(alert.expr) if one not in sudden)
+    base = (one for one in contract.bases(alert.expr) if one not in sudden)
     return max((one.window for one in base if one.window is not None), default=0)
 
 

@@ -18,7 +18,6 @@ from mahavishnu.contract import Contract, scoped
 from mahavishnu.errors import Path
 from mahavishnu.policy import Policy
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
-from mahavishnu.queries import closure
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -30,7 +29,7 @@ from mahavishnu.series import (
     SLO_REQUESTS,
     UP,
 )
-from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
+from mahavishnu.signals import Across, AgreementError, Alert, Kind, Label, Signal, Source
 from mahavishnu.units import Duration
 
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
@@ -138,8 +137,8 @@ def dashboards(made: Contract) -> tuple[Dashboard, ...]:
         for name, title in _TITLES.items()
         if (rows := tuple(row for row in _rows(made, name) if row.panels))
     )
-    for _, expr in queries(boards):
-        closure.resolve(expr, made.world)
+    for fault in (fault for _, expr in queries(boards) for fault in made.faults(expr)):
+        raise AgreementError(fault)
     return boards
 
 
@@ -389,7 +388,7 @@ def _watched(alert: Alert) -> Panel:
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
     _, name = _place(alert)
-    bases = dict.fromkeys(one.signal.name for one in made.recorded.bases(alert.expr) if _exposed(one))
+    bases = dict.fromkeys(one.signal.name for one in made.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
     return tuple(_alone(made, base, name if _has(made.signals[base], name) else None) for base in bases)
