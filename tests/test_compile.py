@@ -83,6 +83,24 @@ def test_a_second_run_changes_nothing(out: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]} == before
 
 
+def test_a_lock_of_old_and_new_is_written_only_where_they_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first run has nothing to remember: its lock is the last one from the beginning."""
+    renamed: list[str] = []
+    replace = os.replace
+
+    def seen(path: str, target: str) -> None:
+        renamed.append(target)
+        replace(path, target)
+
+    monkeypatch.setattr(os, "replace", seen)
+    for artifacts, times in ((OLD, 1), (NEW, 2)):
+        renamed.clear()
+        write(tmp_path / "deploy", artifacts, "spec")
+        assert renamed.count(str(tmp_path / "deploy" / LOCK)) == times
+
+
 def test_a_new_spec_changes_adds_and_removes(out: Path) -> None:
     """Only what differs is written, and what is no longer generated goes, with its empty folder."""
     done = write(out, NEW, "new")

@@ -166,7 +166,9 @@ class _Survey:
         changes += [folder.Step(path, None) for path in self.removed()]
         if not changes and self.found.get(LOCK) == self.lock():
             return []
-        return [[folder.Step(LOCK, self._lock_of_both())], changes, [folder.Step(LOCK, self.lock())]]
+        both, last = folder.Step(LOCK, self._lock_of_both()), folder.Step(LOCK, self.lock())
+        # Where there was nothing to remember, as in a first run, the two locks say the same.
+        return [[both], changes, *([[last]] if last != both else [])]
 
     def lock(self) -> bytes:
         """The lock of a finished run: one digest for each file."""
