@@ -87,9 +87,14 @@ def line_of(feed: Feed) -> Callable[[Fraction], Fraction | None]:
     if feed.healthy is None or feed.faulty is None:
         said = [None if one is None else Fraction(one) for one in (feed.healthy, feed.faulty)]
         return lambda depth: said[depth == 1]
-    healthy = Fraction(feed.healthy)
-    rise = Fraction(feed.faulty) - healthy
-    return lambda depth: healthy + depth * rise
+    healthy, faulty = Fraction(feed.healthy), Fraction(feed.faulty)
+    parts = healthy.denominator * faulty.denominator
+    start = healthy.numerator * faulty.denominator
+    rise = faulty.numerator * healthy.denominator - start
+    # As one fraction: a sum of two takes three times as long, and a search asks a thousand times.
+    return lambda depth: Fraction(
+        start * depth.denominator + rise * depth.numerator, parts * depth.denominator
+    )
 
 
 def around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Iterator[tuple[int, bool]]:
