@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
@@ -13,8 +13,7 @@ _LOOKED_AT = frozenset({"panels", "runbooks"})
 """What only people read: every series is there by itself, which says nothing of whether anybody is woken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What was looked at: how many things of each kind there are and how many of them agree, and what does not.
 
     `series`: how many the process shows, how many of those some rule asks for, and how many are waived.

@@ -8,11 +8,11 @@ import json
 import re
 from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mahavishnu import __version__, folder, notes
 from mahavishnu.agreement import agreement
@@ -53,8 +53,7 @@ class Kind(StrEnum):
     FOREIGN = "foreign"
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(NamedTuple):
     """One file that is not as the spec says: how, which (below the output folder), and a diff for people."""
 
     kind: Kind
@@ -62,8 +61,7 @@ class Drift:
     diff: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What one run did, as paths below the output folder."""
 
     changed: tuple[str, ...]
@@ -127,8 +125,7 @@ def write(
     return Written(survey.changed(), survey.removed(), tuple(sorted({*survey.wanted} - {*survey.changed()})))
 
 
-@dataclass(frozen=True, slots=True)
-class _Survey:
+class _Survey(NamedTuple):
     """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs."""
 
     wanted: Mapping[str, bytes]

@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.errors import Path
@@ -67,8 +66,7 @@ _UNITS: Mapping[str, Unit] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One query of a panel; `legend` are the labels by which its answers are told apart."""
 
     expr: Expr
@@ -76,8 +74,7 @@ class Query:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(NamedTuple):
     """One picture: what it asks, in which unit, and the numbers that are drawn as lines.
 
     `alert` is the name of the alert that it shows: then every query is what the rule itself measures.
@@ -92,16 +89,14 @@ class Panel:
     alert: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Panels under one heading."""
 
     title: str
     panels: tuple[Panel, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dashboard:
+class Dashboard(NamedTuple):
     """A page of rows; `name` is that of its file, `uid` what links call it by."""
 
     name: str
@@ -119,8 +114,7 @@ class Dashboard:
         return tuple(panel for row in self.rows for panel in row.panels)
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where an alert is shown."""
 
     dashboard: Dashboard

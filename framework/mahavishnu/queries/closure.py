@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
@@ -27,8 +27,7 @@ _OF_VECTORS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """The series that there are, and the job in whose name they are scraped; None: a query has no owner yet."""
 
     signals: Mapping[str, Signal]

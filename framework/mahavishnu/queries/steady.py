@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache, reduce
@@ -41,15 +40,14 @@ def moving(series: Selector, level: Fraction) -> Moving:
     return Moving(series.series, labels, level, series.signal.kind is not Kind.GAUGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
+class Steady(NamedTuple):
     """A world of steady series and the recording rules over them; everything not in it does not exist.
 
     `windows` is what windows see where that is not what is now: a part of it, and of what was before.
     """
 
     series: tuple[Moving, ...]
-    recorded: Recorded = field(default_factory=Recorded)
+    recorded: Recorded = Recorded()
     windows: tuple[Moving, ...] | None = None
 
     def value(self, expr: Expr) -> Value:
