@@ -31,8 +31,7 @@ def test_each_part_of_a_counter_begins_where_the_one_before_has_arrived(
         assert int(times) == samples - 1
         exact = Fraction(0) if last is None else last + Fraction(growth)
         assert abs(Fraction(begins) - exact) <= exact / 10**11
-        if _promtool.decimal(exact) != Decimal(begins):
-            assert Fraction(begins) > exact * (1 - Fraction(1, 10**12))
+        assert Decimal(begins) >= _promtool.decimal(exact)
         last = exact + Fraction(growth) * (samples - 1)
 
 
