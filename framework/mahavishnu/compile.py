@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -262,6 +261,8 @@ def _digest(content: bytes) -> str:
 
 def _diff(path: str, before: bytes, after: bytes) -> str:
     """A unified diff in which every line ends as a line; what cannot be seen (CR, control) is spelled out."""
+    import difflib  # only where there is something to tell
+
     if before.replace(b"\r\n", b"\n") == after.replace(b"\r\n", b"\n"):
         return _BREAKS
     old, new = (_visible_lines(content) for content in (before, after))
