@@ -10,13 +10,12 @@ import textwrap
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jinja2
 from jinja2.meta import find_referenced_templates
@@ -140,8 +139,7 @@ def yaml_document(value: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Text of several lines for a template: written as a literal block, `depth` spaces in."""
 
     text: str
@@ -158,8 +156,7 @@ def json_value(value: object) -> str:
     return _written(value, json.dumps)
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """Text that a page shows as it is: lines of a block of their own, or some words within a sentence."""
 
     text: str
@@ -180,8 +177,7 @@ def _indented(text: str) -> str:
     return "\n".join(f"    {_visible(line)}" for line in text.split("\n"))
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """Words of a page that lead somewhere."""
 
     text: str
@@ -191,8 +187,7 @@ class Link:
         return f"[{_markdown_text(self.text)}](<{_markdown_text(self.url)}>)"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A line of a page that readers do not see."""
 
     text: str
@@ -226,7 +221,7 @@ def docker_word(value: object) -> str:
 
     Raises ValueError for line breaks: an instruction ends with its line, whatever the quotes say.
     """
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return json.dumps([str(one) for one in cast("Sequence[object]", value)])
     word = _written(value, str)
     if not word.isprintable():
@@ -236,7 +231,7 @@ def docker_word(value: object) -> str:
 
 def shell_word(value: object) -> str:
     """Text as one word of a shell, a list as that many words; raises ValueError for what cannot be seen."""
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return " ".join(map(shell_word, cast("Sequence[object]", value)))
     word = _written(value, str)
     if not word.isprintable():
@@ -260,6 +255,7 @@ def plain_path(value: object) -> str:
 
 
 _TEXTS = (str, Quantity)
+_LISTS = (list, tuple)  # and none of their kinds: a record is no list
 
 
 def _written(value: object, text: Callable[[str], str]) -> str:
@@ -274,7 +270,7 @@ def _written(value: object, text: Callable[[str], str]) -> str:
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value).items()
         return "{" + ", ".join(f"{text(str(key))}: {_written(one, text)}" for key, one in pairs) + "}"
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return "[" + ", ".join(_written(one, text) for one in cast("Sequence[object]", value)) + "]"
     str(value)  # says which name it was, when a template asks for a value that it was not given
     raise ValueError(f"a template cannot write {value!r}: neither text, number, list nor mapping")
