@@ -27,7 +27,7 @@ from ._promtool import (
     decimal,
     moved,
 )
-from ._thresholds import MARGIN, conditions, fault
+from ._thresholds import MARGIN, conditions, depth, fault
 
 _GUARD = Fraction(1, 1000)  # of the events that a burn rate waits for
 
@@ -60,7 +60,7 @@ def _burn(alert: Alert, contract: Contract) -> Burn | None:
             Binary(op=">", left=Selector() as short, right=Number()),
             *guard,
         ] if long.signal.source is short.signal.source is Source.RULE:
-            (longest,), (shortest,) = ({one.window for one in contract.recorded.bases(each) if one.window}
+            (longest,), (shortest,) = ({one.window for one in contract.bases(each) if one.window}
                                        for each in (long, short))  # fmt: skip
             timed = _timed(long, contract)
             events = next((Fraction(one.right.value) for one in guard if isinstance(one.right, Number)), None)
@@ -98,8 +98,8 @@ def _recorded(burns: Sequence[Burn], phases: Sequence[Phase]) -> Iterator[Series
 def _bound(burn: Burn, contract: Contract) -> Iterator[Test]:
     """What is measured stands just within, and just beyond, what is called bad."""
     found = fault(burn.alert, contract.recorded)
-    for word, depth, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
-        series = tuple(moved(burn.alert.proof, [Phase(depth, 11)], 1))
+    for word, steps, fires in (("within", found.within, False), ("beyond", found.beyond, True)):
+        series = tuple(moved(burn.alert.proof, [Phase(depth(steps), 11)], 1))
         checks = (Check(Duration.parse("10m"), burn.alert, fires),)
         yield Test(f"bound {word}: {burn.alert.name}", FAST.sample, series, checks)
 
@@ -170,7 +170,7 @@ def budget_test(alert: Alert, contract: Contract) -> Test:
 
 def _timed(expr: Expr, contract: Contract) -> bool:
     """Whether it rests on an average of something recorded."""
-    return any(one.signal.source is Source.RULE for one in contract.recorded.bases(expr))
+    return any(one.signal.source is Source.RULE for one in contract.bases(expr))
 
 
 def _given(alert: Alert, contract: Contract, budget: Fraction) -> Test:

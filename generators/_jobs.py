@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from mahavishnu.backup.due import dues
@@ -24,8 +24,7 @@ _SECRET = "0secret0"  # noqa: S105  stands for one while an address is taken apa
 _PACKAGES = {"sftp": "openssh-client", "rclone": "rclone"}
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """One step of one backup: the words of its command, its schedule, and how many seconds it may take."""
 
     name: str

@@ -10,12 +10,12 @@ import textwrap
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import cache, lru_cache
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import jinja2
 from jinja2.meta import find_referenced_templates
@@ -70,7 +70,7 @@ def refuse_strays(folder: Path) -> None:
     Hidden ones are nobody's templates.
     """
     own = {name: folder / name for name in _below(folder) if not re.search(r"(^|/)\.", name)}
-    ours = _below(Path(str(files("mahavishnu.templates"))), "*.j2")
+    ours = _below(Path(str(_own_folder())), "*.j2")
     if strays := sorted({*own} - {*ours}):
         strays = sorted({*strays} - _included(own.values()))
     if strays:
@@ -116,6 +116,7 @@ def yaml_scalar(value: object) -> str:
     return str(value) if isinstance(value, Block) else _written(value, yaml_text)
 
 
+@lru_cache(maxsize=4096)
 def yaml_text(text: str) -> str:
     """Text as a YAML scalar on one line: bare when nothing could read it as anything else, else quoted."""
     if _AMOUNT.fullmatch(text) or (_WORD.fullmatch(text) and text.lower() not in _RESERVED):
@@ -138,8 +139,7 @@ def yaml_document(value: Mapping[str, object]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Text of several lines for a template: written as a literal block, `depth` spaces in."""
 
     text: str
@@ -156,8 +156,7 @@ def json_value(value: object) -> str:
     return _written(value, json.dumps)
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(NamedTuple):
     """Text that a page shows as it is: lines of a block of their own, or some words within a sentence."""
 
     text: str
@@ -165,7 +164,7 @@ class Code:
 
     def __str__(self) -> str:
         if not self.inline:
-            return "\n".join(f"    {_visible(line)}" for line in self.text.split("\n"))
+            return _indented(self.text)
         text = _visible(self.text)
         ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
         # One blank at both ends is taken away by the reader.
@@ -173,8 +172,12 @@ class Code:
         return f"{ticks}{space}{text}{space}{ticks}"
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+@lru_cache(maxsize=1024)
+def _indented(text: str) -> str:
+    return "\n".join(f"    {_visible(line)}" for line in text.split("\n"))
+
+
+class Link(NamedTuple):
     """Words of a page that lead somewhere."""
 
     text: str
@@ -184,8 +187,7 @@ class Link:
         return f"[{_markdown_text(self.text)}](<{_markdown_text(self.url)}>)"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A line of a page that readers do not see."""
 
     text: str
@@ -194,9 +196,12 @@ class Mark:
         return self.text
 
 
+_MARKED = (Code, Link, Mark)
+
+
 def markdown(value: object) -> str:
     """Text that a reader of Markdown (CommonMark, GitHub's) shows as it is, on one line; code, links and marks."""
-    return str(value) if isinstance(value, Code | Link | Mark) else _written(value, _markdown_text)
+    return str(value) if isinstance(value, _MARKED) else _written(value, _markdown_text)
 
 
 @lru_cache(maxsize=1024)
@@ -216,7 +221,7 @@ def docker_word(value: object) -> str:
 
     Raises ValueError for line breaks: an instruction ends with its line, whatever the quotes say.
     """
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return json.dumps([str(one) for one in cast("Sequence[object]", value)])
     word = _written(value, str)
     if not word.isprintable():
@@ -226,7 +231,7 @@ def docker_word(value: object) -> str:
 
 def shell_word(value: object) -> str:
     """Text as one word of a shell, a list as that many words; raises ValueError for what cannot be seen."""
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return " ".join(map(shell_word, cast("Sequence[object]", value)))
     word = _written(value, str)
     if not word.isprintable():
@@ -249,8 +254,12 @@ def plain_path(value: object) -> str:
     return text
 
 
+_TEXTS = (str, Quantity)
+_LISTS = (list, tuple)  # and none of their kinds: a record is no list
+
+
 def _written(value: object, text: Callable[[str], str]) -> str:
-    if isinstance(value, str | Quantity):
+    if isinstance(value, _TEXTS):
         return text(str(value))
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -261,7 +270,7 @@ def _written(value: object, text: Callable[[str], str]) -> str:
     if isinstance(value, Mapping):
         pairs = cast("Mapping[object, object]", value).items()
         return "{" + ", ".join(f"{text(str(key))}: {_written(one, text)}" for key, one in pairs) + "}"
-    if isinstance(value, list | tuple):
+    if type(value) in _LISTS:
         return "[" + ", ".join(_written(one, text) for one in cast("Sequence[object]", value)) + "]"
     str(value)  # says which name it was, when a template asks for a value that it was not given
     raise ValueError(f"a template cannot write {value!r}: neither text, number, list nor mapping")
@@ -324,5 +333,10 @@ def _translated() -> jinja2.BytecodeCache | None:
 
 
 def _own_text(template: str) -> str | None:
-    file = files("mahavishnu.templates").joinpath(*PurePosixPath(template).parts)
+    file = _own_folder().joinpath(*template.split("/"))
     return file.read_text(encoding="utf-8") if file.is_file() else None
+
+
+@cache
+def _own_folder() -> Traversable:
+    return files("mahavishnu.templates")

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Any, cast
 
 from mahavishnu.contract import Contract
+from mahavishnu.notify import Channel
 from mahavishnu.policies.backup import Backup, Command, Postgres, Source
 from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
@@ -91,7 +92,7 @@ def seconds(duration: Duration) -> int:
 
 def alert_secrets(spec: Spec) -> list[str]:
     """The secrets that channels use: Alertmanager's, and not the service's."""
-    return sorted({name for channel in spec.channels.values() for name in _named(channel.model_dump())})
+    return sorted({name for channel in spec.channels.values() for name in _named(channel)})
 
 
 def sidecar_secrets(spec: Spec) -> dict[str, list[str]]:
@@ -167,7 +168,7 @@ def _fraction(text: str) -> Decimal:
     return Decimal(plain if "." in plain else f"{plain}.0")
 
 
-def _named(channel: dict[str, object]) -> Iterator[str]:
-    for value in channel.values():
+def _named(channel: Channel) -> Iterator[str]:
+    for _, value in channel:
         if isinstance(value, str) and (match := _SECRET.fullmatch(value)):
             yield match[1]

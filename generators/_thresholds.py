@@ -24,86 +24,91 @@ from ._promtool import Check, Pace, Phase, Series, Test, line_of, moved
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
 MARGIN = Fraction(1, 10_000)
-_TRUST = Fraction(1, 10**7)  # below this share of a depth, floats and fractions need not agree
+_TRUST = 10**7  # parts of a depth: within one of them floats and fractions need not agree
 _LOOKBACK = Duration.parse("5m")
 World = Callable[[Fraction], tuple[Moving, ...]]
 """The series of a proof as they are at a depth of the fault."""
 
 
 class Fault(NamedTuple):
-    """How deep the fault of an alert may be (0 healthy, 1 as proved) for it to be just silent, and to just fire.
+    """How deep the fault of an alert may be, in steps of its depth, for it to be just silent, and to just fire.
 
     From `silent` up and `firing` down it is known what it does; in between it must be asked.
     """
 
     asked: Callable[..., bool]
-    within: Fraction
-    beyond: Fraction
-    silent: Fraction
-    firing: Fraction
+    within: int
+    beyond: int
+    silent: int
+    firing: int
 
-    def fires(self, depth: Fraction) -> bool:
-        """Whether it fires at a depth."""
-        return depth > self.silent and (depth >= self.firing or self.asked(depth))
+    def begins(self, seen: int, reach: int, *, trust: int, mixed: bool) -> bool:
+        """Whether it fires when windows of `reach` have seen so much of the fault; `mixed`: not only they are asked."""
+        deep, whole = (self.within * (reach - seen) + self.beyond * seen) * trust, reach * _TRUST
+        if deep >= self.firing * whole:
+            return True
+        if mixed:
+            return self.asked(depth(deep, whole), depth(self.beyond))
+        return deep > self.silent * whole and self.asked(depth(deep, whole))
 
-    def begins(self, seen: Fraction, *, trust: Fraction, mixed: bool) -> bool:
-        """Whether it fires when windows have seen so much of the fault; `mixed`: not only windows are asked."""
-        depth = min(Fraction(1), (self.within + seen * (self.beyond - self.within)) * trust)
-        return self.asked(depth, self.beyond) if mixed else self.fires(depth)
+
+def depth(steps: int, parts: int = 1) -> Fraction:
+    """How deep a fault is (0 healthy, 1 as proved, and no deeper) after so many steps, or parts of one."""
+    return min(Fraction(steps, parts * _STEPS), Fraction(1))
 
 
 def fault(alert: Alert, recorded: Recorded) -> Fault:
     """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
     world = _worsening(alert)
 
-    def fires(depth: Fraction, now: Fraction | None = None) -> bool:
+    def fires(deep: Fraction, now: Fraction | None = None) -> bool:
         if now is None:
-            return Steady(world(depth), recorded).fires(alert.expr)
-        return Steady(world(now), recorded, world(depth)).fires(alert.expr)
+            return Steady(world(deep), recorded).fires(alert.expr)
+        return Steady(world(now), recorded, world(deep)).fires(alert.expr)
 
-    if fires(Fraction(0)) or not fires(Fraction(1)):
+    healthy, faulty = (Steady(world(Fraction(deep)), recorded) for deep in (0, 1))
+    if healthy.fires(alert.expr) or not faulty.fires(alert.expr):
         raise AgreementError(
             f"the proof of {alert.name} does not show it silent when healthy and firing when not"
         )
     if any(feed.healthy is None or feed.faulty is None for feed in alert.proof):
-        return Fault(fires, Fraction(0), Fraction(1), Fraction(0), Fraction(1))
-    silent, firing = _crossed(fires, _guess(alert.expr, world, recorded))
+        return Fault(fires, 0, _STEPS, 0, _STEPS)
+    silent, firing = _crossed(fires, _guess(alert.expr, healthy, faulty))
     within, beyond = math.floor(silent * (1 - MARGIN)), min(_STEPS, math.ceil(firing * (1 + MARGIN)))
-    known = (Fraction(one, _STEPS) for one in (within, beyond, silent, firing))
-    return Fault(fires, *known)
+    return Fault(fires, within, beyond, silent, firing)
 
 
 def _crossed(fires: Callable[[Fraction], bool], guess: int) -> tuple[int, int]:
     """The last step of depth at which an alert is silent, and the next one; a good guess spares most of the search."""
     silent, firing = 0, _STEPS
-    near = [guess - 1, guess, guess + 1]
+    near = [guess - 1, guess + 1, guess]
     while firing - silent > 1:
         middle = near.pop() if near else (silent + firing) // 2
         if silent < middle < firing:
-            silent, firing = (silent, middle) if fires(Fraction(middle, _STEPS)) else (middle, firing)
+            silent, firing = (silent, middle) if fires(depth(middle)) else (middle, firing)
     return silent, firing
 
 
-def _guess(expr: Expr, world: World, recorded: Recorded) -> int:
+def _guess(expr: Expr, healthy: Steady, faulty: Steady) -> int:
     """The step of depth at which the first condition holds if what it measures grows evenly; else the last one."""
     match conditions(expr):
         case [Binary(left=measured, right=Number(value=bound)), *_]:
-            low, high = (max(Steady(world(Fraction(depth)), recorded).vector(measured).values(), default=Fraction(0))
-                         for depth in (0, 1))  # fmt: skip
+            low, high = (max(one.vector(measured).values(), default=Fraction(0)) for one in (healthy, faulty))
             return math.floor((Fraction(bound) - low) / (high - low) * _STEPS) if high != low else _STEPS
         case _:
             return _STEPS
 
 
 def _worsening(alert: Alert) -> World:
-    feeds = [
-        (moving(feed.series, Fraction(0)), -1 if feed.since else 1, line_of(feed)) for feed in alert.proof
-    ]
+    feeds = [(moving(feed.series, Fraction(0)), feed.since, line_of(feed)) for feed in alert.proof]
 
-    def at(depth: Fraction) -> tuple[Moving, ...]:
+    def at(deep: Fraction) -> tuple[Moving, ...]:
+        levels = [(one, since, level) for one, since, line in feeds if (level := line(deep)) is not None]
         # To the arithmetic now is zero: a point in time lies before it.
-        levels = [(one, sign, level) for one, sign, line in feeds if (level := line(depth)) is not None]
-        return tuple(Moving(one.name, one.labels, sign * level, one.grows) for one, sign, level in levels)
+        return tuple(
+            Moving(one.name, one.labels, -level if since else level, one.grows)
+            for one, since, level in levels
+        )
 
     return at
 
@@ -126,7 +131,7 @@ def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
     packs: list[list[Alert]] = []
     for alert in alerts:
         feeds = fed[alert.name]
-        sees = {one for base in contract.recorded.bases(alert.expr) for one in known.selected(base)}
+        sees = {one for base in contract.bases(alert.expr) for one in known.selected(base)}
         taken = set[int]().union(*(feeding[one] for one in sees), *(seeing[one] for one in feeds))
         place = next(one for one in count() if one not in taken)
         packs += [[]] if place == len(packs) else []
@@ -145,9 +150,7 @@ def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
 
 def window_of(alert: Alert, contract: Contract) -> int:
     """The longest window that an alert looks back over (ns); 0: it looks at now alone."""
-    return max(
-        (one.window for one in contract.recorded.bases(alert.expr) if one.window is not None), default=0
-    )
+    return max((one.window for one in contract.bases(alert.expr) if one.window is not None), default=0)
 
 
 def _absent(alert: Alert) -> bool:
@@ -164,7 +167,7 @@ def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pa
 
 
 def _five(alert: Alert, found: Fault, samples: int) -> Iterator[Series]:
-    phases = [Phase(depth, samples) for depth in (Fraction(0), found.within, found.beyond, Fraction(0))]
+    phases = [Phase(depth(steps), samples) for steps in (0, found.within, found.beyond, 0)]
     return moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
 
 
@@ -199,7 +202,7 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     filled, waited = _filled(alert, contract), _waited(alert, found)
     if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
         filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
-    windows = [one.window is not None for one in contract.recorded.bases(alert.expr)]
+    windows = [one.window is not None for one in contract.bases(alert.expr)]
     begins = partial(found.begins, mixed=any(windows) and not all(windows))
     crossed = {
         max(
@@ -207,7 +210,7 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
             _full(waited + pace.sample - late, pace),
         )
         for late in (0, pace.sample)
-        for trust in (1 - _TRUST, 1 + _TRUST)
+        for trust in (_TRUST - 1, _TRUST + 1)
     }
     return min(crossed) - 1, max(crossed)
 
@@ -224,7 +227,7 @@ def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
 def _filled(alert: Alert, contract: Contract) -> int:
     """The longest window that a fault fills little by little."""
     sudden = [one for _, one in _extremes(alert.expr)]
-    base = (one for one in contract.recorded.bases(alert.expr) if one not in sudden)
+    base = (one for one in contract.bases(alert.expr) if one not in sudden)
     return max((one.window for one in base if one.window is not None), default=0)
 
 
@@ -233,18 +236,18 @@ def _waited(alert: Alert, found: Fault) -> int:
     world = _worsening(alert)
 
     def waits(call: Call) -> bool:
-        before, after = (Steady(world(one)).vector(call) for one in (found.within, found.beyond))
+        before, after = (Steady(world(depth(one))).vector(call) for one in (found.within, found.beyond))
         rises = any(after[labels] > value for labels, value in before.items())
         return rises is (call.name == "min_over_time")
 
     return max((one.window or 0 for call, one in _extremes(alert.expr) if waits(call)), default=0)
 
 
-def _first(fires: Callable[[Fraction], bool], reach: int, pace: Pace) -> int:
+def _first(fires: Callable[[int, int], bool], reach: int, pace: Pace) -> int:
     """The first step at which a window of so many ns has seen enough of a fault, or nothing else."""
 
     def at(step: int) -> bool:
-        return fires(Fraction((step - 1) * pace.step + pace.sample, reach))
+        return fires((step - 1) * pace.step + pace.sample, reach)
 
     return bisect_left(range(1, _full(reach, pace)), True, key=at) + 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact
@@ -46,8 +45,7 @@ HEARTBEATS = Rhythm("0s", "1m", "5m")
 _PAGERDUTY = {Severity.P1: "critical", Severity.P2: "error", Severity.P3: "warning", Severity.P4: "info"}
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(NamedTuple):
     """What happens to the alerts of one severity; its receiver bears the severity's name."""
 
     severity: Severity
@@ -55,8 +53,7 @@ class Route:
     muted: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Receiver:
+class Receiver(NamedTuple):
     """A named set of destinations; without any, what it receives reaches nobody."""
 
     name: str
@@ -66,8 +63,7 @@ class Receiver:
     webhook: tuple[dict[str, str | bool], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Quiet hours of one severity, cut at midnight: every part ends on the day on which it begins."""
 
     name: str

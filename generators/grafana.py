@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.artifact import Query as Asked
@@ -32,8 +33,7 @@ class _Zoom(Duration):
         return "$__rate_interval"
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
+class Tile(NamedTuple):
     """A panel, or the heading of a row (no panel), with its number and its place on the page."""
 
     number: int

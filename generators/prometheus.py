@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
@@ -36,8 +36,7 @@ _VALUES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(NamedTuple):
     """One rule as it is written; `alert` and `record` exclude each other."""
 
     expr: str
@@ -48,8 +47,7 @@ class Rule:
     annotations: dict[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(NamedTuple):
     """Rules that are evaluated together, in order."""
 
     name: str

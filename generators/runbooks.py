@@ -96,7 +96,7 @@ def _page(
         "measured": [Code(_commands.ask(query.expr)) for query in panel.queries],
         "bound": [f"{bound:f}" for bound in panel.bounds],
         "behind": _behind(rests, panel),
-        "looks": [*_looks(contract, alert, places)],
+        "looks": _looks(contract, str(alert.path[0]), _url(contract.spec, alert)),
         "numbers": Code(numbers.rstrip("\n")) if numbers else None,
         "mode": alert.path in _enforced(contract),
         "restarts": _blocks(
@@ -118,17 +118,21 @@ def _behind(rests: Iterable[Panel], panel: Panel) -> list[Block]:
     ]
 
 
-def _looks(contract: Contract, alert: Alert, places: Iterable[_commands.Target]) -> Iterator[Block]:
+def _url(spec: Spec, alert: Alert) -> str | None:
+    """Where the dependency is that an alert is about."""
+    return spec.dependencies[str(alert.path[1])].url if alert.path[0] == "dependencies" else None
+
+
+@lru_cache(maxsize=64)
+def _looks(contract: Contract, section: str, url: str | None) -> list[Block]:
     """Where to look next: the service's own answers, and where it runs."""
     found = [Command("Whether it takes requests", _commands.get(contract, "/readyz"))]
-    section = str(alert.path[0])
     if section == "limits":
         found += _commands.refused(contract)
-    for place in places:
-        url = contract.spec.dependencies[str(alert.path[1])].url if section == "dependencies" else None
+    for place in _commands.targets(contract):
         logs = place.jobs() if section == "backups" else [place.logs()]
         found += place.titled(*place.state(), *logs, *place.reach(url))
-    return iter(_blocks(found))
+    return _blocks(found)
 
 
 def _changes(contract: Contract) -> Iterator[Command]:

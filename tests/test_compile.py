@@ -83,6 +83,24 @@ def test_a_second_run_changes_nothing(out: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]} == before
 
 
+def test_a_lock_of_old_and_new_is_written_only_where_they_differ(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first run has nothing to remember: its lock is the last one from the beginning."""
+    renamed: list[str] = []
+    replace = os.replace
+
+    def seen(path: str, target: str) -> None:
+        renamed.append(target)
+        replace(path, target)
+
+    monkeypatch.setattr(os, "replace", seen)
+    for artifacts, times in ((OLD, 1), (NEW, 2)):
+        renamed.clear()
+        write(tmp_path / "deploy", artifacts, "spec")
+        assert renamed.count(str(tmp_path / "deploy" / LOCK)) == times
+
+
 def test_a_new_spec_changes_adds_and_removes(out: Path) -> None:
     """Only what differs is written, and what is no longer generated goes, with its empty folder."""
     done = write(out, NEW, "new")
@@ -138,6 +156,15 @@ def test_looking_for_drift_writes_nothing(out: Path, tmp_path: Path) -> None:
     assert {one.kind for one in drift(tmp_path / "nowhere", NEW, "new")} == {Kind.MISSING}
     assert tree(tmp_path) == before
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_foreign(tmp_path: Path) -> None:
+    """It is told of, and not taken for a folder that is yet to be made."""
+    (tmp_path / "deploy").write_text("mine")
+    assert kinds(drift(tmp_path / "deploy", OLD, "old"))["."] == "foreign"
+    with pytest.raises(CompileError, match="File exists"):
+        write(tmp_path / "deploy", OLD, "old")
+    assert tree(tmp_path) == {"deploy": "mine"}
 
 
 def test_a_missing_lock_is_drift_and_heals(out: Path) -> None:
@@ -510,7 +537,7 @@ class Disk:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.log: list[tuple[str, Path, bytes | None]] = []
         self.synced: dict[Path, bytes] = {}
-        fsync, replace, unlink = os.fsync, Path.replace, Path.unlink
+        fsync, replace, unlink = os.fsync, os.replace, os.unlink
 
         def waited(opened: int) -> None:
             path = Path(f"/proc/self/fd/{opened}").readlink()
@@ -520,18 +547,18 @@ class Disk:
                 self.synced[path] = path.read_bytes()
             fsync(opened)
 
-        def renamed(path: Path, target: Path) -> Path:
-            self.log.append(("named", target, self.synced.get(path, b"")))
-            return replace(path, target)
+        def renamed(path: str, target: str) -> None:
+            self.log.append(("named", Path(target), self.synced.get(Path(path), b"")))
+            replace(path, target)
 
-        def removed(path: Path, missing_ok: bool = False) -> None:
-            if not path.name.startswith(".mahavishnu-new-"):
-                self.log.append(("named", path, None))
-            unlink(path, missing_ok)
+        def removed(path: str) -> None:
+            if not Path(path).name.startswith(".mahavishnu-new-"):
+                self.log.append(("named", Path(path), None))
+            unlink(path)
 
         patch.setattr(os, "fsync", waited)
-        patch.setattr(Path, "replace", renamed)
-        patch.setattr(Path, "unlink", removed)
+        patch.setattr(os, "replace", renamed)
+        patch.setattr(os, "unlink", removed)
 
     def after(self, many: int, files: dict[Path, bytes], chance: random.Random) -> dict[Path, bytes]:
         """The files after so many events: of those that nobody waited for, some are there and some are not."""

@@ -59,6 +59,27 @@ def test_a_broken_reference_is_refused(made: Contract, selector: Selector) -> No
         agree(asks(made, selector))
 
 
+def test_a_query_is_judged_anew_by_each_contract(made: Contract) -> None:
+    """What was found of it once is remembered of that contract, and of that query, alone."""
+    other = contract(Spec.model_validate({**SAID, "limits": {"whole": {"concurrency": 4}}}))
+    asks_for, alike = (
+        Selector(LIMIT_DECISIONS, matchers=(Matcher("job", "=", "shop"), Matcher("limit", "=", name)))
+        for name in ("per_client", "whole")
+    )
+    for _ in range(2):
+        assert made.faults(asks_for) == made.faults(alike) == other.faults(alike) == ()
+        assert len(other.faults(asks_for)) == 1
+
+
+def test_what_a_query_rests_on_is_found_for_each_contract(made: Contract) -> None:
+    """A recorded series is resolved by the rules of the contract that is asked."""
+    burn = next(one for one in made.alerts if "Burn" in one.name)
+    bare = replace(made, recordings=())
+    for _ in range(2):
+        assert made.bases(burn.expr) == tuple(made.recorded.bases(burn.expr)) != ()
+        assert bare.bases(burn.expr) == ()
+
+
 def test_what_is_off_promises_nothing() -> None:
     """A limit that is off shows no series and raises no alert."""
     off = {**SAID, "limits": {"per_client": {"rate": "300/minute", "mode": "off"}}}

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
-from mahavishnu.queries import closure
 from mahavishnu.signals import Source
 
 _LOOKED_AT = frozenset({"panels", "runbooks"})
 """What only people read: every series is there by itself, which says nothing of whether anybody is woken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(NamedTuple):
     """What was looked at: how many things of each kind there are and how many of them agree, and what does not.
 
     `series`: how many the process shows, how many of those some rule asks for, and how many are waived.
@@ -29,8 +27,8 @@ class Agreement:
 def agreement(made: Contract, artifacts: Iterable[Artifact]) -> Agreement:
     """Resolve every query of every file against the contract, and look for each of its series in the rules."""
     queries = [query for one in artifacts for query in one.queries]
-    world, exprs = made.world, {id(query.expr): query.expr for query in queries}  # many ask the very same
-    wrong = {key: found for key, expr in exprs.items() if (found := tuple(closure.faults(expr, world)))}
+    exprs = {id(query.expr): query.expr for query in queries}  # many ask the very same
+    wrong = {key: found for key, expr in exprs.items() if (found := made.faults(expr))}
     faults = [f"{_name(query)}: {fault}" for query in queries for fault in wrong.get(id(query.expr), ())]
     judged = {id(query.expr): query.expr for query in queries if query.kind not in _LOOKED_AT}.values()
     asked = {one.signal.name for expr in judged for one in expr.selectors()}

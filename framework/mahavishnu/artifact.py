@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """A query that a file holds: what kind of thing asks it (`alerts`, `panels`, `runbooks` …), and which one."""
 
     kind: str

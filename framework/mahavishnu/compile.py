@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
 from collections.abc import Container, Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from importlib import import_module
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mahavishnu import __version__, folder, notes
 from mahavishnu.agreement import agreement
@@ -53,8 +52,7 @@ class Kind(StrEnum):
     FOREIGN = "foreign"
 
 
-@dataclass(frozen=True, slots=True)
-class Drift:
+class Drift(NamedTuple):
     """One file that is not as the spec says: how, which (below the output folder), and a diff for people."""
 
     kind: Kind
@@ -62,8 +60,7 @@ class Drift:
     diff: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(NamedTuple):
     """What one run did, as paths below the output folder."""
 
     changed: tuple[str, ...]
@@ -82,7 +79,7 @@ def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact
     for generator, artifact in import_module("mahavishnu.generators").generate(contract, templates):
         if fault := _fault(artifact.path, made, folders):
             raise CompileError(f"generator `{generator}` wants to write `{artifact.path}`, {fault}")
-        folders.update(_above(artifact.path))
+        folders.update(folder.above(artifact.path.lower()))
         made[artifact.path.lower()] = replace(artifact, text=_header(artifact.path) + artifact.text)
     artifacts = tuple(sorted(made.values()))
     if faults := agreement(contract, artifacts).faults:
@@ -127,12 +124,12 @@ def write(
     return Written(survey.changed(), survey.removed(), tuple(sorted({*survey.wanted} - {*survey.changed()})))
 
 
-@dataclass(frozen=True, slots=True)
-class _Survey:
-    """The folder as it should be, as it is (None: no regular file), and the digests of earlier runs."""
+class _Survey(NamedTuple):
+    """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs."""
 
     wanted: Mapping[str, bytes]
     found: Mapping[str, bytes | None]
+    digests: Mapping[str, str]
     known: Mapping[str, frozenset[str]]
     spec_hash: str
     elsewhere: Mapping[str, frozenset[str]]
@@ -165,17 +162,19 @@ class _Survey:
         changes += [folder.Step(path, None) for path in self.removed()]
         if not changes and self.found.get(LOCK) == self.lock():
             return []
-        return [[folder.Step(LOCK, self._lock_of_both())], changes, [folder.Step(LOCK, self.lock())]]
+        both, last = folder.Step(LOCK, self._lock_of_both()), folder.Step(LOCK, self.lock())
+        # Where there was nothing to remember, as in a first run, the two locks say the same.
+        return [[both], changes, *([[last]] if last != both else [])]
 
     def lock(self) -> bytes:
         """The lock of a finished run: one digest for each file."""
-        return self._lock({path: {_digest(content)} for path, content in self.wanted.items()})
+        return self._lock({path: {digest} for path, digest in self.digests.items()})
 
     def _lock_of_both(self) -> bytes:
         """The lock of a run under way: every digest that a file of ours may have, before or after."""
         both = {path: set(digests) for path, digests in self.known.items()}
-        for path, content in self.wanted.items():
-            both.setdefault(path, set()).add(_digest(content))
+        for path, digest in self.digests.items():
+            both.setdefault(path, set()).add(digest)
         return self._lock(both)
 
     def _lock(self, files: Mapping[str, AbstractSet[str]]) -> bytes:
@@ -223,7 +222,8 @@ def _survey(out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Cont
     wanted = {
         path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
     }
-    return _Survey(wanted, found, known, spec_hash, elsewhere)
+    digests = {path: _digest(content) for path, content in wanted.items()}
+    return _Survey(wanted, found, digests, known, spec_hash, elsewhere)
 
 
 def _known(lock: bytes | None) -> dict[str, frozenset[str]]:
@@ -241,21 +241,17 @@ def _fault(path: str, made: Container[str], folders: Container[str]) -> str:
         return "which is no path that a generated file may have"
     if path.lower() in made:
         return "which another generator writes too"
-    if path.lower() in folders or any(one in made for one in _above(path)):
+    if path.lower() in folders or any(one in made for one in folder.above(path.lower())):
         return "where another generator has a folder or a file"
     return ""
 
 
-def _above(path: str) -> list[str]:
-    """The folders that hold a file."""
-    return [parent.as_posix() for parent in PurePosixPath(path.lower()).parents]
-
-
 def _header(path: str) -> str:
-    name = PurePosixPath(path)
-    if name.suffix == ".md":
+    name = path.rpartition("/")[2]
+    ending = name[max(name.rfind("."), 0) :]
+    if ending == ".md":
         return f"<!-- {HEADER.removeprefix('# ').rstrip()} -->\n\n"
-    return HEADER if (name.suffix or name.name) in _COMMENTED else ""
+    return HEADER if ending in _COMMENTED else ""
 
 
 def _digest(content: bytes) -> str:
@@ -265,6 +261,8 @@ def _digest(content: bytes) -> str:
 
 def _diff(path: str, before: bytes, after: bytes) -> str:
     """A unified diff in which every line ends as a line; what cannot be seen (CR, control) is spelled out."""
+    import difflib  # only where there is something to tell
+
     if before.replace(b"\r\n", b"\n") == after.replace(b"\r\n", b"\n"):
         return _BREAKS
     old, new = (_visible_lines(content) for content in (before, after))

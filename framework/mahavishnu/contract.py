@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
+from typing import Generic, TypeVar
 
 from mahavishnu import store
 from mahavishnu.alerts import drift, outbound, spans_lost, workers
@@ -53,6 +54,7 @@ from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 _HALF = Decimal("0.5")
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,25 +89,43 @@ class Contract:
         """The recording rules, by what asks for them."""
         return _recorded(self)
 
+    def bases(self, query: Expr) -> tuple[Selector, ...]:
+        """What a query rests on, recorded series resolved."""
+        return _bases(self, _Itself(query))
+
+    def faults(self, query: Expr) -> tuple[str, ...]:
+        """Everything in a query that is not shown, or not what it is taken for."""
+        return _faults(self, _Itself(query))
+
 
 @lru_cache(maxsize=4)
 def _recorded(made: Contract) -> Recorded:
     return Recorded(made.recordings)
 
 
-class _Itself:
-    """A spec as a key: equal to itself alone, as nothing about it is compared."""
+class _Itself(Generic[Thing]):
+    """A key that is equal to itself alone, as nothing about what it holds is compared."""
 
-    __slots__ = ("spec",)
+    __slots__ = ("thing",)
 
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
+    def __init__(self, thing: Thing) -> None:
+        self.thing = thing
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Itself) and other.spec is self.spec
+        return isinstance(other, _Itself) and other.thing is self.thing  # pyright: ignore[reportUnknownMemberType]
 
     def __hash__(self) -> int:
-        return id(self.spec)
+        return id(self.thing)
+
+
+@lru_cache(maxsize=1024)
+def _bases(made: Contract, query: _Itself[Expr]) -> tuple[Selector, ...]:
+    return tuple(made.recorded.bases(query.thing))
+
+
+@lru_cache(maxsize=4096)  # a panel's are asked for when it is made, when files agree, and when that is told
+def _faults(made: Contract, query: _Itself[Expr]) -> tuple[str, ...]:
+    return tuple(closure.faults(query.thing, made.world))
 
 
 def contract(spec: Spec) -> Contract:
@@ -114,8 +134,8 @@ def contract(spec: Spec) -> Contract:
 
 
 @lru_cache(maxsize=2)  # the checks ask for it, and then whoever generates
-def _contract(of: _Itself) -> Contract:
-    spec = of.spec
+def _contract(of: _Itself[Spec]) -> Contract:
+    spec = of.thing
     bare = shown(spec)
     policies = tuple((name, policy.reading(name, bare.signals)) for name, policy in _policies(spec))
     job = spec.service.name

@@ -8,12 +8,12 @@ import os
 import stat
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
 _STAGED = ".mahavishnu-new-"  # a file on its way; one that a crash left behind is swept away by the next run
-_HERE = PurePosixPath()
+_HERE = ""  # the root, as seen from itself
 _AT_ONCE = 8
 
 
@@ -31,16 +31,17 @@ def scan(root: Path, paths: Iterable[str]) -> dict[str, bytes | None]:
     """
     wanted = set(paths)
     found: dict[str, bytes | None] = {}
-    entered: set[PurePosixPath] = set()
+    entered: set[str] = set()
     for folder in _folders(wanted):
-        here = root / folder
-        if folder != _HERE and (folder.parent not in entered or not _is_there(here)):
+        if folder != _HERE and _parent(folder) not in entered:
             continue
-        if here.is_dir() and (folder == _HERE or not here.is_symlink()):
+        here = _in(root, folder)
+        mode = _mode(here)
+        if stat.S_ISDIR(mode) or (folder == _HERE and os.path.isdir(here)):
             entered.add(folder)
             found.update(_files(root, folder, wanted))
-        elif _is_there(here):
-            found[folder.as_posix()] = None
+        elif mode:
+            found[folder or "."] = None
     return found
 
 
@@ -66,87 +67,114 @@ def apply(root: Path, rounds: Sequence[Sequence[Step]]) -> None:
     Raises OSError before the first step if one cannot be prepared.
     """
     numbers = itertools.count()
-    ready = [[_Ready.of(root / path, content, next(numbers)) for path, content in one] for one in rounds]
+    ready = [[_Ready.of(_in(root, path), content, next(numbers)) for path, content in one] for one in rounds]
     every = [one for those in ready for one in those]
-    grown: set[Path] = _prepare([one for one in every if one.content is not None])
+    grown: set[str] = _prepare([one for one in every if one.content is not None])
     for those in ready:
         for one in those:
             one.take()
         _sync_all(grown | {one.folder for one in those})
-        grown = set[Path]()
+        grown = set[str]()
     folders = _folders(step.path for one in rounds for step in one)
-    _remove_empty(root / folder for folder in reversed(folders) if folder != _HERE)
+    _remove_empty(_in(root, folder) for folder in reversed(folders) if folder != _HERE)
 
 
 def sweep(root: Path, paths: Iterable[str]) -> None:
     """Remove what a run that was killed had staged beside the paths."""
     for folder in _folders(paths):
-        if (root / folder).is_dir():
-            for left in (root / folder).glob(f"{_STAGED}*"):
-                left.unlink()
+        here = _in(root, folder)
+        if os.path.isdir(here):
+            for name in os.listdir(here):
+                if name.startswith(_STAGED):
+                    os.unlink(os.path.join(here, name))
 
 
-def _folders(paths: Iterable[str]) -> list[PurePosixPath]:
-    folders = {PurePosixPath(path.rpartition("/")[0]) for path in paths}
-    return sorted({parent for one in folders for parent in (one, *one.parents)})
+def above(path: str) -> Iterator[str]:
+    """The folders that hold a file, from the nearest to the root, which is empty."""
+    while path:
+        yield (path := _parent(path))
 
 
-def _files(root: Path, folder: PurePosixPath, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
-    owned = folder != _HERE and any(PurePosixPath(path).parent == folder for path in wanted)
-    with os.scandir(root / folder) as entries:
+def _parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _in(root: Path, path: str) -> str:
+    """A place below the root, or the root: without a slash, which would make nothing of a file there."""
+    return os.path.join(root, path) if path else str(root)
+
+
+def _folders(paths: Iterable[str]) -> list[str]:
+    """Every folder that holds one of the files, each before those in it."""
+    return sorted({folder for path in paths for folder in above(path)})
+
+
+def _files(root: Path, folder: str, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
+    owned = folder != _HERE and any(_parent(path) == folder for path in wanted)
+    with os.scandir(_in(root, folder)) as entries:
         for entry in entries:
-            path = (folder / entry.name).as_posix()
+            path = os.path.join(folder, entry.name)
             beside = owned and not entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_STAGED)
             if path in wanted or beside:
-                yield path, _content(root / path)
+                yield path, _content(_in(root, path))
 
 
-def _content(path: Path) -> bytes | None:
-    if not stat.S_ISREG(path.lstat().st_mode):
+def _content(path: str) -> bytes | None:
+    if not stat.S_ISREG(os.lstat(path).st_mode):
         return None
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         return file.read()
 
 
-def _is_there(path: Path) -> bool:
-    return path.is_symlink() or path.exists()
+def _mode(path: str) -> int:
+    """What is at a place, links not followed; 0: nothing."""
+    try:
+        return os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
-def _make_folder(path: Path) -> list[Path]:
-    missing = [one for one in (path, *path.parents) if not one.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+def _make_folder(path: str) -> list[str]:
+    """Make a folder and what it lies in; returns those that were not there, the outermost first."""
+    missing, outer = list[str](), path
+    while outer and not os.path.exists(outer):
+        missing.append(outer)
+        outer = os.path.dirname(outer)
+    os.makedirs(path, exist_ok=True)
     return missing[::-1]
 
 
 class _Ready(NamedTuple):
     """A step whose file, if it has one, waits beside its target."""
 
-    folder: Path
-    target: Path
-    staged: Path
+    folder: str
+    target: str
+    staged: str
     content: bytes | None
 
     @classmethod
-    def of(cls, target: Path, content: bytes | None, number: int) -> _Ready:
-        folder = target.parent
-        return cls(folder, target, folder / f"{_STAGED}{number}", content)
+    def of(cls, target: str, content: bytes | None, number: int) -> _Ready:
+        folder = os.path.dirname(target)
+        return cls(folder, target, f"{folder}/{_STAGED}{number}", content)
 
     def put(self) -> None:
-        self.staged.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self.staged)
         opened = os.open(self.staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         with os.fdopen(opened, "wb") as file:
             file.write(self.content or b"")
 
     def take(self) -> None:
-        if self.content is None:
-            self.target.unlink(missing_ok=True)
-        else:
-            self.staged.replace(self.target)
+        if self.content is not None:
+            os.replace(self.staged, self.target)
+            return
+        with suppress(FileNotFoundError):
+            os.unlink(self.target)
 
 
-def _prepare(steps: Sequence[_Ready]) -> set[Path]:
+def _prepare(steps: Sequence[_Ready]) -> set[str]:
     """Put every file on the disk, beside its target; returns the folders in which folders had to be made."""
-    made: list[Path] = []
+    made: list[str] = []
     try:
         for folder in dict.fromkeys(one.folder for one in steps):
             made += _make_folder(folder)
@@ -156,35 +184,37 @@ def _prepare(steps: Sequence[_Ready]) -> set[Path]:
     except OSError:
         for one in steps:
             with suppress(OSError):  # it was not there yet
-                one.staged.unlink()
+                os.unlink(one.staged)
         _remove_empty(reversed(made))
         raise
-    return {folder.parent for folder in made}
+    return {os.path.dirname(folder) or os.curdir for folder in made}
 
 
-def _sync_all(paths: Iterable[Path]) -> None:
+def _sync_all(paths: Iterable[str]) -> None:
     """Wait for several at once: a disk is asked to write once for all who wait then."""
     every, faults = sorted(paths), list[OSError]()
 
-    def wait(those: Iterable[Path]) -> None:
+    def wait(those: Iterable[str]) -> None:
         try:
             for path in those:
                 _sync(path)
         except OSError as fault:
             faults.append(fault)
 
+    # One of them is this one: a lock and its folder are waited for without any other.
     threads = [
-        Thread(target=wait, args=(every[first::_AT_ONCE],)) for first in range(min(_AT_ONCE, len(every)))
+        Thread(target=wait, args=(every[first::_AT_ONCE],)) for first in range(1, min(_AT_ONCE, len(every)))
     ]
     for one in threads:
         one.start()
+    wait(every[::_AT_ONCE])
     for one in threads:
         one.join()
     for fault in faults:
         raise fault
 
 
-def _sync(path: Path) -> None:
+def _sync(path: str) -> None:
     """Wait until a file, or what a folder holds, is on the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:
@@ -193,7 +223,7 @@ def _sync(path: Path) -> None:
         os.close(opened)
 
 
-def _remove_empty(folders: Iterable[Path]) -> None:
+def _remove_empty(folders: Iterable[str]) -> None:
     for folder in folders:
         with suppress(OSError):  # in use
-            folder.rmdir()
+            os.rmdir(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -114,14 +115,19 @@ class Duration(int, Quantity):
         return plain(Decimal(int(self)) / 10**9)
 
     def __str__(self) -> str:
-        rest, text = int(self), ""
-        for unit, size in reversed(_DURATIONS.items()):
-            count, rest = divmod(rest, size) if unit != "w" or rest % size == 0 else (0, rest)
-            text += f"{count}{unit}" if count else ""
-        return text or "0s"
+        return _spelled(int(self))
 
     def __repr__(self) -> str:
         return f"Duration({self})"
+
+
+@lru_cache(maxsize=1024)
+def _spelled(rest: int) -> str:
+    text = ""
+    for unit, size in reversed(_DURATIONS.items()):
+        count, rest = divmod(rest, size) if unit != "w" or rest % size == 0 else (0, rest)
+        text += f"{count}{unit}" if count else ""
+    return text or "0s"
 
 
 class Size(int, Quantity):

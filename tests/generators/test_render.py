@@ -9,7 +9,7 @@ from decimal import Decimal
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 import pytest
@@ -167,6 +167,18 @@ def test_what_cannot_be_written_is_refused(value: object) -> None:
     """A float, a set or half a character is a mistake of the generator, not a line of a file."""
     with pytest.raises(ValueError, match=r"cannot write|no text"):
         _render.yaml_scalar(value)
+
+
+class _Record(NamedTuple):
+    name: str
+    number: int
+
+
+@pytest.mark.parametrize("write", ["yaml_scalar", "json_value", "markdown", "docker_word", "shell_word"])
+def test_a_record_is_no_list(write: str) -> None:
+    """What has fields of its own is refused, and not written as a list of them."""
+    with pytest.raises(ValueError, match="cannot write"):
+        getattr(_render, write)(_Record("text", 1))
 
 
 @pytest.mark.parametrize("name", ["x.yml.j2", "x.yaml.j2", "x.json.j2"])

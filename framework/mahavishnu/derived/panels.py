@@ -9,16 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.errors import Path
 from mahavishnu.policy import Policy
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
-from mahavishnu.queries import closure
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -30,7 +28,7 @@ from mahavishnu.series import (
     SLO_REQUESTS,
     UP,
 )
-from mahavishnu.signals import Across, Alert, Kind, Label, Signal, Source
+from mahavishnu.signals import Across, AgreementError, Alert, Kind, Label, Signal, Source
 from mahavishnu.units import Duration
 
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
@@ -68,8 +66,7 @@ _UNITS: Mapping[str, Unit] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One query of a panel; `legend` are the labels by which its answers are told apart."""
 
     expr: Expr
@@ -77,8 +74,7 @@ class Query:
     name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Panel:
+class Panel(NamedTuple):
     """One picture: what it asks, in which unit, and the numbers that are drawn as lines.
 
     `alert` is the name of the alert that it shows: then every query is what the rule itself measures.
@@ -93,16 +89,14 @@ class Panel:
     alert: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """Panels under one heading."""
 
     title: str
     panels: tuple[Panel, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dashboard:
+class Dashboard(NamedTuple):
     """A page of rows; `name` is that of its file, `uid` what links call it by."""
 
     name: str
@@ -120,8 +114,7 @@ class Dashboard:
         return tuple(panel for row in self.rows for panel in row.panels)
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
+class Spot(NamedTuple):
     """Where an alert is shown."""
 
     dashboard: Dashboard
@@ -138,8 +131,8 @@ def dashboards(made: Contract) -> tuple[Dashboard, ...]:
         for name, title in _TITLES.items()
         if (rows := tuple(row for row in _rows(made, name) if row.panels))
     )
-    for _, expr in queries(boards):
-        closure.resolve(expr, made.world)
+    for fault in (fault for _, expr in queries(boards) for fault in made.faults(expr)):
+        raise AgreementError(fault)
     return boards
 
 
@@ -240,7 +233,7 @@ def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
             _drawn(made, [one], None, (), "stat" if one.source is Source.RULE else "timeseries")
             for one in reversed(firsts.values())
         )
-    return tuple(_drawn(made, [one], None) for one in _of(made, section))
+    return tuple(_alone(made, one.name, None) for one in _of(made, section))
 
 
 def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
@@ -279,6 +272,12 @@ def _policies(made: Contract) -> dict[Path, list[Policy]]:
 def _level(signal: Signal) -> str:
     """What recordings of one thing over several windows have in common: `slo:sli_error`."""
     return signal.name.rpartition(":")[0] or signal.name
+
+
+@lru_cache(maxsize=256)  # every other page shows what one before it has shown
+def _alone(made: Contract, series: str, name: str | None) -> Panel:
+    """One series by itself, of one entry or of all."""
+    return _drawn(made, [made.signals[series]], name)
 
 
 def _drawn(
@@ -383,11 +382,10 @@ def _watched(alert: Alert) -> Panel:
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
     """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
     _, name = _place(alert)
-    bases = dict.fromkeys(one.signal.name for one in made.recorded.bases(alert.expr) if _exposed(one))
+    bases = dict.fromkeys(one.signal.name for one in made.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
         return _requests(made)[:3]
-    shown = [made.signals[base] for base in bases]
-    return tuple(_drawn(made, [one], name if _has(one, name) else None) for one in shown)
+    return tuple(_alone(made, base, name if _has(made.signals[base], name) else None) for base in bases)
 
 
 def _exposed(selector: Selector) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
@@ -27,8 +27,7 @@ _OF_VECTORS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """The series that there are, and the job in whose name they are scraped; None: a query has no owner yet."""
 
     signals: Mapping[str, Signal]
@@ -43,8 +42,9 @@ def resolve(expr: Expr, world: World) -> None:
 
 def faults(expr: Expr, world: World) -> Iterator[str]:
     """Everything in a query that is not shown, or not what it is taken for."""
-    ranged = {id(one) for node in expr.walk() if isinstance(node, Call) for one in node.args}
-    for node in expr.walk():
+    nodes = [*expr.walk()]
+    ranged = {id(one) for node in nodes if isinstance(node, Call) for one in node.args}
+    for node in nodes:
         match node:
             case Selector():
                 if node.window is not None and id(node) not in ranged:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache, reduce
+from typing import NamedTuple
 
 from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector
 from mahavishnu.queries.recorded import Recorded
@@ -20,11 +22,10 @@ Vector = dict[Labels, Fraction]
 Value = Fraction | Vector
 # What a quotient by zero stands for: beyond every threshold.
 _INFINITE = Fraction(10**40)
-_MINUTE = 60
+_MINUTE = 60 * 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Moving:
+class Moving(NamedTuple):
     """One series and how it moves: the level of a gauge, the growth per minute of a counter."""
 
     name: str
@@ -39,22 +40,21 @@ def moving(series: Selector, level: Fraction) -> Moving:
     return Moving(series.series, labels, level, series.signal.kind is not Kind.GAUGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Steady:
+class Steady(NamedTuple):
     """A world of steady series and the recording rules over them; everything not in it does not exist.
 
     `windows` is what windows see where that is not what is now: a part of it, and of what was before.
     """
 
     series: tuple[Moving, ...]
-    recorded: Recorded = field(default_factory=Recorded)
+    recorded: Recorded = Recorded()
     windows: tuple[Moving, ...] | None = None
 
     def value(self, expr: Expr) -> Value:
         """A number, or one number per label set; raises AgreementError for what has no steady meaning."""
         match expr:
             case Number(value=number):
-                return Fraction(number)
+                return _exact(number)
             case Selector():
                 return self._recorded(expr) if expr.signal.source is Source.RULE else self._instant(expr)
             case Aggregate():
@@ -69,7 +69,7 @@ class Steady:
     def vector(self, expr: Expr) -> Vector:
         """The answer as one number per label set."""
         found = self.value(expr)
-        return {frozenset(): found} if isinstance(found, Fraction) else found
+        return found if isinstance(found, dict) else {frozenset(): found}
 
     def fires(self, expr: Expr) -> bool:
         """Whether an alert with this condition has anything to say."""
@@ -94,11 +94,8 @@ class Steady:
         if len(call.args) == 1 and isinstance(over := call.args[0], Selector) and over.window is not None:
             if over.signal.source is Source.RULE:
                 return self._averaged(call.name, over)
-            seconds = Fraction(int(over.window), 10**9)
-            return {
-                labels: _OVER[call.name](one, seconds)
-                for labels, one in self._ranged(call.name, over).items()
-            }
+            moved = self._ranged(call.name, over).items()
+            return {labels: _OVER[call.name](one, over.window) for labels, one in moved}
         raise AgreementError(f"no steady meaning is known for {call}")
 
     def _averaged(self, function: str, over: Selector) -> Vector:
@@ -114,12 +111,12 @@ class Steady:
         return {one.labels: one for one in seen if selector.selects(one.name, one.labels)}
 
 
-_OVER: Mapping[str, Callable[[Moving, Fraction], Fraction]] = {
-    "rate": lambda one, _: one.level / _MINUTE,
-    "irate": lambda one, _: one.level / _MINUTE,
-    "increase": lambda one, seconds: one.level / _MINUTE * seconds,
-    "delta": lambda one, seconds: one.level / _MINUTE * seconds if one.grows else Fraction(0),
-    "changes": lambda one, seconds: seconds / _MINUTE if one.grows and one.level else Fraction(0),
+_OVER: Mapping[str, Callable[[Moving, int], Fraction]] = {
+    "rate": lambda one, _: one.level / 60,
+    "irate": lambda one, _: one.level / 60,
+    "increase": lambda one, window: one.level * Fraction(window, _MINUTE),
+    "delta": lambda one, window: one.level * Fraction(window, _MINUTE) if one.grows else Fraction(0),
+    "changes": lambda one, window: Fraction(window, _MINUTE) if one.grows and one.level else Fraction(0),
     "avg_over_time": lambda one, _: one.level,
     "min_over_time": lambda one, _: one.level,
     "max_over_time": lambda one, _: one.level,
@@ -133,12 +130,17 @@ _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "!=": operator.ne,
 }
 _GATHER: Mapping[str, Callable[[list[Fraction]], Fraction]] = {
-    "sum": lambda values: sum(values, Fraction(0)),
+    "sum": lambda values: reduce(operator.add, values),
     "max": max,
     "min": min,
-    "avg": lambda values: sum(values, Fraction(0)) / len(values),
+    "avg": lambda values: reduce(operator.add, values) / len(values),
     "count": lambda values: Fraction(len(values)),
 }
+
+
+@lru_cache(maxsize=1024)
+def _exact(number: Decimal) -> Fraction:
+    return Fraction(number)
 
 
 def _with(labels: Labels, more: Iterable[tuple[str, str]]) -> Labels:
@@ -146,7 +148,7 @@ def _with(labels: Labels, more: Iterable[tuple[str, str]]) -> Labels:
 
 
 def _number(value: Value) -> Fraction:
-    if not isinstance(value, Fraction):
+    if isinstance(value, dict):
         raise AgreementError("a number is wanted here, and there is a vector")
     return value
 
@@ -161,22 +163,26 @@ def _aggregated(expr: Aggregate, inner: Vector) -> Vector:
 def _joined(op: str, left: Value, right: Value) -> Value:
     if op in ("and", "or", "unless"):
         return _sets(op, left, right)
-    if isinstance(left, Fraction) and isinstance(right, Fraction):
+    if not isinstance(left, dict) and not isinstance(right, dict):
         return _arithmetic(op, left, right) or Fraction(0)
-    if isinstance(right, Fraction):
-        pairs = {labels: (value, right) for labels, value in _vector(left).items()}
-    elif isinstance(left, Fraction):
-        pairs = {labels: (left, value) for labels, value in right.items()}
-    else:
-        pairs = {labels: (value, right[labels]) for labels, value in left.items() if labels in right}
+    pairs = _pairs(left, right)
     if op.endswith(BOOL):
         told = _COMPARE[op.removesuffix(BOOL)]
         return {labels: Fraction(told(*pair)) for labels, pair in pairs.items()}
     if op in _COMPARE:
-        kept = right if isinstance(left, Fraction) else left
-        return {labels: _vector(kept)[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}
+        kept = _vector(left if isinstance(left, dict) else right)
+        return {labels: kept[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}
     results = {labels: _arithmetic(op, *pair) for labels, pair in pairs.items()}
     return {labels: value for labels, value in results.items() if value is not None}
+
+
+def _pairs(left: Value, right: Value) -> dict[Labels, tuple[Fraction, Fraction]]:
+    """What stands on both sides, by the labels that it has on either."""
+    if not isinstance(right, dict):
+        return {labels: (value, right) for labels, value in _vector(left).items()}
+    if not isinstance(left, dict):
+        return {labels: (left, value) for labels, value in right.items()}
+    return {labels: (value, right[labels]) for labels, value in left.items() if labels in right}
 
 
 def _sets(op: str, left: Value, right: Value) -> Vector:
@@ -187,7 +193,7 @@ def _sets(op: str, left: Value, right: Value) -> Vector:
 
 
 def _vector(value: Value) -> Vector:
-    if isinstance(value, Fraction):
+    if not isinstance(value, dict):
         raise AgreementError("a vector is wanted here, and there is a number")
     return value
 
