@@ -395,7 +395,7 @@ class Store(Protocol):
         ...
 
     def give_back(self, taken: Any) -> Awaitable[None] | None:
-        """Return what `take` consumed, for a request that was denied later."""
+        """Return what `take` consumed, for a request that was denied later; once, however often it is asked to."""
         ...
 
     def carry(self, charge: Charge) -> None:

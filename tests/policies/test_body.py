@@ -17,6 +17,7 @@ from tests.runtime.asgi_client import (
     House,
     Message,
     call,
+    chunks,
     collector,
     harden,
     limits,
@@ -266,6 +267,25 @@ def test_too_large_costs_quota_once_the_handler_has_run(headers: dict[str, str],
         house = upload(spec=spec)
         large = [await house.status("POST", headers=headers, body=[b"x" * 5000]) for _ in range(3)]
         assert large + [await house.status("POST") for _ in range(3)] == expected
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("length", ["10", "1001"])
+def test_a_refusal_that_reaches_nobody_is_counted_once(length: str) -> None:
+    """Announced or found while it is read: the client has gone, and the server says so."""
+
+    async def gone(_: Message) -> None:
+        raise OSError("gone")
+
+    async def scenario() -> None:
+        house = upload()
+        with contextlib.suppress(OSError):
+            scope = scope_of("POST", headers={"content-length": length})
+            await house.app(scope, chunks([b"x" * 1001]), gone)
+        refusals = house.app.service.refusals
+        assert house.decisions("uploads") == (0, 1, 0)
+        assert refusals.top("uploads", 9)[0] == 1
 
     run(scenario())
 

@@ -556,6 +556,41 @@ def test_what_is_slow_may_be_said_anew(tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_the_last_retries_of_a_spec_do_not_say_what_is_quick_under_the_next(tmp_path: Path) -> None:
+    """A call that began under `retry` is repeated when there is a breaker in its place, and fills its budget again."""
+    entered, go, failing = asyncio.Event(), asyncio.Event(), [True]
+
+    async def scenario() -> None:
+        world = World(tmp_path, {"dependencies": {"bank": {"retry": {"attempts": 2}}}})
+
+        @mahavishnu.dependency("bank")(idempotent=True)
+        async def charge(wait: bool) -> None:
+            if wait:
+                entered.set()
+                await go.wait()
+                if failing:
+                    failing.pop()
+                    raise ConnectionError
+            world.clock.advance("3ms")
+
+        task = asyncio.create_task(charge(True))
+        await entered.wait()
+        await world.reload(dependencies={"bank": {"breaker": {"slow_call": "2ms"}}})
+        guard = world.app.service.dependencies["bank"]
+        most = guard.quick.most
+        go.set()
+        while not task.done():
+            await world.clock.settle()
+            world.clock.advance("1s")
+        await task
+        assert (guard.quick.most, most) == (2_000_000, 2_000_000)
+        before = world.value("mahavishnu_breaker_calls_total", speed="slow")
+        await charge(False)
+        assert world.value("mahavishnu_breaker_calls_total", speed="slow") == before + 1
+
+    run(scenario())
+
+
 # --- one spec for each request --------------------------------------------------------------------
 
 

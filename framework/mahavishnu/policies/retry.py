@@ -113,6 +113,10 @@ class Purse:
             self.told()
             return True
 
+    def part(self) -> None:
+        """Whoever was told is told no more."""
+        self.told = _nothing
+
     def busy(self) -> bool:
         """Whether somebody is changing it."""
         return self._lock.locked()

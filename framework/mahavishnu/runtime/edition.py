@@ -205,6 +205,8 @@ class Edition:
 
     async def refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal; what was refused before the handler ran has spent no quota."""
+        if passage.refusing:  # which has failed: nobody listens
+            return
         refused = passage.refused
         if refused is not None and refused.status in _OF_THE_EDGE:
             self.service.refusals.saw(refused.limit, passage.caller.client)

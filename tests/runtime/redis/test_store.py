@@ -7,11 +7,16 @@ import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from io import StringIO
 from typing import Any, Self
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.redis.address import address
@@ -19,6 +24,7 @@ from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.metering import value
+from tests.runtime.asgi_client import call, site, spec_of
 from tests.runtime.redis.servers import Charged, Server, free_port, server
 
 MINUTE = 60 * 10**9
@@ -125,6 +131,50 @@ def test_what_is_given_back_is_there_again(redis: Server) -> None:
             assert await _admitted(one, 4, charges) == 3
             one.store.give_back(await one.take(charges))
             assert await _admitted(one, 1, charges) == 0
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("algorithm", ["gcra", "sliding_window", "sliding_log"])
+@pytest.mark.parametrize(
+    ("beside", "status"),
+    [
+        ({"slots": {"concurrency": 1}}, 503),
+        ({"own": {"rate": "1/hour", "scope": "process", "match": {"path": "/"}}}, 429),
+    ],
+    ids=["gate", "own"],
+)
+def test_whoever_is_refused_is_given_back_his_request_and_no_more(
+    redis: Server, algorithm: str, beside: dict[str, Any], status: int
+) -> None:
+    """By a full gate, or by a rate of this process: however often he comes, he has as much left as before."""
+    end = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await end.wait()
+        return PlainTextResponse("ok")
+
+    async def story() -> None:
+        sections = {
+            "store": redis.unix,
+            "limits": {"calls": {"rate": "9/hour", "algorithm": algorithm}, **beside},
+        }
+        app = Hardening(site(Route("/", handler)), spec_of(**sections), log_to=StringIO())
+        store: Any = app.service.store
+        async with asyncio.timeout(60):
+            await call(app, path="/elsewhere")  # which asks for the store, too
+            while store.reason():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        with redis.client() as client:
+            client.flushall()
+        first = asyncio.create_task(call(app))
+        await asyncio.sleep(0.05)
+        refused = [await call(app) for _ in range(5)]
+        end.set()
+        assert (await first).status == 200
+        told = {one.headers["ratelimit"].split(",")[0].split(";")[1] for one in refused}
+        assert ({one.status for one in refused}, told) == ({status}, {"r=8"})
+        store.close()
 
     asyncio.run(story())
 

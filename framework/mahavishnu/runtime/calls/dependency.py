@@ -93,6 +93,8 @@ class DependencyGuard:
         self.retrier: Retrier | None = None
         if settings.retry is not None:
             self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
+        self._left = before.retrier.purse if before and before.retrier and not self.retrier else None
+        """The budget of retries of the guard before it, where this one has none."""
         within = self.retrier.within if self.retrier else None
         self.hurries: bool = within is not None and (self.timeout is None or within < self.timeout)
         """Whether all attempts together have less time than one of them may take."""
@@ -170,6 +172,8 @@ class DependencyGuard:
         for key, policy in self.settings.policies():
             if key in self.by_policy:
                 self.by_policy[key].become(policy, self.timeout)
+        if self._left is not None:  # its last calls may go on: what is quick now is not for them to say
+            self._left.part()
         self._watch_budget()
 
     def _watch_budget(self) -> None:

@@ -126,8 +126,8 @@ class Answer(_Each):
         return rate.standing(rate.before(cells) if self._back and cells[0] else cells, self._numbers[0])
 
     def returned(self) -> tuple[str, ...]:
-        """What the script that gives back is told; nothing when nothing was consumed."""
-        if not self.admitted:
+        """What the script that gives back is told; nothing when nothing was consumed, or all of it is back already."""
+        if self._back or not self.admitted:
             return ()
         self._back = True
         places = [place for place, one in enumerate(self._numbers[2::WIDTH]) if one]

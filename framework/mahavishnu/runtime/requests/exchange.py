@@ -28,8 +28,8 @@ class Passage(Admission):
     """
 
     __slots__ = (
-        "_headers", "_now", "_refusing", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
-        "running", "sent", "status", "told", "watch",
+        "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
+        "refusing", "running", "sent", "status", "told", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -61,7 +61,7 @@ class Passage(Admission):
         self.answered: int | None = None
         self.told: int | None = None
         self.fault: str | None = None
-        self._refusing = self.running = self.cancelled = False
+        self.refusing = self.running = self.cancelled = False
         self.status = self.sent = 0
 
     def degrade(self, one: Degraded) -> None:
@@ -72,7 +72,7 @@ class Passage(Admission):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""
-        if self.refused is not None and not self._refusing:
+        if self.refused is not None and not self.refusing:
             return _dropped()
         kind = message["type"]
         if kind == "http.response.body":
@@ -106,7 +106,7 @@ class Passage(Admission):
         """Answer with the refusal through `send`, unless the response has begun already."""
         if self.refused is None or self.status:
             return
-        self._refusing = True
+        self.refusing = True
         body, headers = problem(self.refused)
         await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
         self.status = self.refused.counted or self.refused.status
@@ -115,7 +115,7 @@ class Passage(Admission):
         await send({"type": "http.response.body", "body": body, "more_body": unread})
         if bounded is not None:
             bounded.unread = unread
-        self._refusing = False
+        self.refusing = False
 
     async def turn_away(self) -> None:
         """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
