@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -431,6 +432,31 @@ def test_the_old_keys_hold_until_they_are_refilled(tmp_path: Path) -> None:
         await world.clock.settle()
         assert world.app.service.engine.rates_before == ()
         assert await world.allowed() == 30
+
+    run(scenario())
+
+
+def test_what_callers_of_a_tool_have_used_holds_on_when_they_are_told_apart_otherwise(tmp_path: Path) -> None:
+    """Until it is refilled, as for requests; then the new rate alone holds."""
+
+    async def allowed(client: str) -> int:
+        number = 0
+        with contextlib.suppress(RateLimited):
+            while True:
+                async with mahavishnu.limit(tool="search", client=client):
+                    number += 1
+        return number
+
+    async def scenario() -> None:
+        tool = {"rate": "10/minute", "match": {"tool": "search"}}
+        world = World(tmp_path, rates(a={**tool, "per": "global"}))
+        assert await allowed("one") == 10
+        await world.reload(**rates(a={**tool, "per": "client"}))
+        assert await allowed("other") == 0
+        world.clock.advance("61s")
+        await world.clock.settle()
+        assert world.app.service.engine.rates_before == ()
+        assert [await allowed("one"), await allowed("other")] == [10, 10]
 
     run(scenario())
 

@@ -120,3 +120,4 @@ class Charged(NamedTuple):
     enforced: bool = True
     on_store_failure: str = "local"
     shared: bool = True
+    per: tuple[str, ...] = ("client",)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from io import StringIO
-from typing import Any, Self
+from pathlib import Path
+from typing import Any, Self, cast
 
 import pytest
 from starlette.requests import Request
@@ -19,12 +21,13 @@ from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Taken
+from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.metering import value
-from tests.runtime.asgi_client import call, site, spec_of
+from tests.runtime.asgi_client import call, ok, site, spec_of
 from tests.runtime.redis.servers import Charged, Server, free_port, server
 
 MINUTE = 60 * 10**9
@@ -175,6 +178,108 @@ def test_whoever_is_refused_is_given_back_his_request_and_no_more(
         told = {one.headers["ratelimit"].split(",")[0].split(";")[1] for one in refused}
         assert ({one.status for one in refused}, told) == ({status}, {"r=8"})
         store.close()
+
+    asyncio.run(story())
+
+
+class Shop:
+    """A hardened app on a shared store whose spec is a file; `/` answers at once, `/slow` when it may."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        forget()
+        self.path = folder / "mahavishnu.yaml"
+        self.url = url
+        self.end = asyncio.Event()
+
+    async def open(self, **limits: Any) -> None:
+        """It starts with these limits, and has found its store."""
+        self.write(**limits)
+        routes = [Route("/", ok), Route("/slow", self._slow)]
+        self.app = Hardening(site(*routes), self.path, log_to=StringIO())
+        self.store = cast("RedisStore", self.app.service.store)
+        async with asyncio.timeout(60):
+            await call(self.app, path="/elsewhere", client="203.0.113.99")
+            while self.store.reason():  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    def write(self, **limits: Any) -> None:
+        service = {"name": "shop", "app": "shop:app"}
+        self.path.write_text(
+            json.dumps({"mahavishnu": 1, "service": service, "store": self.url, "limits": limits})
+        )
+
+    async def reload(self, **limits: Any) -> None:
+        """It has these limits from now on."""
+        self.write(**limits)
+        await self.app.reload()
+
+    async def allowed(self) -> int:
+        """How many requests are let in before one is refused."""
+        number = 0
+        while (await call(self.app)).status == 200:
+            number += 1
+        return number
+
+    async def _slow(self, _: Request) -> Response:
+        await self.end.wait()
+        return PlainTextResponse("ok")
+
+
+def test_by_whatever_callers_are_told_apart_after_a_reload_what_is_given_back_is_one_request(
+    redis: Server, tmp_path: Path
+) -> None:
+    """Who has no name has the same key by `client` and by `ip`; both rates hold, and count him apart."""
+
+    async def story() -> None:
+        shop, slots = Shop(tmp_path, redis.unix), {"concurrency": 1, "match": {"path": "/slow"}}
+        await shop.open(calls={"rate": "9/hour", "per": "client"}, slots=slots)
+        for _ in range(5):
+            await call(shop.app)
+        await shop.reload(calls={"rate": "9/hour", "per": "ip"}, slots=slots)
+        first = asyncio.create_task(call(shop.app, path="/slow"))
+        await asyncio.sleep(0.05)
+        refused = [await call(shop.app, path="/slow") for _ in range(4)]
+        assert {one.status for one in refused} == {503}
+        assert {one.headers["ratelimit"].split(";")[1] for one in refused} == {"r=8"}
+        shop.end.set()
+        await first
+        assert await shop.allowed() == 3
+        shop.store.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("scopes", [("fleet", "process"), ("process", "fleet")])
+def test_what_is_counted_elsewhere_after_a_reload_still_counts(
+    redis: Server, tmp_path: Path, scopes: tuple[str, str]
+) -> None:
+    """By all processes, or by this one alone: what was used before holds on until it is refilled."""
+
+    async def story() -> None:
+        shop = Shop(tmp_path, redis.unix)
+        limits = [{"calls": {"rate": "5/hour", "scope": scope}} for scope in scopes]
+        await shop.open(**limits[0])
+        assert await shop.allowed() == 5
+        await shop.reload(**limits[1])
+        assert await shop.allowed() == 0
+        shop.store.close()
+
+    asyncio.run(story())
+
+
+def test_a_request_that_waits_through_a_reload_does_not_bring_the_old_rate_back(redis: Server) -> None:
+    """It is the first that this process counts by that rate."""
+
+    async def story() -> None:
+        fleet_wide = Charged("wide", Gcra(1000, MINUTE, 1000))
+        old, new = (Charged("own", Gcra(one, MINUTE, one), shared=False) for one in (100, 3))
+        async with fleet(redis.unix) as one:
+            await one.take((fleet_wide,))
+            waits = asyncio.ensure_future(one.take((fleet_wide, old)))
+            await asyncio.sleep(0)
+            one.store.carry(new)
+            await waits
+            assert await _admitted(one, 9, (fleet_wide, new)) == 2
 
     asyncio.run(story())
 

@@ -207,9 +207,14 @@ class Engine:
         self.rates_before = tuple(aside.values())
 
     def _alike(self, old: RateLimit, new: RateLimit) -> bool:
-        """Whether a rate can go on from what was used of another: the same keys, in a store that can convert it."""
+        """Whether a rate can go on from what was used of another: the same keys, in a store that can convert it.
+
+        What is used in this process and what all use are kept in two places.
+        """
+        if old.per != new.per or (self.store.waits and old.shared != new.shared):
+            return False
         converts = not (self.store.waits and new.shared)
-        return old.per == new.per and (converts or old.algorithm == new.algorithm)
+        return converts or old.algorithm == new.algorithm
 
     def _set_aside(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]], now: int) -> None:
         """What was used under other keys cannot be told of these: until it is refilled, both rates hold."""
@@ -239,6 +244,11 @@ class Engine:
                 self.store.forget(one.name)
         self.rates_before = tuple(held for held in self.rates_before if held[0] > now)
         self.plans.clear()
+        self._tools.clear()
+
+    def _every(self) -> tuple[RateLimit, ...]:
+        """The rates, and those that hold on for a while."""
+        return (*self.rates, *(one for _, one in self.rates_before))
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
@@ -254,8 +264,8 @@ class Engine:
         if plan is None:
             if len(self._tools) >= _TOOLS:
                 self._tools.clear()
-            rates = tuple(one for one in self.rates if one.match is not None and one.match.calls(tool))
-            plan = Plan(("", ""), rates, *_counted(rates, route, tool), told=Told(rates))
+            rates = tuple(one for one in self._every() if one.match is not None and one.match.calls(tool))
+            plan = Plan(("", ""), rates, *_counted(rates, route, tool), told=_told(rates))
             self._tools[tool, route] = plan
         return plan
 
@@ -411,8 +421,7 @@ class Engine:
     def _planned(self, route: str, method: str) -> Plan:
         bodies = {name: one for name, one in self._limits.items() if isinstance(one, Body)}
         timeouts = {name: one for name, one in self._limits.items() if isinstance(one, Timeout)}
-        every = (*self.rates, *(one for _, one in self.rates_before))
-        rates = tuple(one for one in every if applies(one.match, route, method))
+        rates = tuple(one for one in self._every() if applies(one.match, route, method))
         late, body = _most_specific(timeouts, route, method), _most_specific(bodies, route, method)
         timeout = None if late is None else self._time_limit(*late)
         # Whoever waits for one of a few places holds none of those that all need.
@@ -432,7 +441,7 @@ class Engine:
             gates,
             None if body is None else self._size_limit(*body),
             timeout,
-            Told([one for one in rates if not one.name.endswith(BEFORE)]),
+            _told(rates),
             Usual(store, rates, keys, self.refusals)
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
@@ -459,6 +468,11 @@ class Engine:
         limit: Any = self._limits[name]
         enforced = limit.mode == "enforce"
         return GateLimit(name, self.gates[name], limit.rank(route, method), enforced, self._cells[name])
+
+
+def _told(rates: Iterable[RateLimit]) -> Told:
+    """What clients are told of these; nobody sees those that only hold on."""
+    return Told([one for one in rates if not one.name.endswith(BEFORE)])
 
 
 def _counted(

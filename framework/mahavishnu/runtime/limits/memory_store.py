@@ -76,8 +76,9 @@ class MemoryStore:
 
     def carry(self, charge: Charge) -> None:
         """A rate of this name follows another one: what every client has used of that is used of this."""
-        table = self._tables.get(charge.name)
-        if table is not None and table.algorithm != charge.algorithm:
+        # Also where none was yet: a request that has waited would bring the old rate back.
+        table = self.table(charge)
+        if table.algorithm != charge.algorithm:
             self._tables[charge.name] = table.heir(charge.algorithm, self.now())
             self._moved()
 

@@ -15,6 +15,13 @@ _US = 1000  # ns; no duration of the spec is finer than a millisecond
 Cells = Sequence[int]
 
 
+class Counted(Charge, Protocol):
+    """A charge that says by what its callers are told apart."""
+
+    @property
+    def per(self) -> tuple[str, ...]: ...
+
+
 class Twin(Protocol):
     """One rate on both sides: arguments for Lua, and what Lua's numbers say; `now` and `at` are µs."""
 
@@ -27,7 +34,7 @@ class Twin(Protocol):
     def standing(self, cells: Cells, now: int) -> Standing: ...
 
 
-def twin(charge: Charge, service: str) -> Twin:
+def twin(charge: Counted, service: str) -> Twin:
     """The twin of a rate; raises TypeError for an algorithm the script does not know."""
     algorithm = charge.algorithm
     if isinstance(algorithm, Gcra):
@@ -63,9 +70,12 @@ DIGITS = 32
 """How many digits hide a key."""
 
 
-def _prefix(service: str, charge: Charge, rule: str) -> str:
-    """What all keys of a rate begin with. Another rule has other buckets: what is in one means nothing to another."""
-    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{rule}:"
+def _prefix(service: str, charge: Counted, rule: str) -> str:
+    """What all keys of a rate begin with. Another rule has other buckets: what is in one means nothing to another.
+
+    So have callers who are told apart otherwise: a key that is the same by both would be charged twice, and given back.
+    """
+    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{rule}:{'+'.join(charge.per)}:"
 
 
 def _head(kind: str, charge: Charge) -> tuple[str, str, str]:
@@ -77,7 +87,7 @@ class _Gcra:
 
     __slots__ = ("_back", "_cost", "_rate", "prefix", "take")
 
-    def __init__(self, charge: Charge, rate: Gcra, service: str) -> None:
+    def __init__(self, charge: Counted, rate: Gcra, service: str) -> None:
         count, period, cost = rate.count, rate.period // _US, charge.cost
         step = _text(divmod(cost * period, count))
         self.prefix = _prefix(service, charge, f"g{count}.{period}.{rate.burst}")
@@ -114,7 +124,7 @@ class _Window:
 
     __slots__ = ("_cost", "_period", "_rate", "prefix", "take")
 
-    def __init__(self, charge: Charge, rate: SlidingWindow, service: str) -> None:
+    def __init__(self, charge: Counted, rate: SlidingWindow, service: str) -> None:
         self._rate, self._cost, self._period = rate, charge.cost, rate.period // _US
         self.prefix = _prefix(service, charge, f"w{rate.count}.{self._period}")
         self.take = (*_head("w", charge), str(rate.count), str(self._period))
@@ -138,7 +148,7 @@ class _Log:
 
     __slots__ = ("_cost", "_rate", "prefix", "take")
 
-    def __init__(self, charge: Charge, rate: SlidingLog, service: str) -> None:
+    def __init__(self, charge: Counted, rate: SlidingLog, service: str) -> None:
         self._rate, self._cost = rate, charge.cost
         self.prefix = _prefix(service, charge, f"l{rate.count}.{rate.period // _US}")
         self.take = (*_head("l", charge), *_text((rate.count, rate.period // _US)))

@@ -7,11 +7,11 @@ from typing import NamedTuple, Protocol, cast
 
 from mahavishnu.policy import Charge, Standing, Taken
 from mahavishnu.runtime.redis.link import pack
-from mahavishnu.runtime.redis.rates import DIGITS, WIDTH, Veil, twin
+from mahavishnu.runtime.redis.rates import DIGITS, WIDTH, Counted, Veil, twin
 from mahavishnu.runtime.redis.script import TAKE
 
 
-class _Fleet(Charge, Protocol):
+class _Fleet(Counted, Protocol):
     """A charge that says where it is counted, and what holds while that cannot be asked."""
 
     @property
