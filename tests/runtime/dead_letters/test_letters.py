@@ -9,7 +9,6 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,17 @@ from mahavishnu.runtime.dead_letters.office import letters_of
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec
-from tests.runtime.dead_letters.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
+from tests.runtime.dead_letters.letterboxes import (
+    LEASE,
+    ROOM,
+    STORES,
+    Time,
+    held_up,
+    keep,
+    letter,
+    stored,
+    take,
+)
 from tests.runtime.redis.servers import Server, server
 
 
@@ -405,19 +414,6 @@ def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time,
 
 
 # --- the desk --------------------------------------------------------------------------------------
-
-
-def held_up(desk: Desk) -> threading.Event:
-    """Keep the desk's thread busy from now on, until what is returned is set."""
-    gate, busy = threading.Event(), Future[None]()
-
-    def hold(_: Letters) -> None:
-        busy.set_result(None)
-        gate.wait()
-
-    desk.ask(hold)
-    busy.result()
-    return gate
 
 
 def test_the_desk_does_what_was_asked_meanwhile_in_one_commit(tmp_path: Path, now: Time) -> None:
