@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from decimal import Decimal
 from functools import partial
 from importlib.machinery import ModuleSpec
 from io import StringIO
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 from uuid import UUID
 
 import httpx
@@ -26,8 +29,9 @@ from mahavishnu.dependencies import Dependency, dependency
 from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuError, Parked
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.calls.operation import called
-from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.context import Degraded, request_id
 from mahavishnu.runtime.current import forget, succeed
+from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import LettersUnreachable
 from mahavishnu.runtime.dead_letters.parcel import Parcel, Unreadable
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
@@ -37,6 +41,7 @@ from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
 from tests.runtime.calls.worlds import SECOND, World, serving
+from tests.runtime.dead_letters.letterboxes import Time, held_up
 
 STATIC: dict[str, Any] = {"fallback": {"static": {"price": 0, "tags": []}}}
 SMALL: dict[str, Any] = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop:app"}}
@@ -401,6 +406,106 @@ def test_what_was_not_displaced_in_the_end_is_not_counted() -> None:
     with pytest.raises(Parked):
         charge()
     assert value(world.service.metrics, series, reason="displaced") == 1
+
+
+Slow = Callable[[Desk], threading.Event]
+"""Makes a desk slow until what it returns is set."""
+
+
+def begun(desk: Desk) -> threading.Event:
+    """It has begun to keep the letter, and takes its time."""
+    gate, letters = threading.Event(), cast("Any", desk.letters)
+
+    def put(*said: Any) -> Any:
+        letters.begun = True
+        gate.wait()
+        return SqliteLetters.put(letters, *said)
+
+    letters.put, letters.begun = put, False
+    return gate
+
+
+def lost(desk: Desk) -> threading.Event:
+    """It is busy with others, and then cannot keep it."""
+
+    def put(*_: Any) -> Any:
+        raise LettersUnreachable("the disk is full")
+
+    cast("Any", desk.letters).put = put
+    return held_up(desk)
+
+
+async def charged(stripe: Dependency) -> None:
+    """A function of one's own that fails."""
+
+    @stripe(idempotent=True)
+    async def charge() -> None:
+        raise ConnectionError
+
+    await charge()
+
+
+async def posted(stripe: Dependency) -> None:
+    """A request that fails."""
+    transport = httpx.MockTransport(lambda _: httpx.Response(503))
+    async with stripe.httpx_async_client(transport=transport) as client:
+        await client.post("http://stripe/charges", extensions={"idempotent": True})
+
+
+class Left:
+    """A call that fails while the desk is slow, and whose request is ended before its letter is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self.world = World(fallback="dead_letter")
+        self.told: list[tuple[str, str]] = []
+        self.world.service.log = Mock(warning=self._warning)
+        self.world.service.stand_by()
+        office = self.world.service.office
+        assert office is not None
+        self.desk = office.desk = Desk(SqliteLetters(str(folder / "dead.db"), Time()))
+
+    async def go(self, slow: Slow, call: Callable[[Dependency], Awaitable[None]]) -> None:
+        gate = slow(self.desk)
+        with serving("r1"):
+            task = asyncio.ensure_future(call(self.world.stripe))
+        while not self._handed_over():  # noqa: ASYNC110 - a thread tells no event
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        gate.set()
+        self.desk.close()
+
+    def parked(self, outcome: str) -> float:
+        return value(self.world.service.metrics, "mahavishnu_dead_letters_parked_total", outcome=outcome)
+
+    def _warning(self, event: str, **_: str) -> None:
+        self.told.append((event, request_id()))
+
+    def _handed_over(self) -> bool:
+        desk: Any = self.desk
+        waits = desk._thread is not None and desk._queue.qsize() == 1
+        return bool(getattr(desk.letters, "begun", waits))
+
+
+@pytest.mark.parametrize("slow", [held_up, begun])
+@pytest.mark.parametrize("call", [charged, posted])
+def test_a_letter_is_kept_and_told_of_where_nobody_waits_any_more(
+    slow: Slow, call: Callable[[Dependency], Awaitable[None]], tmp_path: Path
+) -> None:
+    """The deadline of its request passes first: nothing else would say that the call was ever asked for."""
+    left = Left(tmp_path)
+    asyncio.run(left.go(slow, call))
+    assert [one.request for one in left.desk.ask(lambda letters: letters.some(9)).result()] == ["r1"]
+    assert (left.parked("stored"), left.told) == (1, [("call parked", "r1")])
+    left.desk.close()
+
+
+def test_a_letter_is_said_to_be_lost_where_nobody_waits_any_more(tmp_path: Path) -> None:
+    """The log and the series are all that is left of it."""
+    left = Left(tmp_path)
+    asyncio.run(left.go(lost, charged))
+    assert (left.parked("lost"), left.told) == (1, [("call lost", "r1")])
 
 
 def test_a_call_under_way_is_kept_whatever_a_reload_takes_away() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Generator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import Bounds, Letter, Letters
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
@@ -57,3 +60,16 @@ def take(letters: Letters, dependency: str = "payment", most: int = 10, attempts
     """Take up what is due."""
     with letters.together():
         return list(letters.take(dependency, most, LEASE, attempts))
+
+
+def held_up(desk: Desk) -> threading.Event:
+    """Keep the desk's thread busy from now on, until what is returned is set."""
+    gate, busy = threading.Event(), Future[None]()
+
+    def hold(_: Letters) -> None:
+        busy.set_result(None)
+        gate.wait()
+
+    desk.ask(hold)
+    busy.result()
+    return gate

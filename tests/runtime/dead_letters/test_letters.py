@@ -9,11 +9,11 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis.exceptions
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.dead_letters.desk import Desk
@@ -22,7 +22,17 @@ from mahavishnu.runtime.dead_letters.office import letters_of
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec
-from tests.runtime.dead_letters.letterboxes import LEASE, ROOM, STORES, Time, keep, letter, stored, take
+from tests.runtime.dead_letters.letterboxes import (
+    LEASE,
+    ROOM,
+    STORES,
+    Time,
+    held_up,
+    keep,
+    letter,
+    stored,
+    take,
+)
 from tests.runtime.redis.servers import Server, server
 
 
@@ -404,20 +414,46 @@ def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time,
         assert len(take(letters)) == 1
 
 
+def losing_one_answer(letters: RedisLetters) -> list[Any]:
+    """The next answer of the server is lost on its way: where it is then found."""
+    lost: list[Any] = []
+    connection = letters.server.connection_pool.get_connection()
+    letters.server.connection_pool.release(connection)
+    read = connection.read_response
+
+    def losing(*said: Any, **more: Any) -> Any:
+        answer = read(*said, **more)
+        if not lost:
+            lost.append(answer)
+            raise redis.exceptions.TimeoutError
+        return answer
+
+    connection.read_response = losing
+    return lost
+
+
+def test_who_asks_again_because_the_answer_was_lost_takes_up_the_same(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
+    """Else the first ones would be nobody's until their lease ends, and an attempt spent without a call."""
+    with stored("redis", tmp_path, now, running) as letters:
+        assert isinstance(letters, RedisLetters)
+        first, second = letter(), letter()
+        keep(letters, first)
+        now.ms += 1
+        keep(letters, second)
+        lost = losing_one_answer(letters)
+        assert [(one.id, one.attempts) for one in take(letters, most=1)] == [(first.id, 1)]
+        assert len(lost[0]) == 1
+        assert [(one.id, one.attempts) for one in take(letters)] == [(second.id, 1)]
+        with letters.together():
+            letters.drop([first.id, second.id])
+        left = [letters.server.pttl(key) for key in letters.server.keys("*:taken:*")]
+        assert len(left) == 2
+        assert all(0 < ms <= LEASE for ms in left)
+
+
 # --- the desk --------------------------------------------------------------------------------------
-
-
-def held_up(desk: Desk) -> threading.Event:
-    """Keep the desk's thread busy from now on, until what is returned is set."""
-    gate, busy = threading.Event(), Future[None]()
-
-    def hold(_: Letters) -> None:
-        busy.set_result(None)
-        gate.wait()
-
-    desk.ask(hold)
-    busy.result()
-    return gate
 
 
 def test_the_desk_does_what_was_asked_meanwhile_in_one_commit(tmp_path: Path, now: Time) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from mahavishnu import degraded, idempotency_key, redriving
 from mahavishnu.asgi import Hardening
-from mahavishnu.errors import Parked
+from mahavishnu.errors import BulkheadFull, Parked
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.runtime.calls import http_fallback
 from mahavishnu.runtime.calls.operation import called
@@ -429,6 +429,26 @@ def test_a_throttle_costs_no_attempt() -> None:
             await shop.look(2 * MINUTE)
         assert [(one.attempts, one.quarantined) for one in shop.letters()] == [(0, False)]
         assert shop.redriven("deferred") == 4
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("also", [[], [ConnectionError()]])
+def test_refusals_of_tasks_cost_no_attempt(also: list[Exception]) -> None:
+    """Code with a TaskGroup lets them out together: it was refused, unless one of its calls was made and failed."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+
+        async def again(order: int) -> None:
+            refused = BulkheadFull("bank", "bulkhead", "it is full")
+            raise ExceptionGroup("", [ExceptionGroup("", [refused]), refused, *also])
+
+        shop.charge.redrive(again)
+        await shop.look(MINUTE)
+        assert [one.attempts for one in shop.letters()] == [len(also)]
+        assert (shop.redriven("deferred"), shop.redriven("failed")) == (1 - len(also), len(also))
 
     run(scenario)
 

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Protocol
@@ -180,23 +181,39 @@ class LetterBox:
     def keep(self, ticket: Letter, answer: Any) -> None:
         """What was done need not be kept."""
 
-    def park(self, ticket: Letter, error: Exception) -> Future[Kept]:
-        """Begin to keep it."""
-        return self._office.park(replace(ticket, error=why(error)))
+    def park(self, ticket: Letter, error: Exception) -> Future[str]:
+        """Keep it: the id of its letter, empty where it could not be kept, once that is counted and logged.
 
-    def end(self, ticket: Letter, error: Exception, kept: Kept | LettersUnreachable) -> Parked | None:
-        """What the caller is to be told instead of the error; None: it could not be kept."""
-        outcome = kept.outcome if isinstance(kept, Kept) else "lost"
-        self._office.parked(self.name, outcome)
-        if isinstance(kept, Kept) and outcome != "full":
-            self._tell("call parked", dependency=self.name, letter=kept.id, key=ticket.key, error=why(error))
-            what = (
-                f"the call failed ({why(error)}) and is kept as dead letter {kept.id}: it will be made again"
-            )
-            return Parked(self.name, "fallback", what, letter=kept.id, key=ticket.key)
-        reason = str(kept) if isinstance(kept, LettersUnreachable) else "there is no room for dead letters"
-        self._tell("call lost", dependency=self.name, key=ticket.key, error=why(error), reason=reason)
-        return None
+        Nobody can call that off: who waits may be cancelled, and his letter is kept and told of all the same.
+        """
+        letter, told = replace(ticket, error=why(error)), Future[str]()
+        told.set_running_or_notify_cancel()  # what runs cannot be cancelled any more
+        here = copy_context()  # another thread may end it, in whose own the log would not name the request
+        self._office.park(letter).add_done_callback(lambda kept: here.run(self._end, letter, told, kept))
+        return told
+
+    def _end(self, letter: Letter, told: Future[str], future: Future[Kept]) -> None:
+        fault = future.exception()
+        kept = Kept("lost", "") if fault is not None else future.result()
+        try:
+            self._office.parked(self.name, kept.outcome)
+            self._log(letter, kept, fault)
+        finally:  # whatever a log does, somebody may wait
+            told.set_result(kept.id)
+
+    def _log(self, letter: Letter, kept: Kept, fault: BaseException | None) -> None:
+        facts = {"dependency": self.name, "key": letter.key, "error": letter.error}
+        if kept.id:
+            self._tell("call parked", letter=kept.id, **facts)
+        else:
+            self._tell("call lost", **facts, reason=_reason(fault))
+
+
+def _reason(fault: BaseException | None) -> str:
+    """Why a call could not be kept."""
+    if fault is None:
+        return "there is no room for dead letters"
+    return str(fault) if isinstance(fault, LettersUnreachable) else why(fault)
 
 
 def fallbacks_of(
@@ -299,8 +316,8 @@ class _Step:
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked, and whatever code of its own raises."""
         if isinstance(self._stand_in, LetterBox):
-            future = self._stand_in.park(self._ticket, error)
-            return parked(self._fallbacks, self._stand_in, self._ticket, error, settled(future))
+            letter = self._stand_in.park(self._ticket, error).result()
+            return parked(self._fallbacks, self._ticket, error, letter)
         if self._operation.own is None:
             return self._replaced()
         with self._counted():
@@ -308,8 +325,8 @@ class _Step:
 
     async def instead_async(self, error: Exception) -> Any:
         if isinstance(self._stand_in, LetterBox):
-            future = self._stand_in.park(self._ticket, error)
-            return parked(self._fallbacks, self._stand_in, self._ticket, error, await settled_async(future))
+            letter = await asyncio.wrap_future(self._stand_in.park(self._ticket, error))
+            return parked(self._fallbacks, self._ticket, error, letter)
         if self._operation.own is None:
             return self._replaced()
         with self._counted():
@@ -344,36 +361,18 @@ def replaced(fallbacks: Fallbacks, ticket: Any) -> Any:
     return value, seconds
 
 
-def parked(
-    fallbacks: Fallbacks, box: LetterBox, ticket: Letter, error: Exception, kept: Kept | LettersUnreachable
-) -> Any:
-    """Raise Parked for a call that is kept; NOTHING when it could not be."""
-    told = box.end(ticket, error, kept)
-    if told is None:
-        fallbacks.failed(box.kind)
-        error.add_note(f"and the call to {box.name} could not be kept as a dead letter")
+def parked(fallbacks: Fallbacks, ticket: Letter, error: Exception, letter: str) -> Any:
+    """Raise Parked for a call that is kept as this letter; NOTHING when it could not be (the id is empty)."""
+    if not letter:
+        fallbacks.failed(LetterBox.kind)
+        error.add_note(f"and the call to {fallbacks.name} could not be kept as a dead letter")
         return NOTHING
-    fallbacks.served(box.kind, letter=told.letter)
+    fallbacks.served(LetterBox.kind, letter=letter)
+    what = f"the call failed ({why(error)}) and is kept as dead letter {letter}: it will be made again"
     try:
-        raise told from error
+        raise Parked(fallbacks.name, "fallback", what, letter=letter, key=ticket.key) from error
     finally:
-        del told, error  # an error whose frame holds it would live until the garbage collector comes
-
-
-def settled(future: Future[Kept]) -> Kept | LettersUnreachable:
-    """What came of it, waited for by a thread."""
-    try:
-        return future.result()
-    except LettersUnreachable as fault:
-        return fault
-
-
-async def settled_async(future: Future[Kept]) -> Kept | LettersUnreachable:
-    """What came of it, waited for by a task."""
-    try:
-        return await asyncio.wrap_future(future)
-    except LettersUnreachable as fault:
-        return fault
+        del error  # an error whose frame holds it would live until the garbage collector comes
 
 
 def replaceable(fault: Exception, within: bool) -> bool:

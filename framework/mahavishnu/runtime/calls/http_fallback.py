@@ -24,8 +24,6 @@ from mahavishnu.runtime.calls.fallback import (
     LetterBox,
     parked,
     replaced,
-    settled,
-    settled_async,
 )
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
@@ -70,15 +68,16 @@ class Asked:
         """What stands in, or NOTHING; raises Parked."""
         box = self._fallbacks.stand_in
         if isinstance(box, LetterBox):
-            return parked(self._fallbacks, box, self._ticket, error, settled(box.park(self._ticket, error)))
+            letter = box.park(self._ticket, error).result()
+            return parked(self._fallbacks, self._ticket, error, letter)
         return self._replaced()
 
     async def instead_async(self, error: Exception) -> Any:
         """As `instead`, for tasks."""
         box = self._fallbacks.stand_in
         if isinstance(box, LetterBox):
-            kept = await settled_async(box.park(self._ticket, error))
-            return parked(self._fallbacks, box, self._ticket, error, kept)
+            letter = await asyncio.wrap_future(box.park(self._ticket, error))
+            return parked(self._fallbacks, self._ticket, error, letter)
         return self._replaced()
 
     def _keep(self, last: LastAnswer, response: httpx.Response, body: bytes) -> None:

@@ -78,6 +78,7 @@ class Desk:
             while len(batch) < self.letters.batch and (one := _waiting(queue)) is not None:
                 batch.append(one)
             self._do(batch)
+            del first, batch  # else what was asked would be held until somebody asks again
         self.letters.close()
 
     def _do(self, batch: Sequence[_Asked]) -> None:

@@ -35,6 +35,7 @@ from mahavishnu.series import (
     DEAD_LETTERS_UP,
     LETTER_STATES,
 )
+from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 
 _MS = 1_000_000
@@ -70,15 +71,16 @@ class Office:
         self.parking = spec.parking
         self.keep = int(spec.retention.dead_letters) // _MS
         self.bounds = Bounds(settings.entries, int(settings.size), settings.when_full == "displace")
-        self._counters: dict[tuple[str, str, str], Counter] = {}
+        counters: dict[tuple[str, str, str], Counter] = {}
         for name in self.parking:
             for signal in (DEAD_LETTERS_PARKED, DEAD_LETTERS_REDRIVEN):
                 for outcome in signal.label("outcome").values or ():
                     made = meter.counter(signal, dependency=name, outcome=outcome)
-                    self._counters[signal.name, name, outcome] = made
+                    counters[signal.name, name, outcome] = made
             for state in LETTER_STATES:
                 meter.gauge(DEAD_LETTERS, partial(self._count, name, state), dependency=name, state=state)
             meter.gauge(DEAD_LETTERS_AGE, partial(self._age, name), dependency=name)
+        self._counters = counters  # whole, or not yet: other threads count meanwhile
         reasons = DEAD_LETTERS_DROPPED.label("reason").values or ()
         self._dropped = {reason: meter.counter(DEAD_LETTERS_DROPPED, reason=reason) for reason in reasons}
         meter.gauge(DEAD_LETTERS_FULL, self.fullness)
@@ -105,17 +107,20 @@ class Office:
 
     def parked(self, dependency: str, outcome: str) -> None:
         """Count a call that was kept, or was not; a call that began before a reload may be none of this spec's."""
-        if dependency in self.parking:
-            self._counters[DEAD_LETTERS_PARKED.name, dependency, outcome].inc()
+        self._counted(DEAD_LETTERS_PARKED, dependency, outcome)
 
     def redriven(self, dependency: str, outcome: str) -> None:
         """Count a letter that was taken up; as `parked`."""
-        if dependency in self.parking:
-            self._counters[DEAD_LETTERS_REDRIVEN.name, dependency, outcome].inc()
+        self._counted(DEAD_LETTERS_REDRIVEN, dependency, outcome)
 
     def dropped(self, reason: str, count: int) -> None:
         """Count letters that were given up."""
         self._dropped[reason].inc(count)
+
+    def _counted(self, signal: Signal, dependency: str, outcome: str) -> None:
+        counter = self._counters.get((signal.name, dependency, outcome))
+        if counter is not None:
+            counter.inc()
 
     def _displaced(self, future: Future[Kept]) -> None:
         """Only now it is certain: what fails leaves all where they were."""

@@ -97,7 +97,11 @@ if verb == 'put' then
 elseif verb == 'take' then
   local dependency, most, lease, attempts, token, behind = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]),
     tonumber(ARGV[6]), ARGV[7], ARGV[8]
-  local taken = {}
+  local taken, mine = {}, at('taken:' .. token)
+  for _, id in ipairs(redis.call('LRANGE', mine, 0, -1)) do  -- whose answer was lost asks again
+    if field(id, 'token') == token then taken[#taken + 1] = redis.call('HGETALL', letter(id)) end
+  end
+  if #taken > 0 then return taken end
   while #taken < most do
     local id = redis.call('ZRANGEBYSCORE', at('due:' .. dependency), '-inf', whole(now), 'LIMIT', 0, 1)[1]
     if not id then break end
@@ -108,9 +112,11 @@ elseif verb == 'take' then
       redis.call('ZADD', at('due:' .. dependency), whole(now + lease), id)
       redis.call('HINCRBY', letter(id), 'attempts', 1)
       redis.call('HSET', letter(id), 'token', token, 'due', whole(now + lease))
+      redis.call('RPUSH', mine, id)
       taken[#taken + 1] = redis.call('HGETALL', letter(id))
     end
   end
+  redis.call('PEXPIRE', mine, lease)
   return taken
 elseif verb == 'renew' then
   for place = 4, #ARGV, 2 do

@@ -9,7 +9,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mahavishnu.policies._faults import REFUSALS, status_of_fault, why
+from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
 from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Stats
@@ -124,15 +124,19 @@ class Redriver:
         except asyncio.CancelledError:
             await self._back(office, letter, "deferred", letter.error, attempted=False)
             raise
-        except REFUSALS as fault:
-            await self._back(office, letter, "deferred", why(fault), attempted=False)
         except Unreadable as fault:
             await self._back(office, letter, "quarantined", str(fault), quarantine=True)
         except Exception as fault:  # noqa: BLE001 - whatever the code does, the letter is not lost
-            last = letter.attempts >= office.settings.redrive.attempts or _final(fault)
-            await self._back(office, letter, "quarantined" if last else "failed", why(fault), quarantine=last)
+            await self._failed(office, letter, fault)
         else:
             await self._note(office, letter, "done", lambda letters: letters.done(letter))
+
+    async def _failed(self, office: Office, letter: Letter, fault: Exception) -> None:
+        if refused := _refused(fault):
+            await self._back(office, letter, "deferred", refused, attempted=False)
+            return
+        last = letter.attempts >= office.settings.redrive.attempts or _final(fault)
+        await self._back(office, letter, "quarantined" if last else "failed", why(fault), quarantine=last)
 
     async def _call(self, letter: Letter) -> None:
         handler = handler_of(letter)
@@ -205,6 +209,12 @@ def _put_back(
     letter: Letter, pause: int, error: str, attempted: bool, quarantine: bool, letters: Letters
 ) -> None:
     letters.back(letter, pause, error, attempted=attempted, quarantine=quarantine)
+
+
+def _refused(fault: Exception) -> str:
+    """Why the call was never made, or none of those that a TaskGroup made of it; empty where one was."""
+    parts = [*leaves(fault)]
+    return why(parts[0]) if all(isinstance(each, REFUSALS) for each in parts) else ""
 
 
 def _final(fault: BaseException) -> bool:
