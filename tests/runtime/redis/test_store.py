@@ -20,6 +20,8 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.redis.address import address
+from mahavishnu.runtime.redis.line import Line
+from mahavishnu.runtime.redis.link import GONE, Link
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
@@ -559,6 +561,57 @@ def test_who_is_no_redis_is_no_store(words: bytes) -> None:
         await _told(one)
         one.store.close()
         other.close()
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_ends_right_behind_the_first_answers_is_tried_again() -> None:
+    """Whoever hangs up before the connection is at work is down, told of, and asked again."""
+    tries: list[asyncio.StreamWriter] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(writer)
+        try:
+            await reader.readuntil(b"SETNAME")
+            writer.write(b"+OK\r\n")
+            for _ in range(2):
+                await reader.readuntil(b"EVAL\r\n")
+            writer.write(b"*2\r\n:1\r\n:1\r\n:1\r\n")
+            if len(tries) > 1:
+                await reader.read()
+        finally:
+            writer.close()
+
+    async def story() -> None:
+        other = await asyncio.start_server(speak, "127.0.0.1", 0)
+        one = Fleet(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+        await _told(one)
+        assert (one.up(), one.store.reason()) == (0, "the connection was lost")
+        await one.until(up=True)
+        assert len(tries) == 2
+        one.store.close()
+        other.close()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_finds_the_connection_dead_takes_it_down(redis: Server) -> None:
+    """At once, whether or not anybody else has noticed; what befell an earlier connection does nothing to this one."""
+    links: list[Link] = []
+
+    async def probe(link: Link) -> object:
+        links.append(link)
+        return await link.call("PING")
+
+    async def story() -> None:
+        line = Line(address(redis.url), "test", SystemClock(), probe)
+        assert await line.opened()
+        line.judge(GONE)
+        assert line.up
+        links[0].close()
+        line.judge(GONE)
+        assert (line.up, line.reason) == (False, "the connection was lost")
+        line.close()
 
     asyncio.run(story())
 

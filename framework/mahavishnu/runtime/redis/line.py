@@ -26,6 +26,7 @@ _SECOND = 1_000_000_000
 _FIRST, _LAST = _SECOND // 4, 2 * _SECOND
 _STEADY = 5 * _SECOND
 _HOPS = 5
+_LOST = "the connection was lost"
 # Not the fault of one call: every other one would fare alike.
 _OF_THE_SERVER = frozenset(
     {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
@@ -84,9 +85,11 @@ class Line:
     def judge(self, answer: object) -> None:
         """A bad answer: down at once when the server said that it cannot, else after a few in a row."""
         link = self._link
-        if link is None or answer is GONE:
+        if link is None:
             return
-        if answer is LATE:
+        if answer is GONE:  # which may also be said by an earlier connection
+            bad, why = link.gone, _LOST
+        elif answer is LATE:
             bad, why = link.late >= _ROW, "no answer in time"
         else:
             why = failure(answer) or "no answer of ours"
@@ -107,7 +110,7 @@ class Line:
     def _lost(self, link: Link) -> None:
         """The connection has ended by itself."""
         if link is self._link:
-            self._down("the connection was lost")
+            self._down(_LOST)
 
     def _down(self, why: str) -> None:
         link, self._link = self._link, None
@@ -137,7 +140,7 @@ class Line:
         while self._link is None:
             await self._clock.sleep(round(self._pause * random.uniform(0.8, 1.2)))  # noqa: S311  only apart, not secret
             try:
-                link = await asyncio.wait_for(self._open(), _OPENING)
+                link = await self._opened()
             except Exception as fault:  # noqa: BLE001  also a host that is no name: whoever stops to try never comes back
                 self._say(_reason(fault))
                 self._address = self._seed
@@ -148,6 +151,13 @@ class Line:
             if self._opening is not None:
                 self._opening.set_result(None)
                 self._opening = None
+
+    async def _opened(self) -> Link:
+        """As `_open`, in time; it may have ended since, for it is handed over some turns of the event loop later."""
+        link = await asyncio.wait_for(self._open(), _OPENING)
+        if link.gone:
+            raise _Refused(_LOST)
+        return link
 
     async def _open(self) -> Link:
         """A link over which the probe was answered, at whichever node of a cluster that is."""

@@ -54,6 +54,11 @@ class Link(asyncio.Protocol):
         self.late = self.wrong = 0
         """How many calls in a row got no answer in time, or an error."""
 
+    @property
+    def gone(self) -> bool:
+        """Whether the connection has ended."""
+        return self._transport is None
+
     def call(self, *words: Word) -> asyncio.Future[Any]:
         """Ask, together with whatever else is asked in this turn of the event loop."""
         return self.send(_pack(words))
