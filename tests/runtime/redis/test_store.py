@@ -484,6 +484,24 @@ def test_a_half_open_connection_costs_a_few_requests_their_deadline(redis: Serve
     asyncio.run(story())
 
 
+def test_a_server_that_hangs_is_lost_even_if_nobody_waits_for_its_answers() -> None:
+    """Requests that have less time than an answer are cancelled first: what they asked is late all the same."""
+
+    async def story(server: Server) -> None:
+        async with fleet(server.url, 0.05) as one:
+            server.send(signal.SIGSTOP)
+            for last in (False, False, True):
+                asked = asyncio.ensure_future(one.take())
+                await asyncio.sleep(0)
+                asked.cancel()
+                assert one.up() == 1
+                await (one.until(up=False) if last else asyncio.sleep(0.1))
+            assert one.store.reason() == "no answer in time"
+
+    with server() as stopped:
+        asyncio.run(story(stopped))
+
+
 def test_answers_that_come_too_late_are_nobodys(redis: Server) -> None:
     """Who was given up on does not get the next one's answer: it stays in order."""
 

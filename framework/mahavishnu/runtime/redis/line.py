@@ -26,7 +26,7 @@ _SECOND = 1_000_000_000
 _FIRST, _LAST = _SECOND // 4, 2 * _SECOND
 _STEADY = 5 * _SECOND
 _HOPS = 5
-_LOST = "the connection was lost"
+_LOST, _SLOW = "the connection was lost", "no answer in time"
 # Not the fault of one call: every other one would fare alike.
 _OF_THE_SERVER = frozenset(
     {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
@@ -83,14 +83,15 @@ class Line:
         return self.up
 
     def judge(self, answer: object) -> None:
-        """A bad answer: down at once when the server said that it cannot, else after a few in a row."""
+        """A bad answer: down at once when the server said that it cannot, else after a few in a row.
+
+        Of those that are late the link tells by itself, for who has asked may have gone away.
+        """
         link = self._link
-        if link is None:
+        if link is None or answer is LATE:
             return
         if answer is GONE:  # which may also be said by an earlier connection
             bad, why = link.gone, _LOST
-        elif answer is LATE:
-            bad, why = link.late >= _ROW, "no answer in time"
         else:
             why = failure(answer) or "no answer of ours"
             bad = why in _OF_THE_SERVER or link.wrong >= _ROW
@@ -111,6 +112,11 @@ class Line:
         """The connection has ended by itself."""
         if link is self._link:
             self._down(_LOST)
+
+    def _slow(self, link: Link) -> None:
+        """Answers have not come in time."""
+        if link is self._link and link.late >= _ROW:
+            self._down(_SLOW)
 
     def _down(self, why: str) -> None:
         link, self._link = self._link, None
@@ -206,7 +212,7 @@ class Line:
         to = self._address
 
         def link() -> Link:
-            return Link(_OPENING, self._lost, self._seen)
+            return Link(_OPENING, self._lost, self._slow, self._seen)
 
         if to.path is not None:
             return (await self.loop.create_unix_connection(link, to.path))[1]
@@ -238,7 +244,7 @@ class _Refused(Exception):
 def _reason(fault: Exception) -> str:
     """In words, and without addresses, so that the same fault is the same words at every try."""
     if isinstance(fault, asyncio.TimeoutError):
-        return "no answer in time"
+        return _SLOW
     if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
         return f"TLS: {fault.reason}"
     number = fault.errno if isinstance(fault, OSError) else None
