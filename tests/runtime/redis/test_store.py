@@ -278,6 +278,46 @@ def test_each_event_loop_has_its_own_connection(redis: Server) -> None:
     assert one.calls("skipped") == 0
 
 
+def test_what_one_event_loop_was_charged_is_given_back_whichever_asked_last(redis: Server) -> None:
+    """A thread may run a loop of its own beside it, for a single call: nothing goes missing for that."""
+
+    async def story() -> int:
+        beside = asyncio.Runner()
+        async with fleet(redis.url) as one:
+            taken = await one.take()
+            await asyncio.to_thread(beside.run, one.take(PER_CLIENT, "i:another"))
+            one.store.give_back(taken)
+            admitted = await _admitted(one, 6)
+            await asyncio.to_thread(beside.run, _let_go(one))
+            await asyncio.to_thread(beside.close)
+        return admitted
+
+    assert asyncio.run(story()) == 5
+
+
+async def _let_go(one: Fleet) -> None:
+    one.store.close()
+
+
+def test_what_an_event_loop_without_a_connection_cannot_give_back_is_not_said_to_be(redis: Server) -> None:
+    """The client is told what the server holds, and whoever has a connection may still give it back."""
+
+    async def story() -> None:
+        async with fleet(redis.url) as one:
+            taken = await one.take()
+            await asyncio.to_thread(asyncio.run, _give_back(one, taken))
+            assert taken.standing(0).remaining == 4
+            one.store.give_back(taken)
+            assert taken.standing(0).remaining == 5
+            assert await _admitted(one, 6) == 5
+
+    asyncio.run(story())
+
+
+async def _give_back(one: Fleet, taken: Taken) -> None:
+    one.store.give_back(taken)
+
+
 def test_the_first_requests_wait_for_the_connection(redis: Server) -> None:
     """Nobody is counted apart only because the service has just started."""
 
