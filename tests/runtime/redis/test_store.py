@@ -23,6 +23,8 @@ from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.redis.address import address
+from mahavishnu.runtime.redis.line import Line
+from mahavishnu.runtime.redis.link import GONE, Link
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
@@ -381,6 +383,46 @@ def test_each_event_loop_has_its_own_connection(redis: Server) -> None:
     assert one.calls("skipped") == 0
 
 
+def test_what_one_event_loop_was_charged_is_given_back_whichever_asked_last(redis: Server) -> None:
+    """A thread may run a loop of its own beside it, for a single call: nothing goes missing for that."""
+
+    async def story() -> int:
+        beside = asyncio.Runner()
+        async with fleet(redis.url) as one:
+            taken = await one.take()
+            await asyncio.to_thread(beside.run, one.take(PER_CLIENT, "i:another"))
+            one.store.give_back(taken)
+            admitted = await _admitted(one, 6)
+            await asyncio.to_thread(beside.run, _let_go(one))
+            await asyncio.to_thread(beside.close)
+        return admitted
+
+    assert asyncio.run(story()) == 5
+
+
+async def _let_go(one: Fleet) -> None:
+    one.store.close()
+
+
+def test_what_an_event_loop_without_a_connection_cannot_give_back_is_not_said_to_be(redis: Server) -> None:
+    """The client is told what the server holds, and whoever has a connection may still give it back."""
+
+    async def story() -> None:
+        async with fleet(redis.url) as one:
+            taken = await one.take()
+            await asyncio.to_thread(asyncio.run, _give_back(one, taken))
+            assert taken.standing(0).remaining == 4
+            one.store.give_back(taken)
+            assert taken.standing(0).remaining == 5
+            assert await _admitted(one, 6) == 5
+
+    asyncio.run(story())
+
+
+async def _give_back(one: Fleet, taken: Taken) -> None:
+    one.store.give_back(taken)
+
+
 def test_the_first_requests_wait_for_the_connection(redis: Server) -> None:
     """Nobody is counted apart only because the service has just started."""
 
@@ -587,6 +629,24 @@ def test_a_half_open_connection_costs_a_few_requests_their_deadline(redis: Serve
     asyncio.run(story())
 
 
+def test_a_server_that_hangs_is_lost_even_if_nobody_waits_for_its_answers() -> None:
+    """Requests that have less time than an answer are cancelled first: what they asked is late all the same."""
+
+    async def story(server: Server) -> None:
+        async with fleet(server.url, 0.05) as one:
+            server.send(signal.SIGSTOP)
+            for last in (False, False, True):
+                asked = asyncio.ensure_future(one.take())
+                await asyncio.sleep(0)
+                asked.cancel()
+                assert one.up() == 1
+                await (one.until(up=False) if last else asyncio.sleep(0.1))
+            assert one.store.reason() == "no answer in time"
+
+    with server() as stopped:
+        asyncio.run(story(stopped))
+
+
 def test_answers_that_come_too_late_are_nobodys(redis: Server) -> None:
     """Who was given up on does not get the next one's answer: it stays in order."""
 
@@ -664,6 +724,57 @@ def test_who_is_no_redis_is_no_store(words: bytes) -> None:
         await _told(one)
         one.store.close()
         other.close()
+
+    asyncio.run(story())
+
+
+def test_a_connection_that_ends_right_behind_the_first_answers_is_tried_again() -> None:
+    """Whoever hangs up before the connection is at work is down, told of, and asked again."""
+    tries: list[asyncio.StreamWriter] = []
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tries.append(writer)
+        try:
+            await reader.readuntil(b"SETNAME")
+            writer.write(b"+OK\r\n")
+            for _ in range(2):
+                await reader.readuntil(b"EVAL\r\n")
+            writer.write(b"*2\r\n:1\r\n:1\r\n:1\r\n")
+            if len(tries) > 1:
+                await reader.read()
+        finally:
+            writer.close()
+
+    async def story() -> None:
+        other = await asyncio.start_server(speak, "127.0.0.1", 0)
+        one = Fleet(f"redis://127.0.0.1:{other.sockets[0].getsockname()[1]}")
+        await _told(one)
+        assert (one.up(), one.store.reason()) == (0, "the connection was lost")
+        await one.until(up=True)
+        assert len(tries) == 2
+        one.store.close()
+        other.close()
+
+    asyncio.run(story())
+
+
+def test_a_call_that_finds_the_connection_dead_takes_it_down(redis: Server) -> None:
+    """At once, whether or not anybody else has noticed; what befell an earlier connection does nothing to this one."""
+    links: list[Link] = []
+
+    async def probe(link: Link) -> object:
+        links.append(link)
+        return await link.call("PING")
+
+    async def story() -> None:
+        line = Line(address(redis.url), "test", SystemClock(), probe)
+        assert await line.opened()
+        line.judge(GONE)
+        assert line.up
+        links[0].close()
+        line.judge(GONE)
+        assert (line.up, line.reason) == (False, "the connection was lost")
+        line.close()
 
     asyncio.run(story())
 

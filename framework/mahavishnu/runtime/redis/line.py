@@ -26,6 +26,7 @@ _SECOND = 1_000_000_000
 _FIRST, _LAST = _SECOND // 4, 2 * _SECOND
 _STEADY = 5 * _SECOND
 _HOPS = 5
+_LOST, _SLOW = "the connection was lost", "no answer in time"
 # Not the fault of one call: every other one would fare alike.
 _OF_THE_SERVER = frozenset(
     {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
@@ -82,12 +83,15 @@ class Line:
         return self.up
 
     def judge(self, answer: object) -> None:
-        """A bad answer: down at once when the server said that it cannot, else after a few in a row."""
+        """A bad answer: down at once when the server said that it cannot, else after a few in a row.
+
+        Of those that are late the link tells by itself, for who has asked may have gone away.
+        """
         link = self._link
-        if link is None or answer is GONE:
+        if link is None or answer is LATE:
             return
-        if answer is LATE:
-            bad, why = link.late >= _ROW, "no answer in time"
+        if answer is GONE:  # which may also be said by an earlier connection
+            bad, why = link.gone, _LOST
         else:
             why = failure(answer) or "no answer of ours"
             bad = why in _OF_THE_SERVER or link.wrong >= _ROW
@@ -107,7 +111,12 @@ class Line:
     def _lost(self, link: Link) -> None:
         """The connection has ended by itself."""
         if link is self._link:
-            self._down("the connection was lost")
+            self._down(_LOST)
+
+    def _slow(self, link: Link) -> None:
+        """Answers have not come in time."""
+        if link is self._link and link.late >= _ROW:
+            self._down(_SLOW)
 
     def _down(self, why: str) -> None:
         link, self._link = self._link, None
@@ -137,7 +146,7 @@ class Line:
         while self._link is None:
             await self._clock.sleep(round(self._pause * random.uniform(0.8, 1.2)))  # noqa: S311  only apart, not secret
             try:
-                link = await asyncio.wait_for(self._open(), _OPENING)
+                link = await self._opened()
             except Exception as fault:  # noqa: BLE001  also a host that is no name: whoever stops to try never comes back
                 self._say(_reason(fault))
                 self._address = self._seed
@@ -148,6 +157,13 @@ class Line:
             if self._opening is not None:
                 self._opening.set_result(None)
                 self._opening = None
+
+    async def _opened(self) -> Link:
+        """As `_open`, in time; it may have ended since, for it is handed over some turns of the event loop later."""
+        link = await asyncio.wait_for(self._open(), _OPENING)
+        if link.gone:
+            raise _Refused(_LOST)
+        return link
 
     async def _open(self) -> Link:
         """A link over which the probe was answered, at whichever node of a cluster that is."""
@@ -196,7 +212,7 @@ class Line:
         to = self._address
 
         def link() -> Link:
-            return Link(_OPENING, self._lost, self._seen)
+            return Link(_OPENING, self._lost, self._slow, self._seen)
 
         if to.path is not None:
             return (await self.loop.create_unix_connection(link, to.path))[1]
@@ -228,7 +244,7 @@ class _Refused(Exception):
 def _reason(fault: Exception) -> str:
     """In words, and without addresses, so that the same fault is the same words at every try."""
     if isinstance(fault, asyncio.TimeoutError):
-        return "no answer in time"
+        return _SLOW
     if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
         return f"TLS: {fault.reason}"
     number = fault.errno if isinstance(fault, OSError) else None

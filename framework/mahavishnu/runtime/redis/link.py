@@ -32,18 +32,20 @@ def pack(*words: Word) -> bytes:
 class Link(asyncio.Protocol):
     """A connection at work; `lost` is called once, when it has ended, `seen` for answers: how long they took, how many.
 
-    An answer is what hiredis makes of it, a ReplyError for an error; or LATE, or GONE. Nothing is raised.
+    `slow` is called when answers have not come in time, whether or not anybody still waits for them. An answer is
+    what hiredis makes of it, a ReplyError for an error; or LATE, or GONE. Nothing is raised.
     """
 
     def __init__(
         self,
         deadline: float,
         lost: Callable[[Link], object],
+        slow: Callable[[Link], object],
         seen: Callable[[float, int], object],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deadline = deadline
-        self._lost, self._seen = lost, seen
+        self._lost, self._slow, self._seen = lost, slow, seen
         self._reader = Reader(notEnoughData=_MORE)
         self._transport: asyncio.Transport | None = None
         self._words: list[bytes] = []
@@ -53,6 +55,11 @@ class Link(asyncio.Protocol):
         self._context = Context()
         self.late = self.wrong = 0
         """How many calls in a row got no answer in time, or an error."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether the connection has ended."""
+        return self._transport is None
 
     def call(self, *words: Word) -> asyncio.Future[Any]:
         """Ask, together with whatever else is asked in this turn of the event loop."""
@@ -142,9 +149,9 @@ class Link(asyncio.Protocol):
             if batch.at + self._deadline > now:
                 self._arm(batch)
                 break
-            for future in batch.waiting():
-                self.late += 1
-                future.set_result(LATE)
+            self.late += batch.expire()
+        if self.late:
+            self._slow(self)  # at the end, for who is told may close
 
     def _forget(self) -> None:
         waiting = [future for batch in self._sent for future in batch.waiting()]
@@ -164,15 +171,25 @@ class Link(asyncio.Protocol):
 class _Batch:
     """The calls of one write whose answers are due, and when they were written."""
 
-    __slots__ = ("at", "calls")
+    __slots__ = ("at", "calls", "expired")
 
     def __init__(self, at: float, calls: Iterable[asyncio.Future[Any]]) -> None:
         self.at = at
         self.calls = deque(calls)
+        self.expired = False
 
     def waiting(self) -> list[asyncio.Future[Any]]:
         """Those that nobody has answered."""
         return [future for future in self.calls if not future.done()]
+
+    def expire(self) -> int:
+        """Give up on it; how many answers are newly late, those included that nobody waits for any more."""
+        if self.expired:
+            return 0
+        self.expired = True
+        for future in self.waiting():
+            future.set_result(LATE)
+        return len(self.calls)
 
 
 def nothing(*_: object) -> None:

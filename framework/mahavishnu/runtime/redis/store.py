@@ -210,8 +210,11 @@ class RedisStore:
         return both
 
     def _return(self, taken: Answer) -> None:
-        words, line = taken.returned(), self._line
-        if words and line is not None and line.loop is asyncio.get_running_loop():
+        line = self._lines.get(asyncio.get_running_loop())  # the last one used may be another loop's
+        if line is None:
+            return
+        words = taken.returned()
+        if words:
             asked = line.call("EVALSHA", self.give_back_script.name, *words)
             if asked is not None:
                 asked.add_done_callback(partial(self._returned, line, words))
