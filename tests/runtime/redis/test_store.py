@@ -269,6 +269,46 @@ def test_what_is_counted_elsewhere_after_a_reload_still_counts(
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("algorithm", [Gcra(5, MINUTE, 5), SlidingWindow(5, MINUTE), SlidingLog(5, MINUTE)])
+def test_what_was_charged_for_a_request_that_has_ended_meanwhile_is_given_back(
+    redis: Server, algorithm: Any
+) -> None:
+    """Its deadline came before the answer, or with it: it was refused before its handler ran, and spends no quota."""
+
+    async def story() -> None:
+        charges = (Charged("calls", algorithm),)
+        async with fleet(redis.unix) as one:
+            for key in map(str, range(20)):
+                await one.take(charges, key)
+                for turns in range(4):
+                    waits = asyncio.ensure_future(one.take(charges, key))
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    waits.cancel()
+                    await asyncio.gather(waits, return_exceptions=True)
+                    assert waits.cancelled()
+                await asyncio.sleep(0.005)
+                assert (await one.take(charges, key)).standing(0).remaining == 3
+
+    asyncio.run(story())
+
+
+def test_what_was_charged_in_an_answer_that_came_too_late_is_given_back() -> None:
+    """The request was counted in this process meanwhile."""
+
+    async def story(own: Server) -> None:
+        async with fleet(own.unix, deadline=0.2) as one:
+            own.send(signal.SIGSTOP)
+            assert (await one.take()).standing(0).remaining == 4
+            own.send(signal.SIGCONT)
+            await asyncio.sleep(0.3)
+            assert one.calls("timeout") == 1
+            assert (await one.take()).standing(0).remaining == 4
+
+    with server() as own:
+        asyncio.run(story(own))
+
+
 def test_a_request_that_waits_through_a_reload_does_not_bring_the_old_rate_back(redis: Server) -> None:
     """It is the first that this process counts by that rate."""
 

@@ -76,6 +76,13 @@ class Line:
         """As `call`, of a command that is packed already."""
         return None if self._link is None else self._link.send(packed)
 
+    def desert(self, asked: asyncio.Future[Any], heir: Callable[[Any], object]) -> None:
+        """Nobody waits for this answer any more; if it comes all the same, or has come by now, it is for `heir`."""
+        if asked.done() and not asked.cancelled() and asked.result() is not LATE:
+            heir(asked.result())
+        elif self._link is not None:
+            self._link.desert(asked, heir)
+
     async def opened(self) -> bool:
         """Wait for the very first connection, no longer than for an answer; never a second time."""
         if self._opening is not None:

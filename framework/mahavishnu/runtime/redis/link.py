@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import hiredis
 from hiredis import ProtocolError, Reader, ReplyError
@@ -53,6 +54,8 @@ class Link(asyncio.Protocol):
         self._sent: deque[_Batch] = deque()
         self._armed: asyncio.TimerHandle | None = None
         self._context = Context()
+        self._heirs: WeakKeyDictionary[asyncio.Future[Any], Callable[[Any], object]] = WeakKeyDictionary()
+        self._unheard: WeakKeyDictionary[asyncio.Future[Any], Any] = WeakKeyDictionary()
         self.late = self.wrong = 0
         """How many calls in a row got no answer in time, or an error."""
 
@@ -76,6 +79,13 @@ class Link(asyncio.Protocol):
         self._asked.append(future)
         self._words.append(packed)
         return future
+
+    def desert(self, asked: asyncio.Future[Any], heir: Callable[[Any], object]) -> None:
+        """Nobody waits for this answer any more; if it comes all the same, or has come by now, it is for `heir`."""
+        if asked in self._unheard:
+            heir(self._unheard.pop(asked))
+        else:
+            self._heirs[asked] = heir
 
     def within(self, deadline: float) -> None:
         """From now on an answer may take this long, seconds."""
@@ -119,11 +129,21 @@ class Link(asyncio.Protocol):
             self.wrong = self.wrong + 1 if type(answer) is ReplyError else 0
             if not future.done():
                 future.set_result(answer)
+            else:
+                self._unclaimed(future, answer)
             answer = gets()
         self._seen(now - batch.at, due - len(calls))
         if not calls:
             self._sent.popleft()
         return answer
+
+    def _unclaimed(self, asked: asyncio.Future[Any], answer: Any) -> None:
+        """Who has asked was cancelled, and may not know it yet."""
+        heir = self._heirs.pop(asked, None)
+        if heir is None:
+            self._unheard[asked] = answer
+        else:
+            heir(answer)
 
     def _flush(self) -> None:
         """Send what this turn has asked."""

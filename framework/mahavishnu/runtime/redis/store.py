@@ -61,7 +61,14 @@ class RedisStore:
         if line is None or line.loop is not loop:
             line = self._here(loop)
         asked = line.send(plan.question(keys))
-        answer: Any = None if asked is None else await asked
+        try:
+            answer: Any = None if asked is None else await asked
+        except asyncio.CancelledError:
+            if asked is not None:
+                line.desert(asked, partial(self._deserted, plan, keys))
+            raise
+        if asked is not None and answer is LATE:
+            line.desert(asked, partial(self._deserted, plan, keys))
         if not isinstance(answer, list):
             answer = await self._troubled(line, self.take_script, plan.words(keys), answer)
             if answer is None:
@@ -211,13 +218,18 @@ class RedisStore:
 
     def _return(self, taken: Answer) -> None:
         line = self._lines.get(asyncio.get_running_loop())  # the last one used may be another loop's
-        if line is None:
+        if line is None or not line.up:
             return
         words = taken.returned()
         if words:
             asked = line.call("EVALSHA", self.give_back_script.name, *words)
             if asked is not None:
                 asked.add_done_callback(partial(self._returned, line, words))
+
+    def _deserted(self, plan: Plan, keys: Sequence[str], answer: Any) -> None:
+        """What was charged for a request that has ended meanwhile, or goes on without it."""
+        if isinstance(answer, list):
+            self._return(Answer(plan, keys, cast("list[int]", answer)))
 
     def _returned(self, line: Line, words: Sequence[Word], asked: asyncio.Future[Any]) -> None:
         answer = None if asked.cancelled() else asked.result()
