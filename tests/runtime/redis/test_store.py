@@ -293,6 +293,30 @@ def test_what_was_charged_for_a_request_that_has_ended_meanwhile_is_given_back(
     asyncio.run(story())
 
 
+def test_what_was_charged_in_the_turn_in_which_its_request_ends_is_given_back(redis: Server) -> None:
+    """The answer is there, and whoever waits for it is cancelled before he has seen it."""
+
+    async def story() -> None:
+        async with fleet(redis.unix) as one:
+            await one.take()
+            store: Any = one.store
+            (line,) = store._lines.values()
+            link = line._link
+            waits = asyncio.ensure_future(one.take())
+
+            def answered(took: float, count: int) -> None:
+                waits.cancel()
+
+            seen, link._seen = link._seen, answered
+            await asyncio.gather(waits, return_exceptions=True)
+            link._seen = seen
+            assert waits.cancelled()
+            await asyncio.sleep(0.05)
+            assert (await one.take()).standing(0).remaining == 3
+
+    asyncio.run(story())
+
+
 def test_what_was_charged_in_an_answer_that_came_too_late_is_given_back() -> None:
     """The request was counted in this process meanwhile."""
 
