@@ -131,8 +131,9 @@ def dashboards(made: Contract) -> tuple[Dashboard, ...]:
         for name, title in _TITLES.items()
         if (rows := tuple(row for row in _rows(made, name) if row.panels))
     )
-    for fault in (fault for _, expr in queries(boards) for fault in made.faults(expr)):
-        raise AgreementError(fault)
+    faults = (fault for _, expr in queries(boards) for fault in made.faults(expr))
+    if (first := next(faults, None)) is not None:
+        raise AgreementError(first)
     return boards
 
 

@@ -30,15 +30,6 @@ class Alarm:
     due: int
     expired: bool
 
-    def begin(
-        self, task: asyncio.Task[Any], clock: Clock, now: int, delay: int, *, recurs: bool = True
-    ) -> None:
-        """Be due so long after now (ns), for the current task. `recurs`: the delay is one of a few."""
-        self.task = task
-        self.cancelling = task.cancelling()
-        self.expired = False
-        (clock.watch if recurs else clock.watch_once)(self, now, delay)
-
     def end(self, error: BaseException | None) -> bool:
         """Call it off; whether the error that ends the work is the cancellation of this very alarm."""
         task = self.task
@@ -67,5 +58,7 @@ def alarm(clock: Clock, now: int, delay: int, *, recurs: bool) -> Alarm | None:
     if task is None:
         return None
     made = Alarm()
-    made.begin(task, clock, now, delay, recurs=recurs)
+    made.task, made.cancelling = task, task.cancelling()
+    made.expired = False
+    (clock.watch if recurs else clock.watch_once)(made, now, delay)
     return made
