@@ -328,7 +328,10 @@ def rules(made: Contract, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-LONGEST = ("orders_lost", "slow", "payment_down", "nobody", "a_little", "at_the_limit")
+LONGEST = (
+    "orders_lost", "slow", "payment_down", "nobody", "a_little", "at_the_limit", "spec_other", "crowd", "spec_broken",
+    "long_reports", "payment_crowded", "payment_refusing",
+)  # fmt: skip
 """These take promtool up to a quarter of a minute each: they are among the proofs."""
 
 

@@ -52,6 +52,7 @@ def serving(folder: Path, made: Contract) -> Generator[str]:
 
 
 @pytest.mark.judge
+@pytest.mark.proof
 def test_prometheus_knows_which_trace_a_latency_was_of(receiver: Collector, tmp_path: Path) -> None:
     """It is started as compose starts it, asked as Grafana asks it, and the collector has that very span.
 

@@ -279,12 +279,12 @@ def test_one_string_changes_one_place(baseline: tuple[Artifact, ...], tmp_path: 
     """A sample of all pairs of a place and a hostile string."""
     generator = random.Random(20)
     open_cases = [case for case in CASES if case.where in ("service.owner", "channels.chatting.channel")]
-    pairs = [(case, text) for case in CASES for text in generator.sample([*variants(case)], 2)]
-    pairs += [(case, text) for case in open_cases for text in generator.sample([*variants(case)], 6)]
+    pairs = [(case, text) for case in CASES for text in generator.sample([*variants(case)], 1)]
+    pairs += [(case, text) for case in open_cases for text in generator.sample([*variants(case)], 4)]
     taken = [judged(case, text, baseline, tmp_path / "mahavishnu.yaml") for case, text in pairs]
     assert [one for found in taken for one in found or ()] == []
     assert sum(found is not None for found in taken) >= 5
-    assert taken.count(None) >= 50
+    assert taken.count(None) >= 30
 
 
 @pytest.mark.proof

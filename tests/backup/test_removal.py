@@ -10,7 +10,7 @@ import pytest
 
 from tests.backup.world import OF_BOTH, World, spec
 
-pytestmark = pytest.mark.judge
+pytestmark = [pytest.mark.proof, pytest.mark.judge]
 OURS = ("--host", "shop", "--tag", "mahavishnu,backup=orders")
 
 
