@@ -226,6 +226,7 @@ class Hardening:
         self._aside = False
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
+        self.service.lag.start()
         self.redriver.start()
         self.telling.start()
         self._crowd.start()
@@ -241,7 +242,6 @@ class Hardening:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
         self._begin()
-        self.service.lag.start()
         heard = False
 
         async def watched() -> Message:

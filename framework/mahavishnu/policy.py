@@ -440,8 +440,9 @@ class Gate(Protocol):
         """Take a place, waiting for one if need be; None when admitted, else why not."""
         ...
 
-    def leave(self, took: int | None) -> None:
-        """Give the place back; `took`: ns from entering to the start of the response, None: there was none."""
+    def leave(self, took: int | None, *, answered: bool = True) -> None:
+        """Give the place back; `took`: ns from entering to the start of the response or, where it was not `answered`,
+        until its client gave up; None: as long as it took says nothing of the work."""
         ...
 
     def lagging(self, by: int) -> None:
@@ -467,10 +468,12 @@ class Gated(Protocol):
 
 
 class Refusal(NamedTuple):
-    """Why a gate did not let a request in, and when to come back (ns; None: unknown)."""
+    """Why a gate did not let a request in, and when to come back (ns; None: unknown); `inside`: it did, for it only
+    observes."""
 
     reason: str
     retry_after: int | None
+    inside: bool = False
 
 
 class Outcome(StrEnum):

@@ -177,12 +177,13 @@ class Simulation:
             until = self.now + min(self.slots.patience / SECOND, self.load.patience)
             heapq.heappush(self._timers, (until, next(self._order), request))
 
-    def _told(self, request: Request, given: bool) -> None:
+    def _told(self, request: Request, given: bool) -> bool:
         request.waiter = None
         if given:
             self._begin(request)
         else:
             self._count(self.seen.refused, request)
+        return True
 
     def _give_up(self, request: Request) -> None:
         if request.waiter is not None and self.slots is not None:

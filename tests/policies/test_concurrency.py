@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
 
+from mahavishnu.errors import RateLimited
+from mahavishnu.policies._gradient import START
 from mahavishnu.policies._places import Places
 from mahavishnu.policies.concurrency import Slots
 from mahavishnu.policy import Refusal
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
-from tests.runtime.asgi_client import House, harden, limits, ok, run, site
+from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site
 
 SECOND = 10**9
 
@@ -154,6 +159,23 @@ def test_a_cancellation_at_any_point_leaks_no_place(moment: str) -> None:
         bench.slots.leave(None)
         await asyncio.gather(*tasks, return_exceptions=True)
         assert (bench.slots.running, bench.slots.waiting, bench.clock.timers) == (0, 0, 0)
+
+    run(scenario())
+
+
+def test_a_burst_that_is_called_off_at_once_costs_no_place() -> None:
+    """A place comes free while all who wait have gone, and none of them has heard of it yet: however many they are."""
+
+    async def scenario() -> None:
+        bench = Bench(1, 5000)
+        tasks = await bench.all(5000)
+        for task in tasks[1:]:
+            task.cancel()
+        bench.slots.leave(None)
+        assert bench.slots.running == 0
+        await bench.clock.settle()
+        assert (bench.slots.running, bench.slots.waiting, bench.clock.timers) == (0, 0, 0)
+        assert bench.slots.try_enter(1)
 
     run(scenario())
 
@@ -305,7 +327,24 @@ def test_a_request_given_up_while_it_waits_leaves_the_queue() -> None:
         assert busy.house.gauge("queued", "slots") == 0
         busy.end.set()
         assert await tasks[0] == 200
-        assert (busy.served, busy.house.clock.timers, busy.house.app.service.active) == (1, 0, 0)
+        assert (busy.served, busy.house.timers, busy.house.app.service.active) == (1, 0, 0)
+
+    run(scenario())
+
+
+def test_who_is_called_off_while_he_waits_has_used_nothing_of_his_rate() -> None:
+    """The handler never ran: a request, and a websocket."""
+
+    async def scenario() -> None:
+        busy = Busy(slots={"concurrency": 1, "queue": 5, "wait": "1h"}, calls={"rate": "3/hour"})
+        tasks = [*await busy.crowd(3), asyncio.create_task(handshake(busy.house.app, "/"))]
+        await busy.house.clock.settle()
+        for task in tasks[1:]:
+            task.cancel()
+        await busy.house.clock.settle()
+        busy.end.set()
+        assert await tasks[0] == 200
+        assert [await busy.house.status() for _ in range(3)] == [200, 200, 429]
 
     run(scenario())
 
@@ -430,6 +469,63 @@ def test_an_adaptive_limit_shows_where_it_is() -> None:
         assert [await busy.house.status() for _ in range(30)] == [200] * 30
 
     run(scenario())
+
+
+class _Slow:
+    """An app that takes 200 ms for whatever it does."""
+
+    def __init__(self, work: ASGIApp) -> None:
+        self.work = work
+        self.clock = VirtualClock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.clock.sleep(SECOND // 5)
+        await self.work(scope, receive, send)
+
+
+async def _limit_after(work: ASGIApp, visit: str, **more: dict[str, Any]) -> float:
+    """Where an adaptive limit is after 15 s in which always a few more come than it lets in."""
+    app, slots = _Slow(work), {"concurrency": "adaptive"}
+    if more:  # an adaptive limit that is narrower than the others comes before them
+        house = harden(
+            site(Route("/", app)), limits(slots={**slots, "match": {"path": "/"}}, **more), clock=app.clock
+        )
+    else:
+        house = harden(app, limits(slots=slots), clock=app.clock)
+    for _ in range(75):
+        comes = house.call if visit == "http" else partial(handshake, house.app, "/")
+        tasks = [asyncio.ensure_future(comes()) for _ in range(int(house.gauge("quota", "slots")) + 3)]
+        for _ in range(2):
+            await house.clock.settle()
+            house.clock.advance("100ms")
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return house.gauge("quota", "slots")
+
+
+async def _fails(scope: Scope, receive: Receive, send: Send) -> None:
+    raise ValueError("no")
+
+
+async def _is_limited(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RateLimited("tools", "too many", SECOND)
+
+
+@pytest.mark.parametrize(
+    ("work", "visit", "more"),
+    [
+        (PlainTextResponse("ok"), "http", {}),
+        (_fails, "http", {}),
+        (_is_limited, "http", {}),
+        (WebSocketClose(), "websocket", {}),
+        (PlainTextResponse("ok"), "http", {"all": {"concurrency": 5, "queue": 50, "wait": "100ms"}}),
+    ],
+    ids=["answers", "failures", "refusals", "websockets", "refused elsewhere"],
+)
+def test_an_adaptive_limit_gives_way_to_what_becomes_slower_alone(
+    work: ASGIApp, visit: str, more: dict[str, Any]
+) -> None:
+    """Not to errors, nor to what lasts or waits for other reasons: nobody has given up."""
+    assert run(_limit_after(work, visit, **more)) >= START
 
 
 def test_while_the_loop_is_late_requests_of_one_turn_meet() -> None:

@@ -187,6 +187,21 @@ def test_a_window_of_unanswered_requests_is_overload() -> None:
     assert bench.gradient.limit < before / 4
 
 
+def test_a_few_who_go_do_not_keep_a_window_open() -> None:
+    """Of a hundred answers, all of which took as long, one is not waited for: the mean is known as well as before."""
+
+    def ends(gone: int) -> int:
+        gradient = Gradient(1000, 0)
+        for number in range(1, 10 * ENOUGH):
+            gradient.pressed()
+            took = None if number % ENOUGH < gone else SECOND // 10
+            if gradient.sample(number * WINDOW // ENOUGH, took, START):
+                return number
+        return 0
+
+    assert ends(0) == ends(1) == ends(5) > 0
+
+
 def test_a_few_samples_end_a_window_that_lasts_ten_times_as_long() -> None:
     """A service with hardly any requests learns too, later."""
     bench = Bench()

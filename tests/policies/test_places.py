@@ -39,9 +39,10 @@ class Crowd:
     def go(self) -> None:
         self.places.leave(self.now)
 
-    def _told(self, number: int, *, given: bool) -> None:
+    def _told(self, number: int, *, given: bool) -> bool:
         del self.waiters[number]
         (self.inside if given else self.refused).append(number)
+        return True
 
 
 @given(st.integers(1, 1000), st.booleans(), st.booleans())

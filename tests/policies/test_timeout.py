@@ -57,7 +57,7 @@ def test_a_response_that_does_not_start_in_time_is_504() -> None:
         assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
         assert answer.json()["violated-policies"] == ["request"]
         assert house.decisions("request") == (0, 1, 0)
-        assert house.clock.timers == 0
+        assert house.timers == 0
         assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (504, "request")
 
     run(scenario())
@@ -258,7 +258,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert house.clock.timers == 0
+        assert house.timers == 0
         assert house.app.service.active == 0
         assert house.lines[-1]["status"] == 499
         assert house.count("request", "refused") == 0
@@ -393,6 +393,32 @@ def test_idle_time_restarts_with_every_part() -> None:
     run(scenario())
 
 
+def test_who_does_not_take_the_end_of_a_stream_is_cut_as_well() -> None:
+    """The last send waits until what was sent before is taken: a client that never reads would keep his place."""
+
+    async def scenario() -> None:
+        async def large(scope: Any, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"much", "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        async def never_read(message: Message) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                await asyncio.Event().wait()
+
+        house = harden(large, limits(request={"timeout": "2s", "idle": "5s"}, slots={"concurrency": 1}))
+        task = asyncio.create_task(house.app(scope_of(), chunks([]), never_read))
+        await house.clock.settle()
+        house.clock.advance("4999ms")
+        await house.clock.settle()
+        assert house.gauge("in_flight", "slots") == 1
+        house.clock.advance("1ms")
+        await task
+        assert house.gauge("in_flight", "slots") == 0
+
+    run(scenario())
+
+
 def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:
     """Its place in a concurrency limit is held as long as it lives, and free afterwards."""
 
@@ -461,7 +487,7 @@ def test_a_caller_can_only_shorten_the_time(headers: dict[str, str], left: int) 
         answer = await house.call(headers=headers)
         assert int(answer.body) == 7 * 10**9 + left * 10**6
         assert house.decisions("request") == (1, 0, 0)
-        assert house.clock.timers == 0
+        assert house.timers == 0
 
     run(scenario())
 
@@ -484,7 +510,7 @@ def test_past_its_callers_time_a_request_is_ended_and_nobody_is_blamed() -> None
         shown = [name for name in house.samples() if "duration_seconds_count" in name]
         assert len(shown) == 1
         assert "http_response_status_code=499" in shown[0]
-        assert (house.clock.timers, house.gauge("in_flight", "all")) == (0, 0)
+        assert (house.timers, house.gauge("in_flight", "all")) == (0, 0)
 
     run(scenario())
 

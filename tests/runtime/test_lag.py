@@ -96,6 +96,18 @@ def test_a_service_measures_from_its_start_to_its_end() -> None:
     run(scenario())
 
 
+def test_it_is_measured_where_no_server_says_that_it_starts() -> None:
+    """From the first request on."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits(whole={"concurrency": "adaptive"}))
+        await house.call()
+        house.clock.advance("1s")
+        assert house.samples()[f"{SERIES}_count{{}}"] == 10
+
+    run(scenario())
+
+
 def test_a_late_loop_holds_an_adaptive_limit_back() -> None:
     """The same crowd of fast requests lets the limit grow, but not while the loop is late."""
 

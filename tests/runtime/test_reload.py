@@ -524,6 +524,40 @@ def test_places_go_on(tmp_path: Path) -> None:
     run(scenario())
 
 
+@pytest.mark.parametrize(("first", "then"), [("enforce", "observe"), ("observe", "enforce")])
+def test_another_mode_loses_no_place(first: str, then: str, tmp_path: Path) -> None:
+    """Of a request that comes to a gate after the reload, while another one is in it."""
+
+    async def scenario() -> None:
+        doors = {"/x": asyncio.Event(), "/y": asyncio.Event()}
+
+        async def slow(request: Request) -> Response:
+            await doors[request.url.path].wait()
+            return PlainTextResponse("done")
+
+        def said(mode: str) -> dict[str, Any]:
+            few = {"concurrency": 1, "queue": 5, "wait": "1h", "match": {"path": "/x"}}
+            return rates(few=few, all={"concurrency": 1, "mode": mode})
+
+        world = World(tmp_path, said(first), site(Route("/x", slow), Route("/y", slow)))
+        tasks = [asyncio.create_task(world.house.status(path="/x")) for _ in range(2)]
+        await world.clock.settle()
+        if then == "observe":
+            await world.reload(**said(then))
+        tasks.append(asyncio.create_task(world.house.status(path="/y")))
+        await world.clock.settle()
+        if then == "enforce":
+            await world.reload(**said(then))
+        doors["/x"].set()
+        await asyncio.gather(*tasks[:2])
+        doors["/y"].set()
+        await tasks[2]
+        assert world.house.gauge("in_flight", "all") == 0
+        assert await world.house.status(path="/x") == 200
+
+    run(scenario())
+
+
 def test_breakers_and_bulkheads_go_on(tmp_path: Path) -> None:
     """An open breaker stays open, calls keep their places, and whoever named the dependency finds it."""
 
@@ -725,7 +759,7 @@ def test_the_file_is_looked_at_by_itself(tmp_path: Path) -> None:
         await until(lambda: world.app.service is not before, world.clock)
         assert world.outcomes() == (1, 0, 0)
         world.reloader.stop()
-        assert world.clock.timers == 0
+        assert world.house.timers == 0
 
     run(scenario())
 
@@ -747,6 +781,31 @@ def test_sighup_asks_for_it_and_does_what_was_done_before(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("sighup")
+def test_however_often_it_is_asked_the_file_is_looked_at_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is asked while the file is being read."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        await world.house.status()
+        read = world.reloader.prepare
+
+        def interrupted() -> object:
+            for _ in range(5):
+                world.reloader.ask()
+            return read()
+
+        monkeypatch.setattr(world.reloader, "prepare", interrupted)
+        world.reloader.ask()
+        await until(lambda: world.outcomes() == (0, 1, 0), world.clock)
+        await asyncio.sleep(0.05)
+        assert world.house.timers == 1
+
+    run(scenario())
+
+
+@pytest.mark.usefixtures("sighup")
 def test_a_spec_that_is_no_file_is_not_looked_for(tmp_path: Path) -> None:
     """There is nothing to reload: no timer, and SIGHUP means what it meant."""
 
@@ -758,7 +817,7 @@ def test_a_spec_that_is_no_file_is_not_looked_for(tmp_path: Path) -> None:
         assert (await call(app)).status == 200
         await app.reload()
         assert signal.getsignal(signal.SIGHUP) is before
-        assert world.clock.timers == 0
+        assert world.clock.timers == app.service.lag.measures
 
     run(scenario())
 

@@ -153,7 +153,13 @@ class Gradient:
             return seen >= _FEW
         if self._is_late(now):
             return seen >= _SOME
-        return seen >= ENOUGH and self._squares - self._logs**2 / seen <= (_EXACT * seen) ** 2
+        return seen >= ENOUGH and self._is_exact()
+
+    def _is_exact(self) -> bool:
+        """Whether the mean duration is known well enough, by its standard error; where none was measured, it is not
+        what decides."""
+        count = self._count
+        return not count or self._squares - self._logs**2 / count <= (_EXACT * count) ** 2
 
     def _is_late(self, now: int) -> bool:
         """Whether the event loop itself is overloaded: then everything is slow, and nothing to compare with."""

@@ -14,11 +14,11 @@ _KEPT = 10  # one place in so many is kept from each lower rank
 
 
 class Waiter:
-    """One who waits for a place; `told` is called once, with whether he got one."""
+    """One who waits for a place; `told` is called once, with whether he got one, and says whether he is there still."""
 
     __slots__ = ("rank", "since", "told")
 
-    def __init__(self, rank: int, since: int, told: Callable[[bool], None]) -> None:
+    def __init__(self, rank: int, since: int, told: Callable[[bool], bool]) -> None:
         self.rank = rank
         self.since = since
         self.told = told
@@ -83,7 +83,7 @@ class Places:
             return True
         return False
 
-    def wait(self, rank: int, now: int, told: Callable[[bool], None]) -> Waiter | None:
+    def wait(self, rank: int, now: int, told: Callable[[bool], bool]) -> Waiter | None:
         """A spot in the queue for one who found no place; None when there is none for that rank."""
         if self._codel.standing:
             self._shorten(now)
@@ -113,10 +113,10 @@ class Places:
         for rank, queue in enumerate(self._queues):
             while queue and self.running < self.bounds[rank]:
                 waiter = self._pop(queue, last=self._codel.standing and rank != CRITICAL)
-                self.running += 1
-                self._codel.waited(now - waiter.since, now)
-                waiter.told(True)
-                served = True
+                if waiter.told(True):
+                    self.running += 1
+                    self._codel.waited(now - waiter.since, now)
+                    served = True
         if served and self._codel.standing:
             self._shorten(now)
 

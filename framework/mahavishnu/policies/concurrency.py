@@ -298,21 +298,21 @@ class Slots:
             self.room.running += 1
             # Nobody waits here: who runs beyond the places stands for who would.
             over = self.room.running > self.room.limit + self.room.spots(rank)
-            refusal = Refusal("is full", self.patience) if over else None
+            refusal = Refusal("is full", self.patience, inside=True) if over else None
         else:
             refusal = await self._turn(rank)
         if refusal is not None:
             self.shed[rank]()
         return refusal
 
-    def leave(self, took: int | None) -> None:
-        """Free the place; `took` is how long the answer took to begin, ns, None: there was none."""
+    def leave(self, took: int | None, *, answered: bool = True) -> None:
+        """Free the place; what is learnt from it is how long the answer `took` to begin, in ns."""
         places, gradient = self.room, self.gradient
         if gradient is None:
             places.leave(self._clock.now() if places.waiting else 0)
             return
         now = self._clock.now()
-        if gradient.sample(now, took, places.running):
+        if took is not None and gradient.sample(now, took if answered else None, places.running):
             places.resize(gradient.limit, now, gradient.whole)
         if now >= self._late_until:
             places.leave(now)
@@ -345,11 +345,11 @@ class Slots:
 
         turn: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        def told(given: bool) -> None:
-            if not turn.done():
+        def told(given: bool) -> bool:
+            waits = not turn.done()
+            if waits:
                 turn.set_result(_GIVEN if given else _DISPLACED)
-            elif given:
-                self.room.leave(self._clock.now())
+            return waits
 
         waiter = self.room.wait(rank, self._clock.now(), told)
         if waiter is None:

@@ -110,12 +110,14 @@ class Edition:
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         engine, talk = self.service.engine, Conversation(scope, send)
         fault: dict[str, str] = {}
+        let_in = False
         try:
             await engine.admit(admission)
             if admission.refused is not None:
                 await receive()
                 await talk.refuse(admission.refused)
             else:
+                let_in = True
                 await self.app(scope, receive, talk.send)
         except BaseException as error:
             said = None if talk.over else answer(error)
@@ -126,6 +128,8 @@ class Edition:
             await talk.refuse(said)
         finally:
             engine.release(admission, None)
+            if not let_in:
+                await engine.give_back(admission)
             self._log_websocket(admission, fault)
 
     def admits(self, passage: Passage, scope: Scope, receive: Receive) -> bool:
@@ -178,9 +182,12 @@ class Edition:
     async def excuses(self, passage: Passage, error: BaseException, send: Send) -> bool:
         """The app has ended so: whether it is no fault, but a limit or a dependency that has ended it. Answers it."""
         watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
-        if isinstance(error, CancelledError) and watch is not None:
-            excused = watch.end(error)
+        if isinstance(error, CancelledError):
+            excused = watch is not None and watch.end(error)
+            passage.cancelled = not excused
         self.free(passage)
+        if not passage.running:  # what was called off before the handler ran has spent no quota
+            await self.service.engine.give_back(passage)
         said = None if passage.status else answer(error)
         if said is not None:  # of a tool or a dependency that the app has called
             excused, passage.refused = True, passage.refused or said
@@ -199,7 +206,7 @@ class Edition:
         """What the app held is free, what it kept to is counted."""
         passage.over()
         if passage.gates is not None:
-            self.service.engine.release(passage, passage.took())
+            self.service.engine.release(passage, passage.took(), answered=not passage.gone)
         if passage.bounded is not None:
             passage.bounded.ended()
 

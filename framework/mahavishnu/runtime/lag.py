@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import Context
 
 from mahavishnu.policy import Clock, Handle, Meter
 from mahavishnu.series import LAG, LATE
@@ -30,6 +31,11 @@ class Lag:
         self._since = clock.now()
         self._looks = self._sum = 0
 
+    @property
+    def measures(self) -> bool:
+        """Whether it does."""
+        return self._timer is not None
+
     def start(self) -> None:
         """Measure from now on, on the running loop; again: on this one instead of the one before."""
         self.stop()
@@ -43,7 +49,8 @@ class Lag:
 
     def _arm(self) -> None:
         due = self._clock.now() + PERIOD
-        self._timer = self._clock.call_later(PERIOD, lambda: self._look(due))
+        # In a context of its own: it is no request that looks, though the first may have started it.
+        self._timer = Context().run(self._clock.call_later, PERIOD, lambda: self._look(due))
 
     def _look(self, due: int) -> None:
         now = self._clock.now()

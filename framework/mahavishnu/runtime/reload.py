@@ -124,11 +124,11 @@ class Reloader:
 
     def _asked(self) -> None:
         self._judged, self._seen = b"", fingerprint(self._path)
-        if self._timer is not None:
-            self._timer.cancel()
         self._arm(SETTLED)
 
     def _arm(self, delay: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         # In a context of its own: it is no request that looks, though the first may have started it.
         self._timer = Context().run(self._clock.call_later, delay, self._due)
 

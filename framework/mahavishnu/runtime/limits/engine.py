@@ -47,7 +47,6 @@ class GateLimit:
     name: str
     gate: Gate
     rank: int
-    enforced: bool
     cells: Cells
 
 
@@ -333,7 +332,7 @@ class Engine:
         admission.gates = inside
         for one in admission.plan.gates[len(inside) :]:
             refusal = await one.gate.enter(one.rank)
-            if refusal is not None and one.enforced:
+            if refusal is not None and not refusal.inside:  # whatever it said when this request began
                 one.cells.refused.inc()
                 self.refusals.saw(one.name, admission.caller.client)
                 detail = f"limit `{one.name}` {refusal.reason}"
@@ -349,11 +348,11 @@ class Engine:
             inside.append(one.gate)
         admission.entered = self.clock.now()
 
-    def release(self, admission: Admission, took: int | None) -> None:
-        """Leave the gates, once the request has ended; `took` is what `Gate.leave` says."""
+    def release(self, admission: Admission, took: int | None, *, answered: bool = True) -> None:
+        """Leave the gates, once the request has ended, with what `Gate.leave` is told."""
         gates, admission.gates = admission.gates, None
         for gate in gates or ():
-            gate.leave(took)
+            gate.leave(took, answered=answered)
 
     async def give_back(self, admission: Admission) -> None:
         """Return what the request consumed of its rates: it was refused after all."""
@@ -466,8 +465,7 @@ class Engine:
 
     def _gate(self, name: str, route: str, method: str) -> GateLimit:
         limit: Any = self._limits[name]
-        enforced = limit.mode == "enforce"
-        return GateLimit(name, self.gates[name], limit.rank(route, method), enforced, self._cells[name])
+        return GateLimit(name, self.gates[name], limit.rank(route, method), self._cells[name])
 
 
 def _told(rates: Iterable[RateLimit]) -> Told:

@@ -81,10 +81,11 @@ class Passage(Admission):
                 self.sent = before + len(message["body"])
             last = "more_body" not in message or not message["more_body"]
             watch = self.watch
-            if watch is not None and watch.idle is not None:
-                watch.part(last)
+            idle = None if watch is None else watch.idle
+            if watch is not None and idle is not None:
+                watch.part(False)
             if last:
-                if before:
+                if before or idle is not None:
                     return self._end(message)
                 self.told = self._now()  # there is nothing that a server would have to send before it
         elif kind == "http.response.start":
@@ -96,11 +97,13 @@ class Passage(Admission):
         return self._send(message)
 
     async def _end(self, message: Message) -> None:
-        """Pass the end of a stream on, which waits until its client has taken what was sent before."""
+        """Pass the end on, which waits until its client has taken what was sent before; for the rest nobody waits."""
         try:
             await self._send(message)
         finally:
             self.told = self._now()
+            if self.watch is not None:
+                self.watch.part(True)
 
     async def refuse(self, send: Send) -> None:
         """Answer with the refusal through `send`, unless the response has begun already."""
@@ -134,12 +137,20 @@ class Passage(Admission):
         return () if self.left is None else self.plan.told.fields(self.left)
 
     def took(self) -> int | None:
-        """How long the work took until the response began, or was given up for lack of time (ns)."""
+        """How long the work took until the response began, or what ended it (ns); None where there was none, or it had
+        to wait for the body."""
         if self.answered is not None:
             return self.answered - self.entered
         refused = self.refused
-        late = refused is not None and refused.status == 504 and refused.counted is None
-        return self._now() - self.entered if late else None
+        idle = not self.running or (refused is not None and refused.status in (408, 413))
+        return None if idle else self._now() - self.entered
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has gone, or waits no longer, before there was an answer."""
+        refused = self.refused
+        given_up = refused is not None and refused.counted is not None
+        return self.answered is None and (self.cancelled or given_up)
 
     def over(self) -> None:
         """The app has ended: so has its time."""

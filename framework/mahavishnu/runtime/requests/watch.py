@@ -100,7 +100,7 @@ class Watch(Cutoff):
         self.begin()
 
     def part(self, last: bool) -> None:
-        """A part goes out: the first ends the deadline, each but the last starts the idle time anew."""
+        """A part goes out: the first ends the deadline, each starts the idle time anew; the last has gone."""
         self._request.deadline = None  # what is called from here on has its own timeout
         if self._timer is not None:
             self._timer.cancel()
