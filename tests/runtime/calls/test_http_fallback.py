@@ -146,7 +146,7 @@ def test_a_response_that_is_whole_already_is_kept_too(form: str) -> None:
     assert [ask().text, ask().text] == ["whole", "whole"]
 
 
-@pytest.mark.parametrize("name", ["authorization", "cookie", "accept", "x-tenant"])
+@pytest.mark.parametrize("name", ["authorization", "cookie", "accept", "x-tenant", "host"])
 def test_nobody_gets_what_another_one_was_answered(form: str, name: str) -> None:
     """Credentials, and whatever else is asked, are part of the question; the trace of a request is not."""
     world, backend = World(**STALE), Backend()

@@ -34,8 +34,8 @@ from mahavishnu.runtime.telemetry.logs import Redactor
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
 _OF_THE_WAY = frozenset(
-    """accept-encoding baggage connection content-length host keep-alive te trailer transfer-encoding upgrade
-    traceparent tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
+    """accept-encoding baggage connection content-length keep-alive te trailer transfer-encoding upgrade traceparent
+    tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
 )
 _OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -162,15 +162,17 @@ def _read(client: httpx.Client | httpx.AsyncClient, letter: Letter) -> httpx.Req
     """The request of a letter again; raises Unreadable."""
     try:
         said = json.loads(letter.payload)
-        return client.build_request(
+        request = client.build_request(
             said["method"],
             said["url"],
             headers=[*((name, value) for name, value in said["headers"]), (_KEY, letter.key)],
             content=base64.b64decode(said["body"]),
             extensions={"idempotent": True},
         )
+        request.url = httpx.URL(said["url"])  # the client's own `params` would replace those that are in it
     except (ValueError, KeyError, TypeError) as fault:
         raise Unreadable(f"what was kept is no request: {type(fault).__name__}") from None
+    return request
 
 
 def _lasts(name: str, propagate: str | None) -> bool:
