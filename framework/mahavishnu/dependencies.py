@@ -228,7 +228,8 @@ class Dependency:
             made = guarded(self._of, operation, spec_at_work().dependencies[self.name])
         else:
             made = self._sync(function, operation)
-        handle(self.name, operation.name, functools.partial(_made_again, operation, made))
+        if not operation.twin:
+            handle(self.name, operation.name, functools.partial(_made_again, operation, made))
         shown: Any = made
         shown.fallback = functools.partial(self._stands_in, operation)
         shown.redrive = functools.partial(_redriven_by, operation)

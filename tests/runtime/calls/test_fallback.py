@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -339,6 +340,89 @@ def test_what_holds_more_than_its_arguments_is_refused_by_name(
     with pytest.raises(TypeError, match=r"`stripe`.*use a function"):
         World(**said).stripe(idempotent=True)(form)
     World(**STATIC).stripe(idempotent=True)(form)
+
+
+def sender(kind: str) -> Callable[[int], str]:
+    """A function that holds its kind."""
+
+    def send(order: int) -> str:
+        return f"{kind} {order}"
+
+    return send
+
+
+def chosen(kind: str) -> Callable[[int], str]:
+    """One of two functions of one name."""
+    if kind == "charge":
+
+        def send(order: int) -> str:
+            return f"charge {order}"
+    else:
+
+        def send(order: int) -> str:
+            return f"refund {order}"
+
+    return send
+
+
+def defaulting(kind: str) -> Callable[[int], str]:
+    """A function with a default that none of its calls need say."""
+
+    def send(order: int, kind: str = kind) -> str:
+        return f"{kind} {order}"
+
+    return send
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+@pytest.mark.parametrize("made", [sender, chosen, defaulting])
+def test_the_second_function_of_a_name_is_refused(
+    said: dict[str, Any], made: Callable[[str], Callable[[int], str]]
+) -> None:
+    """A refund would be made from the letter of a charge: nothing but their name is kept of either."""
+    stripe = World(**said).stripe(idempotent=True)
+    assert stripe(made("charge"))(1) == "charge 1"
+    with pytest.raises(TypeError, match=r"`stripe`.*another function.*send.*a name of its own"):
+        stripe(made("refund"))
+    stripe = World(**STATIC).stripe(idempotent=True)
+    assert [stripe(made(kind))(1) for kind in ("charge", "refund")] == ["charge 1", "refund 1"]
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+def test_a_function_without_a_name_is_refused(said: dict[str, Any]) -> None:
+    """The next one that is written beside it has the same."""
+    with pytest.raises(TypeError, match=r"`stripe`.*lambda.*use `def`"):
+        World(**said).stripe(idempotent=True)(lambda: 1)
+
+
+def test_a_function_that_is_made_again_is_not_another_one(tmp_path: Path) -> None:
+    """By the same code, out of the same things; by a module that is loaded anew, also once it was changed."""
+    stripe, kind = World(fallback="dead_letter").stripe(idempotent=True), "charge"
+    for _ in range(2):
+        stripe(sender(kind))
+    file = tmp_path / "anew.py"
+    for text in ("def charge(order): ...", "def charge(order): ...", "\ndef charge(order, kind=1): ..."):
+        file.write_text(text)
+        found = spec_from_file_location("anew", file)
+        assert found is not None
+        assert found.loader is not None
+        module = module_from_spec(found)
+        found.loader.exec_module(module)
+        stripe(module.charge)
+
+
+def test_the_first_function_of_a_name_keeps_it_under_another_spec() -> None:
+    """They were two before their spec had a fallback: letters are made by the one that may write them."""
+    world = World()
+    charge, refund = (world.stripe(idempotent=True)(sender(kind)) for kind in ("charge", "refund"))
+    said = world.service.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    said["dependencies"]["stripe"] = STALE
+    after = Service(Spec.model_validate(said), world.clock, before=world.service)
+    after.take_over(world.service)
+    succeed(after)
+    assert charge(1) == "charge 1"
+    with pytest.raises(MahavishnuError, match=r"`stripe`.*another function"):
+        refund(1)
 
 
 @pytest.mark.parametrize("key", ["", None])
