@@ -150,6 +150,7 @@ class Dependency:
 
         `key` makes the idempotency key of a call from its arguments; without it every call has one of its own. Inside
         the function it is `mahavishnu.idempotency_key()`, where `fallback: dead_letter` may make the call again.
+        Calls with one key are one call: of those with other arguments only the first is kept, and the others fail.
         An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
 
         Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.

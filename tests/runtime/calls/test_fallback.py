@@ -438,22 +438,26 @@ def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
         charge()
 
 
-def test_two_functions_do_not_share_a_key() -> None:
+@pytest.mark.parametrize(("name", "amount"), [("refund", 7), ("charge", 8)])
+def test_two_calls_do_not_share_a_key(name: str, amount: int) -> None:
     """The second would never be made, and its caller was promised that: he is told at once that it is lost."""
     world = World(fallback="dead_letter")
 
-    def charge(order: int) -> None:
+    def charge(order: int, amount: int) -> None:
         raise ConnectionError
 
-    def refund(order: int) -> None:
+    def refund(order: int, amount: int) -> None:
         raise ConnectionError
 
-    guarded = world.stripe(idempotent=True, key=str)
+    def order_of(order: int, amount: int) -> str:
+        return f"order-{order}" if amount else ""
+
+    guarded = world.stripe(idempotent=True, key=order_of)
     for _ in range(2):
         with pytest.raises(Parked):
-            guarded(charge)(7)
+            guarded(charge)(1, amount=7)
     with pytest.raises(ConnectionError) as told:
-        guarded(refund)(7)
+        guarded({"charge": charge, "refund": refund}[name])(1, amount)
     assert told.value.__notes__ == ["and the call to stripe could not be kept as a dead letter"]
     parked = "mahavishnu_dead_letters_parked_total"
     assert [value(world.service.metrics, parked, outcome=one) for one in ("stored", "known", "lost")] == [

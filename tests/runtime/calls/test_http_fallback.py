@@ -247,6 +247,24 @@ def test_every_try_has_the_same_key_and_ones_own_is_kept(form: str) -> None:
     assert value(world.service.metrics, parked, outcome="known") == 1
 
 
+@pytest.mark.parametrize(
+    "other", [{"method": "PUT"}, {"url": "http://stripe/refunds"}, {"json": {"order": 2}}], ids=str
+)
+def test_another_request_with_the_same_key_is_not_taken_for_kept(form: str, other: dict[str, Any]) -> None:
+    """It would never be made: its failure goes out. Headers alone make no other request."""
+    world, backend = World(**LETTER), Backend()
+    ask = Caller(form, world, backend, headers={"idempotency-key": "order-7"})
+    backend.status = 503
+    said: dict[str, Any] = {"method": "POST", "url": URL, "json": {"order": 1}, "extensions": IDEMPOTENT}
+    for now in ("noon", "a minute later"):
+        with pytest.raises(Parked):
+            ask(**said, headers={"x-now": now})
+    assert ask(**{**said, **other}).status_code == 503
+    assert len(kept(world)) == 1
+    parked = "mahavishnu_dead_letters_parked_total"
+    assert value(world.service.metrics, parked, outcome="lost") == 1
+
+
 def test_what_only_reads_is_not_kept(form: str) -> None:
     """There is nothing to be done later."""
     world, backend = World(**LETTER), Backend()
