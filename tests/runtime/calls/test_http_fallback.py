@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -230,6 +231,21 @@ def test_a_failed_request_is_kept(form: str, status: int) -> None:
     assert all(body.closed for body in backend.bodies)
     parked = "mahavishnu_dead_letters_parked_total"
     assert value(world.service.metrics, parked, dependency="stripe", outcome="stored") == 1
+
+
+class Gone(BaseException):
+    """What ends a task or a thread, whatever it waits for."""
+
+
+def test_a_response_is_closed_when_its_letter_is_no_longer_waited_for(form: str) -> None:
+    """Cancelled by the request's deadline, say: its connection goes back to the pool."""
+    world, backend = World(**LETTER), Backend()
+    ask = Caller(form, world, backend)
+    world.guardian.fallbacks.stand_in.park = Mock(side_effect=Gone)
+    backend.status = 503
+    with pytest.raises(Gone):
+        ask("POST", extensions=IDEMPOTENT)
+    assert [body.closed for body in backend.bodies] == [1]
 
 
 def test_every_try_has_the_same_key_and_ones_own_is_kept(form: str) -> None:

@@ -91,7 +91,7 @@ class GuardedTransport(httpx.BaseTransport):
             return asked.good(response)
         try:
             found = asked.instead(bad(guard.name, response))
-        except Parked:
+        except BaseException:  # it is parked, or nobody waits for that any more
             response.close()
             raise
         if found is NOTHING:
@@ -159,7 +159,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             return asked.good(response)
         try:
             found = await asked.instead_async(bad(guard.name, response))
-        except Parked:
+        except BaseException:  # it is parked, or nobody waits for that any more
             await response.aclose()
             raise
         if found is NOTHING:
