@@ -274,6 +274,25 @@ def test_an_answer_that_is_called_a_failure_is_no_good_answer() -> None:
     assert [page(), page(), page()] == ["good", "bad", "good"]
 
 
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_an_answer_that_refuses_is_no_good_answer(status: int) -> None:
+    """Also where it is handed out, as 4xx is, and 5xx is inside of another function of the dependency."""
+    world = World(**STALE)
+    answers = iter([httpx.Response(200), httpx.Response(status)])
+
+    @world.stripe(idempotent=True)
+    def page() -> Any:
+        return next(answers, None) or fail(ConnectionError())
+
+    @world.stripe(idempotent=True)
+    def pages() -> int:
+        code: int = page().status_code
+        return code
+
+    assert (page().status_code, pages()) == (200, status)
+    assert page().status_code == 200
+
+
 class Loose(Exception):
     """Can be written, and not read again, as many an exception with arguments."""
 

@@ -308,10 +308,14 @@ class _Step:
         self.key = self._ticket.key if isinstance(self._ticket, Letter) else ""
 
     def good(self, answer: Any) -> Any:
-        failed = self._operation.terms.failed
-        if self._stand_in is not None and (failed is None or not failed(answer)):
+        if self._stand_in is not None and not self._refuses(answer):
             self._stand_in.keep(self._ticket, answer)
         return answer
+
+    def _refuses(self, answer: Any) -> bool:
+        """Whether it is handed out, and yet no answer to what was asked."""
+        failed = self._operation.terms.failed
+        return (status_of(answer) or 0) >= 400 or (failed is not None and failed(answer))
 
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked, and whatever code of its own raises."""
