@@ -233,6 +233,21 @@ def test_a_failed_request_is_kept(form: str, status: int) -> None:
     assert value(world.service.metrics, parked, dependency="stripe", outcome="stored") == 1
 
 
+@pytest.mark.parametrize("name", ["x-amz-security-token", "X-Auth-Key", "x-tax-number"])
+def test_credentials_are_not_kept(form: str, name: str) -> None:
+    """Neither in headers, also those that the log is told not to show, nor in the URL."""
+    world = World(also={"observability": {"logs": {"redact": ["x_tax_number"]}}}, **LETTER)
+    backend = Backend()
+    ask = Caller(form, world, backend)
+    backend.status = 503
+    with pytest.raises(Parked):
+        ask("POST", "http://ann:hunter2@stripe/a?b=c", headers={name: "hunter3"}, extensions=IDEMPOTENT)
+    (letter,) = kept(world)
+    assert b"hunter" not in letter.payload
+    assert json.loads(letter.payload)["url"] == "http://stripe/a?b=c"
+    assert backend.seen[0].headers[name] == "hunter3"
+
+
 class Gone(BaseException):
     """What ends a task or a thread, whatever it waits for."""
 

@@ -427,6 +427,33 @@ def test_a_request_is_made_again_as_it_was(monkeypatch: pytest.MonkeyPatch, kind
     run(scenario)
 
 
+@pytest.mark.parametrize(("url", "known"), [("/charges", True), ("http://stock/charges", False)])
+def test_a_request_is_made_again_with_what_the_client_knows(
+    monkeypatch: pytest.MonkeyPatch, url: str, known: bool
+) -> None:
+    """The password in its URL is not in the letter, and goes to its own place alone."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        seen: list[bool] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append("authorization" in request.headers)
+            return httpx.Response(503 if shop.down else 201)
+
+        client = shop.world.stripe.httpx_async_client(
+            transport=httpx.MockTransport(answer), base_url="http://ann:hunter2@stripe"
+        )
+        with pytest.raises(Parked):
+            await client.post(url, extensions={"idempotent": True})
+        shop.down = None
+        await shop.look(MINUTE)
+        assert seen == [known, known]
+
+    run(scenario)
+
+
 def test_a_client_that_is_closed_is_not_the_one_that_is_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -29,7 +29,6 @@ from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
-from mahavishnu.runtime.telemetry.logs import Redactor
 
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
@@ -39,7 +38,6 @@ _OF_THE_WAY = frozenset(
 )
 _OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_secret = Redactor(()).hides
 _Found = Callable[[], httpx.Client | httpx.AsyncClient | None]
 _CLIENTS: dict[str, list[_Found]] = {}
 """By dependency, those that nobody had closed when the newest was made; they are not kept alive for that."""
@@ -117,7 +115,7 @@ def asked(
         return None
     if isinstance(box, LetterBox):
         key = request.headers.setdefault(_KEY, box.new_key())
-        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate)))
+        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate, box.hides)))
     return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
 
 
@@ -146,12 +144,12 @@ def _opened(found: _Found) -> httpx.Client | httpx.AsyncClient | None:
     return None if client is None or client.is_closed else client
 
 
-def _written(request: httpx.Request, propagate: str | None) -> bytes:
+def _written(request: httpx.Request, propagate: str | None, hides: Callable[[str], bool]) -> bytes:
     """A request as bytes, without credentials: the client that makes it again brings its own."""
-    headers = [pair for pair in request.headers.multi_items() if _lasts(pair[0], propagate)]
+    headers = [pair for pair in _said(request, propagate) if not hides(pair[0])]
     said = {
         "method": request.method,
-        "url": str(request.url),
+        "url": str(request.url.copy_with(userinfo=b"")),
         "headers": headers,
         "body": base64.b64encode(request.content).decode(),
     }
@@ -169,22 +167,29 @@ def _read(client: httpx.Client | httpx.AsyncClient, letter: Letter) -> httpx.Req
             content=base64.b64decode(said["body"]),
             extensions={"idempotent": True},
         )
-        request.url = httpx.URL(said["url"])  # the client's own `params` would replace those that are in it
+        # Not the URL that it has built: the client's own `params` would replace those that were asked for.
+        request.url = _entitled(httpx.URL(said["url"]), client.base_url)
     except (ValueError, KeyError, TypeError) as fault:
         raise Unreadable(f"what was kept is no request: {type(fault).__name__}") from None
     return request
 
 
-def _lasts(name: str, propagate: str | None) -> bool:
-    return name not in _OF_THE_WAY and name != propagate and not _secret(name)
+def _entitled(url: httpx.URL, base: httpx.URL) -> httpx.URL:
+    """The URL with the credentials that the client's own has for that place."""
+    theirs = (url.scheme, url.netloc) == (base.scheme, base.netloc)
+    return url.copy_with(userinfo=base.userinfo) if theirs and base.userinfo else url
+
+
+def _said(request: httpx.Request, propagate: str | None) -> list[tuple[str, str]]:
+    """The headers that say what is asked."""
+    return [
+        pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_WAY and pair[0] != propagate
+    ]
 
 
 def _question(request: httpx.Request, propagate: str | None) -> bytes:
     """What tells one question from another: credentials and all that is asked, so that nobody gets another's answer."""
-    headers = [
-        pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_WAY and pair[0] != propagate
-    ]
-    said = json.dumps([request.method, str(request.url), sorted(headers)]).encode()
+    said = json.dumps([request.method, str(request.url), sorted(_said(request, propagate))]).encode()
     return blake2b(said + b"\0" + request.content, digest_size=24).digest()
 
 
