@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from unittest.mock import Mock
@@ -161,7 +163,7 @@ def test_nobody_gets_what_another_one_was_answered(form: str, name: str) -> None
 
 @pytest.mark.parametrize(
     ("status", "headers"),
-    [(200, {"cache-control": "private, no-store"}), (200, {"vary": "*"}), (206, {}), (404, {})],
+    [(200, {"cache-control": "private, No-Store"}), (200, {"vary": "*"}), (206, {}), (404, {})],
 )
 def test_what_may_not_be_kept_is_not(form: str, status: int, headers: dict[str, str]) -> None:
     """What the dependency forbids, and what is no whole answer."""
@@ -197,6 +199,35 @@ def test_a_stream_that_is_given_up_is_not_kept() -> None:
     assert backend.bodies[0].closed == 1
     backend.status = 503
     assert client.get(URL).status_code == 503
+
+
+@pytest.mark.parametrize("end", ["read", "close", "drop"])
+def test_bodies_that_are_being_read_share_the_room(end: str) -> None:
+    """However many are open, they are copied as far as there is room; whatever becomes of them, it comes back."""
+    world, status = World(**STALE), [200]
+    client = world.stripe.httpx_client(
+        transport=httpx.MockTransport(
+            lambda _: httpx.Response(status[0], stream=Parts(b"x" * 450, b"y" * 250))
+        )
+    )
+
+    def kept(url: str) -> bool:
+        status[0] = 200
+        client.get(url)
+        status[0] = 503
+        return client.get(url).status_code == 200
+
+    opened = [client.send(client.build_request("GET", f"http://stripe/{n}"), stream=True) for n in range(9)]
+    parts = [one.iter_raw() for one in opened]
+    assert [len(next(one)) for one in parts] == [450] * 9
+    assert not kept("http://stripe/too-many")
+    if end == "read":
+        assert [[len(part) for part in one] for one in parts] == [[250]] * 9
+    elif end == "close":
+        deque(map(httpx.Response.close, opened))
+    opened, parts = [], []
+    gc.collect()
+    assert kept("http://stripe/alone")
 
 
 # --- dead letters ----------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from mahavishnu.runtime.calls.fallback import (
     parked,
     replaced,
 )
+from mahavishnu.runtime.calls.stale import Copies
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
@@ -59,7 +60,7 @@ class Asked:
             if isinstance(response.stream, httpx.ByteStream):  # it is whole: nobody reads it once more
                 keep(b"".join(response.stream))
             else:
-                response.stream = _Copied(response.stream, keep, stand_in.stale.room)
+                response.stream = _Copied(response.stream, keep, stand_in.stale.copies)
         return response
 
     def instead(self, error: Exception) -> Any:
@@ -197,7 +198,7 @@ def _may_be_kept(response: httpx.Response) -> bool:
     said = response.headers
     return (
         response.status_code == 200
-        and "no-store" not in said.get("cache-control", "")
+        and "no-store" not in said.get("cache-control", "").lower()
         and said.get("vary") != "*"
     )
 
@@ -205,11 +206,12 @@ def _may_be_kept(response: httpx.Response) -> bool:
 class _Copied(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that is copied as it is read; nothing is held back, and only what was read to its end is kept."""
 
-    def __init__(self, inside: Any, keep: Callable[[bytes], object], room: int) -> None:
+    def __init__(self, inside: Any, keep: Callable[[bytes], object], copies: Copies) -> None:
         self._inside = inside
         self._keep = keep
-        self._room = room
+        self._copies = copies
         self._parts: list[bytes] | None = []
+        self._size = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._inside:
@@ -224,18 +226,32 @@ class _Copied(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._end()
 
     def close(self) -> None:
+        self._drop()
         self._inside.close()
 
     async def aclose(self) -> None:
+        self._drop()
         await self._inside.aclose()
 
+    def __del__(self) -> None:
+        self._drop()
+
     def _copy(self, part: bytes) -> None:
-        self._room -= len(part)
-        if self._room < 0:
-            self._parts = None
-        elif self._parts is not None:
-            self._parts.append(part)
+        if self._parts is None:
+            return
+        if not self._copies.take(len(part)):
+            self._drop()
+            return
+        self._size += len(part)
+        self._parts.append(part)
 
     def _end(self) -> None:
         if self._parts is not None:
             self._keep(b"".join(self._parts))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._parts = None
+        if self._size:
+            self._copies.give_back(self._size)
+            self._size = 0
