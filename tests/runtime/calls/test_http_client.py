@@ -493,6 +493,39 @@ def test_no_phase_of_a_request_is_longer_than_the_timeout() -> None:
     assert sync.timeouts == [dict.fromkeys(("connect", "read", "write", "pool"))]
 
 
+@pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.parametrize(("said", "read"), [({}, 2.0), ({"timeout": 9}, 9), ({"timeout": None}, None)])
+def test_from_its_head_on_a_response_takes_as_long_as_the_request_says(
+    form: str, said: dict[str, Any], read: float | None
+) -> None:
+    """Server-sent events come when something happens; who says nothing waits the timeout for each part."""
+    world = World()
+    waits: list[Any] = []
+    extensions: dict[str, Any] = {}
+
+    class Events(Body):
+        def __iter__(self) -> Iterator[bytes]:
+            waits.append(extensions["timeout"]["read"])  # httpx's own transport looks when the body begins
+            yield b"event"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal extensions
+        extensions = request.extensions
+        waits.append(extensions["timeout"]["read"])
+        return httpx.Response(200, stream=Events())
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
+            await client.get(URL, **said)
+
+    if form == "async":
+        asyncio.run(scenario())
+    else:
+        with world.stripe.httpx_client(transport=httpx.MockTransport(answer)) as client:
+            client.get(URL, **said)
+    assert waits == [2.0, read]
+
+
 def test_a_silent_server_is_cut_off_in_a_task() -> None:
     """After exactly the timeout, whatever the phases say; then the next attempt is made."""
     world = World(auto=False, **ALL)

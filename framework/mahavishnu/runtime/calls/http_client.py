@@ -121,6 +121,7 @@ class GuardedTransport(httpx.BaseTransport):
             else:
                 if streamed:
                     call.step_out()
+                    _untimed(request, extensions)
                     response.stream = _Stream(response, call)
                     return response
                 pause = call.answered(response)
@@ -190,6 +191,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             else:
                 if streamed:
                     call.step_out()
+                    _untimed(request, extensions)
                     response.stream = _AsyncStream(response, call)
                     return response
                 pause = call.answered(response)
@@ -380,6 +382,13 @@ def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     said = extensions.get("timeout", {})
     phases = {phase: _shorter(said.get(phase), seconds) for phase in _PHASES}
     return {**extensions, "timeout": phases}
+
+
+def _untimed(request: httpx.Request, extensions: Mapping[str, Any]) -> None:
+    """From its head on each part of a response may take as long as the request itself says, which a transport reads
+    when the body begins."""
+    if "timeout" in extensions:
+        request.extensions["timeout"]["read"] = extensions["timeout"].get("read")
 
 
 def _tell(request: httpx.Request, call: Call) -> None:
