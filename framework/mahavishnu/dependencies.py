@@ -150,6 +150,7 @@ class Dependency:
 
         `key` makes the idempotency key of a call from its arguments; without it every call has one of its own. Inside
         the function it is `mahavishnu.idempotency_key()`, where `fallback: dead_letter` may make the call again.
+        Calls with one key are one call: of those with other arguments only the first is kept, and the others fail.
         An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
 
         Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.
@@ -191,9 +192,10 @@ class Dependency:
     def httpx_client(self, **options: Any) -> Client:
         """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
 
-        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure. Transports
-        among the options, also those of `mounts`, are inside of what guards; as with any transport of one's own, httpx
-        reads no proxy from the environment then: say `proxy`.
+        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure. The timeout
+        ends with the head of an answer; from then on a `timeout` among the options or of the request holds for each
+        part of it, else the dependency's. Transports among the options, also those of `mounts`, are inside of what
+        guards; as with any transport of one's own, httpx reads no proxy from the environment then: say `proxy`.
         """
         from mahavishnu.runtime.calls.http_client import client
 
@@ -228,7 +230,8 @@ class Dependency:
             made = guarded(self._of, operation, spec_at_work().dependencies[self.name])
         else:
             made = self._sync(function, operation)
-        handle(self.name, operation.name, functools.partial(_made_again, operation, made))
+        if not operation.twin:
+            handle(self.name, operation.name, functools.partial(_made_again, operation, made))
         shown: Any = made
         shown.fallback = functools.partial(self._stands_in, operation)
         shown.redrive = functools.partial(_redriven_by, operation)

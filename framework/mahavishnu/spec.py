@@ -187,7 +187,8 @@ class Logs(Settings):
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"), Field(examples=["card_number"])],
         ...,
     ] = ()
-    """Fields whose values are never written, besides those that are secret anyway."""
+    """Fields whose values are never written, besides those that are secret anyway; dead letters hold no headers of
+    these names, for the client that makes a request again adds its own."""
     kept_in: Annotated[
         tuple[Keeper, ...],
         BeforeValidator(_listed, json_schema_input_type=Keeper | list[Keeper]),

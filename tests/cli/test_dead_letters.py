@@ -21,6 +21,8 @@ from tests.runtime.dead_letters.letterboxes import ROOM, Time, keep, take
 from tests.runtime.redis.servers import Server, server
 
 PAYLOAD = b'{"order":{"number":7,"card_number":"4242","password":"hunter2"},"note":"a\\u001b[2Jb"}'
+DEEP = b"[" * 50_000 + b"]" * 50_000
+WIDE = ROOM._replace(size=1_000_000)
 
 
 class World:
@@ -118,7 +120,9 @@ REQUEST = {
         (b'{"order":7,"password":"hunter2"}', {"order": 7, "password": "[redacted]"}),
         (b"order=7&password=hunter2", "[24 bytes]"),
         (b"", ""),
+        (DEEP, "[100000 bytes]"),
     ],
+    ids=["json", "form", "none", "deep"],
 )
 def test_a_request_is_shown_without_its_secrets_too(
     world: World, capsys: pytest.CaptureFixture[str], body: bytes, said: object
@@ -126,7 +130,7 @@ def test_a_request_is_shown_without_its_secrets_too(
     """Neither in its URL nor in its body, which is kept in letters that anybody could read back."""
     payload = {**REQUEST, "body": base64.b64encode(body).decode()}
     request = Letter("aa11", "payment", "http request", "key", json.dumps(payload).encode())
-    assert keep(world.letters, request) == ["stored"]
+    assert keep(world.letters, request, bounds=WIDE) == ["stored"]
     (shown,) = told(capsys, "show", "aa")
     assert shown["payload"] == {
         "method": "POST",
@@ -140,12 +144,18 @@ def test_a_request_is_shown_without_its_secrets_too(
 
 
 @pytest.mark.parametrize("operation", ["charge", "http request"])
-@pytest.mark.parametrize("payload", [b"\xff", b"{", b"[]", b'{"url":"http://[","headers":0,"body":"x"}'])
+@pytest.mark.parametrize(
+    "payload",
+    [b"\xff", b"{", b"[]", DEEP, b'{"url":"http://[","headers":0,"body":"x"}'],
+    ids=["text", "half", "list", "deep", "url"],
+)
 def test_what_cannot_be_read_can_still_be_looked_at(
     world: World, capsys: pytest.CaptureFixture[str], payload: bytes, operation: str
 ) -> None:
     """It is in quarantine for a person, who must see what there is of it."""
-    assert keep(world.letters, Letter("aa11", "payment", operation, "key", payload)) == ["stored"]
+    assert keep(world.letters, Letter("aa11", "payment", operation, "key", payload), bounds=WIDE) == [
+        "stored"
+    ]
     for words in (["show", "aa"], ["show", "aa", "--payload"], ["list"]):
         (shown,) = told(capsys, *words)
         assert shown["size"] == len(payload)

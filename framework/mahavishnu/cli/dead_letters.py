@@ -176,7 +176,7 @@ def _payload(one: Letter, hide: Redactor | None) -> Any:
         if hide is None:
             return said
         return hide(None, "", {"said": _fields(said) if one.operation == REQUEST else said})["said"]
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         unreadable = f"[{one.size} bytes that cannot be read]"
         return one.payload.decode(errors="backslashreplace") if hide is None else unreadable
 
@@ -192,7 +192,7 @@ def _fields(said: Any) -> dict[str, Any]:
 def _body(body: bytes) -> Any:
     try:
         said: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = None
     return cast("Any", said) if isinstance(said, dict | list) else f"[{len(body)} bytes]" if body else ""
 

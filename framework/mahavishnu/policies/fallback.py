@@ -98,7 +98,7 @@ class StaleCache(Fallback):
     entries: Count = 1000
     """How many answers are kept; the one that was used least lately goes first."""
     size: Size = Size.parse("16Mi")
-    """How many bytes they may take together."""
+    """How many bytes they may take together; responses that are still being read take as many again at the most."""
 
     @property
     def impact(self) -> str:

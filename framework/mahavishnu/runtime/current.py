@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime import names
 from mahavishnu.spec import Spec
 
 if TYPE_CHECKING:
@@ -62,3 +63,4 @@ def forget() -> None:
     """Start anew; for tests."""
     AT_WORK.service = None
     _specs.clear()
+    names.forget()

@@ -13,6 +13,7 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec, spec_from_file_location
 from io import StringIO
 from pathlib import Path
 from types import ModuleType
@@ -273,6 +274,25 @@ def test_an_answer_that_is_called_a_failure_is_no_good_answer() -> None:
     assert [page(), page(), page()] == ["good", "bad", "good"]
 
 
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_an_answer_that_refuses_is_no_good_answer(status: int) -> None:
+    """Also where it is handed out, as 4xx is, and 5xx is inside of another function of the dependency."""
+    world = World(**STALE)
+    answers = iter([httpx.Response(200), httpx.Response(status)])
+
+    @world.stripe(idempotent=True)
+    def page() -> Any:
+        return next(answers, None) or fail(ConnectionError())
+
+    @world.stripe(idempotent=True)
+    def pages() -> int:
+        code: int = page().status_code
+        return code
+
+    assert (page().status_code, pages()) == (200, status)
+    assert page().status_code == 200
+
+
 class Loose(Exception):
     """Can be written, and not read again, as many an exception with arguments."""
 
@@ -341,6 +361,89 @@ def test_what_holds_more_than_its_arguments_is_refused_by_name(
     World(**STATIC).stripe(idempotent=True)(form)
 
 
+def sender(kind: str) -> Callable[[int], str]:
+    """A function that holds its kind."""
+
+    def send(order: int) -> str:
+        return f"{kind} {order}"
+
+    return send
+
+
+def chosen(kind: str) -> Callable[[int], str]:
+    """One of two functions of one name."""
+    if kind == "charge":
+
+        def send(order: int) -> str:
+            return f"charge {order}"
+    else:
+
+        def send(order: int) -> str:
+            return f"refund {order}"
+
+    return send
+
+
+def defaulting(kind: str) -> Callable[[int], str]:
+    """A function with a default that none of its calls need say."""
+
+    def send(order: int, kind: str = kind) -> str:
+        return f"{kind} {order}"
+
+    return send
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+@pytest.mark.parametrize("made", [sender, chosen, defaulting])
+def test_the_second_function_of_a_name_is_refused(
+    said: dict[str, Any], made: Callable[[str], Callable[[int], str]]
+) -> None:
+    """A refund would be made from the letter of a charge: nothing but their name is kept of either."""
+    stripe = World(**said).stripe(idempotent=True)
+    assert stripe(made("charge"))(1) == "charge 1"
+    with pytest.raises(TypeError, match=r"`stripe`.*another function.*send.*a name of its own"):
+        stripe(made("refund"))
+    stripe = World(**STATIC).stripe(idempotent=True)
+    assert [stripe(made(kind))(1) for kind in ("charge", "refund")] == ["charge 1", "refund 1"]
+
+
+@pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])
+def test_a_function_without_a_name_is_refused(said: dict[str, Any]) -> None:
+    """The next one that is written beside it has the same."""
+    with pytest.raises(TypeError, match=r"`stripe`.*lambda.*use `def`"):
+        World(**said).stripe(idempotent=True)(lambda: 1)
+
+
+def test_a_function_that_is_made_again_is_not_another_one(tmp_path: Path) -> None:
+    """By the same code, out of the same things; by a module that is loaded anew, also once it was changed."""
+    stripe, kind = World(fallback="dead_letter").stripe(idempotent=True), "charge"
+    for _ in range(2):
+        stripe(sender(kind))
+    file = tmp_path / "anew.py"
+    for text in ("def charge(order): ...", "def charge(order): ...", "\ndef charge(order, kind=1): ..."):
+        file.write_text(text)
+        found = spec_from_file_location("anew", file)
+        assert found is not None
+        assert found.loader is not None
+        module = module_from_spec(found)
+        found.loader.exec_module(module)
+        stripe(module.charge)
+
+
+def test_the_first_function_of_a_name_keeps_it_under_another_spec() -> None:
+    """They were two before their spec had a fallback: letters are made by the one that may write them."""
+    world = World()
+    charge, refund = (world.stripe(idempotent=True)(sender(kind)) for kind in ("charge", "refund"))
+    said = world.service.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    said["dependencies"]["stripe"] = STALE
+    after = Service(Spec.model_validate(said), world.clock, before=world.service)
+    after.take_over(world.service)
+    succeed(after)
+    assert charge(1) == "charge 1"
+    with pytest.raises(MahavishnuError, match=r"`stripe`.*another function"):
+        refund(1)
+
+
 @pytest.mark.parametrize("key", ["", None])
 def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
     """All calls would have the same, and all but the first would be lost."""
@@ -354,22 +457,26 @@ def test_a_key_that_tells_nothing_is_refused(key: Any) -> None:
         charge()
 
 
-def test_two_functions_do_not_share_a_key() -> None:
+@pytest.mark.parametrize(("name", "amount"), [("refund", 7), ("charge", 8)])
+def test_two_calls_do_not_share_a_key(name: str, amount: int) -> None:
     """The second would never be made, and its caller was promised that: he is told at once that it is lost."""
     world = World(fallback="dead_letter")
 
-    def charge(order: int) -> None:
+    def charge(order: int, amount: int) -> None:
         raise ConnectionError
 
-    def refund(order: int) -> None:
+    def refund(order: int, amount: int) -> None:
         raise ConnectionError
 
-    guarded = world.stripe(idempotent=True, key=str)
+    def order_of(order: int, amount: int) -> str:
+        return f"order-{order}" if amount else ""
+
+    guarded = world.stripe(idempotent=True, key=order_of)
     for _ in range(2):
         with pytest.raises(Parked):
-            guarded(charge)(7)
+            guarded(charge)(1, amount=7)
     with pytest.raises(ConnectionError) as told:
-        guarded(refund)(7)
+        guarded({"charge": charge, "refund": refund}[name])(1, amount)
     assert told.value.__notes__ == ["and the call to stripe could not be kept as a dead letter"]
     parked = "mahavishnu_dead_letters_parked_total"
     assert [value(world.service.metrics, parked, outcome=one) for one in ("stored", "known", "lost")] == [

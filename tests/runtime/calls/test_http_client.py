@@ -7,7 +7,7 @@ import gc
 import random
 import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator, MutableMapping
 from contextlib import suppress
 from typing import Any, cast
 
@@ -73,7 +73,7 @@ class Body(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that is read in parts, may break, and knows whether it was closed."""
 
     def __init__(self, *parts: bytes | Exception) -> None:
-        self.parts = parts
+        self.parts: Iterable[bytes | Exception] = parts
         self.closed = 0
 
     def __iter__(self) -> Iterator[bytes]:
@@ -167,6 +167,74 @@ def test_an_answer_that_is_thrown_away_is_read_and_closed() -> None:
     assert [body.closed for body in bodies] == [1, 1, 1, 1]
     assert (world.calls("failure"), world.calls("success")) == (4, 1)
     assert world.at_rest()
+
+
+class Dripping(httpx.SyncByteStream):
+    """A body without end, a byte each second."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self.clock = clock
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            self.clock.advance("1s")
+            yield b"."
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_an_answer_without_end_is_read_no_longer_than_the_timeout() -> None:
+    """By a thread, which no timer ends: three attempts of two seconds each."""
+    world = World()
+    bodies = [Dripping(world.clock) for _ in range(3)]
+    script = Script(*(httpx.Response(503, stream=body) for body in bodies))
+    with (
+        world.stripe.httpx_client(transport=httpx.MockTransport(script)) as client,
+        pytest.raises(httpx.ReadTimeout),
+    ):
+        client.get(URL)
+    assert world.clock.now() < 7 * SECOND
+    assert [body.closed for body in bodies] == [1, 1, 1]
+    assert (world.calls("timeout"), world.at_rest()) == (3, True)
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+def test_of_a_long_answer_only_the_beginning_is_read(form: str) -> None:
+    """Then it is closed, if another attempt follows; the last one is handed out as it comes."""
+    world = World()
+    given: list[bytes] = []
+
+    def long() -> Iterator[bytes]:
+        for part in [b"x" * 1000] * 100:
+            given.append(part)
+            yield part
+
+    bodies = [Body() for _ in range(3)]
+    for body in bodies:
+        body.parts = long()
+    script = Script(*(httpx.Response(503, stream=body) for body in bodies))
+
+    async def scenario() -> int:
+        async with (
+            world.stripe.httpx_async_client(transport=httpx.MockTransport(script)) as client,
+            client.stream("GET", URL) as answer,
+        ):
+            assert len(given) < 210
+            return len(await answer.aread())
+
+    def plain() -> int:
+        with (
+            world.stripe.httpx_client(transport=httpx.MockTransport(script)) as client,
+            client.stream("GET", URL) as answer,
+        ):
+            assert len(given) < 210
+            return len(answer.read())
+
+    assert (plain() if form == "sync" else asyncio.run(scenario())) == 100_000
+    assert [body.closed for body in bodies] == [1, 1, 1]
+    assert (world.calls("failure"), world.at_rest()) == (3, True)
 
 
 def test_a_retry_after_is_honoured() -> None:
@@ -423,6 +491,39 @@ def test_no_phase_of_a_request_is_longer_than_the_timeout() -> None:
     bare = World(breaker={})
     sync, _ = both(bare, timeout=None)
     assert sync.timeouts == [dict.fromkeys(("connect", "read", "write", "pool"))]
+
+
+@pytest.mark.parametrize("form", ["sync", "async"])
+@pytest.mark.parametrize(("said", "read"), [({}, 2.0), ({"timeout": 9}, 9), ({"timeout": None}, None)])
+def test_from_its_head_on_a_response_takes_as_long_as_the_request_says(
+    form: str, said: dict[str, Any], read: float | None
+) -> None:
+    """Server-sent events come when something happens; who says nothing waits the timeout for each part."""
+    world = World()
+    waits: list[Any] = []
+    extensions: dict[str, Any] = {}
+
+    class Events(Body):
+        def __iter__(self) -> Iterator[bytes]:
+            waits.append(extensions["timeout"]["read"])  # httpx's own transport looks when the body begins
+            yield b"event"
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        nonlocal extensions
+        extensions = request.extensions
+        waits.append(extensions["timeout"]["read"])
+        return httpx.Response(200, stream=Events())
+
+    async def scenario() -> None:
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
+            await client.get(URL, **said)
+
+    if form == "async":
+        asyncio.run(scenario())
+    else:
+        with world.stripe.httpx_client(transport=httpx.MockTransport(answer)) as client:
+            client.get(URL, **said)
+    assert waits == [2.0, read]
 
 
 def test_a_silent_server_is_cut_off_in_a_task() -> None:

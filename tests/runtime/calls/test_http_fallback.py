@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import httpx
 import pytest
@@ -146,7 +149,7 @@ def test_a_response_that_is_whole_already_is_kept_too(form: str) -> None:
     assert [ask().text, ask().text] == ["whole", "whole"]
 
 
-@pytest.mark.parametrize("name", ["authorization", "cookie", "accept", "x-tenant"])
+@pytest.mark.parametrize("name", ["authorization", "cookie", "accept", "x-tenant", "host"])
 def test_nobody_gets_what_another_one_was_answered(form: str, name: str) -> None:
     """Credentials, and whatever else is asked, are part of the question; the trace of a request is not."""
     world, backend = World(**STALE), Backend()
@@ -160,7 +163,7 @@ def test_nobody_gets_what_another_one_was_answered(form: str, name: str) -> None
 
 @pytest.mark.parametrize(
     ("status", "headers"),
-    [(200, {"cache-control": "private, no-store"}), (200, {"vary": "*"}), (206, {}), (404, {})],
+    [(200, {"cache-control": "private, No-Store"}), (200, {"vary": "*"}), (206, {}), (404, {})],
 )
 def test_what_may_not_be_kept_is_not(form: str, status: int, headers: dict[str, str]) -> None:
     """What the dependency forbids, and what is no whole answer."""
@@ -198,6 +201,35 @@ def test_a_stream_that_is_given_up_is_not_kept() -> None:
     assert client.get(URL).status_code == 503
 
 
+@pytest.mark.parametrize("end", ["read", "close", "drop"])
+def test_bodies_that_are_being_read_share_the_room(end: str) -> None:
+    """However many are open, they are copied as far as there is room; whatever becomes of them, it comes back."""
+    world, status = World(**STALE), [200]
+    client = world.stripe.httpx_client(
+        transport=httpx.MockTransport(
+            lambda _: httpx.Response(status[0], stream=Parts(b"x" * 450, b"y" * 250))
+        )
+    )
+
+    def kept(url: str) -> bool:
+        status[0] = 200
+        client.get(url)
+        status[0] = 503
+        return client.get(url).status_code == 200
+
+    opened = [client.send(client.build_request("GET", f"http://stripe/{n}"), stream=True) for n in range(9)]
+    parts = [one.iter_raw() for one in opened]
+    assert [len(next(one)) for one in parts] == [450] * 9
+    assert not kept("http://stripe/too-many")
+    if end == "read":
+        assert [[len(part) for part in one] for one in parts] == [[250]] * 9
+    elif end == "close":
+        deque(map(httpx.Response.close, opened))
+    opened, parts = [], []
+    gc.collect()
+    assert kept("http://stripe/alone")
+
+
 # --- dead letters ----------------------------------------------------------------------------------
 
 
@@ -232,6 +264,36 @@ def test_a_failed_request_is_kept(form: str, status: int) -> None:
     assert value(world.service.metrics, parked, dependency="stripe", outcome="stored") == 1
 
 
+@pytest.mark.parametrize("name", ["x-amz-security-token", "X-Auth-Key", "x-tax-number"])
+def test_credentials_are_not_kept(form: str, name: str) -> None:
+    """Neither in headers, also those that the log is told not to show, nor in the URL."""
+    world = World(also={"observability": {"logs": {"redact": ["x_tax_number"]}}}, **LETTER)
+    backend = Backend()
+    ask = Caller(form, world, backend)
+    backend.status = 503
+    with pytest.raises(Parked):
+        ask("POST", "http://ann:hunter2@stripe/a?b=c", headers={name: "hunter3"}, extensions=IDEMPOTENT)
+    (letter,) = kept(world)
+    assert b"hunter" not in letter.payload
+    assert json.loads(letter.payload)["url"] == "http://stripe/a?b=c"
+    assert backend.seen[0].headers[name] == "hunter3"
+
+
+class Gone(BaseException):
+    """What ends a task or a thread, whatever it waits for."""
+
+
+def test_a_response_is_closed_when_its_letter_is_no_longer_waited_for(form: str) -> None:
+    """Cancelled by the request's deadline, say: its connection goes back to the pool."""
+    world, backend = World(**LETTER), Backend()
+    ask = Caller(form, world, backend)
+    world.guardian.fallbacks.stand_in.park = Mock(side_effect=Gone)
+    backend.status = 503
+    with pytest.raises(Gone):
+        ask("POST", extensions=IDEMPOTENT)
+    assert [body.closed for body in backend.bodies] == [1]
+
+
 def test_every_try_has_the_same_key_and_ones_own_is_kept(form: str) -> None:
     """So that the dependency can tell a second try from a second order."""
     world, backend = World(retry={"attempts": 3, "base": "1ms"}, **LETTER), Backend()
@@ -245,6 +307,24 @@ def test_every_try_has_the_same_key_and_ones_own_is_kept(form: str) -> None:
     assert [one.key for one in kept(world)] == ["order-7"]
     parked = "mahavishnu_dead_letters_parked_total"
     assert value(world.service.metrics, parked, outcome="known") == 1
+
+
+@pytest.mark.parametrize(
+    "other", [{"method": "PUT"}, {"url": "http://stripe/refunds"}, {"json": {"order": 2}}], ids=str
+)
+def test_another_request_with_the_same_key_is_not_taken_for_kept(form: str, other: dict[str, Any]) -> None:
+    """It would never be made: its failure goes out. Headers alone make no other request."""
+    world, backend = World(**LETTER), Backend()
+    ask = Caller(form, world, backend, headers={"idempotency-key": "order-7"})
+    backend.status = 503
+    said: dict[str, Any] = {"method": "POST", "url": URL, "json": {"order": 1}, "extensions": IDEMPOTENT}
+    for now in ("noon", "a minute later"):
+        with pytest.raises(Parked):
+            ask(**said, headers={"x-now": now})
+    assert ask(**{**said, **other}).status_code == 503
+    assert len(kept(world)) == 1
+    parked = "mahavishnu_dead_letters_parked_total"
+    assert value(world.service.metrics, parked, outcome="lost") == 1
 
 
 def test_what_only_reads_is_not_kept(form: str) -> None:

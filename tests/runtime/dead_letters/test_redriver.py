@@ -393,6 +393,67 @@ def test_requests_are_made_again_by_the_client_that_is_open(
     run(scenario)
 
 
+@pytest.mark.parametrize("kind", ["httpx_client", "httpx_async_client"])
+def test_a_request_is_made_again_as_it_was(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """Whatever the client would make of its URL: `params` of its own are in there, and may have been others."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        seen: list[tuple[str, str]] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append((str(request.url), request.headers["host"]))
+            return httpx.Response(503 if shop.down else 201)
+
+        client = getattr(shop.world.stripe, kind)(
+            transport=httpx.MockTransport(answer),
+            base_url="http://stripe/v1",
+            params={"v": "1", "for": "ann"},
+        )
+        asked = client.build_request(
+            "POST",
+            "/charges",
+            params={"v": "2", "q": "a b&c"},
+            headers={"host": "eu.stripe"},
+            extensions={"idempotent": True},
+        )
+        with pytest.raises(Parked):
+            _ = await client.send(asked) if kind == "httpx_async_client" else client.send(asked)
+        shop.down = None
+        await shop.look(MINUTE)
+        assert seen == [("http://stripe/v1/charges?v=2&for=ann&q=a+b%26c", "eu.stripe")] * 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(("url", "known"), [("/charges", True), ("http://stock/charges", False)])
+def test_a_request_is_made_again_with_what_the_client_knows(
+    monkeypatch: pytest.MonkeyPatch, url: str, known: bool
+) -> None:
+    """The password in its URL is not in the letter, and goes to its own place alone."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        seen: list[bool] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            seen.append("authorization" in request.headers)
+            return httpx.Response(503 if shop.down else 201)
+
+        client = shop.world.stripe.httpx_async_client(
+            transport=httpx.MockTransport(answer), base_url="http://ann:hunter2@stripe"
+        )
+        with pytest.raises(Parked):
+            await client.post(url, extensions={"idempotent": True})
+        shop.down = None
+        await shop.look(MINUTE)
+        assert seen == [known, known]
+
+    run(scenario)
+
+
 def test_a_client_that_is_closed_is_not_the_one_that_is_open(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -224,6 +224,11 @@ class Call:
         """What is left of the attempt's time, in ns and at least LEAST; None: nothing ends it."""
         return self.through.left() if self.through else _left(self.guard, self.limit, self.began)
 
+    def over(self) -> bool:
+        """Whether the attempt's time is up, which nothing says by itself where it has no alarm."""
+        left = self.left()
+        return left is not None and left <= LEAST
+
     def progress(self) -> None:
         """A part of the answer came: leases start anew."""
         for guard, permit in zip(self.guard.guards, self.permits, strict=False):
@@ -258,10 +263,7 @@ class Call:
     def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
         outcome = worst(each for each, _ in leaves)
         # A dependency that was given less than its own timeout, as the request had no more, is not to blame.
-        if outcome is Outcome.TIMEOUT and self._cut and self.limit is not None:
-            elapsed = self.guard.clock.now() - self.began
-            return Outcome.CANCELLED if elapsed >= self.limit else outcome
-        return outcome
+        return Outcome.CANCELLED if outcome is Outcome.TIMEOUT and self._cut and self.over() else outcome
 
     def _begin(self, permits: Sequence[object]) -> None:
         self.permits = permits

@@ -27,6 +27,7 @@ from mahavishnu.runtime.dead_letters.handlers import keyed, redriven
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.dead_letters.office import Kept, Office
 from mahavishnu.runtime.spans import Note, nothing
+from mahavishnu.runtime.telemetry.logs import Redactor
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
 from mahavishnu.spec import Spec
 
@@ -152,8 +153,10 @@ class LetterBox:
 
     kind = "dead_letter"
 
-    def __init__(self, name: str, office: Office, tell: Tell) -> None:
+    def __init__(self, name: str, office: Office, tell: Tell, secrets: Redactor) -> None:
         self.name = name
+        self.hides = secrets.hides
+        """Whether a header of this name is never kept."""
         self._office = office
         self._tell = tell
 
@@ -227,23 +230,23 @@ def fallbacks_of(
 ) -> dict[str, Fallbacks]:
     """The fallbacks of every dependency; what the caches of those `before` hold goes on."""
 
-    def stand_in(name: str, said: object) -> StandIn | None:
+    def stand_in(name: str) -> StandIn | None:
         old = before[name].stand_in if name in before else None
-        return _stand_in(name, said, clock, office, tell, old)
+        return _stand_in(name, spec, clock, office, tell, old)
 
-    said = {name: one.fallback for name, one in spec.dependencies.items()}
-    return {name: Fallbacks(name, stand_in(name, one), meter, note) for name, one in said.items()}
+    return {name: Fallbacks(name, stand_in(name), meter, note) for name in spec.dependencies}
 
 
 def _stand_in(
-    name: str, said: object, clock: Clock, office: Office | None, tell: Tell, old: StandIn | None
+    name: str, spec: Spec, clock: Clock, office: Office | None, tell: Tell, old: StandIn | None
 ) -> StandIn | None:
+    said = spec.dependencies[name].fallback
     if isinstance(said, Static):
         return FixedValue(said)
     if isinstance(said, StaleCache):
         return LastAnswer(Stale(said, clock, old.stale if isinstance(old, LastAnswer) else None), tell)
     if isinstance(said, DeadLetter) and office is not None:
-        return LetterBox(name, office, tell)
+        return LetterBox(name, office, tell, Redactor(spec.observability.logs.redact))
     return None
 
 
@@ -308,10 +311,14 @@ class _Step:
         self.key = self._ticket.key if isinstance(self._ticket, Letter) else ""
 
     def good(self, answer: Any) -> Any:
-        failed = self._operation.terms.failed
-        if self._stand_in is not None and (failed is None or not failed(answer)):
+        if self._stand_in is not None and not self._refuses(answer):
             self._stand_in.keep(self._ticket, answer)
         return answer
+
+    def _refuses(self, answer: Any) -> bool:
+        """Whether it is handed out, and yet no answer to what was asked."""
+        failed = self._operation.terms.failed
+        return (status_of(answer) or 0) >= 400 or (failed is not None and failed(answer))
 
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked, and whatever code of its own raises."""

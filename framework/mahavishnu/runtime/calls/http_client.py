@@ -26,6 +26,8 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PHASES = ("connect", "read", "write", "pool")
 _PORTS = {"http": 80, "https": 443}
 _SECOND = 1e9
+_MOST = 2**16
+"""Bytes of an answer that are read for the sake of its connection, though it may be thrown away."""
 Find = Callable[[], DependencyGuard]
 
 
@@ -91,7 +93,7 @@ class GuardedTransport(httpx.BaseTransport):
             return asked.good(response)
         try:
             found = asked.instead(bad(guard.name, response))
-        except Parked:
+        except BaseException:  # it is parked, or nobody waits for that any more
             response.close()
             raise
         if found is NOTHING:
@@ -110,7 +112,7 @@ class GuardedTransport(httpx.BaseTransport):
                 response = self._inside.handle_request(request)
                 streamed = not response.is_closed
                 if streamed and call.wants(response):
-                    _read(response)
+                    _read(response, call)
                     streamed = False
             except BaseException as fault:
                 pause = call.failed(fault)
@@ -119,11 +121,13 @@ class GuardedTransport(httpx.BaseTransport):
             else:
                 if streamed:
                     call.step_out()
+                    _untimed(request, extensions)
                     response.stream = _Stream(response, call)
                     return response
                 pause = call.answered(response)
                 if pause is None:
                     return response
+                response.close()
             guard.clock.pause(pause)
 
     def close(self) -> None:
@@ -159,7 +163,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             return asked.good(response)
         try:
             found = await asked.instead_async(bad(guard.name, response))
-        except Parked:
+        except BaseException:  # it is parked, or nobody waits for that any more
             await response.aclose()
             raise
         if found is NOTHING:
@@ -187,11 +191,13 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             else:
                 if streamed:
                     call.step_out()
+                    _untimed(request, extensions)
                     response.stream = _AsyncStream(response, call)
                     return response
                 pause = call.answered(response)
                 if pause is None:
                     return response
+                await response.aclose()
             await guard.clock.sleep(pause)
 
     async def aclose(self) -> None:
@@ -264,6 +270,38 @@ class _AsyncStream(_Streamed, httpx.AsyncByteStream):
             self._end()
 
 
+class _Begun(httpx.SyncByteStream):
+    """A body of which the beginning was read."""
+
+    def __init__(self, inside: Any) -> None:
+        self._inside = inside
+        self.rest: Iterator[bytes] = iter(inside)
+        self.parts: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self.parts
+        yield from self.rest
+
+    def close(self) -> None:
+        self._inside.close()
+
+
+class _AsyncBegun(httpx.AsyncByteStream):
+    def __init__(self, inside: Any) -> None:
+        self._inside = inside
+        self.rest: AsyncIterator[bytes] = aiter(inside)
+        self.parts: list[bytes] = []
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            yield part
+        async for part in self.rest:
+            yield part
+
+    async def aclose(self) -> None:
+        await self._inside.aclose()
+
+
 @contextmanager
 def _in_its_words() -> Generator[None, None, None]:
     """Whoever replaced a client keeps the `except httpx.HTTPError` around it: ours are such errors, too."""
@@ -292,21 +330,42 @@ def _asked(guard: DependencyGuard, request: httpx.Request) -> Asked | None:
     return asked(fallbacks, request, repeatable, guard.settings.propagate)
 
 
-def _read(response: httpx.Response) -> None:
-    """Read an answer that may be thrown away, so that it can also still be handed out."""
-    stream: Any = response.stream
+def _read(response: httpx.Response, call: Call) -> None:
+    """Read an answer that may be thrown away, so that it can also still be handed out; of a long one the beginning.
+
+    Raises httpx.ReadTimeout once the attempt's time is up, which in a task ends by itself.
+    """
+    begun, room = _Begun(response.stream), _MOST
     try:
-        response.stream = httpx.ByteStream(b"".join(stream))
-    finally:
-        stream.close()
+        while room > 0 and (part := next(begun.rest, None)) is not None:
+            begun.parts.append(part)
+            room -= len(part)
+            if call.over():
+                raise httpx.ReadTimeout("the attempt's time was up before its answer was whole")
+    except BaseException:
+        begun.close()
+        raise
+    if room <= 0:
+        response.stream = begun
+        return
+    begun.close()
+    response.stream = httpx.ByteStream(b"".join(begun.parts))
 
 
 async def _read_async(response: httpx.Response) -> None:
-    stream: Any = response.stream
+    begun, room = _AsyncBegun(response.stream), _MOST
     try:
-        response.stream = httpx.ByteStream(b"".join([part async for part in stream]))
-    finally:
-        await stream.aclose()
+        while room > 0 and (part := await anext(begun.rest, None)) is not None:
+            begun.parts.append(part)
+            room -= len(part)
+    except BaseException:
+        await begun.aclose()
+        raise
+    if room <= 0:
+        response.stream = begun
+        return
+    await begun.aclose()
+    response.stream = httpx.ByteStream(b"".join(begun.parts))
 
 
 def _repeatable(request: httpx.Request) -> bool:
@@ -323,6 +382,13 @@ def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     said = extensions.get("timeout", {})
     phases = {phase: _shorter(said.get(phase), seconds) for phase in _PHASES}
     return {**extensions, "timeout": phases}
+
+
+def _untimed(request: httpx.Request, extensions: Mapping[str, Any]) -> None:
+    """From its head on each part of a response may take as long as the request itself says, which a transport reads
+    when the body begins."""
+    if "timeout" in extensions:
+        request.extensions["timeout"]["read"] = extensions["timeout"].get("read")
 
 
 def _tell(request: httpx.Request, call: Call) -> None:

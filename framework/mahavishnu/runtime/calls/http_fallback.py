@@ -25,21 +25,20 @@ from mahavishnu.runtime.calls.fallback import (
     parked,
     replaced,
 )
+from mahavishnu.runtime.calls.stale import Copies
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
-from mahavishnu.runtime.telemetry.logs import Redactor
 
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
 _OF_THE_WAY = frozenset(
-    """accept-encoding baggage connection content-length host keep-alive te trailer transfer-encoding upgrade
-    traceparent tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
+    """accept-encoding baggage connection content-length keep-alive te trailer transfer-encoding upgrade traceparent
+    tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
 )
 _OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_secret = Redactor(()).hides
 _Found = Callable[[], httpx.Client | httpx.AsyncClient | None]
 _CLIENTS: dict[str, list[_Found]] = {}
 """By dependency, those that nobody had closed when the newest was made; they are not kept alive for that."""
@@ -61,7 +60,7 @@ class Asked:
             if isinstance(response.stream, httpx.ByteStream):  # it is whole: nobody reads it once more
                 keep(b"".join(response.stream))
             else:
-                response.stream = _Copied(response.stream, keep, stand_in.stale.room)
+                response.stream = _Copied(response.stream, keep, stand_in.stale.copies)
         return response
 
     def instead(self, error: Exception) -> Any:
@@ -117,7 +116,7 @@ def asked(
         return None
     if isinstance(box, LetterBox):
         key = request.headers.setdefault(_KEY, box.new_key())
-        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate)))
+        return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate, box.hides)))
     return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
 
 
@@ -146,12 +145,12 @@ def _opened(found: _Found) -> httpx.Client | httpx.AsyncClient | None:
     return None if client is None or client.is_closed else client
 
 
-def _written(request: httpx.Request, propagate: str | None) -> bytes:
+def _written(request: httpx.Request, propagate: str | None, hides: Callable[[str], bool]) -> bytes:
     """A request as bytes, without credentials: the client that makes it again brings its own."""
-    headers = [pair for pair in request.headers.multi_items() if _lasts(pair[0], propagate)]
+    headers = [pair for pair in _said(request, propagate) if not hides(pair[0])]
     said = {
         "method": request.method,
-        "url": str(request.url),
+        "url": str(request.url.copy_with(userinfo=b"")),
         "headers": headers,
         "body": base64.b64encode(request.content).decode(),
     }
@@ -162,27 +161,36 @@ def _read(client: httpx.Client | httpx.AsyncClient, letter: Letter) -> httpx.Req
     """The request of a letter again; raises Unreadable."""
     try:
         said = json.loads(letter.payload)
-        return client.build_request(
+        request = client.build_request(
             said["method"],
             said["url"],
             headers=[*((name, value) for name, value in said["headers"]), (_KEY, letter.key)],
             content=base64.b64decode(said["body"]),
             extensions={"idempotent": True},
         )
+        # Not the URL that it has built: the client's own `params` would replace those that were asked for.
+        request.url = _entitled(httpx.URL(said["url"]), client.base_url)
     except (ValueError, KeyError, TypeError) as fault:
         raise Unreadable(f"what was kept is no request: {type(fault).__name__}") from None
+    return request
 
 
-def _lasts(name: str, propagate: str | None) -> bool:
-    return name not in _OF_THE_WAY and name != propagate and not _secret(name)
+def _entitled(url: httpx.URL, base: httpx.URL) -> httpx.URL:
+    """The URL with the credentials that the client's own has for that place."""
+    theirs = (url.scheme, url.netloc) == (base.scheme, base.netloc)
+    return url.copy_with(userinfo=base.userinfo) if theirs and base.userinfo else url
+
+
+def _said(request: httpx.Request, propagate: str | None) -> list[tuple[str, str]]:
+    """The headers that say what is asked."""
+    return [
+        pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_WAY and pair[0] != propagate
+    ]
 
 
 def _question(request: httpx.Request, propagate: str | None) -> bytes:
     """What tells one question from another: credentials and all that is asked, so that nobody gets another's answer."""
-    headers = [
-        pair for pair in request.headers.multi_items() if pair[0] not in _OF_THE_WAY and pair[0] != propagate
-    ]
-    said = json.dumps([request.method, str(request.url), sorted(headers)]).encode()
+    said = json.dumps([request.method, str(request.url), sorted(_said(request, propagate))]).encode()
     return blake2b(said + b"\0" + request.content, digest_size=24).digest()
 
 
@@ -190,7 +198,7 @@ def _may_be_kept(response: httpx.Response) -> bool:
     said = response.headers
     return (
         response.status_code == 200
-        and "no-store" not in said.get("cache-control", "")
+        and "no-store" not in said.get("cache-control", "").lower()
         and said.get("vary") != "*"
     )
 
@@ -198,11 +206,12 @@ def _may_be_kept(response: httpx.Response) -> bool:
 class _Copied(httpx.SyncByteStream, httpx.AsyncByteStream):
     """A body that is copied as it is read; nothing is held back, and only what was read to its end is kept."""
 
-    def __init__(self, inside: Any, keep: Callable[[bytes], object], room: int) -> None:
+    def __init__(self, inside: Any, keep: Callable[[bytes], object], copies: Copies) -> None:
         self._inside = inside
         self._keep = keep
-        self._room = room
+        self._copies = copies
         self._parts: list[bytes] | None = []
+        self._size = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for part in self._inside:
@@ -217,18 +226,32 @@ class _Copied(httpx.SyncByteStream, httpx.AsyncByteStream):
         self._end()
 
     def close(self) -> None:
+        self._drop()
         self._inside.close()
 
     async def aclose(self) -> None:
+        self._drop()
         await self._inside.aclose()
 
+    def __del__(self) -> None:
+        self._drop()
+
     def _copy(self, part: bytes) -> None:
-        self._room -= len(part)
-        if self._room < 0:
-            self._parts = None
-        elif self._parts is not None:
-            self._parts.append(part)
+        if self._parts is None:
+            return
+        if not self._copies.take(len(part)):
+            self._drop()
+            return
+        self._size += len(part)
+        self._parts.append(part)
 
     def _end(self) -> None:
         if self._parts is not None:
             self._keep(b"".join(self._parts))
+        self._drop()
+
+    def _drop(self) -> None:
+        self._parts = None
+        if self._size:
+            self._copies.give_back(self._size)
+            self._size = 0

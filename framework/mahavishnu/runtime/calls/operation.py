@@ -8,6 +8,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import PurePath
 from typing import Any
 
+from mahavishnu.runtime import names
 from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.dead_letters.parcel import Parcel
 
@@ -39,6 +40,8 @@ class Operation:
         self.terms = terms
         self.key = key
         self.name: str = called(function)
+        self.twin = names.taken(dependency, self.name, function)
+        """Its name means another function already: nothing that is kept by it is ever its own."""
         self.again: Callable[..., Any] | None = None
         self.known: tuple[Any, ...] = (NOBODY,)
         self.own = None
@@ -58,7 +61,13 @@ class Operation:
     def parcel(self) -> Parcel:
         """Writes and reads its arguments; raises TypeError where that can never be."""
         if self._parcel is None:
-            self._parcel = Parcel(self.function)
+            parcel = Parcel(self.function)
+            if self.name.endswith("<lambda>"):
+                raise TypeError(f"`{self.name}` is kept by its name, and no lambda has one: use `def`")
+            if self.twin:
+                what = f"another function is called `{self.name}`, which is all that is kept of either"
+                raise TypeError(f"{what}: give each a name of its own, and what it holds as arguments")
+            self._parcel = parcel
         return self._parcel
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import NamedTuple
 
 from mahavishnu.policies.fallback import StaleCache
@@ -24,6 +24,30 @@ class Answers:
         self.lock = threading.Lock()
 
 
+class Copies:
+    """How many bytes all copies take together that are still being made. Thread-safe."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._taken = 0
+        self._returned: deque[int] = deque()
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether there is room for so many more, which are taken then."""
+        with self._lock:
+            while self._returned:
+                self._taken -= self._returned.popleft()
+            if self._taken + size > self._room:
+                return False
+            self._taken += size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """They are needed no more; never waits, for the garbage collector may say so in the middle of `take`."""
+        self._returned.append(size)
+
+
 class Stale:
     """Keeps and gives answers as bytes, by a key of bytes; the one that was used least lately goes first."""
 
@@ -31,6 +55,7 @@ class Stale:
         self._age = int(settings.stale_cache)
         self.entries = settings.entries
         self.room = int(settings.size)
+        self.copies = Copies(self.room)
         self._clock = clock
         self._answers: Answers = before._answers if before else Answers()  # noqa: SLF001 - one of its own kind
 

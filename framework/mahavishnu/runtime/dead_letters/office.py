@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random as _random
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from mahavishnu.policies.dead_letters import DeadLetters
 from mahavishnu.policy import Clock, Counter, Meter
 from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import (
+    REQUEST,
     Bounds,
     Letter,
     Letters,
@@ -145,9 +147,16 @@ class Office:
 
 def _same(letter: Letter, known: Letter | None) -> None:
     """Raise where it is not the same call that is known by this key: then this one would never be made."""
-    if known is not None and known.operation != letter.operation:
-        what = f"dead letter {known.id} has the same key, and is of `{known.operation}`"
-        raise LettersUnreachable(f"{what}: let `key` tell the functions of a dependency apart")
+    if known is not None and _asked(known) != _asked(letter):
+        what = f"dead letter {known.id} has the same key, and is another call, of `{known.operation}`"
+        raise LettersUnreachable(f"{what}: let the key tell the calls of a dependency apart")
+
+
+def _asked(letter: Letter) -> tuple[str, Mapping[str, object]]:
+    """What is to be done; a request's headers are none of it, for some are others with every try."""
+    said: Mapping[str, object] = json.loads(letter.payload)
+    headers = {"headers"} if letter.operation == REQUEST else set[str]()
+    return letter.operation, {name: value for name, value in said.items() if name not in headers}
 
 
 class Lasting(Protocol):

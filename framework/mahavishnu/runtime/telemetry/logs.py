@@ -26,7 +26,8 @@ Log = structlog.typing.FilteringBoundLogger
 REDACTED = "[redacted]"
 _ALWAYS = """
     authorization proxy-authorization cookie set-cookie password passwd passphrase secret client-secret token
-    access-token refresh-token id-token auth-token x-auth-token api-key x-api-key private-key session-id
+    access-token refresh-token id-token auth-token x-auth-token api-key x-api-key private-key session-id x-auth-key
+    x-access-token x-amz-security-token x-goog-api-key x-vault-token private-token
 """.split()  # noqa: SIM905 - a table reads better than thirty quotes - a list of words reads best as words
 _FRAME = ("event", "request_id", "level", "timestamp", "trace_id", "span_id")
 _LONGEST = 4096  # of one value, as it is written
