@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
@@ -14,7 +15,7 @@ from unittest.mock import Mock, call
 import httpx
 import pytest
 
-from mahavishnu import degraded, idempotency_key, redriving
+from mahavishnu import degraded, dependency, idempotency_key, redriving
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import BulkheadFull, Parked
 from mahavishnu.policies.throttle import ThrottleGuard
@@ -176,6 +177,62 @@ def test_an_open_breaker_costs_no_attempt() -> None:
         await shop.look(MINUTE)
         await shop.look(MINUTE)
         assert len(shop.done) == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_kept_elsewhere_on_the_way_is_not_made_once_more(together: bool) -> None:
+    """The rest of it is a letter of another dependency: one, however often that is down, and one mail in the end."""
+
+    async def scenario() -> None:
+        shop = Shop(others={"mail": LETTER})
+        charged, mailed = list[int](), list[int]()
+
+        @dependency("mail")(idempotent=True)
+        async def send(order: int) -> None:
+            if shop.down is not None:
+                raise shop.down
+            mailed.append(order)
+
+        async def again(order: int) -> None:
+            charged.append(order)
+            try:
+                await send(order)
+            except Parked as parked:
+                raise (ExceptionGroup("", [parked]) if together else parked) from None
+
+        shop.charge.redrive(again)
+        await shop.park(7)
+        for _ in range(2):
+            await shop.look(MINUTE)
+        assert [one.dependency for one in shop.letters()] == ["mail"]
+        assert (charged, shop.redriven("done")) == ([7], 1)
+        shop.down = None
+        await shop.look(10 * MINUTE)
+        assert (mailed, shop.letters()) == ([7], [])
+
+    run(scenario)
+
+
+def test_a_call_that_is_known_by_its_own_letter_is_not_done() -> None:
+    """Made where nobody sees that it is made again, as in a thread of its own, it is kept: as the letter it is."""
+
+    async def scenario() -> None:
+        shop = Shop()
+
+        @shop.world.stripe(idempotent=True, key=numbered)
+        async def charge(order: int) -> None:
+            raise ConnectionError
+
+        async def again(order: int) -> None:
+            await asyncio.create_task(charge(order), context=Context())
+
+        charge.redrive(again)
+        with pytest.raises(Parked):
+            await charge(4)
+        await shop.look(MINUTE)
+        assert [(one.key, one.attempts) for one in shop.letters()] == [("order-4", 1)]
 
     run(scenario)
 

@@ -9,6 +9,7 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
@@ -129,9 +130,12 @@ class Redriver:
         except Exception as fault:  # noqa: BLE001 - whatever the code does, the letter is not lost
             await self._failed(office, letter, fault)
         else:
-            await self._note(office, letter, "done", lambda letters: letters.done(letter))
+            await self._done(office, letter)
 
     async def _failed(self, office: Office, letter: Letter, fault: Exception) -> None:
+        if _kept_elsewhere(letter, fault):
+            await self._done(office, letter)
+            return
         if refused := _refused(fault):
             await self._back(office, letter, "deferred", refused, attempted=False)
             return
@@ -144,6 +148,9 @@ class Redriver:
             raise Unhandled
         with redriving(letter):
             await handler(letter)
+
+    async def _done(self, office: Office, letter: Letter) -> None:
+        await self._note(office, letter, "done", lambda letters: letters.done(letter))
 
     async def _back(
         self,
@@ -209,6 +216,11 @@ def _put_back(
     letter: Letter, pause: int, error: str, attempted: bool, quarantine: bool, letters: Letters
 ) -> None:
     letters.back(letter, pause, error, attempted=attempted, quarantine=quarantine)
+
+
+def _kept_elsewhere(letter: Letter, fault: Exception) -> bool:
+    """Whether what is left of the call are letters of their own: made once more, it would make more of them."""
+    return all(isinstance(each, Parked) and each.letter != letter.id for each in leaves(fault))
 
 
 def _refused(fault: Exception) -> str:
