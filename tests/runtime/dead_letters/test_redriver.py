@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
@@ -23,6 +24,7 @@ from mahavishnu.runtime.calls import http_fallback
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.dead_letters import handlers
+from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.redriver import AT_ONCE, LEASE, Redriver
@@ -233,6 +235,40 @@ def test_a_call_that_is_known_by_its_own_letter_is_not_done() -> None:
             await charge(4)
         await shop.look(MINUTE)
         assert [(one.key, one.attempts) for one in shop.letters()] == [("order-4", 1)]
+
+    run(scenario)
+
+
+def test_what_is_being_taken_up_at_the_end_is_given_back_untried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the disk: else its only attempt would be spent, and nobody would have tried."""
+    taken, gate, take = asyncio.Event(), threading.Event(), SqliteLetters.take
+
+    async def scenario() -> None:
+        shop, loop = Shop(), asyncio.get_running_loop()
+        memory: Any = shop.office.desk.letters
+        shop.office.desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), memory._now))
+        await shop.park()
+        shop.down = None
+
+        def slow(*asked: Any) -> Any:
+            found = take(*asked)
+            loop.call_soon_threadsafe(taken.set)
+            gate.wait()
+            return found
+
+        shop.redriver.start()
+        monkeypatch.setattr(SqliteLetters, "take", slow)
+        shop.clock.advance(MINUTE)
+        await taken.wait()
+        ending = asyncio.create_task(shop.redriver.stop())
+        await asyncio.sleep(0)
+        gate.set()
+        await ending
+        (letter,) = shop.letters()
+        assert (shop.done, letter.token, letter.attempts, shop.redriven("deferred")) == ([], "", 0, 1)
+        shop.office.desk.close()
 
     run(scenario)
 

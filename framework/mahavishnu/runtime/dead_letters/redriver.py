@@ -50,23 +50,26 @@ class Redriver:
         self._look: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], Letter] = {}
         self._unknown: set[tuple[str, str]] = set()
+        self._ending = False
 
     def start(self) -> None:
         """Look from now on, on the running event loop, where the spec at work keeps letters."""
         if self._timer is None and self._look is None and self._service().office is not None:
-            self._loop = asyncio.get_running_loop()
+            self._loop, self._ending = asyncio.get_running_loop(), False
             self._arm()
 
     async def stop(self) -> None:
         """Look no more; calls that are being made are given up, and their letters given back."""
-        self._loop = None
+        self._loop, self._ending = None, True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pending = [task for task in (self._look, *self._running) if task is not None]
-        for task in pending:
+        if self._look is not None:  # not cancelled: it alone knows what the letters are about to hand out
+            await asyncio.wait([self._look])
+        running = [*self._running]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         office = self._service().lasting.office
         if office is not None:
             await asyncio.to_thread(office.desk.close)
@@ -78,7 +81,7 @@ class Redriver:
             return
         try:
             await self._keep_up(office)
-            for name in office.parking:
+            for name in () if self._ending else office.parking:
                 await self._take(office, name)
             self._found(office, "")
         except LettersUnreachable as fault:
@@ -110,10 +113,16 @@ class Redriver:
         for letter in await asyncio.wrap_future(
             office.desk.ask(lambda letters: letters.take(name, free, LEASE, attempts))
         ):
-            # In a context of its own: it is no request that makes it.
-            task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
-            self._running[task] = letter
-            task.add_done_callback(self._ended)
+            if self._ending:
+                await self._untried(office, letter)
+            else:
+                self._make(office, letter)
+
+    def _make(self, office: Office, letter: Letter) -> None:
+        # In a context of its own: it is no request that makes it.
+        task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
+        self._running[task] = letter
+        task.add_done_callback(self._ended)
 
     async def _redo(self, office: Office, letter: Letter) -> None:
         """Make one call again, and note what came of it."""
@@ -123,7 +132,7 @@ class Redriver:
             self._unhandled(letter)
             await self._back(office, letter, "unhandled", "no code for it in this process", attempted=False)
         except asyncio.CancelledError:
-            await self._back(office, letter, "deferred", letter.error, attempted=False)
+            await self._untried(office, letter)
             raise
         except Unreadable as fault:
             await self._back(office, letter, "quarantined", str(fault), quarantine=True)
@@ -151,6 +160,9 @@ class Redriver:
 
     async def _done(self, office: Office, letter: Letter) -> None:
         await self._note(office, letter, "done", lambda letters: letters.done(letter))
+
+    async def _untried(self, office: Office, letter: Letter) -> None:
+        await self._back(office, letter, "deferred", letter.error, attempted=False)
 
     async def _back(
         self,
