@@ -414,6 +414,30 @@ def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time,
         assert len(take(letters)) == 1
 
 
+def test_a_server_without_memory_still_lets_letters_be_made_again_and_go() -> None:
+    """It refuses further ones, and heals by those that are done: what is there is all that can make room."""
+    wide = Bounds(100, 10**6, displace=False)
+    with server("--maxmemory-policy", "noeviction") as one:
+        letters = RedisLetters(one.url, "shop")
+        keep(letters, *(letter(f"order-{number}", payload=b"x" * 1000) for number in range(4)), bounds=wide)
+        one.client().config_set("maxmemory", 1)
+        with pytest.raises(LettersUnreachable, match="OutOfMemory"):
+            keep(letters, letter(), bounds=wide)
+        done, back, bad, kept = (take(letters, most=1)[0] for _ in range(4))
+        with letters.together():
+            letters.done(done)
+            letters.back(back, 10**6, "status 503", attempted=True)
+            letters.back(bad, 0, "status 402", attempted=True, quarantine=True)
+            letters.renew([kept], LEASE)
+        assert letters.stats().of["payment"][:2] == (2, 1)
+        with letters.together():
+            assert letters.redrive([bad.id]) == 1
+            assert letters.drop([kept.id]) == 1
+            assert letters.prune(-1) == 2
+        assert (letters.stats().entries, letters.stats().size) == (0, 0)
+        letters.close()
+
+
 def losing_one_answer(letters: RedisLetters) -> list[Any]:
     """The next answer of the server is lost on its way: where it is then found."""
     lost: list[Any] = []

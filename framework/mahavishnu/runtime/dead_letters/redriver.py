@@ -81,8 +81,9 @@ class Redriver:
             return
         try:
             await self._keep_up(office)
-            for name in () if self._ending else office.parking:
-                await self._take(office, name)
+            for name in office.parking:
+                if not self._ending:
+                    await self._take(office, name)
             self._found(office, "")
         except LettersUnreachable as fault:
             self._found(office, str(fault))
