@@ -9,6 +9,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,53 @@ def test_a_key_is_kept_once_for_each_dependency(letters: Letters) -> None:
     with letters.together():
         assert letters.put(second, 0, ROOM) == ("known", first.id, 0)
     assert letters.stats().entries == 2
+
+
+def quarantined(letters: Letters, key: str) -> str:
+    """A letter of this key that waits for a person: its id."""
+    keep(letters, one := letter(key, payload=b"x" * 10))
+    (taken,) = take(letters)
+    with letters.together():
+        letters.back(taken, 0, "status 422", attempted=True, quarantine=True)
+    return one.id
+
+
+def test_a_new_call_takes_the_place_of_a_quarantined_one(letters: Letters) -> None:
+    """Its caller is told that it will be made again, and it would not be by a letter that nobody takes up."""
+    wrong, right = quarantined(letters, "order-1"), letter("order-1", payload=b"right")
+    assert keep(letters, right) == ["stored"]
+    assert letters.find(wrong) is None
+    assert [(one.payload, one.attempts, one.error) for one in take(letters)] == [(b"right", 1, "no answer")]
+    assert (letters.stats().entries, letters.stats().size) == (1, 5)
+
+
+def test_another_operation_takes_nobodys_place(letters: Letters) -> None:
+    """Two functions that have the same key are a mistake, and the letter of one would be lost by it."""
+    wrong = quarantined(letters, "order-1")
+    with letters.together():
+        assert letters.put(replace(letter("order-1"), operation="refund"), 0, ROOM) == ("known", wrong, 0)
+    assert letters.find(wrong) is not None
+
+
+def test_the_place_of_a_quarantined_one_is_room_enough_for_the_new_one(letters: Letters) -> None:
+    """One that does not fit into it leaves it as it was."""
+    wrong, full = quarantined(letters, "order-1"), Bounds(2, 20, displace=False)
+    keep(letters, letter(payload=b"x" * 10))
+    assert keep(letters, letter("order-1", payload=b"x" * 11), bounds=full) == ["full"]
+    assert letters.find(wrong) is not None
+    assert keep(letters, letter("order-1", payload=b"x" * 9), bounds=full) == ["stored"]
+    assert (letters.stats().entries, letters.stats().size) == (2, 19)
+
+
+def test_whose_place_is_taken_is_not_displaced(letters: Letters) -> None:
+    """What is counted as given up is another one."""
+    quarantined(letters, "order-1")
+    keep(letters, other := letter(payload=b"x" * 10))
+    new = letter("order-1", payload=b"x" * 15)
+    with letters.together():
+        assert letters.put(new, 0, Bounds(2, 20, displace=True)) == ("stored", new.id, 1)
+    assert letters.find(other.id) is None
+    assert (letters.stats().entries, letters.stats().size) == (1, 15)
 
 
 def test_a_letter_is_due_after_its_pause_and_not_before(letters: Letters, now: Time) -> None:

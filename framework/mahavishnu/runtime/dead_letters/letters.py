@@ -87,7 +87,11 @@ class Letters(Protocol):
         ...
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
-        """Keep a letter, due after the pause: what came of it, its id, and how many others were displaced."""
+        """Keep a letter, due after the pause: what came of it, its id, and how many others were displaced.
+
+        `known` is one whose key has a letter that will be made again, or is another operation's. A quarantined one
+        would not be: the new letter takes its place.
+        """
         ...
 
     def take(self, dependency: str, most: int, lease: int, attempts: int) -> Sequence[Letter]:

@@ -67,11 +67,11 @@ end
 local function held(id)  -- whether somebody works on it now
   return field(id, 'token') ~= '' and tonumber(field(id, 'due')) > now
 end
-local function oldest()  -- that nobody works on
+local function oldest(but)  -- that nobody works on
   local from = 0
   while true do
     local some = redis.call('ZRANGE', at('born'), from, from + 99)
-    for _, id in ipairs(some) do if not held(id) then return id end end
+    for _, id in ipairs(some) do if id ~= but and not held(id) then return id end end
     if #some < 100 then return nil end
     from = from + 100
   end
@@ -82,16 +82,20 @@ if verb == 'put' then
   local entries, bytes, displace = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
   local created = whole(now)
   local known = redis.call('HGET', at('keys'), dependency .. ' ' .. key)
-  if known then return {'known', known, 0} end
+  local places, freed, displaced = 0, 0, 0
+  if known then
+    if field(known, 'quarantined') == '' or field(known, 'operation') ~= ARGV[12] then return {'known', known, 0} end
+    places, freed = 1, tonumber(field(known, 'size'))
+  end
   if size > bytes then return {'full', '', 0} end
-  local displaced = 0
   while true do
     local used = redis.call('HMGET', at('room'), 'entries', 'size')
-    if (tonumber(used[1]) or 0) < entries and (tonumber(used[2]) or 0) + size <= bytes then break end
-    local first = displace and oldest()
+    if (tonumber(used[1]) or 0) - places < entries and (tonumber(used[2]) or 0) - freed + size <= bytes then break end
+    local first = displace and oldest(known)
     if not first then return {'full', '', 0} end
     displaced = displaced + gone(first)
   end
+  if known then gone(known) end
   redis.call('HSET', letter(id), 'id', id, 'dependency', dependency, 'key', key, 'size', size, 'created', created,
              'attempts', 0, 'token', '', unpack(ARGV, 11))
   redis.call('HSET', at('keys'), dependency .. ' ' .. key, id)

@@ -80,14 +80,17 @@ class SqliteLetters:
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
         with self._said():
-            known = self.base.execute(
-                "SELECT id FROM letters WHERE dependency = ? AND key = ?", (letter.dependency, letter.key)
-            ).fetchone()
-            if known:
-                return "known", str(known[0]), 0
-            displaced = self._make_room(letter, bounds)
+            known, freed, lives = self.base.execute(
+                "SELECT id, length(payload), NOT quarantined OR operation <> ? FROM letters "
+                "WHERE dependency = ? AND key = ?",
+                (letter.operation, letter.dependency, letter.key),
+            ).fetchone() or ("", 0, False)
+            if lives:
+                return "known", known, 0
+            displaced = self._make_room(letter, bounds, known, freed)
             if displaced is None:
                 return "full", "", 0
+            self.base.execute("DELETE FROM letters WHERE id = ?", (known,))
             now = self._now()
             row = _row(letter, now, now + pause)
             self.base.execute(_INSERT, row)
@@ -216,18 +219,18 @@ class SqliteLetters:
             raise
         return base
 
-    def _make_room(self, letter: Letter, bounds: Bounds) -> int | None:
-        """How many letters were given up so that this one fits; None: it does not."""
+    def _make_room(self, letter: Letter, bounds: Bounds, known: str, freed: int) -> int | None:
+        """How many letters were given up so that this one fits in the place of the one known; None: it does not."""
         if letter.size > bounds.size:
             return None
         gone = 0
         while True:
             entries, size = self._room()
-            if entries < bounds.entries and size + letter.size <= bounds.size:
+            if entries - bool(known) < bounds.entries and size - freed + letter.size <= bounds.size:
                 return gone
             oldest = self.base.execute(
-                "SELECT id FROM letters WHERE token = '' OR due <= ? ORDER BY created, id LIMIT 1",
-                (self._now(),),
+                "SELECT id FROM letters WHERE id <> ? AND (token = '' OR due <= ?) ORDER BY created, id LIMIT 1",
+                (known, self._now()),
             ).fetchone()
             if not bounds.displace or oldest is None:
                 return None
