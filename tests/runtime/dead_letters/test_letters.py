@@ -17,8 +17,16 @@ import pytest
 import redis.exceptions
 
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime.dead_letters import sqlite
 from mahavishnu.runtime.dead_letters.desk import Desk
-from mahavishnu.runtime.dead_letters.letters import LEFT_BEHIND, Bounds, Letters, LettersUnreachable, Standing
+from mahavishnu.runtime.dead_letters.letters import (
+    LEFT_BEHIND,
+    Bounds,
+    Letters,
+    LettersSilent,
+    LettersUnreachable,
+    Standing,
+)
 from mahavishnu.runtime.dead_letters.office import letters_of
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
@@ -430,7 +438,7 @@ def test_a_disk_that_is_full_loses_nothing_that_was_promised(
 def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
     """Without its address and its password."""
     letters = RedisLetters("redis://:hunter2@127.0.0.1:1", "shop")
-    with pytest.raises(LettersUnreachable) as told:
+    with pytest.raises(LettersSilent) as told:
         keep(letters, letter())
     assert "hunter2" not in str(told.value)
     assert "server of the dead letters" in str(told.value)
@@ -469,8 +477,9 @@ def test_a_server_without_memory_still_lets_letters_be_made_again_and_go() -> No
         letters = RedisLetters(one.url, "shop")
         keep(letters, *(letter(f"order-{number}", payload=b"x" * 1000) for number in range(4)), bounds=wide)
         one.client().config_set("maxmemory", 1)
-        with pytest.raises(LettersUnreachable, match="OutOfMemory"):
+        with pytest.raises(LettersUnreachable, match="OutOfMemory") as told:
             keep(letters, letter(), bounds=wide)
+        assert not isinstance(told.value, LettersSilent)  # others may ask for what it does
         done, back, bad, kept = (take(letters, most=1)[0] for _ in range(4))
         with letters.together():
             letters.done(done)
@@ -558,6 +567,67 @@ def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
     desk.close()
     assert desk.ask(lambda of: of.stats().entries).result() == 2  # opened again
     desk.close()
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_all_who_ask_silent_letters_wait_but_once(tmp_path: Path, now: Time, batch: int) -> None:
+    """Not each after the other for a whole patience; who asks later finds them again."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    letters.batch = batch
+    desk, tried = Desk(letters), list[None]()
+    gate = held_up(desk)
+
+    def silent() -> Any:
+        tried.append(None)
+        raise LettersSilent("no answer")
+
+    letters.together = silent
+    asked = [desk.ask(lambda of: of.stats().entries) for _ in range(5)]
+    assert asked[3].cancel()
+    gate.set()
+    for one in (*asked[:3], asked[4]):
+        with pytest.raises(LettersSilent, match="no answer"):
+            one.result(9)
+    assert len(tried) == 1
+    del letters.together
+    assert desk.ask(lambda of: of.stats().entries).result(9) == 0
+    desk.close()
+
+
+def test_letters_that_fall_silent_while_steps_are_tried_apart_are_asked_no_more(
+    tmp_path: Path, now: Time
+) -> None:
+    """One step fails, they are tried apart, and then the disk goes."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk, tried, together = Desk(letters), list[None](), letters.together
+    gate = held_up(desk)
+
+    def failing() -> Any:
+        tried.append(None)
+        if len(tried) > 1:
+            raise LettersSilent("no answer")
+        return together()
+
+    letters.together = failing
+    asked = [desk.ask(lambda _: 1 // 0) for _ in range(3)]
+    gate.set()
+    for one in asked:
+        with pytest.raises(LettersSilent):
+            one.result(9)
+    assert len(tried) == 2
+    desk.close()
+
+
+def test_a_file_that_another_one_does_not_let_go_is_silent(
+    tmp_path: Path, now: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked of it: it is no fault of the step."""
+    monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    other, letters = (SqliteLetters(str(tmp_path / "dead.db"), now) for _ in range(2))
+    with other.together(), pytest.raises(LettersSilent, match="locked"):
+        take(letters)
+    other.close()
+    letters.close()
 
 
 def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now: Time) -> None:

@@ -20,6 +20,10 @@ class LettersUnreachable(MahavishnuError):
     """The dead letters cannot be read or written; the message says why, and never what is in them."""
 
 
+class LettersSilent(LettersUnreachable):
+    """They cannot be asked at all: whoever asks now waits as long, and in vain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A failed call that is kept to be made again. Times are milliseconds since 1970.

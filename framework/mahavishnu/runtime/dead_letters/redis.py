@@ -15,12 +15,13 @@ from mahavishnu.runtime.dead_letters.letters import (
     LEFT_BEHIND,
     Bounds,
     Letter,
+    LettersSilent,
     LettersUnreachable,
     Put,
     Standing,
     Stats,
 )
-from mahavishnu.runtime.redis.address import FAULTS, blocking
+from mahavishnu.runtime.redis.address import FAULTS, REFUSED, blocking
 
 _SCRIPT = """
 local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -263,7 +264,8 @@ class RedisLetters:
             yield
         except FAULTS as fault:
             reason = f"{type(fault).__name__}: {str(fault).split(' ', 1)[0]}" if fault.args else "no answer"
-            raise LettersUnreachable(f"the server of the dead letters: {reason}") from None
+            kind = LettersUnreachable if isinstance(fault, REFUSED) else LettersSilent
+            raise kind(f"the server of the dead letters: {reason}") from None
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> Letter:

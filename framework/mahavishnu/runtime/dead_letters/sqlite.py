@@ -15,6 +15,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     LEFT_BEHIND,
     Bounds,
     Letter,
+    LettersSilent,
     LettersUnreachable,
     Put,
     Standing,
@@ -67,9 +68,10 @@ class SqliteLetters:
     @contextmanager
     def together(self) -> Generator[None, None, None]:
         """One transaction, so that what is done inside costs one write to the disk."""
-        with self._said():
+        with self._said(LettersSilent):
             base = self.base
             base.execute("BEGIN IMMEDIATE")
+        with self._said():
             try:
                 yield
                 base.execute("COMMIT")
@@ -242,7 +244,7 @@ class SqliteLetters:
         return entries, size
 
     @contextmanager
-    def _said(self) -> Generator[None, None, None]:
+    def _said(self, kind: type[LettersUnreachable] = LettersUnreachable) -> Generator[None, None, None]:
         """Faults in words of our own; the file is opened anew the next time."""
         try:
             yield
@@ -250,7 +252,7 @@ class SqliteLetters:
             if not (self._open and self._open.in_transaction):
                 self.close()
             reason = fault.strerror if isinstance(fault, OSError) else str(fault)
-            raise LettersUnreachable(f"the dead letters in {self._path}: {reason}") from None
+            raise kind(f"the dead letters in {self._path}: {reason}") from None
 
 
 def _write_ahead(base: sqlite3.Connection) -> None:
