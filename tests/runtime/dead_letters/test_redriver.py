@@ -147,7 +147,8 @@ class Wrong(Exception):
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed")]
+    ("status", "outcome"),
+    [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed"), (303, "failed")],
 )
 def test_a_call_that_is_wrong_is_not_tried_again(status: int, outcome: str) -> None:
     """4xx says that it would be so again, but for what passes."""
@@ -482,6 +483,26 @@ def test_requests_are_made_again_by_the_client_that_is_open(
             shop.down = None
             await shop.look(MINUTE)
         assert (len(seen), shop.letters()) == (4, [])
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("status", [204, 303])
+def test_a_request_that_the_first_call_would_have_taken_for_done_is_done(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payment that answers `see other` has been made."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        transport = httpx.MockTransport(lambda _: httpx.Response(503 if shop.down else status))
+        async with shop.world.stripe.httpx_async_client(transport=transport) as client:
+            with pytest.raises(Parked):
+                await client.post("http://stripe/charges", extensions={"idempotent": True})
+            shop.down = None
+            await shop.look(MINUTE)
+        assert (shop.redriven("done"), shop.letters()) == (1, [])
 
     run(scenario)
 

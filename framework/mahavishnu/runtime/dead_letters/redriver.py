@@ -245,4 +245,4 @@ def _refused(fault: Exception) -> str:
 def _final(fault: BaseException) -> bool:
     """Whether the dependency has said that the call is wrong, and would say so again."""
     status = status_of_fault(fault)
-    return status is not None and 300 <= status < 500 and status not in _PASSING
+    return status is not None and 400 <= status < 500 and status not in _PASSING
