@@ -422,6 +422,25 @@ def test_a_letter_of_another_name_is_nobodys(monkeypatch: pytest.MonkeyPatch) ->
     run(scenario)
 
 
+def test_letters_of_a_dependency_that_keeps_none_any_more_are_told_of() -> None:
+    """One that was renamed, or lost its fallback: no series shows them, nobody makes them, and the log says so once."""
+
+    async def scenario() -> None:
+        shop, other = Shop(), Letter("1", "bank", "charge", "order-1", b"{}")
+        await shop.park()
+        log = shop.world.service.log = Mock()
+        await shop.look()
+        assert log.warning.mock_calls == []
+        shop.office.park(other).result()
+        for _ in range(3):
+            await shop.look()
+        (told,) = log.warning.mock_calls
+        assert told.args == ("letters of unknown dependency",)
+        assert (told.kwargs["dependency"], told.kwargs["letters"]) == ("bank", 1)
+
+    run(scenario)
+
+
 def test_what_cannot_be_read_is_quarantined() -> None:
     """The function has changed; a person has to look."""
 

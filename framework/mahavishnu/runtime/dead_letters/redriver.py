@@ -13,7 +13,7 @@ from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
-from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Stats
+from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Standing, Stats
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
 
@@ -50,6 +50,7 @@ class Redriver:
         self._look: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], Letter] = {}
         self._unknown: set[tuple[str, str]] = set()
+        self._strange: set[str] = set()
         self._ending = False
 
     def start(self) -> None:
@@ -104,6 +105,8 @@ class Redriver:
         expired, stats = await asyncio.wrap_future(office.desk.ask(step))
         office.dropped("expired", expired)
         office.seen(stats)
+        for name in stats.of.keys() - set(office.parking) - self._strange:
+            self._stranger(name, stats.of[name])
 
     async def _take(self, office: Office, name: str) -> None:
         guard = self._service().dependencies[name]
@@ -193,6 +196,14 @@ class Redriver:
             self._unknown.add(which)
             self._service().log.warning(
                 "no code for dead letters", dependency=letter.dependency, operation=letter.operation
+            )
+
+    def _stranger(self, name: str, one: Standing) -> None:
+        if count := one.waiting + one.quarantined:  # a server knows names of which nothing is left
+            self._strange.add(name)
+            help = "give it `fallback: dead_letter` again, or `mahavishnu dead-letters drop`"
+            self._service().log.warning(
+                "letters of unknown dependency", dependency=name, letters=count, help=help
             )
 
     def _found(self, office: Office, reason: str) -> None:
