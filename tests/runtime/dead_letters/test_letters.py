@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -374,16 +374,72 @@ def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time, running: Server
     assert set(modes.values()) == {0o600}
 
 
+def readable(folder: Path, what: bytes) -> bool:
+    """Whether the file, or its log, has these bytes."""
+    return any(what in file.read_bytes() for file in (folder / "letters").iterdir())
+
+
+@pytest.mark.parametrize("how", ["done", "drop", "prune"])
 def test_what_is_done_cannot_be_read_from_the_file_any_more(
-    tmp_path: Path, now: Time, running: Server
+    tmp_path: Path, now: Time, running: Server, how: str
 ) -> None:
-    """A card number does not outlive the charge."""
+    """A card number does not outlive the charge, neither in the file nor in its log, though the process goes on."""
     with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, one := letter(payload=b'{"card":"4242-secret"}'))
+        assert readable(tmp_path, b"4242-secret")
+        ways: dict[str, Callable[[], object]] = {
+            "done": lambda: letters.done(one),
+            "drop": lambda: letters.drop([one.id]),
+            "prune": lambda: letters.prune(-1),
+        }
+        now.ms += 1000
+        with letters.together():
+            ways[how]()
+        assert not readable(tmp_path, b"4242-secret")
+
+
+def test_the_log_of_the_file_is_emptied_once_a_second(tmp_path: Path, now: Time, running: Server) -> None:
+    """And not with every letter: that would cost as much again; nor while somebody reads, whom nobody waits for."""
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, *(ones := [letter(payload=b"secret-%d" % number) for number in range(3)]))
+        reader = sqlite3.connect(tmp_path / "letters" / "dead.db", isolation_level=None)
+        now.ms += 1000
+        left = list[list[bool]]()
+        for one in ones:
+            with letters.together():
+                letters.done(one)
+            left.append([readable(tmp_path, one.payload) for one in ones])
+            now.ms += 700
+        assert left == [[False, True, True], [False, True, True], [False, False, False]]
+        keep(letters, one := letter(payload=b"secret-4"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM letters").fetchall()
+        began = time.monotonic()
         with letters.together():
             letters.done(one)
-    found = b"".join(file.read_bytes() for file in (tmp_path / "letters").iterdir())
-    assert b"4242-secret" not in found
+        assert time.monotonic() - began < 1
+        reader.close()
+        now.ms += 1000
+        take(letters)
+        assert not readable(tmp_path, b"secret")
+
+
+def test_who_ends_leaves_nothing_readable_to_those_who_go_on(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
+    """Only the last one who closes the file takes its log away."""
+    with (
+        stored("sqlite", tmp_path, now, running) as letters,
+        stored("sqlite", tmp_path, now, running) as other,
+    ):
+        keep(letters, *(ones := [letter(payload=b"secret") for _ in range(2)]))
+        keep(other)
+        for one in ones:
+            with letters.together():
+                letters.done(one)
+        assert readable(tmp_path, b"secret")
+        letters.close()
+        assert not readable(tmp_path, b"secret")
 
 
 def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, now: Time, running: Server) -> None:

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -27,6 +27,7 @@ OLDEST = (3, 37)
 """The first SQLite that knows STRICT tables; some systems bring an older one."""
 _BUSY = 5.0  # seconds that one process waits for another one's commit
 _AGAIN = 0.01
+_EVERY = 1000  # ms from one emptying of the log to the next
 _VERSION = 1
 # Its columns are the fields of a Letter, in their order.
 _TABLES = """
@@ -64,6 +65,8 @@ class SqliteLetters:
         self._open: sqlite3.Connection | None = None
         self._process = os.getpid()
         self._parents: sqlite3.Connection | None = None
+        self._deleted = True  # by whoever was killed before
+        self._emptied = 0
 
     @contextmanager
     def together(self) -> Generator[None, None, None]:
@@ -79,6 +82,8 @@ class SqliteLetters:
                 if base.in_transaction:
                     base.execute("ROLLBACK")
                 raise
+        if self._deleted and abs(self._now() - self._emptied) >= _EVERY:
+            self._empty(base)
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
         with self._said():
@@ -92,7 +97,7 @@ class SqliteLetters:
             displaced = self._make_room(letter, bounds, known, freed)
             if displaced is None:
                 return "full", "", 0
-            self.base.execute("DELETE FROM letters WHERE id = ?", (known,))
+            self._delete(known)
             now = self._now()
             row = _row(letter, now, now + pause)
             self.base.execute(_INSERT, row)
@@ -123,7 +128,7 @@ class SqliteLetters:
 
     def done(self, letter: Letter) -> None:
         with self._said():
-            self.base.execute("DELETE FROM letters WHERE id = ?", (letter.id,))
+            self._delete(letter.id)
 
     def back(
         self, letter: Letter, pause: int, error: str, *, attempted: bool, quarantine: bool = False
@@ -137,7 +142,7 @@ class SqliteLetters:
 
     def prune(self, age: int) -> int:
         with self._said():
-            before = self._now() - age
+            before, self._deleted = self._now() - age, True
             return self.base.execute("DELETE FROM letters WHERE created < ?", (before,)).rowcount
 
     def stats(self) -> Stats:
@@ -181,12 +186,14 @@ class SqliteLetters:
 
     def drop(self, ids: Iterable[str]) -> int:
         with self._said():
-            return sum(self.base.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount for one in ids)
+            return sum(self._delete(one) for one in ids)
 
     def close(self) -> None:
         self._forked()
         base, self._open = self._open, None
         if base is not None:
+            if self._deleted:
+                self._empty(base)
             base.close()
 
     @property
@@ -221,6 +228,24 @@ class SqliteLetters:
             raise
         return base
 
+    def _delete(self, name: str) -> int:
+        self._deleted = True
+        return self.base.execute("DELETE FROM letters WHERE id = ?", (name,)).rowcount
+
+    def _empty(self, base: sqlite3.Connection) -> None:
+        """What was deleted is overwritten in the file, and still stands in its log until that is cut off.
+
+        Not while somebody reads or writes: he is not waited for, and the next one tries again.
+        """
+        self._emptied = self._now()
+        with suppress(sqlite3.Error):  # all that was promised is done
+            base.execute("PRAGMA busy_timeout = 0")
+            try:
+                (busy, *_) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._deleted = bool(busy)
+            finally:
+                base.execute(f"PRAGMA busy_timeout = {int(_BUSY * 1000)}")
+
     def _make_room(self, letter: Letter, bounds: Bounds, known: str, freed: int) -> int | None:
         """How many letters were given up so that this one fits in the place of the one known; None: it does not."""
         if letter.size > bounds.size:
@@ -236,7 +261,7 @@ class SqliteLetters:
             ).fetchone()
             if not bounds.displace or oldest is None:
                 return None
-            self.base.execute("DELETE FROM letters WHERE id = ?", oldest)
+            self._delete(*oldest)
             gone += 1
 
     def _room(self) -> tuple[int, int]:
