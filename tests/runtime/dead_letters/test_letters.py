@@ -9,13 +9,16 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis.exceptions
 
+from mahavishnu.clock import SystemClock
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.dead_letters import sqlite
 from mahavishnu.runtime.dead_letters.desk import Desk
@@ -27,7 +30,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     LettersUnreachable,
     Standing,
 )
-from mahavishnu.runtime.dead_letters.office import letters_of
+from mahavishnu.runtime.dead_letters.office import letters_of, office
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec
@@ -486,6 +489,58 @@ def test_a_disk_that_is_full_loses_nothing_that_was_promised(
         with pytest.raises(LettersUnreachable, match="full"):
             keep(letters, letter(payload=b"x" * 50_000), bounds=Bounds(100, 10**6, displace=False))
         assert [found.id for found in letters.some(10)] == [one.id]
+
+
+class Day:
+    """The time of day of a machine, which somebody sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+
+    def process(self, desks: ExitStack) -> Desk:
+        """A process that starts now."""
+        spec = Spec.model_validate(
+            {
+                "mahavishnu": 1,
+                "service": {"name": "shop", "app": "shop:app"},
+                "dependencies": {"payment": {"fallback": "dead_letter"}},
+            }
+        )
+        made = office(spec, SystemClock(), Mock(), lambda: self.seconds, Mock(office=None))
+        assert made is not None
+        desks.callback(made.desk.close)
+        return made.desk
+
+
+def test_processes_agree_on_the_time_whenever_the_clock_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that started before a machine had the time, or slept, has no lease that another one takes for ended."""
+    monkeypatch.chdir(tmp_path)
+    day = Day()
+    with ExitStack() as desks:
+        before = day.process(desks)
+        day.seconds += 600
+        after = day.process(desks)
+        before.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+        assert len(before.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+        assert after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result() == []
+        day.seconds += LEASE / 1000
+        assert len(after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+
+
+def test_nothing_is_given_up_because_somebody_sets_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter is as old as the process that looks has seen it grow, whatever the time of day is said to be."""
+    monkeypatch.chdir(tmp_path)
+    day = Day()
+    with ExitStack() as desks:
+        desk = day.process(desks)
+        desk.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+        day.seconds += 365 * 86400
+        assert desk.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
+        assert day.process(desks).ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 1
 
 
 # --- the server alone ------------------------------------------------------------------------------
