@@ -225,6 +225,21 @@ def test_what_is_not_clear_is_not_done(
     assert len(told(capsys, "list")) == 2
 
 
+def test_what_a_spec_before_has_kept_is_still_seen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody makes the calls again of a dependency without `fallback: dead_letter`: a person decides upon them."""
+    monkeypatch.chdir(tmp_path)
+    letters = SqliteLetters(".mahavishnu/dead_letters.db", Time())
+    keep(letters, Letter("aa11", "payment", "charge", "order-1", PAYLOAD))
+    letters.close()
+    spec: dict[str, Any] = {"mahavishnu": 1, "service": {"name": "shop", "app": "a:b"}, "dependencies": {}}
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
+    assert [one["dependency"] for one in told(capsys, "list")] == ["payment"]
+    assert told(capsys, "drop", "aa11") == {"asked": 1, "done": 1}
+    assert told(capsys, "list") == []
+
+
 def test_without_letters_there_is_nothing_to_see(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

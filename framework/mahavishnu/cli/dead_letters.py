@@ -83,10 +83,10 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _opened(spec: Spec) -> Letters:
-    if not spec.parking:
-        raise MahavishnuError("no dependency of this spec has `fallback: dead_letter`")
     file = spec.dead_letters.file
-    if file is not None and not Path(file).exists():
+    if file is not None and not Path(file).exists():  # else a spec before may have kept what is there
+        if not spec.parking:
+            raise MahavishnuError("no dependency of this spec has `fallback: dead_letter`")
         raise MahavishnuError(
             f"{file} is not there: run this where the service runs, from its working directory"
         )

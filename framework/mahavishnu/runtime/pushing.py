@@ -15,12 +15,15 @@ from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.multiprocess.workers import Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instance
+from mahavishnu.runtime.telemetry.snapshot import Number, Observations, added
 from mahavishnu.series import PUSHES
 
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
 _SECOND = 10**9
 _PATIENCE = 10 * _SECOND
 _CHANCE = SystemRandom()
+_TASK = "push"
+_MOST = 5  # last pushes: others that do not end say more for ever
 
 
 class Pushing:
@@ -65,15 +68,25 @@ class Pushing:
     async def flush(self) -> None:
         """Push a last time, once, or give up soon: the process has little time to end.
 
-        Whoever ends last among several workers pushes what all of them have counted.
+        Of several workers the one that leads pushes also what others say meanwhile, who end and do not lead.
         """
         self.stop()
         if self._otlp is None:
             return
         try:
-            await asyncio.wait_for(self._push(), LAST / _SECOND)
+            await asyncio.wait_for(self._last(), LAST / _SECOND)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             self._tell(type(fault).__name__)
+
+    async def _last(self) -> None:
+        heard: set[Number | Observations] | None = None
+        for _ in range(_MOST):
+            # In this order: who has not been heard here finds that nobody leads, and pushes what he has said himself.
+            if (said := self._heard()) == heard or self._leads() is None:
+                return
+            heard = said
+            await self._push()
+            self._follow()
 
     async def _push(self) -> float:
         """Push now; returns for how many ns the collector wants to be left alone."""
@@ -93,7 +106,17 @@ class Pushing:
     def _leads(self) -> int | None:
         """Since when is counted, where it is this process that pushes."""
         workers = self._workers()
-        return self._since if workers is None else workers.leads("push")
+        return self._since if workers is None else workers.leads(_TASK)
+
+    def _follow(self) -> None:
+        if (workers := self._workers()) is not None:
+            workers.follow(_TASK)
+
+    def _heard(self) -> set[Number | Observations]:
+        """What the other workers have counted together; what else they show changes by itself."""
+        workers = self._workers()
+        counted = added([] if workers is None else workers.others())
+        return {*counted.counters, *counted.histograms}
 
     def _resource(self) -> Mapping[str, str]:
         # As Prometheus knows a target: its job, and which one of them it is.

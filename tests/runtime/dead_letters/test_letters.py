@@ -8,17 +8,29 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import redis.exceptions
 
+from mahavishnu.clock import SystemClock
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.runtime.dead_letters import sqlite
 from mahavishnu.runtime.dead_letters.desk import Desk
-from mahavishnu.runtime.dead_letters.letters import LEFT_BEHIND, Bounds, Letters, LettersUnreachable, Standing
-from mahavishnu.runtime.dead_letters.office import letters_of
+from mahavishnu.runtime.dead_letters.letters import (
+    LEFT_BEHIND,
+    Bounds,
+    Letters,
+    LettersSilent,
+    LettersUnreachable,
+    Standing,
+)
+from mahavishnu.runtime.dead_letters.office import letters_of, office
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec
@@ -77,6 +89,53 @@ def test_a_key_is_kept_once_for_each_dependency(letters: Letters) -> None:
     with letters.together():
         assert letters.put(second, 0, ROOM) == ("known", first.id, 0)
     assert letters.stats().entries == 2
+
+
+def quarantined(letters: Letters, key: str) -> str:
+    """A letter of this key that waits for a person: its id."""
+    keep(letters, one := letter(key, payload=b"x" * 10))
+    (taken,) = take(letters)
+    with letters.together():
+        letters.back(taken, 0, "status 422", attempted=True, quarantine=True)
+    return one.id
+
+
+def test_a_new_call_takes_the_place_of_a_quarantined_one(letters: Letters) -> None:
+    """Its caller is told that it will be made again, and it would not be by a letter that nobody takes up."""
+    wrong, right = quarantined(letters, "order-1"), letter("order-1", payload=b"right")
+    assert keep(letters, right) == ["stored"]
+    assert letters.find(wrong) is None
+    assert [(one.payload, one.attempts, one.error) for one in take(letters)] == [(b"right", 1, "no answer")]
+    assert (letters.stats().entries, letters.stats().size) == (1, 5)
+
+
+def test_another_operation_takes_nobodys_place(letters: Letters) -> None:
+    """Two functions that have the same key are a mistake, and the letter of one would be lost by it."""
+    wrong = quarantined(letters, "order-1")
+    with letters.together():
+        assert letters.put(replace(letter("order-1"), operation="refund"), 0, ROOM) == ("known", wrong, 0)
+    assert letters.find(wrong) is not None
+
+
+def test_the_place_of_a_quarantined_one_is_room_enough_for_the_new_one(letters: Letters) -> None:
+    """One that does not fit into it leaves it as it was."""
+    wrong, full = quarantined(letters, "order-1"), Bounds(2, 20, displace=False)
+    keep(letters, letter(payload=b"x" * 10))
+    assert keep(letters, letter("order-1", payload=b"x" * 11), bounds=full) == ["full"]
+    assert letters.find(wrong) is not None
+    assert keep(letters, letter("order-1", payload=b"x" * 9), bounds=full) == ["stored"]
+    assert (letters.stats().entries, letters.stats().size) == (2, 19)
+
+
+def test_whose_place_is_taken_is_not_displaced(letters: Letters) -> None:
+    """What is counted as given up is another one."""
+    quarantined(letters, "order-1")
+    keep(letters, other := letter(payload=b"x" * 10))
+    new = letter("order-1", payload=b"x" * 15)
+    with letters.together():
+        assert letters.put(new, 0, Bounds(2, 20, displace=True)) == ("stored", new.id, 1)
+    assert letters.find(other.id) is None
+    assert (letters.stats().entries, letters.stats().size) == (1, 15)
 
 
 def test_a_letter_is_due_after_its_pause_and_not_before(letters: Letters, now: Time) -> None:
@@ -318,16 +377,72 @@ def test_the_file_is_its_owners_alone(tmp_path: Path, now: Time, running: Server
     assert set(modes.values()) == {0o600}
 
 
+def readable(folder: Path, what: bytes) -> bool:
+    """Whether the file, or its log, has these bytes."""
+    return any(what in file.read_bytes() for file in (folder / "letters").iterdir())
+
+
+@pytest.mark.parametrize("how", ["done", "drop", "prune"])
 def test_what_is_done_cannot_be_read_from_the_file_any_more(
-    tmp_path: Path, now: Time, running: Server
+    tmp_path: Path, now: Time, running: Server, how: str
 ) -> None:
-    """A card number does not outlive the charge."""
+    """A card number does not outlive the charge, neither in the file nor in its log, though the process goes on."""
     with stored("sqlite", tmp_path, now, running) as letters:
         keep(letters, one := letter(payload=b'{"card":"4242-secret"}'))
+        assert readable(tmp_path, b"4242-secret")
+        ways: dict[str, Callable[[], object]] = {
+            "done": lambda: letters.done(one),
+            "drop": lambda: letters.drop([one.id]),
+            "prune": lambda: letters.prune(-1),
+        }
+        now.ms += 1000
+        with letters.together():
+            ways[how]()
+        assert not readable(tmp_path, b"4242-secret")
+
+
+def test_the_log_of_the_file_is_emptied_once_a_second(tmp_path: Path, now: Time, running: Server) -> None:
+    """And not with every letter: that would cost as much again; nor while somebody reads, whom nobody waits for."""
+    with stored("sqlite", tmp_path, now, running) as letters:
+        keep(letters, *(ones := [letter(payload=b"secret-%d" % number) for number in range(3)]))
+        reader = sqlite3.connect(tmp_path / "letters" / "dead.db", isolation_level=None)
+        now.ms += 1000
+        left = list[list[bool]]()
+        for one in ones:
+            with letters.together():
+                letters.done(one)
+            left.append([readable(tmp_path, one.payload) for one in ones])
+            now.ms += 700
+        assert left == [[False, True, True], [False, True, True], [False, False, False]]
+        keep(letters, one := letter(payload=b"secret-4"))
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM letters").fetchall()
+        began = time.monotonic()
         with letters.together():
             letters.done(one)
-    found = b"".join(file.read_bytes() for file in (tmp_path / "letters").iterdir())
-    assert b"4242-secret" not in found
+        assert time.monotonic() - began < 1
+        reader.close()
+        now.ms += 1000
+        take(letters)
+        assert not readable(tmp_path, b"secret")
+
+
+def test_who_ends_leaves_nothing_readable_to_those_who_go_on(
+    tmp_path: Path, now: Time, running: Server
+) -> None:
+    """Only the last one who closes the file takes its log away."""
+    with (
+        stored("sqlite", tmp_path, now, running) as letters,
+        stored("sqlite", tmp_path, now, running) as other,
+    ):
+        keep(letters, *(ones := [letter(payload=b"secret") for _ in range(2)]))
+        keep(other)
+        for one in ones:
+            with letters.together():
+                letters.done(one)
+        assert readable(tmp_path, b"secret")
+        letters.close()
+        assert not readable(tmp_path, b"secret")
 
 
 def test_a_commit_is_on_the_disk_when_it_returns(tmp_path: Path, now: Time, running: Server) -> None:
@@ -376,13 +491,65 @@ def test_a_disk_that_is_full_loses_nothing_that_was_promised(
         assert [found.id for found in letters.some(10)] == [one.id]
 
 
+class Day:
+    """The time of day of a machine, which somebody sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+
+    def process(self, desks: ExitStack) -> Desk:
+        """A process that starts now."""
+        spec = Spec.model_validate(
+            {
+                "mahavishnu": 1,
+                "service": {"name": "shop", "app": "shop:app"},
+                "dependencies": {"payment": {"fallback": "dead_letter"}},
+            }
+        )
+        made = office(spec, SystemClock(), Mock(), lambda: self.seconds, Mock(office=None))
+        assert made is not None
+        desks.callback(made.desk.close)
+        return made.desk
+
+
+def test_processes_agree_on_the_time_whenever_the_clock_was_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that started before a machine had the time, or slept, has no lease that another one takes for ended."""
+    monkeypatch.chdir(tmp_path)
+    day = Day()
+    with ExitStack() as desks:
+        before = day.process(desks)
+        day.seconds += 600
+        after = day.process(desks)
+        before.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+        assert len(before.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+        assert after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result() == []
+        day.seconds += LEASE / 1000
+        assert len(after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+
+
+def test_nothing_is_given_up_because_somebody_sets_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A letter is as old as the process that looks has seen it grow, whatever the time of day is said to be."""
+    monkeypatch.chdir(tmp_path)
+    day = Day()
+    with ExitStack() as desks:
+        desk = day.process(desks)
+        desk.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+        day.seconds += 365 * 86400
+        assert desk.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
+        assert day.process(desks).ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 1
+
+
 # --- the server alone ------------------------------------------------------------------------------
 
 
 def test_a_server_that_is_not_there_is_said_to_be_so() -> None:
     """Without its address and its password."""
     letters = RedisLetters("redis://:hunter2@127.0.0.1:1", "shop")
-    with pytest.raises(LettersUnreachable) as told:
+    with pytest.raises(LettersSilent) as told:
         keep(letters, letter())
     assert "hunter2" not in str(told.value)
     assert "server of the dead letters" in str(told.value)
@@ -412,6 +579,31 @@ def test_the_servers_clock_counts_where_none_is_given(tmp_path: Path, now: Time,
         assert found is not None
         assert abs(found.created / 1000 - seconds) < 60
         assert len(take(letters)) == 1
+
+
+def test_a_server_without_memory_still_lets_letters_be_made_again_and_go() -> None:
+    """It refuses further ones, and heals by those that are done: what is there is all that can make room."""
+    wide = Bounds(100, 10**6, displace=False)
+    with server("--maxmemory-policy", "noeviction") as one:
+        letters = RedisLetters(one.url, "shop")
+        keep(letters, *(letter(f"order-{number}", payload=b"x" * 1000) for number in range(4)), bounds=wide)
+        one.client().config_set("maxmemory", 1)
+        with pytest.raises(LettersUnreachable, match="OutOfMemory") as told:
+            keep(letters, letter(), bounds=wide)
+        assert not isinstance(told.value, LettersSilent)  # others may ask for what it does
+        done, back, bad, kept = (take(letters, most=1)[0] for _ in range(4))
+        with letters.together():
+            letters.done(done)
+            letters.back(back, 10**6, "status 503", attempted=True)
+            letters.back(bad, 0, "status 402", attempted=True, quarantine=True)
+            letters.renew([kept], LEASE)
+        assert letters.stats().of["payment"][:2] == (2, 1)
+        with letters.together():
+            assert letters.redrive([bad.id]) == 1
+            assert letters.drop([kept.id]) == 1
+            assert letters.prune(-1) == 2
+        assert (letters.stats().entries, letters.stats().size) == (0, 0)
+        letters.close()
 
 
 def losing_one_answer(letters: RedisLetters) -> list[Any]:
@@ -486,6 +678,67 @@ def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
     desk.close()
     assert desk.ask(lambda of: of.stats().entries).result() == 2  # opened again
     desk.close()
+
+
+@pytest.mark.parametrize("batch", [1, 64])
+def test_all_who_ask_silent_letters_wait_but_once(tmp_path: Path, now: Time, batch: int) -> None:
+    """Not each after the other for a whole patience; who asks later finds them again."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    letters.batch = batch
+    desk, tried = Desk(letters), list[None]()
+    gate = held_up(desk)
+
+    def silent() -> Any:
+        tried.append(None)
+        raise LettersSilent("no answer")
+
+    letters.together = silent
+    asked = [desk.ask(lambda of: of.stats().entries) for _ in range(5)]
+    assert asked[3].cancel()
+    gate.set()
+    for one in (*asked[:3], asked[4]):
+        with pytest.raises(LettersSilent, match="no answer"):
+            one.result(9)
+    assert len(tried) == 1
+    del letters.together
+    assert desk.ask(lambda of: of.stats().entries).result(9) == 0
+    desk.close()
+
+
+def test_letters_that_fall_silent_while_steps_are_tried_apart_are_asked_no_more(
+    tmp_path: Path, now: Time
+) -> None:
+    """One step fails, they are tried apart, and then the disk goes."""
+    letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
+    desk, tried, together = Desk(letters), list[None](), letters.together
+    gate = held_up(desk)
+
+    def failing() -> Any:
+        tried.append(None)
+        if len(tried) > 1:
+            raise LettersSilent("no answer")
+        return together()
+
+    letters.together = failing
+    asked = [desk.ask(lambda _: 1 // 0) for _ in range(3)]
+    gate.set()
+    for one in asked:
+        with pytest.raises(LettersSilent):
+            one.result(9)
+    assert len(tried) == 2
+    desk.close()
+
+
+def test_a_file_that_another_one_does_not_let_go_is_silent(
+    tmp_path: Path, now: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked of it: it is no fault of the step."""
+    monkeypatch.setattr(sqlite, "_BUSY", 0.01)
+    other, letters = (SqliteLetters(str(tmp_path / "dead.db"), now) for _ in range(2))
+    with other.together(), pytest.raises(LettersSilent, match="locked"):
+        take(letters)
+    other.close()
+    letters.close()
 
 
 def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now: Time) -> None:

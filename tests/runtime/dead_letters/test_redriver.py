@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock, call
@@ -14,7 +16,7 @@ from unittest.mock import Mock, call
 import httpx
 import pytest
 
-from mahavishnu import degraded, idempotency_key, redriving
+from mahavishnu import degraded, dependency, idempotency_key, redriving
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import BulkheadFull, Parked
 from mahavishnu.policies.throttle import ThrottleGuard
@@ -22,6 +24,7 @@ from mahavishnu.runtime.calls import http_fallback
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.dead_letters import handlers
+from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.redriver import AT_ONCE, LEASE, Redriver
@@ -144,7 +147,8 @@ class Wrong(Exception):
 
 
 @pytest.mark.parametrize(
-    ("status", "outcome"), [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed")]
+    ("status", "outcome"),
+    [(402, "quarantined"), (429, "failed"), (409, "failed"), (503, "failed"), (303, "failed")],
 )
 def test_a_call_that_is_wrong_is_not_tried_again(status: int, outcome: str) -> None:
     """4xx says that it would be so again, but for what passes."""
@@ -176,6 +180,96 @@ def test_an_open_breaker_costs_no_attempt() -> None:
         await shop.look(MINUTE)
         await shop.look(MINUTE)
         assert len(shop.done) == 2
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_is_kept_elsewhere_on_the_way_is_not_made_once_more(together: bool) -> None:
+    """The rest of it is a letter of another dependency: one, however often that is down, and one mail in the end."""
+
+    async def scenario() -> None:
+        shop = Shop(others={"mail": LETTER})
+        charged, mailed = list[int](), list[int]()
+
+        @dependency("mail")(idempotent=True)
+        async def send(order: int) -> None:
+            if shop.down is not None:
+                raise shop.down
+            mailed.append(order)
+
+        async def again(order: int) -> None:
+            charged.append(order)
+            try:
+                await send(order)
+            except Parked as parked:
+                raise (ExceptionGroup("", [parked]) if together else parked) from None
+
+        shop.charge.redrive(again)
+        await shop.park(7)
+        for _ in range(2):
+            await shop.look(MINUTE)
+        assert [one.dependency for one in shop.letters()] == ["mail"]
+        assert (charged, shop.redriven("done")) == ([7], 1)
+        shop.down = None
+        await shop.look(10 * MINUTE)
+        assert (mailed, shop.letters()) == ([7], [])
+
+    run(scenario)
+
+
+def test_a_call_that_is_known_by_its_own_letter_is_not_done() -> None:
+    """Made where nobody sees that it is made again, as in a thread of its own, it is kept: as the letter it is."""
+
+    async def scenario() -> None:
+        shop = Shop()
+
+        @shop.world.stripe(idempotent=True, key=numbered)
+        async def charge(order: int) -> None:
+            raise ConnectionError
+
+        async def again(order: int) -> None:
+            await asyncio.create_task(charge(order), context=Context())
+
+        charge.redrive(again)
+        with pytest.raises(Parked):
+            await charge(4)
+        await shop.look(MINUTE)
+        assert [(one.key, one.attempts) for one in shop.letters()] == [("order-4", 1)]
+
+    run(scenario)
+
+
+def test_what_is_being_taken_up_at_the_end_is_given_back_untried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However slow the disk: else its only attempt would be spent, and nobody would have tried."""
+    taken, gate, take = asyncio.Event(), threading.Event(), SqliteLetters.take
+
+    async def scenario() -> None:
+        shop, loop = Shop(), asyncio.get_running_loop()
+        memory: Any = shop.office.desk.letters
+        shop.office.desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), memory._now))
+        await shop.park()
+        shop.down = None
+
+        def slow(*asked: Any) -> Any:
+            found = take(*asked)
+            loop.call_soon_threadsafe(taken.set)
+            gate.wait()
+            return found
+
+        shop.redriver.start()
+        monkeypatch.setattr(SqliteLetters, "take", slow)
+        shop.clock.advance(MINUTE)
+        await taken.wait()
+        ending = asyncio.create_task(shop.redriver.stop())
+        await asyncio.sleep(0)
+        gate.set()
+        await ending
+        (letter,) = shop.letters()
+        assert (shop.done, letter.token, letter.attempts, shop.redriven("deferred")) == ([], "", 0, 1)
+        shop.office.desk.close()
 
     run(scenario)
 
@@ -328,6 +422,25 @@ def test_a_letter_of_another_name_is_nobodys(monkeypatch: pytest.MonkeyPatch) ->
     run(scenario)
 
 
+def test_letters_of_a_dependency_that_keeps_none_any_more_are_told_of() -> None:
+    """One that was renamed, or lost its fallback: no series shows them, nobody makes them, and the log says so once."""
+
+    async def scenario() -> None:
+        shop, other = Shop(), Letter("1", "bank", "charge", "order-1", b"{}")
+        await shop.park()
+        log = shop.world.service.log = Mock()
+        await shop.look()
+        assert log.warning.mock_calls == []
+        shop.office.park(other).result()
+        for _ in range(3):
+            await shop.look()
+        (told,) = log.warning.mock_calls
+        assert told.args == ("letters of unknown dependency",)
+        assert (told.kwargs["dependency"], told.kwargs["letters"]) == ("bank", 1)
+
+    run(scenario)
+
+
 def test_what_cannot_be_read_is_quarantined() -> None:
     """The function has changed; a person has to look."""
 
@@ -450,6 +563,26 @@ def test_a_request_is_made_again_with_what_the_client_knows(
         shop.down = None
         await shop.look(MINUTE)
         assert seen == [known, known]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("status", [204, 303])
+def test_a_request_that_the_first_call_would_have_taken_for_done_is_done(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payment that answers `see other` has been made."""
+    monkeypatch.setattr(http_fallback, "_CLIENTS", {})
+
+    async def scenario() -> None:
+        shop = Shop()
+        transport = httpx.MockTransport(lambda _: httpx.Response(503 if shop.down else status))
+        async with shop.world.stripe.httpx_async_client(transport=transport) as client:
+            with pytest.raises(Parked):
+                await client.post("http://stripe/charges", extensions={"idempotent": True})
+            shop.down = None
+            await shop.look(MINUTE)
+        assert (shop.redriven("done"), shop.letters()) == (1, [])
 
     run(scenario)
 

@@ -484,8 +484,11 @@ def test_one_leads_and_then_another(house: House) -> None:
     assert since is not None
     assert one.workers.leads("push") == since
     assert two.workers.leads("push") is None
-    one.workers.leave()
+    one.workers.follow("push")
     assert two.workers.leads("push") == since
+    assert one.workers.leads("push") is None
+    two.workers.leave()
+    assert one.workers.leads("push") == since
 
 
 class Model:

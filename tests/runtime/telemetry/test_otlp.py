@@ -15,9 +15,16 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
+from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
+from mahavishnu.runtime.multiprocess.workers import Workers
+from mahavishnu.runtime.pushing import Pushing
+from mahavishnu.runtime.service import Service
+from mahavishnu.runtime.telemetry import otlp
 from mahavishnu.runtime.telemetry.collector import Failure
 from mahavishnu.runtime.telemetry.otlp import post
+from mahavishnu.series import SPEC_RELOADS
 from mahavishnu.spec import Spec
+from mahavishnu.testing import VirtualClock
 from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 
@@ -146,6 +153,50 @@ def test_the_last_word_is_pushed_before_the_server_ends(receiver: Collector) -> 
         assert len(receiver.pushed) == count
 
     run(scenario())
+
+
+class Ending:
+    """A worker that ends, as the middleware ends it."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.service = Service(pushing(url, service={"workers": 3}), clock := VirtualClock())
+        self.workers = Workers(PrivateFolder(folder), clock.now, int, int, print)
+        self.service.metrics.cells.together = self.workers.shown
+        self.pushing = Pushing(lambda: self.service, clock, lambda: self.workers)
+
+    def count(self, amount: int) -> None:
+        self.service.metrics.counter(SPEC_RELOADS, outcome="applied").inc(amount)
+
+    async def end(self) -> None:
+        self.workers.say(self.service.metrics.snapshot())
+        await self.pushing.flush()
+        self.workers.leave()
+
+
+def test_what_workers_count_that_end_while_the_last_word_is_pushed_is_pushed_too(
+    receiver: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One leads, and its body was written before the others said their last word: it pushes theirs as well."""
+    first, second, third = (Ending(tmp_path, receiver.url) for _ in range(3))
+    ends = [second.end, third.end]
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+
+        def meanwhile(url: str, body: bytes, timeout: float) -> Any:
+            if ends:
+                asyncio.run_coroutine_threadsafe(ends.pop(0)(), loop).result()
+            return post(url, body, timeout)
+
+        monkeypatch.setattr(otlp, "post", meanwhile)
+        for worker, amount in ((first, 1), (second, 10), (third, 100)):
+            worker.pushing.start()
+            worker.count(amount)
+        await first.end()
+
+    asyncio.run(scenario())
+    assert receiver.samples()["mahavishnu_spec_reloads_total{outcome=applied}"] == 111
+    assert len(receiver.pushed) == 3
 
 
 def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector) -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.sdk.trace import TracerProvider
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.context import current_request
-from mahavishnu.runtime.telemetry.outbox import ROOM
+from mahavishnu.runtime.telemetry.outbox import ROOM, Outbox
 from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.telemetry.test_otlp import served, until, without_opentelemetry
@@ -55,6 +57,26 @@ def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> None:
         assert len(receiver.spans()) == ROOM
 
     run(scenario())
+
+
+def test_a_server_that_starts_again_in_its_process_has_all_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its first life has sent waits no more."""
+
+    def takes(*_: Any) -> bytes:
+        return b""
+
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.post", takes)
+    counted = Counter[str]()
+    box = Outbox("http://collector", lambda outcome, count: counted.update({outcome: count}), print)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(box)
+    tracer = provider.get_tracer("shop")
+    for _ in range(2):
+        box.open()
+        for _ in range(ROOM):
+            tracer.start_span("one").end()
+        box.close()
+    assert +counted == {"exported": 2 * ROOM}
 
 
 def test_a_collector_that_is_gone_costs_no_request_and_no_end(receiver: Collector) -> None:

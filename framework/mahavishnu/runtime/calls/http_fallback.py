@@ -137,7 +137,8 @@ async def _again(name: str, letter: Letter) -> None:
         response = await client.send(request)
     else:
         response = await asyncio.to_thread(client.send, request)
-    response.raise_for_status()
+    if response.is_error:  # not where it leads elsewhere: the first call would have taken that for an answer
+        response.raise_for_status()
 
 
 def _opened(found: _Found) -> httpx.Client | httpx.AsyncClient | None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
-from mahavishnu.runtime.dead_letters.letters import Letters
+from mahavishnu.runtime.dead_letters.letters import Letters, LettersSilent
 
 T = TypeVar("T")
 
@@ -22,7 +22,8 @@ class _Asked(NamedTuple):
 class Desk:
     """Runs steps on letters, one after another; without `threaded` in the thread that asks, at once.
 
-    A step's future is done when what it did is durable. What fails together is tried apart.
+    A step's future is done when what it did is durable. What fails together is tried apart; but where the letters are
+    silent, all who asked meanwhile hear of it at once, so that nobody waits for longer than their patience.
     """
 
     _thread: threading.Thread | None
@@ -41,7 +42,7 @@ class Desk:
             self._begin()
         with self._lock:
             if not self._threaded:
-                self._do([asked])
+                self._do(_wanted([asked]))
                 return future
             if self._thread is None:
                 self._start()
@@ -77,30 +78,47 @@ class Desk:
             batch = [first]
             while len(batch) < self.letters.batch and (one := _waiting(queue)) is not None:
                 batch.append(one)
-            self._do(batch)
-            del first, batch  # else what was asked would be held until somebody asks again
+            if (silence := self._do(_wanted(batch))) is not None:
+                while (one := _waiting(queue)) is not None:
+                    _fail(_wanted([one]), silence)
+            del first, batch, silence  # else what was asked would be held until somebody asks again
         self.letters.close()
 
-    def _do(self, batch: Sequence[_Asked]) -> None:
-        # Whoever was cancelled meanwhile is told nothing, so nothing is done for him.
-        wanted = [one for one in batch if one.future.set_running_or_notify_cancel()]
-        if wanted and not self._done(wanted):
-            for one in wanted:
-                self._done([one])
-
-    def _done(self, wanted: Sequence[_Asked]) -> bool:
-        """Do these steps; False when they failed together and have to be tried apart."""
+    def _do(self, batch: Sequence[_Asked]) -> LettersSilent | None:
+        """Do these steps; returns why the letters are silent, if they are."""
+        if not batch:
+            return None
         try:
             with self.letters.together():
-                results = [one.step(self.letters) for one in wanted]
+                results = [one.step(self.letters) for one in batch]
+        except LettersSilent as silence:
+            _fail(batch, silence)
+            return silence
         except Exception as fault:  # noqa: BLE001 - who asked hears of it
-            if len(wanted) > 1:
-                return False
-            wanted[0].future.set_exception(fault)
-            return True
-        for one, result in zip(wanted, results, strict=True):
+            if len(batch) > 1:
+                return self._apart(batch)
+            batch[0].future.set_exception(fault)
+            return None
+        for one, result in zip(batch, results, strict=True):
             one.future.set_result(result)
-        return True
+        return None
+
+    def _apart(self, batch: Sequence[_Asked]) -> LettersSilent | None:
+        for place, one in enumerate(batch, 1):
+            if (silence := self._do([one])) is not None:
+                _fail(batch[place:], silence)
+                return silence
+        return None
+
+
+def _wanted(batch: Sequence[_Asked]) -> list[_Asked]:
+    """Without whoever was cancelled meanwhile: he is told nothing, so nothing is done for him."""
+    return [one for one in batch if one.future.set_running_or_notify_cancel()]
+
+
+def _fail(batch: Sequence[_Asked], silence: LettersSilent) -> None:
+    for one in batch:
+        one.future.set_exception(LettersSilent(str(silence)))
 
 
 def _waiting(queue: SimpleQueue[_Asked | None]) -> _Asked | None:

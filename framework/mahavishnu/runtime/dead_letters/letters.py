@@ -20,6 +20,10 @@ class LettersUnreachable(MahavishnuError):
     """The dead letters cannot be read or written; the message says why, and never what is in them."""
 
 
+class LettersSilent(LettersUnreachable):
+    """They cannot be asked at all: whoever asks now waits as long, and in vain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A failed call that is kept to be made again. Times are milliseconds since 1970.
@@ -87,7 +91,11 @@ class Letters(Protocol):
         ...
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
-        """Keep a letter, due after the pause: what came of it, its id, and how many others were displaced."""
+        """Keep a letter, due after the pause: what came of it, its id, and how many others were displaced.
+
+        `known` is one whose key has a letter that will be made again, or is another operation's. A quarantined one
+        would not be: the new letter takes its place.
+        """
         ...
 
     def take(self, dependency: str, most: int, lease: int, attempts: int) -> Sequence[Letter]:

@@ -180,13 +180,15 @@ def office(
     return lasting.office
 
 
-def letters_of(spec: Spec, now: Callable[[], int], secrets: Path = SECRETS) -> Letters:
+def letters_of(
+    spec: Spec, now: Callable[[], int], counted: Callable[[], int] | None = None, secrets: Path = SECRETS
+) -> Letters:
     """Where the spec's letters are kept; raises MahavishnuError for a missing secret, package or bad URL."""
     settings: DeadLetters = spec.dead_letters
     if settings.file is not None:
         if sqlite3.sqlite_version_info < OLDEST:
             raise MahavishnuError(_OLD.format(sqlite3.sqlite_version))
-        return SqliteLetters(settings.file, now)
+        return SqliteLetters(settings.file, now, counted)
     try:
         from mahavishnu.runtime.dead_letters.redis import RedisLetters
     except ImportError:
@@ -195,10 +197,13 @@ def letters_of(spec: Spec, now: Callable[[], int], secrets: Path = SECRETS) -> L
 
 
 def _letters(spec: Spec, clock: Clock, wall: Callable[[], float]) -> Letters:
-    # The time of day once, then the clock's: nobody who sets the host's time ends a lease.
-    epoch = int(wall() * 1000) - clock.now() // _MS
+    began = int(wall() * 1000) - clock.now() // _MS
 
-    def now() -> int:
-        return epoch + clock.now() // _MS
+    def counted() -> int:
+        return began + clock.now() // _MS
 
-    return letters_of(spec, now) if clock.runs else SqliteLetters(IN_MEMORY, now)
+    if not clock.runs:
+        return SqliteLetters(IN_MEMORY, counted)
+    # Leases are by the time of day, the same for all processes, whenever they started; if somebody sets it, they
+    # end early or late once. What is given up is lost for good, so that no step of the time may do it.
+    return letters_of(spec, lambda: int(wall() * 1000), counted)

@@ -15,12 +15,13 @@ from mahavishnu.runtime.dead_letters.letters import (
     LEFT_BEHIND,
     Bounds,
     Letter,
+    LettersSilent,
     LettersUnreachable,
     Put,
     Standing,
     Stats,
 )
-from mahavishnu.runtime.redis.address import FAULTS, blocking
+from mahavishnu.runtime.redis.address import FAULTS, REFUSED, blocking
 
 _SCRIPT = """
 local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -36,21 +37,27 @@ local function room(entries, size)
   redis.call('HINCRBY', at('room'), 'entries', entries)
   redis.call('HINCRBY', at('room'), 'size', size)
 end
+-- A server without memory refuses what adds, but not of a script that has begun to delete: so all but `put` do.
 local function gone(id)
-  local dependency = field(id, 'dependency')
+  local dependency, size = field(id, 'dependency'), field(id, 'size')
   if not dependency then return 0 end
-  room(-1, -tonumber(field(id, 'size')))
   redis.call('HDEL', at('keys'), dependency .. ' ' .. field(id, 'key'))
   for _, set in ipairs({'due:', 'waiting:', 'quarantined:'}) do redis.call('ZREM', at(set .. dependency), id) end
   redis.call('ZREM', at('born'), id)
   redis.call('DEL', letter(id))
+  room(-1, -tonumber(size))
   return 1
 end
-local function waits(id, dependency, due)
+local function due(id, dependency, at_ms)
+  redis.call('ZREM', at('due:' .. dependency), id)
+  redis.call('ZADD', at('due:' .. dependency), at_ms, id)
+  redis.call('HSET', letter(id), 'due', at_ms)
+end
+local function waits(id, dependency, at_ms)
   redis.call('ZREM', at('quarantined:' .. dependency), id)
   redis.call('ZADD', at('waiting:' .. dependency), field(id, 'created'), id)
-  redis.call('ZADD', at('due:' .. dependency), due, id)
-  redis.call('HSET', letter(id), 'due', due, 'quarantined', '')
+  due(id, dependency, at_ms)
+  redis.call('HSET', letter(id), 'quarantined', '')
 end
 local function quarantine(id, dependency)
   redis.call('ZREM', at('due:' .. dependency), id)
@@ -61,11 +68,11 @@ end
 local function held(id)  -- whether somebody works on it now
   return field(id, 'token') ~= '' and tonumber(field(id, 'due')) > now
 end
-local function oldest()  -- that nobody works on
+local function oldest(but)  -- that nobody works on
   local from = 0
   while true do
     local some = redis.call('ZRANGE', at('born'), from, from + 99)
-    for _, id in ipairs(some) do if not held(id) then return id end end
+    for _, id in ipairs(some) do if id ~= but and not held(id) then return id end end
     if #some < 100 then return nil end
     from = from + 100
   end
@@ -74,24 +81,28 @@ end
 if verb == 'put' then
   local id, dependency, key, size = ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
   local entries, bytes, displace = tonumber(ARGV[7]), tonumber(ARGV[8]), ARGV[9] == '1'
-  local created, due = whole(now), whole(now + tonumber(ARGV[10]))
+  local created = whole(now)
   local known = redis.call('HGET', at('keys'), dependency .. ' ' .. key)
-  if known then return {'known', known, 0} end
+  local places, freed, displaced = 0, 0, 0
+  if known then
+    if field(known, 'quarantined') == '' or field(known, 'operation') ~= ARGV[12] then return {'known', known, 0} end
+    places, freed = 1, tonumber(field(known, 'size'))
+  end
   if size > bytes then return {'full', '', 0} end
-  local displaced = 0
   while true do
     local used = redis.call('HMGET', at('room'), 'entries', 'size')
-    if (tonumber(used[1]) or 0) < entries and (tonumber(used[2]) or 0) + size <= bytes then break end
-    local first = displace and oldest()
+    if (tonumber(used[1]) or 0) - places < entries and (tonumber(used[2]) or 0) - freed + size <= bytes then break end
+    local first = displace and oldest(known)
     if not first then return {'full', '', 0} end
     displaced = displaced + gone(first)
   end
+  if known then gone(known) end
   redis.call('HSET', letter(id), 'id', id, 'dependency', dependency, 'key', key, 'size', size, 'created', created,
              'attempts', 0, 'token', '', unpack(ARGV, 11))
   redis.call('HSET', at('keys'), dependency .. ' ' .. key, id)
   redis.call('ZADD', at('born'), created, id)
   redis.call('SADD', at('dependencies'), dependency)
-  waits(id, dependency, due)
+  waits(id, dependency, whole(now + tonumber(ARGV[10])))
   room(1, size)
   return {'stored', id, displaced}
 elseif verb == 'take' then
@@ -106,12 +117,13 @@ elseif verb == 'take' then
     local id = redis.call('ZRANGEBYSCORE', at('due:' .. dependency), '-inf', whole(now), 'LIMIT', 0, 1)[1]
     if not id then break end
     if tonumber(field(id, 'attempts')) >= attempts then
-      if field(id, 'token') ~= '' then redis.call('HSET', letter(id), 'error', behind) end
+      local left = field(id, 'token') ~= ''
       quarantine(id, dependency)
+      if left then redis.call('HSET', letter(id), 'error', behind) end
     else
-      redis.call('ZADD', at('due:' .. dependency), whole(now + lease), id)
+      due(id, dependency, whole(now + lease))
       redis.call('HINCRBY', letter(id), 'attempts', 1)
-      redis.call('HSET', letter(id), 'token', token, 'due', whole(now + lease))
+      redis.call('HSET', letter(id), 'token', token)
       redis.call('RPUSH', mine, id)
       taken[#taken + 1] = redis.call('HGETALL', letter(id))
     end
@@ -122,17 +134,15 @@ elseif verb == 'renew' then
   for place = 4, #ARGV, 2 do
     local id = ARGV[place]
     if field(id, 'token') == ARGV[place + 1] then
-      local due = whole(now + tonumber(ARGV[3]))
-      redis.call('ZADD', at('due:' .. field(id, 'dependency')), due, id)
-      redis.call('HSET', letter(id), 'due', due)
+      due(id, field(id, 'dependency'), whole(now + tonumber(ARGV[3])))
     end
   end
 elseif verb == 'back' then
-  local id, token, due, error, less, bad = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8] == '1'
+  local id, token, pause, error, less, bad = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7], ARGV[8] == '1'
   if field(id, 'token') == token then
+    if bad then quarantine(id, field(id, 'dependency')) else waits(id, field(id, 'dependency'), whole(now + pause)) end
     redis.call('HINCRBY', letter(id), 'attempts', less)
     redis.call('HSET', letter(id), 'error', error, 'token', '')
-    if bad then quarantine(id, field(id, 'dependency')) else waits(id, field(id, 'dependency'), whole(now + due)) end
   end
 elseif verb == 'prune' then
   local old = redis.call('ZRANGEBYSCORE', at('born'), '-inf', '(' .. whole(now - tonumber(ARGV[3])), 'LIMIT', 0, 1000)
@@ -144,8 +154,8 @@ elseif verb == 'redrive' then
     local id = ARGV[place]
     local dependency = field(id, 'dependency')
     if dependency and not held(id) then
-      redis.call('HSET', letter(id), 'attempts', 0, 'token', '')
       waits(id, dependency, whole(now))
+      redis.call('HSET', letter(id), 'attempts', 0, 'token', '')
       count = count + 1
     end
   end
@@ -254,7 +264,8 @@ class RedisLetters:
             yield
         except FAULTS as fault:
             reason = f"{type(fault).__name__}: {str(fault).split(' ', 1)[0]}" if fault.args else "no answer"
-            raise LettersUnreachable(f"the server of the dead letters: {reason}") from None
+            kind = LettersUnreachable if isinstance(fault, REFUSED) else LettersSilent
+            raise kind(f"the server of the dead letters: {reason}") from None
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> Letter:

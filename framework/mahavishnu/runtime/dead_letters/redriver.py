@@ -9,10 +9,11 @@ from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
-from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Stats
+from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Standing, Stats
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
 
@@ -49,23 +50,27 @@ class Redriver:
         self._look: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], Letter] = {}
         self._unknown: set[tuple[str, str]] = set()
+        self._strange: set[str] = set()
+        self._ending = False
 
     def start(self) -> None:
         """Look from now on, on the running event loop, where the spec at work keeps letters."""
         if self._timer is None and self._look is None and self._service().office is not None:
-            self._loop = asyncio.get_running_loop()
+            self._loop, self._ending = asyncio.get_running_loop(), False
             self._arm()
 
     async def stop(self) -> None:
         """Look no more; calls that are being made are given up, and their letters given back."""
-        self._loop = None
+        self._loop, self._ending = None, True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        pending = [task for task in (self._look, *self._running) if task is not None]
-        for task in pending:
+        if self._look is not None:  # not cancelled: it alone knows what the letters are about to hand out
+            await asyncio.wait([self._look])
+        running = [*self._running]
+        for task in running:
             task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
         office = self._service().lasting.office
         if office is not None:
             await asyncio.to_thread(office.desk.close)
@@ -78,7 +83,8 @@ class Redriver:
         try:
             await self._keep_up(office)
             for name in office.parking:
-                await self._take(office, name)
+                if not self._ending:
+                    await self._take(office, name)
             self._found(office, "")
         except LettersUnreachable as fault:
             self._found(office, str(fault))
@@ -99,6 +105,8 @@ class Redriver:
         expired, stats = await asyncio.wrap_future(office.desk.ask(step))
         office.dropped("expired", expired)
         office.seen(stats)
+        for name in stats.of.keys() - set(office.parking) - self._strange:
+            self._stranger(name, stats.of[name])
 
     async def _take(self, office: Office, name: str) -> None:
         guard = self._service().dependencies[name]
@@ -109,10 +117,16 @@ class Redriver:
         for letter in await asyncio.wrap_future(
             office.desk.ask(lambda letters: letters.take(name, free, LEASE, attempts))
         ):
-            # In a context of its own: it is no request that makes it.
-            task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
-            self._running[task] = letter
-            task.add_done_callback(self._ended)
+            if self._ending:
+                await self._untried(office, letter)
+            else:
+                self._make(office, letter)
+
+    def _make(self, office: Office, letter: Letter) -> None:
+        # In a context of its own: it is no request that makes it.
+        task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
+        self._running[task] = letter
+        task.add_done_callback(self._ended)
 
     async def _redo(self, office: Office, letter: Letter) -> None:
         """Make one call again, and note what came of it."""
@@ -122,16 +136,19 @@ class Redriver:
             self._unhandled(letter)
             await self._back(office, letter, "unhandled", "no code for it in this process", attempted=False)
         except asyncio.CancelledError:
-            await self._back(office, letter, "deferred", letter.error, attempted=False)
+            await self._untried(office, letter)
             raise
         except Unreadable as fault:
             await self._back(office, letter, "quarantined", str(fault), quarantine=True)
         except Exception as fault:  # noqa: BLE001 - whatever the code does, the letter is not lost
             await self._failed(office, letter, fault)
         else:
-            await self._note(office, letter, "done", lambda letters: letters.done(letter))
+            await self._done(office, letter)
 
     async def _failed(self, office: Office, letter: Letter, fault: Exception) -> None:
+        if _kept_elsewhere(letter, fault):
+            await self._done(office, letter)
+            return
         if refused := _refused(fault):
             await self._back(office, letter, "deferred", refused, attempted=False)
             return
@@ -144,6 +161,12 @@ class Redriver:
             raise Unhandled
         with redriving(letter):
             await handler(letter)
+
+    async def _done(self, office: Office, letter: Letter) -> None:
+        await self._note(office, letter, "done", lambda letters: letters.done(letter))
+
+    async def _untried(self, office: Office, letter: Letter) -> None:
+        await self._back(office, letter, "deferred", letter.error, attempted=False)
 
     async def _back(
         self,
@@ -173,6 +196,14 @@ class Redriver:
             self._unknown.add(which)
             self._service().log.warning(
                 "no code for dead letters", dependency=letter.dependency, operation=letter.operation
+            )
+
+    def _stranger(self, name: str, one: Standing) -> None:
+        if count := one.waiting + one.quarantined:  # a server knows names of which nothing is left
+            self._strange.add(name)
+            help = "give it `fallback: dead_letter` again, or `mahavishnu dead-letters drop`"
+            self._service().log.warning(
+                "letters of unknown dependency", dependency=name, letters=count, help=help
             )
 
     def _found(self, office: Office, reason: str) -> None:
@@ -211,6 +242,11 @@ def _put_back(
     letters.back(letter, pause, error, attempted=attempted, quarantine=quarantine)
 
 
+def _kept_elsewhere(letter: Letter, fault: Exception) -> bool:
+    """Whether what is left of the call are letters of their own: made once more, it would make more of them."""
+    return all(isinstance(each, Parked) and each.letter != letter.id for each in leaves(fault))
+
+
 def _refused(fault: Exception) -> str:
     """Why the call was never made, or none of those that a TaskGroup made of it; empty where one was."""
     parts = [*leaves(fault)]
@@ -220,4 +256,4 @@ def _refused(fault: Exception) -> str:
 def _final(fault: BaseException) -> bool:
     """Whether the dependency has said that the call is wrong, and would say so again."""
     status = status_of_fault(fault)
-    return status is not None and 300 <= status < 500 and status not in _PASSING
+    return status is not None and 400 <= status < 500 and status not in _PASSING

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +15,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     LEFT_BEHIND,
     Bounds,
     Letter,
+    LettersSilent,
     LettersUnreachable,
     Put,
     Standing,
@@ -26,6 +27,7 @@ OLDEST = (3, 37)
 """The first SQLite that knows STRICT tables; some systems bring an older one."""
 _BUSY = 5.0  # seconds that one process waits for another one's commit
 _AGAIN = 0.01
+_EVERY = 1000  # ms from one emptying of the log to the next
 _VERSION = 1
 # Its columns are the fields of a Letter, in their order.
 _TABLES = """
@@ -52,24 +54,29 @@ _INSERT = "INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 class SqliteLetters:
     """Implements `letters.Letters` in one file, readable by its owner alone; `now` is in ms since 1970.
 
+    `counted` is the same without what somebody has set the time by: no letter is given up before it says so, too.
     Used by one thread at a time. Processes of one machine may share the file; the disk must not be a network's.
     """
 
     batch = 64
 
-    def __init__(self, path: str, now: Callable[[], int]) -> None:
+    def __init__(self, path: str, now: Callable[[], int], counted: Callable[[], int] | None = None) -> None:
         self._now = now
+        self._counted = counted or now
         self._path = path
         self._open: sqlite3.Connection | None = None
         self._process = os.getpid()
         self._parents: sqlite3.Connection | None = None
+        self._deleted = True  # by whoever was killed before
+        self._emptied = 0
 
     @contextmanager
     def together(self) -> Generator[None, None, None]:
         """One transaction, so that what is done inside costs one write to the disk."""
-        with self._said():
+        with self._said(LettersSilent):
             base = self.base
             base.execute("BEGIN IMMEDIATE")
+        with self._said():
             try:
                 yield
                 base.execute("COMMIT")
@@ -77,17 +84,22 @@ class SqliteLetters:
                 if base.in_transaction:
                     base.execute("ROLLBACK")
                 raise
+        if self._deleted and abs(self._now() - self._emptied) >= _EVERY:
+            self._empty(base)
 
     def put(self, letter: Letter, pause: int, bounds: Bounds) -> tuple[Put, str, int]:
         with self._said():
-            known = self.base.execute(
-                "SELECT id FROM letters WHERE dependency = ? AND key = ?", (letter.dependency, letter.key)
-            ).fetchone()
-            if known:
-                return "known", str(known[0]), 0
-            displaced = self._make_room(letter, bounds)
+            known, freed, lives = self.base.execute(
+                "SELECT id, length(payload), NOT quarantined OR operation <> ? FROM letters "
+                "WHERE dependency = ? AND key = ?",
+                (letter.operation, letter.dependency, letter.key),
+            ).fetchone() or ("", 0, False)
+            if lives:
+                return "known", known, 0
+            displaced = self._make_room(letter, bounds, known, freed)
             if displaced is None:
                 return "full", "", 0
+            self._delete(known)
             now = self._now()
             row = _row(letter, now, now + pause)
             self.base.execute(_INSERT, row)
@@ -118,7 +130,7 @@ class SqliteLetters:
 
     def done(self, letter: Letter) -> None:
         with self._said():
-            self.base.execute("DELETE FROM letters WHERE id = ?", (letter.id,))
+            self._delete(letter.id)
 
     def back(
         self, letter: Letter, pause: int, error: str, *, attempted: bool, quarantine: bool = False
@@ -132,7 +144,7 @@ class SqliteLetters:
 
     def prune(self, age: int) -> int:
         with self._said():
-            before = self._now() - age
+            before, self._deleted = min(self._now(), self._counted()) - age, True
             return self.base.execute("DELETE FROM letters WHERE created < ?", (before,)).rowcount
 
     def stats(self) -> Stats:
@@ -176,12 +188,14 @@ class SqliteLetters:
 
     def drop(self, ids: Iterable[str]) -> int:
         with self._said():
-            return sum(self.base.execute("DELETE FROM letters WHERE id = ?", (one,)).rowcount for one in ids)
+            return sum(self._delete(one) for one in ids)
 
     def close(self) -> None:
         self._forked()
         base, self._open = self._open, None
         if base is not None:
+            if self._deleted:
+                self._empty(base)
             base.close()
 
     @property
@@ -216,22 +230,40 @@ class SqliteLetters:
             raise
         return base
 
-    def _make_room(self, letter: Letter, bounds: Bounds) -> int | None:
-        """How many letters were given up so that this one fits; None: it does not."""
+    def _delete(self, name: str) -> int:
+        self._deleted = True
+        return self.base.execute("DELETE FROM letters WHERE id = ?", (name,)).rowcount
+
+    def _empty(self, base: sqlite3.Connection) -> None:
+        """What was deleted is overwritten in the file, and still stands in its log until that is cut off.
+
+        Not while somebody reads or writes: he is not waited for, and the next one tries again.
+        """
+        self._emptied = self._now()
+        with suppress(sqlite3.Error):  # all that was promised is done
+            base.execute("PRAGMA busy_timeout = 0")
+            try:
+                (busy, *_) = base.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._deleted = bool(busy)
+            finally:
+                base.execute(f"PRAGMA busy_timeout = {int(_BUSY * 1000)}")
+
+    def _make_room(self, letter: Letter, bounds: Bounds, known: str, freed: int) -> int | None:
+        """How many letters were given up so that this one fits in the place of the one known; None: it does not."""
         if letter.size > bounds.size:
             return None
         gone = 0
         while True:
             entries, size = self._room()
-            if entries < bounds.entries and size + letter.size <= bounds.size:
+            if entries - bool(known) < bounds.entries and size - freed + letter.size <= bounds.size:
                 return gone
             oldest = self.base.execute(
-                "SELECT id FROM letters WHERE token = '' OR due <= ? ORDER BY created, id LIMIT 1",
-                (self._now(),),
+                "SELECT id FROM letters WHERE id <> ? AND (token = '' OR due <= ?) ORDER BY created, id LIMIT 1",
+                (known, self._now()),
             ).fetchone()
             if not bounds.displace or oldest is None:
                 return None
-            self.base.execute("DELETE FROM letters WHERE id = ?", oldest)
+            self._delete(*oldest)
             gone += 1
 
     def _room(self) -> tuple[int, int]:
@@ -239,7 +271,7 @@ class SqliteLetters:
         return entries, size
 
     @contextmanager
-    def _said(self) -> Generator[None, None, None]:
+    def _said(self, kind: type[LettersUnreachable] = LettersUnreachable) -> Generator[None, None, None]:
         """Faults in words of our own; the file is opened anew the next time."""
         try:
             yield
@@ -247,7 +279,7 @@ class SqliteLetters:
             if not (self._open and self._open.in_transaction):
                 self.close()
             reason = fault.strerror if isinstance(fault, OSError) else str(fault)
-            raise LettersUnreachable(f"the dead letters in {self._path}: {reason}") from None
+            raise kind(f"the dead letters in {self._path}: {reason}") from None
 
 
 def _write_ahead(base: sqlite3.Connection) -> None:

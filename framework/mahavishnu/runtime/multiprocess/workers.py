@@ -107,6 +107,11 @@ class Workers:
             self._tasks[task]
         ).st_mtime_ns  # it was made by the first who led, and is never written
 
+    def follow(self, task: str) -> None:
+        """Lead no more: whoever asks from now on may."""
+        if (held := self._tasks.pop(task, None)) is not None:
+            self._folder.let_go(held)
+
     def leave(self) -> None:
         """End, as far as the others are concerned: nothing may be said after it."""
         for held in (self.alive, *self._tasks.values()):

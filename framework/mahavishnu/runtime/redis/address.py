@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from redis import Redis, connection
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from mahavishnu.errors import MahavishnuError
@@ -18,6 +18,8 @@ DEADLINE = 20_000_000
 """How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
 FAULTS = (RedisError, OSError)
 """What a blocking client raises."""
+REFUSED = ResponseError
+"""What it raises of those where the server has answered."""
 _PORT = 6379
 _PATIENCE = 2.0  # seconds that a blocking client waits for an answer
 _SCHEMES = {"valkey:": "redis:", "valkeys:": "rediss:"}

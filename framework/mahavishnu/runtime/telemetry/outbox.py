@@ -44,8 +44,8 @@ class Outbox(SpanProcessor):
     def open(self) -> None:
         """Take spans from now on, in this process."""
         if self._batches is None:
-            self._begin()
             sender = self._sender = _Sender(self._url, self._count, self._tell)
+            self._begin()
             # Larger than what is let in, so that it drops nothing by itself.
             self._batches = BatchSpanProcessor(sender, 2 * ROOM, _EVERY, _BATCH)
 
