@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mahavishnu import __version__, folder, notes
+from mahavishnu import __version__, folder, notes, templated
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
@@ -71,9 +71,20 @@ class Written(NamedTuple):
 def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact, ...]:
     """Every file that follows from a contract, sorted; `templates` is the folder of the user's own templates.
 
-    Raises CompileError when a generator names a file that may not be, or one that another makes too; and when a file
-    asks for what nothing shows, or no rule asks for what is shown.
+    Raises CompileError when a generator names a file that may not be, or one that another makes too; when a file
+    asks for what nothing shows, or no rule asks for what is shown; and when a template of the user's own changes what
+    a file asks.
     """
+    artifacts = _made(contract, templates)
+    faults = [*agreement(contract, artifacts).faults]
+    if templates is not None:
+        faults += templated.faults(artifacts, _made(contract, None))
+    if faults:
+        raise CompileError("nothing is written that does not agree: " + "; ".join(faults))
+    return artifacts
+
+
+def _made(contract: Contract, templates: Path | None) -> tuple[Artifact, ...]:
     made: dict[str, Artifact] = {}
     folders = set[str]()
     for generator, artifact in import_module("mahavishnu.generators").generate(contract, templates):
@@ -81,10 +92,7 @@ def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact
             raise CompileError(f"generator `{generator}` wants to write `{artifact.path}`, {fault}")
         folders.update(folder.above(artifact.path.lower()))
         made[artifact.path.lower()] = replace(artifact, text=_header(artifact.path) + artifact.text)
-    artifacts = tuple(sorted(made.values()))
-    if faults := agreement(contract, artifacts).faults:
-        raise CompileError("nothing is written that does not agree: " + "; ".join(faults))
-    return artifacts
+    return tuple(sorted(made.values()))
 
 
 def drift(
