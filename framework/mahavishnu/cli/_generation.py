@@ -24,6 +24,11 @@ OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")
 _LONGEST_DIFF = 60
 _WIDTH = 60
+_CHANGED = (
+    "these files are not as they were generated. Take the change into the spec, or into a template of your own in "
+    ".mahavishnu/templates; `--force` writes over it."
+)
+_IN_THE_WAY = "these files are written over not even by `--force`."
 
 
 class NoSuchFamily(MahavishnuError):
@@ -133,11 +138,7 @@ def _write(run: Run, force: bool, began: float) -> int:
         done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
     except OverwriteError as refusal:
         _show(refusal.drifts, run.out)
-        print(
-            "nothing was written: these files are not as they were generated. Take the change into the spec, "
-            "or into a template of your own in .mahavishnu/templates; `--force` writes over it.",
-            file=sys.stderr,
-        )
+        print(f"nothing was written: {_IN_THE_WAY if force else _CHANGED}", file=sys.stderr)
         return FINDINGS
     print(_summary(run, done, time.monotonic() - began))
     return FINE
