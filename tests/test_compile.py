@@ -247,6 +247,12 @@ def test_force_overwrites_edits_and_what_is_in_the_way(out: Path) -> None:
     assert kinds(drift(out, NEW, "new")) == {"prometheus/extra.yml": "foreign"}
 
 
+def test_an_empty_foreign_file_has_no_difference_to_show(out: Path) -> None:
+    """Least of all one of line breaks, for which there would be a remedy."""
+    (out / "prometheus/.gitkeep").touch()
+    assert drift(out, OLD, "old") == (Drift(Kind.FOREIGN, "prometheus/.gitkeep", ""),)
+
+
 def test_a_foreign_file_beside_ours_is_refused(out: Path) -> None:
     """`kubectl apply -f` and Prometheus read whole folders: a file nobody generated does not slip in."""
     (out / "prometheus/extra.yml").write_text("mine\n")

@@ -282,7 +282,7 @@ def _diff(path: str, before: bytes, after: bytes) -> str:
     """A unified diff in which every line ends as a line; what cannot be seen (CR, control) is spelled out."""
     import difflib  # only where there is something to tell
 
-    if before.replace(b"\r\n", b"\n") == after.replace(b"\r\n", b"\n"):
+    if before != after and before.replace(b"\r\n", b"\n") == after.replace(b"\r\n", b"\n"):
         return _BREAKS
     old, new = (_visible_lines(content) for content in (before, after))
     return "".join(
