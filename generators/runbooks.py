@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import lives
-from mahavishnu.derived.links import panel_url, runbook_file
+from mahavishnu.derived.links import dashboard_url, panel_url, runbook_file
 from mahavishnu.derived.panels import Dashboard, Panel, Spot, behind, dashboards, spots
 from mahavishnu.errors import Path
 from mahavishnu.notes import BEGIN, END
@@ -201,9 +201,8 @@ def _index(contract: Contract) -> dict[str, object]:
 
 
 def _boards(contract: Contract, boards: Iterable[Dashboard]) -> list[Link]:
-    base = (contract.spec.alerts.dashboards or "").rstrip("/")
     return [
-        Link(one.title, f"{base}/d/{one.uid}" if base else f"../grafana/dashboards/{one.name}.json")
+        Link(one.title, dashboard_url(contract, one) or f"../grafana/dashboards/{one.name}.json")
         for one in boards
     ]
 

@@ -278,7 +278,7 @@ def conditions(draw: Draw, spec: Mapping) -> str:
         if "slow_call" in one.get("breaker", {}) and one["breaker"].get("mode") != "off"
     ]
     if parks(spec):
-        thresholds = ["dead_letters.depth > 5", "dead_letters.age >= 10m"]
+        thresholds = ["dead_letters.depth >= 1", "dead_letters.age >= 10m"]
         if draw(st.booleans()):
             return draw(st.sampled_from(thresholds))
     shares = ["memory", "cpu", "error_rate"]

@@ -247,6 +247,12 @@ def test_force_overwrites_edits_and_what_is_in_the_way(out: Path) -> None:
     assert kinds(drift(out, NEW, "new")) == {"prometheus/extra.yml": "foreign"}
 
 
+def test_an_empty_foreign_file_has_no_difference_to_show(out: Path) -> None:
+    """Least of all one of line breaks, for which there would be a remedy."""
+    (out / "prometheus/.gitkeep").touch()
+    assert drift(out, OLD, "old") == (Drift(Kind.FOREIGN, "prometheus/.gitkeep", ""),)
+
+
 def test_a_foreign_file_beside_ours_is_refused(out: Path) -> None:
     """`kubectl apply -f` and Prometheus read whole folders: a file nobody generated does not slip in."""
     (out / "prometheus/extra.yml").write_text("mine\n")
@@ -430,7 +436,7 @@ def test_a_template_that_replaces_none_is_refused(tmp_path: Path, name: str, hel
 def test_what_a_template_of_ones_own_includes_is_at_work(tmp_path: Path) -> None:
     """A part of it may have any name; so may what no reader of a folder sees, and ours that this spec does not need."""
     files = {
-        "prometheus/rules.yml.j2": '{% include "mine/head.j2" %}groups: []\n',
+        "alertmanager/routes.test.sh.j2": '{% include "mine/head.j2" %}exit 0\n',
         "mine/head.j2": "# {% include 'mine/deeper.j2' %}",
         "mine/deeper.j2": "mine",
         ".gitignore": "*.orig\n",
@@ -441,14 +447,78 @@ def test_what_a_template_of_ones_own_includes_is_at_work(tmp_path: Path) -> None
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     made = {one.path: one.text for one in compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)}
-    assert "# minegroups: []" in made["prometheus/rules.yml"]
-    (tmp_path / "prometheus/rules.yml.j2").write_text("groups: []\n")
+    assert "# mineexit 0" in made["alertmanager/routes.test.sh"]
+    (tmp_path / "alertmanager/routes.test.sh.j2").write_text("exit 0\n")
     with pytest.raises(MahavishnuError, match=r"mine/head\.j2` replaces no template of ours"):
         compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
 
 
+OURS = Path(__file__).parents[1] / "templates"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        (
+            "prometheus/rules.yml",
+            "{{ rule.expr }}",
+            "made_up > 1",
+            "`prometheus/rules.yml` asks `made_up > 1`",
+        ),
+        (
+            "prometheus/rules.yml",
+            "groups:\n",
+            "groups: []\nothers:\n{% set groups = [] %}\n",
+            "and 4 more, which your template leaves out",
+        ),
+        ("prometheus/rules.yml", "groups:\n", "groups: [\n", "`prometheus/rules.yml` cannot be read"),
+        (
+            "grafana/dashboard.json",
+            "{{ query.expr }}",
+            '"made_up"',
+            "`grafana/dashboards/service.json` asks `made_up`",
+        ),
+        ("grafana/dashboard.json", '"uid"', "uid", "`grafana/dashboards/service.json` cannot be read"),
+        ("alertmanager/alertmanager.yml", "route:", "expr: made_up\nroute:", "asks `made_up`"),
+    ],
+)
+def test_a_template_of_ones_own_changes_no_query(
+    tmp_path: Path, name: str, old: str, new: str, said: str
+) -> None:
+    """What it adds nobody has resolved, and what it leaves out nobody watches; nor is a broken file written."""
+    mine = tmp_path / f"{name}.j2"
+    mine.parent.mkdir()
+    text = (OURS / f"{name}.j2").read_text()
+    assert old in text
+    mine.write_text(text.replace(old, new, 1))
+    with pytest.raises(compiler.CompileError, match="nothing is written that does not agree") as fault:
+        compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
+    assert said in str(fault.value)
+
+
+def test_a_template_of_ones_own_says_the_same_otherwise(tmp_path: Path) -> None:
+    """Other words, other blanks around a query, several documents in a file: all of that is its own."""
+    for name, old, new in (
+        (
+            "prometheus/rules.yml",
+            "expr: {{ rule.expr }}",
+            "team: mine\n        expr:\n          {{ rule.expr }}",
+        ),
+        ("grafana/dashboard.json", '"refresh": "30s"', '"refresh": "1m"'),
+        ("kubernetes/pdb.yaml", "apiVersion", "kind: Mine\n---\napiVersion"),
+    ):
+        mine = tmp_path / f"{name}.j2"
+        mine.parent.mkdir()
+        text = (OURS / f"{name}.j2").read_text()
+        assert old in text
+        mine.write_text(text.replace(old, new, 1))
+    target: dict[str, Any] = {"deploy": {"targets": {"kubernetes": {}}, "replicas": {"min": 2, "max": 3}}}
+    made = compiler.compile(contract(Spec.model_validate({**MINIMAL, **target})), tmp_path)
+    assert sum("team: mine" in one.text or '"1m"' in one.text or "Mine" in one.text for one in made) >= 4
+
+
 def test_a_users_template_goes_before_ours(tmp_path: Path) -> None:
-    """The folder with the user's own templates reaches the renderer, and only for this run."""
+    """The folder with the user's own templates reaches the renderer; then ours alone, to compare what is asked."""
     render: Any = import_module("mahavishnu.generators._render")
     seen: list[Path | None] = []
 
@@ -462,7 +532,7 @@ def test_a_users_template_goes_before_ours(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(generators, "discover", lambda: {"spy": Spy(), **found})
         compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
-    assert seen == [tmp_path]
+    assert seen == [tmp_path, None]
     assert render._overrides.get() is None
 
 

@@ -37,7 +37,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policies", "policies.*", "alerts", "alerts.*", "targets", "notify", "store"),
     ("spec",),
     ("contract", "derived", "derived.*", "checks", "checks.*"),
-    ("loading", "loading.*", "load", "appinfo", "artifact", "agreement", "live"),
+    ("loading", "loading.*", "load", "appinfo", "artifact", "agreement", "templated", "live"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
         "asgi",

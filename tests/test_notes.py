@@ -92,13 +92,49 @@ def test_a_page_without_a_mark_is_an_edit(out: Path, gone: str) -> None:
     assert WORDS in noted(out)
 
 
-def test_a_page_with_notes_is_not_thrown_away(out: Path) -> None:
-    """When its alert is gone the page is an obstacle, not litter; by force it goes."""
+@pytest.mark.parametrize("force", [False, True])
+def test_a_page_with_notes_is_not_thrown_away(out: Path, force: bool) -> None:
+    """When its alert is gone the page is an obstacle, not litter; who does not want it removes it."""
     with pytest.raises(OverwriteError, match=r"ShopDown.md \(edited\)"):
-        write(out, OLD[1:], "new")
+        write(out, OLD[1:], "new", force=force)
     assert WORDS in noted(out)
-    write(out, OLD[1:], "new", force=True)
-    assert not (out / "runbooks/ShopDown.md").exists()
+    (out / "runbooks/ShopDown.md").unlink()
+    write(out, OLD[1:], "new", force=force)
+    assert drift(out, OLD[1:], "new") == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\n", b"\r\n"),
+        (END.encode(), END.encode() + b" "),
+        (BEGIN.encode(), BEGIN.encode() + b"\t"),
+        (f"{END}\n{TAIL}".encode(), END.encode()),
+    ],
+)
+def test_notes_outlive_what_tools_do_to_the_ends_of_lines(out: Path, old: bytes, new: bytes) -> None:
+    """Of Windows, blanks that an editor leaves, a last line break that it takes: an edit whose notes are kept."""
+    file = out / "runbooks/ShopDown.md"
+    assert old in noted(out)
+    file.write_bytes(noted(out).replace(old, new))
+    with pytest.raises(OverwriteError):
+        write(out, NEW, "new")
+    write(out, NEW, "new", force=True)
+    assert written(noted(out)).split() == WORDS.split()
+    assert blank(noted(out)) == NEW[0].text.encode()
+    assert drift(out, NEW, "new") == ()
+
+
+@pytest.mark.parametrize("gone", [BEGIN, END])
+def test_by_force_notes_are_not_lost_with_their_marks(out: Path, gone: str) -> None:
+    """What is a note cannot be told any more: it is left to who wrote it."""
+    file = out / "runbooks/ShopDown.md"
+    file.write_bytes(noted(out).replace(gone.encode(), b"<!-- -->"))
+    with pytest.raises(OverwriteError) as refusal:
+        write(out, NEW, "new", force=True)
+    assert [one.path for one in refusal.value.drifts] == ["runbooks/ShopDown.md"]
+    assert "take it elsewhere" in refusal.value.drifts[0].diff
+    assert WORDS in noted(out)
 
 
 def test_a_page_without_notes_goes_with_its_alert(tmp_path: Path) -> None:

@@ -23,9 +23,13 @@ _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(
 _LONGEST, _LARGEST = 10, 64 * 2**20
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \S+)?")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-_MATCHERS = re.compile(r"\{([^{}]*)\}")
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_MATCHERS = re.compile(rf'{_STRING}|\{{((?:{_STRING}|[^{{}}"])*)\}}')
+_MATCHER = re.compile(rf'(?:{_STRING}|[^,"])+')
 _NUMBER = re.compile(r"(?<![\w.\"])[0-9][0-9.]*(?:e[+-]?[0-9]+)?(?![\w.\"])")
 _HIDDEN = "<secret>"
+# Where Alertmanager adds nothing of its own but `continue: false`: what is there, somebody wrote.
+_WRITTEN = re.compile(r"(route|inhibit_rules|time_intervals|mute_time_intervals)\b.*|receivers\[\d+\]\.\w+")
 Rules = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
@@ -67,7 +71,7 @@ def prometheus(url: str, made: Contract, rules: str) -> Iterator[str]:
         yield "it knows no Alertmanager: its alerts reach nobody"
     flags = _data(f"{base}/status/flags")
     kept, wanted = str(flags.get("storage.tsdb.retention.time")), str(made.spec.retention.metrics)
-    if kept not in (wanted, "0s"):
+    if kept != "0s" and _years(kept) != _years(wanted):
         yield f"it keeps its series for {kept}, and retention.metrics is {wanted}"
 
 
@@ -75,7 +79,7 @@ def alertmanager(url: str, config: str) -> Iterator[str]:
     """Where the configuration of a running Alertmanager says something else, or nothing; secrets are not shown."""
     status = json.loads(_fetch(f"{url.rstrip('/')}/api/v2/status"))
     loaded = _yaml(cast("dict[str, Any]", status)["config"]["original"])
-    yield from _less(_yaml(config), loaded, "")
+    yield from _differs(_yaml(config), loaded, "")
 
 
 # --- a service --------------------------------------------------------------------------------------------
@@ -155,17 +159,24 @@ def _rules(loaded: Rules, wanted: Rules) -> Iterator[str]:
 
 def normal(query: str) -> str:
     """A query in a form that does not depend on who wrote it down: blanks, order of matchers, forms of numbers."""
-    ordered = _MATCHERS.sub(lambda match: "{" + ",".join(sorted(_split(match[1]))) + "}", query)
-    numbers = _NUMBER.sub(lambda match: repr(float(match[0])), ordered)
+    numbers = _NUMBER.sub(lambda match: repr(float(match[0])), _MATCHERS.sub(_ordered, query))
     return re.sub(r"\s+", "", numbers)
 
 
-def _split(matchers: str) -> list[str]:
-    return [one.strip() for one in re.split(r",(?=\s*\w+\s*[=!])", matchers) if one.strip()]
+def _ordered(found: re.Match[str]) -> str:
+    """Matchers in order; a string outside of any is left as it is."""
+    if found[1] is None:
+        return found[0]
+    return "{" + ",".join(sorted(one.strip() for one in _MATCHER.findall(found[1]))) + "}"
 
 
 def _seconds(hold: object) -> float:
     return float(Duration.parse(str(hold)).seconds) if hold else 0.0
+
+
+def _years(length: str) -> Duration:
+    """A length as Prometheus spells it, which has years, of 365 days."""
+    return Duration.parse(re.sub(r"(\d+)y", lambda match: f"{365 * int(match[1])}d", length))
 
 
 def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
@@ -181,15 +192,24 @@ def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
 # --- Alertmanager -----------------------------------------------------------------------------------------
 
 
-def _less(wanted: object, loaded: object, path: str) -> Iterator[str]:
-    """What is wanted and not loaded; the loaded one says many defaults besides."""
+def _differs(wanted: object, loaded: object, path: str) -> Iterator[str]:
+    """What is wanted and not loaded, or loaded and not wanted; the loaded one says many defaults besides."""
     if isinstance(wanted, dict) and isinstance(loaded, dict):
-        for key, value in cast("dict[str, object]", wanted).items():
-            yield from _less(value, cast("dict[str, object]", loaded).get(key), f"{path}.{key}".lstrip("."))
+        asked, found = cast("dict[str, object]", wanted), cast("dict[str, object]", loaded)
+        for key, value in asked.items():
+            yield from _differs(value, found.get(key), f"{path}.{key}".lstrip("."))
+        yield from _more(asked, found, path)
     elif isinstance(wanted, list) and isinstance(loaded, list):
         yield from _items(cast("list[object]", wanted), cast("list[object]", loaded), path)
     elif loaded != _HIDDEN and f"{wanted}" != f"{loaded}":
         yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
+
+
+def _more(wanted: Mapping[str, object], loaded: Mapping[str, object], path: str) -> Iterator[str]:
+    for key, value in loaded.items():
+        place = f"{path}.{key}".lstrip(".")
+        if value and key not in wanted and _WRITTEN.fullmatch(place):
+            yield f"{place} is `{yaml_tree.short(str(value))}`, and this spec says nothing of it"
 
 
 def _items(wanted: list[object], loaded: list[object], path: str) -> Iterator[str]:
@@ -200,7 +220,7 @@ def _items(wanted: list[object], loaded: list[object], path: str) -> Iterator[st
     if all(isinstance(one, str) for one in wanted):  # Alertmanager puts matchers in an order of its own
         pairs = zip(sorted(map(str, wanted)), sorted(map(str, loaded)), strict=True)
     for place, (one, other) in enumerate(pairs):
-        yield from _less(one, other, f"{path}[{place}]")
+        yield from _differs(one, other, f"{path}[{place}]")
 
 
 # --- reading ----------------------------------------------------------------------------------------------

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 BEGIN = "<!-- notes: from here to the next mark the page is yours, and is kept -->"
 END = "<!-- end of the notes: what follows is generated -->"
-_BEGIN, _END = (f"\n{mark}\n".encode() for mark in (BEGIN, END))
+# Whatever a checkout or an editor has done to the end of their lines, the marks are found.
+_BEGIN, _END = (
+    re.compile(b"\n" + re.escape(mark.encode()) + rb"[ \t]*\r?(?=\n|\Z)") for mark in (BEGIN, END)
+)
+
+
+def placed(page: bytes) -> bool:
+    """Whether a page has a place for notes."""
+    return _parted(page) is not None
 
 
 def written(page: bytes) -> bytes:
@@ -26,6 +36,8 @@ def carried(page: bytes, notes: bytes) -> bytes:
 
 def _parted(page: bytes) -> tuple[bytes, bytes, bytes] | None:
     """Before, between and after the marks: the first beginning and the last end, so that notes may hold anything."""
-    begin, end = page.find(_BEGIN), page.rfind(_END)
-    start = begin + len(_BEGIN) - 1  # the line break before the end may be the one after the beginning
-    return (page[:start], page[start:end], page[end:]) if begin >= 0 and start <= end else None
+    begin, ends = _BEGIN.search(page), [one.start() for one in _END.finditer(page)]
+    if not begin or not ends or ends[-1] < begin.end():
+        return None
+    # The line break after the beginning is the notes' own, and may be the one before the end.
+    return page[: begin.end()], page[begin.end() : ends[-1]], page[ends[-1] :]

@@ -178,6 +178,88 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
             assert list(live.alertmanager(told, wanted)) != []
 
 
+ROUTED = """
+route:
+  receiver: unrouted
+  routes:
+    - {matchers: ['severity="P1"'], receiver: P1}
+inhibit_rules:
+  - {source_matchers: ['alertname="ShopDown"'], target_matchers: ['severity="P2"']}
+receivers:
+  - {name: unrouted}
+  - {name: P1, webhook_configs: [{url: 'https://x.example.com/'}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("receiver: P1}", "receiver: P1, continue: false}", []),
+        ("receivers:", "global: {resolve_timeout: 5m}\ntemplates: []\nreceivers:", []),
+        ("url: '", "max_alerts: 0, url: '", []),
+        ("receiver: P1}", "receiver: P1, match: {service: other}}", ["route.routes[0].match is"]),
+        (
+            "receiver: P1}",
+            "receiver: P1, mute_time_intervals: [always]}",
+            ["route.routes[0].mute_time_intervals"],
+        ),
+        ("receiver: P1}", "receiver: P1, continue: true}", ["route.routes[0].continue is `True`"]),
+        ("receiver: P1}", "receiver: P1, routes: [{receiver: unrouted}]}", ["route.routes[0].routes is"]),
+        ("unrouted\n  routes", "unrouted\n  active_time_intervals: [never]\n  routes", ["route.active_time"]),
+        ("P2\"']}", "P2\"'], equal: [service]}", ["inhibit_rules[0].equal"]),
+        ("receivers:", "time_intervals: [{name: always}]\nreceivers:", ["time_intervals is"]),
+        (
+            "unrouted}\n",
+            "unrouted, email_configs: [{to: a@example.com}]}\n",
+            ["receivers[0].email_configs is"],
+        ),
+    ],
+)
+def test_what_was_added_by_hand_is_told(old: str, new: str, says: list[str]) -> None:
+    """Whatever decides who is told; not what Alertmanager fills in by itself."""
+    assert ROUTED.count(old) == 1
+    status = {"config": {"original": ROUTED.replace(old, new)}}
+    with serving(json.dumps(status)) as url:
+        found = list(live.alertmanager(url, ROUTED))
+    assert len(found) == len(says)
+    assert all(one.startswith(said) for one, said in zip(found, says, strict=True))
+    assert all(one.endswith("and this spec says nothing of it") for one in found)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ('a{x="/a/{x}",b="1"}', 'a{b="1", x="/a/{x}"}', True),
+        ('a{x="/a/{x}",b="1"}', 'a{b="1", x="/a/{y}"}', False),
+        ('a{x="1,b=2",b="\\"}"}', 'a{b="\\"}", x="1,b=2"}', True),
+        ('label_replace(a{b="1",a="2"}, "x", "{b,a}")', 'label_replace(a{a="2",b="1"}, "x", "{b,a}")', True),
+        ('label_replace(a, "x", "{b,a}")', 'label_replace(a, "x", "{a,b}")', False),
+    ],
+)
+def test_matchers_have_no_order_and_strings_have(one: str, other: str, same: bool) -> None:
+    """Also where a value holds braces, commas or quotes."""
+    assert (live.normal(one) == live.normal(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("kept", "same"), [("1y", True), ("365d", True), ("0s", True), ("1y1d", False), ("45d", False)]
+)
+def test_a_year_is_365_days(home: Path, kept: str, same: bool) -> None:
+    """As Prometheus spells it."""
+    (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "retention": {"metrics": "365d"}}))
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    # A Prometheus that says all at once, whatever it is asked.
+    data: dict[str, object] = {
+        "groups": [],
+        "activeTargets": [],
+        "activeAlertmanagers": [],
+        "storage.tsdb.retention.time": kept,
+    }
+    with serving(json.dumps({"data": data})) as url:
+        found = list(live.prometheus(url, made, "groups: []"))
+    assert any("it keeps its series for" in one for one in found) is not same
+
+
 def test_the_hooks_for_pre_commit_run(home: Path) -> None:
     """What they call exists, and says no where it should."""
     hooks = read((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text())

@@ -51,6 +51,21 @@ def test_routes_to_nobody_are_said(home: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.judge
+def test_channels_of_the_heartbeat_alone_are_no_way_to_be_told(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every route would be right, and lead to nobody: that is no pass, and no warning either."""
+    spec = {**SPEC, "channels": {"watch": {"webhook": "https://watch.example.com/x"}}}
+    spec["alerts"] = {"heartbeat": ["watch"]}
+    (home / "mahavishnu.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    capsys.readouterr()
+    assert run(["test"]) == 1
+    said = capsys.readouterr()
+    assert "error[MV405]" in said.err + said.out
+    assert "passed" not in said.out
+
+
+@pytest.mark.judge
 @pytest.mark.parametrize("tool", ["promtool", "amtool"])
 def test_a_missing_tool_is_no_pass(
     tool: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mahavishnu.cli import _unchanged
+from mahavishnu import compile as compiler
+from mahavishnu.cli import _generation, _unchanged
 from tests.generators.specs import LARGE, merged
 
 SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
@@ -140,6 +142,36 @@ def test_another_environment_is_another_question(home: Path) -> None:
     assert ask(below, "generate", XDG_CACHE_HOME=caches).endswith(AT_ONCE)
     (below / "mahavishnu.yaml").write_text(json.dumps(SPEC))
     assert ask(below, "generate", XDG_CACHE_HOME=caches).endswith("True\n")
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    "name", ["mahavishnu.yaml", ".mahavishnu/templates/prometheus/scrape.kubernetes.yml.j2"]
+)
+def test_what_changes_while_it_is_generated_is_generated_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The files are those of the spec and the templates that were read, not of those that came meanwhile."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.delenv("MAHAVISHNU_SPEC", raising=False)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    (home / "mahavishnu.yaml").write_text(json.dumps(SPEC))
+    (home / name).parent.mkdir(parents=True, exist_ok=True)
+    (home / name).touch()
+    write = compiler.write
+
+    def slow(*words: Any, **said: Any) -> compiler.Written:
+        (home / name).write_text((home / name).read_text() + "\n# another\n")
+        return write(*words, **said)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compiler, "write", slow)
+        assert _generation.generate() == 0
+    assert _unchanged.told(["generate"]) is None
+    assert _generation.generate() == 0
+    assert _unchanged.told(["generate"]) is not None
 
 
 @pytest.mark.usefixtures("asked")

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from mahavishnu.checks._facts import Facts, error, requests
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.policies.slo import Slo
-from mahavishnu.policies.threshold import Threshold
+from mahavishnu.policies.threshold import Condition, Threshold
+from mahavishnu.spec import Spec
+from mahavishnu.units import Percent, Size
 
 CODE = Code(
     "MV501",
@@ -16,14 +19,14 @@ CODE = Code(
     "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that "
     "is 100% or more, "
     "not even the failure of every request is enough. An alert that waits for more requests than come never ends to "
-    "wait. A limit that is off refuses nothing.",
+    "wait. A limit that is off refuses nothing, and no queue grows beyond its spots.",
     "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
     "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
 )
 
 
 def check(facts: Facts) -> Iterator[Problem]:
-    """Every burn rate of every SLO, and every condition on a limit or breaker that is off."""
+    """Every burn rate of every SLO, and every condition on what is off, or cannot get so far."""
     for name, slo in facts.spec.slos.items():
         dead = [burn for burn in slo.tiers() if burn.dead]
         if dead:
@@ -40,7 +43,7 @@ def check(facts: Facts) -> Iterator[Problem]:
             )
             yield error(CODE, ("slos", name, "objective"), what, help)
         yield from _waiting(facts, name, slo)
-    yield from _off(facts)
+    yield from _conditions(facts)
 
 
 def _waiting(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
@@ -61,13 +64,59 @@ def _waiting(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
         yield error(CODE, ("slos", name, "min_requests"), what, help)
 
 
-def _off(facts: Facts) -> Iterator[Problem]:
+def _conditions(facts: Facts) -> Iterator[Problem]:
+    """Conditions on what is off, or beyond the most that the spec lets it be."""
     for name, threshold in facts.spec.alerts.thresholds.items():
-        if not isinstance(threshold, Threshold):
-            continue
-        when = threshold.when
-        limit = facts.spec.limits.get(when.name or "") if when.section == "limits" else None
-        if limit is not None and limit.mode == "off":
-            what = f"`{when.signal}` never moves: limit `{when.name}` is off"
-            path = ("alerts", "thresholds", name, "when")
-            yield error(CODE, path, what, "set its mode to `observe` or `enforce`, or remove the threshold")
+        when = threshold.when if isinstance(threshold, Threshold) else None
+        if when and (fault := _off(when, facts.spec) or _beyond(when, facts.spec)):
+            yield error(CODE, ("alerts", "thresholds", name, "when"), *fault)
+
+
+def _off(when: Condition, spec: Spec) -> tuple[str, str] | None:
+    limit = spec.limits.get(when.name or "") if when.section == "limits" else None
+    dependency = spec.dependencies.get(when.name or "") if when.aspect == "slow" else None
+    help = "set its mode to `observe` or `enforce`, or remove the threshold"
+    if limit is not None and limit.mode == "off":
+        return f"`{when.signal}` never moves: limit `{when.name}` is off", help
+    if dependency and dependency.breaker and dependency.breaker.mode == "off":
+        return f"`{when.signal}` never moves: the breaker of `{when.name}`, which tells it, is off", help
+    return None
+
+
+def _beyond(when: Condition, spec: Spec) -> tuple[str, str] | None:
+    found = _most(when, spec) if when.comparison in (">", ">=") else None
+    if found is None or isinstance(when.bound, Percent):
+        return None
+    most, why, help = found
+    reached = int(when.bound) < most if when.comparison == ">" else int(when.bound) <= most
+    return None if reached else (f"`{when}` never holds: {why}", help)
+
+
+def _most(when: Condition, spec: Spec) -> tuple[int, str, str] | None:
+    """The most that the spec lets something be, why, and how to raise it; None: nothing there says so."""
+    limit = spec.limits.get(when.name or "")
+    if when.aspect == "queue" and isinstance(limit, Concurrency):
+        spots = _spots(limit) * spec.service.workers
+        return spots, f"at most {spots} requests wait for limit `{when.name}`", "raise its `queue`"
+    if when.signal == "dead_letters.depth":
+        entries = spec.dead_letters.entries
+        return entries, f"at most {entries} dead letters are kept", "raise `dead_letters.entries`"
+    if when.signal == "dead_letters.age":
+        kept = spec.retention.dead_letters
+        return kept, f"no dead letter is kept for longer than {kept}", "raise `retention.dead_letters`"
+    if when.signal == "memory" and isinstance(when.bound, Size) and _confined(spec):
+        memory = spec.deploy.resources.memory
+        return memory, f"a replica that takes more than {memory} is killed", "raise `deploy.resources.memory`"
+    return None
+
+
+def _spots(limit: Concurrency) -> int:
+    """How many may wait in one process."""
+    return max(limit.queue, limit.most if limit.critical else 0)
+
+
+def _confined(spec: Spec) -> bool:
+    """Whether a replica gets no more memory than is said; several workers each count what they share."""
+    deploy = spec.deploy
+    said = deploy.targets.compose or deploy.targets.kubernetes or "resources" in deploy.model_fields_set
+    return bool(said) and spec.service.workers == 1

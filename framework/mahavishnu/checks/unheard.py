@@ -13,7 +13,8 @@ CODE = Code(
     "alerts that reach nobody",
     "An alert that fires into the void is the same as none, but looks like one.",
     "channels: {room: {…}}\nalerts: {route: {P1: [room]}}   # and P2, P3, P4?",
-    "Give every severity a channel under `alerts.route`; without a route every channel gets everything.",
+    "Give every severity a channel under `alerts.route`; without a route every channel but those of the heartbeat gets "
+    "everything.",
 )
 
 
@@ -30,3 +31,8 @@ def check(facts: Facts) -> Iterator[Problem]:
                 what = f"alerts of severity {severity} go to no channel: {count} of this spec"
                 help = f"add `{severity}: [{next(iter(spec.channels))}]`"
                 yield error(CODE, ("alerts", "route"), what, help)
+    elif not spec.heard:
+        what = f"{len(alerts)} alerts can fire, and every channel hears the heartbeat alone"
+        yield error(
+            CODE, ("alerts", "heartbeat"), what, "add a channel of people: slack, pagerduty, email or webhook"
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,11 @@ OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")
 _LONGEST_DIFF = 60
 _WIDTH = 60
+_CHANGED = (
+    "these files are not as they were generated. Take the change into the spec, or into a template of your own in "
+    ".mahavishnu/templates; `--force` writes over it."
+)
+_IN_THE_WAY = "these files are written over not even by `--force`."
 
 
 class NoSuchFamily(MahavishnuError):
@@ -42,14 +47,16 @@ def generate(
 ) -> int:
     """Write what follows from a spec, compare it with what is there, or print it; returns the exit code."""
     began = time.monotonic()
+    asked = bool(_unchanged.ASKED.get())
+    read = _unchanged.seen(_read(spec or find_spec())) if asked else []
     run = prepared(spec, env, out, only)
     _output.report(run.loaded.findings)
     if stdout:
         print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
         return FINE
     code = _check(run) if check else _write(run, force, began)
-    if code == FINE and _unchanged.ASKED.get():
-        _remember(run)
+    if code == FINE and asked:
+        _remember(run, read)
     return code
 
 
@@ -131,26 +138,26 @@ def _write(run: Run, force: bool, began: float) -> int:
         done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
     except OverwriteError as refusal:
         _show(refusal.drifts, run.out)
-        print(
-            "nothing was written: these files are not as they were generated. Take the change into the spec, "
-            "or into a template of your own in .mahavishnu/templates; `--force` writes over it.",
-            file=sys.stderr,
-        )
+        print(f"nothing was written: {_IN_THE_WAY if force else _CHANGED}", file=sys.stderr)
         return FINDINGS
     print(_summary(run, done, time.monotonic() - began))
     return FINE
 
 
-def _remember(run: Run) -> None:
-    """What makes the same words have the same answer: the spec, templates of one's own, and the files themselves."""
-    home, here = run.loaded.path.parent, Path.cwd()
+def _read(spec: Path) -> Iterator[str]:
+    """What a run reads: the spec, also one that would be found before it, and templates of one's own."""
+    home, here = spec.parent, Path.cwd()
     nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
-    own = [home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")]
+    return map(str, (spec, *nearer, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
+
+
+def _remember(run: Run, read: Iterable[str]) -> None:
+    """What makes the same words have the same answer: what was read, as it was then, and the files themselves."""
     written = [run.out / path for path in (*(one.path for one in run.artifacts), compiler.LOCK)]
     # Whoever puts a file of his own beside ours, or a link in the place of one, changes the answer, too.
     folders = {folder for path in written for folder in path.parents if folder.is_relative_to(run.out)}
     said = _unchanged.Said(_unmoved(run), _output.full(run.loaded.findings, _output.coloured(sys.stderr)))
-    _unchanged.remember(said, map(str, (run.loaded.path, *nearer, *own, *written, *sorted(folders))))
+    _unchanged.remember(said, [*read, *_unchanged.seen(map(str, (*written, *sorted(folders))))])
 
 
 def _unmoved(run: Run) -> str:

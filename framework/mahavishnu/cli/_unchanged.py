@@ -40,9 +40,14 @@ def told(words: Sequence[str]) -> Said | None:
         return None
 
 
+def seen(paths: Iterable[str]) -> list[str]:
+    """Files and folders as they are now, also those that are not there: a line for each."""
+    return [_line(_CONTENT, path) for path in paths]
+
+
 def remember(said: Said, rests_on: Iterable[str]) -> None:
-    """Keep what was said, with the files and folders that it rests on, also those that are not there."""
-    lines = [*(_line(_CONTENT, path) for path in rests_on), *_code()]
+    """Keep what was said, with what it rests on as it was `seen`: before it was read, and after it was written."""
+    lines = [*rests_on, *_code()]
     path = _record(ASKED.get())
     if any(len(line.splitlines()) > 1 for line in lines):
         return
@@ -68,7 +73,7 @@ def _record(words: Sequence[str]) -> str:
 
 
 def _line(kind: str, path: str) -> str:
-    """A path as it is now; raises OSError where it cannot be read."""
+    """A path as it is now; raises OSError for a module that is not there."""
     if kind == _CONTENT:
         return f"{kind} {'link/' if os.path.islink(path) else ''}{_content(path)} {path}"
     now = os.stat(path)
@@ -78,10 +83,13 @@ def _line(kind: str, path: str) -> str:
 def _content(path: str) -> str:
     if not os.path.lexists(path):
         return "-"
-    if os.path.isdir(path):
-        return _digest(repr(sorted(os.listdir(path))).encode())
-    with open(path, "rb") as file:
-        return _digest(file.read())
+    try:
+        if os.path.isdir(path):
+            return _digest(repr(sorted(os.listdir(path))).encode())
+        with open(path, "rb") as file:
+            return _digest(file.read())
+    except OSError:
+        return "?"
 
 
 def _code() -> Iterator[str]:

@@ -23,7 +23,7 @@ def generate(
         typer.Option("--target", help="Only this family of files, like `kubernetes`; may be repeated."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Write over files that somebody else has changed.")
+        bool, typer.Option("--force", help="Write over files that somebody else has changed, but for notes.")
     ] = False,
     stdout: Annotated[
         bool, typer.Option("--stdout", help="Print the files instead of writing them.")

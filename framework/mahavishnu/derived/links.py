@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from mahavishnu.contract import Contract
-from mahavishnu.derived.panels import Spot
+from mahavishnu.derived.panels import Dashboard, Spot
 from mahavishnu.signals import Alert
 
 
@@ -14,11 +16,23 @@ def runbook_file(alert: Alert) -> str:
 
 def runbook_url(made: Contract, alert: Alert) -> str:
     """Its address; empty where the spec does not say where runbooks are served."""
-    base = made.spec.alerts.runbooks
-    return f"{base.rstrip('/')}/{runbook_file(alert)}" if base else ""
+    return _below(made.spec.alerts.runbooks, runbook_file(alert))
+
+
+def dashboard_url(made: Contract, dashboard: Dashboard) -> str:
+    """The address of a dashboard; empty where the spec does not say where Grafana is."""
+    return _below(made.spec.alerts.dashboards, f"d/{dashboard.uid}")
 
 
 def panel_url(made: Contract, spot: Spot) -> str:
     """The address of a panel; empty where the spec does not say where Grafana is."""
-    base = made.spec.alerts.dashboards
-    return f"{base.rstrip('/')}/d/{spot.dashboard.uid}?viewPanel={spot.number}" if base else ""
+    return _below(made.spec.alerts.dashboards, f"d/{spot.dashboard.uid}", f"viewPanel={spot.number}")
+
+
+def _below(base: str | None, path: str, query: str = "") -> str:
+    """An address below another one, whose own query and fragment it keeps."""
+    if base is None:
+        return ""
+    here = urlsplit(base)
+    asked = "&".join(one for one in (query, here.query) if one)
+    return here._replace(path=f"{here.path.rstrip('/')}/{path}", query=asked).geturl()

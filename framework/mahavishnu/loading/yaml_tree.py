@@ -40,7 +40,9 @@ _FLOAT = re.compile(
     r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
 )
 
+# ruamel's scanner fails in many ways on broken input; all of them mean the same.
 _BUGS = (AssertionError, AttributeError, TypeError)
+_UNREADABLE = (YAMLError, ValueError, LookupError, RecursionError, *_BUGS)
 _ADVICE = (
     ("\\t", "indent with spaces; YAML allows no tabs there"),
     ("mapping values are not allowed", "quote a text that contains `: `, and look at the indentation"),
@@ -169,6 +171,18 @@ def read(data: bytes, file: str) -> Reading:
         for code, mark, what, help in reader.faults
     )
     return Reading(tree, findings, lines)
+
+
+def documents(text: str) -> tuple[Any, ...]:
+    """Every document of a text that this machine has made, as Python data; raises ValueError where it is not YAML."""
+    parser: Any = YAML(typ="safe", pure=True)
+    try:
+        return tuple(parser.load_all(text))
+    except MarkedYAMLError as fault:
+        broken = _broken(fault)
+        raise ValueError(f"line {broken.mark.line}: {broken.what}") from None
+    except _UNREADABLE as fault:
+        raise ValueError(f"this is not YAML ({type(fault).__name__})") from None
 
 
 def where(file: str, mark: Mark, lines: tuple[str, ...]) -> Where | None:
@@ -371,8 +385,7 @@ class _Reader:
                 yield _Event.of(raw)
         except MarkedYAMLError as fault:
             raise _broken(fault) from None
-        except (YAMLError, ValueError, LookupError, RecursionError, *_BUGS) as fault:
-            # ruamel's scanner fails in many ways on broken input; all of them mean the same.
+        except _UNREADABLE as fault:
             raise _Stopped(codes.SYNTAX, Mark(1, 1), f"this is not YAML ({type(fault).__name__})") from None
 
     def _one_document(self, event: _Event, number: int) -> None:
