@@ -203,6 +203,39 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=12)
 
 
+def test_the_fixture_needs_no_server(pytester: pytest.Pytester) -> None:
+    """Whatever store and collector the spec names: the test's own time stands still, and nobody is asked."""
+    pytester.makefile(
+        ".yaml",
+        mahavishnu="""
+        mahavishnu: 1
+        service: {name: shop, app: "app:app"}
+        store: redis://127.0.0.1:1
+        limits: {per_client: {rate: 60/minute, burst: 5}}
+        observability: {metrics: {otlp: "http://127.0.0.1:1"}}
+        """,
+    )
+    pytester.makepyfile(
+        """
+        import time
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Route
+        from starlette.testclient import TestClient
+        from mahavishnu.asgi import Hardening
+
+        def test_limit(hardening):
+            app = Starlette(routes=[Route("/", PlainTextResponse("here"))])
+            app.add_middleware(Hardening)
+            with TestClient(app) as client:
+                assert [client.get("/").status_code for _ in range(6)] == [200] * 5 + [429]
+                hardening.clock.advance("1m")
+                assert client.get("/").status_code == 200
+        """
+    )
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
+
+
 def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
     """What a service does while a dependency is down needs no failures: it is open at once, and heals in its time."""
     pytester.makefile(

@@ -241,6 +241,7 @@ class Hardening:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
+        self.service.lasting.draining = False  # a server may start again in its process
         self._begin()
         heard = False
 
@@ -300,4 +301,6 @@ def _found(spec: Path | str | None) -> Path:
 
 
 def _path(scope: Scope) -> str:
-    return str(scope["path"]).removeprefix(scope.get("root_path", "").rstrip("/"))
+    """Below the root path, which a server may have put before it or not."""
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if f"{path}/".startswith(f"{root}/") else path

@@ -112,7 +112,8 @@ def test_missing_packages_are_named() -> None:
         "from mahavishnu.spec import Spec\n"
         "assert 'redis' not in sys.modules\n"
         "said = {'mahavishnu': 1, 'service': {'name': 'shop', 'app': 'a:b'}, 'store': 'redis://h'}\n"
-        "open_store(Spec.model_validate(said), None, None, None)\n"
+        "from mahavishnu.clock import SystemClock\n"
+        "open_store(Spec.model_validate(said), SystemClock(), None, None)\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 1

@@ -11,7 +11,8 @@ from mahavishnu.spec import Spec
 def outage(spec: Spec) -> Iterator[str]:
     """One sentence for each rate that all processes share: the most in any of its windows, an outage included.
 
-    `local` starts one more count in each process, beside the one in the store: (processes + 1) times the limit.
+    `local` starts one more count in each process, beside the one in the store: (processes + 1) times the limit. A
+    server that has lost its data counts once more.
     """
     if not spec.shared:
         return
@@ -27,6 +28,5 @@ def _most(limit: Rate, processes: int) -> str:
         return "lets nothing through: 503 (on_store_failure: closed)"
     count, period = str(limit.rate).split("/")
     counted = "1 process" if processes == 1 else f"{processes} processes"
-    return (
-        f"lets up to {int(count) * (processes + 1):,}/{period} through: {counted} and the store count apart"
-    )
+    most, again = (f"{int(count) * (processes + more):,}/{period}" for more in (1, 2))
+    return f"lets up to {most} through: {counted} and the store count apart; {again} if it comes back empty"

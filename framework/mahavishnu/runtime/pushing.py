@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 from random import SystemRandom
@@ -49,12 +50,14 @@ class Pushing:
         self._otlp = _otlp() if service().spec.observability.metrics.otlp else None
         self._failures = 0
         self._timer: Handle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Push from now on, on the running event loop; at a moment of its own, so that replicas do not meet."""
         self.stop()
         if self._otlp is not None:
+            self._loop = asyncio.get_running_loop()
             self._leads()
             self._arm(_CHANCE.uniform(0, self._service().spec.observability.metrics.every))
 
@@ -147,7 +150,13 @@ class Pushing:
         self._timer = Context().run(self._clock.call_later, int(delay), self._due)
 
     def _due(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._again(), context=Context())
+        # By way of the loop: whoever moves a virtual clock may be another thread.
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended
+                self._loop.call_soon_threadsafe(self._begin, self._loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._task = loop.create_task(self._again(), context=Context())
 
     async def _again(self) -> None:
         try:

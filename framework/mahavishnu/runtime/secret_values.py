@@ -13,7 +13,7 @@ from mahavishnu.loading.layers import SECRETS
 
 def secret(name: str, folder: Path = SECRETS) -> str:
     """The value of a secret; raises MahavishnuError when nothing says it."""
-    said = os.environ.get(name)
+    said = os.environ.get(name, "").strip()  # as of a file: most are written with an end of line
     if said:
         return said
     try:

@@ -18,7 +18,7 @@ def on_signal(name: str, call: Callable[[], object], *, alone: bool = False) -> 
     if number is None or threading.current_thread() is not threading.main_thread():
         return
     before = signal.getsignal(number)
-    if before is None or not (alone or callable(before)):
+    if before is None or not (alone or callable(before)) or getattr(before, "call", None) == call:
         return
 
     def handle(received: int, frame: FrameType | None) -> None:
@@ -26,4 +26,5 @@ def on_signal(name: str, call: Callable[[], object], *, alone: bool = False) -> 
         if callable(before):
             before(received, frame)
 
+    handle.call = call  # type: ignore[attr-defined]  # so that whoever asks again is not called twice
     signal.signal(number, handle)

@@ -293,6 +293,33 @@ def test_what_was_charged_for_a_request_that_has_ended_meanwhile_is_given_back(
     asyncio.run(story())
 
 
+def test_what_was_charged_by_a_second_question_is_given_back_too(redis: Server) -> None:
+    """The server has forgotten the script, and the request ends while it is told of it again."""
+
+    async def story() -> None:
+        async with fleet(redis.unix) as one:
+            await one.take()
+            store: Any = one.store
+            (line,) = store._lines.values()
+            call = line.call
+
+            def ends(*words: Any) -> Any:
+                asyncio.get_running_loop().call_soon(waits.cancel)
+                return call(*words)
+
+            for _ in range(3):
+                redis.client().script_flush()
+                line.call = ends
+                waits = asyncio.ensure_future(one.take())
+                await asyncio.gather(waits, return_exceptions=True)
+                line.call = call
+                assert waits.cancelled()
+                await asyncio.sleep(0.05)
+            assert (await one.take()).standing(0).remaining == 3
+
+    asyncio.run(story())
+
+
 def test_what_was_charged_in_the_turn_in_which_its_request_ends_is_given_back(redis: Server) -> None:
     """The answer is there, and whoever waits for it is cancelled before he has seen it."""
 

@@ -72,6 +72,31 @@ def test_shutting_down_means_not_ready() -> None:
     run(scenario())
 
 
+def test_who_starts_again_in_its_process_is_ready_again() -> None:
+    """As with a second test client, or a server that is started anew; and SIGTERM is heard once."""
+
+    async def scenario() -> None:
+        house = harden(site(), limits())
+        heard: list[int] = []
+        signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+        for _ in range(1200):
+            messages: asyncio.Queue[Message] = asyncio.Queue()
+            for one in ("startup", "shutdown"):
+                messages.put_nowait({"type": f"lifespan.{one}"})
+            await house.app({"type": "lifespan"}, messages.get, collector(Answer()))
+        again: list[Answer] = []
+
+        async def asks() -> None:
+            again.extend([await house.call(path="/readyz"), await house.call()])
+
+        await lifespan(house.app, asks())
+        assert [(one.status, "connection" in one.headers) for one in again] == [(200, False)] * 2
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (heard, house.app.service.draining) == ([signal.SIGTERM], True)
+
+    run(scenario())
+
+
 def test_sigterm_drains_first_and_then_does_what_the_server_would() -> None:
     """Its handler is called, once, with readiness already withdrawn."""
 

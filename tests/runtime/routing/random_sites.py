@@ -264,6 +264,8 @@ class Site:
             parts = path.split("/")
             parts[chance.randrange(len(parts))] = chance.choice((*WORDS, "x", "", "\n", "v1", "9" * 5000))
             path = "/".join(parts)
+        if chance.random() < 0.05:
+            path = chance.choice(("*", path.lstrip("/")))
         return path + chance.choice(("",) * 12 + ("/", "\n", "//"))
 
     def _value(self, convertor: str) -> str:

@@ -20,8 +20,9 @@ from starlette.routing import Host, Match, Mount, Route, Router
 
 from mahavishnu.runtime.routing.hand_on import HANDED, Door, Found, Handed
 from mahavishnu.runtime.routing.table import RouteTable
+from mahavishnu.series import UNMATCHED
 from tests.figures import figure
-from tests.runtime.asgi_client import Answer, chunks, collector, run, scope_of
+from tests.runtime.asgi_client import Answer, chunks, collector, harden, limits, ok, run, scope_of, site
 from tests.runtime.routing.linear import resolve
 from tests.runtime.routing.random_sites import Picky, Site
 
@@ -628,3 +629,11 @@ def test_what_clients_ask_for_is_not_kept() -> None:
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert kept < 20_000
+
+
+@pytest.mark.parametrize("path", ["*", "item", "item/1"])
+def test_a_target_without_a_slash_is_no_route(path: str) -> None:
+    """As `OPTIONS *` asks: the router says 404, and so it stays."""
+    house = harden(site(Route("/{item}", ok), Route("/item/{number}", ok)), limits())
+    answer = run(house.call(path=path))
+    assert (answer.status, house.lines[-1]["route"]) == (404, UNMATCHED)

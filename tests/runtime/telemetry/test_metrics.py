@@ -344,6 +344,7 @@ def test_the_path_is_the_specs() -> None:
         assert statuses == [200, 404]
         assert await house.status(path="/api/-/series", root_path="/api") == 200
         assert await house.status(path="/-/series", root_path="/") == 200
+        assert await house.status(path="/-/series", root_path="/-/s") == 200  # which is no part of it
         assert await house.status("POST", "/-/series") == 404
 
     run(scenario())

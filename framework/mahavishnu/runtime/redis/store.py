@@ -14,7 +14,7 @@ from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.line import Line
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, failure, nothing
 from mahavishnu.runtime.redis.rates import tag
-from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE, Script
+from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis.series import Outcomes
 from mahavishnu.runtime.redis.taken import Answer, Joined, Part, Plan, closed_by_loss, without_store
 
@@ -70,7 +70,7 @@ class RedisStore:
         if asked is not None and answer is LATE:
             line.desert(asked, partial(self._deserted, plan, keys))
         if not isinstance(answer, list):
-            answer = await self._troubled(line, self.take_script, plan.words(keys), answer)
+            answer = await self._troubled(line, plan, keys, answer)
             if answer is None:
                 return self._without(plan, keys, line)
         self._series.ok.inc()
@@ -173,25 +173,32 @@ class RedisStore:
         plan = self._plans[id(charges)] = Plan(charges, self._service)
         return plan
 
-    async def _troubled(
-        self, line: Line, script: Script, words: Sequence[Word], answer: Any
-    ) -> list[int] | None:
+    async def _troubled(self, line: Line, plan: Plan, keys: Sequence[str], answer: Any) -> list[int] | None:
         """What comes of a call that was not answered well: a good answer after all, or None."""
+        script, words = self.take_script, plan.words(keys)
+        heir = partial(self._deserted, plan, keys)
         if answer is None and await line.opened():
-            answer = await self._ask(line, "EVALSHA", script.name, words)
+            answer = await self._ask(line, heir, "EVALSHA", script.name, *words)
         if failure(answer) == "NOSCRIPT":
-            answer = await self._ask(line, "EVAL", script.text, words)
+            answer = await self._ask(line, heir, "EVAL", script.text, *words)
         if isinstance(answer, list):
             return cast("list[int]", answer)
         self._blame(line, answer)
         return None
 
-    def _ask(self, line: Line, verb: str, script: str, words: Sequence[Word]) -> asyncio.Future[Any]:
-        asked = line.call(verb, script, *words)
+    async def _ask(self, line: Line, heir: Callable[[Any], object], *words: Word) -> Any:
+        """The answer, None where nobody can be asked; one that nobody waits for any more is for `heir`."""
+        asked = line.call(*words)
         if asked is None:
-            asked = line.loop.create_future()
-            asked.set_result(None)
-        return asked
+            return None
+        try:
+            answer = await asked
+        except asyncio.CancelledError:
+            line.desert(asked, heir)
+            raise
+        if answer is LATE:
+            line.desert(asked, heir)
+        return answer
 
     def _blame(self, line: Line, answer: Any) -> None:
         if answer is None:

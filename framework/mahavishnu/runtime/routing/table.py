@@ -155,12 +155,11 @@ class _Level:
             if path in self._exact:
                 entry, params = self._exact[path], {}
             else:
-                head, _, word = path.rpartition("/")
+                head, slash, word = path.rpartition("/")
                 entry, name = self._below.get(head, _NOTHING)
                 params = {name: word}
-                if (
-                    not word or word[-1] == "\n"
-                ):  # `$` at the end of a route's pattern lets one line break pass
+                # `*` is asked for without a slash; `$` at the end of a route's pattern lets one line break pass.
+                if not word or not slash or word[-1] == "\n":
                     entry = None
             if entry is not None and routes[entry.at] is entry.top:
                 route, method = entry.route, scope["method"]
