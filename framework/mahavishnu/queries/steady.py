@@ -116,7 +116,6 @@ _OVER: Mapping[str, Callable[[Moving, int], Fraction]] = {
     "irate": lambda one, _: one.level / 60,
     "increase": lambda one, window: one.level * Fraction(window, _MINUTE),
     "delta": lambda one, window: one.level * Fraction(window, _MINUTE) if one.grows else Fraction(0),
-    "changes": lambda one, window: Fraction(window, _MINUTE) if one.grows and one.level else Fraction(0),
     "avg_over_time": lambda one, _: one.level,
     "min_over_time": lambda one, _: one.level,
     "max_over_time": lambda one, _: one.level,
@@ -128,6 +127,12 @@ _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
     "==": operator.eq,
     "!=": operator.ne,
+}
+_ARITHMETIC: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": lambda left, right: left / right,
 }
 _GATHER: Mapping[str, Callable[[list[Fraction]], Fraction]] = {
     "sum": lambda values: reduce(operator.add, values),
@@ -200,9 +205,9 @@ def _vector(value: Value) -> Vector:
 
 def _arithmetic(op: str, left: Fraction, right: Fraction) -> Fraction | None:
     """None: not a number, which no comparison lets through."""
-    if op == "/":
-        return left / right if right else _INFINITE if left > 0 else None
-    return left + right if op == "+" else left - right if op == "-" else left * right
+    if op == "/" and not right:
+        return _INFINITE if left > 0 else None
+    return _ARITHMETIC[op](left, right)
 
 
 def _quantiles(q: Fraction, buckets: Vector) -> Vector:
