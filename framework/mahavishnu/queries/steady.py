@@ -1,7 +1,7 @@
 """What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
 
-Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Now is time zero,
-so that a series which tells a point in time has the negative of its age. Exact.
+Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Where nothing else
+is said now is time zero, so that a series which tells a point in time has the negative of its age. Exact.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Steady(NamedTuple):
     series: tuple[Moving, ...]
     recorded: Recorded = Recorded()
     windows: tuple[Moving, ...] | None = None
+    now: Fraction = Fraction(0)
 
     def value(self, expr: Expr) -> Value:
         """A number, or one number per label set; raises AgreementError for what has no steady meaning."""
@@ -86,7 +87,7 @@ class Steady(NamedTuple):
 
     def _called(self, call: Call) -> Value:
         if call.name == "time":
-            return Fraction(0)
+            return self.now
         if call.name == "absent":
             return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
         if call.name == "histogram_quantile":
@@ -171,9 +172,6 @@ def _joined(op: str, left: Value, right: Value) -> Value:
     if not isinstance(left, dict) and not isinstance(right, dict):
         return _arithmetic(op, left, right) or Fraction(0)
     pairs = _pairs(left, right)
-    if op.endswith(BOOL):
-        told = _COMPARE[op.removesuffix(BOOL)]
-        return {labels: Fraction(told(*pair)) for labels, pair in pairs.items()}
     if op in _COMPARE:
         kept = _vector(left if isinstance(left, dict) else right)
         return {labels: kept[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}
@@ -205,6 +203,8 @@ def _vector(value: Value) -> Vector:
 
 def _arithmetic(op: str, left: Fraction, right: Fraction) -> Fraction | None:
     """None: not a number, which no comparison lets through."""
+    if op.endswith(BOOL):
+        return Fraction(_COMPARE[op.removesuffix(BOOL)](left, right))
     if op == "/" and not right:
         return _INFINITE if left > 0 else None
     return _ARITHMETIC[op](left, right)
