@@ -293,6 +293,7 @@ MV109 channels: {a: {email: a@example.com, smtp: «"smtp.example.com:0"»}}
 MV109 channels: {a: {email: a@example.com, smtp: «"-..:25"»}}
 MV109 channels: {«a»: {email: a@example.com, smtp: "b:25", require_tls: false, password: "${KEY}"}}
 MV108 channels: {a: {webhook: «"file:///etc/passwd"»}}
+MV109 channels: {a: {webhook: «"https://hooks.example.com/{{x}}"»}}
 MV121 channels: {a: {webhook: "http://example.com", token: «abc»}}
 
 MV105 alerts: {route: {«P5»: [a]}}

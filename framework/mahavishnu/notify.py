@@ -30,6 +30,14 @@ def _reachable(url: str) -> str:
     )
 
 
+def _no_template(url: str) -> str:
+    """The URL itself, when it means the same to every Alertmanager: newer ones expand templates in it."""
+    if "{{" not in url:
+        return url
+    what, help = "the URL would be a template to Alertmanager", "write `%7B` for each `{`"
+    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+
+
 def _mail_server(place: str) -> str:
     """The host and port themselves, when they are that."""
     if reachable(f"smtp://{place}"):
@@ -109,7 +117,7 @@ class Webhook(Policy):
     """A POST to a service of your own."""
 
     keyword: ClassVar[str] = "webhook"
-    webhook: Url
+    webhook: Annotated[Url, AfterValidator(_no_template)]
     """Where the alert is posted."""
     token: SecretRef | None = None
     """The secret sent as bearer token."""
