@@ -81,13 +81,17 @@ def _compared(selector: Selector, condition: Expr) -> Decimal | None:
     for node in condition.walk():
         match node:
             case (
-                Binary(left=Call(name="histogram_quantile") as asked, right=Number(value=bound))
-                | Binary(left=Number(value=bound), right=Call(name="histogram_quantile") as asked)
-            ) if bound in selector.signal.buckets and selector in asked.selectors():
+                Binary(left=asked, right=Number(value=bound)) | Binary(left=Number(value=bound), right=asked)
+            ) if bound in selector.signal.buckets and _quantile(asked, selector):
                 return bound
             case _:
                 pass
     return None
+
+
+def _quantile(asked: Expr, selector: Selector) -> bool:
+    calls = (node for node in asked.walk() if isinstance(node, Call) and node.name == "histogram_quantile")
+    return any(selector in one.selectors() for one in calls)
 
 
 def _bucket(selector: Selector, le: str) -> Selector:
