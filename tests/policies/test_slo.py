@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from mahavishnu.contract import contract
 from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
+from mahavishnu.queries.written import Unproved
 from mahavishnu.series import BACKUP_AGE, SPEC_RELOAD_TIME
-from mahavishnu.signals import AgreementError
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 from tests.monitoring import MINIMAL
@@ -197,5 +197,5 @@ def test_what_tells_no_age_in_seconds_is_refused(age: str) -> None:
     """Before any file is written: no test could show that its alerts fire and clear."""
     signals = {one.name: one for one in (BACKUP_AGE, SPEC_RELOAD_TIME)}
     promise = slo(objective="99%", fresh="10m", query={"age": age})
-    with pytest.raises(AgreementError, match=r"age|abs"):
+    with pytest.raises(Unproved, match=r"nothing shows that .* is an age in seconds"):
         promise.reading("a", signals)

@@ -129,10 +129,10 @@ class Freshness:
             "slo:sli_error:stale", Kind.GAUGE, text, (Label("slo", (self.slo,)),), source=Source.RULE
         )
 
-    @property
-    def proved(self) -> bool:
-        """Whether what its query tells is an age in seconds: within what is promised at first, and then beyond."""
-        return shows(highest(self.age) > self.fresh.seconds, self.proof(0))
+    def prove(self) -> None:
+        """Raise AgreementError where its query tells no age in seconds, by which its proof would hold."""
+        if not shows(highest(self.age) > self.fresh.seconds, self.proof(0)):
+            raise AgreementError(f"it exceeds {self.fresh} too early, or not at all")
 
     def recording(self) -> Recording:
         """The rule that records it."""

@@ -25,7 +25,7 @@ from mahavishnu.promql import Expr, Number, Selector
 from mahavishnu.queries.instances import outside
 from mahavishnu.queries.written import QueryError, Unproved, read
 from mahavishnu.series import SLO_REQUESTS
-from mahavishnu.signals import Alert, Kind, Label, Recording, Severity, Signal, Source
+from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.
@@ -346,10 +346,10 @@ class Slo(Policy):
 
 
 def _proved(of: Freshness) -> Freshness:
-    if not of.proved:
-        raise Unproved(
-            f"`{of.age}` is no age in seconds: nothing shows that it grows beyond {of.fresh} when one does"
-        )
+    try:
+        of.prove()
+    except AgreementError as fault:
+        raise Unproved(f"nothing shows that `{of.age}` is an age in seconds: {fault}") from None
     return of
 
 
