@@ -19,6 +19,8 @@ _MOST = 4
 _SHARE = re.compile(r"(_ratio|_up|^up|_state|_successful)$")
 _ALWAYS = re.compile(r"_info$")
 _NONE, _SOME = Decimal(0), Decimal(60)
+_SCRAPED = (Matcher("job", "=", "x"), Matcher("instance", "=", "x"))
+"""What every series has besides its own labels, so that one which is added up meets none that is not."""
 _TIMES = (Fraction(0), Fraction(10**9))
 Levels = tuple[Decimal, ...]
 
@@ -129,7 +131,8 @@ def _dates(series: Selector, dated: bool) -> bool:
 
 
 def _moving(series: Selector, level: Decimal | int, dated: bool, now: Fraction = _TIMES[0]) -> Moving:
-    return moving(series, now - Fraction(level) if _dates(series, dated) else Fraction(level))
+    scraped = replace(series, matchers=(*series.matchers, *_SCRAPED))
+    return moving(scraped, now - Fraction(level) if _dates(series, dated) else Fraction(level))
 
 
 def _apart(pair: tuple[Levels, Levels]) -> tuple[int, Decimal]:
