@@ -37,6 +37,8 @@ def search(condition: Expr) -> tuple[Feed, ...]:
             f"it asks for {several} series, and a proof of more than {_MOST} is not looked for"
         )
     dated = any(isinstance(node, Call) and node.name == "time" for node in condition.walk())
+    if any(one.window is not None and _dates(one, dated) for one in condition.selectors()):
+        raise AgreementError("no steady meaning is known for a window over what tells a point in time")
     silent, firing = list[Levels](), list[Levels]()
     for levels in itertools.product(*choices.values()):
         world = Steady(tuple(_moving(one, level, dated) for one, level in zip(choices, levels, strict=True)))

@@ -114,7 +114,6 @@ class Steady(NamedTuple):
 
 _OVER: Mapping[str, Callable[[Moving, int], Fraction]] = {
     "rate": lambda one, _: one.level / 60,
-    "irate": lambda one, _: one.level / 60,
     "increase": lambda one, window: one.level * Fraction(window, _MINUTE),
     "delta": lambda one, window: one.level * Fraction(window, _MINUTE) if one.grows else Fraction(0),
     "avg_over_time": lambda one, _: one.level,
