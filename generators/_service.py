@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import PurePosixPath
 from typing import Any, cast
 
 from mahavishnu.contract import Contract
@@ -23,10 +22,6 @@ HEARTBEAT = "heartbeat"
 """The severity of the alert that always fires, and the receiver that hears it."""
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
-SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
-STATE_PATH = "/var/lib/mahavishnu"
-"""Where the jobs of backups write what they know, and the service reads it."""
-_HOME = "/srv"  # the image's working directory
 # Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
 _KEEP_ALIVE = 65
 UNRELEASED = "unreleased"
@@ -142,13 +137,6 @@ def _of_source(source: Source) -> set[str]:
             return {name for text in source.secrets for name in secrets_of(text)}
         case _:
             return set()
-
-
-def letters_folder(contract: Contract) -> str | None:
-    """The folder of the container in which the dead letters are, where they are in a file."""
-    spec = contract.spec
-    file = spec.dead_letters.file if spec.parking else None
-    return None if file is None else (PurePosixPath(_HOME) / file).parent.as_posix()
 
 
 def spec_text(contract: Contract) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.backup.due import ALIVE
+from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import kept
 from mahavishnu.errors import MahavishnuError
@@ -21,8 +22,6 @@ from mahavishnu.units import Size
 from ._jobs import data_folders, packages, repository_folders
 from ._render import render
 from ._service import (
-    SPEC_PATH,
-    STATE_PATH,
     UID,
     app_secrets,
     backup_image,
@@ -30,7 +29,6 @@ from ._service import (
     host,
     image,
     jobs_secrets,
-    letters_folder,
     seconds,
     sidecar_secrets,
     spec_text,
@@ -101,12 +99,12 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "stores": (stores := [*_stores(contract)]),
-        "folder": letters_folder(contract),
+        "folder": (folder := _letters(contract.spec)),
         **backups,
         "volumes": [
             *(["prometheus", "alertmanager"] if monitoring else []),
             *backups["backup_volumes"],
-            *([_LETTERS] if letters_folder(contract) else []),
+            *([_LETTERS] if folder else []),
             *(store["name"] for store in stores if store["lasting"]),
         ],
         "networks": [
@@ -139,6 +137,12 @@ def _backups(contract: Contract) -> dict[str, object]:
         "job_volumes": volumes,
         "backup_volumes": named if spec.backups else [],
     }
+
+
+def _letters(spec: Spec) -> str | None:
+    """The folder of dead letters that needs a volume: where they are backed up, the jobs' own is there already."""
+    folder = letters_folder(spec)
+    return None if folder in data_folders(spec) else folder
 
 
 def _all(secrets: Mapping[str, list[str]]) -> set[str]:
@@ -222,7 +226,7 @@ def _tools(contract: Contract) -> dict[str, object]:
     shared = [STATE_PATH, *data_folders(spec)] if spec.backups else []
     return {
         "uid": str(UID),
-        "folder": letters_folder(contract),
+        "folder": _letters(contract.spec),
         "folders": shared,
         "tools": packages(spec) if spec.backups else [],
         "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],

@@ -8,6 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
+from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Postgres
 from mahavishnu.policies.body import Body
@@ -20,8 +21,6 @@ from mahavishnu.units import Size
 from ._jobs import jobs, reached
 from ._render import Block, render
 from ._service import (
-    SPEC_PATH,
-    STATE_PATH,
     UID,
     app_secrets,
     backup_image,
@@ -30,7 +29,6 @@ from ._service import (
     image,
     jobs_name,
     jobs_secrets,
-    letters_folder,
     seconds,
     spec_text,
 )
@@ -151,7 +149,7 @@ def _pod(contract: Contract) -> dict[str, object]:
             "prometheus.io/path": spec.observability.metrics.path,
         },
         "secrets": app_secrets(spec),
-        "letters": letters_folder(contract),
+        "letters": letters_folder(contract.spec),
         # Pages, and the log of what is being written, are beside what is counted.
         "letters_room": f"{64 + 2 * (int(spec.dead_letters.size) // 2**20)}Mi",
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],

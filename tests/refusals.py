@@ -80,6 +80,11 @@ MV108 secrets: [KEY, «KEY-2»]
 MV108 secrets: [KEY, «2KEY»]
 MV104 secrets: [KEY, «3»]
 MV104 secrets: [KEY, «null»]
+MV109 secrets: [KEY, «MAHAVISHNU_SPEC»]
+MV109 secrets: [KEY, «PATH»]
+MV109 secrets: [KEY, «HOME»]
+MV109 secrets: [KEY, «PYTHONPATH»]
+MV109 secrets: [KEY, «SECRETS_DIR»]
 
 MV401 store: «"${KEYS}"»
 MV108 store: «"redis://:${KEY}@"»
@@ -88,6 +93,12 @@ MV108 store: «"sqlite://x"»
 MV108 store: «"redis://me@localhost"»
 MV109 store: «"redis://:pw@localhost"»
 MV104 store: «{url: "memory://"}»
+MV109 store: «"redis://redis:99999"»
+MV109 store: «"redis://redis:0"»
+MV109 store: «"valkeys://[1:2]"»
+MV109 store: «"redis://user:${KEY}@a..b"»
+MV108 store: «"redis://redis?socket_timeout=0"»
+MV108 store: «"redis://redis?socket_timeout=0.000"»
 
 MV104 «limits»:
 MV104 limits: «[]»
@@ -202,6 +213,7 @@ MV105 dead_letters: {when_full: «wait»}
 MV108 dead_letters: {store: «"sqlite:"»}
 MV108 dead_letters: {store: «"memory://"»}
 MV109 dead_letters: {store: «"redis://:pw@localhost"»}
+MV109 dead_letters: {store: «"redis://redis:65536"»}
 MV107 dead_letters: {redrive: {attempts: «0»}}
 MV102 dead_letters: {redrive: {base: «1»}}
 MV101 dependencies: {a: {«retries»: {attempts: 3}}}
@@ -276,8 +288,12 @@ MV103 channels: {«a»: {slack: "${KEY}"}}
 MV108 channels: {a: {slack: "${KEY}", channel: «shop»}}
 MV108 channels: {a: {email: «nobody», smtp: "smtp.example.com:587"}}
 MV108 channels: {a: {email: a@example.com, smtp: «smtp.example.com»}}
+MV109 channels: {a: {email: a@example.com, smtp: «"smtp.example.com:99999"»}}
+MV109 channels: {a: {email: a@example.com, smtp: «"smtp.example.com:0"»}}
+MV109 channels: {a: {email: a@example.com, smtp: «"-..:25"»}}
 MV109 channels: {«a»: {email: a@example.com, smtp: "b:25", require_tls: false, password: "${KEY}"}}
 MV108 channels: {a: {webhook: «"file:///etc/passwd"»}}
+MV109 channels: {a: {webhook: «"https://hooks.example.com/{{x}}"»}}
 MV121 channels: {a: {webhook: "http://example.com", token: «abc»}}
 
 MV105 alerts: {route: {«P5»: [a]}}
@@ -321,6 +337,12 @@ MV105 security: {headers: «lax»}
 MV107 security: {cors: {origins: «[]»}}
 MV108 security: {cors: {origins: [«"*"»]}}
 MV108 security: {cors: {origins: [«"https://shop.example.com/"»]}}
+MV109 security: {cors: {origins: [«"https://Shop.Example.com"»]}}
+MV109 security: {cors: {origins: [«"https://a.example.com:443"»]}}
+MV109 security: {cors: {origins: [«"http://a.example.com:80"»]}}
+MV109 security: {cors: {origins: [«"https://:"»]}}
+MV109 security: {cors: {origins: [«"https://a.example.com:"»]}}
+MV109 security: {cors: {origins: [«"https://[0:0:0:0:0:0:0:1]"»]}}
 MV110 security: {«scan»: [secrets]}
 
 MV104 deploy: {replicas: {min: «three»}}
@@ -333,6 +355,12 @@ MV102 deploy: {resources: {cpu: «1»}}
 MV102 deploy: {shutdown: «30»}
 MV108 deploy: {image: «"img; rm -rf /"»}
 MV108 deploy: {image: «"IMG UPPER"»}
+MV108 deploy: {image: «ghcr.io/Example/shop»}
+MV108 deploy: {image: «Example/shop»}
+MV108 deploy: {image: «"a:b:c:d"»}
+MV108 deploy: {image: «a___b»}
+MV108 deploy: {image: «a//b»}
+MV108 deploy: {image: «"a:.b"»}
 MV104 deploy: {targets: {«compose»: }}
 MV104 deploy: {targets: {compose: {monitoring: «1»}}}
 MV104 deploy: {targets: {compose: {monitoring: «yes»}}}
@@ -341,6 +369,7 @@ MV105 deploy: {targets: {compose: {publish: «nobody»}}}
 MV104 deploy: {targets: «[compose]»}
 MV108 deploy: {targets: {kubernetes: {namespace: «Shop_1»}}}
 MV108 deploy: {targets: {kubernetes: {host: «localhost»}}}
+MV108 deploy: {targets: {kubernetes: {host: «10.0.0.1»}}}
 MV110 deploy: {targets: {«cloud_run»: {project: x}}}
 MV101 deploy: {targets: {«k8s»: {}}}
 MV110 deploy: {«rollout»: {bake: 15m}}

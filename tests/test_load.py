@@ -237,6 +237,14 @@ def test_a_reference_must_be_declared_and_stand_where_a_secret_is_taken(spec: Pa
     ]
 
 
+def test_a_secret_may_stand_where_one_value_is_a_list_of_its_own(spec: Path) -> None:
+    """`to` with one repository takes what the same repository takes as an item."""
+    source = 'source: {sqlite: data/a.db}, password: "${HOOK}", schedule: "0 2 * * *", rpo: 25h'
+    for to in ("'rest:https://me:${HOOK}@h/x'", "['rest:https://me:${HOOK}@h/x']"):
+        loaded = load(written(spec.parent, f"{BASE}backups: {{a: {{{source}, to: {to}}}}}\n"))
+        assert loaded.spec.backups["a"].to == ("rest:https://me:${HOOK}@h/x",)
+
+
 # --- environments ---------------------------------------------------------------------------------
 
 

@@ -137,7 +137,7 @@ def contract(spec: Spec) -> Contract:
 def _contract(of: _Itself[Spec]) -> Contract:
     spec = of.thing
     bare = shown(spec)
-    policies = tuple((name, policy.reading(name, bare.signals)) for name, policy in _policies(spec))
+    policies = tuple((name, policy.reading(name, _asked(bare))) for name, policy in _policies(spec))
     job = spec.service.name
     recordings = tuple(
         replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels))
@@ -175,7 +175,7 @@ def _policies(spec: Spec) -> Iterator[tuple[str, Policy]]:
 def doubts(name: str, policy: Policy, bare: Contract) -> Iterator[AgreementError]:
     """What keeps the rules of one policy from being made, or from agreeing with the series that there are."""
     try:
-        read = policy.reading(name, bare.signals)
+        read = policy.reading(name, _asked(bare))
         recordings, alerts = read.recordings(name), read.alerts(name)
     except AgreementError as fault:
         yield fault
@@ -184,6 +184,11 @@ def doubts(name: str, policy: Policy, bare: Contract) -> Iterator[AgreementError
     world = closure.World({one.name: one for one in signals}, bare.job)
     for expr in (*(one.expr for one in recordings), *(one.expr for one in alerts)):
         yield from map(AgreementError, closure.faults(scoped(expr, bare.job), world))
+
+
+def _asked(bare: Contract) -> Mapping[str, Signal]:
+    """The series that a query of the spec may ask for: of the spec that it is part of, and of no other."""
+    return {**bare.signals, SPEC_INFO.name: SPEC_INFO.closed(hash=bare.hash)}
 
 
 def spec_hash(spec: Spec) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, ClassVar
-from urllib.parse import urlsplit
 from zoneinfo import TZPATH, available_timezones
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.addresses import reachable
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.policy import Name, OneOf, Policy, SecretRef, Settings
@@ -20,26 +18,32 @@ from mahavishnu.signals import Severity
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _TWINS = frozenset({"posix", "right", "posixrules"})
 """Where a tz database has all its zones a second and a third time, and one without a name."""
-_HOST = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
-
-
-def _address(host: str) -> bool:
-    return "%" not in host and bool(ip_address(host))
 
 
 def _reachable(url: str) -> str:
     """The URL itself, when its host is a name or an address and its port a port."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        if parts.port != 0 and (_HOST.fullmatch(host) or _address(host)):
-            return url
-    except ValueError:
-        pass
+    if reachable(url):
+        return url
     what = "the URL leads to no host and port"  # which is not shown: it may hold a password
     raise PydanticCustomError(
         "policy", "{what}", {"what": what, "help": "write one like `https://example.com:8443/path`"}
     )
+
+
+def _no_template(url: str) -> str:
+    """The URL itself, when it means the same to every Alertmanager: newer ones expand templates in it."""
+    if "{{" not in url:
+        return url
+    what, help = "the URL would be a template to Alertmanager", "write `%7B` for each `{`"
+    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+
+
+def _mail_server(place: str) -> str:
+    """The host and port themselves, when they are that."""
+    if reachable(f"smtp://{place}"):
+        return place
+    what, help = f"`{place}` is no host and port", "write them like `smtp.example.com:587`"
+    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
 
 
 Url = Annotated[
@@ -83,6 +87,7 @@ class Email(Policy):
     smtp: Annotated[
         str,
         StringConstraints(pattern=r"^[A-Za-z0-9.-]+:[0-9]{1,5}$"),
+        AfterValidator(_mail_server),
         Field(examples=["smtp.example.com:587"]),
     ]
     """The server that sends it, as host:port; at port 465 it is spoken to in TLS from the first byte."""
@@ -112,7 +117,7 @@ class Webhook(Policy):
     """A POST to a service of your own."""
 
     keyword: ClassVar[str] = "webhook"
-    webhook: Url
+    webhook: Annotated[Url, AfterValidator(_no_template)]
     """Where the alert is posted."""
     token: SecretRef | None = None
     """The secret sent as bearer token."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _STRENGTH = {"or": 1, "and": 2, "unless": 2, ">": 3, "<": 3, ">=": 3, "<=": 3, "==": 3, "!=": 3,
              "+": 4, "-": 4, "*": 5, "/": 5}  # fmt: skip
+OPERATORS = frozenset(_STRENGTH)
+"""Those that join two trees."""
 BOOL = " bool"
 """Ends a comparison that answers 1 or 0, where one without it answers what it compares, or nothing."""
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from mahavishnu.addresses import Network, canonical
+from mahavishnu.addresses import Network, canonical, reachable
 from mahavishnu.errors import Path
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
 from mahavishnu.policies._http import BudgetHeader
@@ -34,12 +37,48 @@ from mahavishnu.units import Rate as Traffic
 
 Keeper = Literal["journald", "files", "loki", "elasticsearch", "opensearch"]
 AnyLimit = Annotated[Limit, OneOf(Rate, Concurrency, Body, Timeout)]
-SecretName = Annotated[
-    str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$"), Field(examples=["SLACK_WEBHOOK"])
-]
+_TAKEN = re.compile(r"MAHAVISHNU_.*|PYTHON.*|PATH|HOME|SECRETS_DIR")
+"""Variables that say how the service is run."""
 RoutePath = Annotated[
     str, StringConstraints(pattern=r"^/[A-Za-z0-9._~/-]*$", max_length=100), Field(examples=["/metrics"])
 ]
+
+
+def _free(name: str) -> str:
+    if _TAKEN.fullmatch(name):
+        what = f"`{name}` is a variable that says how the service is run"
+        raise PydanticCustomError(
+            "policy", "{what}", {"what": what, "help": f"give the secret another name, like `SHOP_{name}`"}
+        )
+    return name
+
+
+SecretName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,62}$"),
+    AfterValidator(_free),
+    Field(examples=["SLACK_WEBHOOK"]),
+]
+
+
+def _as_sent(origin: str) -> str:
+    """The origin itself, when a browser says it so."""
+    if not reachable(origin):
+        what, help = f"`{origin}` leads to no host and port", "write one like `https://shop.example.com`"
+    elif origin != (sent := _origin(origin)):
+        what, help = f"no browser sends the origin `{origin}`", f"write `{sent}`"
+    else:
+        return origin
+    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+
+
+def _origin(url: str) -> str:
+    """The origin of a URL: lowercase, without the port that is the scheme's own."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    shown = f"[{ip_address(host)}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}[parts.scheme]
+    return f"{parts.scheme}://{shown}" + (f":{parts.port}" if parts.port not in (None, usual) else "")
 
 
 def _a_second(every: Duration) -> Duration:
@@ -222,6 +261,7 @@ class Cors(Settings):
             Annotated[
                 str,
                 StringConstraints(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$"),
+                AfterValidator(_as_sent),
                 Field(examples=["https://shop.example.com"]),
             ],
             ...,

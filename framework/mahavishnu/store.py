@@ -7,9 +7,10 @@ from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.addresses import reachable
 from mahavishnu.promql import total
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.signals import Alert, Feed, Severity, Signal
@@ -21,7 +22,8 @@ PORT = 6379
 _NAME = r"\$\{[A-Z][A-Z0-9_]*\}"
 _HOST = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\])"
 _LOGIN = rf"([A-Za-z0-9._-]*:{_NAME}@)?"
-_OPTION = r"(db=[0-9]{1,3}|socket_timeout=[0-9](\.[0-9]{1,3})?)"
+_SECONDS = r"([1-9](\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9]0{0,2})"
+_OPTION = rf"(db=[0-9]{{1,3}}|socket_timeout={_SECONDS})"
 _OPTIONS = rf"(\?{_OPTION}(&{_OPTION})?)?"
 _SERVER = rf"(redis|valkey)s?://{_LOGIN}{_HOST}(:[0-9]{{1,5}})?(/[0-9]{{1,3}})?{_OPTIONS}"
 _SOCKET = rf"unix://{_LOGIN}(/[A-Za-z0-9._-]+)+{_OPTIONS}"
@@ -46,10 +48,19 @@ def no_password(value: object) -> object:
     return value
 
 
+def leads_to_a_server(url: str) -> str:
+    """The URL, when it names no host, or one that is a name or an address, with a port that is one."""
+    if re.match(r"(redis|valkey)s?:", url) and not reachable(url):
+        what, help = "the URL of the store leads to no host and port", "write one like `redis://redis:6379`"
+        raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+    return url
+
+
 StoreUrl = Annotated[
     str,
     StringConstraints(pattern=rf"^({MEMORY}|{SHARED})$", max_length=400),
     BeforeValidator(no_password),
+    AfterValidator(leads_to_a_server),
     HoldsSecret(),
     Field(examples=["memory://", "${REDIS_URL}", "redis://redis:6379"]),
 ]

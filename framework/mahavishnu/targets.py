@@ -13,16 +13,21 @@ from mahavishnu.units import Cpu, Duration, Size
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Host = Annotated[
     str,
-    StringConstraints(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}$", max_length=253),
+    StringConstraints(
+        pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]$", max_length=253
+    ),
     Field(examples=["shop.example.com"]),
 ]
 DnsLabel = Annotated[
     str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"), Field(examples=["shop-eu"])
 ]
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+_REGISTRY = rf"({_LABEL}(\.{_LABEL})*:[0-9]{{1,5}}|{_LABEL}(\.{_LABEL})+)"
+_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 Image = Annotated[
     str,
     StringConstraints(
-        pattern=r"^[a-z0-9]+([._/:-][a-zA-Z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$",
+        pattern=rf"^({_REGISTRY}/)?{_PART}(/{_PART})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(@sha256:[0-9a-f]{{64}})?$",
         max_length=255,
     ),
     Field(examples=["ghcr.io/example/shop"]),

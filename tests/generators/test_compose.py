@@ -419,6 +419,18 @@ def test_dead_letters_in_a_file_outlive_the_container() -> None:
     assert "dead_letters" not in generated("compose", LARGE)["compose/compose.yaml"]
 
 
+def test_dead_letters_that_are_backed_up_share_the_volume_of_the_jobs() -> None:
+    """Compose refuses a second volume at the same folder."""
+    letters = parking("sqlite:/var/lib/shop/letters.db")
+    file = compose(merged(BACKED, {key: letters[key] for key in ("dependencies", "dead_letters")}))
+    for service in ("shop-api", "backups"):
+        at = [
+            one["source"] for one in file["services"][service]["volumes"] if one["target"] == "/var/lib/shop"
+        ]
+        assert at == ["data-1"]
+    assert "dead_letters" not in file["volumes"]
+
+
 def test_no_dead_letter_of_the_builder_enters_the_image() -> None:
     """A new volume begins as what the image has in its place: somebody else's calls would be made again."""
 

@@ -125,6 +125,15 @@ QUERIED: dict[str, Any] = {
             "window": "7d",
         },
     },
+    "alerts": {
+        "thresholds": {
+            "slow": {
+                "query": "histogram_quantile(0.99, sum by (le) "
+                "(rate(http_server_request_duration_seconds_bucket[5m]))) > 0.5",
+                "severity": "P3",
+            },
+        }
+    },
 }
 
 

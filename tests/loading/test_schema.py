@@ -87,6 +87,27 @@ def test_it_accepts_what_the_loader_accepts(path: Path) -> None:
     assert faults(data(path)) == []
 
 
+@pytest.mark.parametrize(
+    "section",
+    [
+        "deploy: {image: my--app}",
+        "deploy: {image: 'my__x/y:V1'}",
+        f"deploy: {{image: 'registry:5000/shop@sha256:{'a' * 64}'}}",
+        "deploy: {targets: {kubernetes: {host: shop.xn--p1ai}}}",
+        "store: 'redis://user:${KEY}@10.0.0.7:6380/3?socket_timeout=0.05'",
+        "store: 'redis://[fd00::7]'",
+        "security: {cors: {origins: ['http://[::1]:8080', 'https://shop.example.com:8443', 'http://localhost']}}",
+        "alerts: {thresholds: {full: {when: '  memory>90%', severity: P3}}}",
+    ],
+)
+def test_a_value_is_accepted_in_every_form_it_can_have(section: str, tmp_path: Path) -> None:
+    """By the loader, and by the schema of editors."""
+    path = written(section, tmp_path)
+    load(path)
+
+    assert faults(data(path)) == []
+
+
 def test_it_refuses_the_words_that_are_not_carried_out() -> None:
     """The full spec has 22 of them."""
     assert faults(data(ROOT / "tests/specs/full.yaml"))

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from mahavishnu.contract import contract
 from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
+from mahavishnu.queries.written import Unproved
+from mahavishnu.series import BACKUP_AGE, SPEC_RELOAD_TIME
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 from tests.monitoring import MINIMAL
@@ -174,3 +176,26 @@ def test_silence_of_a_query_is_not_sought_among_requests(said: dict[str, Any]) -
     assert "route" not in text
     assert "requests" not in text
     assert "mahavishnu_" in alert.action
+
+
+@pytest.mark.parametrize(
+    "age",
+    [
+        "max_over_time(mahavishnu_backup_age_seconds[5m])",
+        "mahavishnu_backup_age_seconds * 1000",
+        "mahavishnu_backup_age_seconds / 1000",
+        "mahavishnu_backup_age_seconds < 5",
+        "100 - mahavishnu_backup_age_seconds",
+        "abs(mahavishnu_backup_age_seconds)",
+        "count(mahavishnu_backup_age_seconds)",
+        "(time() - mahavishnu_spec_reload_timestamp_seconds) / 60",
+        "mahavishnu_spec_reload_timestamp_seconds - time()",
+        "time() - mahavishnu_spec_reload_timestamp_seconds * 2",
+    ],
+)
+def test_what_tells_no_age_in_seconds_is_refused(age: str) -> None:
+    """Before any file is written: no test could show that its alerts fire and clear."""
+    signals = {one.name: one for one in (BACKUP_AGE, SPEC_RELOAD_TIME)}
+    promise = slo(objective="99%", fresh="10m", query={"age": age})
+    with pytest.raises(Unproved, match=r"nothing shows that .* is an age in seconds"):
+        promise.reading("a", signals)

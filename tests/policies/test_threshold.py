@@ -87,6 +87,7 @@ def test_the_schema_accepts_what_the_parser_accepts() -> None:
     examples: list[str] = schema["examples"]
     assert all(re.search(schema["pattern"], example) for example in examples)
     assert [str(threshold(example).when) for example in examples] == examples
+    assert re.search(schema["pattern"], "  memory>90% ")
     assert not any(
         re.search(schema["pattern"], wrong) for wrong in ("memry > 9%", "queue.A > 1", "memory 90%")
     )

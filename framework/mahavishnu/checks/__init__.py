@@ -19,6 +19,7 @@ from mahavishnu.checks import (
     grace,
     header_key,
     heartbeat,
+    hidden,
     history,
     letters_expire,
     letters_idle,
@@ -66,7 +67,7 @@ ALL: tuple[Check, ...] = (
     effective_limit, min_calls, unshared_breaker, behind_proxy, believed, overlapping, docker_gateway, forwarded,
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
     never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
-    one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, queries, same_port, same_names,
+    one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
     dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""

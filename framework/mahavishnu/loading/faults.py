@@ -182,7 +182,7 @@ def _references(tree: Mapping) -> Iterator[Problem]:
             if name not in declared:
                 what = f"`{dotted(path)}` asks for the secret `{short(name)}`, which is not declared"
                 yield _problem(codes.UNDECLARED, path, what, _declare(name, declared))
-            elif place and not place.holds_secret:
+            elif place and not (place.holds_secret or (place.listed and place.item().holds_secret)):
                 what = f"`{dotted(path)}` takes no secret; `${{{name}}}` would stay as it is"
                 yield _problem(
                     codes.NOT_REPLACED, path, what, "write the value itself, where it is no secret"

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mahavishnu.promql import BOOL, Binary, Call, Expr, Number, Selector, absent, highest, total
 from mahavishnu.queries.instances import example, meets
+from mahavishnu.queries.search import shows
 from mahavishnu.series import SLO_REQUESTS
 from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source
 from mahavishnu.units import Duration
@@ -128,6 +129,11 @@ class Freshness:
             "slo:sli_error:stale", Kind.GAUGE, text, (Label("slo", (self.slo,)),), source=Source.RULE
         )
 
+    def prove(self) -> None:
+        """Raise AgreementError where its query tells no age in seconds, by which its proof would hold."""
+        if not shows(highest(self.age) > self.fresh.seconds, self.proof(0)):
+            raise AgreementError(f"it exceeds {self.fresh} too early, or not at all")
+
     def recording(self) -> Recording:
         """The rule that records it."""
         late = Binary(f">{BOOL}", highest(self.age), Number(self.fresh.seconds))
@@ -150,11 +156,11 @@ class Freshness:
 
     def silence(self) -> tuple[Feed, ...]:
         watched = tuple(self.age.selectors())
-        if len(watched) != 1 or watched[0].signal.kind is not Kind.GAUGE:
-            raise AgreementError(f"an age is told by one gauge, and not by `{self.age}`")
+        if len(watched) != 1 or watched[0].signal.kind is not Kind.GAUGE or watched[0].window is not None:
+            raise AgreementError(f"an age is told by one gauge as it is now, and not by `{self.age}`")
         ages = any(isinstance(node, Call) and node.name == "time" for node in self.age.walk())
         healthy = self.fresh.seconds / 2
-        return (Feed(example(replace(watched[0], window=None)), healthy, None, since=ages),)
+        return (Feed(example(watched[0]), healthy, None, since=ages),)
 
 
 def _over(function: str, selector: Selector, window: Duration) -> Call:

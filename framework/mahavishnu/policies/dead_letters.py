@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from mahavishnu.policy import Count, Policy, Settings
 from mahavishnu.promql import highest, total
@@ -19,7 +19,7 @@ from mahavishnu.series import (
     DEAD_LETTERS_UP,
 )
 from mahavishnu.signals import Alert, Feed, Severity, Signal
-from mahavishnu.store import SHARED, HoldsSecret, no_password
+from mahavishnu.store import SHARED, HoldsSecret, leads_to_a_server, no_password
 from mahavishnu.units import Duration, Size
 
 FILE = "sqlite:"
@@ -31,6 +31,7 @@ LetterStore = Annotated[
     str,
     StringConstraints(pattern=rf"^({FILE}/?({_STEP}/)+{_STEP}|{SHARED})$", max_length=400),
     BeforeValidator(no_password),
+    AfterValidator(leads_to_a_server),
     HoldsSecret(),
     Field(examples=["sqlite:data/dead_letters.db", "redis://letters:6379"]),
 ]

@@ -22,9 +22,10 @@ from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indic
 from mahavishnu.policies._written import Query
 from mahavishnu.policy import Count, Match, Policy, Settings, camel
 from mahavishnu.promql import Expr, Number, Selector
-from mahavishnu.queries.written import QueryError, read
+from mahavishnu.queries.instances import outside
+from mahavishnu.queries.written import QueryError, Unproved, read
 from mahavishnu.series import SLO_REQUESTS
-from mahavishnu.signals import Alert, Kind, Label, Recording, Severity, Signal, Source
+from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.
@@ -107,7 +108,7 @@ class Asked(Settings):
     total: Query | None = None
     """A counter of all events, like `mahavishnu_dependency_calls_total{dependency="payment"}`."""
     bad: Query | None = None
-    """The part of them that is bad: a counter too."""
+    """The part of them that is bad: a counter too. Of the same series it may count nothing that `total` does not."""
     age: Query | None = None
     """How old something is, in seconds: a gauge, or `time()` minus one that tells a point in time."""
 
@@ -242,9 +243,9 @@ class Slo(Policy):
 
     def _asked(self, name: str, query: Asked, signals: Mapping[str, Signal]) -> Indicator:
         if self.fresh is not None:
-            return Freshness(name, read(query.age or "", signals), self.fresh)
+            return _proved(Freshness(name, read(query.age or "", signals), self.fresh))
         every, failed = (_counter(text or "", signals) for text in (query.total, query.bad))
-        return Events(every, failed)
+        return _part(Events(every, failed))
 
     def _windows(self) -> list[Duration]:
         return sorted({self.period, *(w for burn in self._live() for w in (burn.tier.long, burn.tier.short))})
@@ -342,6 +343,22 @@ class Slo(Policy):
     def _gone(self, burn: Burn) -> Duration:
         hour = int(Duration.parse("1h"))
         return Duration(max(1, round(self.period / burn.factor / hour)) * hour)
+
+
+def _proved(of: Freshness) -> Freshness:
+    try:
+        of.prove()
+    except AgreementError as fault:
+        raise Unproved(f"nothing shows that `{of.age}` is an age in seconds: {fault}") from None
+    return of
+
+
+def _part(of: Events) -> Events:
+    """Of two queries of one series, the bad events must be among all; of two series nobody can say."""
+    beyond = outside(of.failed, of.every) if of.failed.series == of.every.series else None
+    if beyond is not None:
+        raise QueryError(f"`{of.failed}` is no part of `{of.every}`, which does not count `{beyond}`")
+    return of
 
 
 def _counter(text: str, signals: Mapping[str, Signal]) -> Selector:

@@ -86,9 +86,9 @@ class Condition(Quantity):
 
     form: ClassVar[str] = "a condition: <signal> <comparison> <value>"
     pattern: ClassVar[str] = (
-        rf"(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
+        rf"\s*(memory|cpu|error_rate|latency\.p(50|95|99)|limits\.{_NAME}\.(refused|utilisation)"
         rf"|dependencies\.{_NAME}\.(failures|slow)|queue\.{_NAME}|backups\.{_NAME}\.age|dead_letters\.(depth|age))"
-        r" *(>=|>|<=|<) *[0-9][0-9A-Za-z.]*%?"
+        r"\s*(>=|>|<=|<)\s*[0-9][0-9A-Za-z.]*%?\s*"
     )
     examples: ClassVar[tuple[str, ...]] = (
         "memory > 90%",

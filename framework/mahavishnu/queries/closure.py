@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
+from mahavishnu.units import Duration
 
 _BOUND = "le"
+_USUAL = Duration.parse("5m")
 _SCRAPED = frozenset({"job", "instance"})
 _COMPARISONS = frozenset({">", "<", ">=", "<=", "==", "!="})
 _ALTERNATIVES = re.compile(r"[\w./ -]+(\|[\w./ -]+)+")
@@ -20,7 +23,7 @@ _OF_GAUGES = frozenset(
     {"avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "last_over_time", "quantile_over_time",
      "stddev_over_time", "delta", "idelta", "deriv", "predict_linear"}
 )  # fmt: skip
-_OF_BOTH = frozenset({"changes", "count_over_time", "present_over_time", "absent_over_time"})
+_OF_BOTH = frozenset({"count_over_time", "present_over_time", "absent_over_time"})
 _OF_VECTORS = frozenset(
     {"absent", "abs", "ceil", "floor", "round", "clamp", "clamp_min", "clamp_max", "time", "vector", "scalar",
      "histogram_quantile", "sort", "sort_desc"}
@@ -44,11 +47,14 @@ def faults(expr: Expr, world: World) -> Iterator[str]:
     """Everything in a query that is not shown, or not what it is taken for."""
     nodes = [*expr.walk()]
     ranged = {id(one) for node in nodes if isinstance(node, Call) for one in node.args}
+    counted = {id(expr), *(id(one) for node in nodes if _asks_no_level(node) for one in node.children())}
     for node in nodes:
         match node:
             case Selector():
                 if node.window is not None and id(node) not in ranged:
                     yield f"`{node}` is a range of values where one is wanted"
+                if node.window is None and _grows(node) and id(node) not in counted:
+                    yield _never_less(node)
                 yield from _selector(node, world)
             case Call():
                 yield from _call(node)
@@ -58,6 +64,20 @@ def faults(expr: Expr, world: World) -> Iterator[str]:
                 yield from _binary(node, world)
             case _:
                 pass
+
+
+def _asks_no_level(node: Expr) -> bool:
+    """Whether it looks at how something grows, or whether it is there, and never at where it is."""
+    return isinstance(node, Call) and (node.name in _KINDS or node.name == "absent")
+
+
+def _never_less(total: Selector) -> str:
+    """What is said of a total that is asked for as if it could sink again."""
+    growth = Call("increase", (replace(total, window=_USUAL),))
+    return (
+        f"`{total}` is all that it has counted since the process began, and is never less: ask how it grows, "
+        f"like `{growth}`"
+    )
 
 
 def _selector(selector: Selector, world: World) -> Iterator[str]:

@@ -23,6 +23,20 @@ def example(selector: Selector, avoid: Selector | None = None) -> Selector:
 
     Raises AgreementError when there is none.
     """
+    found = _example(selector, avoid)
+    if avoid is not None and meets(avoid, found):
+        raise AgreementError(f"`{avoid}` calls everything bad that `{selector}` counts")
+    return found
+
+
+def outside(selector: Selector, other: Selector) -> Selector | None:
+    """One series that a selector selects and the other one does not; None: there is none."""
+    found = _example(selector, other)
+    return None if meets(other, found) else found
+
+
+def _example(selector: Selector, avoid: Selector | None) -> Selector:
+    """One series that a selector selects, in each label different from what `avoid` selects, where that can be."""
     labels: dict[str, str] = {}
     for label in _labels(selector):
         mine = [one for one in selector.matchers if one.label == label.name]
@@ -35,12 +49,8 @@ def example(selector: Selector, avoid: Selector | None = None) -> Selector:
             raise AgreementError(f"`{selector}`: {what}")
         apart = [one for one in values if not all(matcher.holds(one) for matcher in other)]
         labels[label.name] = (apart or values)[0]
-    found = replace(
-        selector, window=None, matchers=tuple(Matcher(name, "=", value) for name, value in labels.items())
-    )
-    if avoid is not None and meets(avoid, found):
-        raise AgreementError(f"`{avoid}` calls everything bad that `{selector}` counts")
-    return found
+    said = tuple(Matcher(name, "=", value) for name, value in labels.items())
+    return replace(selector, window=None, matchers=said)
 
 
 def _values(label: Label, matchers: list[Matcher]) -> tuple[str, ...]:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
-from mahavishnu.promql import Aggregate, Call, Expr, Number, Selector
+from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.queries.instances import example
 from mahavishnu.queries.steady import Moving, Steady, moving
-from mahavishnu.signals import AgreementError, Feed, Kind
+from mahavishnu.signals import AgreementError, Feed, Kind, boundary_text
 
 _MOST = 4
 """So many series, each with a handful of levels, are tried in a moment."""
 _SHARE = re.compile(r"(_ratio|_up|^up|_state|_successful)$")
+_ALWAYS = re.compile(r"_info$")
+_NONE, _SOME = Decimal(0), Decimal(60)
+_SCRAPED = (Matcher("job", "=", "x"), Matcher("instance", "=", "x"))
+"""What every series has besides its own labels, so that one which is added up meets none that is not."""
+_TIMES = (Fraction(0), Fraction(10**9))
 Levels = tuple[Decimal, ...]
 
 
@@ -23,33 +30,88 @@ def search(condition: Expr) -> tuple[Feed, ...]:
 
     Raises AgreementError when there are none to be found: the condition is always true, never, or beyond this.
     """
-    series = list(dict.fromkeys(example(one) for one in condition.selectors()))
-    if len(series) > _MOST:
+    choices = dict(one for selector in condition.selectors() for one in _choices(selector, condition))
+    several = sum(len(levels) > 1 for levels in choices.values())
+    if several > _MOST:
         raise AgreementError(
-            f"it asks for {len(series)} series, and a proof of more than {_MOST} is not looked for"
+            f"it asks for {several} series, and a proof of more than {_MOST} is not looked for"
         )
     dated = any(isinstance(node, Call) and node.name == "time" for node in condition.walk())
-    choices = [_levels(one, condition) for one in series]
+    if any(one.window is not None and _dates(one, dated) for one in condition.selectors()):
+        raise AgreementError("no steady meaning is known for a window over what tells a point in time")
     silent, firing = list[Levels](), list[Levels]()
-    for levels in itertools.product(*choices):
-        world = Steady(tuple(_moving(one, level, dated) for one, level in zip(series, levels, strict=True)))
+    for levels in itertools.product(*choices.values()):
+        world = Steady(tuple(_moving(one, level, dated) for one, level in zip(choices, levels, strict=True)))
         (firing if world.fires(condition) else silent).append(levels)
     if not silent or not firing:
         raise AgreementError(f"no values are found under which it is {'true' if silent else 'false'}")
     good, bad = min(itertools.product(silent, firing), key=_apart)
-    return tuple(
-        Feed(one, good[place], bad[place], since=dated and one.signal.kind is Kind.GAUGE)
-        for place, one in enumerate(series)
+    feeds = tuple(
+        Feed(one, good[place], bad[place], since=_dates(one, dated)) for place, one in enumerate(choices)
     )
+    if not shows(condition, feeds):
+        raise AgreementError("what it answers now it does not answer at another time")
+    return feeds
+
+
+def shows(condition: Expr, feeds: tuple[Feed, ...]) -> bool:
+    """Whether a condition is false while these series are healthy and true while they are faulty, whenever that is."""
+
+    def fires(now: Fraction, *, faulty: bool) -> bool:
+        levels = ((one, one.faulty if faulty else one.healthy) for one in feeds)
+        series = (_moving(one.series, level, one.since, now) for one, level in levels if level is not None)
+        return Steady(tuple(series), now=now).fires(condition)
+
+    return all(fires(now, faulty=True) and not fires(now, faulty=False) for now in _TIMES)
+
+
+def _choices(selector: Selector, condition: Expr) -> Iterator[tuple[Selector, Levels]]:
+    """The series that stand for a selector, each with the levels at which it is tried.
+
+    Of a histogram that is compared with one of its boundaries everything lies within that, or just beyond.
+    """
+    bound = _compared(selector, condition)
+    if bound is None:
+        one = example(selector)
+        yield one, _levels(one, condition)
+        return
+    beyond = [one for one in selector.signal.buckets if one > bound][:1]
+    yield _bucket(selector, boundary_text(bound)), (_NONE, _SOME)
+    yield from ((_bucket(selector, le), (_SOME,)) for le in (*map(boundary_text, beyond), "+Inf"))
+
+
+def _compared(selector: Selector, condition: Expr) -> Decimal | None:
+    """The boundary with which a quantile of these buckets is compared; None: with none."""
+    for node in condition.walk():
+        match node:
+            case (
+                Binary(left=asked, right=Number(value=bound)) | Binary(left=Number(value=bound), right=asked)
+            ) if bound in selector.signal.buckets and _quantile(asked, selector):
+                return bound
+            case _:
+                pass
+    return None
+
+
+def _quantile(asked: Expr, selector: Selector) -> bool:
+    calls = (node for node in asked.walk() if isinstance(node, Call) and node.name == "histogram_quantile")
+    return any(selector in one.selectors() for one in calls)
+
+
+def _bucket(selector: Selector, le: str) -> Selector:
+    return example(replace(selector, matchers=(*selector.matchers, Matcher("le", "=", le))))
 
 
 def _levels(series: Selector, condition: Expr) -> Levels:
     """Nothing, and what lies around the numbers of the condition; of what grows, per minute."""
+    gathered = any(_gathers(node) for node in condition.walk())
+    if _ALWAYS.search(series.signal.name) and not gathered:
+        return (Decimal(1),)
     numbers = {abs(node.value) for node in condition.walk() if isinstance(node, Number)}
     around = sorted(
         {Decimal(0), Decimal(1), *(one / 2 for one in numbers), *(2 * one + 1 for one in numbers)}
     )
-    if _is_share(series) and not any(_gathers(node) for node in condition.walk()):
+    if _is_share(series) and not gathered:
         around = [one for one in around if one <= 1]
     grows = series.signal.kind is not Kind.GAUGE
     return tuple(60 * one for one in around[:8]) if grows else tuple(around[:8])
@@ -65,9 +127,14 @@ def _gathers(node: Expr) -> bool:
     return isinstance(node, Aggregate) and node.op in ("sum", "count")
 
 
-def _moving(series: Selector, level: Decimal, dated: bool) -> Moving:
-    since = dated and series.signal.kind is Kind.GAUGE
-    return moving(series, Fraction(-level if since else level))
+def _dates(series: Selector, dated: bool) -> bool:
+    """Whether it tells a point in time."""
+    return dated and series.signal.kind is Kind.GAUGE
+
+
+def _moving(series: Selector, level: Decimal | int, dated: bool, now: Fraction = _TIMES[0]) -> Moving:
+    scraped = replace(series, matchers=(*series.matchers, *_SCRAPED))
+    return moving(scraped, now - Fraction(level) if _dates(series, dated) else Fraction(level))
 
 
 def _apart(pair: tuple[Levels, Levels]) -> tuple[int, Decimal]:

@@ -1,7 +1,7 @@
 """What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
 
-Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Now is time zero,
-so that a series which tells a point in time has the negative of its age. Exact.
+Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Where nothing else
+is said now is time zero, so that a series which tells a point in time has the negative of its age. Exact.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ class Steady(NamedTuple):
     series: tuple[Moving, ...]
     recorded: Recorded = Recorded()
     windows: tuple[Moving, ...] | None = None
+    now: Fraction = Fraction(0)
 
     def value(self, expr: Expr) -> Value:
         """A number, or one number per label set; raises AgreementError for what has no steady meaning."""
@@ -86,7 +87,7 @@ class Steady(NamedTuple):
 
     def _called(self, call: Call) -> Value:
         if call.name == "time":
-            return Fraction(0)
+            return self.now
         if call.name == "absent":
             return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
         if call.name == "histogram_quantile":
@@ -113,10 +114,8 @@ class Steady(NamedTuple):
 
 _OVER: Mapping[str, Callable[[Moving, int], Fraction]] = {
     "rate": lambda one, _: one.level / 60,
-    "irate": lambda one, _: one.level / 60,
     "increase": lambda one, window: one.level * Fraction(window, _MINUTE),
     "delta": lambda one, window: one.level * Fraction(window, _MINUTE) if one.grows else Fraction(0),
-    "changes": lambda one, window: Fraction(window, _MINUTE) if one.grows and one.level else Fraction(0),
     "avg_over_time": lambda one, _: one.level,
     "min_over_time": lambda one, _: one.level,
     "max_over_time": lambda one, _: one.level,
@@ -128,6 +127,12 @@ _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
     "==": operator.eq,
     "!=": operator.ne,
+}
+_ARITHMETIC: Mapping[str, Callable[[Fraction, Fraction], Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": lambda left, right: left / right,
 }
 _GATHER: Mapping[str, Callable[[list[Fraction]], Fraction]] = {
     "sum": lambda values: reduce(operator.add, values),
@@ -166,9 +171,6 @@ def _joined(op: str, left: Value, right: Value) -> Value:
     if not isinstance(left, dict) and not isinstance(right, dict):
         return _arithmetic(op, left, right) or Fraction(0)
     pairs = _pairs(left, right)
-    if op.endswith(BOOL):
-        told = _COMPARE[op.removesuffix(BOOL)]
-        return {labels: Fraction(told(*pair)) for labels, pair in pairs.items()}
     if op in _COMPARE:
         kept = _vector(left if isinstance(left, dict) else right)
         return {labels: kept[labels] for labels, pair in pairs.items() if _COMPARE[op](*pair)}
@@ -200,9 +202,11 @@ def _vector(value: Value) -> Vector:
 
 def _arithmetic(op: str, left: Fraction, right: Fraction) -> Fraction | None:
     """None: not a number, which no comparison lets through."""
-    if op == "/":
-        return left / right if right else _INFINITE if left > 0 else None
-    return left + right if op == "+" else left - right if op == "-" else left * right
+    if op.endswith(BOOL):
+        return Fraction(_COMPARE[op.removesuffix(BOOL)](left, right))
+    if op == "/" and not right:
+        return _INFINITE if left > 0 else None
+    return _ARITHMETIC[op](left, right)
 
 
 def _quantiles(q: Fraction, buckets: Vector) -> Vector:

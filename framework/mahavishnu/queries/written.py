@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Matcher, Number, Selector
+from mahavishnu.promql import BOOL, OPERATORS, Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.queries import closure
 from mahavishnu.signals import AgreementError, Signal, exposed
 from mahavishnu.units import Duration
 
-_COMPARE = frozenset({"rate", "increase", "irate", "delta", "idelta", "deriv", "changes", "resets"})
+_COMPARE = frozenset({"rate", "increase", "irate", "delta", "idelta", "deriv", "resets"})
 _SHORTEST = Duration.parse("2m")
 _AGGREGATES = frozenset({"sum", "min", "max", "avg", "count"})
 
@@ -102,8 +104,7 @@ class _Reader:
         if node.name is None:
             raise QueryError(f"`{node.prettify()}` names no series")
         signal, part = self._known(str(node.name))
-        matchers = tuple(Matcher(one.name, _OPS[str(one.op)], one.value) for one in node.matchers.matchers)
-        return Selector(signal, part, matchers)
+        return Selector(signal, part, tuple(map(_matcher, node.matchers.matchers)))
 
     def _known(self, name: str) -> tuple[Signal, str]:
         signal = self._signals.get(name)
@@ -125,8 +126,23 @@ class _Reader:
             raise Unproved(
                 "`on`, `ignoring` and `group_left` cannot be proved, and are refused; write `sum by`"
             )
-        op = str(node.op) + (BOOL if modifier is not None and modifier.return_bool else "")
+        op = str(node.op)
+        if op not in OPERATORS:
+            raise Unproved(f"`{op}` cannot be proved, and is refused")
+        op += BOOL if modifier is not None and modifier.return_bool else ""
         return Binary(op, self.tree(node.lhs), self.tree(node.rhs))
+
+
+def _matcher(one: Any) -> Matcher:
+    """A condition on a label; of a pattern, one that means to Python what it means to Prometheus."""
+    matcher = Matcher(one.name, _OPS[str(one.op)], one.value)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of what is a class of characters there, and a set of them here
+            matcher.holds("")
+    except (re.error, FutureWarning):
+        raise Unproved(f"the pattern of `{matcher.render()}` cannot be proved, and is refused") from None
+    return matcher
 
 
 def _seen(call: Call) -> Call:
