@@ -341,11 +341,3 @@ def surrounding() -> Iterator[Around]:
         if one.active:
             yield one
         one = one.outer
-
-
-def innermost(name: str) -> Call:
-    """The call of this dependency that was begun last in this context and has not ended."""
-    for one in surrounding():
-        if isinstance(one, Call) and one.name == name:
-            return one
-    raise RuntimeError(f"dependency `{name}`: the block ends in another context than it began in")
