@@ -809,6 +809,19 @@ def test_all_attempts_together_end_with_within() -> None:
     assert world.at_rest()
 
 
+def test_a_first_attempt_that_takes_all_of_within_has_failed() -> None:
+    """Nobody else took of its time: breaker and series hear of a dependency that hangs, whatever ends its calls."""
+    hurried = {"retry": {"attempts": 3, "within": "300ms"}, "breaker": {"consecutive_failures": 2}}
+    whole: list[dict[str, Any]] = [hurried, {"timeout": "10s", **hurried}]
+    for said in whole:
+        world = World(auto=False, **said)
+        slow = world.stripe(idempotent=True)(_forever)
+        for _ in range(2):
+            asyncio.run(_in_steps(world, slow))
+        assert (world.calls("timeout"), world.calls("cancelled")) == (2, 0)
+        assert world.breaker.state == "open"
+
+
 async def _in_steps(world: World, slow: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.ensure_future(slow())
     while not task.done():
