@@ -219,10 +219,7 @@ class Dependency:
     def _guarded(
         self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
-        called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
-        if any(
-            inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in (function, called)
-        ):
+        if _generates(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         given: object = function
         if isinstance(given, classmethod | staticmethod):
@@ -386,6 +383,17 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
 def _redriven_by(operation: Operation, function: F) -> F:
     operation.again = function
     return function
+
+
+def _generates(function: Callable[..., Any]) -> bool:
+    """Whether calling it only begins a generator, also where contextlib has made a context manager of that."""
+    called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
+    written_in = getattr(function, "__globals__", {}).get("__name__")
+    managed = getattr(function, "__wrapped__", None) if written_in == "contextlib" else None
+    return any(
+        inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one)
+        for one in (function, called, managed)
+    )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, suppress
 from contextvars import copy_context
 from io import StringIO
@@ -138,7 +138,7 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     """Nobody is left unprotected in silence (D22): generators, functions that only return an awaitable."""
     stripe = World().stripe
 
-    async def stream() -> AsyncIterator[int]:
+    async def stream() -> AsyncGenerator[int, None]:
         yield 1
 
     def numbers() -> Generator[int, None, None]:
@@ -148,7 +148,8 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
         async def __call__(self) -> AsyncIterator[int]:
             yield 1
 
-    for generator in (stream, numbers, functools.partial(stream), Stream()):
+    managers = contextlib.contextmanager(numbers), contextlib.asynccontextmanager(stream)
+    for generator in (stream, numbers, functools.partial(stream), Stream(), *managers):
         with pytest.raises(TypeError, match="generator"):
             stripe(generator)
 
