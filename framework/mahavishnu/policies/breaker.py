@@ -385,7 +385,7 @@ class BreakerGuard:
 
     def observed(self, permit: object) -> bool:
         """Whether the breaker would have refused this call."""
-        return permit is None
+        return permit is None and self._held is None
 
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
