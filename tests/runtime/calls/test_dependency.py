@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, ExitStack, suppress
 from contextvars import copy_context
 from io import StringIO
 from typing import Any
@@ -945,6 +945,37 @@ def test_a_block_of_an_async_generator_that_is_given_up_returns_its_place() -> N
         await kept.aclose()
 
     asyncio.run(scenario())
+    assert world.at_rest()
+
+
+def test_a_stack_in_a_generator_may_end_in_another_context() -> None:
+    """What it enters for a generator is that one's block."""
+    world = World()
+
+    def block() -> Generator[None, None, None]:
+        with ExitStack() as stack:
+            stack.enter_context(world.stripe)
+            yield
+
+    async def async_block() -> AsyncIterator[int]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(world.stripe)
+            yield 1
+
+    async def scenario() -> None:
+        async def begin() -> int:
+            return await anext(numbers)
+
+        numbers: Any = async_block()
+        await asyncio.create_task(begin())
+        assert world.bulkhead.in_flight == 1
+        await numbers.aclose()
+
+    one = block()
+    copy_context().run(next, one)
+    assert list(one) == []
+    asyncio.run(scenario())
+    assert world.calls("success") == 1
     assert world.at_rest()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -9,37 +10,43 @@ from types import FrameType
 from mahavishnu.runtime.calls.call import Call, surrounding
 
 _frame: Callable[[int], FrameType] = getattr(sys, "_getframe")  # noqa: B009 - not for everybody, says its name
-_BLOCK = 2
-"""How far from here the block is: beyond the method that `with` calls, or awaits."""
+_BLOCK = 3
+"""How far it is from `_generator` to a block: the methods here and of the dependency are between."""
+_GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 class Blocks:
-    """The calls that blocks have begun, by the frame that a block is in, which both enters and leaves it.
-
-    Stacks, and classes of one's own, enter for others in frames that have ended when they leave: then the context
-    tells which call it is.
-    """
+    """The calls that blocks of generators have begun, by their frames. Of all others the context knows them."""
 
     def __init__(self) -> None:
         self._calls: dict[FrameType, list[Call]] = {}  # in one frame there may be blocks within blocks
         self._frames: dict[Call, FrameType] = {}
 
     def begun(self, call: Call) -> None:
-        """Who calls this is entering a block, for the frame around."""
-        frame = _frame(_BLOCK)
-        self._calls.setdefault(frame, []).append(call)
-        self._frames[call] = frame
+        """This is the call of the block that is being entered."""
+        frame = _generator()
+        if frame is not None:
+            self._calls.setdefault(frame, []).append(call)
+            self._frames[call] = frame
 
     def ended(self, name: str) -> Call:
         """The call of the block that is being left; raises RuntimeError where nothing tells which it is."""
-        frame = _frame(_BLOCK)
+        frame = _generator()
         call = self._calls[frame][-1] if frame in self._calls else _innermost(name)
-        entered = self._frames.pop(call, None)
-        if entered is not None:
-            self._calls[entered].remove(call)
-            if not self._calls[entered]:
-                del self._calls[entered]
+        begun = self._frames.pop(call, None)
+        if begun is not None:
+            self._calls[begun].remove(call)
+            if not self._calls[begun]:
+                del self._calls[begun]
         return call
+
+
+def _generator() -> FrameType | None:
+    """The generator that has the block, itself or in a stack of contextlib; None where it is no generator."""
+    frame: FrameType | None = _frame(_BLOCK)
+    while frame is not None and frame.f_globals.get("__name__") == "contextlib":
+        frame = frame.f_back
+    return frame if frame is not None and frame.f_code.co_flags & _GENERATORS else None
 
 
 def _innermost(name: str) -> Call:
