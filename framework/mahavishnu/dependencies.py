@@ -40,7 +40,8 @@ from mahavishnu.policies.fallback import Static
 from mahavishnu.policy import Site
 from mahavishnu.runtime.calls import fallback
 from mahavishnu.runtime.calls.attempts import Attempts
-from mahavishnu.runtime.calls.call import Call, Terms, innermost
+from mahavishnu.runtime.calls.blocks import Blocks
+from mahavishnu.runtime.calls.call import Call, Terms
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.calls.flat import guarded
 from mahavishnu.runtime.calls.operation import Operation
@@ -124,6 +125,7 @@ class Dependency:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self._blocks = Blocks()
 
     @overload
     def __call__(self, function: Callable[P, R], /) -> Guarded[P, R]: ...
@@ -163,24 +165,28 @@ class Dependency:
     def __enter__(self) -> Self:
         """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
         guard = self._without_fallback("a block")
-        guard.calls(guard, False).enter()
+        call = guard.calls(guard, False)
+        call.enter()
+        self._blocks.begun(call)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(innermost(self.name), fault)
+        _leave(self._blocks.ended(self.name), fault)
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
         guard = self._without_fallback("a block")
-        await guard.calls(guard, False).enter_async()
+        call = guard.calls(guard, False)
+        await call.enter_async()
+        self._blocks.begun(call)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(innermost(self.name), fault)
+        _leave(self._blocks.ended(self.name), fault)
 
     def attempts(self) -> Attempts:
         """Attempts for `for` or `async for`, each to be used as `with attempt: …`.
@@ -213,10 +219,7 @@ class Dependency:
     def _guarded(
         self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
-        called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
-        if any(
-            inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one) for one in (function, called)
-        ):
+        if _generates(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         given: object = function
         if isinstance(given, classmethod | staticmethod):
@@ -380,6 +383,17 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
 def _redriven_by(operation: Operation, function: F) -> F:
     operation.again = function
     return function
+
+
+def _generates(function: Callable[..., Any]) -> bool:
+    """Whether calling it only begins a generator, also where contextlib has made a context manager of that."""
+    called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
+    written_in = getattr(function, "__globals__", {}).get("__name__")
+    managed = getattr(function, "__wrapped__", None) if written_in == "contextlib" else None
+    return any(
+        inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one)
+        for one in (function, called, managed)
+    )
 
 
 def _is_async(function: Callable[..., Any]) -> bool:

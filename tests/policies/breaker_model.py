@@ -59,6 +59,8 @@ _NAMES = {Told: "Told", Declined: "Declined", TimeoutError: "TimeoutError"}
 
 WAITING = 1 << 80
 """When a call that has not begun is lost: never."""
+LOST = (0, True, False)
+"""What is assumed of a probe that is: a failure, until it is back."""
 
 
 class Reference:
@@ -83,9 +85,13 @@ class Reference:
             span = min(longest, self.said.open_for * 2**self.opened)
             self.opened += span < longest
             self.until = now + int(span + span * MAYBE_LONGER)
-        self.state, self.since, self.generation = state, now, self.generation + 1
-        self.seen: list[tuple[int, bool, bool]] = []
-        self.leases: dict[int, int] = {}
+        goes_on = (self.state, state, self.held) == ("half_open", "open", None)
+        self.state, self.since = state, now
+        if not goes_on:  # the probes that opened it may yet say otherwise
+            self.generation += 1
+            self.seen: list[tuple[int, bool, bool]] = []
+            self.leases: dict[int, int] = {}
+            self.lost: set[int] = set()
 
     def become(self, said: Breaker, now: int) -> None:
         before, self.said = self.held, said
@@ -119,14 +125,20 @@ class Reference:
 
     def leave(self, permit: tuple[int, int | None], end: End, duration: int, now: int) -> None:
         generation, ticket = permit
-        if ticket is not None:
-            self.expire(now)
-        held = ticket is None or self.leases.pop(ticket, None) is not None
         verdict = self.verdict(end)
+        if ticket is not None and verdict is None:
+            self.expire(now)
+        held = ticket is None or self.leases.pop(ticket, None) is not None or ticket in self.lost
         if held and generation == self.generation and not self.held and verdict is not None:
+            if ticket in self.lost:
+                self.lost.remove(ticket)
+                self.seen.remove(LOST)
             slow = self.said.slow_call is not None and duration > self.said.slow_call
             self.seen.append((now // self.width, verdict, slow))
-            self.judge(now)
+            if self.state == "half_open":
+                self.expire(now)
+            else:
+                self.judge(now)
 
     def verdict(self, end: End) -> bool | None:
         """Whether it is a failure; None: it is nothing."""
@@ -155,14 +167,15 @@ class Reference:
         return by_itself if self.said.failure_on is None else status in self.said.failure_on
 
     def expire(self, now: int) -> None:
-        for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
-            del self.leases[ticket]
-            self.seen.append((0, True, False))
         if self.state == "half_open":
+            for ticket in [ticket for ticket, until in self.leases.items() if until <= now]:
+                del self.leases[ticket]
+                self.lost.add(ticket)
+                self.seen.append(LOST)
             self.judge(now)
 
     def judge(self, now: int) -> None:
-        said, half, probing = self.said, Percent(Decimal("0.5")), self.state == "half_open"
+        said, half, probing = self.said, Percent(Decimal("0.5")), self.state != "closed"
         row = said.consecutive_failures or 10**9
         fail = said.failure_rate or (half if probing or not (said.slow_call or row < 10**9) else None)
         slow = (said.slow_rate or said.failure_rate or half) if said.slow_call else None
@@ -175,6 +188,8 @@ class Reference:
             left = total - len(live)
             if all(Fraction(count + left, total) < rate for count, rate in tests):
                 self.to("closed", now)
+        elif self.state == "open":
+            return
         elif (over and (probing or total >= said.min_calls)) or (not probing and streak >= row):
             self.to("open", now)
 

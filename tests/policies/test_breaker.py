@@ -246,15 +246,44 @@ def test_slow_probes_open_it_again() -> None:
 
 
 def test_a_lost_probe_counts_as_failed() -> None:
-    """When leases run out half open cannot stick (D25): it opens, and the late results are nothing."""
+    """When leases run out half open cannot stick (D25): it opens, and stays so when the late results are failures."""
     world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
     probes = world.half_open()
     world.clock.advance(2000 * MS)
     assert world.refused() == Duration.parse("60s")
     assert world.guard.state == "open"
     for probe in probes:
-        world.leave(probe, OK)
+        world.leave(probe, BAD)
+        world.leave(probe, OK)  # a report of that which was made
+    assert world.refused() == Duration.parse("60s")
+
+
+def test_what_is_well_but_slow_closes_it_again() -> None:
+    """Probes that outlast their lease, while others call: as soon as enough of them are back, and well, it closes."""
+    world = World(failure_rate="50%", min_calls=1, probes=3, open_for="30s")
+    probes = world.half_open()
+    world.clock.advance(2000 * MS)
+    world.refused()
     assert world.guard.state == "open"
+    world.leave(probes[0], GONE)
+    world.leave(probes[1], OK)
+    assert world.guard.state == "open"
+    world.leave(probes[2], OK)
+    assert world.guard.state == "closed"
+    world.leave(probes[0], BAD)
+    assert world.guard.state == "closed"
+
+
+def test_a_late_result_says_nothing_of_what_came_after() -> None:
+    """Once it was switched, or probes anew, a probe of an earlier round closes nothing."""
+    world = World(consecutive_failures=1, probes=1, open_for="30s")
+    (probe,) = world.half_open()
+    world.clock.advance(2000 * MS)
+    world.refused()
+    world.clock.advance("60s")
+    world.guard.enter()
+    world.leave(probe, OK)
+    assert world.guard.state == "half_open"
 
 
 def test_a_probe_that_has_not_begun_is_not_lost() -> None:
@@ -272,13 +301,25 @@ def test_a_probe_that_has_not_begun_is_not_lost() -> None:
     assert world.guard.state == "closed"
 
 
-def test_a_result_that_comes_after_its_lease_is_a_failure() -> None:
-    """Also when nobody has called in the meantime: a success that took too long does not close it."""
+@pytest.mark.parametrize(("result", "then"), [(OK, "closed"), (BAD, "open"), (GONE, "open")])
+def test_a_result_that_comes_after_its_lease_is_what_it_is(result: Outcome, then: str) -> None:
+    """Where nobody has called in the meantime; a call that is given up only then has failed."""
     world = World(consecutive_failures=1, probes=1)
     (probe,) = world.half_open()
     world.clock.advance(2000 * MS)
-    world.leave(probe, OK)
+    world.leave(probe, result)
+    assert world.guard.state == then
+
+
+def test_of_the_others_a_failure_is_assumed_at_once() -> None:
+    """When one is back too late, those that are not have failed."""
+    world = World(failure_rate="50%", min_calls=1, probes=3)
+    probes = world.half_open()
+    world.clock.advance(2000 * MS)
+    world.leave(probes[0], OK)
     assert world.guard.state == "open"
+    world.leave(probes[1], OK)
+    assert world.guard.state == "closed"
 
 
 def test_a_probe_that_makes_progress_keeps_its_lease() -> None:
@@ -305,7 +346,6 @@ def test_a_lost_probe_cannot_be_renewed() -> None:
     world.leave(others[0], OK)
     world.guard.renew(lost)
     world.leave(others[1], OK)
-    world.leave(lost, OK)
     assert world.guard.state == "half_open"
     world.leave(others[2], OK)
     assert world.guard.state == "closed"
@@ -597,7 +637,7 @@ def test_it_is_busy_while_somebody_decides() -> None:
 
 
 def test_every_probe_is_counted_and_no_other_report_of_one() -> None:
-    """By how long it took; one that was cancelled, or whose lease is over, says nothing."""
+    """By how long it took, also when its lease is over; one that was cancelled says nothing."""
     world = World(consecutive_failures=1, probes=3, slow_call="1s")
 
     def counted() -> list[float]:
@@ -612,7 +652,8 @@ def test_every_probe_is_counted_and_no_other_report_of_one() -> None:
     late = world.begin()
     world.clock.advance("2s")
     world.leave(late, OK)
-    assert counted() == [2, 1]
+    world.leave(late, OK)
+    assert counted() == [3, 1]
 
 
 def _everybody(count: int, work: Any) -> None:

@@ -214,13 +214,14 @@ class Closed:
 
 
 class _Open:
-    """Nothing passes before `until`."""
+    """Nothing passes before `until`; `probing`: the probes that opened it, if any did, which may yet say otherwise."""
 
-    __slots__ = ("passes", "until")
+    __slots__ = ("passes", "probing", "until")
 
-    def __init__(self, until: int) -> None:
+    def __init__(self, until: int, probing: _HalfOpen | None = None) -> None:
         self.passes = False
         self.until = until
+        self.probing = probing
 
 
 _NOT_BEGUN = 1 << 63
@@ -228,14 +229,31 @@ _NOT_BEGUN = 1 << 63
 
 
 class _HalfOpen:
-    """A few leased probes pass; what they report decides."""
+    """A few leased probes pass; what they report decides. Of those that are `lost` a failure is assumed."""
 
-    __slots__ = ("leases", "passes", "reported", "slow", "wrong")
+    __slots__ = ("leases", "lost", "passes", "reported", "slow", "wrong")
 
     def __init__(self) -> None:
         self.passes = False
         self.leases: dict[_Probe, int] = {}
+        self.lost: set[_Probe] = set()
         self.reported = self.wrong = self.slow = 0
+
+    def lose(self, now: int) -> None:
+        """Whose lease is over is lost."""
+        for probe in [probe for probe, until in self.leases.items() if until <= now]:
+            del self.leases[probe]
+            self.lost.add(probe)
+            self.add(failed=True, slow=False)
+
+    def find(self, probe: _Probe) -> bool:
+        """A probe is back: whether its report is still to come; what was assumed of it no longer counts."""
+        if probe in self.lost:
+            self.lost.remove(probe)
+            self.reported -= 1
+            self.wrong -= 1
+            return True
+        return self.leases.pop(probe, None) is not None
 
     def add(self, failed: bool, slow: bool) -> None:
         self.reported += 1
@@ -267,9 +285,11 @@ class BreakerGuard:
 
     A permit is tied to the state object that gave it: that object is the generation, so whatever comes back
     after the state has changed finds another one and is ignored. A cancelled call returns its permit and
-    counts as nothing; a probe whose lease ran out counts as failed. Its lease begins when it does: while it waits
-    for a place of the bulkhead, it keeps the one it has here. While half open it decides as soon as the outcome is
-    settled: open when the share of failed (or slow) probes is reached, closed when it cannot be.
+    counts as nothing; a probe whose lease ran out counts as failed until it reports, which corrects that also after it
+    has opened the breaker again, up to the next probe: else what is well but slow would never close. Its lease begins
+    when it does: while it waits for a place of the bulkhead, it keeps the one it has here. While half open it decides
+    as soon as the outcome is settled: open when the share of failed (or slow) probes is reached, closed when it cannot
+    be.
     How long it stays open is that of Envoy's outlier ejection: base x 2^(ejections so far), less one for every
     interval of health.
     """
@@ -365,7 +385,7 @@ class BreakerGuard:
 
     def observed(self, permit: object) -> bool:
         """Whether the breaker would have refused this call."""
-        return permit is None
+        return permit is None and self._held is None
 
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
@@ -441,28 +461,32 @@ class BreakerGuard:
         )
 
     def _report(self, probe: _Probe, cancelled: bool, failed: bool, slow: bool, now: int) -> bool:
-        self._expire(now)
-        state = probe.state
-        if state.leases.pop(probe, None) is None or state is not self.now_state or cancelled:
+        probing, state = probe.state, self.now_state
+        if cancelled:
+            self._expire(now)
+            probing.leases.pop(probe, None)
             return False
-        state.add(failed, slow)
-        self._decide(state, now)
+        if not probing.find(probe) or probing is not (state.probing if isinstance(state, _Open) else state):
+            return False
+        probing.add(failed, slow)
+        if probing is state:
+            probing.lose(now)
+        self._decide(probing, now)
         return True
 
     def _expire(self, now: int) -> None:
         state = self.now_state
         if isinstance(state, _HalfOpen):
-            for probe in [probe for probe, until in state.leases.items() if until <= now]:
-                del state.leases[probe]
-                state.add(failed=True, slow=False)
+            state.lose(now)
             self._decide(state, now)
 
-    def _decide(self, state: _HalfOpen, now: int) -> None:
-        if state.wrong >= self._wrong_probes or state.slow >= self._slow_probes:
-            self._trip(now)
+    def _decide(self, probing: _HalfOpen, now: int) -> None:
+        if probing.wrong >= self._wrong_probes or probing.slow >= self._slow_probes:
+            if probing is self.now_state:
+                self._trip(now, probing)
             return
-        left = self._probes - state.reported
-        if state.wrong + left < self._wrong_probes and state.slow + left < self._slow_probes:
+        left = self._probes - probing.reported
+        if probing.wrong + left < self._wrong_probes and probing.slow + left < self._slow_probes:
             self._become(Closed(now))
 
     def trip(self) -> bool:
@@ -473,13 +497,13 @@ class BreakerGuard:
             self._trip(self._clock.now())
             return True
 
-    def _trip(self, now: int) -> None:
+    def _trip(self, now: int, probing: _HalfOpen | None = None) -> None:
         """Open, twice as long as the time before."""
         span = min(self._longest, self._open_for << self._trips)
         if span < self._longest:
             self._trips += 1
         span += int(span * _SPREAD * (self._random() - 0.5))
-        self._become(_Open(now + span))
+        self._become(_Open(now + span, probing))
         if self._advice is not None:
             self._advice.tell_open(self._name, span)
 

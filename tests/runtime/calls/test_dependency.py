@@ -10,8 +10,9 @@ import inspect
 import itertools
 import os
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, ExitStack, suppress
+from contextvars import copy_context
 from io import StringIO
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
     """Nobody is left unprotected in silence (D22): generators, functions that only return an awaitable."""
     stripe = World().stripe
 
-    async def stream() -> AsyncIterator[int]:
+    async def stream() -> AsyncGenerator[int, None]:
         yield 1
 
     def numbers() -> Generator[int, None, None]:
@@ -147,7 +148,8 @@ def test_what_cannot_be_guarded_is_refused_when_it_is_decorated() -> None:
         async def __call__(self) -> AsyncIterator[int]:
             yield 1
 
-    for generator in (stream, numbers, functools.partial(stream), Stream()):
+    managers = contextlib.contextmanager(numbers), contextlib.asynccontextmanager(stream)
+    for generator in (stream, numbers, functools.partial(stream), Stream(), *managers):
         with pytest.raises(TypeError, match="generator"):
             stripe(generator)
 
@@ -808,6 +810,19 @@ def test_all_attempts_together_end_with_within() -> None:
     assert world.at_rest()
 
 
+def test_a_first_attempt_that_takes_all_of_within_has_failed() -> None:
+    """Nobody else took of its time: breaker and series hear of a dependency that hangs, whatever ends its calls."""
+    hurried = {"retry": {"attempts": 3, "within": "300ms"}, "breaker": {"consecutive_failures": 2}}
+    whole: list[dict[str, Any]] = [hurried, {"timeout": "10s", **hurried}]
+    for said in whole:
+        world = World(auto=False, **said)
+        slow = world.stripe(idempotent=True)(_forever)
+        for _ in range(2):
+            asyncio.run(_in_steps(world, slow))
+        assert (world.calls("timeout"), world.calls("cancelled")) == (2, 0)
+        assert world.breaker.state == "open"
+
+
 async def _in_steps(world: World, slow: Callable[[], Awaitable[None]]) -> None:
     task = asyncio.ensure_future(slow())
     while not task.done():
@@ -886,8 +901,114 @@ def test_blocks_of_generators_may_end_in_any_order() -> None:
     assert world.at_rest()
 
 
-def test_a_block_that_ends_elsewhere_says_so() -> None:
-    """A block cannot begin in one context and end in another."""
+def test_a_block_of_a_generator_may_end_in_another_context() -> None:
+    """As servers end those of dependencies and of streamed answers: its own call ends, and no other one."""
+    world = World()
+
+    def block() -> Generator[None, None, None]:
+        with world.stripe, world.stripe:
+            yield
+
+    first, second = block(), block()
+    copy_context().run(next, first)
+    copy_context().run(next, second)
+    with world.stripe:
+        assert world.bulkhead.in_flight == 3
+        with pytest.raises(LookupError):
+            first.throw(LookupError())
+        copy_context().run(second.close)
+        assert (world.bulkhead.in_flight, len([*surrounding()])) == (1, 1)
+    assert (world.calls("success"), world.calls("failure"), world.calls("cancelled")) == (1, 1, 1)
+    assert world.at_rest()
+
+
+def test_a_block_of_an_async_generator_that_is_given_up_returns_its_place() -> None:
+    """Its consumer is cancelled, and somebody else closes it: he who has it, or the event loop."""
+    world = World(auto=False, **ALL)
+
+    async def stream() -> AsyncIterator[int]:
+        async with world.stripe:
+            yield 1
+
+    async def consume(numbers: AsyncIterator[int]) -> None:
+        async for _ in numbers:
+            await _forever()
+
+    async def scenario() -> None:
+        kept: Any = stream()
+        tasks = [asyncio.create_task(consume(one)) for one in (kept, stream())]
+        await asyncio.sleep(0)
+        assert world.bulkhead.in_flight == 2
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await kept.aclose()
+
+    asyncio.run(scenario())
+    assert world.at_rest()
+
+
+def test_a_stack_in_a_generator_may_end_in_another_context() -> None:
+    """What it enters for a generator is that one's block."""
+    world = World()
+
+    def block() -> Generator[None, None, None]:
+        with ExitStack() as stack:
+            stack.enter_context(world.stripe)
+            yield
+
+    async def async_block() -> AsyncIterator[int]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(world.stripe)
+            yield 1
+
+    async def scenario() -> None:
+        async def begin() -> int:
+            return await anext(numbers)
+
+        numbers: Any = async_block()
+        await asyncio.create_task(begin())
+        assert world.bulkhead.in_flight == 1
+        await numbers.aclose()
+
+    one = block()
+    copy_context().run(next, one)
+    assert list(one) == []
+    asyncio.run(scenario())
+    assert world.calls("success") == 1
+    assert world.at_rest()
+
+
+def test_a_block_that_another_function_enters_is_known_by_its_context() -> None:
+    """A class of one's own around it, used by many tasks at once: each leaves the call that it has entered."""
+    world = World(auto=False, timeout="2s", bulkhead={"concurrency": 10})
+    stripe: Any = world.stripe
+
+    class Session:
+        async def __aenter__(self) -> None:
+            await stripe.__aenter__()
+
+        async def __aexit__(self, *ended: object) -> None:
+            await stripe.__aexit__(*ended)
+
+    async def one(number: int) -> None:
+        async with Session():
+            await world.clock.sleep(number * SECOND)
+
+    async def scenario() -> list[BaseException | None]:
+        tasks = [asyncio.create_task(one(number)) for number in range(4)]
+        for _ in range(4):
+            await world.clock.settle()
+            world.clock.advance(SECOND)
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    ends = [type(end) for end in asyncio.run(scenario())]
+    assert ends == [type(None), type(None), CallTimeout, CallTimeout]
+    assert world.at_rest()
+
+
+def test_a_block_that_never_began_says_so() -> None:
+    """Nothing tells which call it should end."""
     world = World()
     with pytest.raises(RuntimeError, match="context"):
         world.stripe.__exit__(None, None, None)

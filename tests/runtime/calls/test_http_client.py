@@ -377,8 +377,8 @@ def test_an_answer_that_is_dropped_at_a_bad_moment_waits_for_the_next_call() -> 
 
 
 def test_reading_a_stream_renews_a_probes_lease() -> None:
-    """A probe whose answer comes slowly, part by part, is not taken for lost; a silent one is."""
-    for silent, then in ((False, "closed"), (True, "open")):
+    """A probe whose answer comes slowly, part by part, is not taken for lost; a silent one is, until it ends."""
+    for silent, meanwhile in ((False, "half_open"), (True, "open")):
         world = World(
             timeout="2s", breaker={"consecutive_failures": 1, "probes": 1}, bulkhead={"concurrency": 1}
         )
@@ -389,7 +389,10 @@ def test_reading_a_stream_renews_a_probes_lease() -> None:
         with world.stripe.httpx_client(transport=transport) as client, client.stream("GET", URL) as answer:
             for _ in answer.iter_raw():
                 world.clock.advance("3s" if silent else "1900ms")
-        assert world.breaker.state == then
+                with pytest.raises(world.stripe.Open):
+                    world.breaker.enter()
+                assert world.breaker.state == meanwhile
+        assert world.breaker.state == "closed"
 
 
 def test_refusals_are_typed_and_call_nobody() -> None:

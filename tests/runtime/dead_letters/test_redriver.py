@@ -328,6 +328,34 @@ def test_the_lease_of_a_long_call_is_renewed() -> None:
     run(scenario)
 
 
+def test_what_a_redriven_call_has_begun_is_kept_as_any_other() -> None:
+    """A task that outlives it makes calls of its own: none is a part of it, and none has its key."""
+
+    async def scenario() -> None:
+        shop = Shop()
+        await shop.park()
+        gate, begun = asyncio.Event(), list[asyncio.Task[str]]()
+
+        async def work() -> str:
+            await gate.wait()
+            shop.down = ConnectionError()
+            assert idempotency_key() == ""
+            return await shop.park(2)
+
+        async def again(order: int) -> None:
+            assert idempotency_key()
+            begun.append(asyncio.create_task(work()))
+
+        shop.charge.redrive(again)
+        await shop.look(MINUTE)
+        assert shop.letters() == []
+        gate.set()
+        key = await begun[0]
+        assert [letter.key for letter in shop.letters()] == [key]
+
+    run(scenario)
+
+
 def numbered(order: int) -> str:
     """The key of an order."""
     return f"order-{order}"

@@ -298,6 +298,17 @@ def test_what_an_observing_breaker_would_refuse_is_seen(receiver: Collector) -> 
     assert [facts(one)["mahavishnu.outcome"] for one in spans] == ["failure", "success", "success"]
 
 
+def test_what_a_breaker_that_is_held_closed_lets_in_is_no_event(receiver: Collector) -> None:
+    async def body(stripe: Dependency, house: House) -> None:
+        @stripe
+        async def charge() -> None: ...
+
+        await charge()
+
+    _, (span,), _ = calling(receiver, {"breaker": {"mode": "closed"}}, body)
+    assert events(span) == []
+
+
 def test_a_full_bulkhead_is_seen(receiver: Collector) -> None:
     async def body(stripe: Dependency, house: House) -> None:
         gone = asyncio.Event()

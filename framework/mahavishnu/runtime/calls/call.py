@@ -52,6 +52,8 @@ class Around(Protocol):
         ...
 
 
+_DEADLINE = "the request's deadline"
+_WITHIN = "the end of all attempts (`within`)"
 _OF_A_CALL = 2
 """The places in the cell of a Call, which is its first one until it is over, and then whatever is around it. One of the
 short way has two more, as Inside reads them, and None at first when it is over."""
@@ -262,8 +264,10 @@ class Call:
 
     def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
         outcome = worst(each for each, _ in leaves)
-        # A dependency that was given less than its own timeout, as the request had no more, is not to blame.
-        return Outcome.CANCELLED if outcome is Outcome.TIMEOUT and self._cut and self.over() else outcome
+        # A dependency that was given less time than is its due is not to blame: the request had no more, or attempts
+        # before this one took it. `within` is all that the first one gets.
+        excused = self._cut == _DEADLINE or (self._cut == _WITHIN and self.attempt > 1)
+        return Outcome.CANCELLED if outcome is Outcome.TIMEOUT and excused and self.over() else outcome
 
     def _begin(self, permits: Sequence[object]) -> None:
         self.permits = permits
@@ -316,9 +320,9 @@ class Call:
 
     def _remaining(self) -> tuple[int | None, str]:
         """What is left for this call (ns; None: no limit), and of which time."""
-        deadline, until, whose = context.deadline(), self.until, "the end of all attempts (`within`)"
+        deadline, until, whose = context.deadline(), self.until, _WITHIN
         if deadline is not None and (until is None or deadline - MARGIN < until):
-            until, whose = deadline - MARGIN, "the request's deadline"
+            until, whose = deadline - MARGIN, _DEADLINE
         return None if until is None else until - self.guard.clock.now(), whose
 
 
@@ -341,11 +345,3 @@ def surrounding() -> Iterator[Around]:
         if one.active:
             yield one
         one = one.outer
-
-
-def innermost(name: str) -> Call:
-    """The call of this dependency that was begun last in this context and has not ended."""
-    for one in surrounding():
-        if isinstance(one, Call) and one.name == name:
-            return one
-    raise RuntimeError(f"dependency `{name}`: the block ends in another context than it began in")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from mahavishnu.runtime.dead_letters.letters import Letter
@@ -17,8 +17,10 @@ class Unhandled(Exception):
 
 
 HANDLERS: dict[tuple[str, str], Handler] = {}
-_KEY: ContextVar[str] = ContextVar("mahavishnu_idempotency_key", default="")
-_REDRIVEN: ContextVar[str] = ContextVar("mahavishnu_redriven", default="")
+_Said = ContextVar[list[str]]
+_NOTHING = [""]
+_KEY: _Said = ContextVar("mahavishnu_idempotency_key", default=_NOTHING)
+_REDRIVEN: _Said = ContextVar("mahavishnu_redriven", default=_NOTHING)
 
 
 def handle(dependency: str, operation: str, handler: Handler) -> None:
@@ -36,30 +38,33 @@ def idempotency_key() -> str:
 
     Empty outside of calls of a dependency with `fallback: dead_letter`.
     """
-    return _KEY.get()
+    return _KEY.get()[0]
 
 
-@contextmanager
-def keyed(key: str) -> Generator[None, None, None]:
+def keyed(key: str) -> AbstractContextManager[None]:
     """Inside, a call with this key is made."""
-    token = _KEY.set(key)
-    try:
-        yield
-    finally:
-        _KEY.reset(token)
+    return _saying(_KEY, key)
 
 
 @contextmanager
 def redriving(letter: Letter) -> Generator[None, None, None]:
     """Inside, the call of this letter is made again: with its key, and not kept once more when it fails."""
-    token = _REDRIVEN.set(letter.dependency)
-    try:
-        with keyed(letter.key):
-            yield
-    finally:
-        _REDRIVEN.reset(token)
+    with _saying(_REDRIVEN, letter.dependency), keyed(letter.key):
+        yield
 
 
 def redriven() -> str:
     """The dependency of which a letter is being made again here; empty where none is."""
-    return _REDRIVEN.get()
+    return _REDRIVEN.get()[0]
+
+
+@contextmanager
+def _saying(said: _Said, word: str) -> Generator[None, None, None]:
+    """Inside, the word is said; a task that was begun there, and outlives it, hears when it is over."""
+    cell = [word]
+    token = said.set(cell)
+    try:
+        yield
+    finally:
+        cell[0] = ""
+        said.reset(token)
