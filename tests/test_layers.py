@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("series", "policy", "algorithms", "clock"),
     ("policies", "policies.*", "alerts", "alerts.*", "targets", "notify", "store"),
     ("spec",),
-    ("contract", "derived", "derived.*", "checks", "checks.*"),
+    ("container", "contract", "derived", "derived.*", "checks", "checks.*"),
     ("loading", "loading.*", "load", "appinfo", "artifact", "agreement", "templated", "live"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
