@@ -16,7 +16,7 @@ from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
-from mahavishnu.promql import Aggregate, Call, highest, total
+from mahavishnu.promql import Call, highest, lowest, total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
@@ -36,6 +36,7 @@ BREAKER_STATE = Signal(
     "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
     (Label("dependency"), Label("state", _STATES)),
     across=Across.MAX,
+    of_all=("state", "closed"),
     waived="Asked for where it can open; one that is held closed is looked at.",
 )
 _ALL_CLOSED = replace(
@@ -144,7 +145,7 @@ class Breaker(Policy):
         return Alert(
             name=f"Dependency{camel(name)}BreakerOpen",
             severity=Severity.P2,
-            expr=Aggregate("min", closed, each).equals(0).and_(highest(lately, *each).equals(1)),
+            expr=lowest(closed, *each).equals(0).and_(highest(lately, *each).equals(1)),
             hold=Duration.parse("1m"),
             summary=f"The breaker of dependency {name} has not been closed for a minute.",
             meaning=f"It is held open by its `mode`, however well {name} is."
