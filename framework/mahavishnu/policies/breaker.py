@@ -102,6 +102,11 @@ class Breaker(Policy):
             raise PydanticCustomError("policy", "{what}", what)
         return self
 
+    @property
+    def judges(self) -> bool:
+        """Whether it looks at how calls end: it is neither off nor held."""
+        return self.mode in ("observe", "enforce")
+
     def failing(self) -> Percent | None:
         """The failure rate that opens it, with its default; None when only other conditions do."""
         others = self.slow_call or self.consecutive_failures
