@@ -26,6 +26,9 @@ _DEFAULT_RATE = Percent(Decimal("0.5"))
 _WINDOW = Duration.parse("30m")
 _LATELY = Duration.parse("5m")
 _OFTEN = 5
+_TURNS = _OFTEN + 1
+_LONGEST = Duration.parse("1d")
+"""Where that many turns take longer, nobody would call it restless."""
 _LONGER = 10
 # A percentage has at most six decimals: in parts of 10^8 it is a whole number, and comparisons are exact.
 _PARTS = 10**8
@@ -138,7 +141,14 @@ class Breaker(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if self.mode in ("off", "closed"):
             return ()
-        return (self._not_closed(name), *(() if self.mode == "open" else (self._restless(name),)))
+        turns = self._turns()
+        restless = self.judges and turns <= _LONGEST
+        return (self._not_closed(name), *((self._restless(name, turns),) if restless else ()))
+
+    def _turns(self) -> Duration:
+        """A time in which it can close often enough, though it stays open for as long as it may each time."""
+        longest = self.max_open_for or _LONGER * self.open_for
+        return max(_WINDOW, Duration(_TURNS * longest))
 
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
@@ -165,16 +175,16 @@ class Breaker(Policy):
             proof=(Feed(closed, healthy=1, faulty=0), Feed(opened, healthy=0, faulty=1)),
         )
 
-    def _restless(self, name: str) -> Alert:
+    def _restless(self, name: str, within: Duration) -> Alert:
         """It closes again and again, in one process: an outage opens it at every probe, and once in each of a fleet."""
         transitions = BREAKER_TRANSITIONS.closed(dependency=name)
-        closings = total(transitions.increase(_WINDOW, dependency=name, to="closed"), "instance")
+        closings = total(transitions.increase(within, dependency=name, to="closed"), "instance")
         return Alert(
             name=f"Dependency{camel(name)}BreakerRestless",
             severity=Severity.P3,
             expr=highest(closings) > _OFTEN,
             hold=Duration.parse("5m"),
-            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {_WINDOW}.",
+            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {within}.",
             meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
             impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
             action=f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
