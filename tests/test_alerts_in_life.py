@@ -154,6 +154,28 @@ def test_the_first_failure_of_a_process_is_counted(
     assert after == {"ShopSloOrdersBurnP1", "ShopSloOrdersBudgetExhausted"}
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_an_objective_without_requests_is_told_of_after_the_hour_it_speaks_of(
+    used: bool, tmp_path: Path
+) -> None:
+    """A process that nobody has asked yet is given as long as one that nobody asks any more."""
+    spec = spec_of(slos={"orders": {"objective": "99.9%"}})
+    seen = Prometheus(spec, tmp_path)
+    clock = VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(Route("/", ok)), spec, clock=clock)
+        for minute in range(100):
+            if (used and minute < 3) or minute >= 90:
+                await house.status()
+            seen.scrape(house.app.service.metrics)
+            clock.advance(MINUTE)
+
+    asyncio.run(life())
+    silent = {"ShopSloOrdersNoData"}
+    assert [names & silent for names in seen.fired([58, 82, 95])] == [set(), silent, set()]
+
+
 @pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])
 def test_a_critical_request_that_is_shed_once_wakes_nobody(
     bursts: int, wanted: set[str], tmp_path: Path
