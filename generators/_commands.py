@@ -53,8 +53,8 @@ def refused(contract: Contract) -> Iterator[Command]:
 
 
 def verbs(contract: Contract, *words: str) -> str:
-    """A verb of our own command line, for the environment that was compiled."""
-    return shlex.join(["mahavishnu", *words, *(["--env", contract.env] if contract.env else [])])
+    """A verb of our own command line, for the spec and the environment that were compiled."""
+    return shlex.join(["mahavishnu", *words, *contract.options])
 
 
 def wanted(contract: Contract) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 
 from mahavishnu.artifact import Artifact
@@ -21,7 +22,8 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         return
     values = {
         "job": contract.job,
-        "env": contract.env and Code(f"--env {contract.env}", inline=True),
+        "options": contract.options and Code(shlex.join(contract.options), inline=True),
+        "env": contract.env,
         "backups": [_backup(contract, name, backup) for name, backup in spec.backups.items()],
         "postgres": any(isinstance(one.source, Postgres) for one in spec.backups.values()),
         "secrets": jobs_secrets(spec),
@@ -31,14 +33,13 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
     keep = contract.spec.keeps(name)
-    word = f"{name} --env {contract.env}" if contract.env else name
+    word = shlex.join([name, *contract.options])
     kept = "every snapshot"
     if keep is not None:
         span = days(guaranteed(keep, backup.schedule))
         kept = f"{keep.text}; at most {most(keep, backup.schedule)} snapshots, at least {span}"
     return {
         "name": name,
-        # Names of the spec need no quotes anywhere.
         "word": Mark(word),
         "folder": Mark(f"recovered-{name}"),
         "recovered": Code(f"recovered-{name}", inline=True),

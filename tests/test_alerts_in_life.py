@@ -16,12 +16,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+import mahavishnu
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
-from mahavishnu.errors import BreakerOpen
+from mahavishnu.errors import BreakerOpen, Throttled
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policy import Outcome
 from mahavishnu.queries.firing import firing, samples
+from mahavishnu.runtime.current import use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.runtime.process import Usage
@@ -152,6 +154,28 @@ def test_the_first_failure_of_a_process_is_counted(
     assert after == {"ShopSloOrdersBurnP1", "ShopSloOrdersBudgetExhausted"}
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_an_objective_without_requests_is_told_of_after_the_hour_it_speaks_of(
+    used: bool, tmp_path: Path
+) -> None:
+    """A process that nobody has asked yet is given as long as one that nobody asks any more."""
+    spec = spec_of(slos={"orders": {"objective": "99.9%"}})
+    seen = Prometheus(spec, tmp_path)
+    clock = VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(Route("/", ok)), spec, clock=clock)
+        for minute in range(100):
+            if (used and minute < 3) or minute >= 90:
+                await house.status()
+            seen.scrape(house.app.service.metrics)
+            clock.advance(MINUTE)
+
+    asyncio.run(life())
+    silent = {"ShopSloOrdersNoData"}
+    assert [names & silent for names in seen.fired([58, 82, 95])] == [set(), silent, set()]
+
+
 @pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])
 def test_a_critical_request_that_is_shed_once_wakes_nobody(
     bursts: int, wanted: set[str], tmp_path: Path
@@ -263,6 +287,57 @@ def test_a_breaker_is_restless_when_it_closes_again_and_again(
         fleet.call(GOOD, 100)
         fleet.told(seen)
     assert not seen.fired([seen.minutes - 1])[0] & wanted
+
+
+def test_a_breaker_that_stays_open_for_long_is_restless_all_the_same(tmp_path: Path) -> None:
+    """Each of its turns takes ten times `open_for` in the end, and so many of them take their time."""
+    spec = payment(min_calls=5, open_for="1m", probes=3)
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 1)
+    (breaker,) = fleet.breakers
+    for _ in range(240):
+        for _ in range(100):
+            fleet.call(BAD if breaker.state == "closed" else GOOD, 1)  # well enough for a few probes
+        fleet.told(seen)
+    restless = seen.minutes - 1
+    for _ in range(70):
+        fleet.call(GOOD, 20)
+        fleet.told(seen)
+    assert [RESTLESS in names for names in seen.fired([1, restless, seen.minutes - 1])] == [
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("most", ["5%", "90%"])
+def test_a_throttle_that_keeps_back_all_it_may_is_told_of(most: str, tmp_path: Path) -> None:
+    """However little that is."""
+    spec = spec_of(dependencies={"payment": {"throttle": {"most": most}}})
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 1)
+    use(fleet.services[0])
+
+    @mahavishnu.dependency("payment")
+    def refuses() -> None:
+        raise ConnectionError
+
+    def minute(calls: int) -> int:
+        for _ in range(calls):
+            with suppress(ConnectionError, Throttled):
+                refuses()
+        return fleet.told(seen)
+
+    idle, *_, refused = [minute(calls) for calls in (0, *[300] * 15)]
+    *_, healed = [minute(0) for _ in range(15)]
+    name = "ShopDependencyPaymentThrottled"
+    assert [name in names for names in seen.fired([idle, refused, healed])] == [False, True, False]
+
+
+def test_what_is_tried_once_has_no_budget_to_exhaust() -> None:
+    """No retry is ever denied, so nobody is promised an alert on it."""
+    once, twice = (contract(spec_of(dependencies={"payment": {"retry": {"attempts": n}}})) for n in (1, 2))
+    exhausted = "ShopDependencyPaymentRetryBudgetExhausted"
+    assert [exhausted in {alert.name for alert in one.alerts} for one in (once, twice)] == [False, True]
+    assert compile(once)  # which has nothing against series that no rule asks for
 
 
 def test_a_breaker_that_is_held_says_so(tmp_path: Path) -> None:

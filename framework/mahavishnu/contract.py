@@ -63,7 +63,7 @@ class Contract:
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
     `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose
-    values are merged into the spec.
+    values are merged into the spec, `file` the spec's name there (None: the one that is found unasked).
     """
 
     spec: Spec
@@ -73,6 +73,13 @@ class Contract:
     alerts: tuple[Alert, ...]
     place: str = "deploy"
     env: str | None = None
+    file: str | None = None
+
+    @property
+    def options(self) -> list[str]:
+        """The words by which a verb, in the spec's own folder, is about this spec and environment."""
+        said = (("--spec", self.file), ("--env", self.env))
+        return [word for option, value in said if value is not None for word in (option, value)]
 
     @property
     def job(self) -> str:

@@ -60,6 +60,10 @@ class SpecError(MahavishnuError):
         self.findings = findings
         super().__init__("\n".join(_line(finding) for finding in findings))
 
+    def __reduce__(self) -> tuple[type[SpecError], tuple[tuple[Finding, ...]]]:
+        """So that it can cross to another process."""
+        return type(self), (self.findings,)
+
 
 class DependencyError(MahavishnuError):
     """A policy of a dependency refused or ended a call.
@@ -163,6 +167,10 @@ class RateLimited(MahavishnuError):
         self.what = what
         self.retry_after = retry_after
         self.status = status
+
+    def __reduce__(self) -> tuple[type[RateLimited], tuple[str, str, int | None, int]]:
+        """So that it can cross to another process."""
+        return type(self), (self.limit, self.what, self.retry_after, self.status)
 
 
 def _line(finding: Finding) -> str:

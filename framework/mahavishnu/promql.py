@@ -237,6 +237,11 @@ def highest(inner: Expr, *by: str) -> Aggregate:
     return Aggregate("max", inner, by)
 
 
+def lowest(inner: Expr, *by: str) -> Aggregate:
+    """`min(inner)`, or `min by (…) (inner)`."""
+    return Aggregate("min", inner, by)
+
+
 def absent(inner: Expr) -> Call:
     """`absent(inner)`: 1 when no such series exists."""
     return Call("absent", (inner,))

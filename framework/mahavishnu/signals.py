@@ -70,7 +70,8 @@ class Signal:
     """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds.
 
     `waived` says why no rule asks for it, where none does; `across` is what a gauge of the runtime must say: what
-    several workers show together.
+    several workers show together. `of_all` is a label and its value that such a gauge has of several only where each
+    of them has it, though other values need one alone.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Signal:
     source: Source = Source.RUNTIME
     waived: str = ""
     across: Across | None = None
+    of_all: tuple[str, str] | None = None
 
     def __hash__(self) -> int:
         return hash(self.name)  # its labels may have thousands of values

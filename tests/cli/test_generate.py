@@ -228,6 +228,15 @@ def test_an_environment_has_its_own_numbers(home: Path) -> None:
     assert run(["generate", "--check"]) == 1
 
 
+def test_a_spec_by_another_name_is_named_in_its_pages(home: Path) -> None:
+    """Typed in its folder, what they say is about this spec; one that is found unasked needs no name."""
+    shutil.copy(home / "mahavishnu.yaml", home / "other.yaml")
+    assert run(["generate", "--spec", "other.yaml", "--out", "other"]) == 0
+    assert "mahavishnu check --spec other.yaml" in (home / "other/runbooks/maintenance.md").read_text()
+    assert run(["generate", "--spec", str(home / "mahavishnu.yaml")]) == 0
+    assert "--spec" not in (home / "deploy/runbooks/maintenance.md").read_text()
+
+
 def test_a_template_of_ones_own(home: Path) -> None:
     """What lies in .mahavishnu/templates beside the spec goes before ours, quoted like ours."""
     mine = home / ".mahavishnu/templates/kubernetes/pdb.yaml.j2"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from mahavishnu.series import (
 )
 from mahavishnu.signals import AgreementError, Alert, Kind, Label, Severity, Signal
 from mahavishnu.spec import Spec
-from tests.monitoring import made, shop
+from tests.monitoring import accepts, made, shop
 from tests.strategies import specs
 
 
@@ -126,6 +128,48 @@ def test_what_each_worker_has_is_drawn_for_all_of_them(row: str, title: str, bou
     }
     resilience = next(one for one in dashboards(made(spec)) if one.name == "resilience")
     assert panel(resilience, title, row).bounds == (Decimal(bound),)
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    ("board", "title", "well", "ill", "seen"),
+    [
+        ("service", "Spec reload successful", {"": 1}, {"": 0}, {"{}": 0}),
+        ("service", "Spec reload", {"": 9}, {"": 5}, {"{}": 5000}),
+        ("resilience", "Dead letters store up", {"": 1}, {"": 0}, {"{}": 0}),
+        ("resilience", "Retry budget", {"": 1}, {"": 0}, {"{}": 0}),
+        (
+            "resilience",
+            "Breaker state",
+            {'state="closed"': 1, 'state="open"': 0},
+            {'state="closed"': 0, 'state="open"': 1},
+            {'{state="closed"}': 0, '{state="open"}': 1},
+        ),
+    ],
+)
+def test_a_fault_of_one_replica_is_seen(
+    boards: dict[str, Dashboard],
+    board: str,
+    title: str,
+    well: dict[str, int],
+    ill: dict[str, int],
+    seen: dict[str, int],
+    tmp_path: Path,
+) -> None:
+    """The other is well, and does not hide it."""
+    expr = panel(boards[board], title).queries[0].expr
+    name = next(expr.selectors()).signal.name
+    series = [
+        {"series": f'{name}{{job="shop",instance="{at}",{labels}}}', "values": f"{level}x5"}
+        for at, levels in (("a", well), ("b", ill))
+        for labels, level in levels.items()
+    ]
+    found = [{"labels": labels, "value": level} for labels, level in seen.items()]
+    asked = [{"expr": expr.render(), "eval_time": "3m", "exp_samples": found}]
+    path = tmp_path / "replicas.test.yml"
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    path.write_text(json.dumps({"evaluation_interval": "1m", "tests": [test]}), encoding="utf-8")
+    accepts("promtool", "test", "rules", path)
 
 
 AGE = Signal(

@@ -288,6 +288,19 @@ def test_an_environment_is_named() -> None:
     assert "--env" not in "".join(pages(shop()).values())
 
 
+@pytest.mark.parametrize("env", [None, "staging"])
+def test_a_spec_by_another_name_is_named(env: str | None) -> None:
+    """What is typed for it is not about the one that would be found in its folder."""
+    named = ["--spec", "other shop.yaml", *(["--env", env] if env else [])]
+    said = pages(replace(made(BACKED), file="other shop.yaml", env=env))
+    backups = re.findall(r"mahavishnu backup \w+ [^`\n]+", said["disaster-recovery.md"])
+    found = [*typed(said, "mahavishnu"), *map(shlex.split, backups)]
+    assert {words[1] for words in found} == {"backup", "check", "config", "explain", "generate", "test"}
+    assert all(named == words[words.index("--spec") :][: len(named)] for words in found), found
+    assert f"leave `{shlex.join(named)}` out" in said["disaster-recovery.md"]
+    assert "--spec" not in "".join(pages(made(BACKED)).values())
+
+
 def test_what_is_recovered_is_of_the_environment_that_is_named() -> None:
     """The commands of one do not put its data into the place of another; the jobs' image knows no other."""
     page = pages(replace(made(BACKED), env="staging"))["disaster-recovery.md"]

@@ -19,7 +19,8 @@ CODE = Code(
     "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that "
     "is 100% or more, "
     "not even the failure of every request is enough. An alert that waits for more requests than come never ends to "
-    "wait. A limit that is off refuses nothing, and no queue grows beyond its spots.",
+    "wait. A limit that is off refuses nothing, a breaker that is held judges nothing, and no queue "
+    "grows beyond its spots.",
     "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
     "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
 )
@@ -78,8 +79,10 @@ def _off(when: Condition, spec: Spec) -> tuple[str, str] | None:
     help = "set its mode to `observe` or `enforce`, or remove the threshold"
     if limit is not None and limit.mode == "off":
         return f"`{when.signal}` never moves: limit `{when.name}` is off", help
-    if dependency and dependency.breaker and dependency.breaker.mode == "off":
-        return f"`{when.signal}` never moves: the breaker of `{when.name}`, which tells it, is off", help
+    breaker = dependency.breaker if dependency else None
+    if breaker is not None and not breaker.judges:
+        held = "off" if breaker.mode == "off" else f"held {breaker.mode}"
+        return f"`{when.signal}` never moves: the breaker of `{when.name}`, which tells it, is {held}", help
     return None
 
 

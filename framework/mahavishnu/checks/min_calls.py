@@ -27,7 +27,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every breaker that judges rates, when the expected traffic is said."""
     for name, dependency in facts.spec.dependencies.items():
         breaker = dependency.breaker
-        if breaker is None or breaker.mode == "off" or not _judges_rates(breaker):
+        if breaker is None or not breaker.judges or not _judges_rates(breaker):
             continue
         most = _calls(facts.spec, dependency, breaker)
         if most is not None and most < breaker.min_calls:

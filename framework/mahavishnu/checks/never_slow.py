@@ -22,7 +22,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every `slow_call` against the timeout of one attempt."""
     for name, dependency in facts.spec.dependencies.items():
         breaker, timeout = dependency.breaker, dependency.timeout
-        if breaker is None or breaker.mode == "off" or breaker.slow_call is None or timeout is None:
+        if breaker is None or not breaker.judges or breaker.slow_call is None or timeout is None:
             continue
         if breaker.slow_call >= timeout:
             what = f"a call to `{name}` is slow after {breaker.slow_call}, and times out after {timeout}"

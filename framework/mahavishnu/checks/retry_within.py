@@ -22,11 +22,14 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every `within` against the timeout of one attempt."""
     for name, dependency in facts.spec.dependencies.items():
         retry, timeout = dependency.retry, dependency.timeout
-        if retry is None or retry.within is None or timeout is None:
+        if retry is None or retry.within is None or retry.attempts == 1 or "timeout" not in retry.retry_on:
             continue
-        if "timeout" in retry.retry_on and retry.attempts > 1 and retry.within <= timeout:
-            what = (
-                f"one attempt to call `{name}` may take {timeout}, and all together may take {retry.within}"
+        if timeout is None or retry.within <= timeout:
+            long = f"may take {timeout}" if timeout else "has no timeout"
+            what = f"one attempt to call `{name}` {long}, and all together may take {retry.within}"
+            help = (
+                f"set `within` well above {timeout}"
+                if timeout
+                else f"add a `timeout` well below {retry.within}"
             )
-            path = ("dependencies", name, "retry", "within")
-            yield warning(CODE, path, what, f"set `within` well above {timeout}")
+            yield warning(CODE, ("dependencies", name, "retry", "within"), what, help)

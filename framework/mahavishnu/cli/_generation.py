@@ -94,7 +94,8 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used, NoSuchFamily."""
     loaded = accept(spec or find_spec(), env)
     home = loaded.path.parent
-    made = replace(contract(loaded.declared), place=_place(home, out), env=env)
+    file = None if loaded.path.name == NAME else loaded.path.name
+    made = replace(contract(loaded.declared), place=_place(home, out), env=env, file=file)
     run = Run(loaded, env, made, files(loaded, made), out, None, spec)
     if not (chosen := frozenset(only)):
         return run

@@ -16,7 +16,18 @@ from typing import Literal, NamedTuple
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.errors import Path
 from mahavishnu.policy import Policy
-from mahavishnu.promql import Aggregate, Binary, Call, Expr, Number, Selector, highest, quantile, total
+from mahavishnu.promql import (
+    Aggregate,
+    Binary,
+    Call,
+    Expr,
+    Number,
+    Selector,
+    highest,
+    lowest,
+    quantile,
+    total,
+)
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
@@ -316,12 +327,23 @@ def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -
     if signal.kind is Kind.COUNTER:
         expr: Expr = total(signal.rate(_WINDOW, **where), *by)
     elif name is None or signal.source is Source.RULE:
-        expr = highest(signal.select(**where), *by)
+        expr = _of_several(signal, where, by)
     else:
         expr, by = signal.select(**where), ("instance", *by)
     if _unit(signal) == "dateTimeFromNow":
         expr = expr * 1000  # Grafana's dates are in milliseconds
     yield Query(scoped(expr, made.job), by, signal.name.rpartition(":")[2] if several else "")
+
+
+def _of_several(signal: Signal, where: Mapping[str, str], by: tuple[str, ...]) -> Expr:
+    """What a gauge is of several replicas, as it is of several workers: a fault of one of them is seen."""
+    if signal.across is Across.MIN:
+        return lowest(signal.select(**where), *by)
+    if signal.of_all is None:
+        return highest(signal.select(**where), *by)
+    label, value = signal.of_all
+    each = lowest(signal.select(**where, **{label: value}), *by)
+    return each.or_(highest(signal.select(**where, **{f"{label}_not": value}), *by))
 
 
 def _varies(label: Label) -> bool:

@@ -16,7 +16,7 @@ from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
-from mahavishnu.promql import Aggregate, Call, highest, total
+from mahavishnu.promql import Call, highest, lowest, total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
 from mahavishnu.units import Duration, Percent
@@ -26,6 +26,9 @@ _DEFAULT_RATE = Percent(Decimal("0.5"))
 _WINDOW = Duration.parse("30m")
 _LATELY = Duration.parse("5m")
 _OFTEN = 5
+_TURNS = _OFTEN + 1
+_LONGEST = Duration.parse("1d")
+"""Where that many turns take longer, nobody would call it restless."""
 _LONGER = 10
 # A percentage has at most six decimals: in parts of 10^8 it is a whole number, and comparisons are exact.
 _PARTS = 10**8
@@ -36,6 +39,7 @@ BREAKER_STATE = Signal(
     "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
     (Label("dependency"), Label("state", _STATES)),
     across=Across.MAX,
+    of_all=("state", "closed"),
     waived="Asked for where it can open; one that is held closed is looked at.",
 )
 _ALL_CLOSED = replace(
@@ -101,6 +105,11 @@ class Breaker(Policy):
             raise PydanticCustomError("policy", "{what}", what)
         return self
 
+    @property
+    def judges(self) -> bool:
+        """Whether it looks at how calls end: it is neither off nor held."""
+        return self.mode in ("observe", "enforce")
+
     def failing(self) -> Percent | None:
         """The failure rate that opens it, with its default; None when only other conditions do."""
         others = self.slow_call or self.consecutive_failures
@@ -132,7 +141,14 @@ class Breaker(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if self.mode in ("off", "closed"):
             return ()
-        return (self._not_closed(name), *(() if self.mode == "open" else (self._restless(name),)))
+        turns = self._turns()
+        restless = self.judges and turns <= _LONGEST
+        return (self._not_closed(name), *((self._restless(name, turns),) if restless else ()))
+
+    def _turns(self) -> Duration:
+        """A time in which it can close often enough, though it stays open for as long as it may each time."""
+        longest = self.max_open_for or _LONGER * self.open_for
+        return max(_WINDOW, Duration(_TURNS * longest))
 
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
@@ -144,7 +160,7 @@ class Breaker(Policy):
         return Alert(
             name=f"Dependency{camel(name)}BreakerOpen",
             severity=Severity.P2,
-            expr=Aggregate("min", closed, each).equals(0).and_(highest(lately, *each).equals(1)),
+            expr=lowest(closed, *each).equals(0).and_(highest(lately, *each).equals(1)),
             hold=Duration.parse("1m"),
             summary=f"The breaker of dependency {name} has not been closed for a minute.",
             meaning=f"It is held open by its `mode`, however well {name} is."
@@ -159,16 +175,16 @@ class Breaker(Policy):
             proof=(Feed(closed, healthy=1, faulty=0), Feed(opened, healthy=0, faulty=1)),
         )
 
-    def _restless(self, name: str) -> Alert:
+    def _restless(self, name: str, within: Duration) -> Alert:
         """It closes again and again, in one process: an outage opens it at every probe, and once in each of a fleet."""
         transitions = BREAKER_TRANSITIONS.closed(dependency=name)
-        closings = total(transitions.increase(_WINDOW, dependency=name, to="closed"), "instance")
+        closings = total(transitions.increase(within, dependency=name, to="closed"), "instance")
         return Alert(
             name=f"Dependency{camel(name)}BreakerRestless",
             severity=Severity.P3,
             expr=highest(closings) > _OFTEN,
             hold=Duration.parse("5m"),
-            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {_WINDOW}.",
+            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {within}.",
             meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
             impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
             action=f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
-from mahavishnu.promql import Aggregate, total
+from mahavishnu.promql import lowest, total
 from mahavishnu.series import (
     LIMIT_DECISIONS,
     LIMIT_FOUND,
@@ -144,7 +144,7 @@ class Concurrency(Limit):
         return Alert(
             name=f"Limit{camel(name)}AtFloor",
             severity=Severity.P2,
-            expr=(Aggregate("min", quota, each) < _FLOOR).and_(waited + refused > 0),
+            expr=(lowest(quota, *each) < _FLOOR).and_(waited + refused > 0),
             hold=_HOLD,
             summary=f"Limit {name} has come down to $value: the process gets nothing done side by side.",
             meaning=f"Every further request only made the others slower, for {_HOLD}, and more wanted to come in: what "

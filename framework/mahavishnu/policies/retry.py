@@ -30,6 +30,7 @@ RETRIES = Signal(
     Kind.COUNTER,
     "Failed attempts that were worth another: retried, or why not (attempts exhausted, budget, deadline).",
     (Label("dependency"), Label("outcome", ("retried", "exhausted", "budget", "deadline"))),
+    waived="Asked for where a call may be made again; where each is made once it is looked at.",
 )
 RETRY_BUDGET = Signal(
     "mahavishnu_retry_budget_ratio",
@@ -64,6 +65,8 @@ class Retry(Policy):
         return (RETRIES.closed(dependency=name), RETRY_BUDGET.closed(dependency=name))
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
+        if self.attempts == 1:
+            return ()
         retries = RETRIES.closed(dependency=name)
         denied = total(retries.rate(_WINDOW, dependency=name, outcome="budget"))
         wanted = total(retries.rate(_WINDOW, dependency=name, outcome_re="retried|budget"))

@@ -35,7 +35,9 @@ _SHORTEST = Duration.parse("2m")
 """No window is shorter: eight scrapes of 15 s, so that two that fail do not empty it."""
 _SILENT, _SILENT_ROUTE = Duration.parse("1h"), Duration.parse("6h")
 """After so long without any request there is no promise to be kept; a route by itself may rest over a night."""
-_SILENT_HOLD = Duration.parse("15m")
+_NO_VALUE = Duration.parse("15m")
+_LOOKED_BACK = Duration.parse("15m")
+"""How far a query looks back; that nothing comes is held for the whole silence, also in a process that began so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,13 +297,13 @@ class Slo(Policy):
         )
 
     def _silent(self, name: str) -> Alert:
-        of, window = self.indicator(name), _SILENT if self.match is None else _SILENT_ROUTE
-        seen = f"has counted nothing for {window}" if self.fresh is None else "has no value"
+        of, silence = self.indicator(name), _SILENT if self.match is None else _SILENT_ROUTE
+        seen = f"has counted nothing for {silence}" if self.fresh is None else "has no value"
         return Alert(
             name=f"Slo{camel(name)}NoData",
             severity=self._ticket,
-            expr=of.missing(window),
-            hold=_SILENT_HOLD,
+            expr=of.missing(_LOOKED_BACK),
+            hold=silence if self.fresh is None else _NO_VALUE,
             summary=f"SLO {name}: there is nothing to judge it by.",
             meaning=f"The service is scraped, and what this objective is about {seen}.",
             impact="It does not happen any more, or is counted elsewhere: this objective cannot raise an alert.",

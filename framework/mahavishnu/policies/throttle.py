@@ -82,11 +82,12 @@ class Throttle(Policy):
         throttled, calls = THROTTLED.closed(dependency=name), DEPENDENCY_CALLS.closed(dependency=name)
         held = total(throttled.rate(_WINDOW, dependency=name))
         enforced = self.mode == "enforce"
+        bound = min(_HELD_RATIO, self.most.ratio / 2)  # more than `most` is never kept back
         return (
             Alert(
                 name=f"Dependency{camel(name)}Throttled",
                 severity=Severity.P2,
-                expr=held / total(calls.rate(_WINDOW, dependency=name)) > _HELD_RATIO,
+                expr=held / total(calls.rate(_WINDOW, dependency=name)) > bound,
                 hold=Duration.parse("5m"),
                 summary=f"$value of the calls to {name} are {'' if enforced else 'to be '}kept back.",
                 unit="ratio",

@@ -237,7 +237,7 @@ class Service:
         """
         route, method = plan.key
         status = min(max(status, 100), 599)
-        if len(self._http) >= ROUTES_SHOWN and route not in self._http:
+        if len(self._http) >= ROUTES_SHOWN and route not in self._http and not self._promised(route):
             route = UNMATCHED
         known = self._http.setdefault(route, {}).setdefault(method, set())
         if status not in known and len(known) >= STATUSES_OWN:
@@ -245,6 +245,11 @@ class Service:
         known.add(status)
         cell = plan.cells[status] = self._histogram(route, method, status)
         return cell
+
+    def _promised(self, route: str) -> bool:
+        """Whether an objective is about this route, and counts what is shown of it."""
+        matches = (slo.match for slo in self.spec.slos.values())
+        return any(one is not None and one.path is not None and one.fits(route) for one in matches)
 
     def _histogram(self, route: str, method: str, status: int) -> Histogram:
         route = route.encode("utf-8", "backslashreplace").decode()  # half a character has no bytes to show

@@ -500,6 +500,39 @@ def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
     assert deadline() is None
 
 
+@pytest.mark.parametrize("end", ["answers", "raises", "is cut off"])
+def test_what_a_request_leaves_running_may_still_call(end: str) -> None:
+    """However it has ended: its deadline was that of its response, and there is none to wait for."""
+    spec = spec_of(limits={"request": {"timeout": "5s"}}, dependencies={"stripe": {"timeout": "9s"}})
+    over = asyncio.Event()
+    left: list[asyncio.Task[str]] = []
+
+    async def later() -> str:
+        await over.wait()
+        return await mahavishnu.dependency("stripe")(Flaky(0).call_async)()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        left.append(asyncio.create_task(later()))
+        if end == "is cut off":
+            await asyncio.Event().wait()
+        if end == "raises":
+            raise ValueError
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def scenario() -> None:
+        clock = VirtualClock()
+        request = asyncio.ensure_future(call(Hardening(app, spec=spec, clock=clock, log_to=StringIO())))
+        await clock.settle()
+        clock.advance("20s")
+        with suppress(ValueError):
+            await request
+        over.set()
+        assert await left[0] == "ok"
+
+    asyncio.run(scenario())
+
+
 def test_a_call_that_ends_badly_leaves_nothing_for_the_garbage_collector() -> None:
     """Failed, refused, timed out: no error is held by a frame that it holds, so all goes at once."""
     world = World(**all_but(breaker={"consecutive_failures": 2}))

@@ -15,8 +15,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from mahavishnu.derived.bound import bound
 from mahavishnu.runtime.service import Service
-from mahavishnu.series import HTTP_DURATION
+from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN
 from mahavishnu.signals import Kind
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
@@ -85,6 +86,28 @@ def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
         assert counted(house, "all") == (17, 4)
         assert counted(house, "posts") == (3, 3)
         assert counted(house, "quick") == (6, 6)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/last", "/las*"])
+def test_a_route_that_an_objective_names_is_counted_however_many_there_are(path: str) -> None:
+    """It is shown beside those that fill the series, within what is said of them."""
+
+    async def scenario() -> None:
+        async def answer(request: Request) -> Response:
+            return PlainTextResponse("", 500 if request.url.path == "/last" else 200)
+
+        names = [*map(str, range(ROUTES_SHOWN + 1)), "last"]
+        slos = {"named": {"objective": "99%", "match": {"path": path}}, "all": {"objective": "99%"}}
+        house = harden(site(*(Route(f"/{name}", answer) for name in names)), spec_of(slos=slos))
+        for name in names:
+            await house.call(path=f"/{name}")
+        assert (counted(house, "named"), counted(house, "all")) == ((0, 1), (ROUTES_SHOWN + 1, 1))
+        shown = [one for one in house.samples() if one.startswith(f"{HTTP_DURATION.name}_count")]
+        assert len(shown) == ROUTES_SHOWN + 2  # and what is unmatched
+        most = bound(house.app.service.contract)
+        assert most.of(ROUTES_SHOWN + 1) - most.of(ROUTES_SHOWN) == most.per_route
 
     run(scenario())
 

@@ -29,7 +29,8 @@ class Ended:
 
     def add(self, service: Service, one: Passage, ended: int) -> None:
         """A request has ended at this time of the service's clock."""
-        one.service = None  # what it leaves running goes on with whichever spec is at work
+        one.service = None  # what it leaves running goes on with whichever spec is at work,
+        one.deadline = None  # and nobody waits for it
         waiting = self._waiting
         waiting.append((service, one, ended - one.began, ended))
         if len(waiting) == 1:
