@@ -226,7 +226,8 @@ class Hardening:
         self._aside = False
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
-        self.service.lag.start()
+        if self.service.clock.runs:
+            self.service.lag.start()
         self.redriver.start()
         self.telling.start()
         self._crowd.start()
@@ -243,6 +244,7 @@ class Hardening:
         on_signal("SIGTERM", self.drain)
         self.service.lasting.draining = False  # a server may start again in its process
         self._begin()
+        self.service.lag.start()
         heard = False
 
         async def watched() -> Message:

@@ -364,7 +364,7 @@ def test_a_body_that_drips_is_408(handler: Any) -> None:
         assert "longer than 3s" in answer.json()["detail"]
         assert house.decisions("uploads") == (0, 1, 0)
         assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (408, "uploads")
-        assert house.timers == 0
+        assert house.clock.timers == 0
 
     run(scenario())
 
@@ -453,6 +453,6 @@ def test_a_client_that_hangs_up_while_dripping_is_not_too_slow() -> None:
         with pytest.raises(ClientDisconnect):
             await house.app(scope_of("POST"), receive, collector(Answer()))
         assert house.count("uploads", "refused") == 0
-        assert house.timers == 0
+        assert house.clock.timers == 0
 
     run(scenario())

@@ -327,7 +327,7 @@ def test_a_request_given_up_while_it_waits_leaves_the_queue() -> None:
         assert busy.house.gauge("queued", "slots") == 0
         busy.end.set()
         assert await tasks[0] == 200
-        assert (busy.served, busy.house.timers, busy.house.app.service.active) == (1, 0, 0)
+        assert (busy.served, busy.house.clock.timers, busy.house.app.service.active) == (1, 0, 0)
 
     run(scenario())
 

@@ -57,7 +57,7 @@ def test_a_response_that_does_not_start_in_time_is_504() -> None:
         assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
         assert answer.json()["violated-policies"] == ["request"]
         assert house.decisions("request") == (0, 1, 0)
-        assert house.timers == 0
+        assert house.clock.timers == 0
         assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (504, "request")
 
     run(scenario())
@@ -258,7 +258,7 @@ def test_a_cancellation_from_outside_stays_one() -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert house.timers == 0
+        assert house.clock.timers == 0
         assert house.app.service.active == 0
         assert house.lines[-1]["status"] == 499
         assert house.count("request", "refused") == 0
@@ -487,7 +487,7 @@ def test_a_caller_can_only_shorten_the_time(headers: dict[str, str], left: int) 
         answer = await house.call(headers=headers)
         assert int(answer.body) == 7 * 10**9 + left * 10**6
         assert house.decisions("request") == (1, 0, 0)
-        assert house.timers == 0
+        assert house.clock.timers == 0
 
     run(scenario())
 
@@ -510,7 +510,7 @@ def test_past_its_callers_time_a_request_is_ended_and_nobody_is_blamed() -> None
         shown = [name for name in house.samples() if "duration_seconds_count" in name]
         assert len(shown) == 1
         assert "http_response_status_code=499" in shown[0]
-        assert (house.timers, house.gauge("in_flight", "all")) == (0, 0)
+        assert (house.clock.timers, house.gauge("in_flight", "all")) == (0, 0)
 
     run(scenario())
 

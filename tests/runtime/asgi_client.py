@@ -201,11 +201,6 @@ class House:
         """The value of a limit's gauge."""
         return self.samples()[f"mahavishnu_limit_{name}{{limit={limit}}}"]
 
-    @property
-    def timers(self) -> int:
-        """How many timers are set, but for the one that looks how late the event loop is."""
-        return self.clock.timers - self.app.service.lag.measures
-
     def samples(self) -> dict[str, float]:
         """Every series that is shown, by its name and labels."""
         shown = [one for family in self.app.service.metrics.collect() for one in family.samples]

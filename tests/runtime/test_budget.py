@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mahavishnu.runtime.budget import LEAST, MARGIN, parse, reader, write
+from mahavishnu.policies.timeout import MARGIN
+from mahavishnu.runtime.budget import LEAST, parse, reader, write
 from tests.runtime.calls.worlds import SECOND, World, serving
 
 FORMS = ("grpc-timeout", "x-request-timeout-ms", "request-timeout")

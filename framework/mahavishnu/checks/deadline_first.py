@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from mahavishnu.checks._facts import Facts, warning
 from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
-from mahavishnu.runtime.budget import MARGIN
+from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.units import Duration
 
 CODE = Code(

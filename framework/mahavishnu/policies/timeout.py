@@ -12,6 +12,8 @@ from mahavishnu.series import LIMIT_DECISIONS
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
 
+MARGIN = 10_000_000
+"""Nanoseconds kept back from a dependency's time, so that the service can still answer without it."""
 _WINDOW = Duration.parse("5m")
 _LATE_RATIO = Decimal("0.01")
 

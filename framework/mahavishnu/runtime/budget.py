@@ -13,8 +13,6 @@ Read = Callable[[Iterable[tuple[bytes, bytes]]], int | None]
 
 LEAST = 1_000_000
 """Nanoseconds below which nothing is begun: no form but gRPC's can say less, and 0 would mean `for ever`."""
-MARGIN = 10_000_000
-"""Nanoseconds kept back from a dependency's time, so that the service can still answer without it."""
 
 _MS = 1_000_000
 _SECOND = 1_000_000_000

@@ -31,11 +31,6 @@ class Lag:
         self._since = clock.now()
         self._looks = self._sum = 0
 
-    @property
-    def measures(self) -> bool:
-        """Whether it does."""
-        return self._timer is not None
-
     def start(self) -> None:
         """Measure from now on, on the running loop; again: on this one instead of the one before."""
         self.stop()

@@ -24,8 +24,9 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policies.retry import RESERVE
+from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.policy import Outcome
-from mahavishnu.runtime.budget import LEAST, MARGIN
+from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.call import surrounding
 from mahavishnu.runtime.context import deadline
 from mahavishnu.testing import VirtualClock

@@ -18,8 +18,8 @@ import uvicorn
 import mahavishnu
 from mahavishnu.clock import SystemClock
 from mahavishnu.policies.bulkhead import BulkheadGuard
+from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.policy import Outcome
-from mahavishnu.runtime.budget import MARGIN
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec

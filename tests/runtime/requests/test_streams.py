@@ -61,7 +61,7 @@ def test_a_stream_starts_once_and_every_part_leaves_before_the_next_is_made(
         house = harden(site(Mount("/m", app=Router([route])) if mounted else route), FULL)
         path = "/m/events" if mounted else "/events"
         await house.app(scope_of(path=path, headers=origin), chunks([b""]), send)
-        assert house.timers == 0
+        assert house.clock.timers == 0
         assert house.lines[-1]["bytes"] == sum(len(one.get("body", b"")) for one in messages)
 
     run(scenario())
