@@ -73,7 +73,7 @@ def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
         said["channels"]["watch"] = {"webhook": f"{url}/heartbeat"}
         said["alerts"] |= {"route": {one: [name] for one, name in names.items()}, "quiet": []}
         said["slos"]["patient"] = {"objective": "95%", "severities": ["P4"], "match": {"path": "/orders"}}
-        said["dead_letters"]["entries"] = 100
+        said["dead_letters"]["entries"] = 110
         said["service"]["workers"] = WORKERS
         asked_for = json.dumps({**said, "secrets": []})
         said["secrets"] = [one for one in said["secrets"] if f"${{{one}}}" in asked_for]
