@@ -40,10 +40,10 @@ def _told(_up: bool, _reason: str) -> None: ...
 
 
 def test_a_secret_is_a_variable_or_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The variable wins; a file's last line break is not part of it; one that is nowhere is named."""
+    """The variable wins; a last line break is not part of it; one that is nowhere is named."""
     (tmp_path / "REDIS_URL").write_text("redis://from-file\n", encoding="utf-8")
     assert secret("REDIS_URL", tmp_path) == "redis://from-file"
-    monkeypatch.setenv("REDIS_URL", "redis://from-variable")
+    monkeypatch.setenv("REDIS_URL", "redis://from-variable\n")
     assert secret("REDIS_URL", tmp_path) == "redis://from-variable"
     with pytest.raises(MahavishnuError, match=r"`REDIS_PW` is neither an environment variable nor"):
         secret("REDIS_PW", tmp_path)
