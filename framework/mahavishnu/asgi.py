@@ -212,6 +212,8 @@ class Hardening:
             await (self.app if answer is None else answer(scope))(scope, receive, send)
         elif kind == "http":  # the first one, of a server that has not said that it starts
             self._begin()
+            if self.service.clock.runs:
+                self.service.lag.start()
             await self(scope, receive, send)
         elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
@@ -226,8 +228,6 @@ class Hardening:
         self._aside = False
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
-        if self.service.clock.runs:
-            self.service.lag.start()
         self.redriver.start()
         self.telling.start()
         self._crowd.start()

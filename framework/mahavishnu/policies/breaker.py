@@ -110,6 +110,11 @@ class Breaker(Policy):
         """Whether it looks at how calls end: it is neither off nor held."""
         return self.mode in ("observe", "enforce")
 
+    @property
+    def longest_open(self) -> Duration:
+        """For how long it is open at the most, with its default."""
+        return self.max_open_for or Duration(_LONGER * self.open_for)
+
     def failing(self) -> Percent | None:
         """The failure rate that opens it, with its default; None when only other conditions do."""
         others = self.slow_call or self.consecutive_failures
@@ -147,8 +152,7 @@ class Breaker(Policy):
 
     def _turns(self) -> Duration:
         """A time in which it can close often enough, though it stays open for as long as it may each time."""
-        longest = self.max_open_for or _LONGER * self.open_for
-        return max(_WINDOW, Duration(_TURNS * longest))
+        return max(_WINDOW, Duration(_TURNS * self.longest_open))
 
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
@@ -337,7 +341,7 @@ class BreakerGuard:
         self._slow_parts = _parts(slowing)
         self._streak = settings.consecutive_failures
         self._open_for = int(settings.open_for)
-        self._longest = int(settings.max_open_for or _LONGER * settings.open_for)
+        self._longest = int(settings.longest_open)
         self._lease = int(timeout or settings.open_for)
         self._probes = settings.probes
         self._wrong_probes = _share(settings.failure_rate or _DEFAULT_RATE, settings.probes)

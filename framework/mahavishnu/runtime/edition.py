@@ -186,14 +186,14 @@ class Edition:
             excused = watch is not None and watch.end(error)
             passage.cancelled = not excused
         self.free(passage)
-        if not passage.running:  # what was called off before the handler ran has spent no quota
-            await self.service.engine.give_back(passage)
         said = None if passage.status else answer(error)
         if said is not None:  # of a tool or a dependency that the app has called
             excused, passage.refused = True, passage.refused or said
         # Where a fault comes from a refusal, as with an app that wraps it, the refusal is the answer all the same.
         if passage.refused is not None and (excused or isinstance(error, Exception)):
             await self.refuse(passage, send)
+        elif not passage.running:  # as what is refused before the handler ran
+            await self.service.engine.give_back(passage)
         return excused
 
     async def over(self, passage: Passage, send: Send) -> None:

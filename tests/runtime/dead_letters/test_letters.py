@@ -494,10 +494,11 @@ def test_a_disk_that_is_full_loses_nothing_that_was_promised(
 class Day:
     """The time of day of a machine, which somebody sets."""
 
-    def __init__(self) -> None:
+    def __init__(self, desks: ExitStack) -> None:
         self.seconds = 1_800_000_000.0
+        self._desks = desks
 
-    def process(self, desks: ExitStack) -> Desk:
+    def process(self) -> Desk:
         """A process that starts now."""
         spec = Spec.model_validate(
             {
@@ -508,39 +509,37 @@ class Day:
         )
         made = office(spec, SystemClock(), Mock(), lambda: self.seconds, Mock(office=None))
         assert made is not None
-        desks.callback(made.desk.close)
+        self._desks.callback(made.desk.close)
         return made.desk
 
 
-def test_processes_agree_on_the_time_whenever_the_clock_was_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
+    """A day, on which processes share the file of a folder."""
+    monkeypatch.chdir(tmp_path)
+    with ExitStack() as desks:
+        yield Day(desks)
+
+
+def test_processes_agree_on_the_time_whenever_the_clock_was_set(day: Day) -> None:
     """One that started before a machine had the time, or slept, has no lease that another one takes for ended."""
-    monkeypatch.chdir(tmp_path)
-    day = Day()
-    with ExitStack() as desks:
-        before = day.process(desks)
-        day.seconds += 600
-        after = day.process(desks)
-        before.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
-        assert len(before.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
-        assert after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result() == []
-        day.seconds += LEASE / 1000
-        assert len(after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+    before = day.process()
+    day.seconds += 600
+    after = day.process()
+    before.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+    assert len(before.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
+    assert after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result() == []
+    day.seconds += LEASE / 1000
+    assert len(after.ask(lambda letters: letters.take("payment", 9, LEASE, 5)).result()) == 1
 
 
-def test_nothing_is_given_up_because_somebody_sets_the_clock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_given_up_because_somebody_sets_the_clock(day: Day) -> None:
     """A letter is as old as the process that looks has seen it grow, whatever the time of day is said to be."""
-    monkeypatch.chdir(tmp_path)
-    day = Day()
-    with ExitStack() as desks:
-        desk = day.process(desks)
-        desk.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
-        day.seconds += 365 * 86400
-        assert desk.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
-        assert day.process(desks).ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 1
+    desk = day.process()
+    desk.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+    day.seconds += 365 * 86400
+    assert desk.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
+    assert day.process().ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 1
 
 
 # --- the server alone ------------------------------------------------------------------------------

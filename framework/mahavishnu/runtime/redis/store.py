@@ -60,15 +60,7 @@ class RedisStore:
         line, loop = self._line, asyncio.get_running_loop()
         if line is None or line.loop is not loop:
             line = self._here(loop)
-        asked = line.send(plan.question(keys))
-        try:
-            answer: Any = None if asked is None else await asked
-        except asyncio.CancelledError:
-            if asked is not None:
-                line.desert(asked, partial(self._deserted, plan, keys))
-            raise
-        if asked is not None and answer is LATE:
-            line.desert(asked, partial(self._deserted, plan, keys))
+        answer = await self._answer(line, line.send(plan.question(keys)), plan, keys)
         if not isinstance(answer, list):
             answer = await self._troubled(line, plan, keys, answer)
             if answer is None:
@@ -176,28 +168,28 @@ class RedisStore:
     async def _troubled(self, line: Line, plan: Plan, keys: Sequence[str], answer: Any) -> list[int] | None:
         """What comes of a call that was not answered well: a good answer after all, or None."""
         script, words = self.take_script, plan.words(keys)
-        heir = partial(self._deserted, plan, keys)
         if answer is None and await line.opened():
-            answer = await self._ask(line, heir, "EVALSHA", script.name, *words)
+            answer = await self._answer(line, line.call("EVALSHA", script.name, *words), plan, keys)
         if failure(answer) == "NOSCRIPT":
-            answer = await self._ask(line, heir, "EVAL", script.text, *words)
+            answer = await self._answer(line, line.call("EVAL", script.text, *words), plan, keys)
         if isinstance(answer, list):
             return cast("list[int]", answer)
         self._blame(line, answer)
         return None
 
-    async def _ask(self, line: Line, heir: Callable[[Any], object], *words: Word) -> Any:
-        """The answer, None where nobody can be asked; one that nobody waits for any more is for `heir`."""
-        asked = line.call(*words)
+    async def _answer(
+        self, line: Line, asked: asyncio.Future[Any] | None, plan: Plan, keys: Sequence[str]
+    ) -> Any:
+        """What the server says, None where nobody could be asked; what nobody waits for any more is given back."""
         if asked is None:
             return None
         try:
             answer = await asked
         except asyncio.CancelledError:
-            line.desert(asked, heir)
+            line.desert(asked, partial(self._deserted, plan, keys))
             raise
         if answer is LATE:
-            line.desert(asked, heir)
+            line.desert(asked, partial(self._deserted, plan, keys))
         return answer
 
     def _blame(self, line: Line, answer: Any) -> None:
