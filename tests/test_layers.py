@@ -22,6 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "addresses",
         "cron",
         "errors",
+        "unfit",
         "units",
         "promql",
         "signals",

@@ -7,13 +7,13 @@ from typing import Annotated, ClassVar
 from zoneinfo import TZPATH, available_timezones
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.addresses import reachable
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.policy import Name, OneOf, Policy, SecretRef, Settings
 from mahavishnu.signals import Severity
+from mahavishnu.unfit import unfit
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _TWINS = frozenset({"posix", "right", "posixrules"})
@@ -25,9 +25,7 @@ def _reachable(url: str) -> str:
     if reachable(url):
         return url
     what = "the URL leads to no host and port"  # which is not shown: it may hold a password
-    raise PydanticCustomError(
-        "policy", "{what}", {"what": what, "help": "write one like `https://example.com:8443/path`"}
-    )
+    raise unfit(what, "write one like `https://example.com:8443/path`")
 
 
 def _no_template(url: str) -> str:
@@ -35,7 +33,7 @@ def _no_template(url: str) -> str:
     if "{{" not in url:
         return url
     what, help = "the URL would be a template to Alertmanager", "write `%7B` for each `{`"
-    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+    raise unfit(what, help)
 
 
 def _mail_server(place: str) -> str:
@@ -43,7 +41,7 @@ def _mail_server(place: str) -> str:
     if reachable(f"smtp://{place}"):
         return place
     what, help = f"`{place}` is no host and port", "write them like `smtp.example.com:587`"
-    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+    raise unfit(what, help)
 
 
 Url = Annotated[
@@ -107,9 +105,7 @@ class Email(Policy):
     def _password_is_hidden(self) -> Email:
         if self.password and not self.require_tls:
             what = "a password would be sent in plain text"
-            raise PydanticCustomError(
-                "policy", "{what}", {"what": what, "help": "remove `require_tls: false`, or the password"}
-            )
+            raise unfit(what, "remove `require_tls: false`, or the password")
         return self
 
 
@@ -144,9 +140,7 @@ def _known_zone(name: str) -> str:
     usual = not twin and any(_spelled(root, name) for root in TZPATH)
     if not usual and name not in available_timezones():
         what = f"`{name}` is no time zone"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": "write one like `Europe/London`"}
-        )
+        raise unfit(what, "write one like `Europe/London`")
     return name
 
 
@@ -166,9 +160,7 @@ class Quiet(Settings):
     def _ends(self) -> Quiet:
         if self.start == self.end:
             what = f"quiet hours from {self.start} to {self.end} either never begin or never end"
-            raise PydanticCustomError(
-                "policy", "{what}", {"what": what, "help": "make `from` and `to` differ"}
-            )
+            raise unfit(what, "make `from` and `to` differ")
         return self
 
 

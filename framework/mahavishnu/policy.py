@@ -35,6 +35,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.signals import Alert, Recording, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import plain
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class CallMatch(Match):
         if self.tool is not None and (self.path is not None or self.method is not None):
             what = "a call of a tool has no path and no method"
             help = "match either `tool`, or `path` and `method`"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+            raise unfit(what, help)
         return self
 
     def meets(self, route: str, method: str) -> bool:

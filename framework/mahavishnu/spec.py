@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.addresses import Network, canonical, reachable
 from mahavishnu.errors import Path
@@ -32,6 +31,7 @@ from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit, Name, OneOf, Policy, SecretRef, Settings, exactly
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent
 from mahavishnu.units import Rate as Traffic
 
@@ -47,9 +47,7 @@ RoutePath = Annotated[
 def _free(name: str) -> str:
     if _TAKEN.fullmatch(name):
         what = f"`{name}` is a variable that says how the service is run"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": f"give the secret another name, like `SHOP_{name}`"}
-        )
+        raise unfit(what, f"give the secret another name, like `SHOP_{name}`")
     return name
 
 
@@ -69,7 +67,7 @@ def _as_sent(origin: str) -> str:
         what, help = f"no browser sends the origin `{origin}`", f"write `{sent}`"
     else:
         return origin
-    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+    raise unfit(what, help)
 
 
 def _origin(url: str) -> str:
@@ -84,16 +82,14 @@ def _origin(url: str) -> str:
 def _a_second(every: Duration) -> Duration:
     if every < 10**9:
         what = f"series pushed every {every}"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": "take `1s` or more; `15s` is usual"}
-        )
+        raise unfit(what, "take `1s` or more; `15s` is usual")
     return every
 
 
 def _whole_day(length: Duration) -> Duration:
     if length < 86400 * 10**9:
         what = f"logs kept for {length}: what keeps them forgets whole files, of hours or days"
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": "write `1d` or more"})
+        raise unfit(what, "write `1d` or more")
     return length
 
 
@@ -201,7 +197,7 @@ class Metrics(Settings):
         if "every" in self.model_fields_set and self.otlp is None:
             what = "`every` without `otlp`: the series are pushed nowhere"
             help = "name a collector, like `otlp: http://collector:4318`, or remove `every`"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+            raise unfit(what, help)
         return self
 
 

@@ -8,12 +8,12 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.addresses import reachable
 from mahavishnu.promql import total
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 MEMORY = "memory://"
@@ -44,7 +44,7 @@ def no_password(value: object) -> object:
     if isinstance(value, str) and re.match(r"\w+://[^/@]*:(?!\$\{)[^/@]+@", value):
         what = "the URL of the store holds a password"
         help = 'write `"redis://user:${NAME}@host:6379"`, or the whole URL as `"${NAME}"`'
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        raise unfit(what, help)
     return value
 
 
@@ -52,7 +52,7 @@ def leads_to_a_server(url: str) -> str:
     """The URL, when it names no host, or one that is a name or an address, with a port that is one."""
     if re.match(r"(redis|valkey)s?:", url) and not reachable(url):
         what, help = "the URL of the store leads to no host and port", "write one like `redis://redis:6379`"
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        raise unfit(what, help)
     return url
 
 

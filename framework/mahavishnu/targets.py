@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.policy import SecretRef, Settings
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Cpu, Duration, Size
 
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
@@ -55,7 +55,7 @@ class Scale(Settings):
     def _ordered(self) -> Scale:
         if self.min > self.max:
             what = f"at least {self.min} replicas, but at most {self.max}"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "make `max` at least `min`"})
+            raise unfit(what, "make `max` at least `min`")
         return self
 
 

@@ -10,18 +10,17 @@ from functools import lru_cache
 from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
 from mahavishnu.policy import Leaf, Outcome, Word
+from mahavishnu.unfit import unfit
 
 
 def _named(name: str) -> str:
     """An exception by its name, which has its module unless it is Python's own."""
     known = getattr(builtins, name, None)
     if "." not in name and not (isinstance(known, type) and issubclass(known, Exception)):
-        what = {"what": f"no exception of Python is called `{name}`", "help": "write its module before it"}
-        raise PydanticCustomError("policy", "{what}", what)
+        raise unfit(f"no exception of Python is called `{name}`", "write its module before it")
     return name
 
 

@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.cron import Schedule
 from mahavishnu.policy import Settings
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 _DAY = 86400 * 10**9
@@ -28,7 +28,7 @@ Many = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 def _whole_hours(within: Duration) -> Duration:
     if within % _HOUR:
         what = f"{within} is no whole number of hours"
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": "write it like `48h` or `7d`"})
+        raise unfit(what, "write it like `48h` or `7d`")
     return within
 
 

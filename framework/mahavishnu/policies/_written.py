@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
-from pydantic_core import PydanticCustomError
 
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 LONGEST_HOLD = Duration.parse("7d")
@@ -23,5 +23,5 @@ def not_too_long(hold: Duration) -> Duration:
     if hold > LONGEST_HOLD:
         what = f"an alert that waits for {hold} tells nobody in time"
         help = f"wait for {LONGEST_HOLD} at most"
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        raise unfit(what, help)
     return hold

@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.cron import Schedule
 from mahavishnu.policies._retention import Keep
@@ -34,6 +33,7 @@ from mahavishnu.series import (
 )
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.store import HoldsSecret
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Size
 
 _COPIED = (
@@ -75,7 +75,7 @@ def _no_password(value: object) -> object:
     if ":" in login and "${" not in login.partition(":")[2]:
         what = "the address of the repository holds a password"
         help = 'write `"rest:https://user:${NAME}@host/path"`'
-        raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+        raise unfit(what, help)
     return value
 
 
@@ -100,9 +100,7 @@ def _listed(value: object) -> object:
 def _different(places: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(places)) < len(places):
         what = "the same repository is named twice: that is one copy"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": "name another place, or one only"}
-        )
+        raise unfit(what, "name another place, or one only")
     return places
 
 
@@ -120,7 +118,7 @@ def _backends_own(names: tuple[str, ...]) -> tuple[str, ...]:
         if not name[2:-1].startswith(_BACKENDS):
             what = f"restic reads no variable `{name[2:-1]}`"
             help = "give the secret the name that restic's backend reads, like `${AWS_ACCESS_KEY_ID}`"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+            raise unfit(what, help)
     return names
 
 
@@ -198,10 +196,6 @@ class Hooks(Settings):
     """Run last, whatever came of it: `BACKUP_OUTCOME` is `success` or `failure`."""
 
 
-def _fault(what: str, help: str) -> PydanticCustomError:
-    return PydanticCustomError("policy", "{what}", {"what": what, "help": help})
-
-
 class Backup(Policy):
     """A source that is backed up with restic, and can be restored."""
 
@@ -234,7 +228,7 @@ class Backup(Policy):
     def _can_be_asked(self) -> Backup:
         if self.verify.claim is not None and not isinstance(self.source, Sqlite | Postgres):
             what = f"an `assert` is a query, and a {self.source.keyword} answers none"
-            raise _fault(what, "remove it: what is restored is compared by its hash")
+            raise unfit(what, "remove it: what is restored is compared by its hash")
         return self
 
     @model_validator(mode="after")
@@ -244,18 +238,18 @@ class Backup(Policy):
             servers = {place: server(place) for place in self.to if "${" not in place}
         except ValueError:
             what = "an `sftp:` repository names a port that cannot be"
-            raise _fault(what, "write `sftp://user@host:port/path` with a port up to 65535") from None
+            raise unfit(what, "write `sftp://user@host:port/path` with a port up to 65535") from None
         if self.ssh is None:
             return self
         if not any(place.startswith("sftp:") for place in self.to):
-            raise _fault(
+            raise unfit(
                 "`ssh` is given, and no repository is reached by it", "remove it, or name `sftp:…` in `to`"
             )
         for one in servers.values():
             if one is not None and not self.ssh.knows(one):
                 scan = f"`ssh-keyscan -p {one.port} {one.host}`"
                 what = f"`ssh.known_hosts` holds no key of {one.known_as}"
-                raise _fault(what, f"add what {scan} prints, once you have compared it with the server's own")
+                raise unfit(what, f"add what {scan} prints, once you have compared it with the server's own")
         return self
 
     @property

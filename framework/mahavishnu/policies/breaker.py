@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
@@ -19,6 +18,7 @@ from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, c
 from mahavishnu.promql import Call, highest, lowest, total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
@@ -92,17 +92,10 @@ class Breaker(Policy):
     @model_validator(mode="after")
     def _fits(self) -> Breaker:
         if self.slow_rate is not None and self.slow_call is None:
-            what = {
-                "what": "`slow_rate` says how many may be slow, but not what slow is",
-                "help": "add `slow_call`",
-            }
-            raise PydanticCustomError("policy", "{what}", what)
+            raise unfit("`slow_rate` says how many may be slow, but not what slow is", "add `slow_call`")
         if self.max_open_for is not None and self.max_open_for < self.open_for:
-            what = {
-                "what": f"`max_open_for` is {self.max_open_for}, less than `open_for`",
-                "help": f"set it to {self.open_for} or more",
-            }
-            raise PydanticCustomError("policy", "{what}", what)
+            what = f"`max_open_for` is {self.max_open_for}, less than `open_for`"
+            raise unfit(what, f"set it to {self.open_for} or more")
         return self
 
     @property

@@ -7,7 +7,6 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
@@ -25,6 +24,7 @@ from mahavishnu.series import (
     LIMIT_UTILISATION,
 )
 from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 if TYPE_CHECKING:  # what only reads a spec loads no event loop
@@ -61,14 +61,8 @@ class Concurrency(Limit):
     @model_validator(mode="after")
     def _max_is_for_adaptive(self) -> Concurrency:
         if self.max is not None and self.concurrency != "adaptive":
-            raise PydanticCustomError(
-                "policy",
-                "{what}",
-                {
-                    "what": f"`max` says how far `adaptive` goes, but concurrency is {self.concurrency}",
-                    "help": "remove `max`, or write `concurrency: adaptive`",
-                },
-            )
+            what = f"`max` says how far `adaptive` goes, but concurrency is {self.concurrency}"
+            raise unfit(what, "remove `max`, or write `concurrency: adaptive`")
         return self
 
     @property

@@ -7,12 +7,13 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic_core import PydanticKnownError
 
 from mahavishnu.policy import Count, OneOf, Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_FALLBACKS
 from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Size
 
 _WINDOW = Duration.parse("5m")
@@ -65,9 +66,7 @@ def _json(value: object) -> object:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError):
         what = "`static` takes what JSON can say: text, numbers, lists, mappings"
-        raise PydanticCustomError(
-            "policy", "{what}", {"what": what, "help": "write it so, or use code: `@function.fallback`"}
-        ) from None
+        raise unfit(what, "write it so, or use code: `@function.fallback`") from None
     return value
 
 

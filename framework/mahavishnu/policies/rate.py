@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import ClassVar, Literal
 
 from pydantic import model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu import units
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
@@ -14,6 +13,7 @@ from mahavishnu.policy import Algorithm, Count, Limit, Per, camel
 from mahavishnu.promql import total
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR
 from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 _WINDOW = Duration.parse("5m")
@@ -52,29 +52,31 @@ class Rate(Limit):
     @model_validator(mode="after")
     def _fits(self) -> Rate:
         if "tool" in self.per and (self.match is None or self.match.tool is None):
-            _refuse("`per: tool` counts calls of tools, and this limit applies to requests",
-                    'add `match: {tool: "*"}`, or use `per: route`')  # fmt: skip
+            raise unfit(
+                "`per: tool` counts calls of tools, and this limit applies to requests",
+                'add `match: {tool: "*"}`, or use `per: route`',
+            )
         if self.burst is not None and self.algorithm != "gcra":
-            _refuse(
+            raise unfit(
                 f"`burst` has no meaning for {self.algorithm}", "remove `burst`, or use `algorithm: gcra`"
             )
         if self.algorithm == "sliding_log" and self.rate.count > _LONGEST_LOG:
-            _refuse(
+            raise unfit(
                 f"sliding_log keeps {self.rate.count} times per client; at most {_LONGEST_LOG} are allowed",
                 "use `algorithm: sliding_window`",
             )
         if self.scope == "process" and "on_store_failure" in self.model_fields_set:
-            _refuse(
+            raise unfit(
                 "`on_store_failure` has no meaning for what each process counts by itself",
                 "remove it, or write `scope: fleet`",
             )
         if self.algorithm_of().horizon > _LONGEST:
-            _refuse(
+            raise unfit(
                 f"{self.rate} takes more than ten years to be whole again",
                 "use a shorter period, or a smaller `burst`",
             )
         if self.cost > (self.burst or self.rate.count):
-            _refuse(
+            raise unfit(
                 f"a request costs {self.cost}, more than can ever be admitted",
                 "lower `cost`, or raise the rate",
             )
@@ -151,7 +153,3 @@ class Rate(Limit):
                 Feed(LIMIT_NEAR.select(limit=name), healthy=0, faulty=300),
             ),
         )
-
-
-def _refuse(what: str, help: str) -> None:
-    raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})

@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, PrivateAttr, model_validator
-from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies import _http
 from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indicator, Requests
@@ -26,6 +25,7 @@ from mahavishnu.queries.instances import outside
 from mahavishnu.queries.written import QueryError, Unproved, read
 from mahavishnu.series import SLO_REQUESTS
 from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.
@@ -96,11 +96,7 @@ class Burn:
 
 def _leaves_a_budget(objective: Percent) -> Percent:
     if objective.ratio >= 1:
-        context = {
-            "what": "an objective of 100% leaves no error budget",
-            "help": "write what is enough, like `99.9%`",
-        }
-        raise PydanticCustomError("policy", "{what}", context)
+        raise unfit("an objective of 100% leaves no error budget", "write what is enough, like `99.9%`")
     return objective
 
 
@@ -159,13 +155,13 @@ class Slo(Policy):
                     "`fresh` needs `query.age`",
                     "write the age as `query: {age: ...}`, and nothing else",
                 )
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": help})
+            raise unfit(what, help)
         if wanted and (self.under or self.match):
             what = "`under` and `match` are about HTTP requests, and this objective is about a query"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "remove them"})
+            raise unfit(what, "remove them")
         if self.fresh and self.min_requests:
             what = "`min_requests` counts requests, and `fresh` counts time"
-            raise PydanticCustomError("policy", "{what}", {"what": what, "help": "remove `min_requests`"})
+            raise unfit(what, "remove `min_requests`")
         return self
 
     def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:

@@ -32,6 +32,7 @@ from mahavishnu.series import (
     MEMORY_LIMIT,
 )
 from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _WINDOW = Duration.parse("5m")
@@ -110,10 +111,9 @@ class Condition(Quantity):
         try:
             return super()._validate(value)
         except PydanticCustomError as fault:
-            context = dict(fault.context or {})
-            if said:
-                context["help"] = _advice(said[1], str(value)) or context["help"]
-            raise PydanticCustomError("policy", "{what}", context) from None
+            known: dict[str, str] = dict(fault.context or {})
+            help = _advice(said[1], str(value)) if said else ""
+            raise unfit(known["what"], help or known["help"]) from None
 
     @property
     def section(self) -> str | None:

@@ -7,8 +7,6 @@ from decimal import Decimal
 from threading import Lock
 from typing import ClassVar
 
-from pydantic_core import PydanticCustomError
-
 from mahavishnu.errors import Throttled
 from mahavishnu.policies._faults import Words
 from mahavishnu.policies._window import BUCKETS, Window
@@ -16,6 +14,7 @@ from mahavishnu.policy import Count, Guard, Leaf, Mode, Outcome, Policy, Site, c
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent
 
 _PARTS = 10**8
@@ -59,8 +58,7 @@ class Throttle(Policy):
 
     def model_post_init(self, context: object, /) -> None:
         if self.most.ratio >= 1:
-            what = {"what": "`most` keeps back every call for ever", "help": "set it below 100%, like 90%"}
-            raise PydanticCustomError("policy", "{what}", what)
+            raise unfit("`most` keeps back every call for ever", "set it below 100%, like 90%")
 
     def guard(self, site: Site, before: Guard | None = None) -> ThrottleGuard | None:
         """The counts that enforce this."""
