@@ -18,6 +18,8 @@ Key = tuple[Part, str]
 _LONGEST = 48
 CLIENT: Part = attrgetter("client")
 """By whom most limits count: known by what reads it, and quicker to look at."""
+NOBODY: Part = attrgetter("nobody")
+"""Of a limit that is one for all."""
 _SEPARATOR = "\0"
 
 
@@ -116,7 +118,7 @@ def _client(address: str, principal: Principal) -> str:
 
 def _read(parts: Sequence[str]) -> Part:
     if not parts:
-        return attrgetter("nobody")
+        return NOBODY
     if len(parts) == 1:
         return _part(parts[0])
     reads = [_part(one) for one in parts]

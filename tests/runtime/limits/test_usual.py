@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from starlette.websockets import WebSocket
 
 from mahavishnu.runtime.limits.engine import Engine, Plan
 from mahavishnu.runtime.limits.memory_store import SHARDS
-from mahavishnu.runtime.limits.usual import Usual
 from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site
 
 # Rates of whole nanoseconds, and one that has none; few clients, so that quotas run out and come back.
@@ -177,29 +177,32 @@ def test_who_shares_a_bucket_is_told_what_is_left_in_that_one() -> None:
     assert '"own";r=9;' in short[-1]
 
 
+def ways_taken(house: House, method: str) -> list[bool]:
+    """Of each request from now on that is decided the usual way, whether that was the end of it."""
+    plan, ways = house.app.service.engine.plan("/", method), list[bool]()
+    usual = plan.usual
+    assert usual is not None
+
+    def charge(admission: Any) -> bool:
+        ways.append(usual.charge(admission))
+        return ways[-1]
+
+    object.__setattr__(plan, "usual", SimpleNamespace(charge=charge))
+    return ways
+
+
 def test_the_usual_case_is_the_usual_one() -> None:
     """Known clients and new ones take the short way, let in or refused; a new one that finds no room does not."""
 
     async def scenario() -> None:
         house = harden(site(), limits(calls={"rate": "4/second"}))
         await house.call()
-        usual = house.app.service.engine.plan("/", "GET").usual
-        assert usual is not None
-        own, ways = Usual.charge, list[bool]()
-
-        def watched(one: Usual, admission: Any) -> bool:
-            ways.append(own(one, admission))
-            return ways[-1]
-
-        try:
-            Usual.charge = watched  # type: ignore[method-assign, assignment]
-            statuses = [await house.status() for _ in range(4)]
-            statuses.append(await house.status(client="203.0.113.9"))
-            store: Any = house.app.service.store
-            store.cap = 2
-            statuses.append(await house.status(client="203.0.113.10"))
-        finally:
-            Usual.charge = own  # type: ignore[method-assign]
+        ways = ways_taken(house, "GET")
+        statuses = [await house.status() for _ in range(4)]
+        statuses.append(await house.status(client="203.0.113.9"))
+        store: Any = house.app.service.store
+        store.cap = 2
+        statuses.append(await house.status(client="203.0.113.10"))
         assert statuses == [200, 200, 200, 429, 200, 200]
         assert ways == [True] * 5 + [False]
 
@@ -240,12 +243,7 @@ def test_what_matters_less_is_given_back_too_where_a_place_is_kept_from_it(socke
 
 def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
     """The usual way has none back, so it is taken only where a place is free; no body is refused once it is charged."""
-    end, ways = asyncio.Event(), list[bool]()
-    own = Usual.charge
-
-    def noted(self: Usual, admission: Any) -> bool:
-        ways.append(own(self, admission))
-        return ways[-1]
+    end = asyncio.Event()
 
     async def handler(request: Request) -> Response:
         await end.wait()
@@ -254,6 +252,7 @@ def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
     async def scenario() -> None:
         spec = limits(calls={"rate": "4/hour"}, slots={"concurrency": 1}, size={"body": "1KiB"})
         house = harden(site(Route("/", handler, methods=["POST"])), spec)
+        ways = ways_taken(house, "POST")
         first = asyncio.create_task(house.call("POST"))
         await house.clock.settle()
         full = [await house.call("POST") for _ in range(9)]
@@ -266,8 +265,4 @@ def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
         assert [await house.status("POST") for _ in range(4)] == [200, 200, 200, 429]
         assert ways == [True] * 5
 
-    Usual.charge = noted  # type: ignore[method-assign]
-    try:
-        run(scenario())
-    finally:
-        Usual.charge = own  # type: ignore[method-assign]
+    run(scenario())
