@@ -181,7 +181,7 @@ def test_delays_of_any_length_are_over_at_their_ends(delays: tuple[int, ...]) ->
     async def scenario() -> None:
         for _ in range(2):
             for ms in delays:
-                clock.watch_once(_Bell(clock, ms, rung), clock.now(), ms * MS)
+                clock.watch_once(_Bell(clock, ms, rung), asyncio.get_running_loop(), clock.now(), ms * MS)
             asyncio.get_running_loop().call_later(0.3, rung.append, 300)
             await _until(lambda: 300 in rung)
             assert rung == [1, 2, 3, 4, 300]
@@ -195,10 +195,12 @@ def test_timers_that_were_set_for_later_do_not_pile_up() -> None:
     clock, rung = SystemClock(), list[int]()
 
     async def scenario() -> None:
-        clock.watch_once(_Bell(clock, 0, rung), clock.now(), 3_600_000 * MS)
+        clock.watch_once(_Bell(clock, 0, rung), asyncio.get_running_loop(), clock.now(), 3_600_000 * MS)
         for turn in range(10):
             for number in range(100):
-                clock.watch_once(_Bell(clock, number, rung), clock.now(), MS - 1000 * number)
+                clock.watch_once(
+                    _Bell(clock, number, rung), asyncio.get_running_loop(), clock.now(), MS - 1000 * number
+                )
             while len(rung) < 100 * (turn + 1):  # noqa: ASYNC110 - the bells are the clock's
                 await asyncio.sleep(0.001)
         gc.collect()
@@ -224,7 +226,7 @@ def test_who_is_always_called_off_in_time_costs_no_timers() -> None:
         loop.call_later = counted  # type: ignore[method-assign, assignment]
         for number in range(100):
             bell = _Bell(clock, number, rung)
-            clock.watch_once(bell, clock.now(), 20 * MS + number * MS // 5)
+            clock.watch_once(bell, asyncio.get_running_loop(), clock.now(), 20 * MS + number * MS // 5)
             bell.due = 0
         await asyncio.sleep(0.05)
         assert [one for one in rings if one != 0.05] == rings[:1]
@@ -240,7 +242,7 @@ def test_among_those_that_are_called_off_the_others_keep_their_order() -> None:
         began, kept = clock.now(), list[int]()
         for number, ms in enumerate(draw.sample(range(2000), 2000)):
             bell = _Bell(clock, ms, rung)
-            clock.watch_once(bell, began, 20 * MS + ms * MS // 50)
+            clock.watch_once(bell, asyncio.get_running_loop(), began, 20 * MS + ms * MS // 50)
             if number % 4:
                 bell.due = 0
             else:
@@ -257,10 +259,10 @@ def test_delays_of_any_length_that_are_called_off_do_not_pile_up() -> None:
 
     async def scenario() -> None:
         first = _Bell(clock, 0, rung)
-        clock.watch_once(first, clock.now(), 3_600_000 * MS)
+        clock.watch_once(first, asyncio.get_running_loop(), clock.now(), 3_600_000 * MS)
         for number in range(10_000):
             bell = _Bell(clock, number, rung)
-            clock.watch_once(bell, clock.now(), 3_600_000 * MS + number)
+            clock.watch_once(bell, asyncio.get_running_loop(), clock.now(), 3_600_000 * MS + number)
             bell.due = 0
             del bell.task
         gc.collect()
@@ -270,7 +272,7 @@ def test_delays_of_any_length_that_are_called_off_do_not_pile_up() -> None:
         loops.append(ref(asyncio.get_running_loop()))
 
     async def other() -> None:
-        clock.watch_once(_Bell(clock, 7, rung), clock.now(), MS)
+        clock.watch_once(_Bell(clock, 7, rung), asyncio.get_running_loop(), clock.now(), MS)
         await _until(lambda: bool(rung))
 
     loops = list[ref[asyncio.AbstractEventLoop]]()

@@ -44,10 +44,9 @@ class SystemClock:
         self._queue(asyncio.get_running_loop(), delay).add(one)
         return one
 
-    def watch(self, watched: Watched, now: int, delay: int) -> None:
+    def watch(self, watched: Watched, loop: asyncio.AbstractEventLoop, now: int, delay: int) -> None:
         """Let it `expire` this long after now, unless its `due` is 0 by then: one append, on its task's event loop."""
         watched.due = now + delay
-        loop = watched.task.get_loop()
         known, queues = self._latest
         queue = queues[delay] if known() is loop and delay in queues else self._queue(loop, delay)
         waiting = queue.waiting
@@ -55,10 +54,9 @@ class SystemClock:
         if len(waiting) > queue.room:
             queue.tend()
 
-    def watch_once(self, watched: Watched, now: int, delay: int) -> None:
+    def watch_once(self, watched: Watched, loop: asyncio.AbstractEventLoop, now: int, delay: int) -> None:
         """As `watch`, for a delay like no other."""
         watched.due = now + delay
-        loop = watched.task.get_loop()
         heap = self._heaps.get(loop)
         if heap is None:
             heap = self._heaps[loop] = _Heap()

@@ -39,7 +39,7 @@ from mahavishnu.unfit import unfit
 from mahavishnu.units import plain
 
 if TYPE_CHECKING:
-    from asyncio import Task
+    from asyncio import AbstractEventLoop, Task
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 SecretRef = Annotated[str, StringConstraints(pattern=r"^\$\{[A-Z][A-Z0-9_]*\}$")]
@@ -257,11 +257,14 @@ class Clock(Protocol):
         """As `call_later`, for one of a few delays that recur: cheap to set and to call off."""
         ...
 
-    def watch(self, watched: Watched, now: int, delay: int) -> None:
-        """Let it `expire` this long after now, unless its `due` is 0 by then; the cheapest of all for what recurs."""
+    def watch(self, watched: Watched, loop: AbstractEventLoop, now: int, delay: int) -> None:
+        """Let it `expire` this long after now, unless its `due` is 0 by then; the cheapest of all for what recurs.
+
+        `loop` is the one that runs its task: whoever calls has it at hand.
+        """
         ...
 
-    def watch_once(self, watched: Watched, now: int, delay: int) -> None:
+    def watch_once(self, watched: Watched, loop: AbstractEventLoop, now: int, delay: int) -> None:
         """As `watch`, for a delay like no other."""
         ...
 

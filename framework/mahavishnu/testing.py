@@ -74,15 +74,15 @@ class VirtualClock:
         """As `call_later`."""
         return self.call_later(delay, call)
 
-    def watch(self, watched: Watched, now: int, delay: int) -> None:
+    def watch(self, watched: Watched, loop: object, now: int, delay: int) -> None:  # noqa: ARG002 - time moves for all
         """Let it `expire` this long after now, unless its `due` is 0 by then."""
         watched.due = now + delay
         with self._lock:
             heapq.heappush(self._timers, _Watch(watched, next(self._order)))
 
-    def watch_once(self, watched: Watched, now: int, delay: int) -> None:
+    def watch_once(self, watched: Watched, loop: object, now: int, delay: int) -> None:
         """As `watch`."""
-        self.watch(watched, now, delay)
+        self.watch(watched, loop, now, delay)
 
     async def sleep(self, delay: int) -> None:
         """Wait in virtual time; with `auto`, move it."""

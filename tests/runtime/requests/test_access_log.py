@@ -65,7 +65,7 @@ _SERVED = st.builds(
 def _written(settings: Logs, served: Served, took: int = TOOK) -> str:
     stream = StringIO()
     log = AccessLog(settings, stream)
-    log(served, took, AT)
+    log.add(served, took, AT)
     log.flush()
     return stream.getvalue()
 
@@ -109,7 +109,7 @@ def test_the_time_is_utc_and_of_the_second_in_which_it_ended() -> None:
     stream = StringIO()
     log = AccessLog(Logs(), stream)
     for at in (AT, AT + 1_000, AT + 12_346_000):
-        log(SERVED, TOOK, at)
+        log.add(SERVED, TOOK, at)
     log.flush()
 
     times = [json.loads(line)["timestamp"] for line in stream.getvalue().splitlines()]
@@ -173,8 +173,8 @@ def test_lines_are_written_in_pieces_that_stay_whole() -> None:
     log, alone = AccessLog(Logs(), stream), AccessLog(Logs(), one_by_one)
     served = [SERVED._replace(path="/" + "x" * (number * 37 % 900)) for number in range(60)]
     for one in (*served, SERVED._replace(path="/" + "é" * 5000)):
-        log(one, TOOK, AT)
-        alone(one, TOOK, AT)
+        log.add(one, TOOK, AT)
+        alone.add(one, TOOK, AT)
         alone.flush()
     log.flush()
     assert "".join(pieces) == one_by_one.getvalue()
@@ -192,7 +192,7 @@ from tests.runtime.requests.test_access_log import AT, SERVED, TOOK
 log = AccessLog(Logs())
 for _ in range(100):
     for _ in range(64):
-        log(SERVED, TOOK, AT)
+        log.add(SERVED, TOOK, AT)
     log.flush()
 """
 

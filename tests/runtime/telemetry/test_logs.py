@@ -231,7 +231,7 @@ def test_every_record_of_a_million_is_one_json_object() -> None:
 
     def write(number: int) -> None:
         if number % 2:
-            access(cast("Any", _served(words, number)), 1000, 10**18)
+            access.add(cast("Any", _served(words, number)), 1000, 10**18)
             access.flush()
         elif number % 500 == 0:
             log.info("said", value=chance.choice(strange), words=words())

@@ -54,11 +54,12 @@ class Alarm:
 
 def alarm(clock: Clock, now: int, delay: int, *, recurs: bool) -> Alarm | None:
     """One for the current task, so long after now (ns); None where none runs. `recurs`: the delay is one of a few."""
-    task = TASK_OF(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    task = TASK_OF(loop)
     if task is None:
         return None
     made = Alarm()
     made.task, made.cancelling = task, task.cancelling()
     made.expired = False
-    (clock.watch if recurs else clock.watch_once)(made, now, delay)
+    (clock.watch if recurs else clock.watch_once)(made, loop, now, delay)
     return made

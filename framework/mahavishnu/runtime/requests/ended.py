@@ -58,6 +58,6 @@ def _settle(waiting: list[Entry]) -> None:
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / 1e9)
-        service.access(one, took, ended + since_1970)
+        service.access.add(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:
         access.flush()

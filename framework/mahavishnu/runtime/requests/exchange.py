@@ -174,8 +174,9 @@ class Passage(Admission):
         self.status = status if type(status) is int else _whole(status)
         self.answered = self._now()
         watch = self.watch
-        if type(watch) is Deadline:  # nearly always: as its `part`, with one call less
-            watch.due, self.deadline = 0, None
+        if type(watch) is Deadline:  # nearly always
+            self.watch = self.deadline = None
+            watch.ended(self.answered - self.began)
         elif watch is not None:
             watch.part(False)
         headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look

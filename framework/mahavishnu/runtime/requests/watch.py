@@ -19,10 +19,10 @@ class Deadline(Alarm):
     One is made for every request, by `deadline`.
     """
 
-    __slots__ = ("engine", "idle", "of", "request")
+    __slots__ = ("engine", "of", "request")
 
+    idle = None
     engine: Engine
-    idle: None
     of: TimeLimit
     request: Admission
 
@@ -62,13 +62,13 @@ def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> D
     """The deadline of a request, which is served by the current task."""
     made = Deadline()
     made.engine, made.of, made.request = engine, of, request
-    task: Any = TASK_OF(get_running_loop())
+    loop = get_running_loop()
+    task: Any = TASK_OF(loop)
     made.task, made.cancelling = task, task.cancelling()
-    made.idle = None
     made.expired = False
     delay = of.margin.whole
     request.deadline = began + delay
-    engine.clock.watch(made, began, delay)
+    engine.clock.watch(made, loop, began, delay)
     return made
 
 

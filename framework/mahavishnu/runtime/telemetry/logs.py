@@ -111,7 +111,7 @@ class AccessLog:
         self._stamp = ""
         self._lines: list[str] = []
 
-    def __call__(self, one: Served, took: int, at: int) -> None:
+    def add(self, one: Served, took: int, at: int) -> None:
         """Add the event of a request that took so many ns and ended at `at` (ns since 1970), if the level asks."""
         if one.status < self._least:
             return

@@ -22,8 +22,8 @@ class TracedLog(AccessLog):
     The histogram that has counted the request remembers those of a trace that is kept.
     """
 
-    def __call__(self, one: Served, took: int, at: int) -> None:
-        super().__call__(one, took, at)
+    def add(self, one: Served, took: int, at: int) -> None:
+        super().add(one, took, at)
         trace = _trace(one)
         if trace is None:
             return
