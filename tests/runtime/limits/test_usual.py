@@ -29,7 +29,7 @@ def random_limit(chance: random.Random) -> dict[str, Any]:
     """A rate; one in ten is of another kind, and one in four only observes."""
     said: dict[str, Any] = {"rate": chance.choices(RATES, (4, 4, 4, 4, 1))[0]}
     said["mode"] = chance.choice(["enforce", "enforce", "enforce", "observe"])
-    said["per"] = chance.choice(["client", "global", "ip"])
+    said["per"] = chance.choice(["client", "global", "ip", "route", ["client", "route"]])
     if chance.random() < 0.1:
         return {**said, "algorithm": "sliding_window"}
     return {**said, "burst": chance.randint(2, 5), "cost": chance.randint(1, 2)}
