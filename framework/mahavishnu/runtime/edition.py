@@ -78,7 +78,8 @@ class Edition:
 
     def passage(self, scope: Scope, send: Send) -> Passage:
         """The request that begins now."""
-        found = self._routes.find(scope)
+        find = self._routes.find
+        found = find(scope)
         route = UNMATCHED
         if found is not None:
             route, handed = found
