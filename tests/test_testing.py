@@ -252,7 +252,12 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Route
+        from starlette.testclient import TestClient
         from mahavishnu import dependency
+        from mahavishnu.asgi import Hardening
         from mahavishnu.errors import MahavishnuError
 
         bank = dependency("bank")
@@ -283,6 +288,21 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
             hardening.trip("bank")
             assert run(told()) is True
 
+        async def buy(request):
+            return PlainTextResponse(await pay())
+
+        app = Starlette(routes=[Route("/buy", buy)])
+        app.add_middleware(Hardening)
+
+        def test_before_the_first_request(hardening):
+            assert run(told()) == "paid"
+            hardening.trip("bank")
+            with TestClient(app) as client:
+                assert client.get("/buy").status_code == 503
+                hardening.clock.advance("12s")
+                assert client.get("/buy").status_code == 200
+                assert hardening.series("mahavishnu_dependency_calls_total", outcome="success") == 2
+
         @pytest.mark.parametrize(
             "name, says",
             [
@@ -300,4 +320,4 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
             assert run(told()) == "paid"
         """
     )
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=6)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=7)

@@ -21,7 +21,7 @@ from mahavishnu.policy import Clock, Scope
 from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE
-from mahavishnu.runtime.current import succeed, use
+from mahavishnu.runtime.current import current, succeed, use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
@@ -98,7 +98,9 @@ class Hardening:
         if self._path is not None:  # before it is read, so that no change is missed
             self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
         source = spec if isinstance(spec, Spec) else self._loaded()
-        self._edition = self._at_work(start(source, ticks, process, log_to))
+        before = _without_middleware(source if isinstance(source, Spec) else source.spec, ticks)
+        self._edition = self._at_work(start(source, ticks, process, log_to, before))
+        self.service.lasting.hardens = True
         self.service.lasting.loaded_at = wall()
         self.redriver = Redriver(lambda: self.service, ticks)
         self.telling = Telling(lambda: self.service, ticks)
@@ -287,6 +289,14 @@ class Hardening:
 
 MADE = WeakSet[Hardening]()
 """Every middleware of this process; for tests."""
+
+
+def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
+    """The service at work, where it only has guarded calls so far: as those that an app makes when it is imported."""
+    service = current()
+    if service is None or service.lasting.hardens or service.clock is not clock or service.spec != spec:
+        return None
+    return service
 
 
 async def _lived(receive: Receive, send: Send) -> None:
