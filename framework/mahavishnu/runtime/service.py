@@ -26,7 +26,7 @@ from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry import backups
-from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger
+from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger, outlet
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.runtime.telemetry.objectives import Objectives
 from mahavishnu.runtime.telemetry.snapshot import Snapshot
@@ -318,9 +318,10 @@ def _logs(
     """The log and the access log; those of the service before, where nothing about them has changed."""
     if before is not None and (before.spec.observability.logs, before.log_to) == (settings, log_to):
         return before.log, before.access
+    to = outlet(log_to)
     if tracing is None:
-        return logger(settings, log_to), AccessLog(settings, log_to)
-    return logger(settings, log_to, tracing.ids), TracedLog(settings, log_to)
+        return logger(settings, to), AccessLog(settings, to)
+    return logger(settings, to, tracing.ids), TracedLog(settings, to)
 
 
 def method_label(method: str) -> str:
