@@ -133,9 +133,12 @@ def test_it_says_who_it_is(receiver: Collector) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1/metrics", "/v1/metrics/"])
-def test_the_place_is_the_collectors_or_that_of_the_series(receiver: Collector, tail: str) -> None:
-    assert post(receiver.url + tail, b"", 5) is None
-    assert receiver.paths == ["/v1/metrics"]
+@pytest.mark.parametrize("query", ["", "?token=abc"])
+def test_the_place_is_the_collectors_or_that_of_the_series(
+    receiver: Collector, tail: str, query: str
+) -> None:
+    assert post(receiver.url + tail + query, b"", 5) is None
+    assert receiver.paths == [f"/v1/metrics{query}"]
 
 
 def test_the_last_word_is_pushed_before_the_server_ends(receiver: Collector) -> None:
