@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.current import forget
+from mahavishnu.runtime.telemetry.outlet import Outlet
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, run, site, spec_of
 
@@ -105,3 +106,22 @@ def test_who_reads_is_told_all(tmp_path: Path) -> None:
         in_time(asked())
         house.app.service.lasting.ended.settle()
     assert len((tmp_path / "log").read_text().splitlines()) == 100
+
+
+def test_what_only_writes_is_written_to() -> None:
+    """As what stands for the standard output in a console or in a test, which is no file."""
+
+    class Console:
+        def __init__(self) -> None:
+            self.said = ""
+
+        def write(self, text: str) -> int:
+            self.said += text
+            return len(text)
+
+        def flush(self) -> None:
+            """Nothing is held back."""
+
+    console: Any = Console()
+    Outlet(console).write("one\n")
+    assert console.said == "one\n"

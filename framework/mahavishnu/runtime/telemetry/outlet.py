@@ -79,7 +79,7 @@ def _asked(stream: TextIO) -> tuple[int | None, int | None]:
     try:
         descriptor = stream.fileno()
         mode = os.fstat(descriptor).st_mode
-    except (OSError, ValueError):  # it is no file of the system
+    except (AttributeError, OSError, ValueError):  # it is no file of the system, whatever stands for one
         return None, None
     if stat.S_ISSOCK(mode):  # is ready when most of its room is free, which is more than any line
         return descriptor, None
