@@ -73,10 +73,10 @@ def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None 
 
 
 def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken:
-    """The newest snapshot, or that of an id or its beginning; raises NotRestored."""
-    taken, _ = repository.snapshots()
+    """The newest snapshot that is whole, or any by its id or the beginning of that; raises NotRestored."""
+    taken, incomplete, _ = repository.snapshots()
     if wanted is not None:
-        taken = [one for one in taken if one.id.startswith(wanted)]
+        taken = [one for one in (*taken, *incomplete) if one.id.startswith(wanted)]
         if len(taken) != 1:
             raise NotRestored(f"{len(taken)} snapshots are called `{wanted}`")
     if not taken:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
+import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -199,14 +201,20 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
 def _folder(path: Path) -> Captured:
     if not path.is_dir():
         raise CaptureFailed(f"there is no folder at {path}")
-    size = sum(one.lstat().st_size for one in _files(path))
+    size = sum(_sizes(path))
     if not size:
         raise CaptureFailed(f"the folder {path} holds nothing")
     return Captured((str(path.absolute()),), None, "", size)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    return (one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+def _sizes(path: Path) -> Iterator[int]:
+    """Of every regular file; one that is deleted meanwhile has none."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found = Path(folder, name).lstat()
+                if stat.S_ISREG(found.st_mode):
+                    yield found.st_size
 
 
 def same_files(listed: Sequence[tuple[str, int]], target: Path) -> None:
