@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,3 +122,35 @@ def test_a_file_that_is_deleted_meanwhile_is_not_missing(world: World, complain:
     complain("/files/b", 2)
     assert world.do("run") == 0
     assert world.do("drill") == 0
+
+
+def read_only(world: World) -> Path:
+    """A folder that is backed up, and in it one that nobody may write to."""
+    world.begin()
+    world.write(spec(source={"directory": "files"}, verify={}))
+    (world.home / "files/kept").mkdir(parents=True)
+    (world.home / "files/kept/a").write_text("one")
+    (world.home / "files/kept").chmod(0o500)
+    return world.home / "files/kept"
+
+
+WITHOUT_POWERS = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+@pytest.mark.proof
+def test_a_drill_leaves_nothing_of_a_folder_that_is_read_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is not root who drills, who may remove everything: the next step begins as the first one."""
+    if os.geteuid() == 0 and subprocess.run([*WITHOUT_POWERS, "true"], check=False).returncode:
+        pytest.skip("NOT PROVED: root's powers cannot be laid down here")
+    read_only(world)
+    outside = world.home / "outside"
+    outside.mkdir(mode=0o500)
+    (world.home / "files/link").symlink_to(outside)
+    for step in ("run", "drill", "drill"):
+        command = [sys.executable, "-m", "mahavishnu", "backup", step]
+        without = WITHOUT_POWERS if os.geteuid() == 0 else []
+        assert subprocess.run([*without, *command], check=False).returncode == 0
+        assert [one.name for one in (world.state / "scratch").iterdir()] == [".cache"]
+    assert outside.stat().st_mode & 0o777 == 0o500

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -44,7 +43,7 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     one = known.copy(copy)
     one.drilled, one.restore = began, round(time.monotonic() - started, 3)
     job.tell("drilled", copy=copy, snapshot=taken.id, seconds=one.restore)
-    shutil.rmtree(target, ignore_errors=True)
+    job.sweep()
 
 
 def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None = None) -> Path | None:

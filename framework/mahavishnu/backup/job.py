@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -101,11 +102,10 @@ class Job:
     def step(self, step: str) -> Generator[Evidence]:
         """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down. Raises Locked."""
         with evidence.alone(self.state, self.name):
-            self.sweep()
             known = self.known()
             ended = False
             try:
-                self.staging.mkdir(mode=0o700, parents=True)
+                self._empty_staging()
                 yield known
                 ended = True
             finally:
@@ -113,6 +113,14 @@ class Job:
                 if step in STEPS:
                     known.steps[step] = ended
                     self._write(known)
+
+    def _empty_staging(self) -> None:
+        try:
+            remove(self.staging)
+            self.staging.mkdir(mode=0o700, parents=True)
+        except OSError as fault:
+            what = f"`{self.staging}` cannot be emptied: {fault.strerror} (`{fault.filename}`)"
+            raise Failed(what) from None
 
     def _write(self, known: Evidence) -> None:
         try:
@@ -122,8 +130,9 @@ class Job:
             raise Failed(what) from None
 
     def sweep(self) -> None:
-        """Remove what this run, or one that was killed, has left in the staging folder."""
-        shutil.rmtree(self.staging, ignore_errors=True)
+        """Remove what this run has left in the staging folder; the next one says why where that cannot be."""
+        with suppress(OSError):
+            remove(self.staging)
 
     def hook(self, when: str, outcome: str) -> None:
         """Run a hook, where there is one; raises Failed when it fails."""
@@ -143,6 +152,16 @@ class Job:
         times = [each.snapshot.order / 1e9 for each in taken]
         one.snapshots = len(times)
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there, with all that is in it, also what nobody may write to; raises OSError."""
+    for above, names, _ in os.walk(folder):
+        for inner in (Path(above, name) for name in names):
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
 
 
 def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.time) -> Job:
