@@ -79,7 +79,8 @@ def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken
         if len(taken) != 1:
             raise NotRestored(f"{len(taken)} snapshots are called `{wanted}`")
     if not taken:
-        raise NotRestored("there is no snapshot of this backup")
+        where = f" in `{job.environment}`" if job.environment else ""
+        raise NotRestored(f"there is no snapshot of this backup{where}")
     if wanted is None and taken[0].snapshot.order / 1e9 > job.now() + _AHEAD:
         raise NotRestored("the newest snapshot lies in the future: a clock is wrong, or somebody forged it")
     return taken[0]

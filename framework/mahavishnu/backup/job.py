@@ -47,6 +47,8 @@ class Job:
     home: Path
     state: Path
     tell: Tell
+    environment: str | None = None
+    """Its snapshots are its own, also where several share a repository."""
     now: Callable[[], float] = time.time
 
     @property
@@ -63,7 +65,7 @@ class Job:
         found, password = version(), self.secret(self.backup.password)
         credentials = {one[2:-1]: self.secret(one) for one in self.backup.credentials}
         cache = self.state / "scratch/.cache"
-        mark = f"backup={self.name}"
+        mark = f"backup={self.name}@{self.environment}" if self.environment else f"backup={self.name}"
         made: dict[str, Repository] = {}
         for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
             told = [secret(name) for name in secrets_of(place)]
@@ -172,4 +174,5 @@ def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.t
         raise MahavishnuError(f"there is no backup `{name}`; there is {there}")
     home = loaded.path.resolve().parent
     state = evidence.folder(loaded.path.resolve())
-    return Job(name, spec.backups[name], spec.keeps(name), spec.service.name, home, state, tell, now)
+    keep = spec.keeps(name)
+    return Job(name, spec.backups[name], keep, spec.service.name, home, state, tell, spec.environment, now)
