@@ -67,6 +67,8 @@ def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None 
         if to is None:
             sources.judged(job, restored)
             kept = sources.written_back(job, restored)
+    if kept:
+        job.tell("kept", place=kept)
     job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
     return restored if to is not None else Path(kept) if kept else None
 

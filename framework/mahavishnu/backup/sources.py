@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +20,8 @@ from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sql
 
 _BLOCK = 1 << 20
 _DRILL = "mahavishnu_drill"
+_SIDES = ("-wal", "-shm", "-journal", "")
+"""What belongs to a SQLite database, and it itself last: never alone in its place, as if it were all."""
 
 
 class CaptureFailed(MahavishnuError):
@@ -153,26 +157,49 @@ def _judge_sqlite(path: Path, claim: str | None) -> None:
 
 
 def _replace_sqlite(restored: Path, place: Path) -> str:
+    place = place.resolve()  # where it lies; a link to it stays one
     place.parent.mkdir(parents=True, exist_ok=True)
     new = place.with_name(f"{place.name}.restored")
-    new.write_bytes(b"")
-    with restored.open("rb") as source, new.open("wb") as target:
-        while block := source.read(_BLOCK):
-            target.write(block)
-    kept = ""
-    if place.exists():
-        kept = str(place.with_name(f"{place.name}.before-restore"))
-        for side in (
-            "",
-            "-wal",
-            "-shm",
-            "-journal",
-        ):  # what belongs to the old file must not meet the new one
-            old = place.with_name(place.name + side)
-            if old.exists():
-                old.replace(kept + side)
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    shutil.copyfile(restored, new)
+    _given_as(new, place)
+    _written(new)
+    kept = _set_aside(place)
     new.replace(place)
+    _written(place.parent)
     return kept
+
+
+def _given_as(new: Path, place: Path) -> None:
+    """The owner and the rights of the file that it replaces; where there is none, the owner of the folder."""
+    there = place.exists()
+    like = (place if there else place.parent).stat()
+    with suppress(PermissionError):  # only root can give something away
+        os.chown(new, like.st_uid, like.st_gid)
+    if there:
+        new.chmod(stat.S_IMODE(like.st_mode))
+
+
+def _set_aside(place: Path) -> str:
+    """Rename a database with what belongs to it, which must not meet the new one; the name that nothing had yet."""
+    there = [side for side in _SIDES if Path(f"{place}{side}").exists()]
+    if not there:
+        return ""
+    names = (f"{place}.before-restore{f'.{number}' if number > 1 else ''}" for number in count(1))
+    kept = next(name for name in names if not any(Path(f"{name}{side}").exists() for side in _SIDES))
+    for side in there:
+        Path(f"{place}{side}").replace(f"{kept}{side}")
+    return f"{kept}{there[-1]}"
+
+
+def _written(path: Path) -> None:
+    """On the disk, a file or a folder's names, so that a loss of power leaves the old or the new one."""
+    held = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------

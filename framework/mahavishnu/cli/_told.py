@@ -24,6 +24,7 @@ _SENTENCES = {
     "verified": "copy {copy}: read {read}, no fault found",
     "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
     "restoring": "copy {copy}: restoring {snapshot}, made {made}",
+    "kept": "what was there before is kept at {place}",
     "restored": "copy {copy}: {snapshot} is at {place}",
     "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "copy {copy}: {why}",
