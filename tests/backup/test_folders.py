@@ -154,3 +154,18 @@ def test_a_drill_leaves_nothing_of_a_folder_that_is_read_only(
         assert subprocess.run([*without, *command], check=False).returncode == 0
         assert [one.name for one in (world.state / "scratch").iterdir()] == [".cache"]
     assert outside.stat().st_mode & 0o777 == 0o500
+
+
+@OF_BOTH
+def test_a_link_is_the_folder_that_it_points_to(world: World) -> None:
+    """Not the link alone, which restores nothing; also when it points elsewhere since."""
+    world.begin()
+    world.write(spec(source={"directory": "current"}, verify={}))
+    for release in ("one", "two"):
+        (world.home / release).mkdir()
+        (world.home / release / "a").write_text(release)
+        (world.home / "current").unlink(missing_ok=True)
+        (world.home / "current").symlink_to(release)
+        assert world.do("run") == world.do("drill") == 0
+        assert world.do("restore", "orders", "--to", f"back-{release}") == 0
+        assert [one.read_text() for one in (world.home / f"back-{release}").rglob("a")] == [release]

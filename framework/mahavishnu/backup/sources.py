@@ -60,7 +60,9 @@ def captured(job: Context) -> Captured:
     """The source, captured into the staging folder where it has to be; raises CaptureFailed."""
     source = job.backup.source
     if isinstance(source, Directory):
-        return _folder(job.home / source.directory)
+        place = job.home / source.directory
+        # restic would save the link, and nothing of the folder.
+        return _folder(place.resolve() if place.is_symlink() else place)
     staged = job.staging / file_name(job)
     try:
         if isinstance(source, Sqlite):
