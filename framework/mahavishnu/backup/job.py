@@ -10,11 +10,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
-from mahavishnu.backup.restic import Repository, Taken, version
+from mahavishnu.backup.restic import Repository, Taken, forms, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
@@ -71,7 +70,7 @@ class Job:
             told = [secret(name) for name in secrets_of(place)]
             entry = self._entry(place)
             key = (entry.key,) if entry else ()
-            hidden = (password, *key, *credentials.values(), *told, *(quote(one, safe="") for one in told))
+            hidden = forms((password, *key, *credentials.values(), *told))
             made[copy] = Repository(
                 self._place(place),
                 password,
