@@ -9,15 +9,19 @@ import sqlite3
 import subprocess
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
 from mahavishnu.backup import due, evidence, on_schedule
 from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
+from mahavishnu.backup.job import Job, job
 from mahavishnu.backup.sources import copy_sqlite
 from mahavishnu.cli import run
+from mahavishnu.load import accept
 from mahavishnu.spec import Spec
 from tests.backup.world import OF_BOTH, World, flipped, spec
 from tests.judges import newer
@@ -50,13 +54,80 @@ def test_a_restic_that_is_too_old_is_none(
     assert "too old" in capsys.readouterr().err
 
 
-def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """At once, and touches nothing."""
-    world.state.mkdir(parents=True)
-    with alone(world.state, "orders"):
-        assert world.do("run") == 2
-    assert "`orders` is locked" in capsys.readouterr().err
-    assert not (world.home / "repository").exists()
+def waiting(runner: subprocess.Popen[bytes]) -> str:
+    """For what a process waits, by the first that it says."""
+    assert runner.stdout is not None
+    told = json.loads(runner.stdout.readline())
+    assert told["event"] == "waiting"
+    return str(told["what"])
+
+
+@pytest.mark.judge
+def test_a_second_run_waits_for_the_first(world: World) -> None:
+    """It says so, touches nothing before that, and can be asked to stop."""
+    world.begin()
+    with alone(world.state, "orders", lambda: None):
+        second, third = world.start("run"), world.start("verify")
+        assert waiting(second) == waiting(third) == "backup `orders`"
+        third.terminate()
+        third.communicate(timeout=20)
+        assert [*(world.home / "repository/snapshots").iterdir()] == []
+    second.communicate(timeout=20)
+    assert (second.returncode, third.returncode) == (0, 130)
+    assert world.known().steps == {"run": True}
+
+
+def two(world: World) -> tuple[Job, Job]:
+    """Backups in one repository, and the spec of both."""
+    said = spec()
+    said["backups"]["users"] = said["backups"]["orders"]
+    world.write(said)
+    loaded = accept(world.home / "mahavishnu.yaml")
+    return job(loaded, "orders", lambda event, **facts: None), job(
+        loaded, "users", lambda event, **facts: None
+    )
+
+
+def test_backups_in_one_repository_take_turns(world: World) -> None:
+    """Those that only add and read work beside each other; whoever makes, removes or checks is alone."""
+    orders, users = two(world)
+    heard, entered = Event(), Event()
+
+    def hear(event: str, **facts: object) -> None:
+        assert event == "waiting"
+        heard.set()
+
+    users = replace(users, tell=hear)
+
+    def enter() -> None:
+        with users.alone("1"):
+            entered.set()
+
+    with orders.beside("1"), users.beside("1"):
+        assert not heard.is_set()
+        thread = Thread(target=enter)
+        thread.start()
+        assert heard.wait(10)
+        assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
+
+
+@OF_BOTH
+@pytest.mark.proof
+@pytest.mark.judge
+def test_backups_in_one_repository_begin_it_together(world: World) -> None:
+    """Due in the same minute where there is no repository yet: it is made once, and what both saved restores."""
+    two(world)
+    runs = [world.start("run", name) for name in ("orders", "users")]
+    for one in runs:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in runs] == [0, 0]
+    assert len([*(world.home / "repository/keys").iterdir()]) == 1
+    checks = [world.start(verb, name) for verb in ("verify", "drill") for name in ("orders", "users")]
+    for one in checks:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in checks] == [0] * 4
 
 
 def slowed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[bytes], int]:
@@ -86,20 +157,18 @@ def test_a_run_that_is_asked_to_stop_asks_its_restic_first(
         os.kill(left, 0)
 
 
-def test_what_is_left_of_a_killed_run_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_left_of_a_killed_run_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
     runner, left = slowed(world, monkeypatch)
     runner.kill()
     runner.communicate()
-    assert world.do("prune") == 2
-    assert "`orders` is locked" in capsys.readouterr().err
-    os.kill(left, signal.SIGKILL)
+    second = world.start("run")
+    assert waiting(second) == "backup `orders`"
     (world.home / "bin/restic").unlink()
     world.begin()
-    while world.do("run") == 2:  # until the kernel has let go of it
-        time.sleep(0.01)
+    os.kill(left, signal.SIGKILL)
+    second.communicate(timeout=20)
+    assert second.returncode == 0
     assert world.known().steps == {"run": True}
 
 
@@ -279,18 +348,22 @@ class Child:
 
 
 def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
-    """Late ones once, a running one not again, and a clock that goes back begins nothing."""
+    """Late ones once, a running one not again, which is told, and a clock that goes back begins nothing."""
     backup = Spec.model_validate(spec()).backups["orders"]
     queue = [*due.dues("orders", backup)]
     assert [one.schedule.text for one in queue] == ["0 2 * * *", "0 4 * * *", "0 6 * * 0"]
     clock, begun, children = Clock("2026-06-30T01:59"), list[str](), list[Child]()
+    told: list[tuple[str, object]] = []
 
     def begin(one: due.Due) -> Child:
         begun.append(one.step)
         children.append(Child())
         return children[-1]
 
-    loop = on_schedule.Loop(queue, begin, lambda event, **facts: None, tmp_path, clock)  # type: ignore[arg-type]
+    def tell(event: str, **facts: object) -> None:
+        told.append((event, facts["step"]))
+
+    loop = on_schedule.Loop(queue, begin, tell, tmp_path, clock)  # type: ignore[arg-type]
     loop.look()
     assert begun == []
     clock.at += timedelta(minutes=2)
@@ -300,6 +373,7 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     clock.at += timedelta(days=3, hours=2)  # the host slept; the first run has not ended
     loop.look()
     assert begun == ["run", "verify"]
+    assert told == [("due", "run orders"), ("late", "run orders"), ("due", "verify orders")]
     clock.at -= timedelta(days=365)
     children[0].ended = True
     loop.look()

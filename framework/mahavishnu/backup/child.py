@@ -19,7 +19,7 @@ _KEPT = (
 _TAIL = 4096
 _SOON = 1
 _FILES_OF_PROCESSES = Path("/proc/self/fd")
-_LOCK: ContextVar[int | None] = ContextVar("mahavishnu_backup_lock", default=None)
+_LOCKS: ContextVar[tuple[int, ...]] = ContextVar("mahavishnu_backup_locks", default=())
 
 
 class Done(NamedTuple):
@@ -72,11 +72,11 @@ def locked(held: int) -> Generator[None]:
 
     If this process is killed, a child of it may go on; nobody else shall begin beside that one.
     """
-    token = _LOCK.set(held)
+    token = _LOCKS.set((*_LOCKS.get(), held))
     try:
         yield
     finally:
-        _LOCK.reset(token)
+        _LOCKS.reset(token)
 
 
 def fd_of(path: str) -> int:
@@ -104,8 +104,8 @@ def run(
     Raises OSError when it cannot be started. Whatever is raised here, the child has ended.
     """
     descriptors = [fd_of(path) for path in handed_paths]
-    if descriptors and (lock := _LOCK.get()) is not None:
-        descriptors.append(lock)
+    if descriptors:
+        descriptors += _LOCKS.get()
     with ExitStack() as stack:
         err = stack.enter_context(tempfile.TemporaryFile())
         child = subprocess.Popen(

@@ -27,7 +27,7 @@ def drill(job: Job) -> None:
     """
     job.repositories()
     with job.step("drill") as known:
-        each_copy(job, partial(_drill, job, known))
+        each_copy(job, partial(_drill, job, known), job.beside)
 
 
 def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
@@ -58,7 +58,7 @@ def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None 
         raise Failed(f"there is no copy {copy}; there is {', '.join(repositories)}")
     if to is not None and to.exists() and any(to.iterdir()):
         raise Failed(f"{to} is not empty: nothing was restored")
-    with job.step("restore"):
+    with job.step("restore"), job.beside(copy):
         repository = repositories[copy]
         taken = newest(job, repository, snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())

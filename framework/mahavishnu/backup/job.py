@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -99,8 +100,8 @@ class Job:
 
     @contextmanager
     def step(self, step: str) -> Generator[Evidence]:
-        """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down. Raises Locked."""
-        with evidence.alone(self.state, self.name):
+        """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down."""
+        with evidence.alone(self.state, self.name, self._waits(f"backup `{self.name}`")):
             self.sweep()
             known = self.known()
             ended = False
@@ -113,6 +114,23 @@ class Job:
                 if step in STEPS:
                     known.steps[step] = ended
                     self._write(known)
+
+    def alone(self, copy: str) -> AbstractContextManager[None]:
+        """Work on a repository while no other backup of this spec does: to make it, remove from it or check it."""
+        return self._turn(copy, beside=False)
+
+    def beside(self, copy: str) -> AbstractContextManager[None]:
+        """Work on a repository while others may, who only add to it and read it."""
+        return self._turn(copy, beside=True)
+
+    def _turn(self, copy: str, *, beside: bool) -> AbstractContextManager[None]:
+        place = self.backup.to[self.backup.copies.index(copy)]
+        whole = place if ":" in place else str(self.home / place)
+        name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+        return evidence.alone(self.state, name, self._waits(f"the repository of copy {copy}"), beside=beside)
+
+    def _waits(self, what: str) -> Callable[[], None]:
+        return lambda: self.tell("waiting", what=what)
 
     def _write(self, known: Evidence) -> None:
         try:

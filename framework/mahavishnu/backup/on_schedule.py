@@ -62,6 +62,6 @@ class Loop:
         for due, at in self._next.items():
             if at <= now:
                 self._next[due] = due.schedule.after(now)
+                self._tell("late" if due in self._running else "due", step=" ".join(due.words[1:3]))
                 if due not in self._running:
-                    self._tell("due", step=" ".join(due.words[1:3]))
                     self._running[due] = self._begin(due)

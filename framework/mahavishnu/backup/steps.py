@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 from mahavishnu.backup import sources
@@ -18,14 +18,20 @@ from mahavishnu.policies._retention import words
 from mahavishnu.policies.backup import READ_PARTS
 
 Each = Callable[[str, Repository], None]
+Turn = Callable[[str], AbstractContextManager[None]]
 
 
-def each_copy(job: Job, do: Each) -> None:
-    """Do something with every repository, also when it fails with another; raises Failed with all that did."""
+def _at_once(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def each_copy(job: Job, do: Each, turn: Turn = _at_once) -> None:
+    """Do something with every repository, each in its turn, also when it fails with another; raises Failed with all."""
     faults: list[str] = []
     for copy, repository in job.repositories().items():
         try:
-            do(copy, repository)
+            with turn(copy):
+                do(copy, repository)
         except (MahavishnuError, OSError) as fault:
             sentence = repository.clean(str(fault))
             job.tell("failed", copy=copy, why=sentence)
@@ -58,15 +64,16 @@ def _save(
     job: Job, known: Evidence, found: Captured, began: tuple[float, float], copy: str, repository: Repository
 ) -> None:
     one = known.copy(copy)
-    _ready(job, one, repository)
+    with job.alone(copy):
+        _ready(job, one, repository)
     tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
-    with ExitStack() as stack:
+    with job.beside(copy), ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
         stdin = stack.enter_context(found.file.open("rb")) if found.file else None
         snapshot = repository.save(
             found.words, tags, stdin, lambda done: job.tell("progress", copy=copy, done=done)
         )
-    job.take_stock(known, copy, repository.snapshots()[0])
+        job.take_stock(known, copy, repository.snapshots()[0])
     one.first = one.first or began[0]
     one.success, one.snapshot = began[0], snapshot
     one.duration = round(time.monotonic() - began[1], 3)
@@ -112,7 +119,7 @@ def prune(job: Job, *, confirmed: bool = False) -> None:
     """
     job.repositories()
     with job.step("prune") as known:
-        each_copy(job, partial(_prune, job, known, confirmed))
+        each_copy(job, partial(_prune, job, known, confirmed), job.alone)
 
 
 def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Repository) -> None:
@@ -140,7 +147,7 @@ def verify(job: Job, *, everything: bool = False) -> None:
     """
     job.repositories()
     with job.step("verify") as known:
-        each_copy(job, partial(_verify, job, known, everything))
+        each_copy(job, partial(_verify, job, known, everything), job.alone)
 
 
 def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:

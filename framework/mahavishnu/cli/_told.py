@@ -27,7 +27,9 @@ _SENTENCES = {
     "restored": "copy {copy}: {snapshot} is at {place}",
     "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "copy {copy}: {why}",
+    "waiting": "waiting until another run has ended with {what}",
     "due": "{step} is due",
+    "late": "{step} is due, and the one before it has not ended",
     "ended": "{step} ended with {code}",
 }
 

@@ -62,7 +62,8 @@ def run(
 ) -> None:
     """Capture a source, and save it to its repositories.
 
-    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin, or another run is at it.
+    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin. Where another run is at
+    it, this one waits.
     """
     if scheduled:
         loaded = _loaded(spec, env)
