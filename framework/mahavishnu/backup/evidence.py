@@ -17,6 +17,7 @@ from mahavishnu.errors import MahavishnuError
 FOLDER = "MAHAVISHNU_STATE"
 """The variable that names the folder; without it `.mahavishnu/backups` beside the spec."""
 REMEMBERED = 7
+ALL = 0
 _LARGEST = 64 * 1024
 
 
@@ -39,7 +40,7 @@ class Copy:
     cycle: float | None = None
     """When the reading that is under way was begun."""
     part: int = 1
-    """The part that is read next."""
+    """The part that is read next, or `ALL` of them."""
     drilled: float | None = None
     restore: float | None = None
     """How long the last drill took."""

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
 from mahavishnu.backup import sources
-from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
+from mahavishnu.backup.evidence import ALL, REMEMBERED, Copy, Evidence
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, ResticFailed, Taken
 from mahavishnu.backup.retain import Plan, plan
@@ -143,7 +143,8 @@ def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Re
 def verify(job: Job, *, everything: bool = False) -> None:
     """Check every repository and read a part of its data, each run the next; raises Failed for any damage.
 
-    Only when all parts were read without a fault is it called verified, as of the time the first was begun.
+    Only when all parts were read without a fault is it called verified, as of the time the first was begun. What was
+    not read well, a part or everything, is what the next run reads again: a fault is not forgotten over a sound part.
     """
     job.repositories()
     with job.step("verify") as known:
@@ -151,16 +152,16 @@ def verify(job: Job, *, everything: bool = False) -> None:
 
 
 def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:
-    one, began = known.copy(copy), job.now()
-    part = None if everything else f"{one.part}/{READ_PARTS}"
-    if one.cycle is None or one.part == 1:
-        one.cycle = began
-    cycle, next_part = one.cycle, one.part + 1
-    one.cycle, one.part = None, 1  # as long as nothing else is known, reading begins anew
+    one = known.copy(copy)
+    if everything:
+        one.part = ALL
+    if one.part in (ALL, 1):
+        one.cycle = job.now()
+    part = f"{one.part}/{READ_PARTS}" if one.part != ALL else None
     repository.unlock()
     repository.check(part)
-    if everything or next_part > READ_PARTS:
-        one.verified = began if everything else cycle
+    if one.part in (ALL, READ_PARTS):
+        one.verified, one.cycle, one.part = one.cycle, None, 1
     else:
-        one.cycle, one.part = cycle, next_part
+        one.part += 1
     job.tell("verified", copy=copy, read=part or "everything", verified=one.verified)
