@@ -47,6 +47,19 @@ def test_the_page_brings_a_damaged_database_back(world: World) -> None:
         assert run(words.split()) == 0, words
 
 
+def test_a_snapshot_in_which_the_assert_does_not_hold_is_put_back_by_a_person(world: World) -> None:
+    """It may be older than what is asserted; nobody else replaces anything by it."""
+    world.begin()
+    before = world.rows()
+    assert world.do("run") == 0
+    world.fill(3)
+    world.write(spec(verify={"assert": "select count(*) > 0 from invoices"}))
+    assert world.do("restore", "orders", "--in-place") == 1
+    assert len(world.rows()) == 3
+    assert world.do("restore", "orders", "--in-place", "--confirm") == 0
+    assert world.rows() == before
+
+
 @OF_BOTH
 @pytest.mark.proof
 def test_the_page_brings_a_folder_back_to_a_new_machine(

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from threading import Thread
 from urllib.parse import quote
 
 import pytest
 
+from mahavishnu.backup.job import job
 from mahavishnu.backup.postgres import Database, PostgresFailed, database
+from mahavishnu.backup.sources import NotRestored, written_back
 from mahavishnu.cli import run
+from mahavishnu.load import accept
 from tests.backup.database import PASSWORD, server
 from tests.backup.test_page import followed
 from tests.backup.world import OF_BOTH, World, spec
@@ -78,6 +85,96 @@ def test_the_page_brings_a_database_back(world: World, monkeypatch: pytest.Monke
     assert damaged
     assert gone
     assert left == []
+
+
+@pytest.fixture
+def shop(world: World, monkeypatch: pytest.MonkeyPatch) -> Generator[Database]:
+    """A database with another name, encoding and settings than usual, which another user may read."""
+    monkeypatch.setenv("SCRATCH_URL", "postgresql://shop@127.0.0.1:1/nobody")
+    with server(monkeypatch) as port:
+        url = f"postgresql://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/shop-prod"
+        monkeypatch.setenv("DATABASE_URL", url)
+        made = database(url)
+        made.server.ask(
+            "create database \"shop-prod\" template template0 encoding 'LATIN1' lc_collate 'C' lc_ctype 'C'"
+        )
+        made.ask('create role reporting; revoke all on database "shop-prod" from public')
+        made.ask('grant connect on database "shop-prod" to reporting')
+        made.ask('alter database "shop-prod" set search_path = app, public')
+        made.ask("create schema app; create table app.orders (id int primary key)")
+        made.ask("insert into orders values (1), (2); grant select on orders to reporting")
+        made.ask("grant usage on schema app to reporting")
+        made.dump(world.home / "dump")
+        yield made
+
+
+def put_back(world: World, claim: str | None = None) -> tuple[str, list[str]]:
+    """The dump, in the place of the database; what is kept, and what is told."""
+    said = spec(source={"postgres": "${DATABASE_URL}"}, verify={"scratch": "${SCRATCH_URL}"})
+    world.write({**said, "secrets": ["RESTIC_PASSWORD", "DATABASE_URL", "SCRATCH_URL"]})
+    told: list[str] = []
+
+    def tell(event: str, **facts: object) -> None:
+        told.append(f"{event}: {facts['what']}")
+
+    one = job(accept(world.home / "mahavishnu.yaml"), "orders", tell)
+    return written_back(one, world.home / "dump", claim), told
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_a_database_is_replaced_whatever_became_of_it(world: World, shop: Database) -> None:
+    """What was made since goes with it, and stays beside it; owners, grants, encoding and settings are as before."""
+    shop.ask("create table app.lines (of int references orders)")
+    assert put_back(world) == ("shop-prod_before_restore", [])
+    assert shop.ask("select id from orders") == ["1", "2"]
+    assert shop.ask("select relname from pg_class where relname = 'lines'") == []
+    assert shop.ask("set role reporting; select count(*) from orders") == ["2"]
+    assert shop.ask("show server_encoding") == ["LATIN1"]
+    same = "select datacl, datconnlimit, datcollate from pg_database where datname like 'shop-prod%'"
+    assert len({*shop.ask(same)}) == 1
+    assert shop.other("shop-prod_before_restore").ask("select count(*) from lines") == ["0"]
+    assert put_back(world) == ("shop-prod_before_restore1", [])
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_a_database_that_cannot_be_replaced_is_what_it_was(world: World, shop: Database) -> None:
+    """While somebody uses it, and by something in which the claim does not hold."""
+    shop.ask("insert into orders values (3)")
+    for claim in ("select count(*) > 2 from orders", "select 1 from invoices"):
+        with pytest.raises(NotRestored):
+            put_back(world, claim)
+    user = Thread(target=asleep, args=(shop,))
+    user.start()
+    while not shop.users():
+        time.sleep(0.01)
+    with pytest.raises(NotRestored, match="`shop-prod` has 1 sessions"):
+        put_back(world)
+    shop.server.ask("select pg_terminate_backend(pid) from pg_stat_activity where datname = 'shop-prod'")
+    user.join()
+    assert shop.ask("select count(*) from orders") == ["3"]
+    listed = shop.server.ask("select datname from pg_database where datname like 'shop-prod%'")
+    assert listed == ["shop-prod"]
+
+
+def asleep(shop: Database) -> None:
+    """A session, until it is ended."""
+    with suppress(PostgresFailed):
+        shop.ask("select pg_sleep(60)")
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_a_database_is_put_back_without_users_that_are_gone(world: World, shop: Database) -> None:
+    """On a new server nobody else may be there yet: its data come back, and what does not is told."""
+    shop.drop()
+    shop.server.ask("drop role reporting")
+    kept, (told,) = put_back(world)
+    assert kept == ""
+    assert told.startswith("odd: restored without owners and grants")
+    assert 'role "reporting" does not exist' in told
+    assert shop.ask("select count(*) from app.orders") == ["2"]
 
 
 def everything(orders: Database) -> list[str]:

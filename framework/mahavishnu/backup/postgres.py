@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -13,7 +14,32 @@ from mahavishnu.backup import child
 from mahavishnu.errors import MahavishnuError
 
 _SCHEME = re.compile(r"postgres(ql)?(\+\w+)?")
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+_LONGEST_NAME = 63
+"""Of a database, in bytes."""
+_LISTED = "select datname from pg_database"
+_USERS = "select count(*) from pg_stat_activity where datname = {name} and usesysid is not null"
+_CREATED = """
+select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s',
+    {new}::text, pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
+    case when of.said->>'datlocprovider' = 'i' then format(' locale_provider icu icu_locale %L',
+        coalesce(of.said->>'daticulocale', of.said->>'datlocale')) else '' end)
+from pg_database, to_jsonb(pg_database) as of (said) where datname = {old}
+"""
+"""What makes a database whose text is written and ordered as another one's."""
+_ADMITTED = """
+select format('revoke all on database %I from public', {new}::text)
+from pg_database where datname = {old} and datacl is not null
+union all select format('grant %s on database %I to %s', privilege_type, {new}::text,
+    case grantee when 0 then 'public' else quote_ident(pg_get_userbyid(grantee)) end)
+from pg_database, aclexplode(datacl) where datname = {old} and grantee <> datdba
+"""
+"""What lets the same users in."""
+_SET = """
+select format('alter database %I set %I from current', {new}::text, split_part(setting, '=', 1))
+from pg_db_role_setting join pg_database on pg_database.oid = setdatabase, unnest(setconfig) as setting
+where datname = {old} and setrole = 0
+"""
+"""What gives it the same settings, asked of the other one itself."""
 
 
 class PostgresFailed(MahavishnuError):
@@ -41,9 +67,9 @@ class Database:
         """Write the whole database in pg_restore's custom format; uncompressed, so that snapshots share blocks."""
         self._run("pg_dump", "--format=custom", "--compress=0", "--no-password", f"--file={to}")
 
-    def load(self, dump: Path, *, over: bool) -> None:
-        """Read a dump into this database, all of it or nothing; `over` replaces what is there already."""
-        more = ("--clean", "--if-exists") if over else ("--no-owner", "--no-privileges")
+    def load(self, dump: Path, *, whole: bool = False) -> None:
+        """Read a dump into this empty database, all of it or nothing; the `whole` of it has owners and grants, too."""
+        more = () if whole else ("--no-owner", "--no-privileges")
         self._run("pg_restore", "--single-transaction", "--exit-on-error", *more, "--dbname=", str(dump))
 
     def ask(self, query: str) -> list[str]:
@@ -52,18 +78,48 @@ class Database:
         out = self._run("psql", *words, "--set=ON_ERROR_STOP=1", f"--command={query}")
         return [line for line in out.splitlines() if line]
 
+    @property
+    def server(self) -> Database:
+        """Another database that is on every server, from where this one is made, named and removed."""
+        return self.other("template1" if self.name == "postgres" else "postgres")
+
     def exists(self) -> bool:
         """Whether the server has it."""
-        listed = self.other("postgres").ask("select datname from pg_database")
-        return self.name in listed
+        return self.name in self.server.ask(_LISTED)
 
     def create(self) -> None:
         """Make it, empty."""
-        self.other("postgres").ask(f'create database "{_plain(self.name)}" template template0')
+        self.server.ask(f"create database {_quoted(self.name)} template template0")
+
+    def create_like(self, old: Database, lacks: Callable[[str], None]) -> None:
+        """Make it, empty, with the encoding, grants and settings of another one; `lacks` hears which it cannot get."""
+        names = {"new": _literal(self.name), "old": _literal(old.name)}
+        (created,) = old.ask(_CREATED.format(**names))
+        self.server.ask(created)
+        for statement in (*old.ask(_ADMITTED.format(**names)), *old.ask(_SET.format(**names))):
+            try:
+                old.ask(statement)
+            except PostgresFailed as fault:
+                lacks(str(fault))
+
+    def users(self) -> int:
+        """How many sessions there are in it."""
+        return int(self.server.ask(_USERS.format(name=_literal(self.name)))[0])
+
+    def replace(self, old: Database) -> str:
+        """Take the name of another one, in one transaction; what that is called from then on, if there is one."""
+        listed = old.server.ask(_LISTED)
+        takes, kept = f"alter database {_quoted(self.name)} rename to {_quoted(old.name)}", ""
+        if old.name in listed:
+            names = (_fitted(old.name, f"_before_restore{number or ''}") for number in count())
+            kept = next(name for name in names if name not in listed)
+            takes = f"alter database {_quoted(old.name)} rename to {_quoted(kept)}; {takes}"
+        old.server.ask(takes)
+        return kept
 
     def drop(self) -> None:
         """Remove it, when it is there."""
-        self.other("postgres").ask(f'drop database if exists "{_plain(self.name)}"')
+        self.server.ask(f"drop database if exists {_quoted(self.name)}")
 
     def _run(self, program: str, *words: str) -> str:
         text = "".join(f"{key}={value}\n" for key, value in self.said)
@@ -107,17 +163,44 @@ def database(url: str) -> Database:
 
 @contextmanager
 def scratch(server: Database, name: str) -> Generator[Database]:
-    """A database that is there for the time of a drill."""
-    made = server.other(_plain(name))
+    """An empty database that is there for the time of a drill."""
+    made = server.other(name)
     made.drop()
-    made.create()
     try:
+        made.create()
         yield made
     finally:
         made.drop()
 
 
-def _plain(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise PostgresFailed(f"`{name}` is no plain name for a database")
-    return name
+@contextmanager
+def successor(old: Database, lacks: Callable[[str], None]) -> Generator[Database]:
+    """An empty database beside another one, and like it where that is there; gone afterwards unless it replaced that.
+
+    `lacks` hears what it could not be given. Raises PostgresFailed while anybody uses the other one.
+    """
+    made = old.other(_fitted(old.name, "_restored"))
+    there = old.exists()
+    if there and (users := old.users()):
+        raise PostgresFailed(f"`{old.name}` has {users} sessions: stop what uses it, and then try again")
+    made.drop()
+    try:
+        if there:
+            made.create_like(old, lacks)
+        else:
+            made.create()
+        yield made
+    finally:
+        made.drop()
+
+
+def _fitted(name: str, suffix: str) -> str:
+    return name.encode()[: _LONGEST_NAME - len(suffix)].decode(errors="ignore") + suffix
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
+
+
+def _literal(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))

@@ -47,6 +47,8 @@ class Context(Protocol):
     def home(self) -> Path: ...
     @property
     def staging(self) -> Path: ...
+    @property
+    def tell(self) -> Callable[..., None]: ...
     def secret(self, reference: str) -> str: ...
 
 
@@ -96,17 +98,17 @@ def judged(job: Context, restored: Path) -> None:
         _judge_dump(job, source, restored)
 
 
-def written_back(job: Context, restored: Path) -> str:
-    """Put what was restored in the place of the source; what was there before, if anything is left of it."""
+def written_back(job: Context, restored: Path, claim: str | None) -> str:
+    """Put what was restored in the place of the source, if it is sound and the claim holds; where what was there is.
+
+    Raises NotRestored, and then the source is what it was.
+    """
     source = job.backup.source
     if isinstance(source, Sqlite):
+        _judge_sqlite(restored, claim)
         return _replace_sqlite(restored, job.home / source.sqlite)
     if isinstance(source, Postgres):
-        database = postgres.database(job.secret(source.postgres))
-        if not database.exists():
-            database.create()
-        database.load(restored, over=True)
-        return ""
+        return _replace_database(job, source, restored, claim)
     raise NotRestored(f"a {source.keyword} is not restored in place; restore it `--to` a folder and copy it")
 
 
@@ -180,15 +182,39 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
     """Load the dump into a database of its own, on the server that is meant for it, and ask that."""
     verify = job.backup.verify
     server = postgres.database(job.secret(verify.scratch or source.postgres))
-    tables = "select count(*) from pg_class join pg_namespace on relnamespace = pg_namespace.oid"
-    tables += " where relkind in ('r', 'p') and nspname !~ '^(pg_|information_schema)'"
     try:
         with postgres.scratch(server, f"{_DRILL}_{job.name}") as database:
-            database.load(dump, over=False)
-            if database.ask(tables) == ["0"]:
-                raise NotRestored("the restored database has no table")
-            if verify.claim and database.ask(verify.claim) != ["t"]:
-                raise NotRestored("the `assert` of the spec does not hold in the restored database")
+            database.load(dump)
+            _judge_database(database, verify.claim)
+    except postgres.PostgresFailed as fault:
+        raise NotRestored(str(fault)) from None
+
+
+def _judge_database(database: postgres.Database, claim: str | None) -> None:
+    tables = "select count(*) from pg_class join pg_namespace on relnamespace = pg_namespace.oid"
+    tables += " where relkind in ('r', 'p') and nspname !~ '^(pg_|information_schema)'"
+    if database.ask(tables) == ["0"]:
+        raise NotRestored("the restored database has no table")
+    if claim and database.ask(claim) != ["t"]:
+        raise NotRestored("the `assert` of the spec does not hold in the restored database")
+
+
+def _replace_database(job: Context, source: Postgres, dump: Path, claim: str | None) -> str:
+    """Load the dump as a drill does, beside the database, and give it that one's name at last."""
+
+    def lacks(what: str) -> None:
+        job.tell("odd", what=what)
+
+    place = postgres.database(job.secret(source.postgres))
+    try:
+        with postgres.successor(place, lacks) as database:
+            try:
+                database.load(dump, whole=True)  # which needs the same users
+            except postgres.PostgresFailed as fault:
+                database.load(dump)
+                lacks(f"restored without owners and grants: {fault}")
+            _judge_database(database, claim)
+            return database.replace(place)
     except postgres.PostgresFailed as fault:
         raise NotRestored(str(fault)) from None
 

@@ -25,6 +25,7 @@ _SENTENCES = {
     "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
     "restoring": "copy {copy}: restoring {snapshot}, made {made}",
     "restored": "copy {copy}: {snapshot} is at {place}",
+    "kept": "what was there before is kept as {place}",
     "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "copy {copy}: {why}",
     "waiting": "waiting until another run has ended with {what}",
