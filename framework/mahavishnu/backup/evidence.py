@@ -44,6 +44,16 @@ class Copy:
     drilled: float | None = None
     restore: float | None = None
     """How long the last drill took."""
+    promised: float | None = None
+    """How far back the snapshots are to reach by the retention of the last run."""
+    since: float | None = None
+    """What is older need not be there: the retention promised less then."""
+
+    def promise(self, span: float) -> None:
+        """Note how far back the snapshots are to reach from now on; what was let go before does not come back."""
+        if self.promised is not None and span > self.promised:
+            self.since = max(self.since or 0, self.newest - self.promised)
+        self.promised = span
 
 
 @dataclass

@@ -18,7 +18,7 @@ from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
-from mahavishnu.policies._retention import Keep
+from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
@@ -161,6 +161,7 @@ class Job:
         times = [each.snapshot.order / 1e9 for each in taken]
         one.snapshots = len(times)
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
+        one.promise(int(guaranteed(self.keep, self.backup.schedule)) / 1e9 if self.keep else 0)
 
 
 def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.time) -> Job:
