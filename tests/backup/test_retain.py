@@ -112,6 +112,24 @@ def test_snapshots_of_a_clock_that_was_off_remove_nothing(runs: int) -> None:
     assert planned(snapshots, now=NOON).unless
 
 
+def test_a_source_that_has_moved_is_no_pause() -> None:
+    """Its snapshots end where those of the new place begin; a real pause is one of both."""
+    keep = Keep.model_validate({"daily": 12})
+    ended = [moved(100 + day, NOON - timedelta(days=day)) for day in range(13, 17)]
+    snapshots = [*dailies(13), *ended]
+    made = planned(snapshots, keep=keep)
+    assert (made.remove, made.unless) == ((snapshots[12].id,), ())
+    assert planned(snapshots, NOON + timedelta(days=12), keep).unless
+    assert planned([*dailies(2), *ended], keep=keep).unless
+
+
+def moved(number: int, at: datetime) -> Taken:
+    """Of another folder."""
+    one = parsed(said(number, at, ["/old"]))
+    assert one is not None
+    return one
+
+
 def test_a_group_is_never_emptied() -> None:
     """Also where a person confirms: two sources in one repository each keep theirs."""
     snapshots = dailies(3)
