@@ -443,6 +443,22 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     assert evidence.FOLDER == "MAHAVISHNU_STATE"
 
 
+def test_a_clock_that_was_ahead_puts_nothing_off(tmp_path: Path) -> None:
+    """A machine that boots a year ahead, and is set right a minute later, makes its backup on the next night."""
+    queue = [*due.dues("orders", Spec.model_validate(spec()).backups["orders"])]
+    clock, begun = Clock("2027-06-30T12:00"), list[str]()
+
+    def begin(one: due.Due) -> Child:
+        begun.append(f"{clock.at:%F %R} {one.step}")
+        return Child()
+
+    loop = on_schedule.Loop(queue, begin, lambda event, **facts: None, tmp_path, clock)  # type: ignore[arg-type]
+    for moment in ("2026-06-30T12:01", "2026-07-01T01:59", "2026-07-01T02:00"):
+        clock.at = Clock(moment).at
+        loop.look()
+    assert begun == ["2026-07-01 02:00 run"]
+
+
 def test_steps_under_way_are_waited_for_when_the_loop_is_asked_to_stop(tmp_path: Path) -> None:
     """All are asked first. Whoever ends before them ends the container, and them with it."""
     children = [Child(), Child()]
