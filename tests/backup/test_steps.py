@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import time
+from collections.abc import Generator
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,11 +18,11 @@ from threading import Event, Thread
 
 import pytest
 
-from mahavishnu.backup import due, evidence, on_schedule, steps
+from mahavishnu.backup import due, evidence, on_schedule, sources, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import ResticFailed
-from mahavishnu.backup.sources import copy_sqlite
+from mahavishnu.backup.sources import CaptureFailed, copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.spec import Spec
@@ -232,6 +233,35 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
         writer.execute("insert into orders (what) values ('not yet')")
         copy_sqlite(world.database, world.home / "copy")
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
+
+
+@pytest.fixture
+def kept_locked(world: World) -> Generator[Path]:
+    """The database, in use by somebody who lets nobody else in."""
+    with closing(sqlite3.connect(world.database)) as writer:
+        writer.execute("pragma locking_mode=exclusive")
+        writer.execute("begin exclusive")
+        yield world.database
+
+
+def test_a_database_that_stays_locked_is_not_waited_for_without_end(
+    kept_locked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no backup."""
+    monkeypatch.setattr(sources, "_PATIENCE", 0.1)
+    with pytest.raises(CaptureFailed, match="is locked by somebody"):
+        copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+
+
+def test_who_waits_for_a_database_can_be_asked_to_stop(kept_locked: Path) -> None:
+    """As a container is stopped."""
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+    finally:
+        signal.signal(signal.SIGALRM, previous)
 
 
 @OF_BOTH

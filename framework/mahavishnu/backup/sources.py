@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 
 _BLOCK = 1 << 20
+_PATIENCE = 60
+_TRY = 0.25
+"""Seconds for which a database may be locked, and one try to read it."""
 _DRILL = "mahavishnu_drill"
 
 
@@ -116,8 +120,9 @@ def written_back(job: Context, restored: Path, claim: str | None) -> str:
 
 
 @contextmanager
-def _opened(path: Path, mode: str) -> Generator[sqlite3.Connection]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)) as opened:
+def _opened(path: Path, mode: str, timeout: float = _PATIENCE) -> Generator[sqlite3.Connection]:
+    where = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(where, uri=True, timeout=timeout)) as opened:
         yield opened
 
 
@@ -125,10 +130,16 @@ def copy_sqlite(source: Path, to: Path) -> None:
     """SQLite's online backup, in one step: readers and, in WAL mode, writers go on meanwhile."""
     if not source.is_file():
         raise CaptureFailed(f"there is no database at {source}")
+    until = time.monotonic() + _PATIENCE
+
+    def tried(status: int, _remaining: int, _pages: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > until:
+            raise CaptureFailed(f"{source} is locked by somebody for longer than {_PATIENCE} seconds")
+
     try:
         # A database in WAL mode cannot be read without its side files, which are then made beside it.
-        with _opened(source, "rw") as live, closing(sqlite3.connect(to)) as copy:
-            live.backup(copy)
+        with _opened(source, "rw", _TRY) as live, closing(sqlite3.connect(to)) as copy:
+            live.backup(copy, progress=tried, sleep=0)  # which itself would try for ever, and hear no signal
             said = copy.execute("pragma quick_check(1)").fetchone()
     except sqlite3.Error as fault:
         raise CaptureFailed(f"{source} cannot be copied: {fault}") from None
