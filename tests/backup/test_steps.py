@@ -196,6 +196,40 @@ def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.
     assert (world.home / "after").read_text() == "orders failure []\n"
 
 
+def test_what_a_hook_leaves_behind_is_not_waited_for(world: World) -> None:
+    """It holds what the hook writes to, for as long as it lasts."""
+    world.write(spec(hooks={"before": ["sh", "-c", "sleep 30 & echo $! > pid; exit 3"]}))
+    began = time.monotonic()
+    assert world.do("run") == 1
+    assert time.monotonic() - began < 10
+    os.kill(int((world.home / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_command_is_ended_with_all_that_it_has_begun(world: World) -> None:
+    """A shell that is asked to stop does not ask its children; they would go on, and write to what is gone."""
+    world.write(
+        spec(source={"command": ["sh", "-c", "sh -c 'echo $$ > pid; exec sleep 30' | cat"]}, verify={})
+    )
+    runner = world.start("run")
+    while not (world.home / "pid").exists() or not (left := (world.home / "pid").read_text()):
+        time.sleep(0.01)
+    runner.terminate()
+    runner.communicate(timeout=20)
+    assert runner.returncode == 130
+    until = time.monotonic() + 5
+    while not gone(int(left)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, also where nobody has asked how."""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", '{"first": "x", "copies": {}, "steps": {}}',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -115,6 +116,7 @@ def run(
             stdout=stdout if stdout is not None else subprocess.PIPE,
             stderr=err,
             pass_fds=descriptors,
+            process_group=0,
         )
         stack.callback(_end, child)
         if on_complaint is not None:
@@ -157,12 +159,13 @@ def _listening(err: IO[bytes], on_complaint: Callable[[str], bool]) -> Generator
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let no child outlive its run: asked first, so that it can remove its locks."""
+    """Let no child outlive its run, nor what it has begun itself: asked first, so that it can remove its locks."""
     if child.poll() is None:
-        child.terminate()
+        os.killpg(child.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             child.wait(10)
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import time
 from collections.abc import Callable, Generator
@@ -149,7 +150,11 @@ class Job:
         if words is None:
             return
         try:
-            done = child.run(words, {"BACKUP_NAME": self.name, "BACKUP_OUTCOME": outcome})
+            with Path(os.devnull).open(
+                "wb"
+            ) as nowhere:  # a pipe lasts as long as what the hook leaves behind
+                told = {"BACKUP_NAME": self.name, "BACKUP_OUTCOME": outcome}
+                done = child.run(words, told, stdout=nowhere)
         except OSError as fault:
             raise Failed(f"the hook `{when}` cannot be run: {fault.strerror}") from None
         if done.code:
