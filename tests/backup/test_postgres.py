@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from mahavishnu.backup.job import job
-from mahavishnu.backup.postgres import Database, PostgresFailed, database
+from mahavishnu.backup.postgres import Database, PostgresFailed, database, scratch_name
 from mahavishnu.backup.sources import NotRestored, written_back
 from mahavishnu.cli import run
 from mahavishnu.load import accept
@@ -36,6 +36,21 @@ def test_a_url_is_read_without_being_shown() -> None:
         with pytest.raises(PostgresFailed) as refused:
             database(wrong)
         assert "ret1" not in str(refused.value)
+
+
+def test_drills_of_two_services_are_in_databases_of_their_own() -> None:
+    """On one server, with one name for their backups, and with the longest names."""
+    pairs = [
+        ("shop", "main"),
+        ("crm", "main"),
+        ("a_b", "c"),
+        ("a", "b_c"),
+        ("s" * 40, "b" * 40),
+        ("s" * 40, "b" * 39),
+    ]
+    names = {scratch_name(service, backup) for service, backup in pairs}
+    assert len(names) == len(pairs)
+    assert max(map(len, names)) <= 63
 
 
 @OF_BOTH

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -159,6 +160,14 @@ def database(url: str) -> Database:
     if any(not value.isprintable() or value != value.strip() for value in found.values()):
         raise PostgresFailed("the URL of the database has characters that libpq's service file cannot carry")
     return Database(tuple((key, value) for key, value in found.items() if value))
+
+
+def scratch_name(service: str, backup: str) -> str:
+    """What a drill's database is called: one server may be that of many services."""
+    whole = f"mahavishnu_drill_{service}__{backup}"
+    if len(whole) <= _LONGEST_NAME:
+        return whole
+    return _fitted(whole, f"_{hashlib.sha256(whole.encode()).hexdigest()[:8]}")
 
 
 @contextmanager

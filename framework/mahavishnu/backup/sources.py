@@ -19,7 +19,6 @@ _BLOCK = 1 << 20
 _PATIENCE = 60
 _TRY = 0.25
 """Seconds for which a database may be locked, and one try to read it."""
-_DRILL = "mahavishnu_drill"
 
 
 class CaptureFailed(MahavishnuError):
@@ -45,6 +44,8 @@ class Context(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def host(self) -> str: ...
     @property
     def backup(self) -> Backup: ...
     @property
@@ -194,7 +195,7 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
     verify = job.backup.verify
     server = postgres.database(job.secret(verify.scratch or source.postgres))
     try:
-        with postgres.scratch(server, f"{_DRILL}_{job.name}") as database:
+        with postgres.scratch(server, postgres.scratch_name(job.host, job.name)) as database:
             database.load(dump)
             _judge_database(database, verify.claim)
     except postgres.PostgresFailed as fault:
