@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 
 _BLOCK = 1 << 20
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 _PATIENCE = 60
 _TRY = 0.25
 """Seconds for which a database may be locked, and one try to read it."""
@@ -251,10 +254,16 @@ def same_files(listed: Sequence[tuple[str, int]], target: Path) -> None:
     """Whether every file of a snapshot was restored in its size; raises NotRestored."""
     if not any(size for _, size in listed):
         raise NotRestored("the snapshot holds nothing")
+    left = Counter((_shown(one.relative_to(target)), one.stat().st_size) for one in _files(target))
     for path, size in listed:
-        found = target / path.lstrip("/")
-        if not found.is_file() or found.stat().st_size != size:
+        if not left[path, size]:
             raise NotRestored(f"{path} was not restored whole")
+        left[path, size] -= 1
+
+
+def _shown(path: Path) -> str:
+    """As restic lists it, with U+FFFD for each byte that is no text."""
+    return _NO_TEXT.sub("\ufffd", f"/{path}")
 
 
 def _run(source: Command, to: Path, secret: Callable[[str], str]) -> None:
