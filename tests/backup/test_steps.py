@@ -187,6 +187,18 @@ def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.Ca
     assert not (world.home / "repository").exists()
 
 
+def test_a_repository_in_its_own_source_is_no_backup(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would hold all that were before it. Only here it is seen where one of the two is said from the root."""
+    (world.home / "files").mkdir()
+    (world.home / "files/a").write_text("a")
+    world.write(spec(source={"directory": str(world.home / "files")}, to="files/repository", verify={}))
+    assert world.do("run") == 1
+    assert "`files/repository` lies in the folder that is backed up" in capsys.readouterr().err
+    assert not (world.home / "files/repository").exists()
+
+
 def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """And the one after is told of the failure."""
     said = ["sh", "-c", "echo $BACKUP_NAME $BACKUP_OUTCOME [$RESTIC_PASSWORD] > after"]

@@ -64,6 +64,7 @@ def captured(job: Context) -> Captured:
     """The source, captured into the staging folder where it has to be; raises CaptureFailed."""
     source = job.backup.source
     if isinstance(source, Directory):
+        _be_elsewhere(job, job.home / source.directory)
         return _folder(job.home / source.directory)
     staged = job.staging / file_name(job)
     try:
@@ -235,6 +236,13 @@ def _replace_database(job: Context, source: Postgres, dump: Path, claim: str | N
 
 
 # --- folders and commands -------------------------------------------------------------------------
+
+
+def _be_elsewhere(job: Context, folder: Path) -> None:
+    """Raises CaptureFailed for a repository in the folder, by whatever way: it would be saved to itself."""
+    for place in job.backup.to:
+        if ":" not in place and (job.home / place).resolve().is_relative_to(folder.resolve()):
+            raise CaptureFailed(f"the repository `{place}` lies in the folder that is backed up")
 
 
 def _folder(path: Path) -> Captured:
