@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Generator
 from contextlib import suppress
@@ -15,7 +16,7 @@ from mahavishnu.backup.postgres import Database, PostgresFailed, database, scrat
 from mahavishnu.backup.sources import NotRestored, written_back
 from mahavishnu.cli import run
 from mahavishnu.load import accept
-from tests.backup.database import PASSWORD, server
+from tests.backup.database import PASSWORD, programs, server
 from tests.backup.test_page import followed
 from tests.backup.world import OF_BOTH, World, spec
 from tests.figures import figure
@@ -36,6 +37,25 @@ def test_a_url_is_read_without_being_shown() -> None:
         with pytest.raises(PostgresFailed) as refused:
             database(wrong)
         assert "ret1" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "mode"), [("require", "require"), ("verify-full", "verify-full"), ("true", "require")]
+)
+def test_a_url_of_another_driver_means_the_same(said: str, mode: str) -> None:
+    """`ssl` is what asyncpg and JDBC call it, and the service may be told the same secret."""
+    assert dict(database(f"postgresql+asyncpg://me@db/shop?ssl={said}").said)["sslmode"] == mode
+
+
+@pytest.mark.judge
+def test_an_option_that_is_none_of_libpqs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the line of a file that nobody ever sees, in whatever language."""
+    monkeypatch.setenv("PATH", f"{programs()}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    with pytest.raises(
+        PostgresFailed, match="has the option `command_timeout`, which PostgreSQL's programs do not know"
+    ):
+        database("postgresql://me@127.0.0.1:1/shop?command_timeout=5").ask("select 1")
 
 
 def test_drills_of_two_services_are_in_databases_of_their_own() -> None:

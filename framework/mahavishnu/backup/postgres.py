@@ -15,6 +15,9 @@ from mahavishnu.backup import child
 from mahavishnu.errors import MahavishnuError
 
 _SCHEME = re.compile(r"postgres(ql)?(\+\w+)?")
+_UNKNOWN = re.compile(r"syntax error in service file .*?, line (\d+)")
+_FIRST_LINE = 2
+"""Of what is said in a service file, after its name."""
 _LONGEST_NAME = 63
 """Of a database, in bytes."""
 _LISTED = "select datname from pg_database"
@@ -125,7 +128,7 @@ class Database:
     def _run(self, program: str, *words: str) -> str:
         text = "".join(f"{key}={value}\n" for key, value in self.said)
         with child.handed(f"[it]\n{text}") as path:
-            env = {"PGSERVICEFILE": path, "PGSERVICE": "it", "PGAPPNAME": "mahavishnu backup"}
+            env = {"PGSERVICEFILE": path, "PGSERVICE": "it", "PGAPPNAME": "mahavishnu backup", "LC_ALL": "C"}
             said = [f"{word}service=it" if word == "--dbname=" else word for word in words]
             try:
                 done = child.run([program, *said], env, handed_paths=[path])
@@ -134,6 +137,10 @@ class Database:
                 raise PostgresFailed(what) from None
         if done.code:
             why = " ".join(done.err.split())
+            if unknown := _UNKNOWN.search(why):
+                key, _ = self.said[int(unknown[1]) - _FIRST_LINE]
+                what = f"has the option `{key}`, which PostgreSQL's programs do not know"
+                raise PostgresFailed(f"the URL of the database {what}")
             for key, value in self.said:
                 why = why.replace(value, "***") if key == "password" and value else why
             raise PostgresFailed(f"{program} failed ({done.code}): {why[-600:]}")
@@ -150,7 +157,7 @@ def database(url: str) -> Database:
             "user": parts.username,
             "password": parts.password,
         }
-        options = dict(parse_qsl(parts.query))
+        options = dict(map(_of_libpq, parse_qsl(parts.query)))
     except ValueError:
         raise PostgresFailed("the URL of the database cannot be read") from None
     if not _SCHEME.fullmatch(parts.scheme):
@@ -160,6 +167,12 @@ def database(url: str) -> Database:
     if any(not value.isprintable() or value != value.strip() for value in found.values()):
         raise PostgresFailed("the URL of the database has characters that libpq's service file cannot carry")
     return Database(tuple((key, value) for key, value in found.items() if value))
+
+
+def _of_libpq(option: tuple[str, str]) -> tuple[str, str]:
+    """An option of a URL as libpq knows it: other drivers say `ssl`."""
+    key, value = option
+    return ("sslmode", "require" if value == "true" else value) if key == "ssl" else option
 
 
 def scratch_name(service: str, backup: str) -> str:
