@@ -148,6 +148,10 @@ def alone(place: Path, name: str, waits: Callable[[], None], *, beside: bool = F
         except BlockingIOError:
             waits()
             fcntl.flock(held, how)
+        except OSError as fault:
+            raise MahavishnuError(
+                f"`{place}` knows no locks: {fault.strerror}; {FOLDER} names another"
+            ) from None
         with child.locked(held):
             yield
     finally:
