@@ -76,5 +76,6 @@ def _replaced(backup: Backup) -> str:
     return (
         "It is loaded into a new database, which then takes the name of the one that is there now: nobody may be "
         "connected to that, and the user of the secret's URL has to be allowed to create databases. The old one stays "
-        "beside it until you drop it, as orders_before_restore where its name was orders."
+        "beside it until you drop it, as orders_before_restore where its name was orders; there has to be "
+        "room for both."
     )

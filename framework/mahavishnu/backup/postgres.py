@@ -23,13 +23,14 @@ _LONGEST_NAME = 63
 _LISTED = "select datname from pg_database"
 _USERS = "select count(*) from pg_stat_activity where datname = {name} and usesysid is not null"
 _CREATED = """
-select format('create database %I template template0 encoding %L lc_collate %L lc_ctype %L connection limit %s%s',
-    {new}::text, pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
-    case when of.said->>'datlocprovider' = 'i' then format(' locale_provider icu icu_locale %L',
-        coalesce(of.said->>'daticulocale', of.said->>'datlocale')) else '' end)
+select format('create database %I owner %I template template0 connection limit %s', {new}::text,
+        pg_get_userbyid(datdba), datconnlimit)
+    || format(' encoding %L lc_collate %L lc_ctype %L', pg_encoding_to_char(encoding), datcollate, datctype)
+    || case of.said->>'datlocprovider' when 'i' then format(' locale_provider icu icu_locale %L',
+        coalesce(of.said->>'daticulocale', of.said->>'datlocale')) else '' end
 from pg_database, to_jsonb(pg_database) as of (said) where datname = {old}
 """
-"""What makes a database whose text is written and ordered as another one's."""
+"""What makes a database of the same owner, in which text is written and ordered as in another one."""
 _ADMITTED = """
 select format('revoke all on database %I from public', {new}::text)
 from pg_database where datname = {old} and datacl is not null
