@@ -54,6 +54,7 @@ def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
         "places": dict(zip(backup.copies, backup.to, strict=True)),
         "in_place": isinstance(backup.source, Sqlite | Postgres),
         "replaced": _replaced(backup),
+        "claim": backup.verify.claim is not None,
     }
 
 
@@ -73,4 +74,9 @@ def _replaced(backup: Backup) -> str:
     if isinstance(backup.source, Sqlite):
         kept = f"{backup.source.sqlite}.before-restore"
         return f"The file that is there now stays beside it, as {kept}, with a number where there is one already."
-    return "What is in the database now is replaced, all of it or nothing; a database that is gone is made."
+    return (
+        "It is loaded into a new database, which then takes the name of the one that is there now: nobody may be "
+        "connected to that, and the user of the secret's URL has to be allowed to create databases. The old one stays "
+        "beside it until you drop it, as orders_before_restore where its name was orders; there has to be "
+        "room for both."
+    )

@@ -393,6 +393,7 @@ MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: «
 MV102 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: «25»}}
 MV105 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h, verify: {restore: «never»}}}
 MV109 backups: {«a»: {source: {directory: a}, to: b, password: "${KEY}", schedule: "0 2 * * *", rpo: 25h, verify: {assert: select 1}}}
+MV109 backups: {«a»: {source: {directory: a}, to: [s3:h/b, a/b/c], password: "${KEY}", schedule: "0 2 * * *", rpo: 25h}}
 MV109 backups: {a: {source: {sqlite: a}, to: b, password: "${KEY}", credentials: «["${KEY}"]», schedule: "0 2 * * *", rpo: 25h}}
 MV107 retention: {backups: {daily: «0»}}
 MV104 retention: {backups: {daily: «true»}}

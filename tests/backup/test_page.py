@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from mahavishnu.backup.sources import NotRestored, same_files
 from mahavishnu.cli import run
 from tests.backup.world import OF_BOTH, World, spec
 
@@ -45,6 +47,34 @@ def test_the_page_brings_a_damaged_database_back(world: World) -> None:
     assert (world.home / "orders.db.before-restore").read_bytes() == b"not a database any more"
     for words in re.findall(r"`mahavishnu (backup [^`]+)`", page.read_text()):
         assert run(words.split()) == 0, words
+
+
+def test_a_snapshot_in_which_the_assert_does_not_hold_is_put_back_by_a_person(world: World) -> None:
+    """It may be older than what is asserted; nobody else replaces anything by it."""
+    world.begin()
+    before = world.rows()
+    assert world.do("run") == 0
+    world.fill(3)
+    world.write(spec(verify={"assert": "select count(*) > 0 from invoices"}))
+    assert world.do("restore", "orders", "--in-place") == 1
+    assert len(world.rows()) == 3
+    assert world.do("restore", "orders", "--in-place", "--confirm") == 0
+    assert world.rows() == before
+
+
+@OF_BOTH
+def test_files_whose_names_are_no_text_are_brought_back(world: World) -> None:
+    """restic lists U+FFFD for each byte that is none, in several names perhaps; each of the files is missed."""
+    world.begin()
+    world.write(spec(source={"directory": "files"}, verify={}))
+    files = world.home / "files"
+    files.mkdir()
+    for name in (b"caf\xe9", b"x\xe2\x82y", b"x\xe9\xe9y", "Ä\n".encode()):
+        (files / os.fsdecode(name)).write_bytes(name)
+    assert world.do("run") == 0
+    assert world.do("drill") == 0
+    with pytest.raises(NotRestored, match=r"caf\ufffd was not restored whole"):
+        same_files([("/caf\ufffd", 4), ("/caf\ufffd", 4)], files)
 
 
 @OF_BOTH

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mahavishnu.backup.restic import Repository
 from tests.backup.world import OF_BOTH, World, spec
 
 pytestmark = [pytest.mark.proof, pytest.mark.judge]
@@ -27,6 +28,17 @@ def ages(world: World, *words: str, **more: str) -> list[int]:
     listed = json.loads(world.ask("snapshots", "--json", *words, check=True, stdin=None, **more))
     now = datetime.now(UTC)
     return sorted((now - datetime.fromisoformat(one["time"][:19] + "+00:00")).days for one in listed)
+
+
+@OF_BOTH
+def test_without_a_retention_nothing_is_removed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is restic asked to: the jobs' credentials may be such that it could not."""
+    world.begin()
+    world.write({key: value for key, value in spec().items() if key != "retention"})
+    made(world, (1, 400, 800), *OURS)
+    monkeypatch.delattr(Repository, "forget")
+    assert world.do("run", "--prune") == 0
+    assert ages(world, *OURS) == [0, 1, 400, 800]
 
 
 @OF_BOTH

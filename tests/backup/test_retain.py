@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mahavishnu.backup.evidence import Copy, Evidence, write
+from mahavishnu.backup.job import Job
 from mahavishnu.backup.restic import Taken, parsed
 from mahavishnu.backup.retain import Plan, plan
 from mahavishnu.cron import Schedule
 from mahavishnu.policies._retention import Keep, kept
+from mahavishnu.runtime.telemetry.backups import show
+from mahavishnu.series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
+from mahavishnu.signals import Signal
+from mahavishnu.spec import Spec
+from tests.backup.world import spec
 
 KEEP = Keep.model_validate({"daily": 30, "weekly": 12, "monthly": 6})
 DAILY = Schedule.parse("0 2 * * *")
@@ -104,6 +112,24 @@ def test_snapshots_of_a_clock_that_was_off_remove_nothing(runs: int) -> None:
     assert planned(snapshots, now=NOON).unless
 
 
+def test_a_source_that_has_moved_is_no_pause() -> None:
+    """Its snapshots end where those of the new place begin; a real pause is one of both."""
+    keep = Keep.model_validate({"daily": 12})
+    ended = [moved(100 + day, NOON - timedelta(days=day)) for day in range(13, 17)]
+    snapshots = [*dailies(13), *ended]
+    made = planned(snapshots, keep=keep)
+    assert (made.remove, made.unless) == ((snapshots[12].id,), ())
+    assert planned(snapshots, NOON + timedelta(days=12), keep).unless
+    assert planned([*dailies(2), *ended], keep=keep).unless
+
+
+def moved(number: int, at: datetime) -> Taken:
+    """Of another folder."""
+    one = parsed(said(number, at, ["/old"]))
+    assert one is not None
+    return one
+
+
 def test_a_group_is_never_emptied() -> None:
     """Also where a person confirms: two sources in one repository each keep theirs."""
     snapshots = dailies(3)
@@ -138,3 +164,50 @@ def test_times_are_read_to_the_nanosecond_with_their_offset() -> None:
     assert one is not None
     assert one.snapshot.order % 10**9 == 123456789
     assert (one.snapshot.at.hour, one.snapshot.at.utcoffset()) == (2, timedelta(hours=2))
+
+
+class Gauges:
+    """What a service shows."""
+
+    def __init__(self, job: Job, state: Path) -> None:
+        self._of: dict[str, Callable[[], float]] = {}
+        said = Spec.model_validate(spec()).model_copy(update={"backups": {job.name: job.backup}})
+        show(said, lambda: state, self, NOON.timestamp)  # type: ignore[arg-type]
+
+    def gauge(self, signal: Signal, value: Callable[[], float], **labels: str) -> None:
+        self._of[signal.name] = value
+
+    def short(self) -> bool:
+        """Whether history is missing, as the alert sees it."""
+        due = self._of[BACKUP_HISTORY_DUE.name]()
+        return due > 0 and self._of[BACKUP_HISTORY.name]() / due < 0.9
+
+
+def nightly(state: Path, daily: int) -> Job:
+    """A backup whose retention holds so many days."""
+    backup = Spec.model_validate(spec(retention={"daily": daily, "within": "24h"})).backups["orders"]
+    return Job("orders", backup, backup.retention, "shop", state, state, lambda event, **facts: None)
+
+
+def test_a_longer_retention_is_due_from_when_it_was_said(tmp_path: Path) -> None:
+    """What the shorter one has let go was deleted by nobody; what is deleted later is missed."""
+    known, snapshots, missed = (
+        Evidence({"1": Copy(first=NOON.timestamp(), success=1)}),
+        list[Taken](),
+        list[int](),
+    )
+    month, season = nightly(tmp_path, 30), nightly(tmp_path, 90)
+    for day in range(200):
+        at, job = NOON + timedelta(days=day), month if day < 100 else season
+        assert job.keep is not None
+        missed += [day] if Gauges(job, tmp_path).short() else []
+        snapshots.insert(0, taken(day, at))
+        holds = kept([one.snapshot for one in snapshots], job.keep, int(at.timestamp() * 1e9), oldest=False)
+        snapshots = [one for one in snapshots if one.id in holds]
+        job.take_stock(known, "1", snapshots)
+        write(tmp_path, "orders", known)
+        missed += [day] if Gauges(job, tmp_path).short() else []
+    assert missed == []
+    season.take_stock(known, "1", snapshots[:60])
+    write(tmp_path, "orders", known)
+    assert Gauges(season, tmp_path).short()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -9,16 +10,22 @@ import signal
 import sqlite3
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
-from mahavishnu.backup import due, evidence, on_schedule
-from mahavishnu.backup.evidence import Copy, Evidence, alone, read, write
-from mahavishnu.backup.sources import copy_sqlite
+from mahavishnu.backup import due, evidence, on_schedule, sources, steps
+from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
+from mahavishnu.backup.job import Failed, Job, job
+from mahavishnu.backup.restic import ResticFailed
+from mahavishnu.backup.sources import CaptureFailed, copy_sqlite
 from mahavishnu.cli import run
+from mahavishnu.load import accept
 from mahavishnu.spec import Spec
 from tests.backup.world import OF_BOTH, World, flipped, spec
 from tests.judges import newer
@@ -51,13 +58,80 @@ def test_a_restic_that_is_too_old_is_none(
     assert "too old" in capsys.readouterr().err
 
 
-def test_the_second_run_says_that_it_is_locked(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """At once, and touches nothing."""
-    world.state.mkdir(parents=True)
-    with alone(world.state, "orders"):
-        assert world.do("run") == 2
-    assert "`orders` is locked" in capsys.readouterr().err
-    assert not (world.home / "repository").exists()
+def waiting(runner: subprocess.Popen[bytes]) -> str:
+    """For what a process waits, by the first that it says."""
+    assert runner.stdout is not None
+    told = json.loads(runner.stdout.readline())
+    assert told["event"] == "waiting"
+    return str(told["what"])
+
+
+@pytest.mark.judge
+def test_a_second_run_waits_for_the_first(world: World) -> None:
+    """It says so, touches nothing before that, and can be asked to stop."""
+    world.begin()
+    with alone(world.state, "orders", lambda: None):
+        second, third = world.start("run"), world.start("verify")
+        assert waiting(second) == waiting(third) == "backup `orders`"
+        third.terminate()
+        third.communicate(timeout=20)
+        assert [*(world.home / "repository/snapshots").iterdir()] == []
+    second.communicate(timeout=20)
+    assert (second.returncode, third.returncode) == (0, 130)
+    assert world.known().steps == {"run": True}
+
+
+def two(world: World) -> tuple[Job, Job]:
+    """Backups in one repository, and the spec of both."""
+    said = spec()
+    said["backups"]["users"] = said["backups"]["orders"]
+    world.write(said)
+    loaded = accept(world.home / "mahavishnu.yaml")
+    return job(loaded, "orders", lambda event, **facts: None), job(
+        loaded, "users", lambda event, **facts: None
+    )
+
+
+def test_backups_in_one_repository_take_turns(world: World) -> None:
+    """Those that only add and read work beside each other; whoever makes, removes or checks is alone."""
+    orders, users = two(world)
+    heard, entered = Event(), Event()
+
+    def hear(event: str, **facts: object) -> None:
+        assert event == "waiting"
+        heard.set()
+
+    users = replace(users, tell=hear)
+
+    def enter() -> None:
+        with users.alone("1"):
+            entered.set()
+
+    with orders.beside("1"), users.beside("1"):
+        assert not heard.is_set()
+        thread = Thread(target=enter)
+        thread.start()
+        assert heard.wait(10)
+        assert not entered.is_set()
+    thread.join(10)
+    assert entered.is_set()
+
+
+@OF_BOTH
+@pytest.mark.proof
+@pytest.mark.judge
+def test_backups_in_one_repository_begin_it_together(world: World) -> None:
+    """Due in the same minute where there is no repository yet: it is made once, and what both saved restores."""
+    two(world)
+    runs = [world.start("run", name) for name in ("orders", "users")]
+    for one in runs:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in runs] == [0, 0]
+    assert len([*(world.home / "repository/keys").iterdir()]) == 1
+    checks = [world.start(verb, name) for verb in ("verify", "drill") for name in ("orders", "users")]
+    for one in checks:
+        one.communicate(timeout=60)
+    assert [one.returncode for one in checks] == [0] * 4
 
 
 def slowed(world: World, monkeypatch: pytest.MonkeyPatch) -> tuple[subprocess.Popen[bytes], int]:
@@ -87,20 +161,18 @@ def test_a_run_that_is_asked_to_stop_asks_its_restic_first(
         os.kill(left, 0)
 
 
-def test_what_is_left_of_a_killed_run_is_waited_for(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_left_of_a_killed_run_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runner is gone, its restic goes on: nothing is begun beside that, and everything once it has ended."""
     runner, left = slowed(world, monkeypatch)
     runner.kill()
     runner.communicate()
-    assert world.do("prune") == 2
-    assert "`orders` is locked" in capsys.readouterr().err
-    os.kill(left, signal.SIGKILL)
+    second = world.start("run")
+    assert waiting(second) == "backup `orders`"
     (world.home / "bin/restic").unlink()
     world.begin()
-    while world.do("run") == 2:  # until the kernel has let go of it
-        time.sleep(0.01)
+    os.kill(left, signal.SIGKILL)
+    second.communicate(timeout=20)
+    assert second.returncode == 0
     assert world.known().steps == {"run": True}
 
 
@@ -125,6 +197,18 @@ def test_what_is_in_the_way_of_a_run_is_named(world: World, capsys: pytest.Captu
     assert world.known().steps == {"run": False}
 
 
+def test_a_repository_in_its_own_source_is_no_backup(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each would hold all that were before it. Only here it is seen where one of the two is said from the root."""
+    (world.home / "files").mkdir()
+    (world.home / "files/a").write_text("a")
+    world.write(spec(source={"directory": str(world.home / "files")}, to="files/repository", verify={}))
+    assert world.do("run") == 1
+    assert "`files/repository` lies in the folder that is backed up" in capsys.readouterr().err
+    assert not (world.home / "files/repository").exists()
+
+
 def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     """And the one after is told of the failure."""
     said = ["sh", "-c", "echo $BACKUP_NAME $BACKUP_OUTCOME [$RESTIC_PASSWORD] > after"]
@@ -132,6 +216,40 @@ def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.
     assert world.do("run") == 1
     assert "the hook `before` failed (1)" in capsys.readouterr().err
     assert (world.home / "after").read_text() == "orders failure []\n"
+
+
+def test_what_a_hook_leaves_behind_is_not_waited_for(world: World) -> None:
+    """It holds what the hook writes to, for as long as it lasts."""
+    world.write(spec(hooks={"before": ["sh", "-c", "sleep 30 & echo $! > pid; exit 3"]}))
+    began = time.monotonic()
+    assert world.do("run") == 1
+    assert time.monotonic() - began < 10
+    os.kill(int((world.home / "pid").read_text()), signal.SIGKILL)
+
+
+def test_a_command_is_ended_with_all_that_it_has_begun(world: World) -> None:
+    """A shell that is asked to stop does not ask its children; they would go on, and write to what is gone."""
+    world.write(
+        spec(source={"command": ["sh", "-c", "sh -c 'echo $$ > pid; exec sleep 30' | cat"]}, verify={})
+    )
+    runner = world.start("run")
+    while not (world.home / "pid").exists() or not (left := (world.home / "pid").read_text()):
+        time.sleep(0.01)
+    runner.terminate()
+    runner.communicate(timeout=20)
+    assert runner.returncode == 130
+    until = time.monotonic() + 5
+    while not gone(int(left)):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, also where nobody has asked how."""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @pytest.mark.parametrize(
@@ -148,7 +266,7 @@ def test_a_report_that_cannot_be_understood_is_none(text: str, tmp_path: Path) -
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Every field."""
-    one = Copy(0.5, 1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5)
+    one = Copy(0.5, 1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5, 10.5, 11.5)
     known = Evidence({"1": one, "2": Copy()}, {"run": True, "drill": False})
     write(tmp_path, "a", known)
     assert read(tmp_path, "a") == known
@@ -171,6 +289,35 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
         writer.execute("insert into orders (what) values ('not yet')")
         copy_sqlite(world.database, world.home / "copy")
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
+
+
+@pytest.fixture
+def kept_locked(world: World) -> Generator[Path]:
+    """The database, in use by somebody who lets nobody else in."""
+    with closing(sqlite3.connect(world.database)) as writer:
+        writer.execute("pragma locking_mode=exclusive")
+        writer.execute("begin exclusive")
+        yield world.database
+
+
+def test_a_database_that_stays_locked_is_not_waited_for_without_end(
+    kept_locked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no backup."""
+    monkeypatch.setattr(sources, "_PATIENCE", 0.1)
+    with pytest.raises(CaptureFailed, match="is locked by somebody"):
+        copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+
+
+def test_who_waits_for_a_database_can_be_asked_to_stop(kept_locked: Path) -> None:
+    """As a container is stopped."""
+    previous = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+    finally:
+        signal.signal(signal.SIGALRM, previous)
 
 
 @OF_BOTH
@@ -221,7 +368,7 @@ def test_a_drill_restores_as_another_machine_would(world: World, capsys: pytest.
 @pytest.mark.proof
 @pytest.mark.judge
 def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
-    """Seven parts, as of the moment at which the first was begun; damage in between begins it anew."""
+    """Seven parts, as of the moment at which the first was begun; after damage all of it is read again."""
     world.begin()
     assert world.do("run") == 0
     began = time.time()
@@ -237,7 +384,66 @@ def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
         flipped(pack, 100)
     assert world.do("verify", "--all") == 1
     after = world.known()
-    assert (after.copies["1"].verified, after.copies["1"].part, after.steps["verify"]) == (verified, 1, False)
+    assert (after.copies["1"].verified, after.copies["1"].part, after.steps["verify"]) == (
+        verified,
+        ALL,
+        False,
+    )
+    assert world.do("verify") == 1
+
+
+class Parts:
+    """A repository of which parts cannot be read; what was asked of it, in order."""
+
+    def __init__(self) -> None:
+        self.damaged = set[int]()
+        self.read: list[str | None] = []
+
+    def unlock(self) -> None: ...
+
+    def check(self, part: str | None) -> None:
+        self.read.append(part)
+        if self.damaged if part is None else int(part[0]) in self.damaged:
+            raise ResticFailed("damaged")
+
+    def clean(self, text: str) -> str:
+        return text
+
+
+def test_a_part_that_cannot_be_read_is_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it can: nights that read other parts well would end the alert while the damage is there."""
+    parts, nights = Parts(), itertools.count(1)
+
+    def repositories(_: Job) -> dict[str, Parts]:
+        return {"1": parts}
+
+    monkeypatch.setattr(Job, "repositories", repositories)
+
+    def night(*, everything: bool = False) -> None:
+        loaded = accept(world.home / "mahavishnu.yaml")
+        one = job(loaded, "orders", lambda event, **facts: None, lambda: next(nights))
+        with suppress(Failed):
+            steps.verify(one, everything=everything)
+
+    parts.damaged = {3}
+    for _ in range(5):
+        night()
+    assert (parts.read, world.known().steps["verify"]) == (["1/7", "2/7", "3/7", "3/7", "3/7"], False)
+    parts.damaged.clear()
+    for _ in range(5):
+        night()
+    assert parts.read[-5:] == ["3/7", "4/7", "5/7", "6/7", "7/7"]
+    known = world.known()
+    assert (known.copies["1"].verified, known.steps["verify"]) == (1, True)
+
+    parts.damaged = {7}
+    night(everything=True)
+    night()
+    assert (parts.read[-2:], world.known().steps["verify"]) == ([None, None], False)
+    parts.damaged.clear()
+    for _ in range(2):
+        night()
+    assert (parts.read[-2:], world.known().copies["1"].part) == ([None, "1/7"], 2)
 
 
 @pytest.mark.proof
@@ -289,18 +495,22 @@ class Child:
 
 
 def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
-    """Late ones once, a running one not again, and a clock that goes back begins nothing."""
+    """Late ones once, a running one not again, which is told, and a clock that goes back begins nothing."""
     backup = Spec.model_validate(spec()).backups["orders"]
     queue = [*due.dues("orders", backup)]
     assert [one.schedule.text for one in queue] == ["0 2 * * *", "0 4 * * *", "0 6 * * 0"]
     clock, begun, children = Clock("2026-06-30T01:59"), list[str](), list[Child]()
+    told: list[tuple[str, object]] = []
 
     def begin(one: due.Due) -> Child:
         begun.append(one.step)
         children.append(Child())
         return children[-1]
 
-    loop = on_schedule.Loop(queue, begin, lambda event, **facts: None, tmp_path, clock)  # type: ignore[arg-type]
+    def tell(event: str, **facts: object) -> None:
+        told.append((event, facts["step"]))
+
+    loop = on_schedule.Loop(queue, begin, tell, tmp_path, clock)  # type: ignore[arg-type]
     loop.look()
     assert begun == []
     clock.at += timedelta(minutes=2)
@@ -310,12 +520,29 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     clock.at += timedelta(days=3, hours=2)  # the host slept; the first run has not ended
     loop.look()
     assert begun == ["run", "verify"]
+    assert told == [("due", "run orders"), ("late", "run orders"), ("due", "verify orders")]
     clock.at -= timedelta(days=365)
     children[0].ended = True
     loop.look()
     assert begun == ["run", "verify"]
     assert (tmp_path / due.ALIVE).exists()
     assert evidence.FOLDER == "MAHAVISHNU_STATE"
+
+
+def test_a_clock_that_was_ahead_puts_nothing_off(tmp_path: Path) -> None:
+    """A machine that boots a year ahead, and is set right a minute later, makes its backup on the next night."""
+    queue = [*due.dues("orders", Spec.model_validate(spec()).backups["orders"])]
+    clock, begun = Clock("2027-06-30T12:00"), list[str]()
+
+    def begin(one: due.Due) -> Child:
+        begun.append(f"{clock.at:%F %R} {one.step}")
+        return Child()
+
+    loop = on_schedule.Loop(queue, begin, lambda event, **facts: None, tmp_path, clock)  # type: ignore[arg-type]
+    for moment in ("2026-06-30T12:01", "2026-07-01T01:59", "2026-07-01T02:00"):
+        clock.at = Clock(moment).at
+        loop.look()
+    assert begun == ["2026-07-01 02:00 run"]
 
 
 def test_steps_under_way_are_waited_for_when_the_loop_is_asked_to_stop(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup import child
+from mahavishnu.backup.evidence import Copy, Evidence, write
 from mahavishnu.cli import run
 from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
@@ -121,6 +122,48 @@ def by_s3(place: str) -> dict[str, object]:
     credentials = [f"${{{name}}}" for name in names]
     said = spec(to=place, credentials=credentials, retention={"last": 1, "within": "1h"})
     return {**said, "secrets": ["RESTIC_PASSWORD", *names]}
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A store that has only one answer."""
+
+    status = 503
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+        """Quietly."""
+
+
+@pytest.mark.parametrize(("status", "began"), [(503, False), (403, False), (404, True)])
+def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
+    status: int,
+    began: bool,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Only where it says that nothing is there a repository is begun, or has gone; a newer restic tells by itself."""
+    monkeypatch.setattr(Answers, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        world.write(spec(to=f"rest:http://127.0.0.1:{server.server_port}/x"))
+        assert world.do("run") == 1
+        first = capsys.readouterr().err
+        write(world.state, "orders", Evidence({"1": Copy(success=1)}))
+        assert world.do("run") == 1
+        server.shutdown()
+    assert ("restic init failed" in first) is began
+    assert ("is not there any more" in capsys.readouterr().err) is began
 
 
 class Refuses(BaseHTTPRequestHandler):

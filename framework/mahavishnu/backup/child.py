@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -19,7 +20,7 @@ _KEPT = (
 _TAIL = 4096
 _SOON = 1
 _FILES_OF_PROCESSES = Path("/proc/self/fd")
-_LOCK: ContextVar[int | None] = ContextVar("mahavishnu_backup_lock", default=None)
+_LOCKS: ContextVar[tuple[int, ...]] = ContextVar("mahavishnu_backup_locks", default=())
 
 
 class Done(NamedTuple):
@@ -72,11 +73,11 @@ def locked(held: int) -> Generator[None]:
 
     If this process is killed, a child of it may go on; nobody else shall begin beside that one.
     """
-    token = _LOCK.set(held)
+    token = _LOCKS.set((*_LOCKS.get(), held))
     try:
         yield
     finally:
-        _LOCK.reset(token)
+        _LOCKS.reset(token)
 
 
 def fd_of(path: str) -> int:
@@ -104,8 +105,8 @@ def run(
     Raises OSError when it cannot be started. Whatever is raised here, the child has ended.
     """
     descriptors = [fd_of(path) for path in handed_paths]
-    if descriptors and (lock := _LOCK.get()) is not None:
-        descriptors.append(lock)
+    if descriptors:
+        descriptors += _LOCKS.get()
     with ExitStack() as stack:
         err = stack.enter_context(tempfile.TemporaryFile())
         child = subprocess.Popen(
@@ -115,6 +116,7 @@ def run(
             stdout=stdout if stdout is not None else subprocess.PIPE,
             stderr=err,
             pass_fds=descriptors,
+            process_group=0,
         )
         stack.callback(_end, child)
         if on_complaint is not None:
@@ -162,12 +164,13 @@ def _whole_lines(file: IO[bytes], at: int) -> bytes:
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let no child outlive its run: asked first, so that it can remove its locks."""
+    """Let no child outlive its run, nor what it has begun itself: asked first, so that it can remove its locks."""
     if child.poll() is None:
-        child.terminate()
+        os.killpg(child.pid, signal.SIGTERM)
         with suppress(subprocess.TimeoutExpired):
             child.wait(10)
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
         child.wait()
 
 

@@ -26,7 +26,7 @@ def drill(job: Job) -> None:
     """
     job.repositories()
     with job.step("drill") as known:
-        each_copy(job, partial(_drill, job, known))
+        each_copy(job, partial(_drill, job, known), job.beside)
 
 
 def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
@@ -46,31 +46,30 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     job.sweep()
 
 
-def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None = None) -> Path | None:
+def restore(
+    job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None = None, confirmed: bool = False
+) -> None:
     """Restore a snapshot (the newest) to an empty folder, or without one in the place of the source.
 
-    The file or folder that was written; in the place of the source, where what was there before is kept, if it is.
-    Raises Failed when it is not what was saved.
+    Raises Failed when it is not what was saved, and NotRestored when it would not do in the place of the source.
+    `confirmed`: a person knows that the `assert` of the spec does not hold in it.
     """
     repositories = job.repositories()
     if copy not in repositories:
         raise Failed(f"there is no copy {copy}; there is {', '.join(repositories)}")
     if to is not None and to.exists() and any(to.iterdir()):
         raise Failed(f"{to} is not empty: nothing was restored")
-    with job.step("restore"):
+    with job.step("restore"), job.beside(copy):
         repository = repositories[copy]
         taken = newest(job, repository, snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
         target = to or job.staging / "restore"
         restored = fetched(job, repository, taken, target)
-        kept = ""
-        if to is None:
-            sources.judged(job, restored)
-            kept = sources.written_back(job, restored)
+        claim = None if confirmed else job.backup.verify.claim
+        kept = "" if to else sources.written_back(job, restored, claim)
+    job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
     if kept:
         job.tell("kept", place=kept)
-    job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
-    return restored if to is not None else Path(kept) if kept else None
 
 
 def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -17,11 +17,8 @@ from mahavishnu.errors import MahavishnuError
 FOLDER = "MAHAVISHNU_STATE"
 """The variable that names the folder; without it `.mahavishnu/backups` beside the spec."""
 REMEMBERED = 7
+ALL = 0
 _LARGEST = 64 * 1024
-
-
-class Locked(MahavishnuError):
-    """Another run works on this backup."""
 
 
 @dataclass
@@ -43,10 +40,20 @@ class Copy:
     cycle: float | None = None
     """When the reading that is under way was begun."""
     part: int = 1
-    """The part that is read next."""
+    """The part that is read next, or `ALL` of them."""
     drilled: float | None = None
     restore: float | None = None
     """How long the last drill took."""
+    promised: float | None = None
+    """How far back the snapshots are to reach by the retention of the last run."""
+    since: float | None = None
+    """What is older need not be there: the retention promised less then."""
+
+    def promise(self, span: float) -> None:
+        """Note how far back the snapshots are to reach from now on; what was let go before does not come back."""
+        if self.promised is not None and span > self.promised:
+            self.since = max(self.since or 0, self.newest - self.promised)
+        self.promised = span
 
 
 @dataclass
@@ -122,8 +129,12 @@ def write(place: Path, name: str, evidence: Evidence) -> None:
 
 
 @contextmanager
-def alone(place: Path, name: str) -> Generator[None]:
-    """Hold a backup, so that no second run works on it; raises Locked at once where one does, or what is left of it."""
+def alone(place: Path, name: str, waits: Callable[[], None], *, beside: bool = False) -> Generator[None]:
+    """Hold a name, so that nobody else works on what it stands for, or only others who are `beside`, too.
+
+    Until whoever holds it, or what is left of him, has ended, it waits, and says so once by `waits`.
+    """
+    how = fcntl.LOCK_SH if beside else fcntl.LOCK_EX
     try:
         place.mkdir(parents=True, exist_ok=True)
         held = os.open(place / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -132,11 +143,15 @@ def alone(place: Path, name: str) -> Generator[None]:
             f"`{place}` cannot be written: {fault.strerror}; {FOLDER} names another"
         ) from None
     try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(held)
-        raise Locked(f"backup `{name}` is locked: another run works on it") from None
-    try:
+        try:
+            fcntl.flock(held, how | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waits()
+            fcntl.flock(held, how)
+        except OSError as fault:
+            raise MahavishnuError(
+                f"`{place}` knows no locks: {fault.strerror}; {FOLDER} names another"
+            ) from None
         with child.locked(held):
             yield
     finally:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +18,7 @@ from mahavishnu.backup.restic import Repository, Taken, forms, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
-from mahavishnu.policies._retention import Keep
+from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
@@ -59,12 +60,16 @@ class Job:
         """The value behind `${NAME}`; raises MahavishnuError where nothing says it."""
         return secret(reference[2:-1])
 
+    @property
+    def mark(self) -> str:
+        """Its name among those of all environments."""
+        return f"{self.name}@{self.environment}" if self.environment else self.name
+
     def repositories(self) -> dict[str, Repository]:
         """Its repositories by the names of the copies; raises NoRestic first."""
         found, password = version(), self.secret(self.backup.password)
         credentials = {one[2:-1]: self.secret(one) for one in self.backup.credentials}
         cache = self.state / "scratch/.cache"
-        mark = f"backup={self.name}@{self.environment}" if self.environment else f"backup={self.name}"
         made: dict[str, Repository] = {}
         for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
             told = [secret(name) for name in secrets_of(place)]
@@ -77,7 +82,7 @@ class Job:
                 credentials,
                 cache,
                 self.host,
-                mark,
+                f"backup={self.mark}",
                 hidden,
                 found,
                 entry,
@@ -101,8 +106,8 @@ class Job:
 
     @contextmanager
     def step(self, step: str) -> Generator[Evidence]:
-        """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down. Raises Locked."""
-        with evidence.alone(self.state, self.name):
+        """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down."""
+        with evidence.alone(self.state, self.name, self._waits(f"backup `{self.name}`")):
             known = self.known()
             ended = False
             try:
@@ -123,6 +128,23 @@ class Job:
             what = f"`{self.staging}` cannot be emptied: {fault.strerror} (`{fault.filename}`)"
             raise Failed(what) from None
 
+    def alone(self, copy: str) -> AbstractContextManager[None]:
+        """Work on a repository while no other backup of this spec does: to make it, remove from it or check it."""
+        return self._turn(copy, beside=False)
+
+    def beside(self, copy: str) -> AbstractContextManager[None]:
+        """Work on a repository while others may, who only add to it and read it."""
+        return self._turn(copy, beside=True)
+
+    def _turn(self, copy: str, *, beside: bool) -> AbstractContextManager[None]:
+        place = self.backup.to[self.backup.copies.index(copy)]
+        whole = place if ":" in place else str(self.home / place)
+        name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
+        return evidence.alone(self.state, name, self._waits(f"the repository of copy {copy}"), beside=beside)
+
+    def _waits(self, what: str) -> Callable[[], None]:
+        return lambda: self.tell("waiting", what=what)
+
     def _write(self, known: Evidence) -> None:
         try:
             evidence.write(self.state, self.name, known)
@@ -141,7 +163,10 @@ class Job:
         if words is None:
             return
         try:
-            done = child.run(words, {"BACKUP_NAME": self.name, "BACKUP_OUTCOME": outcome})
+            # A pipe would last as long as what the hook leaves behind.
+            with Path(os.devnull).open("wb") as nowhere:
+                told = {"BACKUP_NAME": self.name, "BACKUP_OUTCOME": outcome}
+                done = child.run(words, told, stdout=nowhere)
         except OSError as fault:
             raise Failed(f"the hook `{when}` cannot be run: {fault.strerror}") from None
         if done.code:
@@ -153,6 +178,7 @@ class Job:
         times = [each.snapshot.order / 1e9 for each in taken]
         one.snapshots = len(times)
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
+        one.promise(int(guaranteed(self.keep, self.backup.schedule)) / 1e9 if self.keep else 0)
 
 
 def remove(folder: Path) -> None:

@@ -35,7 +35,8 @@ class Loop:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._begin, self._tell, self._state, self._clock = begin, tell, state, clock
-        self._next = {due: due.schedule.after(clock()) for due in queue}
+        self._seen = clock()
+        self._next: dict[Due, datetime] = {due: due.schedule.after(self._seen) for due in queue}
         self._running: dict[Due, subprocess.Popen[bytes]] = {}
 
     def run(self) -> None:
@@ -51,7 +52,7 @@ class Loop:
                 child.wait()
 
     def look(self) -> None:
-        """Begin what is due now, each once, however late it is; a clock that was set back only waits."""
+        """Begin what is due now, each once, however late it is; a clock that was set back is believed from then on."""
         self._state.mkdir(parents=True, exist_ok=True)
         (self._state / ALIVE).touch()
         now = self._clock()
@@ -59,9 +60,12 @@ class Loop:
             if child.poll() is not None:
                 del self._running[due]
                 self._tell("ended", step=" ".join(due.words[1:3]), code=child.returncode)
+        if now < self._seen:
+            self._next = {due: due.schedule.after(now) for due in self._next}
+        self._seen = now
         for due, at in self._next.items():
             if at <= now:
                 self._next[due] = due.schedule.after(now)
+                self._tell("late" if due in self._running else "due", step=" ".join(due.words[1:3]))
                 if due not in self._running:
-                    self._tell("due", step=" ".join(due.words[1:3]))
                     self._running[due] = self._begin(due)

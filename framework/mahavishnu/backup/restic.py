@@ -29,6 +29,8 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d
 _ID = re.compile(r"[0-9a-f]{64}")
 _AGAIN = ", retrying after "
 _NO_REPOSITORY = "Is there a repository at the following location?"
+_NOTHING = re.compile(r"not exist|n't exist|no such file|not found|\b404\b", re.IGNORECASE)
+"""What the stores say where nothing is."""
 _HELP: Mapping[str, str] = {
     "wrong password": "is `password` the secret that it was made with?",
     "load key": "`ssh.key` is to hold a private key without a passphrase",
@@ -270,7 +272,7 @@ class Repository:
         causes = f"{by_ssh}{done.err}".lower()
         help_ = next((f"; {text}" for mark, text in _HELP.items() if mark in causes), "")
         # Before 0.17 it asks whether there is a repository whatever it was that kept it from one.
-        absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err and not help_
+        absent = done.code == _ABSENT if self.version >= (0, 17) else _none_there(done.err) and not help_
         return ResticFailed(
             f"restic {verb} failed ({done.code}): {why}{help_}", code=done.code, absent=absent
         )
@@ -342,6 +344,12 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
     listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
     return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _none_there(complaint: str) -> bool:
+    """Before 0.17 it asks whether there is a repository whatever it was that kept it from one: that comes first."""
+    why, asked, _ = complaint.partition(_NO_REPOSITORY)
+    return bool(asked and _NOTHING.search(why))
 
 
 def _spoken(line: str) -> str:

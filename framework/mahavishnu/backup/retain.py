@@ -55,7 +55,9 @@ def plan(
     ours = {one.id for one in taken} - holds.keys()
     both = ours & restic[1] - restic[0]
     never = [why for group in groups.values() for why in _never(group, both)]
-    unless = [why for group in groups.values() for why in _unless(group, both, keep, schedule, now)]
+    unless = [why for group in groups.values() for why in _many(group, both)]
+    # Of all together: where the source has moved, one group ends and another one goes on.
+    unless += odd_times([one.snapshot.order for one in taken], keep, schedule, now)
     return Plan(
         holds,
         tuple(one.id for one in taken if one.id in both),
@@ -70,14 +72,11 @@ def _never(group: Sequence[Taken], going: set[str]) -> Iterator[str]:
         yield "not one snapshot of a group would be left"
 
 
-def _unless(
-    group: Sequence[Taken], going: set[str], keep: Keep, schedule: Schedule, now: int
-) -> Iterator[str]:
+def _many(group: Sequence[Taken], going: set[str]) -> Iterator[str]:
     leaving = sum(one.id in going for one in group)
     most = max(_FEW, len(group) // _SHARE)
     if leaving > most:
         yield f"{leaving} of {len(group)} snapshots would go; in one run at most {most} do"
-    yield from odd_times([one.snapshot.order for one in group], keep, schedule, now)
 
 
 def odd_times(orders: Sequence[int], keep: Keep, schedule: Schedule, now: int) -> Iterator[str]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import stat
+import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,9 +22,12 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 
 _BLOCK = 1 << 20
-_DRILL = "mahavishnu_drill"
+_NO_TEXT = re.compile("[\udc80-\udcff]")
 _SIDES = ("-wal", "-shm", "-journal", "")
 """What belongs to a SQLite database, and it itself last: never alone in its place, as if it were all."""
+_PATIENCE = 60
+_TRY = 0.25
+"""Seconds for which a database may be locked, and one try to read it."""
 
 
 class CaptureFailed(MahavishnuError):
@@ -48,11 +54,17 @@ class Context(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def mark(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
     def backup(self) -> Backup: ...
     @property
     def home(self) -> Path: ...
     @property
     def staging(self) -> Path: ...
+    @property
+    def tell(self) -> Callable[..., None]: ...
     def secret(self, reference: str) -> str: ...
 
 
@@ -61,6 +73,7 @@ def captured(job: Context) -> Captured:
     source = job.backup.source
     if isinstance(source, Directory):
         place = job.home / source.directory
+        _be_elsewhere(job, place)
         # restic would save the link, and nothing of the folder.
         return _folder(place.resolve() if place.is_symlink() else place)
     staged = job.staging / file_name(job)
@@ -104,17 +117,17 @@ def judged(job: Context, restored: Path) -> None:
         _judge_dump(job, source, restored)
 
 
-def written_back(job: Context, restored: Path) -> str:
-    """Put what was restored in the place of the source; what was there before, if anything is left of it."""
+def written_back(job: Context, restored: Path, claim: str | None) -> str:
+    """Put what was restored in the place of the source, if it is sound and the claim holds; where what was there is.
+
+    Raises NotRestored, and then the source is what it was.
+    """
     source = job.backup.source
     if isinstance(source, Sqlite):
+        _judge_sqlite(restored, claim)
         return _replace_sqlite(restored, job.home / source.sqlite)
     if isinstance(source, Postgres):
-        database = postgres.database(job.secret(source.postgres))
-        if not database.exists():
-            database.create()
-        database.load(restored, over=True)
-        return ""
+        return _replace_database(job, source, restored, claim)
     raise NotRestored(f"a {source.keyword} is not restored in place; restore it `--to` a folder and copy it")
 
 
@@ -122,8 +135,9 @@ def written_back(job: Context, restored: Path) -> str:
 
 
 @contextmanager
-def _opened(path: Path, mode: str) -> Generator[sqlite3.Connection]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=60)) as opened:
+def _opened(path: Path, mode: str, timeout: float = _PATIENCE) -> Generator[sqlite3.Connection]:
+    where = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(where, uri=True, timeout=timeout)) as opened:
         yield opened
 
 
@@ -131,10 +145,16 @@ def copy_sqlite(source: Path, to: Path) -> None:
     """SQLite's online backup, in one step: readers and, in WAL mode, writers go on meanwhile."""
     if not source.is_file():
         raise CaptureFailed(f"there is no database at {source}")
+    until = time.monotonic() + _PATIENCE
+
+    def tried(status: int, _remaining: int, _pages: int) -> None:
+        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > until:
+            raise CaptureFailed(f"{source} is locked by somebody for longer than {_PATIENCE} seconds")
+
     try:
         # A database in WAL mode cannot be read without its side files, which are then made beside it.
-        with _opened(source, "rw") as live, closing(sqlite3.connect(to)) as copy:
-            live.backup(copy)
+        with _opened(source, "rw", _TRY) as live, closing(sqlite3.connect(to)) as copy:
+            live.backup(copy, progress=tried, sleep=0)  # which itself would try for ever, and hear no signal
             said = copy.execute("pragma quick_check(1)").fetchone()
     except sqlite3.Error as fault:
         raise CaptureFailed(f"{source} cannot be copied: {fault}") from None
@@ -211,20 +231,51 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
     """Load the dump into a database of its own, on the server that is meant for it, and ask that."""
     verify = job.backup.verify
     server = postgres.database(job.secret(verify.scratch or source.postgres))
+    try:
+        with postgres.scratch(server, postgres.scratch_name(job.host, job.mark)) as database:
+            database.load(dump)
+            _judge_database(database, verify.claim)
+    except postgres.PostgresFailed as fault:
+        raise NotRestored(str(fault)) from None
+
+
+def _judge_database(database: postgres.Database, claim: str | None) -> None:
     tables = "select count(*) from pg_class join pg_namespace on relnamespace = pg_namespace.oid"
     tables += " where relkind in ('r', 'p') and nspname !~ '^(pg_|information_schema)'"
+    if database.ask(tables) == ["0"]:
+        raise NotRestored("the restored database has no table")
+    if claim and database.ask(claim) != ["t"]:
+        raise NotRestored("the `assert` of the spec does not hold in the restored database")
+
+
+def _replace_database(job: Context, source: Postgres, dump: Path, claim: str | None) -> str:
+    """Load the dump as a drill does, beside the database, and give it that one's name at last."""
+
+    def lacks(what: str) -> None:
+        job.tell("odd", what=what)
+
+    place = postgres.database(job.secret(source.postgres))
     try:
-        with postgres.scratch(server, f"{_DRILL}_{job.name}") as database:
-            database.load(dump, over=False)
-            if database.ask(tables) == ["0"]:
-                raise NotRestored("the restored database has no table")
-            if verify.claim and database.ask(verify.claim) != ["t"]:
-                raise NotRestored("the `assert` of the spec does not hold in the restored database")
+        with postgres.successor(place, lacks) as database:
+            try:
+                database.load(dump, whole=True)  # which needs the same users
+            except postgres.PostgresFailed as fault:
+                database.load(dump)
+                lacks(f"restored without owners and grants: {fault}")
+            _judge_database(database, claim)
+            return database.replace(place)
     except postgres.PostgresFailed as fault:
         raise NotRestored(str(fault)) from None
 
 
 # --- folders and commands -------------------------------------------------------------------------
+
+
+def _be_elsewhere(job: Context, folder: Path) -> None:
+    """Raises CaptureFailed for a repository in the folder, by whatever way: it would be saved to itself."""
+    for place in job.backup.to:
+        if ":" not in place and (job.home / place).resolve().is_relative_to(folder.resolve()):
+            raise CaptureFailed(f"the repository `{place}` lies in the folder that is backed up")
 
 
 def _folder(path: Path) -> Captured:
@@ -250,10 +301,17 @@ def same_files(listed: Sequence[tuple[str, int]], target: Path) -> None:
     """Whether every file of a snapshot was restored in its size; raises NotRestored."""
     if not any(size for _, size in listed):
         raise NotRestored("the snapshot holds nothing")
+    files = (one for one in target.rglob("*") if one.is_file() and not one.is_symlink())
+    left = Counter((_shown(one.relative_to(target)), one.stat().st_size) for one in files)
     for path, size in listed:
-        found = target / path.lstrip("/")
-        if not found.is_file() or found.stat().st_size != size:
+        if not left[path, size]:
             raise NotRestored(f"{path} was not restored whole")
+        left[path, size] -= 1
+
+
+def _shown(path: Path) -> str:
+    """As restic lists it, with U+FFFD for each byte that is no text."""
+    return _NO_TEXT.sub("\ufffd", f"/{path}")
 
 
 def _run(source: Command, to: Path, secret: Callable[[str], str]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
 from functools import partial
 
 from mahavishnu.backup import sources
-from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
+from mahavishnu.backup.evidence import ALL, REMEMBERED, Copy, Evidence
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import KEEPS_OLDEST, Listed, Repository, ResticFailed
 from mahavishnu.backup.retain import Plan, plan
@@ -19,14 +19,20 @@ from mahavishnu.policies._retention import words
 from mahavishnu.policies.backup import READ_PARTS
 
 Each = Callable[[str, Repository], None]
+Turn = Callable[[str], AbstractContextManager[None]]
 
 
-def each_copy(job: Job, do: Each) -> None:
-    """Do something with every repository, also when it fails with another; raises Failed with all that did."""
+def _at_once(_: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+def each_copy(job: Job, do: Each, turn: Turn = _at_once) -> None:
+    """Do something with every repository, each in its turn, also when it fails with another; raises Failed with all."""
     faults: list[str] = []
     for copy, repository in job.repositories().items():
         try:
-            do(copy, repository)
+            with turn(copy):
+                do(copy, repository)
         except (MahavishnuError, OSError) as fault:
             sentence = repository.clean(str(fault))
             job.tell("failed", copy=copy, why=sentence)
@@ -59,9 +65,10 @@ def _save(
     job: Job, known: Evidence, found: Captured, began: tuple[float, float], copy: str, repository: Repository
 ) -> None:
     one = known.copy(copy)
-    _ready(job, one, repository)
+    with job.alone(copy):
+        _ready(job, one, repository)
     tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
-    with ExitStack() as stack:
+    with job.beside(copy), ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
         stdin = stack.enter_context(found.file.open("rb")) if found.file else None
         snapshot = repository.save(
@@ -118,7 +125,7 @@ def prune(job: Job, *, confirmed: bool = False) -> None:
     """
     job.repositories()
     with job.step("prune") as known:
-        each_copy(job, partial(_prune, job, known, confirmed))
+        each_copy(job, partial(_prune, job, known, confirmed), job.alone)
 
 
 def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Repository) -> None:
@@ -142,24 +149,25 @@ def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Re
 def verify(job: Job, *, everything: bool = False) -> None:
     """Check every repository and read a part of its data, each run the next; raises Failed for any damage.
 
-    Only when all parts were read without a fault is it called verified, as of the time the first was begun.
+    Only when all parts were read without a fault is it called verified, as of the time the first was begun. What was
+    not read well, a part or everything, is what the next run reads again: a fault is not forgotten over a sound part.
     """
     job.repositories()
     with job.step("verify") as known:
-        each_copy(job, partial(_verify, job, known, everything))
+        each_copy(job, partial(_verify, job, known, everything), job.alone)
 
 
 def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:
-    one, began = known.copy(copy), job.now()
-    part = None if everything else f"{one.part}/{READ_PARTS}"
-    if one.cycle is None or one.part == 1:
-        one.cycle = began
-    cycle, next_part = one.cycle, one.part + 1
-    one.cycle, one.part = None, 1  # as long as nothing else is known, reading begins anew
+    one = known.copy(copy)
+    if everything:
+        one.part = ALL
+    if one.part in (ALL, 1):
+        one.cycle = job.now()
+    part = f"{one.part}/{READ_PARTS}" if one.part != ALL else None
     repository.unlock()
     repository.check(part)
-    if everything or next_part > READ_PARTS:
-        one.verified = began if everything else cycle
+    if one.part in (ALL, READ_PARTS):
+        one.verified, one.cycle, one.part = one.cycle, None, 1
     else:
-        one.cycle, one.part = cycle, next_part
+        one.part += 1
     job.tell("verified", copy=copy, read=part or "everything", verified=one.verified)

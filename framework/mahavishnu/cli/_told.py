@@ -24,11 +24,13 @@ _SENTENCES = {
     "verified": "copy {copy}: read {read}, no fault found",
     "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
     "restoring": "copy {copy}: restoring {snapshot}, made {made}",
-    "kept": "what was there before is kept at {place}",
     "restored": "copy {copy}: {snapshot} is at {place}",
+    "kept": "what was there before is kept as {place}",
     "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "copy {copy}: {why}",
+    "waiting": "waiting until another run has ended with {what}",
     "due": "{step} is due",
+    "late": "{step} is due, and the one before it has not ended",
     "ended": "{step} ended with {code}",
 }
 

@@ -62,7 +62,8 @@ def run(
 ) -> None:
     """Capture a source, and save it to its repositories.
 
-    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin, or another run is at it.
+    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin. Where another run is at
+    it, this one waits.
     """
     if scheduled:
         loaded = _loaded(spec, env)
@@ -127,7 +128,7 @@ def prune(
 
 
 @backup.command("restore")
-def restore(
+def restore(  # noqa: PLR0913, PLR0917 - one for each option
     name: OneArgument,
     to: Annotated[Path | None, typer.Option("--to", help="An empty folder to restore to.")] = None,
     in_place: Annotated[
@@ -137,6 +138,9 @@ def restore(
         str | None, typer.Option("--snapshot", help="Its id; the newest when absent.")
     ] = None,
     copy: Annotated[str, typer.Option("--copy", help="From which repository: its place in `to`.")] = "1",
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="In place also when the spec's `assert` does not hold in it.")
+    ] = False,
     spec: SpecOption = None,
     env: EnvOption = None,
 ) -> None:
@@ -144,7 +148,7 @@ def restore(
     if (to is None) != in_place:
         raise typer.BadParameter("say either --to FOLDER or --in-place")
     one = _job(_loaded(spec, env), name)
-    _attempt(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot))
+    _attempt(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot, confirmed=confirm))
 
 
 def _loaded(spec: Path | None, env: str | None) -> Loaded:

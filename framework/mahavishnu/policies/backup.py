@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import PurePosixPath
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
@@ -229,6 +230,15 @@ class Backup(Policy):
         if self.verify.claim is not None and not isinstance(self.source, Sqlite | Postgres):
             what = f"an `assert` is a query, and a {self.source.keyword} answers none"
             raise unfit(what, "remove it: what is restored is compared by its hash")
+        return self
+
+    @model_validator(mode="after")
+    def _is_elsewhere(self) -> Backup:
+        if isinstance(self.source, Directory):
+            for place in self.to:
+                if PurePosixPath(place).is_relative_to(self.source.directory):
+                    what = f"the repository `{place}` lies in the folder that is backed up"
+                    raise unfit(what, "name another place: each backup would hold all that were before it")
         return self
 
     @model_validator(mode="after")

@@ -102,8 +102,17 @@ def _since(moment: float | None, one: Copy, at: float) -> float:
 
 
 def _due(span: float) -> _Read:
-    """A day less than there has been time for: the first run was begun before there was its snapshot."""
-    return lambda one, _: max(0.0, min(span, one.newest - (one.first or one.newest) - _DAY))
+    """A day less than there has been time for: the first run was begun before there was its snapshot.
+
+    A retention promises what it keeps from its first run on, beside what the one before it kept.
+    """
+
+    def due(one: Copy, _: float) -> float:
+        began = max(one.first or one.newest, one.since or 0)
+        promised = span if one.promised is None else min(span, one.promised)
+        return max(0.0, min(promised, one.newest - began - _DAY))
+
+    return due
 
 
 _READ: dict[Signal, _Read] = {
