@@ -44,9 +44,18 @@ def _memory(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def test_two_workers_are_scraped_as_one(tmp_path: Path) -> None:
+MOUNTED = f"""{APP}
+from mahavishnu.runtime.multiprocess import telling
+from starlette.routing import Mount
+telling.PERIOD = 10**11  # who is not asked tells nothing but his last word
+app = Starlette(routes=[Mount("/", app)])
+"""
+
+
+@pytest.mark.parametrize("app", [APP, MOUNTED], ids=["the app", "mounted, without lifespan"])
+def test_two_workers_are_scraped_as_one(tmp_path: Path, app: str) -> None:
     """What both have answered is what either shows; one that ends in good order loses nothing, and is replaced."""
-    with crew(tmp_path, workers=2) as server:
+    with crew(tmp_path, workers=2, app=app) as server:
         for _ in range(30):
             server.get()
         server.until(lambda: server.total(COUNT) == 30)
