@@ -63,6 +63,7 @@ class Workers:
             if self.alive.gone:
                 self._appear()
             self._folder.write(self.alive, encoded(said))
+            self._said = said
             for lasting in (self.name, _PAST, *map(_LOCK.format, self._tasks)):
                 self._folder.keep(lasting)
         except (OSError, ValueError) as fault:
@@ -70,13 +71,13 @@ class Workers:
             if self._well:
                 self._told(f"{type(fault).__name__}: {fault}")
             self._well = False
-            return
-        self._said, self._well = said, True
+        else:
+            self._well = True
 
     def shown(self, own: Snapshot) -> list[Snapshot]:
         """What all of them have counted, and what those show that live; of the others as of their last word.
 
-        What this worker has counted is as of its own: what the others cannot know would come and go, with who is asked.
+        A worker that cannot tell the others shows what it has told them: more would come and go with who is asked.
         """
         self.say(own)
         self.settle()
