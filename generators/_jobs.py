@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -72,6 +72,12 @@ def data_folders(spec: Spec) -> list[str]:
         if isinstance(backup.source, Directory):
             found.add(backup.source.directory)
     return sorted(found)
+
+
+def outermost(folders: Iterable[str]) -> list[str]:
+    """Those that lie in none of the others."""
+    places = {PurePosixPath(one) for one in folders}
+    return sorted(one.as_posix() for one in places if places.isdisjoint(one.parents))
 
 
 def repository_folders(spec: Spec) -> list[str]:

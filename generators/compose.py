@@ -19,7 +19,7 @@ from mahavishnu.store import endpoint
 from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
-from ._jobs import data_folders, packages, repository_folders
+from ._jobs import data_folders, outermost, packages, repository_folders
 from ._render import render
 from ._service import (
     UID,
@@ -39,7 +39,6 @@ _MARGIN = 5
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
-_LETTERS = "dead_letters"
 _TRACING = {
     "opentelemetry.sdk": "opentelemetry-sdk>=1.33",
     "opentelemetry.exporter.otlp.proto.common": "opentelemetry-exporter-otlp-proto-common>=1.33",
@@ -99,12 +98,10 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "stores": (stores := [*_stores(contract)]),
-        "folder": (folder := _letters(contract.spec)),
         **backups,
         "volumes": [
             *(["prometheus", "alertmanager"] if monitoring else []),
             *backups["backup_volumes"],
-            *([_LETTERS] if folder else []),
             *(store["name"] for store in stores if store["lasting"]),
         ],
         "networks": [
@@ -120,7 +117,12 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
 def _backups(contract: Contract) -> dict[str, object]:
     """The service that makes the backups, and the volumes and files that it shares."""
     spec = contract.spec
-    shared, own = _volumes("data", data_folders(spec)), _volumes("repository", repository_folders(spec))
+    backed, letters = data_folders(spec), letters_folder(spec)
+    shared = _volumes("data", [*backed, *([letters] if letters else [])])
+    needed = [
+        one for one in shared if any(PurePosixPath(place).is_relative_to(one["target"]) for place in backed)
+    ]
+    own = _volumes("repository", repository_folders(spec))
     made = {
         "image": backup_image(contract),
         "command": [*_JOBS],
@@ -128,19 +130,18 @@ def _backups(contract: Contract) -> dict[str, object]:
         "scratch": f"{STATE_PATH}/scratch",
         "healthy": _ALIVE,
     }
-    volumes = [*shared, *own]
-    named = ["backup-reports", "backup-scratch", *(one["name"] for one in volumes)]
+    named = ["backup-reports", "backup-scratch"] if spec.backups else []
     return {
         "jobs": made if spec.backups else None,
         "state_path": STATE_PATH,
         "data_volumes": shared,
-        "job_volumes": volumes,
-        "backup_volumes": named if spec.backups else [],
+        "job_volumes": [*needed, *own],
+        "backup_volumes": [*named, *(one["name"] for one in (*shared, *own))],
     }
 
 
 def _letters(spec: Spec) -> str | None:
-    """The folder of dead letters that needs a volume: where they are backed up, the jobs' own is there already."""
+    """The folder of dead letters that the image has to have: where they are backed up, it is there for the jobs."""
     folder = letters_folder(spec)
     return None if folder in data_folders(spec) else folder
 
@@ -150,7 +151,14 @@ def _all(secrets: Mapping[str, list[str]]) -> set[str]:
 
 
 def _volumes(prefix: str, folders: list[str]) -> list[dict[str, str]]:
-    return [{"name": f"{prefix}-{number}", "target": one} for number, one in enumerate(folders, 1)]
+    """One for each folder that lies in no other, called by its path: whatever comes or goes, nobody gets another's.
+
+    No two are called alike, since no name in a path begins with a hyphen.
+    """
+    return [
+        {"name": f"{prefix}-{one.removeprefix('/').replace('-', '--').replace('/', '-')}", "target": one}
+        for one in outermost(folders)
+    ]
 
 
 def _published(port: int, target: Compose) -> str:

@@ -71,5 +71,6 @@ def _what(backup: Backup) -> str:
 
 def _replaced(backup: Backup) -> str:
     if isinstance(backup.source, Sqlite):
-        return f"The file that is there now stays beside it, as {backup.source.sqlite}.before-restore."
+        kept = f"{backup.source.sqlite}.before-restore"
+        return f"The file that is there now stays beside it, as {kept}, with a number where there is one already."
     return "What is in the database now is replaced, all of it or nothing; a database that is gone is made."

@@ -16,6 +16,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from mahavishnu.testing import VirtualClock
+
+
+class Exporting(VirtualClock):
+    """A time of a test's own in which collectors are told all the same."""
+
+    runs = True
+
 
 @dataclass
 class Collector:

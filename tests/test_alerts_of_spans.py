@@ -20,6 +20,10 @@ from tests.test_alerts_are_real import ROOT
 class Traced(Shop):
     """A shop whose spans are sent once in each virtual minute, whatever the time is for the thread that sends them."""
 
+    def __init__(self, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(file, monkeypatch)
+        self.clock.runs = True  # else nobody is sent any
+
     async def scrape(self) -> None:
         """Once all that waits was sent, or given up."""
         tracing = self.hardening.service.tracing

@@ -103,6 +103,16 @@ def test_an_app_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Monk
     assert "longer than" in problem.what
 
 
+@pytest.mark.parametrize(("text", "found"), [(APP, 2), ("raise OSError('no database')\n", 0)])
+def test_a_thread_that_never_ends_holds_nobody(tmp_path: Path, text: str, found: int) -> None:
+    """An app may start one when it is imported, and a process waits for its threads."""
+    begun = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+
+    said = looked(tmp_path, begun + text)
+
+    assert "no database" in said.what if isinstance(said, Problem) else len(said) == found
+
+
 def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
     """Its dependencies read the spec at import: the one that is being checked."""
     (tmp_path / "src").mkdir()
@@ -182,3 +192,26 @@ def test_what_no_spec_can_name_is_told_before_one_is_written(
     said = f"no spec can have the dependency `{name}`: call it `{better}` in the code"
     assert said in capsys.readouterr().err
     assert not (tmp_path / "mahavishnu.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("Bank", "Post"), "`Bank`: call it `bank` in the code, nor the dependency `Post`: call it `post`"),
+        (("Bank", "bank"), "no spec can have the dependency `Bank`: call it `bank` in the code"),
+        (("a_b", "ab"), "no spec can have the dependency `ab`: call it `ab_2` in the code"),
+    ],
+)
+def test_all_names_that_no_spec_can_have_are_told_at_once(
+    names: tuple[str, str],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also one that nobody could tell from another."""
+    naming = "".join(f"mahavishnu.dependency({name!r})\n" for name in names)
+    (tmp_path / "main.py").write_text(f"import mahavishnu\n{naming}{APP}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["init", "--app", "main:app"]) == 2
+    assert says in capsys.readouterr().err

@@ -480,6 +480,30 @@ OURS = Path(__file__).parents[1] / "templates"
         ),
         ("grafana/dashboard.json", '"uid"', "uid", "`grafana/dashboards/service.json` cannot be read"),
         ("alertmanager/alertmanager.yml", "route:", "expr: made_up\nroute:", "asks `made_up`"),
+        (
+            "prometheus/rules.yml",
+            "{{ rule.expr }}",
+            "{{ (group.rules | rejectattr('record') | list or group.rules)[-1].expr }}",
+            "for `ShopDown`, which your template says",
+        ),
+        (
+            "prometheus/rules.yml",
+            "alert: {{ rule.alert }}",
+            'alert: {{ "My" ~ rule.alert }}',
+            "for `MyShop",
+        ),
+        (
+            "runbooks/alert.md",
+            "## Mitigation",
+            "    curl $P --data-urlencode 'query=made_up{a=\"it'\"'\"'s\"}'\n\n## Mitigation",
+            '`runbooks/ShopDown.md` asks `made_up{a="it\'s"}`',
+        ),
+        (
+            "runbooks/incident-response.md",
+            "## Stop the harm",
+            "```promql\nmade_up > 1\n```\n\n## Stop the harm",
+            "`runbooks/incident-response.md` asks `made_up > 1`",
+        ),
     ],
 )
 def test_a_template_of_ones_own_changes_no_query(
@@ -506,9 +530,15 @@ def test_a_template_of_ones_own_says_the_same_otherwise(tmp_path: Path) -> None:
         ),
         ("grafana/dashboard.json", '"refresh": "30s"', '"refresh": "1m"'),
         ("kubernetes/pdb.yaml", "apiVersion", "kind: Mine\n---\napiVersion"),
+        ("runbooks/alert.md", "{{ condition }}", "Mine:\n\n```promql\n{{ condition }}\n```"),
+        (
+            "runbooks/incident-response.md",
+            "**4. See",
+            "It's asked by\n\n    curl $P --data-urlencode 'query=sum(up{job=\"shop\"})' -s\n\n**4. See",
+        ),
     ):
         mine = tmp_path / f"{name}.j2"
-        mine.parent.mkdir()
+        mine.parent.mkdir(exist_ok=True)
         text = (OURS / f"{name}.j2").read_text()
         assert old in text
         mine.write_text(text.replace(old, new, 1))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mahavishnu
+from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, MahavishnuError, SpecError
@@ -23,6 +24,7 @@ from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
 from tests.otlp_receiver import collector
+from tests.runtime.asgi_client import site
 
 SPEC = """\
 mahavishnu: 1
@@ -149,6 +151,38 @@ def test_the_guard_is_found_anew_when_another_service_starts(spec: Path) -> None
     use(Service(first.spec.model_copy(update={"dependencies": {}}), VirtualClock()))
     with pytest.raises(MahavishnuError, match="no dependency `stripe`"):
         fail()
+
+
+def test_what_was_called_before_the_middleware_is_remembered(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an app does that fetches its settings when it is imported; the log is the middleware's from then on.
+
+    The next middleware begins anew: it may be that of the next test.
+    """
+    stripe = mahavishnu.dependency("stripe")
+
+    @stripe
+    def charge() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        charge()
+    Hardening(site(), spec).service.log.info("told")
+    with pytest.raises(BreakerOpen):
+        charge()
+    assert _calls("failure") == 1
+    assert '"event": "told"' in capsys.readouterr().out
+    Hardening(site(), spec)
+    with pytest.raises(ConnectionError):
+        charge()
+    assert _calls("failure") == 1
+
+
+def _calls(outcome: str) -> float:
+    service = current()
+    assert service is not None
+    return value(service.metrics, "mahavishnu_dependency_calls_total", dependency="stripe", outcome=outcome)
 
 
 def test_an_error_says_which_line_of_the_spec_it_comes_from(spec: Path) -> None:

@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "caches",
         "codes",
         "folder",
+        "functions",
         "notes",
         "words",
         "queries",

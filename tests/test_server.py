@@ -82,12 +82,14 @@ def at_work(timeout: str = f"{int(DEADLINE * 1000)}ms") -> None:
 
 
 @contextmanager
-def served(protocol: Any, timeout: str = f"{int(DEADLINE * 1000)}ms") -> Generator[int, None, None]:
+def served(
+    protocol: Any, timeout: str = f"{int(DEADLINE * 1000)}ms", keep_alive: Any = 30
+) -> Generator[int, None, None]:
     """A uvicorn in a thread, whose process has a spec with this deadline; its port."""
     at_work(timeout)
     listener = socket.create_server(("127.0.0.1", 0), backlog=1000)
     config = uvicorn.Config(
-        app, http=protocol, ws=Echo, log_level="critical", lifespan="off", timeout_keep_alive=30
+        app, http=protocol, ws=Echo, log_level="critical", lifespan="off", timeout_keep_alive=keep_alive
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listener],))
@@ -231,6 +233,53 @@ def test_what_is_left_of_a_body_after_the_answer_has_a_deadline(port: int) -> No
         assert answer(client).startswith(OK)
         took, _ = drip(client, b"")
     assert DEADLINE * 0.9 < took < DEADLINE + 2
+
+
+def answered_early(client: socket.socket) -> None:
+    """A request whose body comes, whole, when its answer is there already."""
+    client.sendall(b"POST /early HTTP/1.1\r\nhost: shop\r\ncontent-length: 6\r\n\r\n")
+    assert answer(client).startswith(OK)
+    time.sleep(DEADLINE / 10)
+    client.sendall(b"abcdef")
+
+
+def test_a_body_that_comes_after_the_answer_keeps_its_connection(port: int) -> None:
+    """As that of a client that was refused before it had sent it: what it asks next is served."""
+    with closing(connect(port)) as client:
+        for _ in range(2):
+            answered_early(client)
+            time.sleep(DEADLINE * 1.5)
+        client.sendall(REQUEST[:20])
+        time.sleep(DEADLINE / 2)
+        client.sendall(REQUEST[20:])
+        assert answer(client).startswith(OK)
+        assert counted() == 0
+        answered_early(client)
+        took, _ = drip(client, b"\r\n" * 1000)
+    assert took < DEADLINE + 2
+
+
+def test_a_head_behind_a_late_body_has_a_deadline(port: int) -> None:
+    """Also one whose beginning came with the last of the body."""
+    with closing(connect(port)) as client:
+        answered_early(client)
+        client.sendall(b"POST /early HTTP/1.1\r\nhost: shop\r\ncontent-length: 6\r\n\r\n")
+        assert answer(client).startswith(OK)
+        time.sleep(DEADLINE / 10)
+        client.sendall(b"abcdef" + REQUEST[:10])
+        began = time.monotonic()
+        assert client.recv(100) == b""
+    assert DEADLINE * 0.9 < time.monotonic() - began < DEADLINE + 2
+
+
+def test_a_pause_behind_a_late_body_ends_as_any_other(protocol: Any) -> None:
+    """With uvicorn's own limit, which uvicorn has called off when the body came."""
+    with (
+        served(with_deadline(protocol), "60s", keep_alive=DEADLINE) as port,
+        closing(connect(port)) as client,
+    ):
+        answered_early(client)
+        assert client.recv(100) == b""
 
 
 def test_a_websocket_is_not_meant(port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import sys
 import threading
@@ -204,15 +205,21 @@ def test_the_fixture_lets_a_user_test_a_service(pytester: pytest.Pytester) -> No
 
 
 def test_the_fixture_needs_no_server(pytester: pytest.Pytester) -> None:
-    """Whatever store and collector the spec names: the test's own time stands still, and nobody is asked."""
+    """Whatever store and collector the spec names: the test's own time stands still, and nobody is asked.
+
+    Spans have their ids all the same.
+    """
+    server = socket.create_server(("127.0.0.1", 0))
+    server.setblocking(False)
+    url = f"http://127.0.0.1:{server.getsockname()[1]}"
     pytester.makefile(
         ".yaml",
-        mahavishnu="""
+        mahavishnu=f"""
         mahavishnu: 1
-        service: {name: shop, app: "app:app"}
+        service: {{name: shop, app: "app:app"}}
         store: redis://127.0.0.1:1
-        limits: {per_client: {rate: 60/minute, burst: 5}}
-        observability: {metrics: {otlp: "http://127.0.0.1:1"}}
+        limits: {{per_client: {{rate: 60/minute, burst: 5}}}}
+        observability: {{metrics: {{otlp: "{url}"}}, traces: {{otlp: "{url}", sample: 100%}}}}
         """,
     )
     pytester.makepyfile(
@@ -224,16 +231,19 @@ def test_the_fixture_needs_no_server(pytester: pytest.Pytester) -> None:
         from starlette.testclient import TestClient
         from mahavishnu.asgi import Hardening
 
-        def test_limit(hardening):
+        def test_limit(hardening, capsys):
             app = Starlette(routes=[Route("/", PlainTextResponse("here"))])
             app.add_middleware(Hardening)
             with TestClient(app) as client:
                 assert [client.get("/").status_code for _ in range(6)] == [200] * 5 + [429]
                 hardening.clock.advance("1m")
                 assert client.get("/").status_code == 200
+            assert capsys.readouterr().out.count('"trace_id"') == 7
         """
     )
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
+    with server, pytest.raises(BlockingIOError):
+        server.accept()
 
 
 def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
@@ -252,7 +262,12 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import pytest
+        from starlette.applications import Starlette
+        from starlette.responses import PlainTextResponse
+        from starlette.routing import Route
+        from starlette.testclient import TestClient
         from mahavishnu import dependency
+        from mahavishnu.asgi import Hardening
         from mahavishnu.errors import MahavishnuError
 
         bank = dependency("bank")
@@ -283,6 +298,21 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
             hardening.trip("bank")
             assert run(told()) is True
 
+        async def buy(request):
+            return PlainTextResponse(await pay())
+
+        app = Starlette(routes=[Route("/buy", buy)])
+        app.add_middleware(Hardening)
+
+        def test_before_the_first_request(hardening):
+            assert run(told()) == "paid"
+            hardening.trip("bank")
+            with TestClient(app) as client:
+                assert client.get("/buy").status_code == 503
+                hardening.clock.advance("12s")
+                assert client.get("/buy").status_code == 200
+                assert hardening.series("mahavishnu_dependency_calls_total", outcome="success") == 2
+
         @pytest.mark.parametrize(
             "name, says",
             [
@@ -300,4 +330,4 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
             assert run(told()) == "paid"
         """
     )
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=6)
+    pytester.runpytest_subprocess("-q").assert_outcomes(passed=7)

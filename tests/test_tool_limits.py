@@ -225,6 +225,25 @@ def test_a_plain_function_cannot_await_a_store(house: House, monkeypatch: pytest
         limit(tool="search_a")(lambda: None)()
 
 
+def test_an_object_with_an_async_call_is_no_plain_function(house: House) -> None:
+    """So it may await a store, and is charged when it is awaited; one that generates is refused."""
+
+    class Search:
+        async def __call__(self) -> int:
+            return 3
+
+    class Numbers:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    search = limit(tool="search_a")(Search())
+    waiting = [search() for _ in range(3)]
+    assert house.decisions("search") == (0, 0, 0)
+    assert outcomes(lambda: run(waiting.pop()), 3) == [True, True, False]
+    with pytest.raises(TypeError, match="generator"):
+        limit(tool="search_a")(Numbers())
+
+
 def test_a_tools_limit_is_observed_like_any(house: House) -> None:
     """How near it is and how much was used; who was refused is counted once, though the request was refused with it."""
 

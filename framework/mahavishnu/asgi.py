@@ -22,7 +22,7 @@ from mahavishnu.policy import Clock, Scope
 from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE
-from mahavishnu.runtime.current import succeed, use
+from mahavishnu.runtime.current import current, give_back, succeed, use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.ending import at_exit, hold_back, let_through
@@ -35,6 +35,7 @@ from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.requests.exchange import Message, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.restart import needed
+from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
@@ -47,6 +48,9 @@ __all__ = ["Hardening", "Identify", "Principal"]
 
 class Hardening:
     """Middleware for any ASGI app: limits, deadlines, metrics, health, headers and log, as the spec says.
+
+    A process has one: another one inside of it lets everything through, and of two side by side each counts for itself;
+    the log says so (`hardened twice`).
 
     Args:
         app: the app inside.
@@ -87,8 +91,9 @@ class Hardening:
         log_to: TextIO | None,
         wall: Callable[[], float],
     ) -> None:
-        self._stale = False
+        self._stale = self._inside = False
         self._unheard: Finalize[object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         self.reloader: Reloader | None = None
         if self._disabled:
@@ -101,18 +106,24 @@ class Hardening:
         if self._path is not None:  # before it is read, so that no change is missed
             self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
         source = spec if isinstance(spec, Spec) else self._loaded()
-        self._edition = self._at_work(start(source, ticks, process, log_to))
+        before = _without_middleware(source if isinstance(source, Spec) else source.spec, ticks)
+        self._edition = self._at_work(start(source, ticks, process, log_to, before))
+        self.service.lasting.hardens = True
         self.service.lasting.loaded_at = wall()
         self.redriver = Redriver(lambda: self.service, ticks)
         self.telling = Telling(lambda: self.service, ticks)
         self._crowd = Crowd(lambda: self.service, ticks)
         self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
         self._aside = True
-        use(self.service)
+        self._before = use(self.service)
 
     def start_anew(self) -> None:
         """Forget everything, and start again with what is asked next; for tests."""
         self._aside = self._stale = True
+
+    def another(self, loop: asyncio.AbstractEventLoop) -> None:
+        """A middleware begins on this event loop: if this one is asked there again, they are two."""
+        self._aside = self._aside or self._loop is loop
 
     @property
     def service(self) -> Service:
@@ -207,17 +218,18 @@ class Hardening:
 
     async def _other(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
+        if HANDED in scope:
+            self._step_back()
+            await self.app(scope, receive, send)
+            return
         if self._stale:
             self._set_up()
         if self._disabled:
             read = kind == "http" and scope["method"] in ("GET", "HEAD")
             answer = PROBES.get(_path(scope)) if read else None
             await (self.app if answer is None else answer(scope))(scope, receive, send)
-        elif kind == "http":  # the first one, of a server that has not said that it starts
-            self._begin()
-            if self.service.clock.runs:
-                self.service.lag.start()
-            self._end_unheard()
+        elif kind == "http":
+            self._first()
             await self(scope, receive, send)
         elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
@@ -226,10 +238,35 @@ class Hardening:
         else:
             await self.app(scope, receive, send)
 
+    def _step_back(self) -> None:
+        """One that stands around this does all that it would do."""
+        if not self._inside and not self._disabled:
+            self._inside = True
+            give_back(self.service, self._before)
+            self._twice("inside of another Hardening this one lets everything through: leave one of them out")
+
+    def _first(self) -> None:
+        """A request comes: the first one, of a server that has not said that it starts, or after another middleware
+        has begun."""
+        if self._loop is asyncio.get_running_loop():
+            self._aside = False
+            self._twice("side by side each Hardening counts for itself: put one around all instead")
+            return
+        self._begin()
+        if self.service.clock.runs:
+            self.service.lag.start()
+        self._end_unheard()
+
+    def _twice(self, help: str) -> None:
+        self.service.log.warning("hardened twice", help=help)
+
     def _begin(self) -> None:
         """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
         the file changes or SIGHUP asks for it."""
-        self._aside = False
+        loop = asyncio.get_running_loop()
+        for one in MADE:
+            one.another(loop)
+        self._loop, self._aside = loop, False
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
         self.redriver.start()
@@ -266,6 +303,7 @@ class Hardening:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
         self.service.lasting.draining = False  # a server may start again in its process
+        scope[HANDED] = None
         self._begin()
         self.service.lag.start()
         heard = False
@@ -312,6 +350,14 @@ class Hardening:
 
 MADE = WeakSet[Hardening]()
 """Every middleware of this process; for tests."""
+
+
+def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
+    """The service at work, where it only has guarded calls so far: as those that an app makes when it is imported."""
+    service = current()
+    if service is None or service.lasting.hardens or service.clock is not clock or service.spec != spec:
+        return None
+    return service
 
 
 async def _lived(receive: Receive, send: Send) -> None:

@@ -200,7 +200,7 @@ def _asked(bare: Contract) -> Mapping[str, Signal]:
 
 def spec_hash(spec: Spec) -> str:
     """Sixteen hex digits that differ for specs that differ; secrets stay symbolic in it."""
-    text = spec.model_dump_json(by_alias=True, exclude={"environments"})
+    text = spec.model_dump_json(by_alias=True, exclude={"environment", "environments"})
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -34,6 +34,7 @@ from mahavishnu.errors import (
     Parked,
     Throttled,
 )
+from mahavishnu.functions import generates, is_async
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
@@ -219,7 +220,7 @@ class Dependency:
     def _guarded(
         self, function: Callable[P, R], *, terms: Terms, key: Callable[..., str] | None = None
     ) -> Guarded[P, R]:
-        if _generates(function):
+        if generates(function):
             raise TypeError(f"{self!r} cannot guard a generator: put `with` or `async with` around its use")
         given: object = function
         if isinstance(given, classmethod | staticmethod):
@@ -229,7 +230,7 @@ class Dependency:
         operation = Operation(self.name, function, terms, key)
         self._fits(operation)
         made: Callable[P, Any]
-        if _is_async(function):
+        if is_async(function):
             made = guarded(self._of, operation, spec_at_work().dependencies[self.name])
         else:
             made = self._sync(function, operation)
@@ -271,7 +272,7 @@ class Dependency:
         if spec_at_work().dependencies[self.name].fallback is not None:
             what = f"dependency `{self.name}` has `fallback` in the spec, and `{operation.name}` one in code"
             raise MahavishnuError(f"{what}: keep one of them")
-        if _is_async(function) is not _is_async(operation.function):
+        if is_async(function) is not is_async(operation.function):
             raise TypeError(f"what stands in for `{operation.name}` must be `async def` just as it is")
         takes = inspect.signature(function).parameters
         if "error" not in takes and all(one.kind is not one.VAR_KEYWORD for one in takes.values()):
@@ -381,7 +382,7 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
     """The call of a letter, made again; raises what it raises, and BadAnswer for an answer that says it failed."""
     args, kwargs = operation.parcel.unwrap(letter.payload)
     function = operation.again or guarded
-    if _is_async(function):
+    if is_async(function):
         answer = await function(*args, **kwargs)
     else:
         answer = await asyncio.to_thread(function, *args, **kwargs)
@@ -393,21 +394,3 @@ async def _made_again(operation: Operation, guarded: Callable[..., Any], letter:
 def _redriven_by(operation: Operation, function: F) -> F:
     operation.again = function
     return function
-
-
-def _generates(function: Callable[..., Any]) -> bool:
-    """Whether calling it only begins a generator, also where contextlib has made a context manager of that."""
-    called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be a generator, too
-    written_in = getattr(function, "__globals__", {}).get("__name__")
-    managed = getattr(function, "__wrapped__", None) if written_in == "contextlib" else None
-    return any(
-        inspect.isasyncgenfunction(one) or inspect.isgeneratorfunction(one)
-        for one in (function, called, managed)
-    )
-
-
-def _is_async(function: Callable[..., Any]) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    called: object = getattr(type(function), "__call__", None)  # noqa: B004 - it may be `async`
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)

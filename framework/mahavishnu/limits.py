@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
+from mahavishnu.functions import generates, is_async
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
@@ -53,9 +53,9 @@ class ToolLimit:
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
         """Limit the calls of a function, `async` or not."""
-        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        if generates(function):
             raise TypeError(f"{self!r} cannot limit a generator: put `with` or `async with` around its use")
-        if inspect.iscoroutinefunction(function):
+        if is_async(function):
             coroutine = cast("Callable[P, Awaitable[Any]]", function)
 
             @functools.wraps(function)

@@ -76,10 +76,15 @@ def load(
         findings += source.judged(final)
     if any(finding.severity is Level.ERROR for finding in findings):
         raise SpecError(_ordered(findings))
-    declared = Spec.model_validate(yaml_tree.plain(chosen))
-    spec = declared if final is chosen else Spec.model_validate(yaml_tree.plain(final))
+    declared = _spec(chosen, environment)
+    spec = declared if final is chosen else _spec(final, environment)
     warnings = (*_ordered(findings), *unplaced)
     return Loaded(spec, declared, warnings, path, source.text, final, source.file, source.lines)
+
+
+def _spec(tree: Mapping, environment: str | None) -> Spec:
+    made = Spec.model_validate(yaml_tree.plain(tree))
+    return made if environment is None else made.model_copy(update={"environment": environment})
 
 
 def accept(path: File, environment: str | None = None, runtime: bool = False) -> Loaded:

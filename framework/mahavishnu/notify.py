@@ -170,7 +170,8 @@ class Alerts(Settings):
     route: dict[Severity, Annotated[tuple[Name, ...], Field(min_length=1)]] = Field(
         default_factory=dict[Severity, tuple[Name, ...]]
     )
-    """The channels of each severity; every channel for all of them when absent."""
+    """The channels of each severity; when absent, for all of them every channel but those of the heartbeat. Where no
+    other is left, nobody would be told (MV405)."""
     runbooks: Url | None = None
     """Where the generated runbooks are served, as they are (`<this>/ShopDown.md`); each alert links its page there."""
     dashboards: Url | None = None

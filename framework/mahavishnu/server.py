@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -24,12 +25,15 @@ class _HeadDeadline(asyncio.Protocol):
     """What is put before a protocol of uvicorn: while no request is being served, the next head must come in time.
 
     So must what is left of a body whose request has been answered. A pause between two requests is not meant:
-    that is uvicorn's `--timeout-keep-alive`.
+    that is uvicorn's `--timeout-keep-alive`, which has to begin again where such a body has interrupted it.
     """
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     cycle: Any
+    timeout_keep_alive: float
+    timeout_keep_alive_handler: Callable[[], None]
+    timeout_keep_alive_task: asyncio.TimerHandle | None
     _waiting: asyncio.TimerHandle | None = None
     _heard = False
 
@@ -42,7 +46,13 @@ class _HeadDeadline(asyncio.Protocol):
         super().data_received(data)
         if self.cycle is not None and not self.cycle.response_complete:
             self._stop_waiting()
-        elif self._waiting is None and self.transport.get_protocol() is self:
+        elif self.transport.get_protocol() is not self:
+            return
+        elif self._rest_is_over():
+            self._stop_waiting()
+            pause, over = self.timeout_keep_alive, self.timeout_keep_alive_handler
+            self.timeout_keep_alive_task = self.loop.call_later(pause, over)
+        elif self._waiting is None:
             self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,6 +64,17 @@ class _HeadDeadline(asyncio.Protocol):
         self._stop_waiting()
         inside: Any = super()
         inside.handle_websocket_upgrade(*event)
+
+    def _rest_is_over(self) -> bool:
+        """Whether what has come is the end of the body of a request that is answered, and no more; said once."""
+        if self.cycle is None or not self.cycle.more_body or not self._between():
+            return False
+        self.cycle.more_body = False  # uvicorn leaves it as it is, once there is an answer
+        return True
+
+    def _between(self) -> bool:
+        """Whether the last request has come whole, and nothing of the next one."""
+        raise NotImplementedError
 
     def _expect(self) -> None:
         if (delay := head_timeout()) is not None and not self.transport.is_closing():
@@ -76,6 +97,32 @@ class _HeadDeadline(asyncio.Protocol):
         self.transport.close()
 
 
+class _OfH11(_HeadDeadline):
+    """Before the protocol that reads by h11."""
+
+    conn: Any
+
+    def _between(self) -> bool:
+        return bool(self.conn.their_state is self.conn.our_state and not self.conn.trailing_data[0])
+
+
+class _OfHttptools(_HeadDeadline):
+    """Before the protocol that reads by httptools, which tells it what it has read."""
+
+    scope: Any
+    _whole: Any = None
+    """The last request that has come whole."""
+
+    def on_message_complete(self) -> None:
+        self._whole = self.cycle
+        inside: Any = super()
+        inside.on_message_complete()
+
+    def _between(self) -> bool:
+        # The next one begins with a scope of its own.
+        return self._whole is self.cycle and self.cycle.scope is self.scope
+
+
 def head_timeout() -> float | None:
     """The seconds that a head may take, by the spec at work or the default before there is one; None: for ever."""
     if os.environ.get("MAHAVISHNU_DISABLE") == "1":
@@ -89,7 +136,8 @@ def head_timeout() -> float | None:
 
 def with_deadline(protocol: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
     """One of uvicorn's protocol classes, with the deadline for heads."""
-    return type(f"HeadDeadline{protocol.__name__}", (_HeadDeadline, protocol), {})
+    kind = _OfHttptools if hasattr(protocol, "on_message_complete") else _OfH11
+    return type(f"HeadDeadline{protocol.__name__}", (kind, protocol), {})
 
 
 HeadDeadline = with_deadline(AutoHTTPProtocol)

@@ -326,6 +326,8 @@ class Spec(Settings):
     """What operators are shown."""
     deploy: Deploy = Deploy.model_construct()
     """What is deployed, and where."""
+    environment: Name | None = None
+    """Which environment this is the spec of: `--env` says it, and it is written into what is generated for that."""
     environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What differs in each environment: a JSON merge patch over everything above."""
 

@@ -3,47 +3,87 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.loading import yaml_tree
 
 _ASKS = "expr"
-_WAY_OUT = "let the template write every `expr` that ours writes, and no other"
+_FILE = "let the template write every `expr` that ours writes, and no other"
+_PAGE = "ask what a rule or a panel asks"
+_IN_A_COMMAND = re.compile(
+    r"""--data-urlencode ((?=['"]?query=)(?:'[^']*'|"(?:[^"\\]|\\.)*"|[^\s'"])+)"""  # one word of a shell
+)
+_IN_A_BLOCK = re.compile(r"^```promql\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+class Asked(NamedTuple):
+    """A query, and the name of the rule that it makes, if it makes one."""
+
+    expr: str
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"`{self.expr}`" + (f" for `{self.rule}`" if self.rule else "")
 
 
 def faults(own: Iterable[Artifact], ours: Iterable[Artifact]) -> Iterator[str]:
-    """Where files ask something else than they would by our templates, or cannot be read; pages are read by people."""
-    plain = {one.path: one.text for one in ours}
+    """Where files ask something else than they would by our templates, or cannot be read.
+
+    A page may leave queries out, which people read, and ask any that was resolved for some file.
+    """
+    plain = {one.path: one for one in ours}
+    resolved = {Asked(query.expr.render()) for one in plain.values() for query in one.queries}
     for one in own:
-        if one.text != plain[one.path] and one.path.endswith((".yml", ".yaml", ".json")):
+        if one.text != plain[one.path].text:
             try:
-                yield from _differences(
-                    one.path, _asked(one.path, one.text), _asked(one.path, plain[one.path])
-                )
+                asked, wanted = _asked(one), _asked(plain[one.path])
             except ValueError as fault:
                 yield f"`{one.path}` cannot be read, as your template makes it: {fault}"
+                continue
+            if one.path.endswith(".md"):
+                yield from _more(one.path, asked - wanted - resolved, _PAGE)
+            else:
+                yield from _more(one.path, asked - wanted, _FILE)
+                yield from _less(one.path, wanted - asked)
 
 
-def _differences(path: str, asked: set[str], wanted: set[str]) -> Iterator[str]:
-    if more := sorted(asked - wanted):
-        yield f"`{path}` asks `{more[0]}`, which your template says and nothing has resolved: {_WAY_OUT}"
-    if less := sorted(wanted - asked):
-        rest = f" and {len(less) - 1} more" if less[1:] else ""
-        yield f"`{path}` does not ask `{less[0]}`{rest}, which your template leaves out: {_WAY_OUT}"
+def _more(path: str, asked: set[Asked], way_out: str) -> Iterator[str]:
+    for one in sorted(asked)[:1]:
+        yield f"`{path}` asks {one}, which your template says and nothing has resolved: {way_out}"
 
 
-def _asked(path: str, text: str) -> set[str]:
-    return set(_exprs([json.loads(text)] if path.endswith(".json") else yaml_tree.documents(text)))
+def _less(path: str, wanted: set[Asked]) -> Iterator[str]:
+    for one in sorted(wanted)[:1]:
+        rest = f" and {len(wanted) - 1} more" if wanted - {one} else ""
+        yield f"`{path}` does not ask {one}{rest}, which your template leaves out: {_FILE}"
 
 
-def _exprs(node: Any) -> Iterator[str]:
-    """Whatever stands under `expr`, however deep."""
+def _asked(file: Artifact) -> set[Asked]:
+    if file.path.endswith(".md"):
+        return {*map(Asked, _shown(file.text))}
+    if file.path.endswith(".json"):
+        return {*_exprs(json.loads(file.text))}
+    return {*_exprs(yaml_tree.documents(file.text))} if file.path.endswith((".yml", ".yaml")) else set()
+
+
+def _shown(page: str) -> Iterator[str]:
+    """The queries that a page tells its readers to ask: in commands, as ours does, and in blocks of PromQL."""
+    for word in _IN_A_COMMAND.findall(page):
+        yield "".join(shlex.split(word)).removeprefix("query=")
+    yield from map(str.strip, _IN_A_BLOCK.findall(page))
+
+
+def _exprs(node: Any) -> Iterator[Asked]:
+    """Whatever stands under `expr`, however deep, with the name of the rule beside it."""
     if isinstance(node, dict):
-        for key, value in cast("dict[object, Any]", node).items():
+        entries = cast("dict[object, Any]", node)
+        for key, value in entries.items():
             if key == _ASKS and not isinstance(value, dict | list):
-                yield str(value).strip()
+                yield Asked(str(value).strip(), str(entries.get("alert") or entries.get("record") or ""))
             else:
                 yield from _exprs(value)
     elif isinstance(node, list | tuple):

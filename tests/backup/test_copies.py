@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -73,6 +74,39 @@ def test_half_an_output_is_no_backup(
     assert world.do("run") == 1
     assert why in capsys.readouterr().err
     assert not world.known().copies
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        ("4fX/tr+Zq=", "Head http://4fX/tr+Zq=@vault: refused"),
+        ("4fX/tr+Zq=", "Head http://4fX%2Ftr+Zq=@vault: refused"),
+        ("4fX/tr+Zq=", "Head http://4fX%2Ftr%2BZq%3D@vault: refused"),
+        ("4fX%2Btr%3DZq", "Head http://4fX+tr=Zq@vault: refused"),
+        ("4fX&tr<Zq", '{"message_type": "exit_error", "message": "at 4fX\\u0026tr\\u003cZq@vault: refused"}'),
+        ("4fX&tr<Zq", '{"message_type": "status", "at": "4fX\\u0026tr\\u003cZq@vault: refused"}'),
+        ('4fX"tr\\Zq', r'parse "http://4fX\"tr\\Zq@vault": refused'),
+    ],
+)
+def test_a_secret_of_an_address_is_hidden_however_restic_writes_it(
+    token: str, told: str, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Go escapes an address as it sees fit, and quotes it in messages and in JSON."""
+    (world.home / "bin").mkdir()
+    fails = world.home / "bin/restic"
+    fails.write_text(f"#!/bin/sh\n[ $1 = version ] && exec {world.restic} version\ncat told >&2\nexit 1\n")
+    fails.chmod(0o755)
+    (world.home / "told").write_text(f"{told}\n")
+    monkeypatch.setenv("PATH", f"{fails.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VAULT_TOKEN", token)
+    world.write(
+        {**spec(to="rest:http://${VAULT_TOKEN}@vault/"), "secrets": ["RESTIC_PASSWORD", "VAULT_TOKEN"]}
+    )
+    assert world.do("run") == 1
+    said = capsys.readouterr()
+    assert "***@vault" in said.err
+    assert "refused" in said.err
+    assert [part for part in ("4fX", "Zq") if part in said.out + said.err] == []
 
 
 def test_a_person_at_a_terminal_is_told_in_sentences(

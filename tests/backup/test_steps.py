@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -113,6 +114,15 @@ def test_a_source_that_is_not_there_is_no_backup(world: World, capsys: pytest.Ca
     assert not world.known().copies
     assert world.known().steps == {"run": False}
     assert not (world.home / "repository").exists()
+
+
+def test_what_is_in_the_way_of_a_run_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever put it there."""
+    world.state.mkdir(parents=True)
+    (world.state / "scratch").write_text("mine")
+    assert world.do("run") == 1
+    assert re.search("`.*scratch/orders` cannot be emptied: Not a directory", capsys.readouterr().err)
+    assert world.known().steps == {"run": False}
 
 
 def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,6 +144,16 @@ def test_a_page_that_is_no_service_of_ours_is_said_to_be_none(
 
 
 @pytest.mark.judge
+def test_a_prometheus_that_was_told_nothing_forgets_after_15_days(home: Path) -> None:
+    """Its default, which no flag says."""
+    (home / "prometheus.yml").write_text("{}")
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    with prometheus(home / "prometheus.yml", home) as asked:
+        found = list(live.prometheus(asked, made, "groups: []"))
+    assert "it keeps its series for 15d, and retention.metrics is 45d" in found
+
+
+@pytest.mark.judge
 def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -242,10 +252,20 @@ def test_matchers_have_no_order_and_strings_have(one: str, other: str, same: boo
 
 
 @pytest.mark.parametrize(
-    ("kept", "same"), [("1y", True), ("365d", True), ("0s", True), ("1y1d", False), ("45d", False)]
+    ("kept", "same"),
+    [
+        ("1y", True),
+        ("365d", True),
+        ("1GiB", True),
+        ("", True),
+        ("1y or 1GiB", True),
+        ("1y1d", False),
+        ("45d", False),
+        ("45d or 1GiB", False),
+    ],
 )
-def test_a_year_is_365_days(home: Path, kept: str, same: bool) -> None:
-    """As Prometheus spells it."""
+def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str, same: bool) -> None:
+    """As it spells that: a year has 365 days, and how much time a size holds nobody knows."""
     (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "retention": {"metrics": "365d"}}))
     made = contract(load(home / "mahavishnu.yaml").declared)
     # A Prometheus that says all at once, whatever it is asked.
@@ -253,7 +273,7 @@ def test_a_year_is_365_days(home: Path, kept: str, same: bool) -> None:
         "groups": [],
         "activeTargets": [],
         "activeAlertmanagers": [],
-        "storage.tsdb.retention.time": kept,
+        "storageRetention": kept,
     }
     with serving(json.dumps({"data": data})) as url:
         found = list(live.prometheus(url, made, "groups: []"))

@@ -270,7 +270,7 @@ def test_backups_are_made_beside_the_service() -> None:
     assert {*service["environment"]} == {"MAHAVISHNU_SPEC", "MAHAVISHNU_STATE", "DATABASE_URL"}
     assert "RESTIC_PASSWORD" not in str(jobs["environment"])
     shared = {one["source"]: one.get("read_only") for one in service["volumes"] if one["type"] == "volume"}
-    assert shared == {"backup-reports": True, "data-1": None}
+    assert shared == {"backup-reports": True, "data-var-lib-shop": None}
     places = {one["target"] for one in jobs["volumes"]}
     assert {"/var/lib/mahavishnu", "/var/lib/shop", "/mnt/backups/orders"} <= places
     made = [line for line in image.splitlines() if "install -d -o 10001" in line]
@@ -279,6 +279,37 @@ def test_backups_are_made_beside_the_service() -> None:
     assert "--uid 10001 mahavishnu" in image.partition(" AS backups")[2]  # nobody without a name may use ssh
     assert image.rstrip().splitlines()[-1] == "FROM service"
     assert jobs["command"] == ["mahavishnu", "backup", "run", "--on-schedule"]
+
+
+def volumes(service: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    """The volumes of a service, by where they are mounted."""
+    mounted = compose(spec)["services"][service]["volumes"]
+    return {one["target"]: one["source"] for one in mounted if one["type"] == "volume"}
+
+
+def backing(*folders: str, to: str = "/mnt/backups/orders") -> dict[str, Any]:
+    """A spec that backs these folders up, beside the database."""
+    said = {**BACKED["backups"]["orders"], "to": to}
+    more = {f"folder_{at}": {**said, "source": {"directory": one}} for at, one in enumerate(folders)}
+    return merged(BACKED, {"backups": more})
+
+
+@pytest.mark.parametrize("folder", ["/srv/avatars", "/zoo", "/var/lib/shop-2", "/var/lib-shop"])
+def test_another_backup_leaves_each_volume_where_it_was(folder: str) -> None:
+    """Whatever comes before it in an order of names: a volume is called by its place alone."""
+    for service in ("shop-api", "backups"):
+        before, after = volumes(service, BACKED), volumes(service, backing(folder, to="/a/repository"))
+        assert before.items() <= after.items()
+        assert after[folder] not in before.values()
+    assert volumes("backups", BACKED)["/mnt/backups/orders"] == "repository-mnt-backups-orders"
+
+
+def test_a_folder_in_another_lies_on_its_volume() -> None:
+    """A volume of its own would hide what the other one has there."""
+    spec = backing("/var/lib/shop/uploads", "/var/lib/shop/uploads/big")
+    for service in ("shop-api", "backups"):
+        assert volumes(service, spec) == volumes(service, BACKED)
+    assert " /var/lib/shop/uploads/big" in generated("compose", spec)["compose/Dockerfile"]
 
 
 def test_time_to_stop() -> None:
@@ -413,22 +444,38 @@ def test_dead_letters_in_a_file_outlive_the_container() -> None:
     made = generated("compose", parking("sqlite:data/letters.db"))
     file = read(made["compose/compose.yaml"])
     (volume,) = [one for one in file["services"]["shop-api"]["volumes"] if one["type"] == "volume"]
-    assert (volume["source"], volume["target"]) == ("dead_letters", "/srv/data")
-    assert file["volumes"]["dead_letters"] == {}
+    assert (volume["source"], volume["target"]) == ("data-srv-data", "/srv/data")
+    assert file["volumes"]["data-srv-data"] == {}
     assert "install -d -m 700 -o 10001 -g 10001 /srv/data" in made["compose/Dockerfile"]
-    assert "dead_letters" not in generated("compose", LARGE)["compose/compose.yaml"]
+    assert "data-" not in generated("compose", LARGE)["compose/compose.yaml"]
 
 
-def test_dead_letters_that_are_backed_up_share_the_volume_of_the_jobs() -> None:
-    """Compose refuses a second volume at the same folder."""
-    letters = parking("sqlite:/var/lib/shop/letters.db")
-    file = compose(merged(BACKED, {key: letters[key] for key in ("dependencies", "dead_letters")}))
+@pytest.mark.parametrize(
+    ("file", "place"),
+    [
+        ("/data/uploads/of.db", "/data/uploads"),
+        ("/data/uploads/letters/of.db", "/data/uploads"),
+        ("/data/of.db", "/data"),
+    ],
+)
+def test_dead_letters_and_what_is_backed_up_share_a_volume(file: str, place: str) -> None:
+    """In the same folder, or one in the other."""
+    letters = parking(f"sqlite:{file}")
+    both = merged(backing("/data/uploads"), {key: letters[key] for key in ("dependencies", "dead_letters")})
     for service in ("shop-api", "backups"):
-        at = [
-            one["source"] for one in file["services"][service]["volumes"] if one["target"] == "/var/lib/shop"
-        ]
-        assert at == ["data-1"]
-    assert "dead_letters" not in file["volumes"]
+        shared = volumes(service, both)
+        assert {at: name for at, name in shared.items() if name.startswith("data-")} == {
+            "/var/lib/shop": "data-var-lib-shop",
+            place: f"data-{place[1:].replace('/', '-')}",
+        }
+
+
+def test_the_jobs_see_no_dead_letters_that_are_not_backed_up() -> None:
+    """Their folder is the service's alone."""
+    letters = parking("sqlite:/var/lib/letters/of.db")
+    both = merged(BACKED, {key: letters[key] for key in ("dependencies", "dead_letters")})
+    assert "/var/lib/letters" in volumes("shop-api", both)
+    assert "/var/lib/letters" not in volumes("backups", both)
 
 
 def test_no_dead_letter_of_the_builder_enters_the_image() -> None:

@@ -133,17 +133,16 @@ def _lines(child: subprocess.Popen[bytes]) -> Generator[str]:
 
 @contextmanager
 def _listening(err: IO[bytes], on_complaint: Callable[[str], bool]) -> Generator[None]:
-    """Hand on each line of complaint soon after it was written, from a thread, until one is taken."""
+    """Hand on each line of complaint soon after it was written, from a thread, until one is taken or all were heard."""
     over = Event()
 
     def listen() -> None:
-        at = 0
-        while not over.wait(_SOON):
-            lines = os.pread(err.fileno(), _TAIL, at).splitlines(keepends=True)
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                at += len(line)
+        at, ended = 0, False
+        while not ended:
+            ended = over.wait(_SOON)
+            lines = _whole_lines(err, at)
+            at += len(lines)
+            for line in lines.splitlines():
                 if on_complaint(line.decode("utf-8", "replace").strip()):
                     return
 
@@ -154,6 +153,12 @@ def _listening(err: IO[bytes], on_complaint: Callable[[str], bool]) -> Generator
     finally:
         over.set()
         thread.join()
+
+
+def _whole_lines(file: IO[bytes], at: int) -> bytes:
+    """What was written from there on; the child, which shares the file's position, goes on writing."""
+    text = os.pread(file.fileno(), os.fstat(file.fileno()).st_size - at, at)
+    return text[: text.rfind(b"\n") + 1]
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

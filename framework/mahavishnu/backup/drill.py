@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -44,7 +43,7 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     one = known.copy(copy)
     one.drilled, one.restore = began, round(time.monotonic() - started, 3)
     job.tell("drilled", copy=copy, snapshot=taken.id, seconds=one.restore)
-    shutil.rmtree(target, ignore_errors=True)
+    job.sweep()
 
 
 def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None = None) -> Path | None:
@@ -68,19 +67,22 @@ def restore(job: Job, to: Path | None, *, copy: str = "1", snapshot: str | None 
         if to is None:
             sources.judged(job, restored)
             kept = sources.written_back(job, restored)
+    if kept:
+        job.tell("kept", place=kept)
     job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
     return restored if to is not None else Path(kept) if kept else None
 
 
 def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken:
-    """The newest snapshot, or that of an id or its beginning; raises NotRestored."""
-    taken, _ = repository.snapshots()
+    """The newest snapshot that is whole, or any by its id or the beginning of that; raises NotRestored."""
+    taken, incomplete, _ = repository.snapshots()
     if wanted is not None:
-        taken = [one for one in taken if one.id.startswith(wanted)]
+        taken = [one for one in (*taken, *incomplete) if one.id.startswith(wanted)]
         if len(taken) != 1:
             raise NotRestored(f"{len(taken)} snapshots are called `{wanted}`")
     if not taken:
-        raise NotRestored("there is no snapshot of this backup")
+        where = f" in `{job.environment}`" if job.environment else ""
+        raise NotRestored(f"there is no snapshot of this backup{where}")
     if wanted is None and taken[0].snapshot.order / 1e9 > job.now() + _AHEAD:
         raise NotRestored("the newest snapshot lies in the future: a clock is wrong, or somebody forged it")
     return taken[0]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
 
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
-from mahavishnu.backup.restic import Repository, Taken, version
+from mahavishnu.backup.restic import Repository, Taken, forms, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
@@ -46,6 +46,8 @@ class Job:
     home: Path
     state: Path
     tell: Tell
+    environment: str | None = None
+    """Its snapshots are its own, also where several share a repository."""
     now: Callable[[], float] = time.time
 
     @property
@@ -62,13 +64,13 @@ class Job:
         found, password = version(), self.secret(self.backup.password)
         credentials = {one[2:-1]: self.secret(one) for one in self.backup.credentials}
         cache = self.state / "scratch/.cache"
-        mark = f"backup={self.name}"
+        mark = f"backup={self.name}@{self.environment}" if self.environment else f"backup={self.name}"
         made: dict[str, Repository] = {}
         for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
             told = [secret(name) for name in secrets_of(place)]
             entry = self._entry(place)
             key = (entry.key,) if entry else ()
-            hidden = (password, *key, *credentials.values(), *told, *(quote(one, safe="") for one in told))
+            hidden = forms((password, *key, *credentials.values(), *told))
             made[copy] = Repository(
                 self._place(place),
                 password,
@@ -101,11 +103,10 @@ class Job:
     def step(self, step: str) -> Generator[Evidence]:
         """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down. Raises Locked."""
         with evidence.alone(self.state, self.name):
-            self.sweep()
             known = self.known()
             ended = False
             try:
-                self.staging.mkdir(mode=0o700, parents=True)
+                self._empty_staging()
                 yield known
                 ended = True
             finally:
@@ -113,6 +114,14 @@ class Job:
                 if step in STEPS:
                     known.steps[step] = ended
                     self._write(known)
+
+    def _empty_staging(self) -> None:
+        try:
+            remove(self.staging)
+            self.staging.mkdir(mode=0o700, parents=True)
+        except OSError as fault:
+            what = f"`{self.staging}` cannot be emptied: {fault.strerror} (`{fault.filename}`)"
+            raise Failed(what) from None
 
     def _write(self, known: Evidence) -> None:
         try:
@@ -122,8 +131,9 @@ class Job:
             raise Failed(what) from None
 
     def sweep(self) -> None:
-        """Remove what this run, or one that was killed, has left in the staging folder."""
-        shutil.rmtree(self.staging, ignore_errors=True)
+        """Remove what this run has left in the staging folder; the next one says why where that cannot be."""
+        with suppress(OSError):
+            remove(self.staging)
 
     def hook(self, when: str, outcome: str) -> None:
         """Run a hook, where there is one; raises Failed when it fails."""
@@ -145,6 +155,16 @@ class Job:
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
 
 
+def remove(folder: Path) -> None:
+    """Remove a folder, if it is there, with all that is in it, also what nobody may write to; raises OSError."""
+    for above, names, _ in os.walk(folder):
+        for inner in (Path(above, name) for name in names):
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
 def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.time) -> Job:
     """The backup of that name; raises MahavishnuError with those there are."""
     spec = loaded.spec
@@ -153,4 +173,5 @@ def job(loaded: Loaded, name: str, tell: Tell, now: Callable[[], float] = time.t
         raise MahavishnuError(f"there is no backup `{name}`; there is {there}")
     home = loaded.path.resolve().parent
     state = evidence.folder(loaded.path.resolve())
-    return Job(name, spec.backups[name], spec.keeps(name), spec.service.name, home, state, tell, now)
+    keep = spec.keeps(name)
+    return Job(name, spec.backups[name], keep, spec.service.name, home, state, tell, spec.environment, now)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
+from urllib.parse import quote, unquote
 
 from mahavishnu.backup import child
 from mahavishnu.backup.ssh import Entry, Opened
@@ -43,6 +45,9 @@ _HELP: Mapping[str, str] = {
 }
 """What to do about what restic, and the ssh that it calls, say: the nearer to the cause, the earlier."""
 _ABSENT = 10  # since 0.17; before, every failure is 1
+_PARTLY = 3  # there is a snapshot, and it lacks something
+_GONE = ": no such file or directory"
+_INCOMPLETE = "incomplete"
 
 
 class NoRestic(MahavishnuError):
@@ -52,9 +57,9 @@ class NoRestic(MahavishnuError):
 class ResticFailed(MahavishnuError):
     """restic ended with a failure; its message has no secret in it."""
 
-    def __init__(self, sentence: str, *, absent: bool = False) -> None:
+    def __init__(self, sentence: str, *, code: int = 1, absent: bool = False) -> None:
         super().__init__(sentence)
-        self.absent = absent
+        self.code, self.absent = code, absent
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class Taken:
     tags: tuple[str, ...]
     host: str
     paths: tuple[str, ...]
+    original: str = ""
+    """The id that it had before its tags were changed."""
 
     @property
     def id(self) -> str:
@@ -80,7 +87,45 @@ class Taken:
         return next((tag.partition("=")[2] for tag in self.tags if tag.startswith(f"{name}=")), None)
 
 
+class Listed(NamedTuple):
+    """Our snapshots, the newest first: those that are whole, and those that lack files; how many nobody understands."""
+
+    taken: list[Taken]
+    incomplete: list[Taken]
+    odd: int
+
+    @classmethod
+    def of(cls, said: Sequence[Taken | None]) -> Listed:
+        """Parted. A store that is append-only holds one that was marked also as it was before."""
+        known = sorted((one for one in said if one is not None), key=lambda one: -one.snapshot.order)
+        lacking = {name for one in known if _INCOMPLETE in one.tags for name in (one.id, one.original)}
+        whole = [one for one in known if one.id not in lacking]
+        return cls(whole, [one for one in known if one.id in lacking], len(said) - len(known))
+
+
 def _to_nobody(_: str) -> None: ...
+
+
+class _Reading:
+    """What restic complains of while it reads files; that it tries again is handed on, once."""
+
+    def __init__(self, retries: Callable[[str], bool]) -> None:
+        self._retries = retries
+        self._told = self._missed = self._gone = False
+
+    def heard(self, complaint: str) -> bool:
+        """A file that was deleted before it was read is not missed; since 0.18 restic says nothing of it."""
+        self._told = self._told or self._retries(complaint)
+        if _object(complaint).get("message_type") == "error":
+            gone = _spoken(complaint).endswith(_GONE)
+            self._gone |= gone
+            self._missed |= not gone
+        return False
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing but what was deleted could not be read."""
+        return self._gone and not self._missed
 
 
 @dataclass(frozen=True)
@@ -94,8 +139,8 @@ class Repository:
     """What restic remembers of it on this machine; None: nothing."""
     host: str
     mark: str
-    hidden: tuple[str, ...] = ()
-    """What no message may hold."""
+    hidden: re.Pattern[str] = re.compile("(?!)")
+    """What no message may hold, as `forms` has it."""
     version: tuple[int, int] = FLOOR
     entry: Entry | None = None
     """What lets restic in where it goes by ssh; else ssh's own files do."""
@@ -113,12 +158,9 @@ class Repository:
         """Remove locks whose process is gone, and no others."""
         self.call("unlock")
 
-    def snapshots(self) -> tuple[list[Taken], int]:
-        """Our snapshots, the newest first; and how many there are that cannot be understood."""
-        listed = _objects(self.call("snapshots", "--json", *self._ours()))
-        taken = [parsed(one) for one in listed]
-        known = [one for one in taken if one is not None]
-        return sorted(known, key=lambda one: -one.snapshot.order), len(taken) - len(known)
+    def snapshots(self) -> Listed:
+        """Our snapshots."""
+        return Listed.of([parsed(one) for one in _objects(self.call("snapshots", "--json", *self._ours()))])
 
     def save(
         self,
@@ -127,7 +169,10 @@ class Repository:
         stdin: IO[bytes] | None,
         told: Callable[[float], None],
     ) -> str:
-        """Make a snapshot of paths or of standard input; the id of it, or ResticFailed when any of it is missing."""
+        """Make a snapshot of paths or of standard input; the id of it, or ResticFailed when any of it is missing.
+
+        Only what was deleted meanwhile is not missed. A snapshot that lacks something else is marked.
+        """
         found: dict[str, Any] = {}
 
         def line(text: str) -> bool:
@@ -139,10 +184,27 @@ class Repository:
             return True
 
         marks = [word for tag in ("mahavishnu", self.mark, *tags) for word in ("--tag", tag)]
-        self.call("backup", "--json", "--host", self.host, *marks, *source, stdin=stdin, on_line=line)
+        words = ("backup", "--json", "--host", self.host, *marks, *source)
+        reading = _Reading(self._retries)
+        try:
+            self.call(*words, stdin=stdin, on_line=line, on_complaint=reading.heard)
+        except ResticFailed as fault:
+            if fault.code != _PARTLY or not found:
+                raise
+            if not reading.whole:
+                raise self._marked(str(found["snapshot_id"]), fault) from None
         if not found.get("snapshot_id"):
             raise ResticFailed("restic ended well and made no snapshot")
         return str(found["snapshot_id"])
+
+    def _marked(self, snapshot: str, fault: ResticFailed) -> ResticFailed:
+        try:
+            self.call("tag", "--add", _INCOMPLETE, snapshot)
+        except ResticFailed as why:
+            said = f"{fault}; snapshot {snapshot[:8]} lacks that, and cannot be marked as incomplete: {why}"
+        else:
+            said = f"{fault}; what it could read is a snapshot that is marked as incomplete"
+        return ResticFailed(said)
 
     def dry_run(self, policy: Sequence[str]) -> tuple[set[str], set[str]]:
         """The ids that restic would keep and remove of ours by a policy; nothing is removed."""
@@ -173,7 +235,11 @@ class Repository:
                 yield str(said["path"]), int(said.get("size", 0))
 
     def call(
-        self, *words: str, stdin: IO[bytes] | None = None, on_line: Callable[[str], bool] | None = None
+        self,
+        *words: str,
+        stdin: IO[bytes] | None = None,
+        on_line: Callable[[str], bool] | None = None,
+        on_complaint: Callable[[str], bool] | None = None,
     ) -> str:
         """One command; its output. Any exit code but 0 is a failure: what others mean depends on the version."""
         with ExitStack() as stack:
@@ -192,7 +258,7 @@ class Repository:
                 handed_paths=paths,
                 stdin=stdin,
                 on_line=on_line,
-                on_complaint=self._retries,
+                on_complaint=on_complaint or self._retries,
             )
             if done.code:
                 raise self._failed(words[0], done, entry.said())
@@ -205,7 +271,9 @@ class Repository:
         help_ = next((f"; {text}" for mark, text in _HELP.items() if mark in causes), "")
         # Before 0.17 it asks whether there is a repository whatever it was that kept it from one.
         absent = done.code == _ABSENT if self.version >= (0, 17) else _NO_REPOSITORY in done.err and not help_
-        return ResticFailed(f"restic {verb} failed ({done.code}): {why}{help_}", absent=absent)
+        return ResticFailed(
+            f"restic {verb} failed ({done.code}): {why}{help_}", code=done.code, absent=absent
+        )
 
     def _retries(self, complaint: str) -> bool:
         tries = _AGAIN in complaint
@@ -215,12 +283,24 @@ class Repository:
 
     def clean(self, text: str) -> str:
         """The text without any secret of this repository."""
-        for one in self.hidden:
-            text = text.replace(one, "***") if one else text
-        return text
+        return self.hidden.sub("***", text)
 
     def _ours(self) -> tuple[str, ...]:
         return "--host", self.host, "--tag", self.mark
+
+
+def forms(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Secrets as messages may hold them: raw, quoted, in JSON, or in an address as Go escapes it anew."""
+    known = {text for one in secrets if one for text in (one, unquote(one))}
+    either = ("".join(map(_escaped, one)) for one in sorted(known, key=len, reverse=True))
+    return re.compile("|".join(either) or "(?!)")
+
+
+def _escaped(char: str) -> str:
+    if char.isalnum() and char.isascii():
+        return char
+    ways = (f"\\u{ord(char):04x}", json.dumps(char)[1:-1], quote(char, safe=""), char)
+    return f"(?:{'|'.join(re.escape(way) for way in dict.fromkeys(ways))})"
 
 
 def program() -> str:
@@ -254,7 +334,9 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
         return None
     listed = (tuple(map(str, cast("list[Any]", said.get(key) or []))) for key in ("tags", "paths"))
     tags, paths = listed
-    return Taken(Snapshot(name, at, order), tags, str(said.get("hostname", "")), paths)
+    return Taken(
+        Snapshot(name, at, order), tags, str(said.get("hostname", "")), paths, str(said.get("original", ""))
+    )
 
 
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
@@ -263,10 +345,12 @@ def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
 
 
 def _spoken(line: str) -> str:
-    """What a line says: since 0.17 a command that answers in JSON complains in it."""
+    """What a line says: of files in JSON, and since 0.17 of anything, where a command answers in it."""
     said = _object(line)
     fault = said.get("error")
     inner: Mapping[str, Any] = cast("Mapping[str, Any]", fault) if isinstance(fault, dict) else {}
+    if isinstance(number := inner.get("Err"), int):
+        return f"{inner.get('Op')} {inner.get('Path')}: {os.strerror(number).lower()}"
     return str(said.get("message") or inner.get("message") or line)
 
 

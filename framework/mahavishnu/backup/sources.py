@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import sqlite3
+import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +20,8 @@ from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sql
 
 _BLOCK = 1 << 20
 _DRILL = "mahavishnu_drill"
+_SIDES = ("-wal", "-shm", "-journal", "")
+"""What belongs to a SQLite database, and it itself last: never alone in its place, as if it were all."""
 
 
 class CaptureFailed(MahavishnuError):
@@ -54,7 +60,9 @@ def captured(job: Context) -> Captured:
     """The source, captured into the staging folder where it has to be; raises CaptureFailed."""
     source = job.backup.source
     if isinstance(source, Directory):
-        return _folder(job.home / source.directory)
+        place = job.home / source.directory
+        # restic would save the link, and nothing of the folder.
+        return _folder(place.resolve() if place.is_symlink() else place)
     staged = job.staging / file_name(job)
     try:
         if isinstance(source, Sqlite):
@@ -151,26 +159,49 @@ def _judge_sqlite(path: Path, claim: str | None) -> None:
 
 
 def _replace_sqlite(restored: Path, place: Path) -> str:
+    place = place.resolve()  # where it lies; a link to it stays one
     place.parent.mkdir(parents=True, exist_ok=True)
     new = place.with_name(f"{place.name}.restored")
-    new.write_bytes(b"")
-    with restored.open("rb") as source, new.open("wb") as target:
-        while block := source.read(_BLOCK):
-            target.write(block)
-    kept = ""
-    if place.exists():
-        kept = str(place.with_name(f"{place.name}.before-restore"))
-        for side in (
-            "",
-            "-wal",
-            "-shm",
-            "-journal",
-        ):  # what belongs to the old file must not meet the new one
-            old = place.with_name(place.name + side)
-            if old.exists():
-                old.replace(kept + side)
+    new.unlink(missing_ok=True)
+    new.touch(mode=0o600)
+    shutil.copyfile(restored, new)
+    _given_as(new, place)
+    _written(new)
+    kept = _set_aside(place)
     new.replace(place)
+    _written(place.parent)
     return kept
+
+
+def _given_as(new: Path, place: Path) -> None:
+    """The owner and the rights of the file that it replaces; where there is none, the owner of the folder."""
+    there = place.exists()
+    like = (place if there else place.parent).stat()
+    with suppress(PermissionError):  # only root can give something away
+        os.chown(new, like.st_uid, like.st_gid)
+    if there:
+        new.chmod(stat.S_IMODE(like.st_mode))
+
+
+def _set_aside(place: Path) -> str:
+    """Rename a database with what belongs to it, which must not meet the new one; the name that nothing had yet."""
+    there = [side for side in _SIDES if Path(f"{place}{side}").exists()]
+    if not there:
+        return ""
+    names = (f"{place}.before-restore{f'.{number}' if number > 1 else ''}" for number in count(1))
+    kept = next(name for name in names if not any(Path(f"{name}{side}").exists() for side in _SIDES))
+    for side in there:
+        Path(f"{place}{side}").replace(f"{kept}{side}")
+    return f"{kept}{there[-1]}"
+
+
+def _written(path: Path) -> None:
+    """On the disk, a file or a folder's names, so that a loss of power leaves the old or the new one."""
+    held = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(held)
+    finally:
+        os.close(held)
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
@@ -199,14 +230,20 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
 def _folder(path: Path) -> Captured:
     if not path.is_dir():
         raise CaptureFailed(f"there is no folder at {path}")
-    size = sum(one.lstat().st_size for one in _files(path))
+    size = sum(_sizes(path))
     if not size:
         raise CaptureFailed(f"the folder {path} holds nothing")
     return Captured((str(path.absolute()),), None, "", size)
 
 
-def _files(path: Path) -> Iterator[Path]:
-    return (one for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+def _sizes(path: Path) -> Iterator[int]:
+    """Of every regular file; one that is deleted meanwhile has none."""
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found = Path(folder, name).lstat()
+                if stat.S_ISREG(found.st_mode):
+                    yield found.st_size
 
 
 def same_files(listed: Sequence[tuple[str, int]], target: Path) -> None:

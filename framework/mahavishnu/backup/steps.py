@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from mahavishnu.backup import sources
 from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
 from mahavishnu.backup.job import Failed, Job
-from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, ResticFailed, Taken
+from mahavishnu.backup.restic import KEEPS_OLDEST, Listed, Repository, ResticFailed
 from mahavishnu.backup.retain import Plan, plan
 from mahavishnu.backup.sources import Captured
 from mahavishnu.errors import MahavishnuError
@@ -66,7 +67,7 @@ def _save(
         snapshot = repository.save(
             found.words, tags, stdin, lambda done: job.tell("progress", copy=copy, done=done)
         )
-    job.take_stock(known, copy, repository.snapshots()[0])
+    job.take_stock(known, copy, repository.snapshots().taken)
     one.first = one.first or began[0]
     one.success, one.snapshot = began[0], snapshot
     one.duration = round(time.monotonic() - began[1], 3)
@@ -92,17 +93,22 @@ def _ready(job: Job, one: Copy, repository: Repository) -> None:
 # --- prune ----------------------------------------------------------------------------------------
 
 
-def planned(job: Job, repository: Repository) -> tuple[Plan, list[Taken]]:
-    """What the retention says of a repository's snapshots; nothing is removed."""
-    taken, odd = repository.snapshots()
+def planned(job: Job, repository: Repository) -> tuple[Plan, Listed]:
+    """What the retention says of a repository's snapshots; nothing is removed.
+
+    Those that lack files go as soon as there is a newer one that is whole.
+    """
+    taken, incomplete, odd = listed = repository.snapshots()
     if job.keep is None:
-        return Plan({one.id: ("everything",) for one in taken}, ()), taken
+        return Plan({one.id: ("everything",) for one in (*taken, *incomplete)}, ()), listed
     theirs = repository.dry_run(words(job.keep))
     oldest = repository.version >= KEEPS_OLDEST
     made = plan(taken, job.keep, job.backup.schedule, theirs, int(job.now() * 1e9), oldest=oldest)
     if odd:
         job.tell("odd", what=f"{odd} snapshots that cannot be understood are never removed")
-    return made, taken
+    newest = taken[0].snapshot.order if taken else 0
+    outlived = [one.id for one in incomplete if one.snapshot.order < newest]
+    return replace(made, remove=(*made.remove, *outlived)), listed
 
 
 def prune(job: Job, *, confirmed: bool = False) -> None:
@@ -117,7 +123,7 @@ def prune(job: Job, *, confirmed: bool = False) -> None:
 
 def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Repository) -> None:
     repository.unlock()
-    made, taken = planned(job, repository)
+    made, listed = planned(job, repository)
     refused = [*made.never, *(() if confirmed else made.unless)]
     if made.remove and refused:
         raise Failed(f"nothing was removed: {'; '.join(refused)}")
@@ -125,9 +131,9 @@ def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Re
         job.tell("differs", copy=copy, snapshots=list(made.differs))
     if made.remove:
         repository.forget(made.remove)
-        taken, _ = repository.snapshots()
-    job.take_stock(known, copy, taken)
-    job.tell("pruned", copy=copy, removed=list(made.remove), kept=len(taken))
+        listed = repository.snapshots()
+    job.take_stock(known, copy, listed.taken)
+    job.tell("pruned", copy=copy, removed=list(made.remove), kept=len(listed.taken))
 
 
 # --- verify ---------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ _SENTENCES = {
     "verified": "copy {copy}: read {read}, no fault found",
     "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
     "restoring": "copy {copy}: restoring {snapshot}, made {made}",
+    "kept": "what was there before is kept at {place}",
     "restored": "copy {copy}: {snapshot} is at {place}",
     "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "copy {copy}: {why}",
@@ -84,20 +85,23 @@ def listed(job: Job) -> None:
 
 
 def _listed(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
-    one, (taken, _) = known.copies.get(copy, Copy()), repository.snapshots()
+    one, (taken, incomplete, _) = known.copies.get(copy, Copy()), repository.snapshots()
+    every = sorted((*taken, *incomplete), key=lambda each: -each.snapshot.order)
     proved = {"succeeded": one.success, "verified": one.verified, "drilled": one.drilled}
     if not sys.stdout.isatty():
         facts = {key: value and _moment(value) for key, value in proved.items()}
         about = {"backup": job.name, "copy": copy, **facts, "restore_seconds": one.restore}
         print(json.dumps({"event": "copy", **about}))
-        for each in taken:
-            print(json.dumps({"event": "snapshot", "backup": job.name, "copy": copy, **_snapshot(each)}))
+        for each in every:
+            about = {"backup": job.name, "copy": copy, **_snapshot(each)}
+            print(json.dumps({"event": "snapshot", **about, "incomplete": each in incomplete}))
         return
     said = ", ".join(f"{key} {_moment(value) if value else 'never'}" for key, value in proved.items())
     measured = f", restored in {one.restore:.1f} s" if one.restore is not None else ""
     print(f"{job.name} copy {copy}: {len(taken)} snapshots; {said}{measured}")
-    for each in taken:
-        print(f"  {each.id[:8]}  {each.snapshot.at.isoformat()}  {each.tag('bytes') or '?'} bytes")
+    for each in every:
+        lacks = ", incomplete" if each in incomplete else ""
+        print(f"  {each.id[:8]}  {each.snapshot.at.isoformat()}  {each.tag('bytes') or '?'} bytes{lacks}")
 
 
 def _snapshot(one: Taken) -> dict[str, str]:
@@ -110,9 +114,9 @@ def planned(job: Job) -> None:
 
 
 def _planned(job: Job, copy: str, repository: Repository) -> None:
-    made, taken = plan_of(job, repository)
-    for one in taken:
-        why = ", ".join(made.kept.get(one.id, ()))
+    made, (taken, incomplete, _) = plan_of(job, repository)
+    for one in (*taken, *incomplete):
+        why = "incomplete" if one in incomplete else ", ".join(made.kept.get(one.id, ()))
         verdict = "remove" if one.id in made.remove else "keep"
         facts = {"backup": job.name, "copy": copy, **_snapshot(one), "plan": verdict, "why": why}
         if sys.stdout.isatty():

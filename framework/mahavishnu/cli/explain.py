@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any, cast
+from functools import reduce
+from operator import getitem
+from typing import Annotated, Any
 
 import typer
 
@@ -39,6 +42,7 @@ _HOLDS = {
     "security": "the process: on every response",
     "ops": "the process, for whoever reaches it directly and has the token",
     "deploy": "the generated Compose and Kubernetes files",
+    "environment": "`mahavishnu backup`: which snapshots of a repository are its own",
     "environments": "`check`, `generate` and the process, when that environment is asked for",
 }
 """Section -> where it is enforced, or what it is compiled to."""
@@ -59,13 +63,22 @@ def explain(
 
     Codes and keys need no spec; with one at hand its own places, alerts and series are explained too.
     """
+    path = _path(subject)
+    if path[0] == "environments" and path[2:]:
+        env, path = str(path[1]), path[2:]
     loaded = _loaded(spec, env)
-    found = _code(subject) or _ours(subject, loaded) or _key(subject)
+    found = _code(subject) or _ours(subject, path, loaded) or _key(path)
     if not found:
         near = _named(subject, loaded) or nearest(subject, list(_subjects(loaded)))
         hint = f"; did you mean `{near}`?" if near else ""
         raise MahavishnuError(f"nothing is called `{subject}`{hint}")
     print(found)
+
+
+def _path(subject: str) -> Path:
+    """`limits.<name>.match`, `backups.orders.to[0]` and `backups.orders.to.0`, step by step."""
+    steps = subject.replace("<name>", "*").replace("[", ".").replace("]", "").split(".")
+    return tuple(int(step) if step.isdecimal() else step for step in steps)
 
 
 def codes() -> dict[str, Code]:
@@ -81,8 +94,9 @@ def _subjects(loaded: Loaded | None) -> Iterator[str]:
     if loaded is not None:
         made = contract(loaded.spec)
         yield from (*(alert.name for alert in made.alerts), *made.signals)
-    yield from (_written(path) for path, _ in places() if path)
-    yield from (str(path[-1]) for path, _ in places() if path)
+    known = [path for path, _ in places() if path and path[:-1] != ("environments", "*")]
+    yield from (_written(path) for path in known)
+    yield from (str(path[-1]) for path in known if path[-1] != "*")
 
 
 def _named(subject: str, loaded: Loaded | None) -> str:
@@ -110,8 +124,8 @@ def _code(subject: str) -> str:
     return f"{code.id}: {code.title}\n\nWhy\n  {code.why}\n\nExample\n{example}\n\nFix\n  {code.fix}"
 
 
-def _ours(subject: str, loaded: Loaded | None) -> str:
-    """A place of the spec, one of its alerts, or one of its series."""
+def _ours(subject: str, path: Path, loaded: Loaded | None) -> str:
+    """One of the spec's alerts, one of its series, or the place at a path of it."""
     if loaded is None:
         return ""
     made = contract(loaded.spec)
@@ -120,7 +134,6 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
             return "\n".join((*_alert(alert, loaded), *_shown(made, alert)))
     if (signal := made.signals.get(subject) or exposed(made.signals.values()).get(subject)) is not None:
         return "\n".join(_series(signal, made))
-    path: Path = tuple(subject.split("."))
     place = place_at(path, loaded.tree)
     said = [origin for one, origin in loaded.origins.items() if one[: len(path)] == path]
     if place is None or not said:
@@ -128,7 +141,7 @@ def _ours(subject: str, loaded: Loaded | None) -> str:
     node = at(loaded.tree, path)
     chosen = place.chosen(node.entries) if isinstance(node, Mapping) else None
     place = replace(place, kind=chosen, notes=()) if chosen else place
-    return "\n".join([*_about(subject, place), "", *_here(path, said[0], loaded, made)])
+    return "\n".join([*_about(dotted(path), place), "", *_here(path, said[0], loaded, made)])
 
 
 def _alert(alert: Alert, loaded: Loaded) -> Iterator[str]:
@@ -175,8 +188,8 @@ def _shown(made: Contract, alert: Alert) -> Iterator[str]:
 
 def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[str]:
     value: Any = loaded.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    for step in path:
-        value = cast("dict[str, Any]", value).get(str(step)) if isinstance(value, dict) else None
+    with suppress(LookupError, TypeError):  # what was turned off is not in it
+        value = reduce(getitem, path, value)
     if value is not None and not isinstance(value, dict | list):
         yield f"Here      {value}"
     yield from (f"Kept      {one}" for one in lives(loaded.spec) if path in _LOGS)
@@ -190,9 +203,9 @@ def _here(path: Path, origin: str, loaded: Loaded, made: Contract) -> Iterator[s
         yield f"Alerts    {', '.join(alerts)}"
 
 
-def _key(subject: str) -> str:
-    """A key of the format, by its whole path or by its end."""
-    steps = tuple(subject.split("."))
+def _key(path: Path) -> str:
+    """A key of the format, by its whole path or by its end; an item of a list means what the list does."""
+    steps = tuple(step for step in path if isinstance(step, str))
     fitting = [(path, place) for path, place in places() if path and _fits(path, steps)]
     shortest = min((len(path) for path, _ in fitting), default=0)
     texts = {"\n".join(_about(_written(path), place)) for path, place in fitting if len(path) == shortest}
@@ -205,7 +218,7 @@ def _fits(path: Path, steps: tuple[str, ...]) -> bool:
     whole = len(path) == len(steps)
     return (
         len(tail) == len(steps)
-        and tail[-1] != "*"
+        and (tail[-1] != "*" or path == steps)
         and all(one == step or (whole and one == "*") for one, step in zip(tail, steps, strict=True))
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +16,14 @@ from pydantic import ValidationError
 from mahavishnu import appinfo
 from mahavishnu.cli import _output
 from mahavishnu.errors import MahavishnuError, Problem
-from mahavishnu.load import NAME, load
+from mahavishnu.load import NAME, accept
 from mahavishnu.loading.schema import text as schema_text
+from mahavishnu.policy import camel
 from mahavishnu.spec import Service
 
-_APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette)\(", re.MULTILINE)
-_LOGIN = re.compile(r"/(log-?in|sign-?in|token|session|auth)[^/]*$", re.IGNORECASE)
+_APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette|create_app)\(", re.MULTILINE)
+_FACTORY = re.compile(r"^def (create_app)\(\)", re.MULTILINE)
+_LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _SCHEMA = Path(".mahavishnu/schema.json")
 
 
@@ -69,18 +72,20 @@ def _service(name: str, target: str, app_dir: str) -> Service:
 
 
 def _guessed(folder: Path) -> str:
-    """The one app that the folder's modules define."""
-    files = [path for pattern in ("*.py", "*/*.py") for path in sorted(folder.glob(pattern))]
-    found = [
-        f"{'.'.join(path.relative_to(folder).with_suffix('').parts)}:{match[1]}"
-        for path in files
-        if "test" not in path.name
-        for match in _APP.finditer(path.read_text(encoding="utf-8", errors="replace"))
-    ]
+    """The one app that the folder's modules define, or else the one factory."""
+    found = [*_defined(folder, _APP)] or [*_defined(folder, _FACTORY)]
     if len(found) != 1:
         several = f"several apps are here ({', '.join(found)})" if found else "no app was found here"
         raise MahavishnuError(f"{several}; name one with --app module:attribute")
     return found[0]
+
+
+def _defined(folder: Path, pattern: re.Pattern[str]) -> Iterator[str]:
+    for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
+        module = path.relative_to(folder).with_suffix("").parts
+        if "test" not in path.name and all(map(str.isidentifier, module)):
+            for match in pattern.finditer(path.read_text(encoding="utf-8", errors="replace")):
+                yield f"{'.'.join(module)}:{match[1]}"
 
 
 def _name(folder: str) -> str:
@@ -88,6 +93,17 @@ def _name(folder: str) -> str:
         re.sub(r"[^a-z0-9]+", "_", folder.lower()).strip("_").lstrip("0123456789_")[:40].strip("_")
         or "service"
     )
+
+
+def _names(words: Iterable[str]) -> dict[str, str]:
+    """A name for each word, and no two that nobody could tell apart: MV505 refuses those."""
+    named: dict[str, str] = {}
+    for word in dict.fromkeys(words):
+        first = _name(word)
+        taken = {camel(name).lower() for name in named}
+        tried = chain([first], (f"{first[:36].strip('_')}_{number}" for number in count(2)))
+        named[next(name for name in tried if camel(name).lower() not in taken)] = word
+    return named
 
 
 def _calls(seen: appinfo.Seen) -> str:
@@ -103,30 +119,37 @@ def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
     yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}}}"
     yield "limits:                    # observe: counted, never refused; enforce when the numbers are right"
     yield "  per_client: {rate: 300/minute, per: client, mode: observe}"
-    for path, methods in seen.routes:
-        if _LOGIN.search(path) and "POST" in (methods or ()):
-            match = f"{{path: {json.dumps(path)}, method: POST}}"
-            yield f"  {_name(path)}: {{rate: 10/minute, per: ip, match: {match}, mode: observe}}"
+    for name, path in _names(_logins(seen)).items():
+        match = f"{{path: {json.dumps(path)}, method: POST}}"
+        yield f"  {name}: {{rate: 10/minute, per: ip, match: {match}, mode: observe}}"
     yield "  uploads: {body: 10MiB, mode: observe}"
     yield "  request: {timeout: 30s, mode: observe}"
     if seen.tools:
         yield '  tools: {rate: 300/minute, per: [client, tool], match: {tool: "*"}, mode: observe}'
     if seen.dependencies:
         yield "dependencies:              # as the code names them; say `timeout` and `retry` for each"
-    for one in seen.dependencies:
-        yield f"  {_fits(one)}: {{breaker: {{mode: observe}}}}"
+    for name in _called(seen):
+        yield f"  {name}: {{breaker: {{mode: observe}}}}"
     yield "slos:"
     yield "  availability: {objective: 99.9%, min_requests: auto}"
     yield "deploy: {targets: {compose: {monitoring: true}}}"
 
 
-def _fits(name: str) -> str:
-    """The name of a dependency, which the code has chosen, if a spec can have it."""
-    if name != _name(name):
-        raise MahavishnuError(
-            f"no spec can have the dependency `{name}`: call it `{_name(name)}` in the code"
-        )
-    return name
+def _logins(seen: appinfo.Seen) -> Iterator[str]:
+    """Where people log in; one limit is for a path at whichever host."""
+    for path, methods in seen.routes:
+        if _LOGIN.fullmatch(path) and (methods is None or "POST" in methods):
+            yield path
+
+
+def _called(seen: appinfo.Seen) -> Iterable[str]:
+    """The dependencies by their names, which the code has chosen, if a spec can have them."""
+    better = {one: _name(one) for one in seen.dependencies if one != _name(one)}
+    better = better or {one: name for name, one in _names(seen.dependencies).items() if one != name}
+    if better:
+        said = (f"the dependency `{one}`: call it `{name}` in the code" for one, name in better.items())
+        raise MahavishnuError(f"no spec can have {', nor '.join(said)}")
+    return seen.dependencies
 
 
 def _prove(text: str) -> None:
@@ -134,4 +157,4 @@ def _prove(text: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, NAME)
         path.write_text(text, encoding="utf-8")
-        load(path)
+        accept(path)

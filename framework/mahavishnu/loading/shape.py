@@ -127,11 +127,11 @@ def keys_of(model: type[BaseModel]) -> Mapping[str, Place]:
 
 
 def places(place: Place = ROOT, path: Path = ()) -> Iterator[tuple[Path, Place]]:
-    """Every place of the format with its path, `*` standing for a name of the user's own."""
+    """Every place of the format with its path, `*` standing for a name of the user's own; items of lists have none."""
     yield path, place
     if place.named:
         yield from places(place.item(), (*path, "*"))
-    for model in place.models():
+    for model in (place.item() if place.listed else place).models():
         for word, inner in keys_of(model).items():
             yield from places(inner, (*path, word))
 

@@ -149,7 +149,7 @@ class Directory(Policy):
     file: ClassVar[str] = ""
 
     directory: FilePath
-    """The folder, from the spec's own folder."""
+    """The folder, from the spec's own folder; a link stands for the folder that it points to."""
 
 
 class Command(Policy):

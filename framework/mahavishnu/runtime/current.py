@@ -41,10 +41,18 @@ def expect(spec: Spec) -> None:
         _specs[:] = [spec]
 
 
-def use(service: Service) -> None:
-    """Make a service the process's own; raises MahavishnuError when another spec is at work already."""
+def use(service: Service) -> Service | None:
+    """Make a service the process's own, in the place of the one that it returns; raises MahavishnuError when another
+    spec is at work already."""
     expect(service.spec)
-    AT_WORK.service = service
+    before, AT_WORK.service = AT_WORK.service, service
+    return before
+
+
+def give_back(service: Service, before: Service | None) -> None:
+    """Let the one before a service be the process's own again, unless a third one is by now."""
+    if AT_WORK.service is service:
+        AT_WORK.service = before
 
 
 def succeed(service: Service) -> None:

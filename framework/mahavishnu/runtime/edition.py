@@ -78,12 +78,12 @@ class Edition:
 
     def passage(self, scope: Scope, send: Send) -> Passage:
         """The request that begins now."""
-        found = self._routes.find(scope)
-        route = UNMATCHED
-        if found is not None:
-            route, handed = found
-            if handed is not None:
-                scope[HANDED] = handed
+        find = self._routes.find
+        found = find(scope)
+        if found is None:
+            route, scope[HANDED] = UNMATCHED, None
+        else:
+            route, scope[HANDED] = found
         service = self.service
         engine, method = service.engine, scope["method"]
         plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
@@ -97,6 +97,7 @@ class Edition:
         """A websocket, from its handshake to its end; what it calls is guarded by the spec at work, for it may last."""
         found = self._routes.find(scope)
         route = UNMATCHED if found is None else found[0]
+        scope[HANDED] = None
         engine = self.service.engine
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)

@@ -26,7 +26,7 @@ from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry import backups
-from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger
+from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger, outlet
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.runtime.telemetry.objectives import Objectives
 from mahavishnu.runtime.telemetry.snapshot import Snapshot
@@ -70,10 +70,12 @@ class Lasting:
     """What outlives every spec of a process.
 
     How many requests are being served, whether the process is about to end, whether the spec's file was good when
-    it was last read, and when it last was (seconds since 1970); where dead letters are kept.
+    it was last read, and when it last was (seconds since 1970); where dead letters are kept; whether a middleware has
+    it, or it only guards calls.
     """
 
     office: Office | None = None
+    hardens = False
 
     def __init__(self) -> None:
         self.active = 0
@@ -127,7 +129,7 @@ class Service:
         self.log, self.access = _logs(spec.observability.logs, log_to, before, self.tracing)
         self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
         self.stand_by(before)
-        self._process, self._log_to = process, log_to
+        self._process, self.log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001 - one of its own kind
         self.reports: Path = before.reports if before else evidence.folder(None)
         backups.show(spec, lambda: self.reports, self.metrics, self._wall)
@@ -149,7 +151,7 @@ class Service:
 
     def after(self, loaded: Loaded) -> Service:
         """The service of a new spec, in this one's place once it takes over."""
-        return Service(loaded.spec, self.clock, self._process, self._log_to, loaded, self)
+        return Service(loaded.spec, self.clock, self._process, self.log_to, loaded, self)
 
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""
@@ -291,14 +293,22 @@ class Service:
 
 
 def start(
-    source: Loaded | Spec, clock: Clock, process: Callable[[], Usage] = usage, log_to: TextIO | None = None
+    source: Loaded | Spec,
+    clock: Clock,
+    process: Callable[[], Usage] = usage,
+    log_to: TextIO | None = None,
+    before: Service | None = None,
 ) -> Service:
-    """A service at work; of a loaded spec it logs the warnings, and what this machine has overridden."""
-    if isinstance(source, Spec):
-        return Service(source, clock, process, log_to)
-    service = Service(source.spec, clock, process, log_to, source)
-    service.reports = evidence.folder(source.path)
-    service.tell("started", source)
+    """A service at work, in the place of the one `before` it, which had the same spec; of a loaded spec it logs the
+    warnings, and what this machine has overridden."""
+    loaded = None if isinstance(source, Spec) else source
+    spec = source if isinstance(source, Spec) else source.spec
+    service = Service(spec, clock, process, log_to, loaded, before)
+    if before is not None:
+        service.take_over(before)
+    if loaded is not None:
+        service.reports = evidence.folder(loaded.path)
+        service.tell("started", loaded)
     return service
 
 
@@ -306,11 +316,12 @@ def _logs(
     settings: Logs, log_to: TextIO | None, before: Service | None, tracing: Tracing | None
 ) -> tuple[Log, AccessLog]:
     """The log and the access log; those of the service before, where nothing about them has changed."""
-    if before is not None and before.spec.observability.logs == settings:
+    if before is not None and (before.spec.observability.logs, before.log_to) == (settings, log_to):
         return before.log, before.access
+    to = outlet(log_to)
     if tracing is None:
-        return logger(settings, log_to), AccessLog(settings, log_to)
-    return logger(settings, log_to, tracing.ids), TracedLog(settings, log_to)
+        return logger(settings, to), AccessLog(settings, to)
+    return logger(settings, to, tracing.ids), TracedLog(settings, to)
 
 
 def method_label(method: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TypeVar
 from mahavishnu.clock import process_clock
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.current import use
-from mahavishnu.runtime.routing.routes import declared
+from mahavishnu.runtime.routing.routes import declared, say
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.spec import Dependency, Spec
 
@@ -72,7 +71,12 @@ def _started(spec: Spec) -> Service:
     return start(spec, process_clock(), log_to=StringIO())
 
 
+def seen(target: str) -> dict[str, object]:
+    """The routes of the app that `module:attribute` names, and what it names, for JSON."""
+    dependencies, tools = expect_anything()
+    routes = declared(target)
+    return {"routes": routes, "dependencies": [*dependencies], "tools": [*tools]}
+
+
 if __name__ == "__main__":
-    named, tools = expect_anything()
-    routes = declared(sys.argv[1])
-    json.dump({"routes": routes, "dependencies": [*named], "tools": [*tools]}, sys.stdout)
+    say(lambda: seen(sys.argv[1]))

@@ -22,7 +22,7 @@ from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.spec import Spec
-from tests.otlp_receiver import collector
+from tests.otlp_receiver import Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.multiprocess.test_workers import descriptors, failing
 from tests.runtime.telemetry.test_otlp import EVERY, outcomes, pushing, served, tick
@@ -261,8 +261,8 @@ def test_one_of_them_pushes_for_all(met: Path) -> None:
     async def scenario() -> None:
         with collector() as receiver:
             spec = pushing(receiver.url, service={"workers": 2})
-            async with served(harden(site(), spec)) as two:
-                async with served(harden(site(), spec)) as one:
+            async with served(harden(site(), spec, clock=Exporting())) as two:
+                async with served(harden(site(), spec, clock=Exporting())) as one:
                     await one.call()
                     await two.call()
                     one.clock.advance("1s")

@@ -403,8 +403,13 @@ def test_a_hook_is_a_plain_function() -> None:
     async def identify(_: Any) -> str:
         return "ann"
 
-    with pytest.raises(TypeError, match="plain function"):
-        Identity((), identify)  # type: ignore[arg-type]
+    class Who:
+        async def __call__(self, _: Any) -> str:
+            return "ann"
+
+    for hook in (identify, Who()):
+        with pytest.raises(TypeError, match="plain function"):
+            Identity((), hook)  # type: ignore[arg-type]
 
 
 def test_clients_behind_one_proxy_are_told_apart() -> None:

@@ -24,8 +24,7 @@ from mahavishnu.runtime.telemetry.collector import Failure
 from mahavishnu.runtime.telemetry.otlp import post
 from mahavishnu.series import SPEC_RELOADS
 from mahavishnu.spec import Spec
-from mahavishnu.testing import VirtualClock
-from tests.otlp_receiver import Collector, collector
+from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 
 EVERY = 15
@@ -96,7 +95,7 @@ def test_what_is_pushed_is_what_is_scraped(receiver: Collector) -> None:
     """Every series with its name, labels, buckets and value; totals say since when they are counted."""
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             for number in range(5):
                 await house.call(path="/" if number % 2 else "/nowhere")
             await tick(house)
@@ -123,7 +122,7 @@ def test_it_says_who_it_is(receiver: Collector) -> None:
     """As job and instance, by which Prometheus knows a target; at the place that the protocol names."""
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             await tick(house)
             await tick(house)
         assert receiver.resource(0)["service.name"] == "shop"
@@ -134,16 +133,19 @@ def test_it_says_who_it_is(receiver: Collector) -> None:
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1/metrics", "/v1/metrics/"])
-def test_the_place_is_the_collectors_or_that_of_the_series(receiver: Collector, tail: str) -> None:
-    assert post(receiver.url + tail, b"", 5) is None
-    assert receiver.paths == ["/v1/metrics"]
+@pytest.mark.parametrize("query", ["", "?token=abc"])
+def test_the_place_is_the_collectors_or_that_of_the_series(
+    receiver: Collector, tail: str, query: str
+) -> None:
+    assert post(receiver.url + tail + query, b"", 5) is None
+    assert receiver.paths == [f"/v1/metrics{query}"]
 
 
 def test_the_last_word_is_pushed_before_the_server_ends(receiver: Collector) -> None:
     """What was counted since the last time, though nothing was due."""
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             await house.call()
             assert receiver.pushed == []
         assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
@@ -159,7 +161,7 @@ class Ending:
     """A worker that ends, as the middleware ends it."""
 
     def __init__(self, folder: Path, url: str) -> None:
-        self.service = Service(pushing(url, service={"workers": 3}), clock := VirtualClock())
+        self.service = Service(pushing(url, service={"workers": 3}), clock := Exporting())
         self.workers = Workers(PrivateFolder(folder), clock.now, int, int, print)
         self.service.metrics.cells.together = self.workers.shown
         self.pushing = Pushing(lambda: self.service, clock, lambda: self.workers)
@@ -204,7 +206,7 @@ def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector) -> No
     receiver.status = 500
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             await tick(house)
             for most in (1, 2, 4, 8, EVERY, EVERY):
                 before = len(receiver.pushed)
@@ -233,7 +235,7 @@ def test_a_collector_that_wants_to_be_left_alone_is(receiver: Collector) -> None
     receiver.status, receiver.said = 429, {"retry-after": "60"}
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             await tick(house)
             house.clock.advance("59s")
             await asyncio.sleep(0.02)
@@ -249,7 +251,7 @@ def test_requests_are_served_while_a_collector_hangs(receiver: Collector) -> Non
     receiver.delay = 0.5
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             house.clock.advance(EVERY * 10**9)
             await asyncio.sleep(0.05)
             house.clock.advance("5m")
@@ -273,7 +275,7 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
         released.wait()
 
     async def scenario() -> House:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             monkeypatch.setattr("mahavishnu.runtime.telemetry.otlp.post", hang)
         return house
 
@@ -314,7 +316,7 @@ def test_secret_headers_reach_the_collector_and_nobody_else(
 
     async def scenario() -> None:
         with collector() as elsewhere:
-            async with served(harden(site(), pushing(receiver.url))) as house:
+            async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
                 await tick(house)
                 sent = {key.lower(): value for key, value in receiver.headers[0].items()}
                 assert (sent["api-key"], sent["x-tenant"]) == ("s/ecret", "shop")
@@ -341,7 +343,7 @@ def test_whatever_goes_wrong_the_next_one_is_pushed(
         raise ZeroDivisionError
 
     async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url))) as house:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
             with monkeypatch.context() as patch:
                 patch.setattr("mahavishnu.runtime.telemetry.otlp.encoded", broken)
                 await tick(house)

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.telemetry.outbox import ROOM, Outbox
-from tests.otlp_receiver import Collector, collector
+from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.telemetry.test_otlp import served, until, without_opentelemetry
 from tests.runtime.tracing.traced import NOTHING, exchanged, outcomes, tracing
@@ -47,7 +47,7 @@ def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> None:
     receiver.open.clear()
 
     async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             for _ in range(ROOM + 500):
                 await house.call()
             house.app.service.lasting.ended.settle()
@@ -84,7 +84,7 @@ def test_a_collector_that_is_gone_costs_no_request_and_no_end(receiver: Collecto
     receiver.status = 503
 
     async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             for _ in range(3):
                 assert await house.status() == 200
         assert outcomes(house) == (0, 3, 0)
@@ -101,7 +101,7 @@ def test_a_collector_that_is_back_is_sent_what_waited(
     receiver.status, receiver.said = 503, {"retry-after": "0"}
 
     async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             await house.call()
             house.app.service.lasting.ended.settle()
             await until(lambda: len(receiver.traced) == 1)
@@ -127,7 +127,7 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
     monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.post", hang)
 
     async def scenario() -> House:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             await house.call()
         return house
 
@@ -144,7 +144,7 @@ def test_a_collector_that_takes_long_is_given_less_and_less_time(
     receiver.delay = 0.2
 
     async def scenario() -> House:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             for _ in range(ROOM):
                 await house.call()
         return house
@@ -164,7 +164,7 @@ def test_what_would_be_refused_again_is_not_sent_again(
     receiver.status = status
 
     async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             await house.call()
             house.app.service.lasting.ended.settle()
             await until(lambda: outcomes(house) == (0, 1, 0))
@@ -186,7 +186,7 @@ def test_a_span_that_has_no_bytes_takes_no_other_with_it(receiver: Collector) ->
     """As one with half a character, which the app's own code may put there."""
 
     async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url))) as house:
+        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
             await house.call()
             traces = house.app.service.tracing
             assert traces is not None

@@ -20,7 +20,7 @@ from starlette.routing import Route, Router
 from mahavishnu import dependency
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, Parked, Throttled
-from tests.otlp_receiver import Collector, collector
+from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site
 from tests.runtime.telemetry.test_otlp import served
 from tests.runtime.tracing.traced import current, events, exchanged, facts, tracing
@@ -80,7 +80,7 @@ def calling(
             return Response()
 
         spec = tracing(receiver.url, dependencies={"stripe": said}, **more)
-        async with served(harden(site(Route("/", handler)), spec)) as house:
+        async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
             assert await house.status() == 200
         return house
 
@@ -396,7 +396,7 @@ def test_what_stands_in_outside_of_a_request_is_a_span_of_its_own(receiver: Coll
 
     async def scenario() -> None:
         said = {"stripe": {"fallback": {"static": 1}, "breaker": {"consecutive_failures": 1}}}
-        async with served(harden(site(), tracing(receiver.url, dependencies=said))):
+        async with served(harden(site(), tracing(receiver.url, dependencies=said), clock=Exporting())):
 
             @dependency("stripe")(idempotent=True)
             async def charge() -> Any:

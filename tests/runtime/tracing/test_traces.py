@@ -21,8 +21,7 @@ from starlette.websockets import WebSocket
 
 from mahavishnu import dependency
 from mahavishnu.asgi import Hardening
-from mahavishnu.testing import VirtualClock
-from tests.otlp_receiver import Collector, collector
+from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, handshake, harden, ok, run, site
 from tests.runtime.telemetry.test_otlp import served
 from tests.runtime.tracing.traced import NOTHING, current, events, exchanged, facts, outcomes, tracing
@@ -102,7 +101,9 @@ def test_only_a_failure_of_the_server_is_an_error(
     """By its kind: never its words."""
 
     async def scenario() -> None:
-        async with served(harden(site(Route("/", handler)), tracing(receiver.url))) as house:
+        async with served(
+            harden(site(Route("/", handler)), tracing(receiver.url), clock=Exporting())
+        ) as house:
             if handler is _broken:
                 with pytest.raises(ZeroDivisionError):
                     await house.call()
@@ -130,7 +131,7 @@ def test_a_client_that_is_gone_is_no_failure(receiver: Collector) -> None:
         return Response()
 
     async def scenario() -> None:
-        async with served(harden(site(Route("/", hangs)), tracing(receiver.url))) as house:
+        async with served(harden(site(Route("/", hangs)), tracing(receiver.url), clock=Exporting())) as house:
             asked = asyncio.create_task(house.call())
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -156,7 +157,7 @@ def test_a_websocket_has_a_span_from_its_handshake_to_its_end(receiver: Collecto
 
     async def scenario() -> House:
         spec = tracing(receiver.url, limits={"few": {"rate": "2/minute"}})
-        async with served(harden(site(WebSocketRoute("/ws/{id}", socket)), spec)) as house:
+        async with served(harden(site(WebSocketRoute("/ws/{id}", socket)), spec, clock=Exporting())) as house:
             await handshake(house.app, "/ws/7", client="2001:db8::1")
             with pytest.raises(ValueError, match="hush"):
                 await handshake(house.app, "/ws/7", client="2001:db8::1")
@@ -198,7 +199,7 @@ def test_what_the_middleware_answers_itself_has_none(receiver: Collector) -> Non
 
 def test_a_span_ends_with_the_response(receiver: Collector) -> None:
     """What the app does after it is nobody's latency."""
-    clock = VirtualClock()
+    clock = Exporting()
 
     async def later(request: Request) -> Response:
         clock.advance("100ms")
@@ -302,7 +303,7 @@ def test_a_reload_changes_the_share_and_nothing_else(receiver: Collector, tmp_pa
 
     async def scenario() -> None:
         write(receiver.url, "0.0001%")
-        clock, stream = VirtualClock(), StringIO()
+        clock, stream = Exporting(), StringIO()
         async with served(House(Hardening(site(), path, clock=clock, log_to=stream), clock, stream)) as house:
             await house.call()
             write(receiver.url, "100%")
@@ -339,7 +340,7 @@ def test_every_line_of_a_request_has_its_ids(receiver: Collector, form: str, sam
     async def scenario() -> House:
         app = site(Route("/", handler))
         async with served(
-            harden(app, tracing(receiver.url, sample, shown={"logs": {"format": form}}))
+            harden(app, tracing(receiver.url, sample, shown={"logs": {"format": form}}), clock=Exporting())
         ) as house:
             app.state.log = lambda: house.app.service.log
             await house.call()
@@ -381,7 +382,7 @@ def test_a_histogram_remembers_a_trace_that_is_kept(receiver: Collector) -> None
             await charge()
             return Response()
 
-        async with served(harden(site(Route("/", handler)), spec)) as house:
+        async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
             await house.call()
             house.app.service.lasting.ended.settle()
             answer = await house.call(
@@ -426,7 +427,7 @@ def test_what_is_not_kept_is_no_exemplar(receiver: Collector) -> None:
 
     async def scenario() -> None:
         spec = tracing(receiver.url, "0.0001%", dependencies={"stripe": {}})
-        async with served(harden(site(Route("/", handler)), spec)) as house:
+        async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
             await house.call()
             house.app.service.lasting.ended.settle()
             answer = await house.call(path="/metrics", headers={"accept": "application/openmetrics-text"})

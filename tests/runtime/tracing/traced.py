@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from mahavishnu.spec import Spec
-from tests.otlp_receiver import Collector
+from tests.otlp_receiver import Collector, Exporting
 from tests.runtime.asgi_client import House, harden, run, spec_of
 from tests.runtime.telemetry.test_otlp import served
 
@@ -41,7 +41,7 @@ def exchanged(receiver: Collector, app: Any, spec: Spec, *asked: dict[str, Any])
     """Ask for all of that, and end."""
 
     async def scenario() -> House:
-        async with served(harden(app, spec)) as house:
+        async with served(harden(app, spec, clock=Exporting())) as house:
             for one in asked:
                 await house.call(**one)
         return house

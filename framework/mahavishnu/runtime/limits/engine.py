@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,7 +122,7 @@ class Admission(Request):
         self.entered = began
         self.refused: Decision | None = None
         self.taken: Taken | None = None
-        self.left: Sequence[int] | None = None
+        self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
 
     @property

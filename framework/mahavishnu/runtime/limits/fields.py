@@ -79,7 +79,7 @@ class Told:
         self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
         self._rates = [(rate.enforced, rate.margin) for rate in rates]
 
-    def numbers(self, taken: Taken) -> Sequence[int]:
+    def numbers(self, taken: Taken) -> tuple[int, ...]:
         """What is left of each told rate, and in how many seconds more fits; and note what is left of all of them."""
         said: list[int] = []
         place = 0
@@ -89,11 +89,11 @@ class Told:
             if told:
                 said += remaining, -(-back // 1_000_000_000)
             place += 1  # noqa: SIM113 - `enumerate` is dearer
-        return said
+        return (*said,)
 
-    def fields(self, numbers: Sequence[int]) -> tuple[Header, ...]:
+    def fields(self, numbers: tuple[int, ...]) -> tuple[Header, ...]:
         """Both fields, for a request that was charged."""
-        return (self._policy, (b"ratelimit", self._words % tuple(numbers))) if numbers else ()
+        return (self._policy, (b"ratelimit", self._words % numbers)) if numbers else ()
 
 
 NOTHING_TOLD = Told(())

@@ -82,7 +82,7 @@ class Usual:
         admission.left = self._noted(aheads, admission.caller.client)
         return True
 
-    def _noted(self, aheads: Sequence[int], client: str) -> list[int]:
+    def _noted(self, aheads: Sequence[int], client: str) -> tuple[int, ...]:
         """What a refused client is told; what refuses him, and what was left, is counted."""
         said: list[int] = []
         for (rate, _, cost, most, interval, told), ahead in zip(self._places, aheads):  # noqa: B905 - dearer if `strict`
@@ -97,7 +97,7 @@ class Usual:
             if told:
                 said.append(left)
                 said.append((back + _ALMOST) // _SECOND)
-        return said
+        return (*said,)
 
     def _shapes(self) -> tuple[Shape, ...]:
         each = zip(self._rates, self._keys, strict=True)

@@ -54,7 +54,7 @@ class Passage(Admission):
         self.deadline: int | None = None
         self.refused: Decision | None = None
         self.taken: Taken | None = None
-        self.left: Sequence[int] | None = None
+        self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
         self.watch: Deadline | Watch | None = None
         self.bounded: Bounded | None = None
@@ -87,14 +87,16 @@ class Passage(Admission):
             if last:
                 if before or idle is not None:
                     return self._end(message)
-                self.told = self._now()  # there is nothing that a server would have to send before it
+                now = self._now
+                self.told = now()  # there is nothing that a server would have to send before it
         elif kind == "http.response.start":
             message = self._started(message)
         elif kind == "http.response.pathsend":
             if self.watch is not None:
                 self.watch.part(True)
             return self._end(message)
-        return self._send(message)
+        send = self._send
+        return send(message)
 
     async def _end(self, message: Message) -> None:
         """Pass the end on, which waits until its client has taken what was sent before; for the rest nobody waits."""
@@ -172,8 +174,8 @@ class Passage(Admission):
         """The start of the response with our headers; it ends the deadline."""
         status = message["status"]
         self.status = status if type(status) is int else _whole(status)
-        self.answered = self._now()
-        watch = self.watch
+        now, watch = self._now, self.watch
+        self.answered = now()
         if type(watch) is Deadline:  # nearly always
             self.watch = self.deadline = None
             watch.ended(self.answered - self.began)

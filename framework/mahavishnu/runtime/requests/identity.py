@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -11,6 +10,7 @@ from socket import AF_INET, inet_pton
 from typing import Any, NamedTuple
 
 from mahavishnu.addresses import Address, Network, canonical
+from mahavishnu.functions import is_async
 from mahavishnu.policy import Scope
 from mahavishnu.runtime.keys import Caller, Headers, Principal
 from mahavishnu.runtime.named import made
@@ -67,7 +67,7 @@ class Identity:
         unix: bool = False,
         shared: Callable[[], object] | None = None,
     ) -> None:
-        if inspect.iscoroutinefunction(identify):
+        if identify is not None and is_async(identify):
             raise TypeError(
                 "`identify` is a plain function: what must be awaited belongs into an authentication outside"
             )

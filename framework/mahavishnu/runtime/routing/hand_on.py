@@ -10,7 +10,9 @@ from typing import Any
 
 from mahavishnu.policy import Scope
 
-HANDED = "mahavishnu.route"  # the key of a scope under which a route travels
+HANDED = "mahavishnu.route"
+"""The key of a scope under which a route travels: there, if only as None, in all that a middleware of ours has passed
+on, whereby another one inside of it knows."""
 
 _Receive = Callable[[], Awaitable[Any]]
 _Send = Callable[[Any], Awaitable[None]]
@@ -76,9 +78,10 @@ class Door:
 
     def open(self, scope: Scope, receive: _Receive, send: _Send) -> Awaitable[None]:
         """Serve a request; a method, for to call the object itself takes half as long again."""
-        handed: Handed | None = scope.pop(HANDED, None)
+        handed: Handed | None = scope.get(HANDED)
         if handed is None:
             return self._own(scope, receive, send)
+        scope[HANDED] = None
         router, route, child, seen, below = handed
         # Whether this router would find the same: middleware may have rewritten the scope.
         if router is not self.router or seen != facts(scope):
@@ -138,7 +141,7 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
     door = Door(router, handle, code, direct=True)
     handed: Handed = (router, route, child, facts(asked), None)
     for begin in (
-        lambda: code(router, dict(asked), None, None),
+        lambda: code(router, {**asked, HANDED: None}, None, None),
         lambda: door.open({**asked, HANDED: handed}, _never, _nobody),
     ):
         run: Any = begin()

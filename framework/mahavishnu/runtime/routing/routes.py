@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import os
 import sys
+import threading
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
 Route = tuple[str, frozenset[str] | None]
 _DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circle
@@ -83,5 +85,17 @@ def _first_line(fault: BaseException) -> str:
     return next(line for line in said if line[:1].strip())
 
 
+def say(find: Callable[[], object]) -> NoReturn:
+    """Write what is found as JSON, or why nothing is, and end the process: no thread of the app's holds it."""
+    try:
+        said, stream, code = json.dumps(find()), sys.stdout, 0
+    except SystemExit as end:
+        said, stream, code = str(end), sys.stderr, 1
+    print(said, file=stream, flush=True)
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        os._exit(code)  # an exit would wait for it
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    json.dump(declared(sys.argv[1]), sys.stdout)
+    say(lambda: declared(sys.argv[1]))

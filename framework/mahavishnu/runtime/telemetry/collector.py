@@ -13,7 +13,7 @@ from contextlib import suppress
 from http.client import HTTPException
 from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.secret_values import secret
@@ -43,7 +43,7 @@ class Failure(NamedTuple):
 
 def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
     """Send one request to a collector; its answer when it has taken it. Each wait for it ends after so many seconds."""
-    place = url.rstrip("/").removesuffix(path) + path
+    place = _place(url, path)
     request = urllib.request.Request(place, body, {**headers(), "Content-Type": _TYPE}, method="POST")  # noqa: S310 - http(s) by the spec
     try:
         with _OPENER.open(request, timeout=timeout) as answer:
@@ -56,6 +56,12 @@ def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
         return Failure(str(fault) or type(fault).__name__)
     except (ValueError, HTTPException) as fault:
         return Failure(type(fault).__name__)  # its words may hold a header, which may be a secret
+
+
+def _place(url: str, path: str) -> str:
+    """Where a collector at this URL takes what goes to this path; the query stays behind it."""
+    said = urlsplit(url)
+    return said._replace(path=said.path.rstrip("/").removesuffix(path) + path).geturl()
 
 
 def headers() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
@@ -20,6 +19,7 @@ from mahavishnu.policy import Decision
 from mahavishnu.runtime import context
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.spans import Ids
+from mahavishnu.runtime.telemetry.outlet import Outlet
 from mahavishnu.spec import Logs
 
 Log = structlog.typing.FilteringBoundLogger
@@ -46,10 +46,15 @@ Find = Callable[[], Ids | None]
 """The ids of the span that is current, if one is."""
 
 
-def logger(settings: Logs, stream: TextIO | None = None, ids: Find | None = None) -> Log:
+def outlet(stream: TextIO | Outlet | None) -> Outlet:
+    """Where lines go that are written to this stream; by default to the standard output."""
+    return stream if isinstance(stream, Outlet) else Outlet(stream or sys.stdout)
+
+
+def logger(settings: Logs, stream: TextIO | Outlet | None = None, ids: Find | None = None) -> Log:
     """A logger as the spec asks for it; the process's own structlog configuration is left alone."""
     wrapped: Log = structlog.wrap_logger(
-        _Lines(stream or sys.stdout),
+        _Lines(outlet(stream)),
         processors=[
             _with_request,
             *([] if ids is None else [partial(_with_span, ids)]),
@@ -92,15 +97,16 @@ class Served(Protocol):
 
 
 class AccessLog:
-    """One `request` event for each request, an error from 500 on; `flush` writes those that are held back.
+    """One `request` event for each request, an error from 500 on; `flush` writes those that are held back, and says
+    how many lines were lost before them.
 
     A JSON line is encoded here, byte for byte as the logger would, in a fraction of its time. What this does not
     cover goes through the logger: text for people, fields that are to be redacted.
     """
 
-    def __init__(self, settings: Logs, stream: TextIO | None = None) -> None:
-        self._log = logger(settings, stream)
-        self._stream = stream or sys.stdout
+    def __init__(self, settings: Logs, stream: TextIO | Outlet | None = None) -> None:
+        self._outlet = outlet(stream)
+        self._log = logger(settings, self._outlet)
         level = _number(settings.level)
         self._least = 0 if level <= logging.INFO else 500 if level <= logging.ERROR else math.inf
         """The least status that the level asks for."""
@@ -127,10 +133,15 @@ class AccessLog:
         if count := len(self._lines):
             lines = self._lines[:count]
             del self._lines[:count]  # what other threads have added meanwhile stays
-            with contextlib.suppress(OSError, ValueError):
-                for text in _pieces(lines):
-                    self._stream.write(text)
-                    self._stream.flush()
+            if self._outlet.lost:
+                self._tell_lost()
+            for text in _pieces(lines):
+                self._outlet.write(text)
+
+    def _tell_lost(self) -> None:
+        if self._outlet.takes():
+            lost, self._outlet.lost = self._outlet.lost, 0
+            self._log.warning("log lines lost", lines=lost)
 
     def _line(self, one: Served, took: int, at: int, level: str) -> str:
         key, path = one.plan.key, one.path
@@ -290,13 +301,15 @@ class _Room:
         return value
 
 
-class _Lines(structlog.PrintLogger):
-    """Where the lines go. A log that cannot be written (no space, nobody reading) costs no request."""
+class _Lines:
+    """What structlog hands its lines to."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
 
     def msg(self, message: str) -> None:
         """Write one line."""
-        with contextlib.suppress(OSError, ValueError):
-            super().msg(message)
+        self._outlet.write(f"{message}\n")
 
     log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 

@@ -59,9 +59,12 @@ class Tracing:
     def start(self, service: Callable[[], Service], instance: str) -> None:
         """Make and send spans from now on, in this process, which is called so; `service` is the one at work.
 
-        What still waits when the interpreter ends is sent then.
+        What still waits when the interpreter ends is sent then. In a test's own time they are made, but sent to nobody.
         """
         self._service = service
+        if not service().clock.runs:
+            self._tracer = self._provider(instance).get_tracer(_NAME)
+            return
         if self._outbox is None:
             self._outbox = Outbox(self._url, self._count, self._tell)
             self._provide(self._outbox, instance)
@@ -112,14 +115,17 @@ class Tracing:
         """Tell whom is called of the span that is current."""
         _PROPAGATOR.inject(headers)
 
-    def _provide(self, outbox: Outbox, instance: str) -> None:
-        provider = TracerProvider(
+    def _provider(self, instance: str) -> TracerProvider:
+        return TracerProvider(
             sampler=self._sampler,
             resource=Resource.create({"service.name": self._name, "service.instance.id": instance}),
             id_generator=_Random(),
             span_limits=SpanLimits(max_attribute_length=_VALUE),
             shutdown_on_exit=False,
         )
+
+    def _provide(self, outbox: Outbox, instance: str) -> None:
+        provider = self._provider(instance)
         provider.add_span_processor(outbox)
         self._tracer = provider.get_tracer(_NAME)
         if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody else has one
