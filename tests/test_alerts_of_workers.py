@@ -39,11 +39,8 @@ class Worker:
         self.app: App = app
 
     def kill(self) -> None:
-        """End as with kill -9."""
-        telling = self.hardening.telling
-        assert telling.workers is not None
-        workers, telling.workers = telling.workers, None
-        workers.leave()
+        """End as with kill -9: without a last word."""
+        self.hardening.telling.stop()
 
 
 class Shops(Shop):

@@ -6,6 +6,8 @@ import asyncio
 import pickle
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,7 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
+from tests.otlp_receiver import collector
 from tests.runtime.asgi_client import site
 
 SPEC = """\
@@ -265,3 +268,113 @@ if TYPE_CHECKING:
                 assert_type(attempt.number, int)
         assert_type(stripe.httpx_client(), httpx.Client)
         assert_type(stripe.httpx_async_client(timeout=1), httpx.AsyncClient)
+
+
+# --- what a process without the middleware pushes -----------------------------------------------------
+
+PUSHING = """
+import sys
+from mahavishnu import dependency
+bank = dependency("bank")
+
+@bank
+def pay() -> None:
+    print("paid", flush=True)
+
+"""
+ENDS = {
+    "a script": """
+pay()
+input()
+pay()
+""",
+    "a worker": """
+import asyncio
+from mahavishnu import redriving
+
+async def work() -> None:
+    async with redriving():
+        pay()
+        await asyncio.to_thread(input)
+        pay()
+
+asyncio.run(work())
+""",
+    "a forked child": """
+import multiprocessing
+
+def work() -> None:
+    sys.stdin = open(0)
+    pay()
+    input()
+    pay()
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context("fork").Process(target=work)
+    child.start()
+    child.join()
+""",
+}
+
+
+def _told(folder: Path, url: str, every: str, program: str, paid: Callable[[], object] = int) -> str:
+    """What such a process has to say of errors: it is let go on when it has paid once, and `paid` has returned."""
+    (folder / "mahavishnu.yaml").write_text(
+        "mahavishnu: 1\nservice: {name: shop, app: a:b}\ndependencies: {bank: {breaker: {}}}\n"
+        f"observability: {{metrics: {{otlp: '{url}', every: {every}}}}}\n"
+    )
+    (folder / "work.py").write_text(PUSHING + program)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        [sys.executable, "work.py"], cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        paid()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        said = process.stderr.read()
+    assert process.returncode == 0, said
+    return said
+
+
+CALLED = "mahavishnu_dependency_calls_total{dependency=bank,outcome=success}"
+
+
+@pytest.mark.parametrize("program", ENDS.values(), ids=ENDS)
+def test_the_last_word_of_a_process_without_the_middleware_is_pushed(tmp_path: Path, program: str) -> None:
+    """All that it has counted, though nothing was due."""
+    with collector() as receiver:
+        _told(tmp_path, receiver.url, "1h", program)
+        assert len(receiver.pushed) == 1
+        assert receiver.samples()[CALLED] == 2
+
+
+def test_what_a_process_without_the_middleware_counts_is_pushed_while_it_runs(tmp_path: Path) -> None:
+    """At the pace that the spec says."""
+    with collector() as receiver:
+
+        def pushed() -> None:
+            end = time.monotonic() + 10
+            while not receiver.pushed and time.monotonic() < end:
+                time.sleep(0.01)
+
+        _told(tmp_path, receiver.url, "1s", ENDS["a script"], pushed)
+        assert receiver.samples(0)[CALLED] == 1
+        assert receiver.samples()[CALLED] == 2
+
+
+def test_a_collector_that_is_gone_does_not_keep_a_script_from_ending(tmp_path: Path) -> None:
+    """It says why."""
+    said = _told(tmp_path, "http://127.0.0.1:1", "1h", ENDS["a script"])
+    assert "series not pushed" in said
+
+
+def test_where_the_middleware_starts_after_all_nobody_else_pushes(tmp_path: Path) -> None:
+    """Both would tell of the same process."""
+    program = ENDS["a script"] + "from mahavishnu.asgi import Hardening; Hardening(None)"
+    with collector() as receiver:
+        _told(tmp_path, receiver.url, "1h", program)
+        assert receiver.pushed == []

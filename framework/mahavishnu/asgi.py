@@ -7,9 +7,10 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TextIO, cast
-from weakref import WeakSet
+from weakref import WeakMethod, WeakSet
 
 from starlette.types import ASGIApp
 
@@ -24,6 +25,7 @@ from mahavishnu.runtime.context import HERE
 from mahavishnu.runtime.current import current, give_back, succeed, use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.edition import Edition
+from mahavishnu.runtime.ending import at_exit, hold_back, let_through
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.multiprocess.crowd import Crowd
 from mahavishnu.runtime.multiprocess.telling import Telling
@@ -90,6 +92,7 @@ class Hardening:
         wall: Callable[[], float],
     ) -> None:
         self._stale = self._inside = False
+        self._unheard: Finalize[object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         self.reloader: Reloader | None = None
@@ -252,6 +255,7 @@ class Hardening:
         self._begin()
         if self.service.clock.runs:
             self.service.lag.start()
+        self._end_unheard()
 
     def _twice(self, help: str) -> None:
         self.service.log.warning("hardened twice", help=help)
@@ -276,6 +280,25 @@ class Hardening:
         if self.reloader is not None:
             self.reloader.start()
             on_signal("SIGHUP", self.reloader.ask, alone=True)
+
+    def _end_unheard(self) -> None:
+        """Drain and say the last word also where no server says that it ends, like that of an app that is mounted."""
+        on_signal("SIGTERM", self._asked_to_end)
+        if self.service.clock.runs and self._unheard is None:
+            last = WeakMethod(self._end_now)
+            self._unheard = at_exit(lambda: (end := last()) and end())
+
+    def _asked_to_end(self) -> None:
+        self.drain()
+        if self._unheard is not None and self._unheard.still_active():
+            hold_back("SIGTERM")
+
+    def _end_now(self) -> None:
+        self.drain()
+        try:
+            asyncio.run(self._end())
+        finally:
+            let_through("SIGTERM")
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
@@ -316,6 +339,8 @@ class Hardening:
 
     async def _end(self) -> None:
         """The last word: no request is served any more."""
+        if self._unheard is not None:
+            self._unheard.cancel()
         self.telling.say()  # those that have ended are settled by it
         tracing = self.service.tracing
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))

@@ -349,10 +349,20 @@ def _start() -> Service:
                 service.dependencies = build_dependencies(
                     _bare(service.spec), Site("", service.clock, service.metrics)
                 )
+            else:
+                _push(service)
             use(service)
             if service.tracing is not None:
                 service.tracing.start(lambda: service, instance(worker=False))
         return service
+
+
+def _push(service: Service) -> None:
+    """Push its series, where the spec says so and time passes."""
+    if service.spec.observability.metrics.otlp is not None and service.clock.runs:
+        from mahavishnu.runtime.pushing_alone import push_alone  # only those who push pay for it
+
+        push_alone(service)
 
 
 def _bare(spec: Spec) -> Spec:

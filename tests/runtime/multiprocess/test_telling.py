@@ -18,12 +18,13 @@ from starlette.routing import Route
 
 from mahavishnu.contract import contract
 from mahavishnu.derived.bound import bound
+from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.spec import Spec
 from tests.otlp_receiver import Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
-from tests.runtime.multiprocess.test_workers import failing
+from tests.runtime.multiprocess.test_workers import descriptors, failing
 from tests.runtime.telemetry.test_otlp import EVERY, outcomes, pushing, served, tick
 
 ALLOWED = "mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"
@@ -183,6 +184,41 @@ def test_without_a_safe_folder_each_shows_itself(met: Path) -> None:
     run(scenario())
 
 
+def test_who_could_not_meet_the_others_meets_them_as_soon_as_he_can(met: Path) -> None:
+    """Every second it is tried again, and said once that it could not be."""
+    met.mkdir()
+    met.chmod(0o755)
+
+    async def scenario() -> None:
+        async with served(harden(site(), several())) as one, served(harden(site(), several())) as two:
+            await one.call()
+            for _ in range(5):
+                two.clock.advance("1s")
+            assert [line["event"] for line in two.lines].count("workers cannot meet") == 1
+            met.chmod(0o700)  # noqa: ASYNC240
+            for each in (one, two):
+                each.clock.advance("1s")
+            assert one.samples()[ALLOWED] == two.samples()[ALLOWED] == 1
+            assert one.samples()["mahavishnu_workers{}"] == 2
+
+    run(scenario())
+
+
+def test_who_does_not_meet_the_others_opens_nothing_for_it(
+    met: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it is tried."""
+    monkeypatch.setattr(PrivateFolder, "appear", failing)
+
+    async def scenario() -> None:
+        async with served(harden(site(), several())) as house:
+            before = descriptors()
+            house.clock.advance("1m")
+            assert descriptors() == before
+
+    run(scenario())
+
+
 def test_what_cannot_be_told_is_logged_once_and_counted(met: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async with served(harden(site(), several())) as house:
@@ -205,10 +241,10 @@ def test_who_has_much_to_tell_tells_it_less_often(met: Path, monkeypatch: pytest
             written = list[int]()
             write = PrivateFolder.write
 
-            def slow(self: PrivateFolder, name: str, content: bytes) -> None:
+            def slow(self: PrivateFolder, held: Held, word: bytes) -> None:
                 written.append(house.clock.now())
                 house.clock.stall("100ms")
-                write(self, name, content)
+                write(self, held, word)
 
             monkeypatch.setattr(PrivateFolder, "write", slow)
             for _ in range(300):
@@ -300,7 +336,7 @@ def test_what_servers_have_left_is_swept_away(temporary: Path) -> None:
         temporary / f"{me}-notes",
     ]
     for folder in (left, reused, *kept):
-        PrivateFolder(folder).write("past", b"x")
+        PrivateFolder(folder).hold("past").let_go()  # type: ignore[union-attr]
     PrivateFolder(orphans).appear("1-00")
     meet(temporary / f"{me}-1-1", "shop")
     assert {one for one in temporary.iterdir() if one.name != f"{me}-1-1"} == {orphans, *kept}

@@ -20,6 +20,7 @@ import pytest
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.current import current
+from tests.otlp_receiver import collector as otlp_collector
 from tests.runtime.asgi_client import (
     Answer,
     Message,
@@ -255,18 +256,30 @@ async def slow(request):
 app = Starlette(routes=[Route("/slow", slow)])
 app.add_middleware(Hardening, spec="mahavishnu.yaml")
 """
+OFF = "--lifespan=off"
 SPEC = "mahavishnu: 1\nservice: {name: shop, app: shop:app}\nlimits: {request: {timeout: 20s}}\n"
 
 
 @contextmanager
-def _server(folder: Path) -> Generator[tuple[subprocess.Popen[str], int], None, None]:
+def _server(
+    folder: Path, *options: str, more: str = ""
+) -> Generator[tuple[subprocess.Popen[str], int], None, None]:
     """uvicorn with the app, ready."""
     (folder / "shop.py").write_text(APP)
-    (folder / "mahavishnu.yaml").write_text(SPEC)
+    (folder / "mahavishnu.yaml").write_text(SPEC + more)
     with closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "uvicorn", "shop:app", "--port", str(port), "--no-proxy-headers"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "shop:app",
+        "--port",
+        str(port),
+        "--no-proxy-headers",
+        *options,
+    ]
     server = subprocess.Popen(
         command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -296,9 +309,10 @@ def _get(port: int, path: str) -> tuple[int, str, str]:
         connection.close()
 
 
-def test_a_real_server_on_sigterm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], [OFF]], ids=["lifespan", "without"])
+def test_a_real_server_on_sigterm(tmp_path: Path, options: list[str]) -> None:
     """uvicorn: the request in flight is served whole, nobody is told `ready` any more, the process ends by itself."""
-    with _server(tmp_path) as (server, port):
+    with _server(tmp_path, *options) as (server, port):
         assert _get(port, "/readyz")[:2] == (200, "ready\n")
         answers: list[tuple[int, str, str]] = []
         client = threading.Thread(target=lambda: answers.append(_get(port, "/slow")))
@@ -314,3 +328,25 @@ def test_a_real_server_on_sigterm(tmp_path: Path) -> None:
         assert '"route": "/slow"' in rest
         assert '"status": 200' in rest
         assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("options", [[], [OFF], [OFF, "--limit-max-requests=4"]], ids=" ".join)
+def test_a_real_server_says_its_last_word(tmp_path: Path, options: list[str]) -> None:
+    """Whether or not it tells the app that it ends, and why ever it does, what it has served is pushed before."""
+    with otlp_collector() as receiver:
+        more = f"observability: {{metrics: {{otlp: '{receiver.url}', every: 1h}}}}\n"
+        with _server(tmp_path, *options, more=more) as (server, port):
+            for _ in range(4):
+                assert _get(port, "/nowhere")[0] == 404
+            if len(options) < 2:
+                server.send_signal(signal.SIGTERM)
+            ended = server.wait(10)
+        assert ended == (0 if len(options) == 2 else -signal.SIGTERM)
+        shown = receiver.samples()
+        counts = [
+            value
+            for name, value in shown.items()
+            if name.startswith("http_server_request_duration_seconds_count")
+        ]
+        assert counts == [4]
+        assert len(receiver.pushed) == 1

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mahavishnu.policy import Clock, Handle
+from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.meeting import seats
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 
@@ -41,7 +42,7 @@ class Crowd:
         self._service = service
         self._clock = clock
         self._timer: Handle | None = None
-        self._held: dict[str, int] = {}
+        self._held: dict[str, Held] = {}
         self._looks = 0
 
     def start(self) -> None:
@@ -59,7 +60,7 @@ class Crowd:
         while self._held:
             seat, held = self._held.popitem()
             _SEATED.discard(seat)
-            PrivateFolder.let_go(held)
+            held.let_go()
 
     def look(self) -> None:
         """Take a seat at each socket; say so where there has been none at any of them, again and again."""

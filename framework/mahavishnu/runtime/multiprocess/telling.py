@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import Context
+from pathlib import Path
 
 from mahavishnu.policy import Clock, Handle
 from mahavishnu.runtime.multiprocess.meeting import meet, place
+from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.multiprocess.workers import PERIOD, Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.cells import alone
 from mahavishnu.series import WORKER_FAULTS
+from mahavishnu.spec import Service as Served
 
 _SHARE = 50
 """Telling takes at most one part in so many of the time: who has very much to tell does it less often."""
@@ -23,12 +26,11 @@ class Telling:
         self._service = service
         self._clock = clock
         self._timer: Handle | None = None
+        self._well = True
         self.workers: Workers | None = None
 
     def start(self) -> None:
         """Meet the other workers, and tell them from now on, on the running event loop."""
-        if self.workers is None:
-            self._meet()
         self._stop_timer()
         self._beat()
 
@@ -46,25 +48,37 @@ class Telling:
             self.workers = None
 
     def _meet(self) -> None:
+        """Join the others, if there are any; where that cannot be, it is said once, and tried again at each beat."""
         service = self._service()
-        said = service.spec.service
-        if said.workers == 1:
-            return
         try:
-            folder = place(said.name)
-            if folder is None:
-                what = f"service.workers is {said.workers}, and nothing tells this process of others"
-                help = f"start uvicorn with --workers {said.workers}; those of other servers are not scraped as one"
-                service.log.warning("alone", what=what, help=help)
-                return
-            self._join(Workers(meet(folder, said.name), self._clock.now, *self._faults(), self._unwritten))
+            folder = self._place(service.spec.service)
+            if folder is not None:
+                self._join(meet(folder, service.spec.service.name))
+            self._well = True
         except OSError as fault:
             what = "each worker shows its own series, one after the other"
             help = "the temporary folder (TMPDIR) must be writable, and what is ours in it nobody else's"
-            service.log.warning("workers cannot meet", reason=str(fault), what=what, help=help)
+            if self._well:
+                service.log.warning("workers cannot meet", reason=str(fault), what=what, help=help)
+            self._well = False
 
-    def _join(self, workers: Workers) -> None:
+    def _place(self, said: Served) -> Path | None:
+        folder = place(said.name) if said.workers > 1 else None
+        if folder is None and said.workers > 1:
+            what = f"service.workers is {said.workers}, and nothing tells this process of others"
+            help = (
+                f"start uvicorn with --workers {said.workers}; those of other servers are not scraped as one"
+            )
+            self._service().log.warning("alone", what=what, help=help)
+        return folder
+
+    def _join(self, folder: PrivateFolder) -> None:
         service = self._service()
+        try:
+            workers = Workers(folder, self._clock.now, *self._faults(), self._unwritten)
+        except OSError:
+            folder.close()
+            raise
         self.workers = workers
         service.metrics.cells.together = workers.shown
         service.know(workers.others())
@@ -79,13 +93,20 @@ class Telling:
 
     def _beat(self) -> None:
         if self.workers is None:
-            return
+            self._meet()
+        if self.workers is None and self._well:
+            return  # there is nobody to meet
+        pace = PERIOD if self.workers is None else self._tell(self.workers)
+        # In a context of its own: no request tells, though the first may have started it.
+        self._timer = Context().run(self._clock.call_later, pace, self._beat)
+
+    def _tell(self, workers: Workers) -> int:
+        """Say what was counted, and bury who has ended; in how many ns again."""
         began = self._clock.now()
         self.say()
-        self.workers.settle()
-        self.workers.pace = max(PERIOD, _SHARE * (self._clock.now() - began))
-        # In a context of its own: no request tells, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, self.workers.pace, self._beat)
+        workers.settle()
+        workers.pace = max(PERIOD, _SHARE * (self._clock.now() - began))
+        return workers.pace
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

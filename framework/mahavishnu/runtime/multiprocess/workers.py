@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
+from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
-from mahavishnu.runtime.telemetry.snapshot import EMPTY, Snapshot, added, decoded, encoded
+from mahavishnu.runtime.telemetry.snapshot import EMPTY, Snapshot, added, encoded, last_whole
+from mahavishnu.series import WORKER_FAULTS
 
 PERIOD = 1_000_000_000
 """How often a worker says what it has counted, ns: as much is lost of one that is killed."""
 _MISSED = 10
 _PAST = "past"
 _NAME = re.compile(r"[0-9]+-[0-9a-f]{16}")
-_SAID = ".series"
 _LOCK = "{}.lock"
 _TRIES = 3
 
@@ -23,13 +26,14 @@ _TRIES = 3
 class Workers:
     """One of the workers that share a folder, and what it knows of the others.
 
-    Three rules make the sums right. What is shown has been said before, in a file that is replaced as a whole: a
-    later answer, whoever gives it, never shows less. A worker lives as long as it holds the file of its name,
-    which the kernel sees to: neither a pid that is used again nor kill -9 can mislead. What the dead have
-    counted is added to one file, the past, which names those it holds: whatever moment that is interrupted at,
-    nothing is counted twice or forgotten.
+    Four rules make the sums right. What is shown has been said before, in a file of the worker's name: a later
+    answer, whoever gives it, never shows less. A worker lives as long as it holds that file, which the kernel sees
+    to: neither a pid that is used again nor kill -9 can mislead. Only a file that is there and that nobody holds is
+    that of a dead one: a living one whose file somebody has removed is missed until it finds that out, and appears
+    again, with all that it has counted. What the dead have counted is added to one file, the past, which names those
+    it holds: whatever moment that is interrupted at, nothing is counted twice or forgotten.
 
-    `alive` is the descriptor that it lives by. `failed` is called when something cannot be said, and `told` with the
+    `alive` is the file that it lives by. `failed` is called when something cannot be said, and `told` with the
     reason, once; `ignored` is called when what another has said cannot be read.
     """
 
@@ -48,15 +52,18 @@ class Workers:
         self._failed, self._ignored, self._told = failed, ignored, told
         self._well = True
         self._said: Snapshot | None = None
-        self._read: dict[str, tuple[bytes, Snapshot | None]] = {}
+        self._read: dict[str, tuple[list[bytes], Snapshot | None]] = {}
         self.alive = folder.appear(self.name)
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, tuple[Held, int]] = {}
 
     def say(self, own: Snapshot) -> None:
         """Tell the others."""
         said = own._replace(good_until=self._now() + _MISSED * self.pace)
         try:
-            self._folder.write(self.name + _SAID, encoded(said))
+            if self.alive.gone:
+                self._appear()
+            self._folder.write(self.alive, encoded(said))
+            self._said = said
             for lasting in (self.name, _PAST, *map(_LOCK.format, self._tasks)):
                 self._folder.keep(lasting)
         except (OSError, ValueError) as fault:
@@ -64,15 +71,17 @@ class Workers:
             if self._well:
                 self._told(f"{type(fault).__name__}: {fault}")
             self._well = False
-            return
-        self._said, self._well = said, True
+        else:
+            self._well = True
 
     def shown(self, own: Snapshot) -> list[Snapshot]:
-        """What all of them have counted, and what those show that live; of the others as of their last word."""
+        """What all of them have counted, and what those show that live; of the others as of their last word.
+
+        A worker that cannot tell the others shows what it has told them: more would come and go with who is asked.
+        """
         self.say(own)
         self.settle()
-        said = self._said or own
-        return [own._replace(counters=said.counters, histograms=said.histograms), *self.others()]
+        return [own if self._well or self._said is None else _frozen(own, self._said), *self.others()]
 
     def others(self) -> list[Snapshot]:
         """What the others have said, those included that have ended."""
@@ -81,58 +90,74 @@ class Workers:
         return [past, *living]
 
     def settle(self) -> None:
-        """Add to the past what workers have counted that have ended."""
+        """Add to the past what workers have counted that have ended, and write it again where it was removed."""
         try:
-            if any(not self._held(name) for name in self._names()):
-                held = self._folder.hold(_LOCK.format(_PAST))
+            known, names = self._get(_PAST), self._names()
+            self._remember(names)
+            if any(map(self._dead, names)) or (known and self._folder.held(_PAST) is None):
+                held = self._folder.hold(_PAST)
                 if held is not None:
                     try:
-                        self._settle()
+                        self._settle(held)
                     finally:
-                        self._folder.let_go(held)
+                        held.let_go()
         except (OSError, ValueError):
             self._failed()
 
     def leads(self, task: str) -> int | None:
         """Since when (ns since 1970) the workers do what one of them does for all, where this is the one."""
-        if task not in self._tasks:
-            try:
-                held = self._folder.hold(_LOCK.format(task))
-            except OSError:
-                held = None
-            if held is None:
-                return None
-            self._tasks[task] = held
-        return os.fstat(
-            self._tasks[task]
-        ).st_mtime_ns  # it was made by the first who led, and is never written
+        with suppress(OSError):
+            if task in self._tasks and self._tasks[task][0].gone:
+                self.follow(task)
+            if task not in self._tasks and (held := self._folder.hold(_LOCK.format(task))) is not None:
+                self._tasks[task] = held, self._since(task, held)
+        return self._tasks[task][1] if task in self._tasks else None
 
     def follow(self, task: str) -> None:
         """Lead no more: whoever asks from now on may."""
-        if (held := self._tasks.pop(task, None)) is not None:
-            self._folder.let_go(held)
+        if task in self._tasks:
+            self._tasks.pop(task)[0].let_go()
 
     def leave(self) -> None:
         """End, as far as the others are concerned: nothing may be said after it."""
-        for held in (self.alive, *self._tasks.values()):
-            self._folder.let_go(held)
+        for task in [*self._tasks]:
+            self.follow(task)
+        self.alive.let_go()
         self._folder.close()
 
-    def _settle(self) -> None:
+    def _appear(self) -> None:
+        """Show again that this worker lives, where its file was removed, perhaps with the folder."""
+        self._folder.again()
+        alive = self._folder.appear(self.name)
+        self.alive.let_go()
+        self.alive = alive
+
+    def _since(self, task: str, held: Held) -> int:
+        """When the first one who led began; whoever is the first notes it, if he can."""
+        with suppress(OSError, ValueError):
+            for said in self._folder.read(_LOCK.format(task)):
+                return int(said)
+        now = time.time_ns()
+        with suppress(OSError):
+            self._folder.write(held, str(now).encode())
+        return now
+
+    def _settle(self, held: Held) -> None:
         past = self._get(_PAST) or EMPTY
         names = self._names()
-        dead = [name for name in names if not self._held(name)]
+        dead = [*filter(self._dead, names)]
         last = [self._last(name) for name in dead if name not in past.ended]
         ended = names.intersection(past.ended).union(dead)
-        self._folder.write(_PAST, encoded(added([past, *last])._replace(ended=sorted(ended))))
+        self._folder.write(held, encoded(added([past, *last])._replace(ended=sorted(ended))))
         for name in dead:
-            for file in (f"{name}{_SAID}", f"{name}{_SAID}.new", name):
+            for file in (f"{name}.new", name):
                 self._folder.remove(file)
 
     def _last(self, name: str) -> Snapshot:
         """The last word of one that has ended; raises OSError where another try may be better."""
         try:
-            return decoded(self._folder.read(name + _SAID))
+            words = self._folder.read(name)
+            return last_whole(words) if words else EMPTY
         except FileNotFoundError:
             return EMPTY
         except ValueError:
@@ -143,14 +168,13 @@ class Workers:
         """What was said by workers that are not in the past, and the past: as of one moment."""
         before, heard = self._get(_PAST), dict[str, Snapshot | None]()
         for _ in range(_TRIES):
-            heard = {name: self._get(name + _SAID) for name in self._names()}
+            heard = {name: self._get(name) for name in self._names()}
             past = self._get(_PAST)
             if past is before:
                 break
             before = past
         past = before or EMPTY
-        known = (_PAST, *(name + _SAID for name in heard))
-        self._read = {file: self._read[file] for file in known if file in self._read}
+        self._remember(heard)
         return {name: said for name, said in heard.items() if said and name not in past.ended}, past
 
     def _names(self) -> set[str]:
@@ -159,28 +183,42 @@ class Workers:
             files: Iterable[str] = self._folder.names()
         except OSError:
             files = self._read
-        names = {file.removesuffix(_SAID) for file in files}
-        return {name for name in names if _NAME.fullmatch(name)} - {self.name}
+        return {name for name in files if _NAME.fullmatch(name)} - {self.name}
+
+    def _remember(self, names: Iterable[str]) -> None:
+        """Forget what others have said: whoever is not there any more is in the past."""
+        self._read = {file: self._read[file] for file in (_PAST, *names) if file in self._read}
 
     def _get(self, file: str) -> Snapshot | None:
-        """What a file says; what it said before, where it cannot be read; None when it is gone."""
-        written, before = self._read.get(file, (None, None))
+        """What a file says; what it said before, where it cannot be read or says nothing; None when it is gone.
+
+        The past is never gone: who knows it writes it again.
+        """
+        written, before = self._read.get(file, ([], None))
         try:
             found = self._folder.read(file)
-            if found != written:
+            if found and found != written:
                 self._read[file] = found, before  # if it is no good, that is counted once
-                self._read[file] = found, decoded(found)
+                self._read[file] = found, last_whole(found)
         except FileNotFoundError:
-            self._read.pop(file, None)
+            if file != _PAST:
+                self._read.pop(file, None)
         except (OSError, ValueError):
             self._ignored()
-        return self._read.get(file, (None, None))[1]
+        return self._read.get(file, ([], None))[1]
 
-    def _held(self, name: str) -> bool:
+    def _dead(self, name: str) -> bool:
         try:
-            return self._folder.held(name)
+            return self._folder.held(name) is False
         except OSError:
-            return True  # nobody is declared dead on a doubt
+            return False  # nobody is declared dead on a doubt
 
     def _lives(self, name: str, said: Snapshot) -> bool:
-        return said.good_until > self._now() and self._held(name)
+        return said.good_until > self._now() and not self._dead(name)
+
+
+def _frozen(own: Snapshot, said: Snapshot) -> Snapshot:
+    """What a worker counts and shows that cannot tell the others: as it has told them, but for that it cannot."""
+    faults = [one for one in own.counters if one[0] == WORKER_FAULTS.name]
+    rest = [one for one in said.counters if one[0] != WORKER_FAULTS.name]
+    return own._replace(counters=rest + faults, histograms=said.histograms)

@@ -61,6 +61,17 @@ def decoded(written: bytes) -> Snapshot:
     return read
 
 
+def last_whole(written: list[bytes]) -> Snapshot:
+    """The first that is one, of what was written last and before that; raises ValueError where none is."""
+    for number, one in enumerate(written, 1):
+        try:
+            return decoded(one)
+        except ValueError:
+            if number == len(written):
+                raise
+    raise ValueError("nothing was written")
+
+
 def added(snapshots: list[Snapshot]) -> Snapshot:
     """All that was counted in them, as one; gauges and exemplars are of those who live."""
     counters = dict[tuple[str, LabelValues], float]()
