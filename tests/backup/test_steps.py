@@ -19,11 +19,10 @@ from threading import Event, Thread
 
 import pytest
 
-from mahavishnu.backup import due, evidence, on_schedule, sources, steps
+from mahavishnu.backup import due, evidence, on_schedule, sqlite, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import ResticFailed
-from mahavishnu.backup.sources import CaptureFailed, copy_sqlite
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.spec import Spec
@@ -287,7 +286,7 @@ def test_a_live_database_is_copied_as_of_one_moment(world: World) -> None:
         writer.execute("insert into orders (what) values ('committed')")
         writer.commit()
         writer.execute("insert into orders (what) values ('not yet')")
-        copy_sqlite(world.database, world.home / "copy")
+        sqlite.copy(world.database, world.home / "copy")
     assert [what for _, what in world.rows(world.home / "copy")[200:]] == ["committed"]
 
 
@@ -304,9 +303,9 @@ def test_a_database_that_stays_locked_is_not_waited_for_without_end(
     kept_locked: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is no backup."""
-    monkeypatch.setattr(sources, "_PATIENCE", 0.1)
-    with pytest.raises(CaptureFailed, match="is locked by somebody"):
-        copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+    monkeypatch.setattr(sqlite, "_PATIENCE", 0.1)
+    with pytest.raises(sqlite.SqliteFailed, match="is locked by somebody"):
+        sqlite.copy(kept_locked, kept_locked.with_name("copy"))
 
 
 def test_who_waits_for_a_database_can_be_asked_to_stop(kept_locked: Path) -> None:
@@ -315,7 +314,7 @@ def test_who_waits_for_a_database_can_be_asked_to_stop(kept_locked: Path) -> Non
     signal.setitimer(signal.ITIMER_REAL, 0.1)
     try:
         with pytest.raises(KeyboardInterrupt):
-            copy_sqlite(kept_locked, kept_locked.with_name("copy"))
+            sqlite.copy(kept_locked, kept_locked.with_name("copy"))
     finally:
         signal.signal(signal.SIGALRM, previous)
 

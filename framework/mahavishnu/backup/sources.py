@@ -5,29 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
-import sqlite3
 import stat
-import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Protocol
 
-from mahavishnu.backup import child, postgres
+from mahavishnu.backup import child, postgres, sqlite
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 
 _BLOCK = 1 << 20
 _NO_TEXT = re.compile("[\udc80-\udcff]")
-_SIDES = ("-wal", "-shm", "-journal", "")
-"""What belongs to a SQLite database, and it itself last: never alone in its place, as if it were all."""
-_PATIENCE = 60
-_TRY = 0.25
-"""Seconds for which a database may be locked, and one try to read it."""
 
 
 class CaptureFailed(MahavishnuError):
@@ -79,14 +70,14 @@ def captured(job: Context) -> Captured:
     staged = job.staging / file_name(job)
     try:
         if isinstance(source, Sqlite):
-            copy_sqlite(job.home / source.sqlite, staged)
+            sqlite.copy(job.home / source.sqlite, staged)
         elif isinstance(source, Postgres):
             postgres.database(job.secret(source.postgres)).dump(staged)
         else:
             _run(source, staged, job.secret)
     except OSError as fault:
         raise CaptureFailed(f"the source cannot be captured: {fault.strerror or fault}") from None
-    except postgres.PostgresFailed as fault:
+    except (postgres.PostgresFailed, sqlite.SqliteFailed) as fault:
         raise CaptureFailed(str(fault)) from None
     size = staged.stat().st_size
     if not size:
@@ -111,10 +102,13 @@ def digest(path: Path) -> str:
 def judged(job: Context, restored: Path) -> None:
     """Look into what was restored, a file or a folder; raises NotRestored."""
     source = job.backup.source
-    if isinstance(source, Sqlite):
-        _judge_sqlite(restored, job.backup.verify.claim)
-    elif isinstance(source, Postgres):
-        _judge_dump(job, source, restored)
+    try:
+        if isinstance(source, Sqlite):
+            sqlite.judge(restored, job.backup.verify.claim)
+        elif isinstance(source, Postgres):
+            _judge_dump(job, source, restored)
+    except (postgres.PostgresFailed, sqlite.SqliteFailed) as fault:
+        raise NotRestored(str(fault)) from None
 
 
 def written_back(job: Context, restored: Path, claim: str | None) -> str:
@@ -123,105 +117,15 @@ def written_back(job: Context, restored: Path, claim: str | None) -> str:
     Raises NotRestored, and then the source is what it was.
     """
     source = job.backup.source
-    if isinstance(source, Sqlite):
-        _judge_sqlite(restored, claim)
-        return _replace_sqlite(restored, job.home / source.sqlite)
-    if isinstance(source, Postgres):
-        return _replace_database(job, source, restored, claim)
+    try:
+        if isinstance(source, Sqlite):
+            sqlite.judge(restored, claim)
+            return sqlite.replace(job.home / source.sqlite, restored)
+        if isinstance(source, Postgres):
+            return _replace_database(job, source, restored, claim)
+    except (postgres.PostgresFailed, sqlite.SqliteFailed) as fault:
+        raise NotRestored(str(fault)) from None
     raise NotRestored(f"a {source.keyword} is not restored in place; restore it `--to` a folder and copy it")
-
-
-# --- SQLite ---------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _opened(path: Path, mode: str, timeout: float = _PATIENCE) -> Generator[sqlite3.Connection]:
-    where = f"{path.absolute().as_uri()}?mode={mode}"
-    with closing(sqlite3.connect(where, uri=True, timeout=timeout)) as opened:
-        yield opened
-
-
-def copy_sqlite(source: Path, to: Path) -> None:
-    """SQLite's online backup, in one step: readers and, in WAL mode, writers go on meanwhile."""
-    if not source.is_file():
-        raise CaptureFailed(f"there is no database at {source}")
-    until = time.monotonic() + _PATIENCE
-
-    def tried(status: int, _remaining: int, _pages: int) -> None:
-        if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) and time.monotonic() > until:
-            raise CaptureFailed(f"{source} is locked by somebody for longer than {_PATIENCE} seconds")
-
-    try:
-        # A database in WAL mode cannot be read without its side files, which are then made beside it.
-        with _opened(source, "rw", _TRY) as live, closing(sqlite3.connect(to)) as copy:
-            live.backup(copy, progress=tried, sleep=0)  # which itself would try for ever, and hear no signal
-            said = copy.execute("pragma quick_check(1)").fetchone()
-    except sqlite3.Error as fault:
-        raise CaptureFailed(f"{source} cannot be copied: {fault}") from None
-    if said != ("ok",):
-        raise CaptureFailed(f"{source} is damaged: {said[0]}")
-
-
-def _judge_sqlite(path: Path, claim: str | None) -> None:
-    try:
-        with _opened(path, "ro") as opened:
-            said = [str(row[0]) for row in opened.execute("pragma integrity_check(3)")]
-            tables = opened.execute("select count(*) from sqlite_master where type = 'table'").fetchone()[0]
-            rows = opened.execute(claim).fetchmany(2) if claim else [(1,)]
-    except sqlite3.Error as fault:
-        raise NotRestored(f"the restored database cannot be asked: {fault}") from None
-    if said != ["ok"]:
-        raise NotRestored(f"the restored database is damaged: {said[0]}")
-    if not tables:
-        raise NotRestored("the restored database has no table")
-    if [tuple(row) for row in rows] != [(1,)]:
-        raise NotRestored("the `assert` of the spec does not hold in the restored database")
-
-
-def _replace_sqlite(restored: Path, place: Path) -> str:
-    place = place.resolve()  # where it lies; a link to it stays one
-    place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f"{place.name}.restored")
-    new.unlink(missing_ok=True)
-    new.touch(mode=0o600)
-    shutil.copyfile(restored, new)
-    _given_as(new, place)
-    _written(new)
-    kept = _set_aside(place)
-    new.replace(place)
-    _written(place.parent)
-    return kept
-
-
-def _given_as(new: Path, place: Path) -> None:
-    """The owner and the rights of the file that it replaces; where there is none, the owner of the folder."""
-    there = place.exists()
-    like = (place if there else place.parent).stat()
-    with suppress(PermissionError):  # only root can give something away
-        os.chown(new, like.st_uid, like.st_gid)
-    if there:
-        new.chmod(stat.S_IMODE(like.st_mode))
-
-
-def _set_aside(place: Path) -> str:
-    """Rename a database with what belongs to it, which must not meet the new one; the name that nothing had yet."""
-    there = [side for side in _SIDES if Path(f"{place}{side}").exists()]
-    if not there:
-        return ""
-    names = (f"{place}.before-restore{f'.{number}' if number > 1 else ''}" for number in count(1))
-    kept = next(name for name in names if not any(Path(f"{name}{side}").exists() for side in _SIDES))
-    for side in there:
-        Path(f"{place}{side}").replace(f"{kept}{side}")
-    return f"{kept}{there[-1]}"
-
-
-def _written(path: Path) -> None:
-    """On the disk, a file or a folder's names, so that a loss of power leaves the old or the new one."""
-    held = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
@@ -231,12 +135,9 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
     """Load the dump into a database of its own, on the server that is meant for it, and ask that."""
     verify = job.backup.verify
     server = postgres.database(job.secret(verify.scratch or source.postgres))
-    try:
-        with postgres.scratch(server, postgres.scratch_name(job.host, job.mark)) as database:
-            database.load(dump)
-            _judge_database(database, verify.claim)
-    except postgres.PostgresFailed as fault:
-        raise NotRestored(str(fault)) from None
+    with postgres.scratch(server, postgres.scratch_name(job.host, job.mark)) as database:
+        database.load(dump)
+        _judge_database(database, verify.claim)
 
 
 def _judge_database(database: postgres.Database, claim: str | None) -> None:
@@ -255,17 +156,14 @@ def _replace_database(job: Context, source: Postgres, dump: Path, claim: str | N
         job.tell("odd", what=what)
 
     place = postgres.database(job.secret(source.postgres))
-    try:
-        with postgres.successor(place, lacks) as database:
-            try:
-                database.load(dump, whole=True)  # which needs the same users
-            except postgres.PostgresFailed as fault:
-                database.load(dump)
-                lacks(f"restored without owners and grants: {fault}")
-            _judge_database(database, claim)
-            return database.replace(place)
-    except postgres.PostgresFailed as fault:
-        raise NotRestored(str(fault)) from None
+    with postgres.successor(place, lacks) as database:
+        try:
+            database.load(dump, whole=True)  # which needs the same users
+        except postgres.PostgresFailed as fault:
+            database.load(dump)
+            lacks(f"restored without owners and grants: {fault}")
+        _judge_database(database, claim)
+        return database.replace(place)
 
 
 # --- folders and commands -------------------------------------------------------------------------
