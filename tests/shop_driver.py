@@ -176,8 +176,8 @@ class Shop:
         await self.finish([self._redrive()])
 
     async def _redrive(self) -> int:
-        await self.hardening.redriver.look()
-        await self.hardening.redriver.settle()
+        await self.hardening.life.redriver.look()
+        await self.hardening.life.redriver.settle()
         return 0
 
     async def edit(self, text: str) -> None:

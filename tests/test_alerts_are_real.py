@@ -83,7 +83,7 @@ async def payment_down(shop: Shop) -> None:
     shop.payment.failing = 5
     for _ in range(3):
         await shop.finish([shop.ask("POST", "/orders") for _ in range(20)])
-    await shop.hardening.redriver.look()
+    await shop.hardening.life.redriver.look()
     await shop.scrape()
     shop.payment.failing = 0
     # Somebody gives up what would take hours to be made again.
@@ -111,11 +111,11 @@ async def cards_declined(shop: Shop) -> None:
     shop.payment.failing, shop.payment.status = 0, 402
     shop.clock.advance(2 * MINUTE)
     await shop.redrive()
-    await shop.hardening.redriver.look()
+    await shop.hardening.life.redriver.look()
     await shop.scrape()
     shop.payment.status = 200
     shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(100)]))
-    await shop.hardening.redriver.look()
+    await shop.hardening.life.redriver.look()
 
 
 async def orders_stuck(shop: Shop) -> None:

@@ -40,7 +40,7 @@ class Worker:
 
     def kill(self) -> None:
         """End as with kill -9: without a last word."""
-        self.hardening.telling.stop()
+        self.hardening.life.telling.stop()
 
 
 class Shops(Shop):

@@ -7,10 +7,9 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
-from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TextIO, cast
-from weakref import WeakMethod, WeakSet
+from weakref import WeakSet
 
 from starlette.types import ASGIApp
 
@@ -23,14 +22,10 @@ from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE
 from mahavishnu.runtime.current import current, give_back, succeed, use
-from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.edition import Edition
-from mahavishnu.runtime.ending import at_exit, hold_back, let_through
 from mahavishnu.runtime.keys import Principal
-from mahavishnu.runtime.multiprocess.crowd import Crowd
-from mahavishnu.runtime.multiprocess.telling import Telling
+from mahavishnu.runtime.life import Life
 from mahavishnu.runtime.process import Usage, usage
-from mahavishnu.runtime.pushing import Pushing
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.requests.exchange import Message, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify
@@ -39,7 +34,6 @@ from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
-from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.runtime.traced_edition import TracedEdition
 from mahavishnu.spec import Spec
 
@@ -92,7 +86,6 @@ class Hardening:
         wall: Callable[[], float],
     ) -> None:
         self._stale = self._inside = False
-        self._unheard: Finalize[object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
         self.reloader: Reloader | None = None
@@ -110,10 +103,7 @@ class Hardening:
         self._edition = self._at_work(start(source, ticks, process, log_to, before))
         self.service.lasting.hardens = True
         self.service.lasting.loaded_at = wall()
-        self.redriver = Redriver(lambda: self.service, ticks)
-        self.telling = Telling(lambda: self.service, ticks)
-        self._crowd = Crowd(lambda: self.service, ticks)
-        self._pushing = Pushing(lambda: self.service, ticks, lambda: self.telling.workers)
+        self.life = Life(lambda: self.service, ticks, self.drain, self.reloader)
         self._aside = True
         self._before = use(self.service)
 
@@ -182,7 +172,7 @@ class Hardening:
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
         if not self._disabled:
-            self._crowd.leave()
+            self.life.leave()
             self._edition.drain()
 
     def _at_work(self, service: Service) -> Edition:
@@ -211,7 +201,7 @@ class Hardening:
             after.take_over(before)
             succeed(after)
             self._edition = edition
-            self.redriver.start()
+            self.life.redriver.start()
             after.tell("reloaded", loaded)
 
         return take
@@ -255,50 +245,20 @@ class Hardening:
         self._begin()
         if self.service.clock.runs:
             self.service.lag.start()
-        self._end_unheard()
+        self.life.end_unheard()
 
     def _twice(self, help: str) -> None:
         self.service.log.warning("hardened twice", help=help)
 
     def _begin(self) -> None:
-        """From now on and on this event loop: tell other workers, push, trace, redrive dead letters, and reload when
-        the file changes or SIGHUP asks for it."""
+        """From now on, and on this event loop."""
         loop = asyncio.get_running_loop()
         for one in MADE:
             one.another(loop)
         self._loop, self._aside = loop, False
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
-        self.redriver.start()
-        self.telling.start()
-        self._crowd.start()
-        self._pushing.start()
-        if self.service.tracing is not None:
-            self.service.tracing.start(
-                lambda: self.service, instance(worker=self.telling.workers is not None)
-            )
-        if self.reloader is not None:
-            self.reloader.start()
-            on_signal("SIGHUP", self.reloader.ask, alone=True)
-
-    def _end_unheard(self) -> None:
-        """Drain and say the last word also where no server says that it ends, like that of an app that is mounted."""
-        on_signal("SIGTERM", self._asked_to_end)
-        if self.service.clock.runs and self._unheard is None:
-            last = WeakMethod(self._end_now)
-            self._unheard = at_exit(lambda: (end := last()) and end())
-
-    def _asked_to_end(self) -> None:
-        self.drain()
-        if self._unheard is not None and self._unheard.still_active():
-            hold_back("SIGTERM")
-
-    def _end_now(self) -> None:
-        self.drain()
-        try:
-            asyncio.run(self._end())
-        finally:
-            let_through("SIGTERM")
+        self.life.begin()
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
@@ -312,20 +272,15 @@ class Hardening:
             nonlocal heard
             message, heard = await receive(), True
             if message["type"] == "lifespan.shutdown":
-                self.service.lag.stop()
-                if self.reloader is not None:
-                    self.reloader.stop()
-                await self.redriver.stop()
+                await self.life.stop()
                 self.drain()
             return message
 
         async def told(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                self._crowd.start()  # the server listens from now on
-            if message["type"].startswith(
-                "lifespan.shutdown."
-            ):  # the server may end as soon as it hears of it
-                await self._end()
+                self.life.serve()
+            if message["type"].startswith("lifespan.shutdown."):
+                await self.life.end()  # the server may end as soon as it hears of it
             await send(message)
 
         try:
@@ -336,16 +291,6 @@ class Hardening:
             self.service.log.info("no lifespan", error=type(fault).__name__)
         if not heard:
             await _lived(watched, told)
-
-    async def _end(self) -> None:
-        """The last word: no request is served any more."""
-        if self._unheard is not None:
-            self._unheard.cancel()
-        self.telling.say()  # those that have ended are settled by it
-        tracing = self.service.tracing
-        await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
-        self.telling.say()  # what came of that
-        self.telling.stop()
 
 
 MADE = WeakSet[Hardening]()

@@ -87,7 +87,7 @@ async def outage(clock: VirtualClock, hardening: Hardening) -> Outage:
     stripe = mahavishnu.dependency("payment")
     healed, due, recovered = (DOWN_FROM + DOWN_FOR) * SECOND, 0, 0
     async with stripe.httpx_async_client(transport=payment) as client:
-        hardening.redriver.start()
+        hardening.life.redriver.start()
 
         async def order(number: int) -> None:
             nonlocal due, recovered
@@ -119,7 +119,7 @@ async def outage(clock: VirtualClock, hardening: Hardening) -> Outage:
         while pending:
             await clock.settle()
             clock.advance(SECOND // 100)
-        await hardening.redriver.stop()
+        await hardening.life.redriver.stop()
     return Outage(payment, kept, paid, due, recovered)
 
 

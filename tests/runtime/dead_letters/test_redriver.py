@@ -863,10 +863,10 @@ def test_without_dead_letters_nothing_runs() -> None:
 
     async def scenario() -> None:
         app = App({**SPEC, "dependencies": {"stripe": {}}, "dead_letters": {}})
-        app.hardening.redriver.start()
+        app.hardening.life.redriver.start()
         assert app.clock.timers == 0
-        await app.hardening.redriver.look()
-        await app.hardening.redriver.stop()
+        await app.hardening.life.redriver.look()
+        await app.hardening.life.redriver.stop()
 
     run(scenario)
 

@@ -112,7 +112,7 @@ async def live(store: str, journal: Journal, life: int, mode: str) -> None:
         journal.pay(order, key)
         await asyncio.sleep(0.02 if mode == "new-key" else 0.002 * draw.random())
 
-    hardening.redriver.start()
+    hardening.life.redriver.start()
     say("ready")
     for number in range(0 if healthy else ORDERS):
         try:
@@ -126,7 +126,7 @@ async def live(store: str, journal: Journal, life: int, mode: str) -> None:
     while time.monotonic() < deadline and not (healthy and left == 0):
         left = await asyncio.wrap_future(found.desk.ask(lambda letters: letters.stats().entries))
         await asyncio.sleep(0.02)
-    await hardening.redriver.stop()
+    await hardening.life.redriver.stop()
     say("empty" if left == 0 else f"{left} left")
 
 

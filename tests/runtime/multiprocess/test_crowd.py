@@ -145,7 +145,7 @@ def test_several_middlewares_of_one_process_are_one(
 def test_looking_begins_when_the_server_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which it does once the app has started, however long that takes; who drains has left."""
     made = Mock()
-    monkeypatch.setattr("mahavishnu.asgi.Crowd", Mock(return_value=made))
+    monkeypatch.setattr("mahavishnu.runtime.life.Crowd", Mock(return_value=made))
 
     async def look() -> None:
         assert (made.start.call_count, made.leave.call_count) == (2, 0)
