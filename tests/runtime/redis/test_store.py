@@ -153,9 +153,10 @@ def test_whoever_is_refused_is_given_back_his_request_and_no_more(
     redis: Server, algorithm: str, beside: dict[str, Any], status: int
 ) -> None:
     """By a full gate, or by a rate of this process: however often he comes, he has as much left as before."""
-    end = asyncio.Event()
+    served, end = asyncio.Event(), asyncio.Event()
 
     async def handler(request: Request) -> Response:
+        served.set()
         await end.wait()
         return PlainTextResponse("ok")
 
@@ -173,7 +174,7 @@ def test_whoever_is_refused_is_given_back_his_request_and_no_more(
         with redis.client() as client:
             client.flushall()
         first = asyncio.create_task(call(app))
-        await asyncio.sleep(0.05)
+        await served.wait()
         refused = [await call(app) for _ in range(5)]
         end.set()
         assert (await first).status == 200
