@@ -11,13 +11,12 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Postgres
-from mahavishnu.policies.body import Body
-from mahavishnu.policies.timeout import Timeout
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint, secrets_of
 from mahavishnu.targets import Kubernetes
 from mahavishnu.units import Size
 
+from ._ingress import told
 from ._jobs import jobs, reached
 from ._render import Block, render
 from ._service import (
@@ -40,8 +39,6 @@ _MARGIN = 5
 _POSTGRES = 5432
 # Where an ingress controller lives when it is installed as its own documentation says.
 _INGRESS_NAMESPACES = {"nginx": "ingress-nginx"}
-# What it takes at the most, in bytes, and how many seconds it waits for a word, where nobody says so.
-_NGINX_BODY, _NGINX_SILENCE = 2**20, 60
 # Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials.
 _ELSEWHERE = [
     {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
@@ -95,7 +92,7 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "selector": {"app.kubernetes.io/name": host(contract)},
         "host": target.host,
         "ingress_class": target.ingress_class,
-        "told": _told(spec, target),
+        "told": told(spec, target.ingress_class),
         "forwarded": spec.service.forwarded,
         "proxies": [str(one) for one in spec.service.trusted_proxies],
         "port": spec.service.port,
@@ -109,22 +106,6 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "all_secrets": sorted({*app_secrets(spec), *jobs_secrets(spec)}),
         **_flows(spec, target),
     }
-
-
-def _told(spec: Spec, target: Kubernetes) -> dict[str, str]:
-    """What ingress-nginx must be told, so that it ends nothing that the service lets live."""
-    limits = [one for one in spec.limits.values() if one.mode != "off"]
-    body = max((int(one.body) for one in limits if isinstance(one, Body)), default=0)
-    silent = [
-        length for one in limits if isinstance(one, Timeout) for length in (one.timeout, one.idle) if length
-    ]
-    longest = max(map(seconds, silent), default=0) + _MARGIN
-    said = {
-        "proxy-body-size": str(body) if body > _NGINX_BODY else "",
-        "proxy-read-timeout": str(longest) if longest > _NGINX_SILENCE else "",
-    }
-    nginx = target.ingress_class == "nginx"
-    return {f"nginx.ingress.kubernetes.io/{key}": value for key, value in said.items() if value and nginx}
 
 
 def _pod(contract: Contract) -> dict[str, object]:

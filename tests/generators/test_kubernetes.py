@@ -440,33 +440,50 @@ def test_the_ingress_says_whose_word_counts(
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
 
 
-HUGE = {
+HELD = {
     "limits": {
         "uploads": {"body": "10MiB", "match": {"path": "/uploads"}},
         "rest": {"body": "64KiB"},
         "off": {"body": "1GiB", "mode": "off"},
-        "report": {"timeout": "90s", "match": {"path": "/report"}},
+        "request": {"timeout": "10s", "idle": "20s"},
+        "report": {"timeout": "90s", "idle": "30s", "match": {"path": "/report"}},
         "events": {"timeout": "1s", "idle": "2m", "match": {"path": "/events"}},
     },
     "deploy": {"shutdown": "2m"},
 }
+ANY_SIZE, ANY_PAUSE = {"proxy-body-size": "0"}, {"proxy-read-timeout": "3600"}
+
+
+def limited(**limits: dict[str, Any] | None) -> dict[str, Any]:
+    """The spec in which every request is held to a body and a time, but for these limits."""
+    return merged(HELD, {"limits": limits})
 
 
 @pytest.mark.parametrize(
     ("patch", "told"),
     [
-        ({}, None),
-        (HUGE, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
-        (merged(HUGE, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), None),
+        (HELD, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
+        (limited(uploads=None, report=None, events=None), {}),
+        (limited(uploads=None, rest=None), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(rest=None), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(uploads={"mode": "observe"}), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(uploads=None, request=None), ANY_PAUSE),
+        (limited(uploads=None, report={"idle": None}), ANY_PAUSE),
+        (limited(uploads=None, request={"mode": "observe"}), ANY_PAUSE),
+        (limited(uploads=None, request=None, report={"timeout": "2h"}), {"proxy-read-timeout": "7205"}),
+        (merged(HELD, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), {}),
     ],
 )
 def test_the_ingress_ends_nothing_that_the_service_lets_live(
-    patch: dict[str, Any], told: dict[str, str] | None
+    patch: dict[str, Any], told: dict[str, str]
 ) -> None:
-    """ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence, unless it is told."""
-    metadata = objects(merged(LARGE, patch))["Ingress"]["metadata"]
-    prefix = "nginx.ingress.kubernetes.io/"
-    assert metadata.get("annotations") == (told and {f"{prefix}{key}": value for key, value in told.items()})
+    """By itself ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence.
+
+    What is only observed, or limited for some requests alone, is let through; a pause that nothing ends, too.
+    """
+    spec = merged(merged(LARGE, {"limits": {"uploads": None}}), patch)
+    annotations = objects(spec)["Ingress"]["metadata"].get("annotations", {})
+    assert annotations == {f"nginx.ingress.kubernetes.io/{key}": value for key, value in told.items()}
 
 
 def test_the_server_keeps_a_connection_longer_than_a_proxy_does() -> None:
