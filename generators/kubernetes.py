@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
@@ -18,6 +17,7 @@ from mahavishnu.units import Size
 
 from ._ingress import told
 from ._jobs import jobs, reached
+from ._peers import ANY_POD, ELSEWHERE, callers, flow, tcp
 from ._render import Block, render
 from ._service import (
     UID,
@@ -37,13 +37,6 @@ from ._service import (
 _DRAIN = 5
 _MARGIN = 5
 _POSTGRES = 5432
-# Where an ingress controller lives when it is installed as its own documentation says.
-_INGRESS_NAMESPACES = {"nginx": "ingress-nginx"}
-# Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials.
-_ELSEWHERE = [
-    {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
-    {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
-]
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
@@ -158,11 +151,9 @@ def _backups(contract: Contract) -> dict[str, object]:
 def _job_flows(name: str, backup: Backup) -> Iterator[dict[str, object]]:
     """Whom the jobs of a backup may reach: its repositories, and its database wherever the secret says."""
     for place, port in reached(backup):
-        ports = [{"protocol": "TCP", "port": port}]
-        yield {"name": name, **(_flow(place, port) if place else {"peers": _ELSEWHERE, "ports": ports})}
+        yield {"name": name, **(flow(place, port) if place else {"peers": ELSEWHERE, "ports": tcp(port)})}
     if isinstance(backup.source, Postgres):
-        ports = [{"protocol": "TCP", "port": _POSTGRES}]
-        yield {"name": name, "peers": [*_ELSEWHERE, {"namespaceSelector": {}}], "ports": ports}
+        yield {"name": name, "peers": (*ELSEWHERE, ANY_POD), "ports": tcp(_POSTGRES)}
 
 
 def _bytes(size: Size) -> str:
@@ -174,9 +165,8 @@ def _bytes(size: Size) -> str:
 def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     """Who may reach the pods, and whom they may reach."""
     named = spec.dependencies.items()
-    controller = _INGRESS_NAMESPACES.get(target.ingress_class, target.ingress_class)
     return {
-        "callers": [_namespace(controller)] if target.host else [{"podSelector": {}}],
+        "callers": callers(spec, target),
         "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
         "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
         "collectors": [_reached(url) for url in spec.observability.collectors],
@@ -185,45 +175,15 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
 
 
 def _reached(url: str) -> dict[str, object]:
-    """The peers and ports of one dependency: pods for a name inside the cluster, else every address but ours.
-
-    A Service's port says nothing of the port its pods listen on, and that is what a policy sees; so inside
-    the cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
-    """
+    """The peers and ports of one dependency."""
     address = urlsplit(url)
-    return _flow(address.hostname or "", address.port or (443 if address.scheme == "https" else 80))
+    return flow(address.hostname or "", address.port or (443 if address.scheme == "https" else 80))
 
 
 def _stores(url: str) -> Iterator[dict[str, object]]:
     """A store of limits or dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
-        yield {"secret": None, **_flow(*place)}
+        yield {"secret": None, **flow(*place)}
     elif secrets_of(url) and not url.startswith("unix:"):
-        ports = [{"protocol": "TCP", "port": port} for port in (PORT, PORT + 1)]
-        everywhere: dict[str, object] = {"namespaceSelector": {}}
-        peers: list[object] = [*_ELSEWHERE, everywhere]
-        yield {"secret": secrets_of(url)[0], "peers": peers, "ports": ports}
-
-
-def _flow(name: str, port: int) -> dict[str, object]:
-    ports = [{"protocol": "TCP", "port": port}]
-    if literal := _literal(name):
-        return {"peers": [{"ipBlock": {"cidr": literal}}], "ports": ports}
-    service, namespace, kind = (*name.split("."), "", "")[:3]
-    if service == name:
-        return {"peers": [{"podSelector": {}}], "ports": None}
-    if kind == "svc":
-        return {"peers": [_namespace(namespace)], "ports": None}
-    return {"peers": _ELSEWHERE, "ports": ports}
-
-
-def _literal(name: str) -> str | None:
-    try:
-        address = ip_address(name)
-    except ValueError:
-        return None
-    return f"{address}/{address.max_prefixlen}"
-
-
-def _namespace(name: str) -> dict[str, object]:
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+        ports = tcp(PORT, PORT + 1)
+        yield {"secret": secrets_of(url)[0], "peers": (*ELSEWHERE, ANY_POD), "ports": ports}

@@ -556,24 +556,81 @@ def test_a_store_whose_place_is_secret_is_reached_on_its_usual_ports() -> None:
     )
 
 
+OUTSIDE = {"host": "a.example.com"}
+NEIGHBOURS: dict[str, Any] = {"podSelector": {}}
+
+
+def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[dict[str, Any]] | None:
+    """Who may reach the port, Prometheus aside; None: everybody."""
+    service, target = {"trusted_proxies": proxies or []}, {"kubernetes": patch}
+    found = objects(merged(SMALL, {"service": service, "deploy": {"targets": target}}))
+    assert ("Ingress" in found) == ("host" in patch)
+    (rule,) = found["NetworkPolicy"]["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+    if "from" not in rule:
+        return None
+    *others, prometheus = rule["from"]
+    assert prometheus == pods_of("monitoring")
+    return others
+
+
+def pods_of(namespace: str) -> dict[str, Any]:
+    """Every pod of a namespace."""
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+
+
 @pytest.mark.parametrize(
-    ("patch", "callers"),
+    ("patch", "namespaces"),
     [
-        ({"host": "a.example.com"}, ["ingress-nginx", "monitoring"]),
-        ({"host": "a.example.com", "ingress_class": "traefik"}, ["traefik", "monitoring"]),
-        ({}, [None, "monitoring"]),
+        ({}, []),
+        (OUTSIDE, ["ingress-nginx"]),
+        ({**OUTSIDE, "ingress_class": "traefik"}, ["traefik", "kube-system"]),
+        ({**OUTSIDE, "ingress_class": "contour"}, ["projectcontour"]),
+        ({**OUTSIDE, "ingress_class": "istio"}, ["istio-system", "istio-ingress"]),
+        ({**OUTSIDE, "ingress_class": "haproxy"}, ["haproxy-controller", "ingress-controller"]),
+        ({**OUTSIDE, "ingress_class": "kong"}, ["kong"]),
+        ({**OUTSIDE, "ingress_namespace": "ingress"}, ["ingress"]),
+        ({**OUTSIDE, "ingress_class": "nginx-public", "ingress_namespace": "public"}, ["public"]),
     ],
 )
-def test_who_may_reach_the_service(patch: dict[str, Any], callers: list[str | None]) -> None:
-    """The ingress controller and Prometheus; without a public name, its neighbours and Prometheus."""
-    found = objects(merged(SMALL, {"deploy": {"targets": {"kubernetes": patch}}}))
-    peers = found["NetworkPolicy"]["spec"]["ingress"][0]["from"]
-    names = [
-        one.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
-        for one in peers
-    ]
-    assert names == callers
-    assert ("Ingress" in found) == ("host" in patch)
+def test_who_may_reach_the_service(patch: dict[str, Any], namespaces: list[str]) -> None:
+    """Its neighbours and Prometheus, with a public name or without; with one, the pods of the ingress controller."""
+    assert callers(patch) == [NEIGHBOURS, *map(pods_of, namespaces)]
+
+
+GOOGLE = ["35.191.0.0/16", "130.211.0.0/22"]
+
+
+@pytest.mark.parametrize(
+    ("ingress_class", "proxies", "networks"),
+    [
+        ("alb", ["10.0.0.0/16", "fd00::/8"], ["10.0.0.0/16", "fd00::/8"]),
+        ("azure-application-gateway", ["10.9.0.0/24"], ["10.9.0.0/24"]),
+        ("gce", GOOGLE, GOOGLE),
+        ("gce-internal", ["10.129.0.0/23"], [*GOOGLE, "10.129.0.0/23"]),
+    ],
+)
+def test_a_load_balancer_that_is_no_pod_is_let_in_by_its_addresses(
+    ingress_class: str, proxies: list[str], networks: list[str]
+) -> None:
+    """Those that are believed; Google's ask whether a pod is well from addresses that are the same everywhere."""
+    blocks = [{"ipBlock": {"cidr": one}} for one in networks]
+    assert callers({**OUTSIDE, "ingress_class": ingress_class}, proxies) == [NEIGHBOURS, *blocks]
+
+
+@pytest.mark.parametrize(
+    ("ingress_class", "proxies"), [("our-own", ["10.0.0.0/8"]), ("cilium", ["10.0.0.0/8"]), ("alb", ["unix"])]
+)
+def test_a_controller_of_which_nobody_knows_where_it_is_gets_in(
+    ingress_class: str, proxies: list[str]
+) -> None:
+    """So everybody does, on the one port, and the policy says how to close it; guessed wrong, nobody would."""
+    patch = {**OUTSIDE, "ingress_class": ingress_class}
+    assert callers(patch, proxies) is None
+    spec = merged(
+        SMALL, {"service": {"trusted_proxies": proxies}, "deploy": {"targets": {"kubernetes": patch}}}
+    )
+    assert "ingress_namespace" in generated("kubernetes", spec)["kubernetes/networkpolicy.yaml"]
 
 
 @pytest.mark.parametrize(
