@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from mahavishnu.spec import Spec
@@ -53,21 +54,33 @@ def _controller(spec: Spec, target: Kubernetes) -> list[Peer]:
     return [namespace(one) for one in ((said,) if said else _CONTROLLERS.get(name, ()))]
 
 
-def flow(name: str, port: int) -> dict[str, object]:
+def flows(name: str, port: int) -> Iterator[dict[str, object]]:
     """The peers and ports of a host: pods for a name inside the cluster, else every address but ours.
 
     A Service's port says nothing of the port its pods listen on, and that is what a policy sees; so inside
     the cluster all ports of the namespace are open. Outside, a policy knows no names, only addresses.
     """
-    ports = tcp(port)
     if literal := _literal(name):
-        return {"peers": [_block(literal)], "ports": ports}
-    service, inside, kind = (*name.split("."), "", "")[:3]
-    if service == name:
-        return {"peers": [NEIGHBOURS], "ports": None}
-    if kind == "svc":
-        return {"peers": [namespace(inside)], "ports": None}
-    return {"peers": [*ELSEWHERE], "ports": ports}
+        yield {"peers": [_block(literal)], "ports": tcp(port)}
+        return
+    labels = name.split(".")
+    if pods := _pods(labels):
+        yield {"peers": pods, "ports": None}
+    if len(labels) > 1 and not _is_service(labels):
+        yield {"peers": ELSEWHERE, "ports": tcp(port)}
+
+
+def _is_service(labels: list[str]) -> bool:
+    return "svc" in labels[2:]
+
+
+def _pods(labels: list[str]) -> list[Peer]:
+    """Those that a name may mean: `service`, `service.namespace`, and of a StatefulSet `pod-0` before either."""
+    if _is_service(labels):
+        return [namespace(labels[labels.index("svc", 2) - 1])]
+    numbered = re.search(r"-[0-9]+$", labels[0]) is not None
+    near = [NEIGHBOURS] if len(labels) in (1, 1 + numbered) else []
+    return [*near, *([namespace(labels[-1])] if len(labels) in (2, 2 + numbered) else [])]
 
 
 def tcp(*ports: int) -> list[dict[str, object]]:

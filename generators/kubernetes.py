@@ -17,7 +17,7 @@ from mahavishnu.units import Size
 
 from ._ingress import told
 from ._jobs import jobs, reached
-from ._peers import ANY_POD, ELSEWHERE, callers, flow, tcp
+from ._peers import ANY_POD, ELSEWHERE, callers, flows, tcp
 from ._render import Block, render
 from ._service import (
     UID,
@@ -151,7 +151,8 @@ def _backups(contract: Contract) -> dict[str, object]:
 def _job_flows(name: str, backup: Backup) -> Iterator[dict[str, object]]:
     """Whom the jobs of a backup may reach: its repositories, and its database wherever the secret says."""
     for place, port in reached(backup):
-        yield {"name": name, **(flow(place, port) if place else {"peers": ELSEWHERE, "ports": tcp(port)})}
+        somewhere: list[dict[str, object]] = [{"peers": ELSEWHERE, "ports": tcp(port)}]
+        yield from ({"name": name, **flow} for flow in (flows(place, port) if place else somewhere))
     if isinstance(backup.source, Postgres):
         yield {"name": name, "peers": (*ELSEWHERE, ANY_POD), "ports": tcp(_POSTGRES)}
 
@@ -167,23 +168,23 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     named = spec.dependencies.items()
     return {
         "callers": callers(spec, target),
-        "reached": [{"name": name, **_reached(one.url)} for name, one in named if one.url],
+        "reached": [{"name": name, **flow} for name, one in named if one.url for flow in _reached(one.url)],
         "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
-        "collectors": [_reached(url) for url in spec.observability.collectors],
+        "collectors": [flow for url in spec.observability.collectors for flow in _reached(url)],
         "unknown": [name for name, one in named if not one.url],
     }
 
 
-def _reached(url: str) -> dict[str, object]:
+def _reached(url: str) -> Iterator[dict[str, object]]:
     """The peers and ports of one dependency."""
     address = urlsplit(url)
-    return flow(address.hostname or "", address.port or (443 if address.scheme == "https" else 80))
+    return flows(address.hostname or "", address.port or (443 if address.scheme == "https" else 80))
 
 
 def _stores(url: str) -> Iterator[dict[str, object]]:
     """A store of limits or dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
-        yield {"secret": None, **flow(*place)}
+        yield from ({"secret": None, **flow} for flow in flows(*place))
     elif secrets_of(url) and not url.startswith("unix:"):
         ports = tcp(PORT, PORT + 1)
         yield {"secret": secrets_of(url)[0], "peers": (*ELSEWHERE, ANY_POD), "ports": ports}

@@ -388,6 +388,14 @@ def test_the_operators_token_is_the_services() -> None:
     assert [one["valueFrom"] for one in env if one["name"] == "HOOK_TOKEN"] == [reference]
 
 
+NEIGHBOURS: dict[str, Any] = {"podSelector": {}}
+
+
+def pods_of(namespace: str) -> dict[str, Any]:
+    """Every pod of a namespace."""
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+
+
 def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
     """A policy by address and port outside the cluster, by namespace inside; metadata services never."""
     rules = objects(LARGE)["NetworkPolicy"]["spec"]["egress"]
@@ -406,6 +414,30 @@ def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
         {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": tcp(8443)},
         {"to": [{"ipBlock": {"cidr": "2001:db8::1/128"}}], "ports": tcp(8080)},
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "inside", "outside"),
+    [
+        ("http://payment.billing:8080", [pods_of("billing")], 8080),
+        ("https://stripe.com", [pods_of("com")], 443),
+        ("http://api.stripe.com", [], 80),
+        ("http://search-0.search:9200", [NEIGHBOURS, pods_of("search")], 9200),
+        ("http://search-0.search.catalog:9200", [pods_of("catalog")], 9200),
+        ("http://search.catalog.svc", [pods_of("catalog")], None),
+        ("http://search-0.search.catalog.svc.cluster.local", [pods_of("catalog")], None),
+        ("http://api.svc.example.com", [], 80),
+    ],
+)
+def test_a_name_that_may_be_of_the_cluster_is_let_out_as_one(
+    url: str, inside: list[dict[str, Any]], outside: int | None
+) -> None:
+    """To its pods, on whatever port they listen; and as a domain too, where it may be one."""
+    spec = merged(SMALL, {"dependencies": {"other": {"url": url}}})
+    _, *rules = objects(spec)["NetworkPolicy"]["spec"]["egress"]
+    everywhere = [{"ports": [{"protocol": "TCP", "port": outside}]}] if outside else []
+    assert [rule["to"] for rule in rules if "ports" not in rule] == ([inside] if inside else [])
+    assert [{"ports": rule["ports"]} for rule in rules if "ports" in rule] == everywhere
 
 
 @pytest.mark.parametrize(
@@ -557,7 +589,6 @@ def test_a_store_whose_place_is_secret_is_reached_on_its_usual_ports() -> None:
 
 
 OUTSIDE = {"host": "a.example.com"}
-NEIGHBOURS: dict[str, Any] = {"podSelector": {}}
 
 
 def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[dict[str, Any]] | None:
@@ -569,14 +600,9 @@ def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[
     assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
     if "from" not in rule:
         return None
-    *others, prometheus = rule["from"]
-    assert prometheus == pods_of("monitoring")
-    return others
-
-
-def pods_of(namespace: str) -> dict[str, Any]:
-    """Every pod of a namespace."""
-    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+    peers: list[dict[str, Any]] = rule["from"]
+    assert peers[-1] == pods_of("monitoring")
+    return peers[:-1]
 
 
 @pytest.mark.parametrize(
