@@ -19,6 +19,7 @@ from ._ingress import told
 from ._jobs import jobs, reached
 from ._peers import ANY_POD, ELSEWHERE, callers, flows, tcp
 from ._render import Block, render
+from ._room import TEMPORARY, letters_room, mebibytes, storage
 from ._service import (
     UID,
     app_secrets,
@@ -103,10 +104,11 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
 
 def _pod(contract: Contract) -> dict[str, object]:
     spec = contract.spec
+    temporary, letters = TEMPORARY, letters_room(spec)
     size = {
         "cpu": str(spec.deploy.resources.cpu),
         "memory": _bytes(spec.deploy.resources.memory),
-        "ephemeral-storage": "256Mi",
+        "ephemeral-storage": storage(temporary, letters),
     }
     return {
         "image": image(contract),
@@ -124,8 +126,8 @@ def _pod(contract: Contract) -> dict[str, object]:
         },
         "secrets": app_secrets(spec),
         "letters": letters_folder(contract.spec),
-        # Pages, and the log of what is being written, are beside what is counted.
-        "letters_room": f"{64 + 2 * (int(spec.dead_letters.size) // 2**20)}Mi",
+        "letters_room": mebibytes(letters),
+        "temporary_room": mebibytes(temporary),
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
         "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
     }
@@ -140,6 +142,7 @@ def _backups(contract: Contract) -> dict[str, object]:
         "job_labels": {"app.kubernetes.io/name": name, "app.kubernetes.io/managed-by": "mahavishnu"},
         "job_selector": {"app.kubernetes.io/name": name},
         "job_image": backup_image(contract),
+        "job_temporary": mebibytes(TEMPORARY),
         "job_flows": [
             flow for one, backup in contract.spec.backups.items() for flow in _job_flows(one, backup)
         ],

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from mahavishnu.contract import contract
 from mahavishnu.spec import Spec
 from tests.figures import figure
-from tests.generators.pods import disagreements, restricted
+from tests.generators.pods import crowded, disagreements, restricted
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.judges import judge
 from tests.reading import read
@@ -75,7 +75,6 @@ def job_faults(cron: Mapping[str, Any], found: list[dict[str, Any]]) -> list[str
         one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one
     ]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    sizes = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if one["name"] == "scratch"]
     (state,) = [one["value"] for one in container["env"] if one["name"] == "MAHAVISHNU_STATE"]
     wrong = {
         "overlaps": cron["spec"]["concurrencyPolicy"] != "Forbid",
@@ -91,7 +90,7 @@ def job_faults(cron: Mapping[str, Any], found: list[dict[str, Any]]) -> list[str
         "is asked by somebody": policy["spec"]["ingress"] != []
         or "Ingress" not in policy["spec"]["policyTypes"],
         "reports are lost": state not in mounts,
-        "no room": sizes != [container["resources"]["limits"]["ephemeral-storage"]],
+        "no room": crowded(pod),
         "root can be written": container["securityContext"].get("readOnlyRootFilesystem") is not True,
         "newest": container["image"].endswith(":latest") or ":" not in container["image"].rsplit("/", 1)[-1],
     }
@@ -210,7 +209,7 @@ BROKEN_JOBS: Mapping[str, Break] = {
     "knows the cluster": lambda cron: job_pod(cron).update(automountServiceAccountToken=True),
     "no such service account": lambda cron: job_pod(cron).update(serviceAccountName="default"),
     "reports are lost": lambda cron: job_pod(cron)["containers"][0]["volumeMounts"].pop(2),
-    "no room": lambda cron: job_pod(cron)["volumes"][1]["emptyDir"].update(sizeLimit="1Mi"),
+    "no room": lambda cron: job_pod(cron)["volumes"][1]["emptyDir"].update(sizeLimit="102400Mi"),
     "newest": lambda cron: job_pod(cron)["containers"][0].update(image="shop-backups"),
     "privileged": lambda cron: job_pod(cron)["containers"][0]["securityContext"].update(privileged=True),
 }
@@ -299,6 +298,9 @@ PLANTED: Mapping[str, Break] = {
     "killed before its time is over": lambda k: pod(k).update(terminationGracePeriodSeconds=50),
     "requests differ from limits": lambda k: container(k)["resources"]["requests"].update(cpu="1m"),
     "a resource has no limit": lambda k: container(k)["resources"].update(requests={}, limits={}),
+    "evicted before its volumes are full": lambda k: pod(k)["volumes"][0]["emptyDir"].update(
+        sizeLimit="256Mi"
+    ),
     "a user of the host": lambda k: pod(k)["securityContext"].update(runAsUser=1000),
     "the root can be written": lambda k: container(k)["securityContext"].pop("readOnlyRootFilesystem"),
     "knows more of the cluster than it needs": lambda k: pod(k).pop("automountServiceAccountToken"),
@@ -782,3 +784,12 @@ def test_dead_letters_in_a_file_outlive_the_container_at_least() -> None:
     assert "dead-letters" not in str(served["Deployment"])
     assert "10.9.8.7/32" in str(served["NetworkPolicy"])
     assert "10.9.8.7/32" not in str(filed["NetworkPolicy"])
+
+
+def test_a_pod_has_room_for_its_dead_letters() -> None:
+    """For all that may be kept, and as much again, beside /tmp and its log; else it goes, and they go with it."""
+    parking = {"dependencies": {"stripe": {"fallback": "dead_letter"}}, "dead_letters": {"size": "256Mi"}}
+    found = objects(merged(LARGE, parking))
+    assert [*disagreements(found)] == []
+    limits = container(found)["resources"]["limits"]
+    assert limits["ephemeral-storage"] == f"{256 + 64 + 2 * 256}Mi"
