@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -350,7 +351,7 @@ def test_the_pods_read_the_spec_that_was_compiled() -> None:
 
 
 def test_another_spec_is_another_config_map() -> None:
-    """So pods are replaced one after the other, and what goes back to the pods before goes back to their spec."""
+    """So pods are replaced by and by, and what goes back to the pods before goes back to their spec."""
     found, changed = (
         objects(LARGE),
         objects(merged(LARGE, {"limits": {"per_client": {"rate": "301/minute"}}})),
@@ -359,6 +360,20 @@ def test_another_spec_is_another_config_map() -> None:
     assert found["ConfigMap"]["metadata"]["name"] != changed["ConfigMap"]["metadata"]["name"]
     assert pod(found) != pod(changed)
     assert disagreements_of_jobs(BACKED) == []
+
+
+@pytest.mark.parametrize("replicas", [1, 5, 12, 200, 1000])
+def test_a_fleet_of_any_size_is_rolled_out_before_its_drift_is_told(replicas: int) -> None:
+    """Also where each pod takes all the time it may to start, and as long again to be put somewhere."""
+    spec = merged(LARGE, {"deploy": {"replicas": {"min": 1, "max": replicas}}})
+    deployment = objects(spec)["Deployment"]["spec"]
+    probe = container({"Deployment": {"spec": deployment}})["startupProbe"]
+    each = probe["periodSeconds"] * probe["failureThreshold"] + deployment["minReadySeconds"]
+    share = int(deployment["strategy"]["rollingUpdate"]["maxSurge"].removesuffix("%"))
+    waves = math.ceil(replicas / math.ceil(replicas * share / 100))
+    (drift,) = [one for one in contract(Spec.model_validate(spec)).alerts if one.name.endswith("SpecDrift")]
+    assert drift.hold is not None
+    assert waves * 2 * each <= min(drift.hold.seconds, 10 * 60)
 
 
 def disagreements_of_jobs(spec: Mapping[str, Any]) -> list[str]:
