@@ -155,9 +155,11 @@ def _job_flows(name: str, backup: Backup) -> Iterator[dict[str, object]]:
     """Whom the jobs of a backup may reach: its repositories, and its database wherever the secret says."""
     for place, port in reached(backup):
         somewhere: list[dict[str, object]] = [{"peers": ELSEWHERE, "ports": tcp(port)}]
-        yield from ({"name": name, **flow} for flow in (flows(place, port) if place else somewhere))
+        for flow in flows(place, port) if place else somewhere:
+            yield {"name": name, "secret": None, **flow}
     if isinstance(backup.source, Postgres):
-        yield {"name": name, "peers": (*ELSEWHERE, ANY_POD), "ports": tcp(_POSTGRES)}
+        secret = secrets_of(backup.source.postgres)[0]
+        yield {"name": name, "secret": secret, "peers": (*ELSEWHERE, ANY_POD), "ports": tcp(_POSTGRES)}
 
 
 def _bytes(size: Size) -> str:

@@ -200,6 +200,14 @@ def test_the_jobs_reach_their_repositories_and_their_database() -> None:
     ]
 
 
+def test_a_database_at_another_port_is_for_a_policy_of_ones_own() -> None:
+    """Managed ones and poolers have theirs, which the secret hides: the file says whose, and what to do."""
+    text = generated("kubernetes", BACKED)["kubernetes/backups-networkpolicy.yaml"]
+    said, _ = text.partition("port: 5432")[::2]
+    assert "secret DATABASE_URL" in said.rpartition("# backups: orders")[2]
+    assert "add a policy of your own" in said.rpartition("# backups: orders")[2]
+
+
 BROKEN_JOBS: Mapping[str, Break] = {
     "overlaps": lambda cron: cron["spec"].update(concurrencyPolicy="Allow"),
     "never ends": lambda cron: cron["spec"]["jobTemplate"]["spec"].pop("activeDeadlineSeconds"),
