@@ -286,7 +286,8 @@ class OnKubernetes(Target):
 
     def restart(self) -> Command:
         return Command(
-            "Restart, one replica after the other", self._kubectl("rollout", "restart", self.deployment)
+            "Restart; no replica goes before a new one answers",
+            self._kubectl("rollout", "restart", self.deployment),
         )
 
     def secrets(self) -> list[Command]:

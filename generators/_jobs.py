@@ -14,6 +14,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
 from mahavishnu.spec import Spec
 
+from ._room import TEMPORARY, mebibytes, storage
 from ._service import host, job_secrets
 
 _LONGEST_NAME = 52  # of a CronJob: its jobs' names are eleven characters longer
@@ -25,7 +26,7 @@ _PACKAGES = {"sftp": "openssh-client", "rclone": "rclone"}
 
 
 class Job(NamedTuple):
-    """One step of one backup: the words of its command, its schedule, and how many seconds it may take."""
+    """One step of one backup: the words of its command, its schedule, how many seconds it may take, and its room."""
 
     name: str
     file: str
@@ -34,6 +35,7 @@ class Job(NamedTuple):
     deadline: int
     secrets: tuple[str, ...]
     scratch: str
+    storage: str
 
 
 def jobs(contract: Contract) -> Iterator[Job]:
@@ -41,6 +43,7 @@ def jobs(contract: Contract) -> Iterator[Job]:
     for name, backup in contract.spec.backups.items():
         for due in dues(name, backup):
             shortest, _ = due.schedule.gaps()
+            scratch = -(-int(backup.scratch) // 2**20)
             file = f"backup-{name.replace('_', '-')}-{due.step}"
             yield Job(
                 _short(f"{host(contract)}-{file}"),
@@ -49,7 +52,8 @@ def jobs(contract: Contract) -> Iterator[Job]:
                 due.schedule.sunday_is_0,
                 min(_DAY, int(shortest) // 10**9),
                 tuple(job_secrets(backup)),
-                _mebibytes(backup),
+                mebibytes(scratch),
+                storage(TEMPORARY, scratch),
             )
 
 
@@ -112,7 +116,3 @@ def _short(name: str) -> str:
     if len(name) <= _LONGEST_NAME:
         return name
     return f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-
-
-def _mebibytes(backup: Backup) -> str:
-    return f"{-(-int(backup.scratch) // 2**20)}Mi"

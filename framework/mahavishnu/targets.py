@@ -78,7 +78,11 @@ class Kubernetes(Settings):
     host: Host | None = None
     """The public name; without it there is no Ingress."""
     ingress_class: DnsLabel = "nginx"
-    """Which ingress controller serves it; its namespace may reach the pods."""
+    """Which ingress controller serves it, and may reach the pods: `contour`, `haproxy`, `istio`, `kong`, `nginx` and
+    `traefik` from where their documentation puts them; the load balancers `alb`, `azure-application-gateway`, `gce` and
+    `gce-internal` from the networks of `service.trusted_proxies`. Of any other it is not known: everybody may."""
+    ingress_namespace: DnsLabel | None = None
+    """Where that controller runs, if not where its documentation puts it."""
 
 
 class Targets(Settings):

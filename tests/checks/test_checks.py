@@ -131,6 +131,25 @@ def test_a_health_check_of_the_app_is_missed(path: str, tmp_path: Path) -> None:
     assert "another path" in finding.help
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "codes"),
+    [
+        ("compose", "redis", ["MV606"]),
+        ("compose", "redis.example.com", []),
+        ("compose", "[fd00::1]", []),
+        ("kubernetes", "redis", []),
+    ],
+)
+def test_a_server_with_a_password_is_none_that_compose_starts(
+    target: str, host: str, codes: list[str], tmp_path: Path
+) -> None:
+    """The line is shown without the login, so this one is no world."""
+    store = f'store: "redis://:${{KEY}}@{host}:6379"'
+    one = loaded(f"{store}\ndeploy: {{targets: {{{target}: {{}}}}}}", tmp_path)
+
+    assert [finding.code for finding in found("no_server", one)] == codes
+
+
 def test_a_bug_of_the_contract_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a condition that has been found to name nothing excuses a contract that cannot be made."""
 

@@ -160,11 +160,24 @@ def _life(pod: Object, container: Object, ports: Mapping[str, int]) -> Iterator[
         yield "killed before its time is over"
 
 
+def crowded(pod: Object) -> bool:
+    """Whether a pod is evicted before its volumes are full: they count as its storage, and so do 5 logs of 10 MiB."""
+    limits = [one["resources"]["limits"]["ephemeral-storage"] for one in pod["containers"]]
+    volumes = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if "emptyDir" in one]
+    return sum(map(_mebibytes, limits)) < sum(map(_mebibytes, volumes)) + 50
+
+
+def _mebibytes(quantity: str) -> int:
+    return int(quantity.removesuffix("Mi"))
+
+
 def _confined(pod: Object, container: Object) -> Iterator[str]:
     if container["resources"]["requests"] != container["resources"]["limits"]:
         yield "requests differ from limits"
     if set(container["resources"]["limits"]) != {"cpu", "memory", "ephemeral-storage"}:
         yield "a resource has no limit"
+    elif crowded(pod):
+        yield "evicted before its volumes are full"
     if pod["securityContext"]["runAsUser"] <= 10000 or pod["securityContext"]["runAsGroup"] <= 10000:
         yield "a user of the host"
     if container["securityContext"].get("readOnlyRootFilesystem") is not True:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from mahavishnu.contract import contract
 from mahavishnu.spec import Spec
 from tests.figures import figure
-from tests.generators.pods import disagreements, restricted
+from tests.generators.pods import crowded, disagreements, restricted
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.judges import judge
 from tests.reading import read
@@ -75,7 +76,6 @@ def job_faults(cron: Mapping[str, Any], found: list[dict[str, Any]]) -> list[str
         one["persistentVolumeClaim"]["claimName"] for one in pod["volumes"] if "persistentVolumeClaim" in one
     ]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
-    sizes = [one["emptyDir"]["sizeLimit"] for one in pod["volumes"] if one["name"] == "scratch"]
     (state,) = [one["value"] for one in container["env"] if one["name"] == "MAHAVISHNU_STATE"]
     wrong = {
         "overlaps": cron["spec"]["concurrencyPolicy"] != "Forbid",
@@ -91,7 +91,7 @@ def job_faults(cron: Mapping[str, Any], found: list[dict[str, Any]]) -> list[str
         "is asked by somebody": policy["spec"]["ingress"] != []
         or "Ingress" not in policy["spec"]["policyTypes"],
         "reports are lost": state not in mounts,
-        "no room": sizes != [container["resources"]["limits"]["ephemeral-storage"]],
+        "no room": crowded(pod),
         "root can be written": container["securityContext"].get("readOnlyRootFilesystem") is not True,
         "newest": container["image"].endswith(":latest") or ":" not in container["image"].rsplit("/", 1)[-1],
     }
@@ -200,6 +200,14 @@ def test_the_jobs_reach_their_repositories_and_their_database() -> None:
     ]
 
 
+def test_a_database_at_another_port_is_for_a_policy_of_ones_own() -> None:
+    """Managed ones and poolers have theirs, which the secret hides: the file says whose, and what to do."""
+    text = generated("kubernetes", BACKED)["kubernetes/backups-networkpolicy.yaml"]
+    said, _ = text.partition("port: 5432")[::2]
+    assert "secret DATABASE_URL" in said.rpartition("# backups: orders")[2]
+    assert "add a policy of your own" in said.rpartition("# backups: orders")[2]
+
+
 BROKEN_JOBS: Mapping[str, Break] = {
     "overlaps": lambda cron: cron["spec"].update(concurrencyPolicy="Allow"),
     "never ends": lambda cron: cron["spec"]["jobTemplate"]["spec"].pop("activeDeadlineSeconds"),
@@ -210,7 +218,7 @@ BROKEN_JOBS: Mapping[str, Break] = {
     "knows the cluster": lambda cron: job_pod(cron).update(automountServiceAccountToken=True),
     "no such service account": lambda cron: job_pod(cron).update(serviceAccountName="default"),
     "reports are lost": lambda cron: job_pod(cron)["containers"][0]["volumeMounts"].pop(2),
-    "no room": lambda cron: job_pod(cron)["volumes"][1]["emptyDir"].update(sizeLimit="1Mi"),
+    "no room": lambda cron: job_pod(cron)["volumes"][1]["emptyDir"].update(sizeLimit="102400Mi"),
     "newest": lambda cron: job_pod(cron)["containers"][0].update(image="shop-backups"),
     "privileged": lambda cron: job_pod(cron)["containers"][0]["securityContext"].update(privileged=True),
 }
@@ -299,6 +307,9 @@ PLANTED: Mapping[str, Break] = {
     "killed before its time is over": lambda k: pod(k).update(terminationGracePeriodSeconds=50),
     "requests differ from limits": lambda k: container(k)["resources"]["requests"].update(cpu="1m"),
     "a resource has no limit": lambda k: container(k)["resources"].update(requests={}, limits={}),
+    "evicted before its volumes are full": lambda k: pod(k)["volumes"][0]["emptyDir"].update(
+        sizeLimit="256Mi"
+    ),
     "a user of the host": lambda k: pod(k)["securityContext"].update(runAsUser=1000),
     "the root can be written": lambda k: container(k)["securityContext"].pop("readOnlyRootFilesystem"),
     "knows more of the cluster than it needs": lambda k: pod(k).pop("automountServiceAccountToken"),
@@ -348,7 +359,7 @@ def test_the_pods_read_the_spec_that_was_compiled() -> None:
 
 
 def test_another_spec_is_another_config_map() -> None:
-    """So pods are replaced one after the other, and what goes back to the pods before goes back to their spec."""
+    """So pods are replaced by and by, and what goes back to the pods before goes back to their spec."""
     found, changed = (
         objects(LARGE),
         objects(merged(LARGE, {"limits": {"per_client": {"rate": "301/minute"}}})),
@@ -357,6 +368,20 @@ def test_another_spec_is_another_config_map() -> None:
     assert found["ConfigMap"]["metadata"]["name"] != changed["ConfigMap"]["metadata"]["name"]
     assert pod(found) != pod(changed)
     assert disagreements_of_jobs(BACKED) == []
+
+
+@pytest.mark.parametrize("replicas", [1, 5, 12, 200, 1000])
+def test_a_fleet_of_any_size_is_rolled_out_before_its_drift_is_told(replicas: int) -> None:
+    """Also where each pod takes all the time it may to start, and as long again to be put somewhere."""
+    spec = merged(LARGE, {"deploy": {"replicas": {"min": 1, "max": replicas}}})
+    deployment = objects(spec)["Deployment"]["spec"]
+    probe = container({"Deployment": {"spec": deployment}})["startupProbe"]
+    each = probe["periodSeconds"] * probe["failureThreshold"] + deployment["minReadySeconds"]
+    share = int(deployment["strategy"]["rollingUpdate"]["maxSurge"].removesuffix("%"))
+    waves = math.ceil(replicas / math.ceil(replicas * share / 100))
+    (drift,) = [one for one in contract(Spec.model_validate(spec)).alerts if one.name.endswith("SpecDrift")]
+    assert drift.hold is not None
+    assert waves * 2 * each <= min(drift.hold.seconds, 10 * 60)
 
 
 def disagreements_of_jobs(spec: Mapping[str, Any]) -> list[str]:
@@ -388,6 +413,14 @@ def test_the_operators_token_is_the_services() -> None:
     assert [one["valueFrom"] for one in env if one["name"] == "HOOK_TOKEN"] == [reference]
 
 
+NEIGHBOURS: dict[str, Any] = {"podSelector": {}}
+
+
+def pods_of(namespace: str) -> dict[str, Any]:
+    """Every pod of a namespace."""
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}}}
+
+
 def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
     """A policy by address and port outside the cluster, by namespace inside; metadata services never."""
     rules = objects(LARGE)["NetworkPolicy"]["spec"]["egress"]
@@ -406,6 +439,30 @@ def test_the_service_may_reach_its_dependencies_and_nothing_else() -> None:
         {"to": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": tcp(8443)},
         {"to": [{"ipBlock": {"cidr": "2001:db8::1/128"}}], "ports": tcp(8080)},
     ]
+
+
+@pytest.mark.parametrize(
+    ("url", "inside", "outside"),
+    [
+        ("http://payment.billing:8080", [pods_of("billing")], 8080),
+        ("https://stripe.com", [pods_of("com")], 443),
+        ("http://api.stripe.com", [], 80),
+        ("http://search-0.search:9200", [NEIGHBOURS, pods_of("search")], 9200),
+        ("http://search-0.search.catalog:9200", [pods_of("catalog")], 9200),
+        ("http://search.catalog.svc", [pods_of("catalog")], None),
+        ("http://search-0.search.catalog.svc.cluster.local", [pods_of("catalog")], None),
+        ("http://api.svc.example.com", [], 80),
+    ],
+)
+def test_a_name_that_may_be_of_the_cluster_is_let_out_as_one(
+    url: str, inside: list[dict[str, Any]], outside: int | None
+) -> None:
+    """To its pods, on whatever port they listen; and as a domain too, where it may be one."""
+    spec = merged(SMALL, {"dependencies": {"other": {"url": url}}})
+    _, *rules = objects(spec)["NetworkPolicy"]["spec"]["egress"]
+    everywhere = [{"ports": [{"protocol": "TCP", "port": outside}]}] if outside else []
+    assert [rule["to"] for rule in rules if "ports" not in rule] == ([inside] if inside else [])
+    assert [{"ports": rule["ports"]} for rule in rules if "ports" in rule] == everywhere
 
 
 @pytest.mark.parametrize(
@@ -440,33 +497,50 @@ def test_the_ingress_says_whose_word_counts(
     assert "--no-proxy-headers" in made["kubernetes/deployment.yaml"]
 
 
-HUGE = {
+HELD = {
     "limits": {
         "uploads": {"body": "10MiB", "match": {"path": "/uploads"}},
         "rest": {"body": "64KiB"},
         "off": {"body": "1GiB", "mode": "off"},
-        "report": {"timeout": "90s", "match": {"path": "/report"}},
+        "request": {"timeout": "10s", "idle": "20s"},
+        "report": {"timeout": "90s", "idle": "30s", "match": {"path": "/report"}},
         "events": {"timeout": "1s", "idle": "2m", "match": {"path": "/events"}},
     },
     "deploy": {"shutdown": "2m"},
 }
+ANY_SIZE, ANY_PAUSE = {"proxy-body-size": "0"}, {"proxy-read-timeout": "3600"}
+
+
+def limited(**limits: dict[str, Any] | None) -> dict[str, Any]:
+    """The spec in which every request is held to a body and a time, but for these limits."""
+    return merged(HELD, {"limits": limits})
 
 
 @pytest.mark.parametrize(
     ("patch", "told"),
     [
-        ({}, None),
-        (HUGE, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
-        (merged(HUGE, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), None),
+        (HELD, {"proxy-body-size": "10485760", "proxy-read-timeout": "125"}),
+        (limited(uploads=None, report=None, events=None), {}),
+        (limited(uploads=None, rest=None), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(rest=None), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(uploads={"mode": "observe"}), ANY_SIZE | {"proxy-read-timeout": "125"}),
+        (limited(uploads=None, request=None), ANY_PAUSE),
+        (limited(uploads=None, report={"idle": None}), ANY_PAUSE),
+        (limited(uploads=None, request={"mode": "observe"}), ANY_PAUSE),
+        (limited(uploads=None, request=None, report={"timeout": "2h"}), {"proxy-read-timeout": "7205"}),
+        (merged(HELD, {"deploy": {"targets": {"kubernetes": {"ingress_class": "traefik"}}}}), {}),
     ],
 )
 def test_the_ingress_ends_nothing_that_the_service_lets_live(
-    patch: dict[str, Any], told: dict[str, str] | None
+    patch: dict[str, Any], told: dict[str, str]
 ) -> None:
-    """ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence, unless it is told."""
-    metadata = objects(merged(LARGE, patch))["Ingress"]["metadata"]
-    prefix = "nginx.ingress.kubernetes.io/"
-    assert metadata.get("annotations") == (told and {f"{prefix}{key}": value for key, value in told.items()})
+    """By itself ingress-nginx refuses bodies of more than 1 MiB, and gives up after a minute of silence.
+
+    What is only observed, or limited for some requests alone, is let through; a pause that nothing ends, too.
+    """
+    spec = merged(merged(LARGE, {"limits": {"uploads": None}}), patch)
+    annotations = objects(spec)["Ingress"]["metadata"].get("annotations", {})
+    assert annotations == {f"nginx.ingress.kubernetes.io/{key}": value for key, value in told.items()}
 
 
 def test_the_server_keeps_a_connection_longer_than_a_proxy_does() -> None:
@@ -539,24 +613,75 @@ def test_a_store_whose_place_is_secret_is_reached_on_its_usual_ports() -> None:
     )
 
 
+OUTSIDE = {"host": "a.example.com"}
+
+
+def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[dict[str, Any]] | None:
+    """Who may reach the port, Prometheus aside; None: everybody."""
+    service, target = {"trusted_proxies": proxies or []}, {"kubernetes": patch}
+    found = objects(merged(SMALL, {"service": service, "deploy": {"targets": target}}))
+    assert ("Ingress" in found) == ("host" in patch)
+    (rule,) = found["NetworkPolicy"]["spec"]["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": 8000}]
+    if "from" not in rule:
+        return None
+    peers: list[dict[str, Any]] = rule["from"]
+    assert peers[-1] == pods_of("monitoring")
+    return peers[:-1]
+
+
 @pytest.mark.parametrize(
-    ("patch", "callers"),
+    ("patch", "namespaces"),
     [
-        ({"host": "a.example.com"}, ["ingress-nginx", "monitoring"]),
-        ({"host": "a.example.com", "ingress_class": "traefik"}, ["traefik", "monitoring"]),
-        ({}, [None, "monitoring"]),
+        ({}, []),
+        (OUTSIDE, ["ingress-nginx"]),
+        ({**OUTSIDE, "ingress_class": "traefik"}, ["traefik", "kube-system"]),
+        ({**OUTSIDE, "ingress_class": "contour"}, ["projectcontour"]),
+        ({**OUTSIDE, "ingress_class": "istio"}, ["istio-system", "istio-ingress"]),
+        ({**OUTSIDE, "ingress_class": "haproxy"}, ["haproxy-controller", "ingress-controller"]),
+        ({**OUTSIDE, "ingress_class": "kong"}, ["kong"]),
+        ({**OUTSIDE, "ingress_namespace": "ingress"}, ["ingress"]),
+        ({**OUTSIDE, "ingress_class": "nginx-public", "ingress_namespace": "public"}, ["public"]),
     ],
 )
-def test_who_may_reach_the_service(patch: dict[str, Any], callers: list[str | None]) -> None:
-    """The ingress controller and Prometheus; without a public name, its neighbours and Prometheus."""
-    found = objects(merged(SMALL, {"deploy": {"targets": {"kubernetes": patch}}}))
-    peers = found["NetworkPolicy"]["spec"]["ingress"][0]["from"]
-    names = [
-        one.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name")
-        for one in peers
-    ]
-    assert names == callers
-    assert ("Ingress" in found) == ("host" in patch)
+def test_who_may_reach_the_service(patch: dict[str, Any], namespaces: list[str]) -> None:
+    """Its neighbours and Prometheus, with a public name or without; with one, the pods of the ingress controller."""
+    assert callers(patch) == [NEIGHBOURS, *map(pods_of, namespaces)]
+
+
+GOOGLE = ["35.191.0.0/16", "130.211.0.0/22"]
+
+
+@pytest.mark.parametrize(
+    ("ingress_class", "proxies", "networks"),
+    [
+        ("alb", ["10.0.0.0/16", "fd00::/8"], ["10.0.0.0/16", "fd00::/8"]),
+        ("azure-application-gateway", ["10.9.0.0/24"], ["10.9.0.0/24"]),
+        ("gce", GOOGLE, GOOGLE),
+        ("gce-internal", ["10.129.0.0/23"], [*GOOGLE, "10.129.0.0/23"]),
+    ],
+)
+def test_a_load_balancer_that_is_no_pod_is_let_in_by_its_addresses(
+    ingress_class: str, proxies: list[str], networks: list[str]
+) -> None:
+    """Those that are believed; Google's ask whether a pod is well from addresses that are the same everywhere."""
+    blocks = [{"ipBlock": {"cidr": one}} for one in networks]
+    assert callers({**OUTSIDE, "ingress_class": ingress_class}, proxies) == [NEIGHBOURS, *blocks]
+
+
+@pytest.mark.parametrize(
+    ("ingress_class", "proxies"), [("our-own", ["10.0.0.0/8"]), ("cilium", ["10.0.0.0/8"]), ("alb", ["unix"])]
+)
+def test_a_controller_of_which_nobody_knows_where_it_is_gets_in(
+    ingress_class: str, proxies: list[str]
+) -> None:
+    """So everybody does, on the one port, and the policy says how to close it; guessed wrong, nobody would."""
+    patch = {**OUTSIDE, "ingress_class": ingress_class}
+    assert callers(patch, proxies) is None
+    spec = merged(
+        SMALL, {"service": {"trusted_proxies": proxies}, "deploy": {"targets": {"kubernetes": patch}}}
+    )
+    assert "ingress_namespace" in generated("kubernetes", spec)["kubernetes/networkpolicy.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -682,3 +807,12 @@ def test_dead_letters_in_a_file_outlive_the_container_at_least() -> None:
     assert "dead-letters" not in str(served["Deployment"])
     assert "10.9.8.7/32" in str(served["NetworkPolicy"])
     assert "10.9.8.7/32" not in str(filed["NetworkPolicy"])
+
+
+def test_a_pod_has_room_for_its_dead_letters() -> None:
+    """For all that may be kept, and as much again, beside /tmp and its log; else it goes, and they go with it."""
+    parking = {"dependencies": {"stripe": {"fallback": "dead_letter"}}, "dead_letters": {"size": "256Mi"}}
+    found = objects(merged(LARGE, parking))
+    assert [*disagreements(found)] == []
+    limits = container(found)["resources"]["limits"]
+    assert limits["ephemeral-storage"] == f"{256 + 64 + 2 * 256}Mi"

@@ -437,6 +437,27 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
     assert dropped == ["Succeeded", "Failed"], "a pod that was evicted would be one that is down, for days"
 
 
+@pytest.mark.judge
+@pytest.mark.parametrize(("staging", "code"), [("shop", 1), ("shop_staging", 0)])
+def test_one_prometheus_watches_environments_that_have_names_of_their_own(
+    staging: str, code: int, tmp_path: Path
+) -> None:
+    """The way out that `check` names works, and without it there is none."""
+    jobs = list[Any]()
+    for name in ("shop", staging):
+        service, kubernetes = {**MINIMAL["service"], "name": name}, {"namespace": f"prod-{len(jobs)}"}
+        of = made({**MINIMAL, "service": service, "deploy": {"targets": {"kubernetes": kubernetes}}})
+        (job,) = read(texts(of)["prometheus/scrape.kubernetes.yml"])
+        del job["kubernetes_sd_configs"]  # which Debian builds Prometheus without
+        jobs.append(job)
+        (tmp_path / f"{len(jobs)}.yml").write_text(texts(of)["prometheus/rules.yml"], encoding="utf-8")
+    config = tmp_path / "prometheus.yml"
+    config.write_text(
+        json.dumps({"rule_files": ["1.yml", "2.yml"], "scrape_configs": jobs}), encoding="utf-8"
+    )
+    assert ask("promtool", "check", "config", config).returncode == code
+
+
 # --- the budget -------------------------------------------------------------------------------------------
 
 COUNT = 'mahavishnu_slo_requests_total{job="shop",slo="availability",outcome="%s"}'

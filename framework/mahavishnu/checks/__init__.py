@@ -27,8 +27,10 @@ from mahavishnu.checks import (
     logs_kept,
     min_calls,
     never_slow,
+    no_server,
     nothing_kept,
     one_failure,
+    one_job,
     one_place,
     overlapping,
     own_paths,
@@ -68,7 +70,7 @@ ALL: tuple[Check, ...] = (
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
     never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
     one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
-    dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
+    no_server, one_job, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 
