@@ -69,7 +69,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
     yield Artifact(
         "compose/Dockerfile.dockerignore",
-        render("compose/Dockerfile.dockerignore.j2", kept=_kept(contract.spec)),
+        render("compose/Dockerfile.dockerignore.j2", made=_made(contract), kept=_kept(contract.spec)),
     )
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
@@ -221,6 +221,13 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
+
+
+def _made(contract: Contract) -> list[str]:
+    """The folder of these files, unless the app is in it, too."""
+    service, place = contract.spec.service, PurePosixPath(contract.place)
+    app = PurePosixPath(service.app_dir, *service.app.partition(":")[0].split("."))
+    return [] if app.is_relative_to(place) else [place.as_posix()]
 
 
 def _kept(spec: Spec) -> list[str]:

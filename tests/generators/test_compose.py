@@ -492,6 +492,65 @@ def test_no_dead_letter_of_the_builder_enters_the_image() -> None:
     assert ignored("redis://letters") == ["**/.mahavishnu"]
 
 
+def written(spec: Mapping[str, Any], **where: Any) -> dict[str, str]:
+    """What is made of a spec where its files are, or its project is, like this."""
+    made = replace(contract(Spec.model_validate(spec)), **where)
+    generator: Any = import_module("mahavishnu.generators.compose")
+    return {one.path: one.text for one in generator.generate(made)}
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("deploy", "deploy"),
+        ("examples/deploy", "examples/deploy"),
+        ("a #b", r"a \#b"),
+        ("src", None),
+        ("src/web", None),
+        ("src/web/deploy", "src/web/deploy"),
+    ],
+)
+def test_what_is_generated_stays_out_of_the_image(place: str, line: str | None) -> None:
+    """A folder beside the package would be one more package to setuptools; one that holds the app is needed."""
+
+    def ignored(place: str) -> set[str]:
+        return {*written(LARGE, place=place)["compose/Dockerfile.dockerignore"].splitlines()}
+
+    assert ignored(place) - ignored("nowhere") == ({line} if line else set())
+
+
+def installed(folder: Path, image: str) -> list[str]:
+    """What a build of the image installs of a project, as words for pip."""
+    run = re.findall(r"^RUN (.*?[^\\])\n", image.partition("COPY . .")[2], re.MULTILINE | re.DOTALL)[0]
+    for name, does in (("pip", 'echo "$@"'), ("python", ":")):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    path = f"{folder}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["sh", "-c", run], cwd=folder, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("files", "builds"),
+    [
+        ({}, False),
+        ({"pyproject.toml": "[tool.ruff]\nline-length = 100\n"}, False),
+        ({"pyproject.toml": "[tool.ruff]\n\n[project]\nname = 'shop'\n"}, True),
+        ({"pyproject.toml": "[ build-system ]\nrequires = ['poetry-core']\n"}, True),
+        ({"setup.py": ""}, True),
+    ],
+)
+def test_only_what_can_be_built_is_installed(files: Mapping[str, str], builds: bool, tmp_path: Path) -> None:
+    """Many a pyproject.toml only says how to lint: pip would make a package of whatever lies beside it."""
+    for name, text in {**files, "requirements.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    words = installed(tmp_path, generated("compose", LARGE)["compose/Dockerfile"])
+    own = ["install --no-cache-dir ."] if builds else []
+    assert words == ["install --no-cache-dir -r requirements.txt", *own]
+
+
 def test_a_server_of_dead_letters_forgets_nothing() -> None:
     """It writes down all it is told before it says so, into a volume; one that counts limits too is the same one."""
     file = compose(merged(parking("redis://letters:7000"), {"dead_letters": {"size": "32MiB"}}))
