@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -530,6 +531,19 @@ def installed(folder: Path, image: str) -> list[str]:
         ["sh", "-c", run], cwd=folder, env={"PATH": path}, capture_output=True, text=True, check=True
     )
     return done.stdout.splitlines()
+
+
+def test_what_the_builder_s_umask_kept_from_others_can_be_read(tmp_path: Path) -> None:
+    """The service is not who built the image; and what is well already is not copied once more into a layer."""
+    for name in ("shop", "requirements.txt"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o640)
+    (tmp_path / "package").mkdir(mode=0o750)
+    (tmp_path / "package/tool").write_text("")
+    (tmp_path / "package/tool").chmod(0o750)
+    installed(tmp_path, generated("compose", LARGE)["compose/Dockerfile"])
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.rglob("*")}
+    assert (modes["shop"], modes["package"], modes["tool"]) == (0o644, 0o755, 0o755)
 
 
 @pytest.mark.parametrize(
