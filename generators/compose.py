@@ -36,6 +36,8 @@ from ._service import (
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
+# A worker starts up to forty threads for plain `def` handlers, and some for what it does besides.
+_THREADS, _LEAST = 64, 256
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
@@ -95,6 +97,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
+        "threads": max(_LEAST, _THREADS * (1 + spec.service.workers)),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "stores": (stores := [*_stores(contract)]),

@@ -76,7 +76,7 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             or service.get("privileged"),
             "root": user <= 10000 and user != OF_REDIS,
             "writable": service.get("read_only") is not True,
-            "processes": not 0 < service.get("pids_limit", 0) <= 1024,
+            "processes": not 0 < service.get("pids_limit", 0) <= 64 + 64 * 64,
             "memory": not re.fullmatch(r"[0-9]+[bkmg]", limits.get("memory", "")),
             "cpu": not float(limits.get("cpus", 0)) > 0,
             "restart": service.get("restart") != "unless-stopped",
@@ -325,6 +325,13 @@ def test_numbers_are_those_of_the_spec() -> None:
     services = compose(LARGE)["services"]
     assert "--storage.tsdb.retention.time=60d" in services["prometheus"]["command"]
     assert services["shop-api"]["deploy"]["resources"]["limits"] == {"cpus": "0.25", "memory": "256m"}
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 256), (3, 256), (4, 320), (64, 4160)])
+def test_every_worker_has_room_for_its_threads(workers: int, most: int) -> None:
+    """A plain `def` handler runs in one of the forty that each may start: without room it answers 500."""
+    service = compose(merged(LARGE, {"service": {"workers": workers}}))["services"]["shop-api"]
+    assert service["pids_limit"] == most
 
 
 @pytest.mark.parametrize(
