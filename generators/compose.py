@@ -12,6 +12,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.backup.due import ALIVE
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
+from mahavishnu.derived import uploads
 from mahavishnu.derived.forgetting import kept
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.spec import Spec
@@ -97,6 +98,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
+        "temporary": _temporary(spec),
         "threads": max(_LEAST, _THREADS * (1 + spec.service.workers)),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
@@ -273,6 +275,12 @@ def _required(name: str) -> _Reference:
 def _file(name: str) -> _Reference:
     # Not from the environment: Compose refuses that in a read-only container, podman-compose everywhere.
     return _Reference(f"${{SECRETS_DIR:?is the folder with one file for each secret and not set}}/{name}")
+
+
+def _temporary(spec: Spec) -> str:
+    """The room in /tmp, which is memory of the container: the service keeps half of it, whatever is uploaded."""
+    room = min(uploads.room(spec), max(uploads.LEAST, spec.deploy.resources.memory // 2))
+    return f"{room // 2**20}m"
 
 
 def _memory(size: Size) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
+from mahavishnu.derived import uploads
 from mahavishnu.policies.backup import Backup, Postgres
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
@@ -150,6 +151,7 @@ def _pod(contract: Contract) -> dict[str, object]:
         },
         "secrets": app_secrets(spec),
         "letters": letters_folder(contract.spec),
+        "temporary_room": f"{-(-uploads.room(spec) // 2**20)}Mi",
         # Pages, and the log of what is being written, are beside what is counted.
         "letters_room": f"{64 + 2 * (int(spec.dead_letters.size) // 2**20)}Mi",
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],

@@ -327,6 +327,22 @@ def test_numbers_are_those_of_the_spec() -> None:
     assert services["shop-api"]["deploy"]["resources"]["limits"] == {"cpus": "0.25", "memory": "256m"}
 
 
+@pytest.mark.parametrize(
+    ("body", "memory", "written"),
+    [
+        ("1MiB", "512Mi", "64m"),
+        ("20MiB", "512Mi", "192m"),
+        ("20MiB", "256Mi", "128m"),
+        ("20MiB", "64Mi", "64m"),
+    ],
+)
+def test_uploads_have_room(body: str, memory: str, written: str) -> None:
+    """In /tmp, which is memory of the container: half of it is left for the service, whatever comes."""
+    deploy = {"resources": {"memory": memory}}
+    services = compose(merged(LARGE, {"limits": {"uploads": {"body": body}}, "deploy": deploy}))["services"]
+    assert services["shop-api"]["tmpfs"] == [f"/tmp:size={written},mode=1777"]
+
+
 @pytest.mark.parametrize(("workers", "most"), [(1, 256), (3, 256), (4, 320), (64, 4160)])
 def test_every_worker_has_room_for_its_threads(workers: int, most: int) -> None:
     """A plain `def` handler runs in one of the forty that each may start: without room it answers 500."""
