@@ -246,8 +246,19 @@ def bare_word(value: object) -> str:
     return word
 
 
+class Pattern(NamedTuple):
+    """A line of an ignore file, which its reader takes as it is."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
 def ignored_path(value: object) -> str:
     """A path as a pattern that fits no other; raises ValueError for one that no line of an ignore file can be."""
+    if isinstance(value, Pattern):
+        return str(value)
     text = _written(value, str)
     if not text.isprintable() or text != text.strip():
         raise ValueError(f"an ignore file cannot carry {text!r}")

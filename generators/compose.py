@@ -21,7 +21,7 @@ from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
 from ._jobs import data_folders, outermost, packages, repository_folders
-from ._render import render
+from ._render import Pattern, render
 from ._service import (
     UID,
     app_secrets,
@@ -72,7 +72,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
     yield Artifact(
         "compose/Dockerfile.dockerignore",
-        render("compose/Dockerfile.dockerignore.j2", made=_made(contract), kept=_kept(contract.spec)),
+        render("compose/Dockerfile.dockerignore.j2", **_ignored(contract)),
     )
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
@@ -226,6 +226,11 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
         "user": f"{UID}:{UID}",
         "requirements": [(folder / "requirements.txt").as_posix() for folder in folders],
     }
+
+
+def _ignored(contract: Contract) -> dict[str, object]:
+    own = [Pattern(line) for line in contract.ignored]
+    return {"own": own, "made": _made(contract), "kept": _kept(contract.spec)}
 
 
 def _made(contract: Contract) -> list[str]:

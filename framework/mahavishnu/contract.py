@@ -63,7 +63,8 @@ class Contract:
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
     `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose
-    values are merged into the spec, `file` the spec's name there (None: the one that is found unasked).
+    values are merged into the spec, `file` the spec's name there (None: the one that is found unasked), `ignored` the
+    patterns of what a .dockerignore there keeps out of an image.
     """
 
     spec: Spec
@@ -74,6 +75,7 @@ class Contract:
     place: str = "deploy"
     env: str | None = None
     file: str | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def options(self) -> list[str]:

@@ -282,6 +282,18 @@ def test_the_build_context_is_the_spec_s_folder(home: Path, out: str) -> None:
     assert (home / build["dockerfile"]).is_file()
 
 
+def test_a_dockerignore_of_the_project_is_carried_on(home: Path) -> None:
+    """The build reads ours in its place; a change of it is a change of ours."""
+    (home / ".dockerignore").write_bytes("\ufeff# mine\r\n\r\nsecrets-of-ours\r\n!certs/*.pem\r\n".encode())
+    assert run(["generate"]) == 0
+    lines = (home / "deploy/compose/Dockerfile.dockerignore").read_text().splitlines()
+    at = lines.index("secrets-of-ours")
+    assert lines[at : at + 2] == ["secrets-of-ours", "!certs/*.pem"]
+    assert "# mine" not in lines
+    (home / ".dockerignore").unlink()
+    assert run(["generate", "--check"]) == 1
+
+
 def generate_elsewhere(home: Path, **env: str) -> dict[str, bytes]:
     """What a process of its own writes, under another environment."""
     command = [sys.executable, "-c", "from mahavishnu.cli import main; main()", "generate"]

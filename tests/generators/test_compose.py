@@ -8,6 +8,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -541,6 +542,27 @@ def test_what_is_generated_stays_out_of_the_image(place: str, line: str | None) 
         return {*written(LARGE, place=place)["compose/Dockerfile.dockerignore"].splitlines()}
 
     assert ignored(place) - ignored("nowhere") == ({line} if line else set())
+
+
+def test_what_a_project_ignores_stays_out_of_the_image() -> None:
+    """Its own .dockerignore is not read any more; whatever it lets in, secrets and history it does not."""
+    said = ("data", "!dist", "!.env", "docs/*[0-9]")
+    lines = written(LARGE, ignored=said)["compose/Dockerfile.dockerignore"].splitlines()
+    assert [line for line in lines if line in said] == [*said]
+    assert lines.index("dist") < lines.index("!dist")
+    assert {".git", ".env", "**/*.key", "secrets", "deploy", "**/.mahavishnu"} <= {
+        *lines[lines.index(said[-1]) :]
+    }
+    assert ".dockerignore" not in generated("compose", LARGE)["compose/Dockerfile.dockerignore"]
+
+
+@pytest.mark.parametrize(
+    ("file", "enters"), [("cacert.pem", True), ("server-key.pem", False), ("key.pem", False)]
+)
+def test_keys_stay_out_of_the_image_and_certificates_do_not(file: str, enters: bool) -> None:
+    """Whom the service trusts is no secret, and without it every call by TLS fails."""
+    lines = generated("compose", LARGE)["compose/Dockerfile.dockerignore"].splitlines()
+    assert enters != any(fnmatch(file, line.removeprefix("**/")) for line in lines)
 
 
 def installed(folder: Path, image: str) -> list[str]:

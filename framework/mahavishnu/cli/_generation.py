@@ -22,6 +22,7 @@ from mahavishnu.load import NAME, Loaded, accept, find_spec
 
 OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")
+_IGNORED = ".dockerignore"
 _LONGEST_DIFF = 60
 _WIDTH = 60
 _CHANGED = (
@@ -96,6 +97,7 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     home = loaded.path.parent
     file = None if loaded.path.name == NAME else loaded.path.name
     made = replace(contract(loaded.declared), place=_place(home, out), env=env, file=file)
+    made = replace(made, ignored=_ignored(home / _IGNORED))
     run = Run(loaded, env, made, files(loaded, made), out, None, spec)
     if not (chosen := frozenset(only)):
         return run
@@ -124,6 +126,13 @@ def _place(home: Path, out: Path) -> str:
     return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
 
 
+def _ignored(file: Path) -> tuple[str, ...]:
+    """The patterns in an ignore file; none where there is no such file."""
+    text = file.read_text(encoding="utf-8-sig", errors="replace") if file.is_file() else ""
+    lines = (line.strip() for line in text.split("\n"))
+    return tuple(line for line in lines if line and not line.startswith("#"))
+
+
 def _check(run: Run) -> int:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
     _show(drifts, run.out)
@@ -146,10 +155,10 @@ def _write(run: Run, force: bool, began: float) -> int:
 
 
 def _read(spec: Path) -> Iterator[str]:
-    """What a run reads: the spec, also one that would be found before it, and templates of one's own."""
+    """What a run reads: the spec, also one that would be found before it, templates of one's own, what is ignored."""
     home, here = spec.parent, Path.cwd()
     nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
-    return map(str, (spec, *nearer, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
+    return map(str, (spec, *nearer, home / _IGNORED, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
 
 
 def _remember(run: Run, read: Iterable[str]) -> None:
