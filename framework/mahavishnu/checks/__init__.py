@@ -33,6 +33,7 @@ from mahavishnu.checks import (
     overlapping,
     own_paths,
     promised_history,
+    public_metrics,
     queries,
     queue_wait,
     recovery_point,
@@ -69,7 +70,7 @@ ALL: tuple[Check, ...] = (
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
     never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
     one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
-    uploads_memory, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
+    uploads_memory, public_metrics, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 
