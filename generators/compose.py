@@ -81,13 +81,11 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     spec = contract.spec
     monitoring, secrets = target.monitoring, sidecar_secrets(spec)
     backups: dict[str, Any] = _backups(contract)
-    place = PurePosixPath(contract.place)
-    ups = "/".join([".."] * (len(place.parts) + 1))
     return {
         "host": host(contract),
         "image": image(contract),
-        "context": ups,
-        "dockerfile": (place / "compose/Dockerfile").as_posix(),
+        "context": PurePosixPath("..", contract.home).as_posix(),
+        "dockerfile": PurePosixPath(contract.place, "compose/Dockerfile").as_posix(),
         "monitoring": monitoring,
         "user": f"{UID}:{UID}",
         "published": _published(spec.service.port, target),
@@ -234,10 +232,10 @@ def _ignored(contract: Contract) -> dict[str, object]:
 
 
 def _made(contract: Contract) -> list[str]:
-    """The folder of these files, unless the app is in it, too."""
+    """The folder of these files, unless it is elsewhere, or the app is in it, too."""
     service, place = contract.spec.service, PurePosixPath(contract.place)
     app = PurePosixPath(service.app_dir, *service.app.partition(":")[0].split("."))
-    return [] if app.is_relative_to(place) else [place.as_posix()]
+    return [] if ".." in place.parts or app.is_relative_to(place) else [place.as_posix()]
 
 
 def _kept(spec: Spec) -> list[str]:

@@ -361,24 +361,23 @@ def test_sizes_are_written_as_compose_reads_them(said: str, written: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("place", "context", "dockerfile"),
+    ("place", "home", "context"),
     [
-        ("deploy", "../..", "deploy/compose/Dockerfile"),
-        ("examples/shop/deploy", "../../../..", "examples/shop/deploy/compose/Dockerfile"),
-        (".", "..", "compose/Dockerfile"),
-        ("a $b/c", "../../..", "a $$b/c/compose/Dockerfile"),
+        ("deploy", "..", "../.."),
+        ("examples/shop/deploy", "../../..", "../../../.."),
+        (".", ".", ".."),
+        ("a $b/c", "../..", "../../.."),
+        ("../deploy/shop", "../../project", "../../../project"),
     ],
 )
-def test_the_build_finds_the_project(place: str, context: str, dockerfile: str, tmp_path: Path) -> None:
-    """From wherever the files are, the context is the folder of the spec, and the Dockerfile lies in it."""
-    made = replace(contract(Spec.model_validate(SMALL)), place=place)
-    generator: Any = import_module("mahavishnu.generators.compose")
-    (text,) = [one.text for one in generator.generate(made) if one.path == "compose/compose.yaml"]
+def test_the_build_finds_the_project(place: str, home: str, context: str, tmp_path: Path) -> None:
+    """From wherever the files are, the context is the folder of the spec, from which the Dockerfile is found."""
+    text = written(SMALL, place=place, home=home)["compose/compose.yaml"].replace("$$", "$")
     build = read(text)["services"]["shop"]["build"]
-    assert build == {"context": context, "dockerfile": dockerfile}
-    folder = tmp_path / place / "compose"
-    assert (folder / context).resolve() == tmp_path
-    assert (tmp_path / dockerfile.replace("$$", "$")).parent == folder
+    assert build == {"context": context, "dockerfile": Path(place, "compose/Dockerfile").as_posix()}
+    folder = tmp_path / "project" / place / "compose"
+    assert (folder / context).resolve() == tmp_path / "project"
+    assert (tmp_path / "project" / build["dockerfile"]).parent == folder
 
 
 def test_without_monitoring_there_is_only_the_service() -> None:
@@ -531,6 +530,7 @@ def written(spec: Mapping[str, Any], **where: Any) -> dict[str, str]:
         ("examples/deploy", "examples/deploy"),
         ("a #b", r"a \#b"),
         ("src", None),
+        ("../deploy", None),
         ("src/web", None),
         ("src/web/deploy", "src/web/deploy"),
     ],

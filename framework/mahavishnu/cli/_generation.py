@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -96,8 +97,8 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     loaded = accept(spec or find_spec(), env)
     home = loaded.path.parent
     file = None if loaded.path.name == NAME else loaded.path.name
-    made = replace(contract(loaded.declared), place=_place(home, out), env=env, file=file)
-    made = replace(made, ignored=_ignored(home / _IGNORED))
+    made = replace(contract(loaded.declared), env=env, file=file, ignored=_ignored(home / _IGNORED))
+    made = replace(made, place=_way(home, out), home=_way(out, home))
     run = Run(loaded, env, made, files(loaded, made), out, None, spec)
     if not (chosen := frozenset(only)):
         return run
@@ -120,10 +121,9 @@ def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
     return f"{counts} name only series this app emits" if counts else ""
 
 
-def _place(home: Path, out: Path) -> str:
-    """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
-    here, there = home.resolve(), out.resolve()
-    return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
+def _way(start: Path, end: Path) -> str:
+    """One folder as seen from another."""
+    return Path(os.path.relpath(end.resolve(), start.resolve())).as_posix()
 
 
 def _ignored(file: Path) -> tuple[str, ...]:
