@@ -30,7 +30,6 @@ _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")
 _RESERVED = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 # … or a number that its unit keeps from being one (somebody reads `1e5`, `0x1F`, `1:30`, `1_0` as numbers).
 _AMOUNT = re.compile(r"([1-9][0-9]{0,11}(ms|s|m|h|d|w|y|Ki|Mi|Gi|kB|MB|GB|B))+")
-_PATH = re.compile(r"[A-Za-z0-9_./-]+")
 _PRINTABLE = re.compile(r"[ -~]*")
 # Lines that a literal block carries as they are: no blanks at its beginning, its end, or the end of a line.
 _LINES = re.compile(r"(?!\n* )(([ -~]*[!-~])?\n(?!\n*$))*[ -~]*[!-~]\n")
@@ -247,11 +246,23 @@ def bare_word(value: object) -> str:
     return word
 
 
-def plain_path(value: object) -> str:
-    """For languages without quotes: a path that needs none; raises ValueError for any other."""
-    if not _PATH.fullmatch(text := str(value)):
-        raise ValueError(f"no quoting can carry {value!r}: not a plain path")
-    return text
+class Pattern(NamedTuple):
+    """A line of an ignore file, which its reader takes as it is."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def ignored_path(value: object) -> str:
+    """A path as a pattern that fits no other; raises ValueError for one that no line of an ignore file can be."""
+    if isinstance(value, Pattern):
+        return str(value)
+    text = _written(value, str)
+    if not text.isprintable() or text != text.strip():
+        raise ValueError(f"an ignore file cannot carry {text!r}")
+    return re.sub(r"[\\*?\[\]!#]", r"\\\g<0>", text)
 
 
 _TEXTS = (str, Quantity)
@@ -295,7 +306,7 @@ _LANGUAGES: Mapping[str, Callable[[Any], str]] = {
     ".md": markdown,
     ".sh": shell_word,
     "Dockerfile": docker_word,
-    ".dockerignore": plain_path,
+    ".dockerignore": ignored_path,
 }
 
 

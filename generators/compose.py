@@ -12,6 +12,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.backup.due import ALIVE
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
+from mahavishnu.derived import uploads
 from mahavishnu.derived.forgetting import kept
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.spec import Spec
@@ -20,7 +21,7 @@ from mahavishnu.targets import Compose
 from mahavishnu.units import Size
 
 from ._jobs import data_folders, outermost, packages, repository_folders
-from ._render import render
+from ._render import Pattern, render
 from ._service import (
     UID,
     app_secrets,
@@ -36,6 +37,8 @@ from ._service import (
 
 # After the service has had its time, so that a stop is never cut short by the one who asked for it.
 _MARGIN = 5
+# A worker starts up to forty threads for plain `def` handlers, and some for what it does besides.
+_THREADS, _LEAST = 64, 256
 # Python is in the image for sure, curl is not; an answer of 400 and above raises.
 _HEALTHY = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/readyz', timeout=2)"
 _ALIVE = f"import os, time; raise SystemExit(time.time() - os.path.getmtime('{STATE_PATH}/{ALIVE}') > 120)"
@@ -69,7 +72,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     yield Artifact("compose/Dockerfile", render("compose/Dockerfile.j2", **_dockerfile(contract)))
     yield Artifact(
         "compose/Dockerfile.dockerignore",
-        render("compose/Dockerfile.dockerignore.j2", kept=_kept(contract.spec)),
+        render("compose/Dockerfile.dockerignore.j2", **_ignored(contract)),
     )
     yield Artifact("compose/mahavishnu.yaml", spec_text(contract))
 
@@ -78,13 +81,11 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     spec = contract.spec
     monitoring, secrets = target.monitoring, sidecar_secrets(spec)
     backups: dict[str, Any] = _backups(contract)
-    place = PurePosixPath(contract.place)
-    ups = "/".join([".."] * (len(place.parts) + 1))
     return {
         "host": host(contract),
         "image": image(contract),
-        "context": ups,
-        "dockerfile": (place / "compose/Dockerfile").as_posix(),
+        "context": PurePosixPath("..", contract.home).as_posix(),
+        "dockerfile": PurePosixPath(contract.place, "compose/Dockerfile").as_posix(),
         "monitoring": monitoring,
         "user": f"{UID}:{UID}",
         "published": _published(spec.service.port, target),
@@ -95,6 +96,8 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "password": next(iter(secrets.get("grafana", [])), None),
         "cpus": f"{spec.deploy.resources.cpu.cores:f}",
         "memory": _memory(spec.deploy.resources.memory),
+        "temporary": _temporary(spec),
+        "threads": max(_LEAST, _THREADS * (1 + spec.service.workers)),
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "stores": (stores := [*_stores(contract)]),
@@ -223,6 +226,18 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
     }
 
 
+def _ignored(contract: Contract) -> dict[str, object]:
+    own = [Pattern(line) for line in contract.ignored]
+    return {"own": own, "made": _made(contract), "kept": _kept(contract.spec)}
+
+
+def _made(contract: Contract) -> list[str]:
+    """The folder of these files, unless it is elsewhere, or the app is in it, too."""
+    service, place = contract.spec.service, PurePosixPath(contract.place)
+    app = PurePosixPath(service.app_dir, *service.app.partition(":")[0].split("."))
+    return [] if ".." in place.parts or app.is_relative_to(place) else [place.as_posix()]
+
+
 def _kept(spec: Spec) -> list[str]:
     """The files in which this machine keeps dead letters of its own."""
     file = spec.dead_letters.file if spec.parking else None
@@ -263,6 +278,12 @@ def _required(name: str) -> _Reference:
 def _file(name: str) -> _Reference:
     # Not from the environment: Compose refuses that in a read-only container, podman-compose everywhere.
     return _Reference(f"${{SECRETS_DIR:?is the folder with one file for each secret and not set}}/{name}")
+
+
+def _temporary(spec: Spec) -> str:
+    """The room in /tmp, which is memory of the container: the service keeps half of it, whatever is uploaded."""
+    room = min(uploads.room(spec), max(uploads.LEAST, spec.deploy.resources.memory // 2))
+    return f"{room // 2**20}m"
 
 
 def _memory(size: Size) -> str:

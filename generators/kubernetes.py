@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from mahavishnu.artifact import Artifact
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
+from mahavishnu.derived import uploads
 from mahavishnu.policies.backup import Backup, Postgres
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint, secrets_of
@@ -104,7 +105,7 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
 
 def _pod(contract: Contract) -> dict[str, object]:
     spec = contract.spec
-    temporary, letters = TEMPORARY, letters_room(spec)
+    temporary, letters = -(-uploads.room(spec) // 2**20), letters_room(spec)
     size = {
         "cpu": str(spec.deploy.resources.cpu),
         "memory": _bytes(spec.deploy.resources.memory),

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -73,6 +74,18 @@ def test_the_first_run_writes_everything(tmp_path: Path) -> None:
     assert files(tmp_path / "a/deploy") == expected(OLD)
     assert done.changed == tuple(sorted(expected(OLD)))
     assert drift(tmp_path / "a/deploy", OLD, "old") == ()
+
+
+@pytest.mark.parametrize(("mask", "folder", "file"), [(0o002, 0o775, 0o664), (0o077, 0o755, 0o644)])
+def test_what_is_written_is_readable_by_every_user(mask: int, folder: int, file: int, tmp_path: Path) -> None:
+    """Containers read it as users of their own: a strict umask is for what is secret, and nothing here is."""
+    before = os.umask(mask)
+    try:
+        write(tmp_path / "project/deploy", OLD, "old")
+    finally:
+        os.umask(before)
+    modes = {(one.is_dir(), stat.S_IMODE(one.stat().st_mode)) for one in tmp_path.rglob("*")}
+    assert modes == {(True, folder), (False, file)}
 
 
 def test_a_second_run_changes_nothing(out: Path) -> None:

@@ -62,8 +62,9 @@ class Contract:
     """A spec with everything that follows from it; what generators and the runtime both read. Equal to itself alone.
 
     `signals` are keyed by name; alert names carry the service's name, and every query is scoped to it.
-    `place` is the folder for generated files as seen from the spec's own folder, `env` the environment whose
-    values are merged into the spec, `file` the spec's name there (None: the one that is found unasked).
+    `place` is the folder for generated files as seen from the spec's own folder, `home` that one as seen from there.
+    `env` is the environment whose values are merged into the spec, `file` the spec's name (None: the one that is found
+    unasked), `ignored` the patterns of what a .dockerignore beside it keeps out of an image.
     """
 
     spec: Spec
@@ -72,8 +73,10 @@ class Contract:
     recordings: tuple[Recording, ...]
     alerts: tuple[Alert, ...]
     place: str = "deploy"
+    home: str = ".."
     env: str | None = None
     file: str | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def options(self) -> list[str]:

@@ -48,8 +48,7 @@ def scan(root: Path, paths: Iterable[str]) -> dict[str, bytes | None]:
 @contextmanager
 def alone(root: Path) -> Generator[None]:
     """Hold the folder, made if need be, so that no second run works on it; waits for one that does."""
-    new = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
+    new = _make_folder(str(root))
     held = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
@@ -141,7 +140,14 @@ def _make_folder(path: str) -> list[str]:
         missing.append(outer)
         outer = os.path.dirname(outer)
     os.makedirs(path, exist_ok=True)
+    for folder in missing:
+        _let_read(folder, 0o555)
     return missing[::-1]
+
+
+def _let_read(place: str | int, bits: int) -> None:
+    """For every user, whatever the umask says: nothing here is secret, and containers read it as users of their own."""
+    os.chmod(place, stat.S_IMODE(os.stat(place).st_mode) | bits)
 
 
 class _Ready(NamedTuple):
@@ -162,6 +168,7 @@ class _Ready(NamedTuple):
             os.unlink(self.staged)
         opened = os.open(self.staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
         with os.fdopen(opened, "wb") as file:
+            _let_read(opened, 0o444)
             file.write(self.content or b"")
 
     def take(self) -> None:

@@ -67,7 +67,7 @@ class Compose(Settings):
     grafana_password: SecretRef | None = None
     """The secret that holds the password of Grafana's `admin`; without it nobody logs in, and all on this host look."""
     publish: Literal["all", "host"] = "all"
-    """Who reaches the port: everybody, or this host alone, where a proxy runs before it."""
+    """Who reaches the port, and with it the series: everybody, or this host alone, where a proxy runs before it."""
 
 
 class Kubernetes(Settings):

@@ -134,7 +134,7 @@ def test_a_health_check_of_the_app_is_missed(path: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "host", "codes"),
     [
-        ("compose", "redis", ["MV606"]),
+        ("compose", "redis", ["MV608"]),
         ("compose", "redis.example.com", []),
         ("compose", "[fd00::1]", []),
         ("kubernetes", "redis", []),

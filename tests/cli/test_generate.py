@@ -282,6 +282,33 @@ def test_the_build_context_is_the_spec_s_folder(home: Path, out: str) -> None:
     assert (home / build["dockerfile"]).is_file()
 
 
+def test_a_repository_of_many_services_keeps_what_is_generated_where_it_likes(home: Path) -> None:
+    """Beside them all: paths lead from the one folder to the other, and back."""
+    spec = home / "services/shop"
+    spec.mkdir(parents=True)
+    say(spec, SPEC)
+    assert run(["generate", "--spec", "services/shop/mahavishnu.yaml", "--out", "deploy/shop"]) == 0
+    compose = home / "deploy/shop/compose"
+    build = yaml.safe_load((compose / "compose.yaml").read_text())["services"]["shop-api"]["build"]
+    assert (compose / build["context"]).resolve() == spec
+    assert (spec / build["dockerfile"]).resolve() == compose / "Dockerfile"
+    assert ".." not in (compose / "Dockerfile.dockerignore").read_text()
+    (asked,) = {*re.findall(r"-f (\S+)/compose/", (home / "deploy/shop/runbooks/maintenance.md").read_text())}
+    assert (spec / asked).resolve() == home / "deploy/shop"
+
+
+def test_a_dockerignore_of_the_project_is_carried_on(home: Path) -> None:
+    """The build reads ours in its place; a change of it is a change of ours."""
+    (home / ".dockerignore").write_bytes("\ufeff# mine\r\n\r\nsecrets-of-ours\r\n!certs/*.pem\r\n".encode())
+    assert run(["generate"]) == 0
+    lines = (home / "deploy/compose/Dockerfile.dockerignore").read_text().splitlines()
+    at = lines.index("secrets-of-ours")
+    assert lines[at : at + 2] == ["secrets-of-ours", "!certs/*.pem"]
+    assert "# mine" not in lines
+    (home / ".dockerignore").unlink()
+    assert run(["generate", "--check"]) == 1
+
+
 def generate_elsewhere(home: Path, **env: str) -> dict[str, bytes]:
     """What a process of its own writes, under another environment."""
     command = [sys.executable, "-c", "from mahavishnu.cli import main; main()", "generate"]

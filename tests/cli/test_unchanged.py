@@ -99,9 +99,15 @@ def joined(home: Path) -> None:
     (home / "deploy/prometheus/more.yml").write_text("")
 
 
-@pytest.mark.parametrize("change", [rewritten, edited, removed, unlocked, templated, joined])
+def ignored(home: Path) -> None:
+    """What is to stay out of the image, where nothing was said of it."""
+    (home / ".dockerignore").write_text("data\n")
+
+
+@pytest.mark.parametrize("change", [rewritten, edited, removed, unlocked, templated, joined, ignored])
 def test_a_change_is_never_overlooked(home: Path, change: Callable[[Path], None]) -> None:
-    """Of the spec, of what was generated from it, of the templates."""
+    """Of the spec, of what was generated from it, of the templates, of what the image has not."""
+    ask(home, "generate", "--force")
     change(home)
     assert ask(home, "generate", "--force").endswith("True\n")
     assert ask(home, "generate", "--force").endswith(AT_ONCE)

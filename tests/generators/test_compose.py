@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import re
+import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,7 +77,7 @@ def unconfined(file: Mapping[str, Any]) -> Iterator[str]:
             or service.get("privileged"),
             "root": user <= 10000 and user != OF_REDIS,
             "writable": service.get("read_only") is not True,
-            "processes": not 0 < service.get("pids_limit", 0) <= 1024,
+            "processes": not 0 < service.get("pids_limit", 0) <= 64 + 64 * 64,
             "memory": not re.fullmatch(r"[0-9]+[bkmg]", limits.get("memory", "")),
             "cpu": not float(limits.get("cpus", 0)) > 0,
             "restart": service.get("restart") != "unless-stopped",
@@ -327,6 +329,29 @@ def test_numbers_are_those_of_the_spec() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "memory", "written"),
+    [
+        ("1MiB", "512Mi", "64m"),
+        ("20MiB", "512Mi", "192m"),
+        ("20MiB", "256Mi", "128m"),
+        ("20MiB", "64Mi", "64m"),
+    ],
+)
+def test_uploads_have_room(body: str, memory: str, written: str) -> None:
+    """In /tmp, which is memory of the container: half of it is left for the service, whatever comes."""
+    deploy = {"resources": {"memory": memory}}
+    services = compose(merged(LARGE, {"limits": {"uploads": {"body": body}}, "deploy": deploy}))["services"]
+    assert services["shop-api"]["tmpfs"] == [f"/tmp:size={written},mode=1777"]
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 256), (3, 256), (4, 320), (64, 4160)])
+def test_every_worker_has_room_for_its_threads(workers: int, most: int) -> None:
+    """A plain `def` handler runs in one of the forty that each may start: without room it answers 500."""
+    service = compose(merged(LARGE, {"service": {"workers": workers}}))["services"]["shop-api"]
+    assert service["pids_limit"] == most
+
+
+@pytest.mark.parametrize(
     ("said", "written"), [("512Mi", "512m"), ("2Gi", "2g"), ("1000kB", "1000000b"), ("100KiB", "100k")]
 )
 def test_sizes_are_written_as_compose_reads_them(said: str, written: str) -> None:
@@ -336,24 +361,23 @@ def test_sizes_are_written_as_compose_reads_them(said: str, written: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("place", "context", "dockerfile"),
+    ("place", "home", "context"),
     [
-        ("deploy", "../..", "deploy/compose/Dockerfile"),
-        ("examples/shop/deploy", "../../../..", "examples/shop/deploy/compose/Dockerfile"),
-        (".", "..", "compose/Dockerfile"),
-        ("a $b/c", "../../..", "a $$b/c/compose/Dockerfile"),
+        ("deploy", "..", "../.."),
+        ("examples/shop/deploy", "../../..", "../../../.."),
+        (".", ".", ".."),
+        ("a $b/c", "../..", "../../.."),
+        ("../deploy/shop", "../../project", "../../../project"),
     ],
 )
-def test_the_build_finds_the_project(place: str, context: str, dockerfile: str, tmp_path: Path) -> None:
-    """From wherever the files are, the context is the folder of the spec, and the Dockerfile lies in it."""
-    made = replace(contract(Spec.model_validate(SMALL)), place=place)
-    generator: Any = import_module("mahavishnu.generators.compose")
-    (text,) = [one.text for one in generator.generate(made) if one.path == "compose/compose.yaml"]
+def test_the_build_finds_the_project(place: str, home: str, context: str, tmp_path: Path) -> None:
+    """From wherever the files are, the context is the folder of the spec, from which the Dockerfile is found."""
+    text = written(SMALL, place=place, home=home)["compose/compose.yaml"].replace("$$", "$")
     build = read(text)["services"]["shop"]["build"]
-    assert build == {"context": context, "dockerfile": dockerfile}
-    folder = tmp_path / place / "compose"
-    assert (folder / context).resolve() == tmp_path
-    assert (tmp_path / dockerfile.replace("$$", "$")).parent == folder
+    assert build == {"context": context, "dockerfile": Path(place, "compose/Dockerfile").as_posix()}
+    folder = tmp_path / "project" / place / "compose"
+    assert (folder / context).resolve() == tmp_path / "project"
+    assert (tmp_path / "project" / build["dockerfile"]).parent == folder
 
 
 def test_without_monitoring_there_is_only_the_service() -> None:
@@ -490,6 +514,100 @@ def test_no_dead_letter_of_the_builder_enters_the_image() -> None:
         *ignored("sqlite:data/letters.db")
     }
     assert ignored("redis://letters") == ["**/.mahavishnu"]
+
+
+def written(spec: Mapping[str, Any], **where: Any) -> dict[str, str]:
+    """What is made of a spec where its files are, or its project is, like this."""
+    made = replace(contract(Spec.model_validate(spec)), **where)
+    generator: Any = import_module("mahavishnu.generators.compose")
+    return {one.path: one.text for one in generator.generate(made)}
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        ("deploy", "deploy"),
+        ("examples/deploy", "examples/deploy"),
+        ("a #b", r"a \#b"),
+        ("src", None),
+        ("../deploy", None),
+        ("src/web", None),
+        ("src/web/deploy", "src/web/deploy"),
+    ],
+)
+def test_what_is_generated_stays_out_of_the_image(place: str, line: str | None) -> None:
+    """A folder beside the package would be one more package to setuptools; one that holds the app is needed."""
+
+    def ignored(place: str) -> set[str]:
+        return {*written(LARGE, place=place)["compose/Dockerfile.dockerignore"].splitlines()}
+
+    assert ignored(place) - ignored("nowhere") == ({line} if line else set())
+
+
+def test_what_a_project_ignores_stays_out_of_the_image() -> None:
+    """Its own .dockerignore is not read any more; whatever it lets in, secrets and history it does not."""
+    said = ("data", "!dist", "!.env", "docs/*[0-9]")
+    lines = written(LARGE, ignored=said)["compose/Dockerfile.dockerignore"].splitlines()
+    assert [line for line in lines if line in said] == [*said]
+    assert lines.index("dist") < lines.index("!dist")
+    assert {".git", ".env", "**/*.key", "secrets", "deploy", "**/.mahavishnu"} <= {
+        *lines[lines.index(said[-1]) :]
+    }
+    assert ".dockerignore" not in generated("compose", LARGE)["compose/Dockerfile.dockerignore"]
+
+
+@pytest.mark.parametrize(
+    ("file", "enters"), [("cacert.pem", True), ("server-key.pem", False), ("key.pem", False)]
+)
+def test_keys_stay_out_of_the_image_and_certificates_do_not(file: str, enters: bool) -> None:
+    """Whom the service trusts is no secret, and without it every call by TLS fails."""
+    lines = generated("compose", LARGE)["compose/Dockerfile.dockerignore"].splitlines()
+    assert enters != any(fnmatch(file, line.removeprefix("**/")) for line in lines)
+
+
+def installed(folder: Path, image: str) -> list[str]:
+    """What a build of the image installs of a project, as words for pip."""
+    run = re.findall(r"^RUN (.*?[^\\])\n", image.partition("COPY . .")[2], re.MULTILINE | re.DOTALL)[0]
+    for name, does in (("pip", 'echo "$@"'), ("python", ":")):
+        (folder / name).write_text(f"#!/bin/sh\n{does}\n")
+        (folder / name).chmod(0o755)
+    path = f"{folder}:/usr/bin:/bin"
+    done = subprocess.run(
+        ["sh", "-c", run], cwd=folder, env={"PATH": path}, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()
+
+
+def test_what_the_builder_s_umask_kept_from_others_can_be_read(tmp_path: Path) -> None:
+    """The service is not who built the image; and what is well already is not copied once more into a layer."""
+    for name in ("shop", "requirements.txt"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o640)
+    (tmp_path / "package").mkdir(mode=0o750)
+    (tmp_path / "package/tool").write_text("")
+    (tmp_path / "package/tool").chmod(0o750)
+    installed(tmp_path, generated("compose", LARGE)["compose/Dockerfile"])
+    modes = {one.name: stat.S_IMODE(one.stat().st_mode) for one in tmp_path.rglob("*")}
+    assert (modes["shop"], modes["package"], modes["tool"]) == (0o644, 0o755, 0o755)
+
+
+@pytest.mark.parametrize(
+    ("files", "builds"),
+    [
+        ({}, False),
+        ({"pyproject.toml": "[tool.ruff]\nline-length = 100\n"}, False),
+        ({"pyproject.toml": "[tool.ruff]\n\n[project]\nname = 'shop'\n"}, True),
+        ({"pyproject.toml": "[ build-system ]\nrequires = ['poetry-core']\n"}, True),
+        ({"setup.py": ""}, True),
+    ],
+)
+def test_only_what_can_be_built_is_installed(files: Mapping[str, str], builds: bool, tmp_path: Path) -> None:
+    """Many a pyproject.toml only says how to lint: pip would make a package of whatever lies beside it."""
+    for name, text in {**files, "requirements.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    words = installed(tmp_path, generated("compose", LARGE)["compose/Dockerfile"])
+    own = ["install --no-cache-dir ."] if builds else []
+    assert words == ["install --no-cache-dir -r requirements.txt", *own]
 
 
 def test_a_server_of_dead_letters_forgets_nothing() -> None:

@@ -796,6 +796,13 @@ def test_checkov_can_refuse(tmp_path: Path) -> None:
     assert "CKV_K8S_16" in checkov(tmp_path)
 
 
+def test_uploads_have_room() -> None:
+    """All that may come at once: a pod whose /tmp is fuller than it may be is evicted."""
+    limits = {"uploads": {"body": "50MiB", "match": {"path": "/uploads"}}}
+    pod = objects(merged(LARGE, {"limits": limits}))["Deployment"]["spec"]["template"]["spec"]
+    assert {"name": "tmp", "emptyDir": {"sizeLimit": "432Mi"}} in pod["volumes"]
+
+
 def test_dead_letters_in_a_file_outlive_the_container_at_least() -> None:
     """In a volume of the pod, which bounds them; a server is reached instead."""
     parking = merged(LARGE, {"dependencies": {"stripe": {"fallback": "dead_letter"}}})

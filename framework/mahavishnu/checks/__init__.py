@@ -35,6 +35,7 @@ from mahavishnu.checks import (
     overlapping,
     own_paths,
     promised_history,
+    public_metrics,
     queries,
     queue_wait,
     recovery_point,
@@ -50,6 +51,7 @@ from mahavishnu.checks import (
     unheard,
     unreached,
     unshared_breaker,
+    uploads_memory,
 )
 from mahavishnu.checks._facts import Facts, Routes
 from mahavishnu.codes import Code
@@ -70,7 +72,7 @@ ALL: tuple[Check, ...] = (
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
     never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
     one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
-    no_server, one_job, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
+    no_server, one_job, uploads_memory, public_metrics, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 

@@ -24,15 +24,16 @@ def check(facts: Facts) -> Iterator[Problem]:
     if facts.spec.service.networks() or not names:
         return
     limits = f"limit{'s' if len(names) > 1 else ''} {', '.join(f'`{name}`' for name in names)}"
-    for path, who in _proxied(facts):
+    for path, who, like in _proxied(facts):
         what = f"{who}, which nobody believes, so to {limits} all clients are one"
-        yield error(CODE, path, what, "add its network to `service.trusted_proxies`, like `10.0.0.0/8`")
+        yield error(CODE, path, what, f"add its network to `service.trusted_proxies`, like {like}")
 
 
-def _proxied(facts: Facts) -> Iterator[tuple[Path, str]]:
+def _proxied(facts: Facts) -> Iterator[tuple[Path, str, str]]:
     targets = facts.spec.deploy.targets
     if targets.kubernetes and targets.kubernetes.host:
         path = ("deploy", "targets", "kubernetes", "host")
-        yield path, f"`{targets.kubernetes.host}` is served by an ingress controller"
+        yield path, f"`{targets.kubernetes.host}` is served by an ingress controller", "`10.0.0.0/8`"
     if targets.compose and targets.compose.publish == "host":
-        yield ("deploy", "targets", "compose", "publish"), "the port is for a proxy on the host"
+        path = ("deploy", "targets", "compose", "publish")
+        yield path, "the port is for a proxy on the host", "`172.16.0.0/12`, from where Docker hands it on"

@@ -1,4 +1,4 @@
-"""MV606: a server beside the service on Compose that nobody starts."""
+"""MV608: a server beside the service on Compose that nobody starts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mahavishnu.errors import Path, Problem
 from mahavishnu.store import endpoint
 
 CODE = Code(
-    "MV606",
+    "MV608",
     "a store beside the service that nobody starts",
     "On Compose a server is started for a store that is named like a neighbour, `redis://redis:6379`, in a network "
     "that only the service is in; so it has no password and no TLS. A URL that has them means a server of your own, "

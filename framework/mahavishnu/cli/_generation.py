@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -22,6 +23,7 @@ from mahavishnu.load import NAME, Loaded, accept, find_spec
 
 OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")
+_IGNORED = ".dockerignore"
 _LONGEST_DIFF = 60
 _WIDTH = 60
 _CHANGED = (
@@ -95,7 +97,8 @@ def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] 
     loaded = accept(spec or find_spec(), env)
     home = loaded.path.parent
     file = None if loaded.path.name == NAME else loaded.path.name
-    made = replace(contract(loaded.declared), place=_place(home, out), env=env, file=file)
+    made = replace(contract(loaded.declared), env=env, file=file, ignored=_ignored(home / _IGNORED))
+    made = replace(made, place=_way(home, out), home=_way(out, home))
     run = Run(loaded, env, made, files(loaded, made), out, None, spec)
     if not (chosen := frozenset(only)):
         return run
@@ -118,10 +121,16 @@ def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
     return f"{counts} name only series this app emits" if counts else ""
 
 
-def _place(home: Path, out: Path) -> str:
-    """The output folder as seen from the spec's; what lies elsewhere is written as if it were `deploy`."""
-    here, there = home.resolve(), out.resolve()
-    return there.relative_to(here).as_posix() if there.is_relative_to(here) else "deploy"
+def _way(start: Path, end: Path) -> str:
+    """One folder as seen from another."""
+    return Path(os.path.relpath(end.resolve(), start.resolve())).as_posix()
+
+
+def _ignored(file: Path) -> tuple[str, ...]:
+    """The patterns in an ignore file; none where there is no such file."""
+    text = file.read_text(encoding="utf-8-sig", errors="replace") if file.is_file() else ""
+    lines = (line.strip() for line in text.split("\n"))
+    return tuple(line for line in lines if line and not line.startswith("#"))
 
 
 def _check(run: Run) -> int:
@@ -146,10 +155,10 @@ def _write(run: Run, force: bool, began: float) -> int:
 
 
 def _read(spec: Path) -> Iterator[str]:
-    """What a run reads: the spec, also one that would be found before it, and templates of one's own."""
+    """What a run reads: the spec, also one that would be found before it, templates of one's own, what is ignored."""
     home, here = spec.parent, Path.cwd()
     nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
-    return map(str, (spec, *nearer, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
+    return map(str, (spec, *nearer, home / _IGNORED, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
 
 
 def _remember(run: Run, read: Iterable[str]) -> None:

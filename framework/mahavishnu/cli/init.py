@@ -116,7 +116,7 @@ def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
     where = f", app_dir: {json.dumps(service.app_dir)}" if service.app_dir != "." else ""
     yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
     yield "mahavishnu: 1"
-    yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}}}"
+    yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}, trusted_proxies: [172.16.0.0/12]}}"
     yield "limits:                    # observe: counted, never refused; enforce when the numbers are right"
     yield "  per_client: {rate: 300/minute, per: client, mode: observe}"
     for name, path in _names(_logins(seen)).items():
@@ -132,7 +132,8 @@ def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
         yield f"  {name}: {{breaker: {{mode: observe}}}}"
     yield "slos:"
     yield "  availability: {objective: 99.9%, min_requests: auto}"
-    yield "deploy: {targets: {compose: {monitoring: true}}}"
+    # To everybody the port would show the series, too; and whom Docker hands on from the host arrives from its network.
+    yield "deploy: {targets: {compose: {publish: host}}}    # a proxy on the host serves it, by way of Docker's network"
 
 
 def _logins(seen: appinfo.Seen) -> Iterator[str]:
