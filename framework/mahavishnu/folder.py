@@ -204,7 +204,7 @@ def _sync_all(paths: Iterable[str]) -> None:
     def wait(those: Iterable[str]) -> None:
         try:
             for path in those:
-                _sync(path)
+                sync(path)
         except OSError as fault:
             faults.append(fault)
 
@@ -221,7 +221,7 @@ def _sync_all(paths: Iterable[str]) -> None:
         raise fault
 
 
-def _sync(path: str) -> None:
+def sync(path: str | Path) -> None:
     """Wait until a file, or what a folder holds, is on the disk."""
     opened = os.open(path, os.O_RDONLY)
     try:

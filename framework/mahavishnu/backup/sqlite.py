@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from mahavishnu import folder
 from mahavishnu.errors import MahavishnuError
 
 _SIDES = ("-wal", "-shm", "-journal", "")
@@ -79,10 +80,10 @@ def replace(place: Path, restored: Path) -> str:
     new.touch(mode=0o600)
     shutil.copyfile(restored, new)
     _given_as(new, place)
-    _written(new)
+    folder.sync(new)
     kept = _set_aside(place)
     new.replace(place)
-    _written(place.parent)
+    folder.sync(place.parent)
     return kept
 
 
@@ -106,12 +107,3 @@ def _set_aside(place: Path) -> str:
     for side in there:
         Path(f"{place}{side}").replace(f"{kept}{side}")
     return f"{kept}{there[-1]}"
-
-
-def _written(path: Path) -> None:
-    """On the disk, a file or a folder's names, so that a loss of power leaves the old or the new one."""
-    held = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
