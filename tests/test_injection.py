@@ -76,7 +76,8 @@ BASE: dict[str, Any] = {
         "image": "ghcr.io/example/shop",
         "targets": {
             "compose": {"grafana_password": "${GRAFANA_WORD}"},
-            "kubernetes": {"namespace": "shopping", "host": "shop.example.com", "ingress_class": "traefik"},
+            # A class that is known has a namespace, and with it another policy.
+            "kubernetes": {"namespace": "shopping", "host": "shop.example.com", "ingress_class": "corner"},
         },
     },
 }
@@ -155,8 +156,9 @@ def accepted(spec: Mapping[str, Any], at: Path) -> Spec | None:
 
 
 def carriers(text: str) -> tuple[str, ...]:
-    """How a string may stand in a file: as it is, in a host's or an alert's name, in a Compose file."""
-    return (text, text.replace("_", "-"), camel(text), text.replace("$", "$$"))
+    """How a string may stand in a file: as it is, in a host's, an alert's or a volume's name, in a Compose file."""
+    volume = text.removeprefix("/").replace("-", "--").replace("/", "-")
+    return (text, text.replace("_", "-"), camel(text), text.replace("$", "$$"), volume)
 
 
 def strayed(before: object, after: object, original: str, path: str = "") -> Iterator[str]:

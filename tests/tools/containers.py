@@ -59,6 +59,8 @@ APPLETS = (
         "chown",
         "cp",
         "date",
+        "find",
+        "grep",
         "id",
         "kill",
         "ln",
