@@ -118,7 +118,7 @@ def _guarded(operation: Operation, learn: Learn) -> Callable[..., Awaitable[Any]
                 alarm.task = task
                 alarm.cancelling = task.cancelling()
                 alarm.expired = False
-                guard.clock.watch(alarm, get_running_loop(), began, timeout)
+                guard.clock.watch(alarm, task.get_loop(), began, timeout)
             answer = await function(*args, **kwargs)
             bad: bool = failed is not None and failed(answer)
         except BaseException as fault:
