@@ -294,7 +294,7 @@ class Hardening:
 
 
 MADE = WeakSet[Hardening]()
-"""Every middleware of this process; for tests."""
+"""Every middleware of this process."""
 
 
 def _without_middleware(spec: Spec, clock: Clock) -> Service | None:

@@ -15,9 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -29,6 +27,7 @@ from mahavishnu.backup.sources import digest
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.policies._retention import Keep, kept, words
+from tests.backup.vaults import answering
 from tests.backup.world import OF_BOTH, PASSWORD, World, flipped, spec
 from tests.figures import figure
 
@@ -464,31 +463,14 @@ exec %(real)s "$@"
 """
 
 
-class Refuses(BaseHTTPRequestHandler):
-    """Lets nobody in. Where nobody answers at all, restic goes on trying: since 0.17 for a quarter of an hour."""
-
-    def do_GET(self) -> None:
-        self.send_response(403)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
-        """Quietly."""
-
-
 @pytest.fixture
 def refused() -> Iterator[int]:
-    """The port of a server that lets nobody in."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        yield server.server_port
-        server.shutdown()
+    """The port of a server that lets nobody in.
+
+    Where nobody answers at all, restic goes on trying: since 0.17 for a quarter of an hour.
+    """
+    with answering(403) as port:
+        yield port
 
 
 @OF_BOTH

@@ -23,7 +23,7 @@ from mahavishnu.backup.evidence import Copy, Evidence, write
 from mahavishnu.cli import run
 from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
-from tests.backup.vaults import S3, Sftp, s3, sftp
+from tests.backup.vaults import S3, Sftp, answering, s3, sftp
 from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec
 from tests.judges import judge, newer
 
@@ -124,44 +124,20 @@ def by_s3(place: str) -> dict[str, object]:
     return {**said, "secrets": ["RESTIC_PASSWORD", *names]}
 
 
-class Answers(BaseHTTPRequestHandler):
-    """A store that has only one answer."""
-
-    status = 503
-
-    def do_GET(self) -> None:
-        self.send_response(self.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
-        """Quietly."""
-
-
 @pytest.mark.parametrize(("status", "began"), [(503, False), (403, False), (404, True)])
 def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
     status: int,
     began: bool,
     world: World,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Only where it says that nothing is there a repository is begun, or has gone; a newer restic tells by itself."""
-    monkeypatch.setattr(Answers, "status", status)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
-        world.write(spec(to=f"rest:http://127.0.0.1:{server.server_port}/x"))
+    with answering(status) as port:
+        world.write(spec(to=f"rest:http://127.0.0.1:{port}/x"))
         assert world.do("run") == 1
         first = capsys.readouterr().err
         write(world.state, "orders", Evidence({"1": Copy(success=1)}))
         assert world.do("run") == 1
-        server.shutdown()
     assert ("restic init failed" in first) is began
     assert ("is not there any more" in capsys.readouterr().err) is began
 

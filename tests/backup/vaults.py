@@ -12,7 +12,9 @@ import urllib.request
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 from tests.judges import judge
 from tests.stack import free_port
@@ -146,3 +148,31 @@ def _until(true: Callable[[], bool], folder: Path) -> None:
     while not true():
         assert time.monotonic() < until, (folder / "log").read_text("utf-8", "replace")[-2000:]
         time.sleep(0.02)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    """To whatever it is asked the same."""
+
+    status: int
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_POST = do_GET  # noqa: N815 (as the base calls them)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+        """Quietly."""
+
+
+@contextmanager
+def answering(status: int) -> Generator[int]:
+    """The port of a store that has only one answer."""
+    kind = type("Answers", (_Answers,), {"status": status})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()

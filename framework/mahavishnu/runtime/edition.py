@@ -78,7 +78,7 @@ class Edition:
 
     def passage(self, scope: Scope, send: Send) -> Passage:
         """The request that begins now."""
-        find = self._routes.find
+        find = self._routes.find  # a function in an attribute is quicker to call by a name
         found = find(scope)
         if found is None:
             route, scope[HANDED] = UNMATCHED, None
