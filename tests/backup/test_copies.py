@@ -76,6 +76,19 @@ def test_half_an_output_is_no_backup(
     assert not world.known().copies
 
 
+def test_a_token_of_a_command_is_hidden_in_an_address_and_in_json(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by any client that says what it has asked for."""
+    monkeypatch.setenv("DUMP_TOKEN", "4fX/tr&Zq")
+    said = r'GET http://x?t=4fX%2Ftr%26Zq {"token": "4fX/tr\u0026Zq"}'
+    dumping(world, f"echo '{said}' >&2; exit 1")
+    assert world.do("run") == 1
+    why = capsys.readouterr().err
+    assert 'GET http://x?t=*** {"token": "***"}' in why
+    assert [part for part in ("4fX", "Zq") if part in why] == []
+
+
 @pytest.mark.parametrize(
     ("token", "told"),
     [

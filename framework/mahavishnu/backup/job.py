@@ -14,7 +14,8 @@ from typing import Protocol
 
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
-from mahavishnu.backup.restic import Repository, Taken, forms, version
+from mahavishnu.backup.hiding import hiding
+from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import Loaded
@@ -75,7 +76,7 @@ class Job:
             told = [secret(name) for name in secrets_of(place)]
             entry = self._entry(place)
             key = (entry.key,) if entry else ()
-            hidden = forms((password, *key, *credentials.values(), *told))
+            clean = hiding((password, *key, *credentials.values(), *told))
             made[copy] = Repository(
                 self._place(place),
                 password,
@@ -83,7 +84,7 @@ class Job:
                 cache,
                 self.host,
                 f"backup={self.mark}",
-                hidden,
+                clean,
                 found,
                 entry,
                 self._retried(copy),

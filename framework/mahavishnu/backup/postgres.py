@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mahavishnu.backup import child
+from mahavishnu.backup.hiding import hiding
 from mahavishnu.errors import MahavishnuError
 
 _SCHEME = re.compile(r"postgres(ql)?(\+\w+)?")
@@ -142,9 +143,8 @@ class Database:
                 key, _ = self.said[int(unknown[1]) - _FIRST_LINE]
                 what = f"has the option `{key}`, which PostgreSQL's programs do not know"
                 raise PostgresFailed(f"the URL of the database {what}")
-            for key, value in self.said:
-                why = why.replace(value, "***") if key == "password" and value else why
-            raise PostgresFailed(f"{program} failed ({done.code}): {why[-600:]}")
+            clean = hiding(value for key, value in self.said if key == "password")
+            raise PostgresFailed(f"{program} failed ({done.code}): {clean(why)[-600:]}")
         return done.out
 
 

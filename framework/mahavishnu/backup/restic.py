@@ -6,13 +6,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
-from urllib.parse import quote, unquote
 
 from mahavishnu.backup import child
 from mahavishnu.backup.ssh import Entry, Opened
@@ -141,8 +140,8 @@ class Repository:
     """What restic remembers of it on this machine; None: nothing."""
     host: str
     mark: str
-    hidden: re.Pattern[str] = re.compile("(?!)")
-    """What no message may hold, as `forms` has it."""
+    clean: Callable[[str], str] = str
+    """A text without any secret of this repository."""
     version: tuple[int, int] = FLOOR
     entry: Entry | None = None
     """What lets restic in where it goes by ssh; else ssh's own files do."""
@@ -283,26 +282,8 @@ class Repository:
             self.retried(self.clean(complaint))
         return tries
 
-    def clean(self, text: str) -> str:
-        """The text without any secret of this repository."""
-        return self.hidden.sub("***", text)
-
     def _ours(self) -> tuple[str, ...]:
         return "--host", self.host, "--tag", self.mark
-
-
-def forms(secrets: Iterable[str]) -> re.Pattern[str]:
-    """Secrets as messages may hold them: raw, quoted, in JSON, or in an address as Go escapes it anew."""
-    known = {text for one in secrets if one for text in (one, unquote(one))}
-    either = ("".join(map(_escaped, one)) for one in sorted(known, key=len, reverse=True))
-    return re.compile("|".join(either) or "(?!)")
-
-
-def _escaped(char: str) -> str:
-    if char.isalnum() and char.isascii():
-        return char
-    ways = (f"\\u{ord(char):04x}", json.dumps(char)[1:-1], quote(char, safe=""), char)
-    return f"(?:{'|'.join(re.escape(way) for way in dict.fromkeys(ways))})"
 
 
 def program() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mahavishnu.backup import child, postgres, sqlite
+from mahavishnu.backup.hiding import hiding
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 
@@ -218,7 +219,5 @@ def _run(source: Command, to: Path, secret: Callable[[str], str]) -> None:
     with to.open("wb") as file:
         done = child.run(source.command, told, stdout=file)
     if done.code:
-        why = done.err
-        for one in told.values():
-            why = why.replace(one, "***")
+        why = hiding(told.values())(done.err)
         raise CaptureFailed(f"`{source.command[0]}` failed ({done.code}): {' '.join(why.split())[-600:]}")
