@@ -175,6 +175,22 @@ def test_a_connection_that_says_nothing_is_closed_in_silence(port: int) -> None:
     assert counted() == 0
 
 
+def test_a_response_does_not_wait_for_nagles_algorithm(protocol: Any) -> None:
+    """Also where asyncio leaves it on: at sockets that somebody else has bound, as uvicorn does for its workers."""
+    options: list[int] = []
+
+    class Seen(with_deadline(protocol)):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            inside = transport.get_extra_info("socket")
+            options.append(inside.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with served(Seen) as port, closing(connect(port)) as client:
+        client.sendall(REQUEST)
+        assert answer(client).startswith(OK)
+    assert options == [1]
+
+
 def test_the_second_head_of_a_connection_has_a_deadline_too(port: int) -> None:
     """From its own first byte on."""
     with closing(connect(port)) as client:
