@@ -17,7 +17,6 @@ from typing import (
     NamedTuple,
     Protocol,
     Self,
-    cast,
     runtime_checkable,
 )
 
@@ -146,24 +145,6 @@ class CallMatch(Match):
     def calls(self, tool: str) -> bool:
         """Whether calls of this tool are among those named."""
         return self.tool is not None and fnmatchcase(tool, self.tool)
-
-
-def not_yet(*values: str) -> BeforeValidator:
-    """A validator that refuses, by name, values of the format that this version does not carry out."""
-
-    def refuse(value: object) -> object:
-        for one in _each(value):
-            if isinstance(one, str) and any(
-                one == word or one.startswith((f"{word}:", f"{word}{{")) for word in values
-            ):
-                raise PydanticCustomError("later", "{word}", {"word": one})
-        return value
-
-    return BeforeValidator(refuse)
-
-
-def _each(value: object) -> Sequence[object]:
-    return cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
 
 
 def exactly(kind: type) -> BeforeValidator:

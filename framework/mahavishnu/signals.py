@@ -133,14 +133,6 @@ class Signal:
         """Observations per second of a histogram over the window."""
         return self._grown("rate", "_count", window, matchers)
 
-    def count_increase(self, window: Duration, **matchers: str) -> Expr:
-        """Observations of a histogram within the window."""
-        return self._grown("increase", "_count", window, matchers)
-
-    def sum_rate(self, window: Duration, **matchers: str) -> Expr:
-        """Growth per second of what a histogram has observed over the window."""
-        return self._grown("rate", "_sum", window, matchers)
-
     def bucket_rate(self, window: Duration, le: Decimal | None = None, **matchers: str) -> Expr:
         """Observations per second at or below the boundary `le` (all boundaries when None)."""
         bounds = {} if le is None else {"le": self.boundary(le)}

@@ -321,19 +321,8 @@ def _elsewhere(key: str) -> str:
 
 
 def _later(error: Error) -> Problem:
-    word = str(error.about["word"])
-    path = error.path
-    if isinstance(error.node, Sequence):
-        index = next(
-            (
-                i
-                for i, item in enumerate(error.node.items)
-                if isinstance(item, Scalar) and item.text.startswith(word)
-            ),
-            None,
-        )
-        path = path if index is None else (*path, index)
-    return _problem(codes.LATER, path, f"`{word}` in `{dotted(error.path)}` {_LATER}", _UNTIL)
+    said = f"`{error.about['word']}` in `{dotted(error.path)}` {_LATER}"
+    return _problem(codes.LATER, error.path, said, _UNTIL)
 
 
 def _missing(error: Error) -> Problem:

@@ -35,8 +35,8 @@ from mahavishnu.spec import Spec
 
 NONE = math.nan
 """No such series now."""
-_AHEAD = 3600
 _DAY = 86400
+_AHEAD = 3600
 """A report that lies so many seconds in the future is not believed."""
 _Read = Callable[[Copy, float], float | None]
 
