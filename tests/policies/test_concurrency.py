@@ -17,7 +17,7 @@ from starlette.websockets import WebSocketClose
 from mahavishnu.errors import RateLimited
 from mahavishnu.policies._gradient import START
 from mahavishnu.policies._places import Places
-from mahavishnu.policies.concurrency import Slots
+from mahavishnu.policies.concurrency import Concurrency, Slots
 from mahavishnu.policy import Refusal
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
@@ -240,6 +240,31 @@ def test_observing_refuses_nobody_and_counts_who_would_be() -> None:
         for _ in range(10):
             bench.slots.leave(None)
         assert bench.slots.running == 0
+
+    run(scenario())
+
+
+def test_who_waits_is_let_in_once_the_limit_only_observes() -> None:
+    """All at once, as those who come after; who is called off in that moment leaves his place to nobody."""
+
+    async def scenario() -> None:
+        bench = Bench(2, 5)
+        tasks = await bench.all(7)
+        bench.slots.become(Concurrency(concurrency=2, queue=5, mode="observe"))
+        tasks[6].cancel()
+        await asyncio.wait(tasks)
+        assert (bench.entered, bench.refused) == ([0, 1, 2, 3, 4, 5], {})
+        assert (bench.slots.running, bench.slots.waiting, bench.clock.timers) == (6, 0, 0)
+        bench.slots.become(Concurrency(concurrency=2, queue=5))
+        late = asyncio.create_task(bench.ask(7))
+        for _ in range(4):
+            bench.slots.leave(None)
+            await bench.clock.settle()
+            assert (bench.slots.waiting, late.done()) == (1, False)
+        for _ in range(3):
+            bench.slots.leave(None)
+        await late
+        assert (bench.slots.running, bench.entered[-1]) == (0, 7)
 
     run(scenario())
 

@@ -119,6 +119,18 @@ def test_more_places_let_those_in_who_wait() -> None:
     assert (crowd.inside, crowd.places.running) == ([0, 1, 2, 3, 4], 1)
 
 
+def test_all_who_wait_are_let_in_where_nobody_is_held_back() -> None:
+    """By rank, and within a rank in order; no queue stands afterwards."""
+    crowd = Crowd(1, 9)
+    crowd.come()
+    low, normal, other, high = (crowd.come(rank) for rank in (SHEDDABLE, NORMAL, NORMAL, CRITICAL))
+
+    crowd.places.let_in()
+
+    assert crowd.inside == [0, high, normal, other, low]
+    assert (crowd.places.running, crowd.places.waiting, crowd.places.standing) == (5, 0, False)
+
+
 def test_a_drained_limit_does_not_drain_what_is_critical() -> None:
     """They keep all the places."""
     crowd = Crowd(20, 0)

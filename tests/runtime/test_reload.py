@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from contextlib import closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from starlette.requests import Request
@@ -34,6 +36,7 @@ from mahavishnu.runtime.reload import PERIOD, Reloader
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import Answer, House, call, collector, handshake, run, site
+from tests.runtime.redis.servers import free_port
 
 SECOND = 10**9
 RATE = {"rate": "10/minute", "per": "ip"}
@@ -461,6 +464,171 @@ def test_what_callers_of_a_tool_have_used_holds_on_when_they_are_told_apart_othe
     run(scenario())
 
 
+@pytest.mark.parametrize("new", ["gcra", "sliding_window", "sliding_log"])
+@pytest.mark.parametrize("old", ["gcra", "sliding_window", "sliding_log"])
+def test_a_request_that_calls_a_tool_after_a_reload_leaves_it_as_the_spec_says(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    """Its engine is the one it began with, the bucket is that of all."""
+
+    async def scenario() -> None:
+        entered, go = asyncio.Event(), asyncio.Event()
+
+        async def slow(request: Request) -> Response:
+            entered.set()
+            await go.wait()
+            return await fast(request)
+
+        async def fast(_: Request) -> Response:
+            with contextlib.suppress(RateLimited):
+                async with mahavishnu.limit(tool="search"):
+                    return PlainTextResponse("ok")
+            return PlainTextResponse("no more", 429)
+
+        def said(algorithm: str) -> dict[str, Any]:
+            return rates(
+                a={"rate": "3/2s", "per": "global", "match": {"tool": "search"}, "algorithm": algorithm}
+            )
+
+        world = World(tmp_path, said(old), site(Route("/slow", slow), Route("/fast", fast)))
+        first = asyncio.create_task(world.house.status(path="/slow"))
+        await entered.wait()
+        await world.reload(**said(new))
+        go.set()
+        assert await first == 200
+        assert [await world.house.status(path="/fast") for _ in range(3)] == [200, 200, 429]
+        world.clock.advance("4s")
+        assert await world.house.status(path="/fast") == 200
+
+    run(scenario())
+
+
+def test_the_old_keys_hold_no_longer_however_often_the_spec_changes(tmp_path: Path) -> None:
+    """Whoever has put them aside: the next spec lets go of them in the same moment."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        assert await world.allowed() == 10
+        new = {"rate": "30/minute", "per": "global"}
+        await world.reload(**rates(a=new))
+        world.clock.advance("20s")
+        await world.reload(**rates(a=new, b={"body": "1MiB"}))
+        world.clock.advance("20s")
+        await world.reload(**rates(a=new))
+        assert await world.allowed() == 6
+        world.clock.advance("20s")
+        await world.clock.settle()
+        assert world.app.service.engine.rates_before == ()
+        assert await world.allowed() == 30
+
+    run(scenario())
+
+
+def test_the_old_number_of_a_fleet_holds_no_longer_however_often_the_spec_changes(tmp_path: Path) -> None:
+    """The server keeps what was used of it apart; here it is lost, and each process counts by itself."""
+
+    async def scenario() -> None:
+        store = f"redis://127.0.0.1:{free_port()}"
+        world = World(tmp_path, {"store": store, **rates(a=RATE)})
+        assert await world.allowed() == 10
+        new = {"rate": "30/minute", "per": "ip"}
+        await world.reload(store=store, **rates(a=new))
+        assert await world.allowed() == 0
+        await world.reload(store=store, **rates(a=new, b={"body": "1MiB"}))
+        world.clock.advance("60s")
+        await world.clock.settle()
+        assert world.app.service.engine.rates_before == ()
+        assert await world.allowed() == 30
+
+    run(scenario())
+
+
+def test_each_of_several_old_keys_holds_for_its_own_time(tmp_path: Path) -> None:
+    """Also when the one that was put aside last is the first to be refilled."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        await world.reload(**rates(a={"rate": "10/second", "per": "user"}))
+        await world.reload(**rates(a={"rate": "20/second", "per": "global"}))
+        for time, left in (("999ms", 2), ("1ms", 1), ("58999ms", 1), ("1ms", 0)):
+            world.clock.advance(time)
+            await world.clock.settle()
+            assert len(world.app.service.engine.rates_before) == left
+
+    run(scenario())
+
+
+def test_what_an_old_spec_lets_go_of_is_its_own(tmp_path: Path) -> None:
+    """Its keys had come back meanwhile, and were put aside once more: they hold for the whole of their time."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        assert await world.allowed() == 10
+        for per in ("user", "ip"):
+            await world.reload(**rates(a={**RATE, "per": per}))
+            world.clock.advance("20s")
+        assert await world.allowed() == 6
+        await world.reload(**rates(a={"rate": "30/minute", "per": "global"}))
+        world.clock.advance("20s")
+        await world.clock.settle()
+        assert await world.allowed() == 4
+
+    run(scenario())
+
+
+def test_a_timer_that_comes_too_early_is_set_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of an event loop may, by the resolution of its clock."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        later = world.clock.call_later
+
+        def early(delay: int, call: Callable[[], object]) -> object:
+            return later(delay - delay // SECOND, call)
+
+        monkeypatch.setattr(world.clock, "call_later", early)
+        await world.reload(**rates(a={"rate": "30/minute", "per": "global"}))
+        world.clock.advance("60s")
+        assert world.app.service.engine.rates_before == ()
+
+    run(scenario())
+
+
+def test_an_old_spec_is_not_kept_until_its_keys_are_refilled(tmp_path: Path) -> None:
+    """A day may see many of them, and a rate may be for a day."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        await world.reload(**rates(a={"rate": "30/minute", "per": "global"}))
+        old = ref(world.app.service.engine)
+        for most in ("1MiB", "2MiB", "3MiB"):
+            await world.reload(**rates(a={"rate": "30/minute", "per": "global"}, b={"body": most}))
+        gc.collect()
+        assert old() is None
+
+    run(scenario())
+
+
+def test_the_old_keys_hold_nobody_back_while_the_limit_only_observes(tmp_path: Path) -> None:
+    """They are not forgotten: once it refuses again they do, for the rest of their time."""
+
+    async def scenario() -> None:
+        world = World(tmp_path, rates(a=RATE))
+        assert await world.allowed() == 10
+        new = {"rate": "30/minute", "per": "global"}
+        await world.reload(**rates(a={**new, "mode": "observe"}))
+        assert [await world.house.status() for _ in range(5)] == [200] * 5
+        await world.reload(**rates(a={**new, "mode": "observe"}, b={"body": "1MiB"}))
+        assert [await world.house.status() for _ in range(5)] == [200] * 5
+        assert world.house.decisions("a") == (20, 1, 0)
+        await world.reload(**rates(a=new))
+        assert await world.allowed() == 0
+        await world.reload(**rates(a={**new, "mode": "off"}))
+        assert await world.allowed(20) == 20
+
+    run(scenario())
+
+
 def test_counters_go_on(tmp_path: Path) -> None:
     """Also through other boundaries of a histogram, and of what was away for a while."""
 
@@ -554,6 +722,51 @@ def test_another_mode_loses_no_place(first: str, then: str, tmp_path: Path) -> N
         await tasks[2]
         assert world.house.gauge("in_flight", "all") == 0
         assert await world.house.status(path="/x") == 200
+
+    run(scenario())
+
+
+SLOTS = {"concurrency": 1, "queue": 9, "wait": "2s"}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"slots": {**SLOTS, "mode": "observe"}},
+        {"slots": {**SLOTS, "mode": "off"}},
+        {"slots": {"rate": "1000/second"}},
+        {"slots": {"concurrency": "adaptive", "max": 1, "mode": "observe"}},
+        {},
+    ],
+    ids=["observe", "off", "another kind", "adaptive", "taken out"],
+)
+def test_who_waits_for_a_place_is_let_in_when_nobody_is_held_back_any_more(
+    tmp_path: Path, after: dict[str, Any]
+) -> None:
+    """At once, however many come after him; and what was taken is free when the limit is back."""
+
+    async def scenario() -> None:
+        end = asyncio.Event()
+
+        async def slow(_: Request) -> Response:
+            await end.wait()
+            return PlainTextResponse("done")
+
+        world = World(tmp_path, rates(slots=SLOTS), site(Route("/", slow)))
+        tasks = [asyncio.create_task(world.house.status()) for _ in range(5)]
+        await world.clock.settle()
+        counted = world.house.decisions("slots")
+        await world.reload(**rates(**after))
+        tasks += [asyncio.create_task(world.house.status()) for _ in range(5)]
+        await world.clock.settle()
+        world.clock.advance("2s")
+        await world.clock.settle()
+        end.set()
+        assert await asyncio.gather(*tasks) == [200] * 10
+        await world.reload(**rates(slots=SLOTS))
+        assert (world.house.gauge("in_flight", "slots"), world.house.gauge("queued", "slots")) == (0, 0)
+        assert world.house.decisions("slots")[1] == counted[1] == 0
+        assert await world.house.status() == 200
 
     run(scenario())
 

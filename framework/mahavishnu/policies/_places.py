@@ -72,6 +72,14 @@ class Places:
         self._queue = queue
         self._kept = critical, sheddable
 
+    def let_in(self) -> None:
+        """All who wait, whatever the bounds: nobody is held back any more."""
+        for queue in self._queues:
+            while queue:
+                if self._pop(queue, last=False).told(True):
+                    self.running += 1
+        self._codel.empty()
+
     def has_room(self, rank: int) -> bool:
         """Whether there is a place for a newcomer of that rank."""
         return self.running < self.bounds[rank]

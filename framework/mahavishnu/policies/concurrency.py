@@ -266,7 +266,10 @@ class Slots:
         return self.room.limit
 
     def become(self, limit: Concurrency) -> None:
-        """Be as this limit says, with whoever runs and waits; an adaptive one goes on from where it is."""
+        """Be as this limit says, with whoever runs and waits; an adaptive one goes on from where it is.
+
+        Where nothing is enforced any more nobody waits: those who come next, past the places, would starve him.
+        """
         now = self._clock.now()
         self.patience, self._enforced = limit.wait, limit.mode == "enforce"
         if not limit.adaptive:
@@ -281,6 +284,8 @@ class Slots:
             places.resize(limit.most, now)
         else:
             places.resize(gradient.limit, now, gradient.whole)
+        if not self._enforced:
+            places.let_in()
 
     async def enter(self, rank: int) -> Refusal | None:
         """Take a place, waiting for one if need be; the refusal says why there was none."""

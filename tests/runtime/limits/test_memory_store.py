@@ -212,6 +212,45 @@ def test_one_denial_consumes_nothing_anywhere() -> None:
     assert take(store, *claims[:3]).verdicts[0].remaining == 8
 
 
+FOLLOWERS: dict[str, Callable[[], Algorithm]] = ALGORITHMS | {
+    "in_parts": lambda: Gcra(7, SECOND, 7),  # of a nanosecond, in which its states are kept
+    "more": lambda: Gcra(40, 10 * SECOND, 40),
+}
+
+
+@pytest.mark.parametrize("used", [0, 2])
+@pytest.mark.parametrize("old", FOLLOWERS)
+@pytest.mark.parametrize("new", FOLLOWERS)
+def test_whoever_still_has_the_rate_before_is_decided_by_the_one_that_follows_it(
+    old: str, new: str, used: int
+) -> None:
+    """As everybody else, of a bucket that is there and of one that is not, and given back by it."""
+    clock = VirtualClock(10**12 + 1)
+    before, after = (Claim("a", "i:1", FOLLOWERS[one]()) for one in (old, new))
+    store, reference = MemoryStore(clock), MemoryStore(clock)
+    for one in (store, reference):
+        for _ in range(used):
+            take(one, before)
+        one.carry(after)
+    for number in range(60):
+        said = [take(store, before if number % 3 else after), take(reference, after)]
+        assert said[0].verdicts == said[1].verdicts
+        assert said[0].taken.left(1) == said[1].taken.left(1)
+        if number % 4 == 0:
+            give_back(store, said[0])
+            give_back(reference, said[1])
+        clock.advance(SECOND // 5 if number % 5 else 0)
+
+
+def test_what_is_set_aside_takes_the_place_of_what_was_there() -> None:
+    """Also where nothing was counted: a request of long ago may have left something by that name."""
+    store = MemoryStore(VirtualClock(10**12))
+    left, aside = Claim("a~", "i:1", SlidingWindow(1, 10 * SECOND)), Claim("a~", "i:1", Gcra(2, SECOND, 2))
+    take(store, left)
+    store.rename("a", "a~")
+    assert [admitted(take(store, aside))[0] for _ in range(3)] == [True, True, False]
+
+
 def test_an_observed_rate_refuses_nothing() -> None:
     """Exhausted, it says so; the enforced ones are consumed all the same."""
     store = MemoryStore(VirtualClock())

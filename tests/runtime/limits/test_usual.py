@@ -16,8 +16,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from mahavishnu.runtime.limits.engine import Engine, Plan
+from mahavishnu.runtime.keys import Caller
+from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.limits.memory_store import SHARDS
+from mahavishnu.runtime.service import Service
+from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site
 
 # Rates of whole nanoseconds, and one that has none; few clients, so that quotas run out and come back.
@@ -175,6 +178,47 @@ def test_who_shares_a_bucket_is_told_what_is_left_in_that_one() -> None:
     short, long = both_ways(scenario)
     assert short == long
     assert '"own";r=9;' in short[-1]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        {"rate": "2/minute"},
+        {"rate": "7/second"},
+        {"rate": "5/minute", "algorithm": "sliding_window"},
+        {"rate": "5/minute", "algorithm": "sliding_log"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("used", [0, 1])
+def test_a_request_that_began_before_a_reload_leaves_nothing_that_the_rate_at_work_cannot_read(
+    after: dict[str, Any], used: int
+) -> None:
+    """It is decided by that one; then it is as if it had come a moment later."""
+
+    async def scenario() -> list[bool]:
+        clock, caller = VirtualClock(10**12), Caller("203.0.113.1")
+        first = Service(limits(calls={"rate": "10/minute"}), clock)
+        second = Service(limits(calls=after), clock, before=first)
+        plan = first.engine.plan("/", "GET")
+
+        async def admits(engine: Engine, plan: Plan) -> bool:
+            admission = Admission("", caller, plan, clock.now())
+            await engine.admit(admission)
+            return admission.refused is None
+
+        assert all([await admits(first.engine, plan) for _ in range(used)])
+        second.take_over(first)
+        said = list[bool]()
+        for _ in range(9):
+            said.append(await admits(first.engine, plan))
+            said.append(await admits(second.engine, second.engine.plan("/", "GET")))
+            clock.advance("10ms")
+        return said
+
+    short, long = both_ways(scenario)
+    most = int(after["rate"].partition("/")[0])
+    assert short == long == [number < most - used for number in range(18)]
 
 
 def ways_taken(house: House, method: str) -> list[bool]:

@@ -361,6 +361,23 @@ def test_what_was_charged_in_an_answer_that_came_too_late_is_given_back() -> Non
         asyncio.run(story(own))
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_this_process_counts_is_counted_by_the_rate_at_work(lost: bool) -> None:
+    """Where none of a request's rates is the fleet's, and where the server is lost."""
+
+    async def story() -> None:
+        old = Charged("own", Gcra(100, MINUTE, 100), shared=lost)
+        new = Charged("own", SlidingWindow(3, MINUTE), shared=lost)
+        one = Fleet(f"redis://127.0.0.1:{free_port()}")
+        one.store.carry(new)
+        assert await _admitted(one, 1, (old,)) == 1
+        assert await _admitted(one, 9, (new,)) == 2
+        assert await _admitted(one, 1, (old,)) == 0
+        one.store.close()
+
+    asyncio.run(story())
+
+
 def test_a_request_that_waits_through_a_reload_does_not_bring_the_old_rate_back(redis: Server) -> None:
     """It is the first that this process counts by that rate."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakMethod
 
 from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
@@ -164,6 +165,8 @@ class Engine:
         ]
         self.rates_before: tuple[tuple[int, RateLimit], ...] = ()
         """Rates set aside by a reload, and until when each still holds (ns)."""
+        self.succeeded = False
+        """Whether another engine has taken over, and only requests that began before are this one's."""
         gates: Mapping[str, Gate] = before.gates if before else {}
         self.gates: dict[str, Gate] = {
             name: limit.gate(name, clock, meter, gates.get(name))
@@ -186,9 +189,10 @@ class Engine:
 
     def take_over(self, before: Engine) -> None:
         """Go on from where the engine before stands now: nobody is given back what he has used under that one."""
-        for name, gate in self.gates.items():
-            if before.gates.get(name) is gate:
-                gate.become(self._limits[name])
+        before.succeeded = True
+        for name, gate in before.gates.items():
+            here = self.gates.get(name) is gate
+            gate.become(self._limits[name] if here else _off(before.contract.spec.limits[name]))
         now, held = self.clock.now(), {one.name: one for one in before.rates}
         names = {one.name for one in self.rates}
         aside = dict[str, tuple[int, RateLimit]]()
@@ -204,6 +208,7 @@ class Engine:
                 self._resume(rate, aside)
             self.store.carry(rate)
         self.rates_before = tuple(aside.values())
+        self._await_refill()
 
     def _alike(self, old: RateLimit, new: RateLimit) -> bool:
         """Whether a rate can go on from what was used of another: the same keys, in a store that can convert it.
@@ -224,10 +229,7 @@ class Engine:
             self.store.forget(rate.name)
             return
         self.store.rename(rate.name, name)
-        horizon = rate.algorithm.horizon
-        aside[name] = now + horizon, rate.set_aside(name)
-        with suppress(RuntimeError):  # outside of an event loop it holds until the next reload
-            self.clock.call_later(horizon, self._refilled)
+        aside[name] = now + rate.algorithm.horizon, rate.set_aside(name)
 
     def _resume(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]]) -> None:
         """One that counts by the same keys again goes on where it was."""
@@ -236,18 +238,27 @@ class Engine:
                 self.store.rename(name, rate.name)
                 del aside[name]
 
+    def _await_refill(self) -> None:
+        """Set a timer for the rate set aside that ends first; without an event loop it holds until the next reload."""
+        if self.rates_before:
+            first = min(until for until, _ in self.rates_before)
+            with suppress(RuntimeError):
+                self.clock.call_later(first - self.clock.now(), _unless_gone(self._refilled))
+
     def _refilled(self) -> None:
         now = self.clock.now()
         for until, one in self.rates_before:
-            if until <= now:
+            if until <= now and not self.succeeded:  # else the name may be another rate's by now
                 self.store.forget(one.name)
         self.rates_before = tuple(held for held in self.rates_before if held[0] > now)
         self.plans.clear()
         self._tools.clear()
+        self._await_refill()
 
     def _every(self) -> tuple[RateLimit, ...]:
-        """The rates, and those that hold on for a while."""
-        return (*self.rates, *(one for _, one in self.rates_before))
+        """The rates, and those that hold on for a while beside one that refuses."""
+        refusing = {one.name for one in self.rates if one.enforced}
+        return (*self.rates, *(one for _, one in self.rates_before if one.name.rstrip(BEFORE) in refusing))
 
     def plan(self, route: str, method: str) -> Plan:
         """The limits of a route template and a method; both must be bounded sets, for the answer is kept."""
@@ -466,6 +477,23 @@ class Engine:
     def _gate(self, name: str, route: str, method: str) -> GateLimit:
         limit: Any = self._limits[name]
         return GateLimit(name, self.gates[name], limit.rank(route, method), self._cells[name])
+
+
+def _unless_gone(method: Callable[[], None]) -> Callable[[], None]:
+    """The same for a timer, which keeps nobody: a day may see many specs, and each would be held for a day."""
+    held = WeakMethod(method)
+
+    def call() -> None:
+        method = held()
+        if method is not None:
+            method()
+
+    return call
+
+
+def _off(limit: Limit) -> Limit:
+    """What becomes of a limit that the next spec has not."""
+    return limit.model_copy(update={"mode": "off"})
 
 
 def _told(rates: Iterable[RateLimit]) -> Told:

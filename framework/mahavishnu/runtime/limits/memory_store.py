@@ -82,17 +82,13 @@ class MemoryStore:
             self._tables[charge.name] = table.heir(charge.algorithm, self.now())
             self._moved()
 
-    def current(self, charges: Sequence[Charge]) -> Sequence[Charge]:
-        """Charges of a request that has waited, by the rates of now: a reload may have come between."""
-        if all(self._follows(charge) for charge in charges):
-            return charges
-        return [charge if self._follows(charge) else self._followed(charge) for charge in charges]
-
     def rename(self, name: str, other: str) -> None:
-        """What is counted by this name is counted by another one from now on."""
-        if name in self._tables:
-            self._tables[other] = self._tables.pop(name)
-            self._moved()
+        """What is counted by this name is counted by another one from now on; nothing else is."""
+        table = self._tables.pop(name, None)
+        self._tables.pop(other, None)
+        if table is not None:
+            self._tables[other] = table
+        self._moved()
 
     def forget(self, name: str) -> None:
         """Nobody counts by this name any more."""
@@ -105,13 +101,6 @@ class MemoryStore:
         for table in [*self._tables.values()]:
             table.turn(now)
         return sum(table.size for table in [*self._tables.values()])
-
-    def _follows(self, charge: Charge) -> bool:
-        table = self._tables.get(charge.name)
-        return table is None or table.algorithm == charge.algorithm
-
-    def _followed(self, charge: Charge) -> Charge:
-        return _Followed(charge.name, self._tables[charge.name].algorithm, charge.cost, charge.enforced)
 
     def table(self, charge: Charge) -> Table:
         """Where the states of a rate are kept, until this is another `edition`."""
@@ -129,10 +118,10 @@ class MemoryStore:
             self._rows.clear()
         tables = [self.table(one) for one in charges]
         places = tuple(
-            (table, table.shards, one.algorithm.admit, one.cost)
+            (table, table.shards, table.algorithm.admit, one.cost)
             for table, one in zip(tables, charges, strict=True)
         )
-        row = _Row(charges, places)
+        row = _Row(charges, tuple(table.algorithm for table in tables), places)
         self._rows[id(charges)] = row
         return row
 
@@ -190,16 +179,16 @@ class Taking:
         if not self.spent:
             return
         self.spent = False
-        for charge, (shard, key, _), after in zip(self.row.charges, self.seats, self.afters, strict=True):
+        for place, ((shard, key, _), after) in enumerate(zip(self.seats, self.afters, strict=True)):
             state = shard.get(key)
             if after is not None and state is not None:
-                shard.put(key, charge.algorithm.refund(state, after, self.at, now, charge.cost))
+                algorithm, cost = self.row.algorithms[place], self.row.charges[place].cost
+                shard.put(key, algorithm.refund(state, after, self.at, now, cost))
 
     def standing(self, place: int) -> Standing:
         """Where the bucket of one charge stood after the decision: as before it, where nothing was consumed."""
-        charge, after, before = self.row.charges[place], self.afters[place], self.seats[place][2]
-        algorithm = charge.algorithm
-        wait = algorithm.wait(before, self.at, charge.cost) if after is None else 0
+        algorithm, after, before = self.row.algorithms[place], self.afters[place], self.seats[place][2]
+        wait = algorithm.wait(before, self.at, self.row.charges[place].cost) if after is None else 0
         held = before if after is None or not self.spent else after
         return Standing(*algorithm.standing(held, self.at), wait)
 
@@ -207,8 +196,8 @@ class Taking:
         """What a client is told of the first so many."""
         if self.denied or not self.spent:
             return [self.standing(place).told for place in range(places)]
-        told = zip(self.row.charges, self.afters, strict=True)
-        return [charge.algorithm.standing(after, self.at) for charge, after in told]
+        told = zip(self.row.algorithms, self.afters, strict=True)
+        return [algorithm.standing(after, self.at) for algorithm, after in told]
 
 
 class Table:
@@ -311,19 +300,15 @@ class Shard:
 
 
 class _Row(NamedTuple):
-    """The charges of one route, and for each of them where its states are, who decides, and what it costs."""
+    """The charges of one route, and for each of them where its states are, who decides, and what it costs.
+
+    The `algorithms` are those of the states. A charge may say another one: that of a request which began before a
+    reload.
+    """
 
     charges: Sequence[Charge]
+    algorithms: tuple[Algorithm, ...]
     places: tuple[tuple[Table, list[Shard], Callable[[Any, int, int], Any], int], ...]
-
-
-class _Followed(NamedTuple):
-    """A charge by the rate that has taken its own one's place."""
-
-    name: str
-    algorithm: Algorithm
-    cost: int
-    enforced: bool
 
 
 class _Heritage(NamedTuple):

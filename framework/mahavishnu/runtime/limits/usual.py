@@ -51,8 +51,10 @@ class Usual:
         return all(isinstance(one.algorithm, Gcra) and one.algorithm.whole for one in rates)
 
     def _anew(self, admission: Admission) -> bool:
-        """The states are kept elsewhere from now on."""
+        """The states are kept elsewhere from now on; by other rates, if a reload has come since the request began."""
         self._places = [self._place(one) for one in self._rates]
+        if any(table.algorithm != rate.algorithm for rate, table, *_ in self._places):
+            return False
         names = {"store": self._store, "edition": self._store.edition, "anew": self._anew}
         names |= {"rested": self._rested, "refuse": self._refuse}
         for number, (place, key) in enumerate(zip(self._places, self._keys, strict=True)):

@@ -203,13 +203,13 @@ class RedisStore:
         """The server is lost: what each rate has declared for that."""
         if plan.closing:
             return closed_by_loss(plan, line.retry_after)
-        local = self.memory.take(self.memory.current(plan.local.charges), plan.local.of(keys))
+        local = self.memory.take(plan.local.charges, plan.local.of(keys))
         return without_store(plan, local, line.retry_after)
 
     def _with_own(self, taken: Answer, keys: Sequence[str]) -> Taken:
         """Add the rates that hold for this process alone; what they refuse has consumed nothing elsewhere."""
         plan = taken.plan
-        own = self.memory.take(self.memory.current(plan.own.charges), plan.own.of(keys))
+        own = self.memory.take(plan.own.charges, plan.own.of(keys))
         both = Joined((Part(plan.shared, taken), Part(plan.own, own)))
         if not both.admitted:
             self.give_back(both)
