@@ -29,9 +29,11 @@ from mahavishnu.checks import (
     never_slow,
     no_server,
     nothing_kept,
+    nowhere,
     one_failure,
     one_job,
     one_place,
+    outside,
     overlapping,
     own_paths,
     promised_history,
@@ -48,12 +50,14 @@ from mahavishnu.checks import (
     silenced,
     slow_slo,
     subjects,
+    tools,
     unheard,
+    unnamed,
     unreached,
     unshared_breaker,
     uploads_memory,
 )
-from mahavishnu.checks._facts import Facts, Routes
+from mahavishnu.checks._facts import App, Facts, Routes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Level, Problem
 from mahavishnu.signals import AgreementError
@@ -70,9 +74,10 @@ class Check(Protocol):
 ALL: tuple[Check, ...] = (
     effective_limit, min_calls, unshared_breaker, behind_proxy, believed, overlapping, docker_gateway, forwarded,
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
-    never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
-    one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
-    no_server, one_job, uploads_memory, public_metrics, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
+    never_slow, channels, silenced, subjects, routes, own_paths, nowhere, outside, tools, unnamed, recovery_point,
+    promised_history, nothing_kept, one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept,
+    hidden, queries, same_port, same_names, no_server, one_job, uploads_memory, public_metrics, dead_alerts,
+    one_failure, slow_slo, history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 
@@ -89,4 +94,4 @@ def run(facts: Facts) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-__all__ = ["ALL", "Check", "Facts", "Routes", "run"]
+__all__ = ["ALL", "App", "Check", "Facts", "Routes", "run"]
