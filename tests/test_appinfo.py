@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu import appinfo
+from mahavishnu import appinfo, checks
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.spec import Service
@@ -23,15 +23,21 @@ number = 7
 """
 
 
-def looked(folder: Path, text: str, app: str = "main:app") -> appinfo.Routes | Problem:
+def looked(folder: Path, text: str, app: str = "main:app") -> checks.App | Problem:
     """What is known of an app that lies beside a spec."""
     (folder / "main.py").write_text(text, encoding="utf-8")
-    return appinfo.routes(Service(name="shop", app=app), folder / "mahavishnu.yaml")
+    return appinfo.look(Service(name="shop", app=app), folder / "mahavishnu.yaml")
+
+
+def routes_of(said: checks.App | Problem) -> checks.Routes:
+    """Of an app that was looked at."""
+    assert not isinstance(said, Problem), said.what
+    return said.routes
 
 
 def test_routes_are_templates_with_methods_mounted_ones_included(tmp_path: Path) -> None:
     """As the app's own router has them."""
-    assert looked(tmp_path, APP) == (
+    assert routes_of(looked(tmp_path, APP)) == (
         ("/login", frozenset({"POST"})),
         ("/shop/{id}", frozenset({"GET", "HEAD"})),
     )
@@ -42,7 +48,8 @@ def test_middlewares_around_an_app_hide_nothing(tmp_path: Path, wrap: str) -> No
     """As where a hook is given to the middleware itself."""
     text = f"{APP}\nfrom mahavishnu.asgi import Hardening\n"
     text += f"from starlette.middleware.cors import CORSMiddleware\nwrapped = {wrap}\n"
-    assert looked(tmp_path, text, "main:wrapped") == looked(tmp_path, APP)
+    wrapped = looked(tmp_path, text, "main:wrapped")
+    assert routes_of(wrapped) == routes_of(looked(tmp_path, APP))
 
 
 def test_a_factory_is_asked_as_uvicorn_asks_it(tmp_path: Path) -> None:
@@ -56,7 +63,7 @@ def test_a_factory_is_asked_as_uvicorn_asks_it(tmp_path: Path) -> None:
 def test_an_app_may_have_no_routes(tmp_path: Path, app: str) -> None:
     """None yet, or none that anybody can know: Django's app is a function."""
     alien = "async def alien(scope, receive, send): ...\n"
-    assert looked(tmp_path, APP + alien, f"main:{app}") == ()
+    assert routes_of(looked(tmp_path, APP + alien, f"main:{app}")) == ()
 
 
 def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
@@ -70,7 +77,19 @@ def test_an_app_may_print_what_it_likes(tmp_path: Path) -> None:
         ("1 / 0", "main:app", "ZeroDivisionError: division by zero"),
         (APP, "main:nothing", "AttributeError"),
         (APP, "elsewhere:app", "ModuleNotFoundError: No module named 'elsewhere'"),
-        (APP, "main:number", "it is no ASGI app"),
+        (APP, "main:number", "it is no ASGI app, for it cannot be called"),
+        (
+            "def app(environ, start_response): ...",
+            "main:app",
+            "it is no ASGI app, for it takes (environ, start_response), not (scope, receive, send)",
+        ),
+        ("def make(settings): ...", "main:make", "it takes (settings), not (scope, receive, send)"),
+        ("def make(): return lambda scope: None", "main:make", "it takes (scope), not"),
+        (
+            "class Flask:\n def __call__(self, environ, start_response): ...\napp = Flask()",
+            "main:app",
+            "it takes (environ, start_response), not",
+        ),
         ("import os; os._exit(3)", "main:app", "it ended with exit code 3"),
         ("import os; os._exit(0)", "main:app", "it ended before its routes were known"),
         ("import os; print('[3]', flush=True); os._exit(0)", "main:app", "before its routes were known"),
@@ -110,7 +129,7 @@ def test_a_thread_that_never_ends_holds_nobody(tmp_path: Path, text: str, found:
 
     said = looked(tmp_path, begun + text)
 
-    assert "no database" in said.what if isinstance(said, Problem) else len(said) == found
+    assert "no database" in said.what if isinstance(said, Problem) else len(said.routes) == found
 
 
 def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
@@ -120,10 +139,9 @@ def test_the_app_finds_its_own_spec_and_folder(tmp_path: Path) -> None:
     text += "assert pathlib.Path('src').is_dir()\n"
     (tmp_path / "src/shop.py").write_text(text + APP, encoding="utf-8")
 
-    found = appinfo.routes(Service(name="shop", app="shop:app", app_dir="src"), tmp_path / "mahavishnu.yaml")
+    found = appinfo.look(Service(name="shop", app="shop:app", app_dir="src"), tmp_path / "mahavishnu.yaml")
 
-    assert not isinstance(found, Problem)
-    assert len(found) == 2
+    assert len(routes_of(found)) == 2
 
 
 SPEC = """
@@ -148,9 +166,37 @@ def test_a_spec_that_contradicts_itself_hides_no_routes(
     monkeypatch.setenv("MAHAVISHNU_ENV", "local")  # of this shell
     assert run(["check", "--format", "concise"]) == 1
     told = [line for line in capsys.readouterr().err.splitlines() if "error[" in line]
-    assert [line.partition("[")[2][:5] for line in told] == ["MV201", "MV404", "MV406"]
-    assert "no dependency `bank`" in told[2]
-    assert "(environment `local`)" in told[2]
+    assert [line.partition("[")[2][:5] for line in told] == ["MV411", "MV201", "MV404", "MV406"]
+    assert "no dependency `bank`" in told[3]
+    assert "(environment `local`)" in told[3]
+
+
+def test_what_stands_around_an_app_is_seen(tmp_path: Path) -> None:
+    """As `standing` sees it, in the process in which the app was imported."""
+    text = """
+from mahavishnu.asgi import Hardening
+from starlette.middleware.cors import CORSMiddleware
+app.add_middleware(Hardening)
+app.add_middleware(CORSMiddleware)
+"""
+    seen = looked(tmp_path, APP + text)
+
+    assert isinstance(seen, checks.App)
+    assert (seen.where, seen.outside, seen.mounts) == ("around", ("CORSMiddleware",), ())
+
+
+@pytest.mark.parametrize("spec", ["{}", "{pay: {timeout: 1s}}"])
+def test_what_is_named_is_seen_though_the_spec_has_it_not(spec: str, tmp_path: Path) -> None:
+    """Tools are told all at once; a dependency that nothing describes cannot guard anything."""
+    text = f"mahavishnu: 1\nservice: {{name: shop, app: 'main:app'}}\ndependencies: {spec}\n"
+    (tmp_path / "mahavishnu.yaml").write_text(text, encoding="utf-8")
+    calls = "pay = dependency('pay')" if "pay" in spec else ""
+    naming = "from mahavishnu import dependency, limit\nadd, find = limit(tool='add'), limit(tool='find')\n"
+    seen = looked(tmp_path, f"{APP}{naming}{calls}\n")
+
+    assert isinstance(seen, checks.App)
+    assert seen.tools == ("add", "find")
+    assert seen.dependencies == (("pay",) if "pay" in spec else ())
 
 
 NAMING = """
@@ -172,7 +218,8 @@ def test_before_there_is_a_spec_an_app_may_name_what_it_likes(tmp_path: Path) ->
     (tmp_path / "main.py").write_text(NAMING + APP, encoding="utf-8")
     seen = appinfo.unwritten(Service(name="shop", app="main:app"), tmp_path / "mahavishnu.yaml")
 
-    assert seen == (looked(tmp_path, APP), ("bank", "post_office"), ("search",))
+    named = {"dependencies": ("bank", "post_office"), "tools": ("search",)}
+    assert seen == checks.App(routes_of(looked(tmp_path, APP)), "nowhere", **named)
 
 
 @pytest.mark.parametrize(("name", "better"), [("Bank", "bank"), ("a__b", "a_b"), ("x" * 41, "x" * 40)])

@@ -50,6 +50,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "limits",
         "server",
         "worker",
+        "standing",
+        "look",
         "api",
         "",
     ),  # "": the face, `import mahavishnu` itself

@@ -22,7 +22,7 @@ from mahavishnu import appinfo, live
 from mahavishnu.agreement import agreement
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.errors import Finding, Level, SpecError
+from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree
 from mahavishnu.notify import Email
@@ -96,10 +96,10 @@ def findings(path: Path) -> tuple[Finding, ...]:
         loaded = load(path)
     except SpecError as refused:
         return refused.findings
-    routes = appinfo.routes(loaded.spec.service, path)
-    if not isinstance(routes, tuple):
-        return (loaded.locate(routes),)
-    return loaded.crossed(routes)
+    app = appinfo.look(loaded.spec.service, path)
+    if isinstance(app, Problem):
+        return (loaded.locate(app),)
+    return loaded.crossed(app)
 
 
 @pytest.mark.proof

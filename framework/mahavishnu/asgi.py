@@ -31,6 +31,7 @@ from mahavishnu.runtime.requests.exchange import Message, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.routing.hand_on import HANDED
+from mahavishnu.runtime.routing.layers import outside
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
@@ -219,7 +220,7 @@ class Hardening:
             answer = PROBES.get(_path(scope)) if read else None
             await (self.app if answer is None else answer(scope))(scope, receive, send)
         elif kind == "http":
-            self._first()
+            self._first(scope)
             await self(scope, receive, send)
         elif kind == "websocket":
             await self._edition.websocket(scope, receive, send)
@@ -235,14 +236,14 @@ class Hardening:
             give_back(self.service, self._before)
             self._twice("inside of another Hardening this one lets everything through: leave one of them out")
 
-    def _first(self) -> None:
+    def _first(self, scope: Scope) -> None:
         """A request comes: the first one, of a server that has not said that it starts, or after another middleware
         has begun."""
         if self._loop is asyncio.get_running_loop():
             self._aside = False
             self._twice("side by side each Hardening counts for itself: put one around all instead")
             return
-        self._begin()
+        self._begin(scope)
         if self.service.clock.runs:
             self.service.lag.start()
         self.life.end_unheard()
@@ -250,7 +251,7 @@ class Hardening:
     def _twice(self, help: str) -> None:
         self.service.log.warning("hardened twice", help=help)
 
-    def _begin(self) -> None:
+    def _begin(self, scope: Scope) -> None:
         """From now on, and on this event loop."""
         loop = asyncio.get_running_loop()
         for one in MADE:
@@ -259,12 +260,20 @@ class Hardening:
         # Anew, with request ids of its own: this process may be one of several forked from the one before.
         self._edition = self._at_work(self.service)
         self.life.begin()
+        self._tell_outside(scope.get("app"))
+
+    def _tell_outside(self, app: object) -> None:
+        """Say which middlewares of the app that Starlette names requests meet before this one."""
+        found = dict.fromkeys(outside(app, Hardening))
+        if names := [name for name in found if name not in self.service.spec.service.outside]:
+            help = "what they answer by themselves passes no limit, log or series: add Hardening after them"
+            self.service.log.warning("middlewares outside", names=names, help=help)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
         self.service.lasting.draining = False  # a server may start again in its process
         scope[HANDED] = None
-        self._begin()
+        self._begin(scope)
         self.service.lag.start()
         heard = False
 

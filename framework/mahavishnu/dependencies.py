@@ -50,6 +50,7 @@ from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.current import current, expect, use
 from mahavishnu.runtime.dead_letters.handlers import handle
 from mahavishnu.runtime.dead_letters.letters import Letter
+from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.spec import Dependency as Settings
@@ -78,6 +79,8 @@ def dependency(name: str) -> Dependency:
         SpecError: the spec cannot be used.
     """
     spec = spec_at_work()
+    if NAMED.asked:
+        NAMED.dependencies.add(name)
     if name not in spec.dependencies:
         raise _unknown(name, spec)
     return Dependency(name)

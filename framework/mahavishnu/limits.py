@@ -15,6 +15,7 @@ from mahavishnu.functions import generates, is_async
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
+from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.requests.identity import UNKNOWN
 from mahavishnu.spec import Spec
 from mahavishnu.words import meant
@@ -36,7 +37,9 @@ def limit(*, tool: str, client: str | None = None) -> ToolLimit:
         RateLimited: by every call that a limit refuses.
     """
     spec = spec_at_work()
-    if not any(one.match is not None and one.match.calls(tool) for one in spec.limits.values()):
+    if NAMED.asked:
+        NAMED.tools.add(tool)
+    elif not any(one.match is not None and one.match.calls(tool) for one in spec.limits.values()):
         raise _unmatched(tool, spec)
     return ToolLimit(tool, client)
 

@@ -58,9 +58,9 @@ class Loaded:
         """A problem of the spec as a finding at its place in the file."""
         return faults.locate(problem, self.tree, self.lines, self.file)
 
-    def crossed(self, routes: checks.Routes | None = None) -> tuple[Finding, ...]:
-        """What the cross-checks find, in the order of the file; with the app's routes, its matches too."""
-        return _ordered(self.locate(problem) for problem in checks.run(checks.Facts(self.spec, routes)))
+    def crossed(self, app: checks.App | None = None) -> tuple[Finding, ...]:
+        """What the cross-checks find, in the order of the file; where somebody looked at the app, of it too."""
+        return _ordered(self.locate(problem) for problem in checks.run(checks.Facts(self.spec, app)))
 
 
 def load(

@@ -116,6 +116,14 @@ class Service(Settings):
         Field(examples=["src"]),
     ] = "."
     """The folder in which the module is found, from the spec's own folder."""
+    hardening: Literal["app", "elsewhere"] = "app"
+    """Where `Hardening` is put around the app: in what `app` names, as `check` makes sure, or `elsewhere`, as in the
+    file that starts a server of your own."""
+    outside: tuple[
+        Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=100), Field(examples=["Tenants"])], ...
+    ] = ()
+    """Middlewares that are meant to stand outside of `Hardening`, by the names that `check` tells: what they answer
+    themselves passes no limit, log or series."""
     port: Annotated[int, Field(strict=True, ge=1024, le=65535)] = 8000
     """The port the service listens on."""
     workers: Annotated[int, Field(strict=True, ge=1, le=64)] = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -27,13 +28,15 @@ ROUTES: checks.Routes = (
     ("/products", frozenset({"GET", "HEAD"})),
     ("/static/*", None),
 )
+APP = checks.App(ROUTES, "around")
 
 
 class World(NamedTuple):
-    """A spec with «» around the token the check means, its neighbour, and what is said."""
+    """A spec with «» around the token the check means, its neighbour, and what is said; of this app, if it matters."""
 
     name: str
     level: str
+    app: str
     speaks: str
     silent: str
     says: str
@@ -42,8 +45,8 @@ class World(NamedTuple):
 
 def worlds() -> list[World]:
     """Those of worlds.txt."""
-    form = r"^== (\w+) (\w+)\n(.+?)\n-- silent\n(.+?)\n-- says ([^\n]*)\n-- helps ([^\n]*)\n"
-    return [World(*match.groups()) for match in re.finditer(form, TEXT, re.MULTILINE | re.DOTALL)]
+    form = r"^== (\w+) (\w+)\n(?:-- app ([^\n]*)\n)?(.+?)\n-- silent\n(.+?)\n-- says ([^\n]*)\n-- helps ([^\n]*)\n"
+    return [World(*match.groups("")) for match in re.finditer(form, TEXT, re.MULTILINE | re.DOTALL)]
 
 
 WORLDS = worlds()
@@ -59,16 +62,17 @@ def loaded(text: str, folder: Path) -> Loaded:
     return load(path)
 
 
-def found(name: str, one: Loaded) -> list[Finding]:
-    """What the check of this name says; the others say what they like."""
+def found(name: str, one: Loaded, app: str = "") -> list[Finding]:
+    """What the check of this name says of it and an app; the others say what they like."""
     routes = ROUTES if "DELETE" not in one.text or "static" in one.text else ROUTES[:3]
-    return [finding for finding in one.crossed(routes) if NAMES[finding.code] == name]
+    seen = APP._replace(routes=routes, **json.loads(app or "{}"))
+    return [finding for finding in one.crossed(seen) if NAMES[finding.code] == name]
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=[world.name for world in WORLDS])
 def test_it_speaks(world: World, tmp_path: Path) -> None:
     """Once, with its level, what is wrong and what to do, under the token."""
-    findings = found(world.name, loaded(re.sub("[«»]", "", world.speaks), tmp_path))
+    findings = found(world.name, loaded(re.sub("[«»]", "", world.speaks), tmp_path), world.app)
 
     assert [finding.severity for finding in findings] == [world.level]
     assert world.says in findings[0].what
@@ -82,7 +86,7 @@ def test_it_speaks(world: World, tmp_path: Path) -> None:
 @pytest.mark.parametrize("world", WORLDS, ids=[world.name for world in WORLDS])
 def test_its_neighbour_is_silent(world: World, tmp_path: Path) -> None:
     """The nearest spec that is right says nothing."""
-    assert found(world.name, loaded(world.silent, tmp_path)) == []
+    assert found(world.name, loaded(world.silent, tmp_path), world.app) == []
 
 
 def test_every_check_is_run_and_has_worlds() -> None:
@@ -106,14 +110,41 @@ def test_without_routes_nobody_judges_them(tmp_path: Path) -> None:
     one = loaded("limits: {a: {rate: 5/minute, match: {path: /nowhere}}}", tmp_path)
 
     assert [finding.code for finding in one.crossed()] == []
-    assert [finding.code for finding in one.crossed(ROUTES)] == ["MV404"]
+    assert [finding.code for finding in one.crossed(APP)] == ["MV404"]
+
+
+def test_a_tool_needs_no_route(tmp_path: Path) -> None:
+    """An app may have none that anybody knows, and limit its tools."""
+    one = loaded("limits: {a: {rate: 5/minute, match: {tool: search}}}", tmp_path)
+
+    assert one.crossed(checks.App((), "around", tools=("search",))) == ()
+
+
+def test_what_nobody_looked_at_is_not_called_wrong(tmp_path: Path) -> None:
+    """Neither its middlewares, nor what it names."""
+    text = (
+        "service: {name: shop, app: shop.main:app, outside: [Tenants]}\ndependencies: {bank: {timeout: 1s}}\n"
+    )
+    one = loaded(f"{text}limits: {{a: {{rate: 5/minute, match: {{tool: search}}}}}}", tmp_path)
+
+    assert one.crossed() == ()
+
+
+def test_a_tool_without_any_limit_is_told_at_the_limits(tmp_path: Path) -> None:
+    """There is no better place, and more than one is told."""
+    one = loaded("limits: {a: {rate: 5/minute}}", tmp_path)
+
+    found = one.crossed(APP._replace(tools=("add", "search")))
+
+    assert [(finding.code, finding.where and finding.where.line) for finding in found] == [("MV413", 5)] * 2
+    assert "match: {tool: …}" in found[0].help
 
 
 def test_no_match_fits_an_app_whose_routes_nobody_knows(tmp_path: Path) -> None:
     """Its requests are all alike to the middleware: the limit would never apply."""
     one = loaded("limits: {a: {rate: 5/minute, match: {path: /login}}}", tmp_path)
 
-    (finding,) = one.crossed(())
+    (finding,) = one.crossed(APP._replace(routes=()))
 
     assert (finding.code, finding.severity) == ("MV404", "error")
     assert "leave `match` out" in finding.help
@@ -124,7 +155,7 @@ def test_a_health_check_of_the_app_is_missed(path: str, tmp_path: Path) -> None:
     """It is never asked again, and whoever wrote it should know."""
     one = loaded("limits: {a: {rate: 5/minute}}", tmp_path)
 
-    (finding,) = one.crossed((*ROUTES, (path, frozenset({"GET"}))))
+    (finding,) = one.crossed(APP._replace(routes=(*ROUTES, (path, frozenset({"GET"})))))
 
     assert (finding.code, finding.severity) == ("MV407", "warning")
     assert f"`{path}` is a route of the app, which a health check takes from it" in finding.what

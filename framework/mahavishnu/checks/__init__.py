@@ -7,7 +7,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
 
-from mahavishnu.checks._facts import Facts, Routes
+from mahavishnu.checks._facts import App, Facts, Routes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Level, Problem
 from mahavishnu.signals import AgreementError
@@ -43,4 +43,4 @@ def run(facts: Facts) -> tuple[Problem, ...]:
     return tuple(found)
 
 
-__all__ = ["ALL", "Check", "Facts", "Routes", "run"]
+__all__ = ["ALL", "App", "Check", "Facts", "Routes", "run"]

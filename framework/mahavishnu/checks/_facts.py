@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal, NamedTuple
 
 from mahavishnu.codes import Code
 from mahavishnu.contract import Contract, contract
@@ -20,12 +21,32 @@ Routes = tuple[tuple[str, frozenset[str] | None], ...]
 Deadlines = dict[Match | None, list[tuple[str, Timeout]]]
 
 
+class App(NamedTuple):
+    """What an app has and names when it is imported.
+
+    Hardening stands `around` it, only in what is `mounted` in it at `mounts`, `aside` around something else, or
+    `nowhere`; `outside` are the middlewares that requests meet before it. `tools` have a limit in the code.
+    """
+
+    routes: Routes
+    where: Literal["around", "mounted", "aside", "nowhere"]
+    outside: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    tools: tuple[str, ...] = ()
+    dependencies: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A spec whose shape holds, and the routes of its app (None: nobody looked)."""
+    """A spec whose shape holds, and its app (None: nobody looked)."""
 
     spec: Spec
-    routes: Routes | None = None
+    app: App | None = None
+
+    @property
+    def routes(self) -> Routes | None:
+        """The routes of the app."""
+        return None if self.app is None else self.app.routes
 
     def contract(self) -> Contract:
         """What follows from the spec; raises AgreementError when a condition names what is not there."""

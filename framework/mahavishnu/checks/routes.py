@@ -8,7 +8,7 @@ from mahavishnu.checks._facts import Facts, Routes, error
 from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
 from mahavishnu.policies.concurrency import Concurrency
-from mahavishnu.policy import Match
+from mahavishnu.policy import CallMatch, Match
 from mahavishnu.words import meant
 
 CODE = Code(
@@ -38,11 +38,16 @@ def check(facts: Facts) -> Iterator[Problem]:
 def _matches(facts: Facts) -> Iterator[tuple[Path, Match]]:
     for section, entries in (("limits", facts.spec.limits), ("slos", facts.spec.slos)):
         for name, entry in entries.items():
-            if entry.match is not None:
+            if entry.match is not None and not _of_a_tool(entry.match):
                 yield (section, name, "match"), entry.match
             if isinstance(entry, Concurrency):
                 yield from (((section, name, "critical", at), one) for at, one in enumerate(entry.critical))
                 yield from (((section, name, "sheddable", at), one) for at, one in enumerate(entry.sheddable))
+
+
+def _of_a_tool(match: Match) -> bool:
+    """Then it is for no request, on whatever route."""
+    return isinstance(match, CallMatch) and match.tool is not None
 
 
 def _satisfies(match: Match, template: str, methods: frozenset[str] | None) -> bool:

@@ -114,11 +114,11 @@ def files(loaded: Loaded, made: Contract) -> tuple[Artifact, ...]:
     return compiler.compile(made, overrides if overrides.is_dir() else None)
 
 
-def agreed(made: Contract, artifacts: Iterable[Artifact]) -> str:
-    """How much was compared, in one line; nothing where the files ask nothing."""
+def agreed(made: Contract, artifacts: Iterable[Artifact], emitter: str) -> str:
+    """How much was compared with what that one emits, in one line; nothing where the files ask nothing."""
     found = agreement(made, artifacts)
     counts = ", ".join(f"{good}/{every} {kind}" for kind, (good, every) in found.kinds.items())
-    return f"{counts} name only series this app emits" if counts else ""
+    return f"{counts} name only series {emitter} emits" if counts else ""
 
 
 def _way(start: Path, end: Path) -> str:
@@ -217,7 +217,7 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines = [f"{head}  {_output.count(len(run.loaded.text.splitlines()), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
-    if told := agreed(run.made, run.artifacts):
+    if told := agreed(run.made, run.artifacts, "Hardening"):
         lines.append(f"agreement       {told}")
     most = bound(run.made)
     told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from mahavishnu import appinfo
+from mahavishnu.checks import App
 from mahavishnu.cli import _output
 from mahavishnu.cli._generation import agreed, files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
@@ -22,6 +23,7 @@ from mahavishnu.derived.outage import outage
 from mahavishnu.derived.shares import shares
 from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.load import Loaded, environments, load, shown
+from mahavishnu.spec import Service
 
 
 def check(
@@ -30,7 +32,7 @@ def check(
     form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.FULL,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings count as errors.")] = False,
     app: Annotated[
-        bool, typer.Option(help="Import service.app, in its own process, to see its routes.")
+        bool, typer.Option(help="Import service.app, in its own process, to see what it has and names.")
     ] = True,
 ) -> None:
     """Find every mistake in the spec: its shape, numbers that contradict each other, names of nothing.
@@ -40,35 +42,44 @@ def check(
     path = spec_path(spec)
     try:
         loaded = load(path, env)
-        routes: list[appinfo.Routes] = []
-        findings = tuple(_all(loaded, env, app, routes.append))
+        apps: list[App] = []
+        findings = tuple(_all(loaded, env, app, apps.append))
     except SpecError as error:
         if any(finding.code == "MV001" for finding in error.findings):
             raise
-        loaded, findings, routes = None, error.findings, []
+        loaded, findings, apps = None, error.findings, []
     _output.report(findings, form)
     if form is Format.FULL:
-        print(_summary(loaded, findings, path, routes[0] if routes else None))
-        for line in _more(loaded, findings) if loaded else ():
+        seen = apps[0] if apps else None
+        print(_summary(loaded, findings, path, seen))
+        for line in _more(loaded, findings, seen) if loaded else ():
             print(f"  {line}")
     raise typer.Exit(_output.verdict(findings, strict))
 
 
-def _more(loaded: Loaded, findings: tuple[Finding, ...]) -> Iterator[str]:
+def _more(loaded: Loaded, findings: tuple[Finding, ...], app: App | None) -> Iterator[str]:
     """What else a person should know: what was compared with what, what is kept, and what a lost store means."""
     if not _output.verdict(findings):
         made = contract(loaded.declared)
-        yield f"agreement: {agreed(made, files(loaded, made))}"
+        here = app is not None and app.where == "around"
+        yield f"agreement: {agreed(made, files(loaded, made), 'this app' if here else 'Hardening')}"
+    yield from _unseen(loaded.spec.service, app)
     yield from shares(loaded.spec)
     yield from promises(loaded.spec)
     yield from lives(loaded.spec)
     yield from outage(loaded.spec)
 
 
-def _all(
-    loaded: Loaded, env: str | None, app: bool, seen: Callable[[appinfo.Routes], None]
-) -> Iterator[Finding]:
-    """The findings of the spec asked for; of every environment, when none was asked for; `seen` gets the routes."""
+def _unseen(service: Service, app: App | None) -> Iterator[str]:
+    """What nobody has made sure of."""
+    if app is None:
+        yield f"not looked at: `{service.app}`, so neither its routes and middlewares, nor what it calls"
+    elif service.hardening == "elsewhere" and app.where != "around":
+        yield f"not seen: Hardening, which is put around `{service.app}` elsewhere"
+
+
+def _all(loaded: Loaded, env: str | None, app: bool, seen: Callable[[App], None]) -> Iterator[Finding]:
+    """The findings of the spec asked for; of every environment, when none was asked for; `seen` gets the app."""
     yield from loaded.findings
     known: set[Finding] = set()
     worlds = [(None, loaded), *((name, load(loaded.path, name)) for name in environments(loaded.tree))]
@@ -79,34 +90,30 @@ def _all(
                 yield replace(finding, what=f"{finding.what} (environment `{name}`)") if name else finding
 
 
-def _checked(
-    loaded: Loaded, env: str | None, app: bool, seen: Callable[[appinfo.Routes], None]
-) -> Iterator[Finding]:
-    routes = appinfo.routes(loaded.spec.service, loaded.path, env) if app else None
-    if isinstance(routes, Problem):
-        yield loaded.locate(routes)
-        routes = None
-    if routes is not None:
-        seen(routes)
-    yield from loaded.crossed(routes)
+def _checked(loaded: Loaded, env: str | None, app: bool, seen: Callable[[App], None]) -> Iterator[Finding]:
+    looked = appinfo.look(loaded.spec.service, loaded.path, env) if app else None
+    if isinstance(looked, Problem):
+        yield loaded.locate(looked)
+        looked = None
+    if looked is not None:
+        seen(looked)
+    yield from loaded.crossed(looked)
 
 
-def _summary(
-    loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, routes: appinfo.Routes | None
-) -> str:
+def _summary(loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, app: App | None) -> str:
     errors = sum(finding.severity is Level.ERROR for finding in findings)
     counts = ((errors, "error"), (len(findings) - errors, "warning"))
     verdict = ", ".join(_output.count(*one) for one in counts if one[0]) or "no findings"
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
         made = contract(loaded.spec)
-        size += f"{len(made.alerts)} alerts, {_series(made, routes)}, "
+        size += f"{len(made.alerts)} alerts, {_series(made, app)}, "
     return f"{shown(path)}: {size}{verdict}"
 
 
-def _series(made: Contract, routes: appinfo.Routes | None) -> str:
+def _series(made: Contract, app: App | None) -> str:
     """The most series that a replica can show, whatever clients do."""
     most = bound(made)
-    if routes is None:
+    if app is None:
         return f"at most {most.of(0):,} series and {most.per_route:,} a route"
-    return f"at most {most.of(len({template for template, _ in routes})):,} series"
+    return f"at most {most.of(len({template for template, _ in app.routes})):,} series"

@@ -14,6 +14,7 @@ import typer
 from pydantic import ValidationError
 
 from mahavishnu import appinfo
+from mahavishnu.checks import App
 from mahavishnu.cli import _output
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, accept
@@ -25,6 +26,10 @@ _APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette|create_app)\(
 _FACTORY = re.compile(r"^def (create_app)\(\)", re.MULTILINE)
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _SCHEMA = Path(".mahavishnu/schema.json")
+_ADD = (
+    "app.add_middleware(Hardening), from mahavishnu.asgi, after every other middleware, for what is added later is "
+    "outside of it; then "
+)
 
 
 def init(
@@ -54,10 +59,8 @@ def init(
         f"{NAME}: {len(text.splitlines())} lines for {target}, {_output.count(len(seen.routes), 'route')}"
         f"{_calls(seen)}; it observes and refuses nothing"
     )
-    print(
-        "Next: app.add_middleware(Hardening), from mahavishnu.asgi; then `mahavishnu check` and "
-        "`mahavishnu generate`"
-    )
+    there = "" if seen.where == "around" else _ADD
+    print(f"Next: {there}`mahavishnu check` and `mahavishnu generate`")
 
 
 def _service(name: str, target: str, app_dir: str) -> Service:
@@ -106,12 +109,12 @@ def _names(words: Iterable[str]) -> dict[str, str]:
     return named
 
 
-def _calls(seen: appinfo.Seen) -> str:
+def _calls(seen: App) -> str:
     number = len(seen.dependencies)
     return f", {_output.count(number, 'dependency', 'dependencies')}" if number else ""
 
 
-def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
+def _lines(service: Service, seen: App) -> Iterator[str]:
     """A short spec: one limit for every client, one for each place to log in, what is called, one SLO, one target."""
     where = f", app_dir: {json.dumps(service.app_dir)}" if service.app_dir != "." else ""
     yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
@@ -136,14 +139,14 @@ def _lines(service: Service, seen: appinfo.Seen) -> Iterator[str]:
     yield "deploy: {targets: {compose: {publish: host}}}    # a proxy on the host serves it, by way of Docker's network"
 
 
-def _logins(seen: appinfo.Seen) -> Iterator[str]:
+def _logins(seen: App) -> Iterator[str]:
     """Where people log in; one limit is for a path at whichever host."""
     for path, methods in seen.routes:
         if _LOGIN.fullmatch(path) and (methods is None or "POST" in methods):
             yield path
 
 
-def _called(seen: appinfo.Seen) -> Iterable[str]:
+def _called(seen: App) -> Iterable[str]:
     """The dependencies by their names, which the code has chosen, if a spec can have them."""
     better = {one: _name(one) for one in seen.dependencies if one != _name(one)}
     better = better or {one: name for name, one in _names(seen.dependencies).items() if one != name}

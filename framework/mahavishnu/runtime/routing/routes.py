@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import json
-import os
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mahavishnu.runtime.routing.layers import layers_of
 
 Route = tuple[str, frozenset[str] | None]
-_DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circle
 
 
 def routes_of(app: Any) -> list[Route]:
@@ -23,11 +17,7 @@ def routes_of(app: Any) -> list[Route]:
 
 def with_routes(app: Any) -> Any | None:
     """What has the routes, below a stack of middlewares; None when nothing has."""
-    for _ in range(_DEEPEST):
-        if app is None or hasattr(app, "routes"):
-            return app
-        app = getattr(app, "app", None)
-    return None
+    return next((one for one in layers_of(app) if hasattr(one, "routes")), None)
 
 
 def resolved_routes(app: Any) -> Sequence[Any]:
@@ -56,46 +46,3 @@ def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
         else:
             methods = getattr(route, "methods", None)
             yield path, frozenset(methods) if methods else None
-
-
-def declared(target: str) -> list[tuple[str, list[str] | None]]:
-    """The routes of the app that `module:attribute` names, for JSON; ends the process with why nobody can know."""
-    module, _, name = target.partition(":")
-    try:
-        app = _made(getattr(importlib.import_module(module), name))
-    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
-        sys.exit(_first_line(fault))
-    if not callable(app):
-        sys.exit("it is no ASGI app, for it cannot be called")
-    return [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)]
-
-
-def _made(app: Any) -> Any:
-    """The app, or what a factory makes: as uvicorn, which calls whatever needs no arguments."""
-    try:
-        inspect.signature(app).bind()
-    except (TypeError, ValueError):
-        return app
-    return app()
-
-
-def _first_line(fault: BaseException) -> str:
-    """What a fault says first: after that come places, links and advice, of SQLAlchemy's or pydantic's for example."""
-    said = "".join(traceback.format_exception_only(fault)).splitlines()
-    return next(line for line in said if line[:1].strip())
-
-
-def say(find: Callable[[], object]) -> NoReturn:
-    """Write what is found as JSON, or why nothing is, and end the process: no thread of the app's holds it."""
-    try:
-        said, stream, code = json.dumps(find()), sys.stdout, 0
-    except SystemExit as end:
-        said, stream, code = str(end), sys.stderr, 1
-    print(said, file=stream, flush=True)
-    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
-        os._exit(code)  # an exit would wait for it
-    sys.exit(code)
-
-
-if __name__ == "__main__":
-    say(lambda: declared(sys.argv[1]))

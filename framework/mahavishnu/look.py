@@ -1,0 +1,89 @@
+"""An app, imported in a process of its own: what it has and names, as JSON, or why nobody can know."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+import threading
+import traceback
+from typing import Any, NoReturn
+
+from mahavishnu.runtime.naming import NAMED
+from mahavishnu.runtime.routing.routes import routes_of
+
+UNWRITTEN = "--unwritten"
+"""Before the app's name: its spec is still to be written."""
+
+
+def seen(target: str) -> dict[str, object]:
+    """What the app that `module:attribute` names has and names; ends the process with why nobody can know."""
+    NAMED.asked = True
+    module, _, name = target.partition(":")
+    try:
+        app = _made(getattr(importlib.import_module(module), name))
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
+        sys.exit(_first_line(fault))
+    if reason := _no_app(app):
+        sys.exit(f"it is no ASGI app, for {reason}")
+    from mahavishnu.standing import standing_of  # whoever has a Hardening has loaded most of it
+
+    return {
+        "routes": [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)],
+        **standing_of(app)._asdict(),
+        "tools": sorted(NAMED.tools),
+        "dependencies": sorted(NAMED.dependencies),
+    }
+
+
+def _made(app: Any) -> Any:
+    """The app, or what a factory makes: as uvicorn, which calls whatever needs no arguments."""
+    try:
+        inspect.signature(app).bind()
+    except (TypeError, ValueError):
+        return app
+    return app()
+
+
+def _no_app(app: Any) -> str:
+    """Why nobody can call it with scope, receive and send; nothing where one can, or who knows."""
+    if not callable(app):
+        return "it cannot be called"
+    try:
+        takes = inspect.signature(app)
+    except (TypeError, ValueError):
+        return ""
+    try:
+        takes.bind("scope", "receive", "send")
+    except TypeError:
+        ways = "a factory is called without arguments, and an app of WSGI needs an adapter"
+        return f"it takes ({', '.join(takes.parameters)}), not (scope, receive, send): {ways}"
+    return ""
+
+
+def _first_line(fault: BaseException) -> str:
+    """What a fault says first: after that come places, links and advice, of SQLAlchemy's or pydantic's for example."""
+    said = "".join(traceback.format_exception_only(fault)).splitlines()
+    return next(line for line in said if line[:1].strip())
+
+
+def say(target: str) -> NoReturn:
+    """Write what is seen, or why nothing is, and end the process: no thread of the app's holds it."""
+    try:
+        said, stream, code = json.dumps(seen(target)), sys.stdout, 0
+    except SystemExit as end:
+        said, stream, code = str(end), sys.stderr, 1
+    print(said, file=stream, flush=True)
+    if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
+        os._exit(code)  # an exit would wait for it
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    if UNWRITTEN in sys.argv:
+        from mahavishnu.runtime.unwritten import expect_anything
+
+        expect_anything()
+    say(sys.argv[-1])
