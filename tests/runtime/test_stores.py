@@ -96,12 +96,12 @@ def test_the_spec_decides(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory, or a shared one by its secret."""
     monkeypatch.setenv("REDIS_URL", "redis://nobody.invalid")
     clock = SystemClock()
-    assert isinstance(open_store(spec_of(), clock, METRICS, _told), MemoryStore)
+    assert isinstance(open_store(spec_of(), clock, METRICS, _told, str), MemoryStore)
     shared = spec_of(store="${REDIS_URL}", secrets=["REDIS_URL"])
-    assert isinstance(open_store(shared, clock, METRICS, _told), RedisStore)
+    assert isinstance(open_store(shared, clock, METRICS, _told, str), RedisStore)
     monkeypatch.delenv("REDIS_URL")
     with pytest.raises(MahavishnuError, match="neither an environment variable nor the file"):
-        open_store(shared, clock, METRICS, _told)
+        open_store(shared, clock, METRICS, _told, str)
 
 
 def test_missing_packages_are_named() -> None:
@@ -113,7 +113,7 @@ def test_missing_packages_are_named() -> None:
         "assert 'redis' not in sys.modules\n"
         "said = {'mahavishnu': 1, 'service': {'name': 'shop', 'app': 'a:b'}, 'store': 'redis://h'}\n"
         "from mahavishnu.clock import SystemClock\n"
-        "open_store(Spec.model_validate(said), SystemClock(), None, None)\n"
+        "open_store(Spec.model_validate(said), SystemClock(), None, None, None)\n"
     )
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ran.returncode == 1
@@ -265,12 +265,12 @@ RULES = [
 
 @pytest.mark.parametrize("after", RULES, ids=str)
 def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str, Any]) -> None:
-    """The server cannot convert what it holds: until that is refilled, the old rule holds beside the new one."""
+    """The new rule goes on from the old one, which holds on beside it where callers are told apart otherwise."""
 
     async def story(one: Server) -> list[bool]:
-        caller = Caller("203.0.113.1")
-        first = Service(spec_of(store=one.url, limits={"calls": {"rate": "100/hour"}}), SystemClock())
-        second = Service(spec_of(store=one.url, limits={"calls": after}), SystemClock(), before=first)
+        caller, url = Caller("203.0.113.1"), f"{one.url}?socket_timeout=2"
+        first = Service(spec_of(store=url, limits={"calls": {"rate": "100/hour"}}), SystemClock())
+        second = Service(spec_of(store=url, limits={"calls": after}), SystemClock(), before=first)
         assert isinstance(first.store, RedisStore)
         while not first.store.up():  # noqa: ASYNC110 - it has no event, for nobody but a test waits for it
             await asyncio.sleep(0.01)

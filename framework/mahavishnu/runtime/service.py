@@ -190,13 +190,17 @@ class Service:
         if before is not None and before.spec.store == self.spec.store:
             before.store.show(self.metrics)
             return before.store
-        return open_store(self.spec, self.clock, self.metrics, self._store_told)
+        return open_store(self.spec, self.clock, self.metrics, self._store_told, self._store_evicts)
 
     def _store_told(self, up: bool, reason: str) -> None:
         if up:
             self.log.info("store found")
         else:
             self.log.warning("store lost", reason=reason)
+
+    def _store_evicts(self, policy: str) -> None:
+        help = "set `maxmemory-policy noeviction`: who is evicted has all of his quota again"
+        self.log.warning("the store evicts keys when its memory is full", policy=policy, help=help)
 
     def _wall(self) -> float:
         return self.lasting.wall()

@@ -24,11 +24,12 @@ def open_store(
     clock: Clock,
     meter: Meter,
     told: Callable[[bool, str], object],
+    evicts: Callable[[str], object],
     secrets: Path = SECRETS,
 ) -> MemoryStore | RedisStore:
     """The store, which connects by itself; raises MahavishnuError for a missing secret, package or bad URL.
 
-    `told` is called when a shared store is found or lost, with the reason.
+    `told` is called when a shared store is found or lost, with the reason; `evicts` with the policy of one that evicts.
     """
     if not spec.shared or not clock.runs:  # in a test's own time no server counts
         return MemoryStore(clock)
@@ -38,4 +39,5 @@ def open_store(
         from mahavishnu.runtime.redis.store import RedisStore
     except ImportError:
         raise MahavishnuError(_MISSING) from None
-    return RedisStore(address(resolved(spec.store, secrets)), spec.service.name, clock, meter, told)
+    where = address(resolved(spec.store, secrets))
+    return RedisStore(where, spec.service.name, clock, meter, told, evicts)

@@ -216,7 +216,8 @@ def test_products_beyond_a_double_are_compared_to_the_last_unit(redis: Any) -> N
         now = START // period * period + period - left
         plan = Plan((Charged(f"limit{turn}", algorithm, 10**9 - room),), "shop")
         index = now // period
-        redis.set(plan.words(["a"])[1], f"{index - 1} 0 {before}", px=_KEPT)
+        body = f"{index - 1} 0 {before}"
+        redis.set(plan.words(["a"])[1], f"{plan.twins[0].take[0]} {now} {len(body)}\n{body}", px=_KEPT)
         fits = algorithm.admit((index - 1, 0, before), now * 1000, 10**9 - room) is not None
         assert lua.take(plan, ["a"], now).admitted == fits
         seen.add(fits)

@@ -23,8 +23,9 @@ from mahavishnu.clock import SystemClock
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.redis.address import address
+from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.line import Line
-from mahavishnu.runtime.redis.link import GONE, Link
+from mahavishnu.runtime.redis.link import GONE, Link, nothing
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
@@ -848,7 +849,7 @@ def test_a_connection_that_ends_right_behind_the_first_answers_is_tried_again() 
             writer.write(b"+OK\r\n")
             for _ in range(2):
                 await reader.readuntil(b"EVAL\r\n")
-            writer.write(b"*2\r\n:1\r\n:1\r\n:1\r\n")
+            writer.write(b"*2\r\n:1\r\n:1\r\n:1\r\n:1\r\n")
             if len(tries) > 1:
                 await reader.read()
         finally:
@@ -876,7 +877,8 @@ def test_a_call_that_finds_the_connection_dead_takes_it_down(redis: Server) -> N
         return await link.call("PING")
 
     async def story() -> None:
-        line = Line(address(redis.url), "test", SystemClock(), probe)
+        clock = SystemClock()
+        line = Line(address(redis.url), "test", clock, probe, Known(clock, nothing))
         assert await line.opened()
         line.judge(GONE)
         assert line.up
@@ -896,7 +898,7 @@ def test_another_node_of_a_cluster_is_followed_to(redis: Server) -> None:
             for line in data.split(b"\r\n"):
                 if line == b"CLIENT":
                     writer.write(b"+OK\r\n")
-                if line == b"EVAL":
+                if line in (b"EVAL", b"EVALSHA"):
                     writer.write(b"-MOVED 3999 127.0.0.1:%d\r\n" % redis.port)
         writer.close()
 

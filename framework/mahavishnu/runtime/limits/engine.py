@@ -211,14 +211,11 @@ class Engine:
         self._await_refill()
 
     def _alike(self, old: RateLimit, new: RateLimit) -> bool:
-        """Whether a rate can go on from what was used of another: the same keys, in a store that can convert it.
+        """Whether a rate can go on from what was used of another: the same keys, in the same store.
 
         What is used in this process and what all use are kept in two places.
         """
-        if old.per != new.per or (self.store.waits and old.shared != new.shared):
-            return False
-        converts = not (self.store.waits and new.shared)
-        return converts or old.algorithm == new.algorithm
+        return old.per == new.per and not (self.store.waits and old.shared != new.shared)
 
     def _set_aside(self, rate: RateLimit, aside: dict[str, tuple[int, RateLimit]], now: int) -> None:
         """What was used under other keys cannot be told of these: until it is refilled, both rates hold."""

@@ -8,14 +8,15 @@ import os
 import random
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
 from mahavishnu.policy import Clock
 from mahavishnu.runtime.redis.address import Address
-from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing
+from mahavishnu.runtime.redis.known import Known
+from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing, words_of
 
 Probe = Callable[[Link], Awaitable[object]]
 """Asks over a new link what will be asked of it, for some errors only show then; its answer is judged."""
@@ -42,17 +43,19 @@ class Line:
         name: str,
         clock: Clock,
         probe: Probe,
+        known: Known,
         seen: Callable[[float, int], object] = nothing,
-        told: Callable[[bool, str], object] = nothing,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self._seed = self._address = address
-        self._name, self._clock, self._probe, self._seen, self._told = name, clock, probe, seen, told
+        self._name, self._clock, self._probe, self._known, self._seen = name, clock, probe, known, seen
+        self._waits = known.worth_waiting()
         self._link: Link | None = None
         self._opening: asyncio.Future[None] | None = self.loop.create_future()
         self._pause = 0
         self._since = clock.now()
         self._resolver = ThreadPoolExecutor(1, "mahavishnu-store")
+        self._end: AsyncGenerator[None, None] | None = self._lasting()
         self.reason = "not connected yet"
         """Why it is down, in words."""
         self._keeper: asyncio.Task[None] | None = None
@@ -84,9 +87,9 @@ class Line:
             self._link.desert(asked, heir)
 
     async def opened(self) -> bool:
-        """Wait for the very first connection, no longer than for an answer; never a second time."""
-        if self._opening is not None:
-            await asyncio.wait((self._opening,), timeout=self._address.deadline / _SECOND)
+        """Wait for the very first connection, as long as a try lasts; never a second time, nor for a lost server."""
+        if self._opening is not None and self._waits:
+            await asyncio.wait((self._opening,), timeout=2 * _OPENING)  # it ends before, and says how
         return self.up
 
     def judge(self, answer: object) -> None:
@@ -100,20 +103,28 @@ class Line:
         if answer is GONE:  # which may also be said by an earlier connection
             bad, why = link.gone, _LOST
         else:
-            why = failure(answer) or "no answer of ours"
-            bad = why in _OF_THE_SERVER or link.wrong >= _ROW
+            why = self._words(answer) or "no answer of ours"
+            bad = failure(answer) in _OF_THE_SERVER or link.wrong >= _ROW
             self._follow(answer)
         if bad:
             self._down(why)
 
     def close(self) -> None:
         """Let go of everything; it is not used again."""
+        self._end = None
         if self._keeper is not None:
             self._keeper.cancel()
         link, self._link = self._link, None
         if link is not None:
             link.close()
         self._resolver.shutdown(wait=False, cancel_futures=True)
+
+    async def _lasting(self) -> AsyncGenerator[None, None]:
+        """Close it with the event loop: `asyncio.run` ends what is still being generated, and nothing else of ours."""
+        try:
+            yield
+        finally:
+            self.close()
 
     def _lost(self, link: Link) -> None:
         """The connection has ended by itself."""
@@ -139,7 +150,7 @@ class Line:
         """Tell it once, in either direction and when the reason has changed."""
         if reason != self.reason:
             self.reason = reason
-            self._told(not reason, reason)
+            self._known.say(reason)
 
     def _longer(self) -> int:
         return min(_LAST, max(_FIRST, 2 * self._pause))
@@ -150,6 +161,8 @@ class Line:
 
     async def _keep(self) -> None:
         """Try until it is up."""
+        if self._opening is not None and self._end is not None:
+            await anext(self._end)
         while self._link is None:
             await self._clock.sleep(round(self._pause * random.uniform(0.8, 1.2)))  # noqa: S311  only apart, not secret
             try:
@@ -186,7 +199,7 @@ class Line:
                 return link
             link.close()
             if not self._follow(answer):
-                raise _Refused(failure(answer) or "no answer")
+                raise _Refused(self._words(answer) or "no answer")
         raise _Refused("sent from node to node")
 
     def _follow(self, answer: object) -> bool:
@@ -198,6 +211,9 @@ class Line:
             return False
         self._address = self._address.moved(host, int(port))
         return True
+
+    def _words(self, answer: object) -> str | None:
+        return words_of(answer, self._address.login)
 
     async def _greet(self, link: Link) -> object:
         """Say who we are, and ask the first question; a wrong password must not look like a wrong question."""

@@ -21,6 +21,8 @@ LATE = object()
 GONE = object()
 """The answer of a call whose connection was lost."""
 _MORE = object()
+_WORDY = ("ERR", "NOPERM")  # errors of many kinds; others have a name for each
+_LONGEST = 200
 Word = str | int | bytes
 _pack: Callable[[tuple[Word, ...]], bytes] = cast("Any", hiredis).pack_command
 
@@ -221,6 +223,20 @@ def failure(answer: object) -> str | None:
     if not isinstance(answer, ReplyError):
         return None
     return str(answer).split(" ", 1)[0] or "ERR"
+
+
+def words_of(answer: object, secrets: Iterable[str] = ()) -> str | None:
+    """An error as people are told of it: its name, or all it says where that is how one knows what to do.
+
+    That is one line without these secrets, and without what was asked.
+    """
+    name = failure(answer)
+    if name not in _WORDY:
+        return name
+    said = " ".join(str(answer).split()).split(", with args beginning with", 1)[0]
+    for secret in filter(None, secrets):
+        said = said.replace(secret, "…")
+    return said[:_LONGEST]
 
 
 def detail(answer: object) -> str:

@@ -70,35 +70,40 @@ DIGITS = 32
 """How many digits hide a key."""
 
 
-def _prefix(service: str, charge: Counted, rule: str) -> str:
-    """What all keys of a rate begin with. Another rule has other buckets: what is in one means nothing to another.
+def _prefix(service: str, charge: Counted) -> str:
+    """What all keys of a rate begin with, whatever its numbers are: a bucket knows by which rules it was charged.
 
-    So have callers who are told apart otherwise: a key that is the same by both would be charged twice, and given back.
+    Callers who are told apart otherwise have other buckets: a key that is the same by both would be charged twice,
+    and given back.
     """
-    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{rule}:{'+'.join(charge.per)}:"
+    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{'+'.join(charge.per)}:"
 
 
-def _head(kind: str, charge: Charge) -> tuple[str, str, str]:
-    return kind, "1" if charge.enforced else "0", str(charge.cost)
+class _Told:
+    """What the scripts are told of any rate: by which rule, whether it refuses, what a request costs."""
+
+    __slots__ = ("_cost", "_rule", "prefix", "take")
+
+    def __init__(self, charge: Counted, service: str, rule: str) -> None:
+        self.prefix = _prefix(service, charge)
+        self._rule, self._cost = rule, charge.cost
+        self.take = (rule, "1" if charge.enforced else "0", str(charge.cost))
+
+    def give_back(self, cells: Cells, at: int, /) -> tuple[str, ...]:  # noqa: ARG002 - not all look at them
+        return (self._rule, *_text((self._cost, at, 0, 0)))
 
 
-class _Gcra:
+class _Gcra(_Told):
     """Arrival as whole µs and a rest in parts of 1/count µs, the cost ever taken, and since when it is kept."""
 
-    __slots__ = ("_back", "_cost", "_rate", "prefix", "take")
+    __slots__ = ("_rate",)
 
     def __init__(self, charge: Counted, rate: Gcra, service: str) -> None:
-        count, period, cost = rate.count, rate.period // _US, charge.cost
-        step = _text(divmod(cost * period, count))
-        self.prefix = _prefix(service, charge, f"g{count}.{period}.{rate.burst}")
-        self._rate, self._cost = rate, cost
-        self.take = (*_head("g", charge), str(count), *step, *_text(divmod(rate.burst * period, count)))
-        horizon = -(-rate.horizon // _US)
-        unit = _text(divmod(period, count))
-        self._back = ("g", str(cost), str(count), *step, *unit, str(rate.burst), str(horizon))
+        super().__init__(charge, service, f"g{rate.count}.{rate.period // _US}.{rate.burst}")
+        self._rate = rate
 
-    def give_back(self, cells: Cells, at: int) -> tuple[str, ...]:
-        return (*self._back, *_text((at, cells[3], cells[4])))
+    def give_back(self, cells: Cells, at: int, /) -> tuple[str, ...]:
+        return (self._rule, *_text((self._cost, at, cells[3], cells[4])))
 
     def before(self, cells: Cells) -> Cells:
         """The same without its request; the rest may be less than nothing."""
@@ -119,18 +124,14 @@ class _Gcra:
         return Standing(left, reset, wait)
 
 
-class _Window:
+class _Window(_Told):
     """Two counters, and the window they belong to."""
 
-    __slots__ = ("_cost", "_period", "_rate", "prefix", "take")
+    __slots__ = ("_rate",)
 
     def __init__(self, charge: Counted, rate: SlidingWindow, service: str) -> None:
-        self._rate, self._cost, self._period = rate, charge.cost, rate.period // _US
-        self.prefix = _prefix(service, charge, f"w{rate.count}.{self._period}")
-        self.take = (*_head("w", charge), str(rate.count), str(self._period))
-
-    def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
-        return ("w", *_text((self._cost, self._period, at)))
+        super().__init__(charge, service, f"w{rate.count}.{rate.period // _US}")
+        self._rate = rate
 
     def before(self, cells: Cells) -> Cells:
         """The same without its request."""
@@ -143,18 +144,14 @@ class _Window:
         return Standing(left, reset, 0 if cells[0] else self._rate.wait(state, time, self._cost))
 
 
-class _Log:
+class _Log(_Told):
     """How many requests are remembered, the newest, and the one that has to go before the next fits."""
 
-    __slots__ = ("_cost", "_rate", "prefix", "take")
+    __slots__ = ("_rate",)
 
     def __init__(self, charge: Counted, rate: SlidingLog, service: str) -> None:
-        self._rate, self._cost = rate, charge.cost
-        self.prefix = _prefix(service, charge, f"l{rate.count}.{rate.period // _US}")
-        self.take = (*_head("l", charge), *_text((rate.count, rate.period // _US)))
-
-    def give_back(self, _: Cells, at: int) -> tuple[str, ...]:
-        return ("l", *_text((self._cost, at)))
+        super().__init__(charge, service, f"l{rate.count}.{rate.period // _US}")
+        self._rate = rate
 
     def before(self, cells: Cells) -> Cells:
         """The same without its request; nobody has said which is the newest now, so that it stays where it is."""

@@ -1,9 +1,13 @@
 """The rates of `algorithms` in Lua: each decided and consumed inside the server, by its clock, in exact integers.
 
 Lua counts in doubles, which are exact below 2^53 only. So times are whole microseconds and a rest counted in
-parts of 1/count µs; quotients that do not change come as arguments; and the one product that could be
-larger is compared in three limbs of 20 bits. Key by key the state is text: `whole rest count spent born` of
-GCRA's arrival, `index before current` of a window, and a list of times of a log.
+parts of 1/count µs, and the products that could be larger are made or compared in limbs.
+
+A bucket is a text of records, one for each rule that a process of the service has charged it by: the rule, when it
+last decided, and the state, which is `whole rest spent born` of GCRA's arrival, `index before current` of a
+window, and the times of a log, 8 bytes each. A request is decided by the rule of its own process and, once let in,
+counted under every other one: so versions of a service that are at work side by side, while a fleet rolls from one
+spec to another, count each other's requests. A rule that is new to a bucket goes on from the one that decided last.
 """
 
 from __future__ import annotations
@@ -23,156 +27,6 @@ local function later(whole, rest, than, parts)
   return whole > than or (whole == than and rest > parts)
 end
 
-local function arrival(key, count)
-  local held = redis.call('GET', key)
-  if not held then return nil end
-  local whole, rest, of, spent, born = string.match(held, '^(%d+) (%d+) (%d+) (%d+) (%d+)$')
-  whole, rest, of = tonumber(whole), tonumber(rest), tonumber(of)
-  if of ~= count and rest > 0 then whole, rest = whole + 1, 0 end
-  return whole, rest, tonumber(spent), tonumber(born)
-end
-
-local function keep(key, whole, rest, count, spent, born)
-  local text = string.format('%.0f %.0f %.0f %.0f %.0f', whole, rest, count, spent, born)
-  redis.call('SET', key, text, 'PX', ttl(whole + 1 - now))
-end
-
-local function held(key)
-  local state = redis.call('GET', key)
-  if not state then return nil end
-  local of, before, current = string.match(state, '^(%d+) (%d+) (%d+)$')
-  return tonumber(of), tonumber(before), tonumber(current)
-end
-
-local function hold(key, index, before, current, period)
-  local text = string.format('%.0f %.0f %.0f', index, before, current)
-  redis.call('SET', key, text, 'PX', ttl((index + 2) * period - now))
-end
-
-local place = 0
-local function given(many)
-  local first = place + 1
-  place = place + many
-  return first
-end
-"""
-
-_TAKE = (
-    _COMMON
-    + """
-local function gcra(key, cost, count, step, part, room, slack)
-  local whole, rest, spent, born = now, 0, 0, now
-  local at, parts, sum, birth = arrival(key, count)
-  if at then
-    spent, born = sum, birth
-    -- A server whose clock went back must lock nobody out for longer than an empty bucket would: kept at once, for
-    -- who is refused keeps nothing, and each time would begin anew.
-    if later(at, parts, now + room, slack) then
-      at, parts = now + room, slack
-      keep(key, at, parts, count, spent, born)
-    end
-    if at >= now then whole, rest = at, parts end
-  end
-  local to, left = whole + step, rest + part
-  if left >= count then to, left = to + 1, left - count end
-  local before = {whole, rest, spent, born}
-  if later(to, left, now + room, slack) then return before end
-  return before, {to, left, spent + cost, born}, function() keep(key, to, left, count, spent + cost, born) end
-end
-
-local LIMB = 1048576
-local function product(a, b)
-  local low = b % LIMB
-  local high = (b - low) / LIMB
-  local middle = high % LIMB
-  high = (high - middle) / LIMB
-  local last = a * low
-  local first = last % LIMB
-  local next = a * middle + (last - first) / LIMB
-  local second = next % LIMB
-  return a * high + (next - second) / LIMB, second, first
-end
-
-local function exceeds(a, b, c, d)
-  local x, y, z = product(a, b)
-  local u, v, w = product(c, d)
-  if x ~= u then return x > u end
-  if y ~= v then return y > v end
-  return z > w
-end
-
-local function window(key, cost, count, period)
-  local elapsed = now % period
-  local index = (now - elapsed) / period
-  local before, current = 0, 0
-  local of, past, present = held(key)
-  if of and of > index then  -- the server's clock went back
-    hold(key, index, past, present, period)
-    of = index
-  end
-  if of == index then
-    before, current = past, present
-  elseif of == index - 1 then
-    before = present
-  end
-  local kept = {before, current, 0, 0}
-  local room = count - current - cost
-  if room < 0 or exceeds(before, period - elapsed, room, period) then return kept end
-  return kept, {before, current + cost, 0, 0}, function()
-    hold(key, index, before, current + cost, period)
-  end
-end
-
-local function log(key, cost, count, period)
-  local function at(seat) return tonumber(redis.call('LINDEX', key, seat) or 0) end
-  local size = redis.call('LLEN', key)
-  local seat = size - 1
-  while seat >= 0 and at(seat) > now do  -- the server's clock went back
-    redis.call('LSET', key, seat, string.format('%.0f', now))
-    seat = seat - 1
-  end
-  while size > 0 and at(0) <= now - period do
-    redis.call('LPOP', key)
-    size = size - 1
-  end
-  local over = size + cost - count
-  local kept = {size, size > 0 and at(-1) or 0, (over > 0 and cost <= count) and at(over - 1) or 0, 0}
-  if over > 0 then return kept end
-  return kept, {size + cost, now, 0, 0}, function()
-    local text, times = string.format('%.0f', now), {}
-    for one = 1, cost do times[one] = text end
-    redis.call('RPUSH', key, unpack(times))
-    redis.call('PEXPIRE', key, ttl(period))
-  end
-end
-
-local kinds = {g = {gcra, 6}, w = {window, 3}, l = {log, 3}}
-local befores, afters, writes, admitted = {}, {}, {}, true
-for number, key in ipairs(KEYS) do
-  local kind, enforced = ARGV[place + 1], ARGV[place + 2] == '1'
-  place = place + 2
-  local decide, many = unpack(kinds[kind])
-  local numbers = {}
-  for one = given(many), place do numbers[#numbers + 1] = tonumber(ARGV[one]) end
-  befores[number], afters[number], writes[number] = decide(key, unpack(numbers))
-  if enforced and not afters[number] then admitted = false end
-end
-
-local answer = {now, admitted and 1 or 0}
-for number in ipairs(KEYS) do
-  local allowed = afters[number] and 1 or 0
-  if admitted and writes[number] then writes[number]() end
-  local state = admitted and afters[number] or befores[number]
-  answer[#answer + 1] = allowed
-  for one = 1, 4 do answer[#answer + 1] = state[one] end
-end
-return answer
-"""
-)
-
-_GIVE_BACK = (
-    _COMMON
-    + """
 -- many * (whole + rest/count), exactly, for many and count below 2^30.
 local function times(many, whole, rest, count)
   local low = many % 32768
@@ -183,40 +37,312 @@ local function times(many, whole, rest, count)
   return many * whole + (high - parts) / count * 32768 + (sum - left) / count, left
 end
 
-local function gcra(key, cost, count, step, part, unit, bit, burst, horizon, at, mark, birth)
-  local whole, rest, spent, born = arrival(key, count)
-  if not whole or born ~= birth or now - at >= horizon then return end
-  local since = spent - mark
-  if since >= burst then return end
-  local from, parts = times(since, unit, bit, count)
-  from = from + now
-  local least, left = whole - step, rest - part
-  if left < 0 then least, left = least - 1, left + count end
-  if later(whole, rest, from, parts) then whole, rest = from, parts end
-  if later(least, left, whole, rest) then whole, rest = least, left end
-  keep(key, whole, rest, count, since == 0 and spent - cost or spent, born)
+-- Every kind of rule, made when it is met, can: `prepare` what is always the same, `open` a state by now (and say
+-- whether it had to be corrected: the server's clock went back), say what is `charged` (filled to the brim where it
+-- does not fit) and whether that fits, how much is `used`, the state `having` that much, when it `ends`, what it
+-- `tells` the process, its `text`, and the state once a request has been `returned`.
+local make = {}
+
+function make.g()
+  local gcra = {}
+
+  function gcra.prepare(rule)
+    rule.bit = rule.period % rule.count
+    rule.unit = (rule.period - rule.bit) / rule.count
+    rule.room, rule.slack = times(rule.burst, rule.unit, rule.bit, rule.count)
+    rule.most, rule.horizon = rule.burst, rule.room + (rule.slack > 0 and 1 or 0)
+  end
+
+  -- No clock that went back locks anybody out for longer than an empty bucket would.
+  function gcra.open(rule, body)
+    if not body then return {now, 0, 0, now} end
+    local whole, rest, spent, born = string.match(body, '^(%d+) (%d+) (%d+) (%d+)$')
+    whole, rest, spent, born = tonumber(whole), tonumber(rest), tonumber(spent), tonumber(born)
+    if later(whole, rest, now + rule.room, rule.slack) then
+      return {now + rule.room, rule.slack, spent, born}, true
+    end
+    if whole < now then whole, rest = now, 0 end
+    return {whole, rest, spent, born}
+  end
+
+  function gcra.charged(rule, state, cost)
+    local step, part = times(cost, rule.unit, rule.bit, rule.count)
+    local whole, rest = state[1] + step, state[2] + part
+    if rest >= rule.count then whole, rest = whole + 1, rest - rule.count end
+    local fits = not later(whole, rest, now + rule.room, rule.slack)
+    if not fits then whole, rest = now + rule.room, rule.slack end
+    return {whole, rest, state[3] + cost, state[4]}, fits
+  end
+
+  function gcra.used(rule, state)
+    return ((state[1] - now) * rule.count + state[2]) / rule.period
+  end
+
+  function gcra.having(rule, many)
+    local whole, rest = now + math.ceil(many * rule.period / rule.count), 0
+    if later(whole, rest, now + rule.room, rule.slack) then whole, rest = now + rule.room, rule.slack end
+    return {whole, rest, 0, now}
+  end
+
+  function gcra.ends(_, state) return state[1] + 1 end
+
+  function gcra.tells(_, state) return state end
+
+  function gcra.text(_, state)
+    return string.format('%.0f %.0f %.0f %.0f', unpack(state))
+  end
+
+  function gcra.returned(rule, state, cost, at, mark, birth)
+    local whole, rest, spent, born = unpack(state)
+    local since = spent - mark
+    if born ~= birth or now - at >= rule.horizon or since >= rule.burst then return nil end
+    local from, parts = times(since, rule.unit, rule.bit, rule.count)
+    from = from + now
+    local step, part = times(cost, rule.unit, rule.bit, rule.count)
+    local least, left = whole - step, rest - part
+    if left < 0 then least, left = least - 1, left + rule.count end
+    if later(whole, rest, from, parts) then whole, rest = from, parts end
+    if later(least, left, whole, rest) then whole, rest = least, left end
+    return {whole, rest, since == 0 and spent - cost or spent, born}
+  end
+
+  return gcra
 end
 
-local function window(key, cost, period, at)
-  local of, before, current = held(key)
-  if not of then return end
-  local index = (at - at % period) / period
-  if of == index + 1 then before = math.max(0, before - cost) end
-  if of == index then current = math.max(0, current - cost) end
-  hold(key, of, before, current, period)
+function make.w()
+  local window = {}
+
+  local LIMB = 1048576
+  local function product(a, b)
+    local low = b % LIMB
+    local high = (b - low) / LIMB
+    local middle = high % LIMB
+    high = (high - middle) / LIMB
+    local last = a * low
+    local first = last % LIMB
+    local next = a * middle + (last - first) / LIMB
+    local second = next % LIMB
+    return a * high + (next - second) / LIMB, second, first
+  end
+
+  local function exceeds(a, b, c, d)
+    local x, y, z = product(a, b)
+    local u, v, w = product(c, d)
+    if x ~= u then return x > u end
+    if y ~= v then return y > v end
+    return z > w
+  end
+
+  function window.prepare(rule)
+    rule.elapsed = now % rule.period
+    rule.index = (now - rule.elapsed) / rule.period
+    rule.most, rule.horizon = rule.count, 2 * rule.period
+  end
+
+  function window.open(rule, body)
+    if not body then return {0, 0} end
+    local of, before, current = string.match(body, '^(%d+) (%d+) (%d+)$')
+    of, before, current = tonumber(of), tonumber(before), tonumber(current)
+    if of >= rule.index then return {before, current}, of > rule.index end
+    return {of == rule.index - 1 and current or 0, 0}
+  end
+
+  function window.charged(rule, state, cost)
+    local before, current = unpack(state)
+    local room = rule.count - current - cost
+    local fits = room >= 0 and not exceeds(before, rule.period - rule.elapsed, room, rule.period)
+    return {before, math.min(current + cost, rule.count)}, fits
+  end
+
+  function window.used(rule, state)
+    return (state[1] * (rule.period - rule.elapsed) + state[2] * rule.period) / rule.period
+  end
+
+  function window.having(_, many) return {0, math.ceil(many)} end
+
+  function window.ends(rule) return (rule.index + 2) * rule.period end
+
+  function window.tells(_, state) return {state[1], state[2], 0, 0} end
+
+  function window.text(rule, state)
+    return string.format('%.0f %.0f %.0f', rule.index, unpack(state))
+  end
+
+  function window.returned(rule, state, cost, at)
+    local age = rule.index - (at - at % rule.period) / rule.period
+    local before, current = unpack(state)
+    if age == 1 then before = math.max(0, before - cost) end
+    if age == 0 then current = math.max(0, current - cost) end
+    return {before, current}
+  end
+
+  return window
 end
 
-local function log(key, cost, at)
-  redis.call('LREM', key, cost, string.format('%.0f', at))
+function make.l()
+  local log = {}
+
+  local WIDTH = 8
+  local function packed(at) return struct.pack('>I8', at) end
+
+  local function seat(body, number) return (struct.unpack('>I8', body, number * WIDTH + 1)) end
+
+  function log.prepare(rule)
+    rule.most, rule.horizon = rule.count, rule.period
+  end
+
+  function log.open(rule, body)
+    body = body or ''
+    local size = #body / WIDTH
+    local past = size
+    while past > 0 and seat(body, past - 1) > now do past = past - 1 end
+    local corrected = past < size
+    if corrected then body = string.sub(body, 1, past * WIDTH) .. string.rep(packed(now), size - past) end
+    local gone = 0
+    while gone < size and seat(body, gone) <= now - rule.period do gone = gone + 1 end
+    return string.sub(body, gone * WIDTH + 1), corrected
+  end
+
+  function log.charged(rule, state, cost)
+    local fits = #state / WIDTH + cost <= rule.count
+    return string.sub(state .. string.rep(packed(now), math.min(cost, rule.count)), -rule.count * WIDTH), fits
+  end
+
+  function log.used(_, state) return #state / WIDTH end
+
+  function log.having(_, many) return string.rep(packed(now), math.ceil(many)) end
+
+  function log.ends(rule, state)
+    return state == '' and now or seat(state, #state / WIDTH - 1) + rule.period
+  end
+
+  -- How many are remembered, the newest, and the one that has to go before this one fits.
+  function log.tells(rule, state, cost)
+    local size = #state / WIDTH
+    local over = size + cost - rule.count
+    local leaves = (over > 0 and cost <= rule.count) and seat(state, over - 1) or 0
+    return {size, size > 0 and seat(state, size - 1) or 0, leaves, 0}
+  end
+
+  function log.text(_, state) return state end
+
+  function log.returned(_, state, cost, at)
+    local last = #state / WIDTH
+    while last > 0 and seat(state, last - 1) > at do last = last - 1 end
+    local first = last
+    while first > 0 and last - first < cost and seat(state, first - 1) == at do first = first - 1 end
+    return string.sub(state, 1, first * WIDTH) .. string.sub(state, last * WIDTH + 1)
+  end
+
+  return log
 end
 
-local kinds = {g = {gcra, 11}, w = {window, 3}, l = {log, 2}}
-for _, key in ipairs(KEYS) do
-  local back, many = unpack(kinds[ARGV[place + 1]])
-  place = place + 1
-  local numbers = {}
-  for one = given(many), place do numbers[#numbers + 1] = tonumber(ARGV[one]) end
-  back(key, unpack(numbers))
+local kinds = {}
+
+-- A rule by its name: `g<count>.<period>.<burst>`, `w<count>.<period>`, `l<count>.<period>`.
+local function ruled(name)
+  local letter, count, period, burst = string.match(name, '^(%a)(%d+)%.(%d+)%.?(%d*)$')
+  kinds[letter] = kinds[letter] or make[letter]()
+  local rule = {kind = kinds[letter], count = tonumber(count), period = tonumber(period), burst = tonumber(burst)}
+  rule.kind.prepare(rule)
+  return rule
+end
+
+local function opened(record)
+  record.rule = ruled(record.name)
+  record.state, record.corrected = record.rule.kind.open(record.rule, record.body)
+  return record
+end
+
+-- What is used of one rule, of another: as many requests or, where that gives more at once, the same share.
+local function carried(from, to)
+  local many = from.rule.kind.used(from.rule, from.state)
+  if many <= 0 then return end
+  if to.rule.most > from.rule.most then many = many * to.rule.most / from.rule.most end
+  to.state = to.rule.kind.having(to.rule, math.min(many, to.rule.most))
+  to.corrected = true
+end
+
+-- The record of a rule in a bucket, and those of other rules; who decided last comes first.
+local function bucket(key, name)
+  local text, mine, others, place = redis.call('GET', key), nil, {}, 1
+  while text and place <= #text do
+    local rule, seen, size, from = string.match(text, '^(%S+) (%d+) (%d+)\\n()', place)
+    place = from + size
+    local record = {name = rule, seen = tonumber(seen), body = string.sub(text, from, place - 1)}
+    if rule == name then mine = record else others[#others + 1] = opened(record) end
+  end
+  return mine, others
+end
+
+local MOST = 4  -- rules that a bucket remembers
+
+-- Others are kept for as long as the longest of them all remembers: each is then as good as if it stood alone.
+local function keep(key, mine, others)
+  mine.seen = now
+  local longest, ends, parts = mine.rule.horizon, now, {}
+  for _, one in ipairs(others) do longest = math.max(longest, one.rule.horizon) end
+  local function add(one)
+    local body = one.rule.kind.text(one.rule, one.state)
+    parts[#parts + 1] = string.format('%s %.0f %d\\n', one.name, one.seen, #body) .. body
+    ends = math.max(ends, one.rule.kind.ends(one.rule, one.state))
+  end
+  add(mine)
+  for _, one in ipairs(others) do
+    if #parts < MOST and now - one.seen <= longest then add(one) end
+  end
+  redis.call('SET', key, table.concat(parts), 'PX', ttl(ends - now))
+end
+"""
+
+_TAKE = (
+    _COMMON
+    + """
+local asked, admitted = {}, true
+for number, key in ipairs(KEYS) do
+  local name, enforced, cost = unpack(ARGV, 3 * number - 2, 3 * number)
+  local mine, others = bucket(key, name)
+  local one = {mine = opened(mine or {name = name}), others = others, cost = tonumber(cost)}
+  if not mine and others[1] then carried(others[1], one.mine) end
+  one.after, one.fits = one.mine.rule.kind.charged(one.mine.rule, one.mine.state, one.cost)
+  if enforced == '1' and not one.fits then admitted = false end
+  asked[number] = one
+end
+
+local answer = {now, admitted and 1 or 0}
+for number, key in ipairs(KEYS) do
+  local one = asked[number]
+  local mine, others = one.mine, one.others
+  if admitted and one.fits then
+    mine.state = one.after
+    for _, other in ipairs(others) do other.state = other.rule.kind.charged(other.rule, other.state, one.cost) end
+    keep(key, mine, others)
+  elseif mine.corrected or (others[1] and now - (mine.seen or now) > mine.rule.horizon / 2) then
+    -- Who is refused keeps nothing else: each time he would begin anew, or be taken for one who comes no more.
+    keep(key, mine, others)
+  end
+  local told = mine.rule.kind.tells(mine.rule, mine.state, one.cost)
+  answer[#answer + 1] = one.fits and 1 or 0
+  for cell = 1, 4 do answer[#answer + 1] = told[cell] end
+end
+return answer
+"""
+)
+
+_GIVE_BACK = (
+    _COMMON
+    + """
+-- Only by the rule that charged it: under another one it may have been counted for less than it is.
+for number, key in ipairs(KEYS) do
+  local name = ARGV[5 * number - 4]
+  local mine, others = bucket(key, name)
+  if mine then
+    local numbers = {}
+    for place = 5 * number - 3, 5 * number do numbers[#numbers + 1] = tonumber(ARGV[place]) end
+    opened(mine)
+    mine.state = mine.rule.kind.returned(mine.rule, mine.state, unpack(numbers)) or mine.state
+    keep(key, mine, others)
+  end
 end
 return 1
 """
@@ -234,6 +360,9 @@ class Script:
 
 
 TAKE = Script(_TAKE)
-"""`KEYS`: one of each rate. Answers the time in µs, whether all is admitted, and five numbers for each rate."""
+"""`KEYS`: one of each rate; `ARGV`: of each its rule, whether it refuses (1 or 0), and the cost.
+
+Answers the time in µs, whether all is admitted, and five numbers for each rate.
+"""
 GIVE_BACK = Script(_GIVE_BACK)
-"""`KEYS`: one of each rate that was consumed."""
+"""`KEYS`: one of each rate that was consumed; `ARGV`: of each its rule, the cost, when it was taken, two numbers."""

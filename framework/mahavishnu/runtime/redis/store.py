@@ -11,15 +11,17 @@ from typing import Any, cast
 from mahavishnu.policy import Charge, Clock, Meter, Taken
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Taking
 from mahavishnu.runtime.redis.address import Address
+from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.line import Line
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, failure, nothing
 from mahavishnu.runtime.redis.rates import tag
 from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis.series import Outcomes
+from mahavishnu.runtime.redis.server_memory import ServerMemory
 from mahavishnu.runtime.redis.taken import Answer, Joined, Part, Plan, closed_by_loss, without_store
 
 _PLANS = 10_000
-_PROBE = ("g", "1", "1", "1000", "1000", "0", "1000000", "0")
+_RULE = "g1.1000000.1"
 
 
 class RedisStore:
@@ -38,10 +40,14 @@ class RedisStore:
         clock: Clock,
         meter: Meter,
         told: Callable[[bool, str], object] = nothing,
+        evicts: Callable[[str], object] = nothing,
     ) -> None:
+        """`told` hears that the server is found or lost, and why; `evicts`, by which policy it forgets keys."""
         self.memory = MemoryStore(clock)
         """What is counted in this process: rates of its own, and all that are `local` while the server is lost."""
-        self._address, self._service, self._clock, self._told = address, service, clock, told
+        self._address, self._service, self._clock = address, service, clock
+        self._known = Known(clock, told)
+        self._memory = ServerMemory(evicts)
         self._plans: dict[int, Plan] = {}
         self._lines: dict[asyncio.AbstractEventLoop, Line] = {}
         self._line: Line | None = None
@@ -148,13 +154,13 @@ class RedisStore:
 
     def _here(self, loop: asyncio.AbstractEventLoop) -> Line:
         """The line of this event loop; those of loops that have ended are forgotten."""
-        for ended in [one for one in self._lines if one.is_closed()]:
-            del self._lines[ended]
+        for ended in [one for one in [*self._lines] if one.is_closed()]:
+            self._lines.pop(ended, None)  # another thread may have been faster
         line = self._lines.get(loop)
         if line is None:
             seen = self._series.duration.observe
             name = f"mahavishnu-{self._service}"
-            line = Line(self._address, name, self._clock, self._probe, seen, self._told)
+            line = Line(self._address, name, self._clock, self._probe, self._known, seen)
             self._lines[loop] = line
         self._line = line
         return line
@@ -241,11 +247,16 @@ class RedisStore:
 
     async def _probe(self, link: Link) -> object:
         """Run both scripts, as requests will: this is also how the server comes to know them."""
-        key = f"{tag(self._service)}:probe"
-        first = link.call("EVAL", self.take_script.text, "1", key, *_PROBE)
-        second = link.call("EVAL", self.give_back_script.text, "1", f"{key}:l", "l", "1", "0")
-        answer, other = await first, await second
-        return answer if other in (LATE, GONE) or failure(other) is None else other
+        key, take, back = f"{tag(self._service)}:probe", self.take_script, self.give_back_script
+        undone = ("1", key, _RULE, "1", "0", "0", "0")
+        asked = (
+            link.call("EVAL", take.text, "1", key, _RULE, "0", "1"),
+            link.call("EVAL", back.text, *undone),
+            link.call("EVALSHA", back.name, *undone),
+        )
+        self._memory.ask(link)
+        answers = [await one for one in asked]
+        return next((one for one in answers if one in (LATE, GONE) or failure(one)), answers[0])
 
 
 def _told(told: Callable[[int], object], asked: asyncio.Future[Any]) -> None:
