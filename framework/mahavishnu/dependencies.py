@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import (
     overload,
 )
 
+from mahavishnu import variables
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import (
     BadAnswer,
@@ -321,14 +321,14 @@ def spec_at_work() -> Spec:
 def _loaded() -> Loaded:
     path = find_spec()
     changed = path.stat().st_mtime_ns if path.is_file() else 0
-    loaded = _read(path, os.environ.get("MAHAVISHNU_ENV"), changed)
+    loaded = _read(path, variables.environment(), changed)
     expect(loaded.spec)
     return loaded
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
-    if os.environ.get("MAHAVISHNU_DISABLE") == "1":  # then numbers that contradict each other harm nobody
+    if variables.disabled():  # then numbers that contradict each other harm nobody
         return load(path, environment, runtime=True)
     return accept(path, environment, runtime=True)
 
@@ -345,7 +345,7 @@ def _start() -> Service:
         service = current()
         if service is None:
             service = start(_loaded(), process_clock(), log_to=sys.stderr)
-            if os.environ.get("MAHAVISHNU_DISABLE") == "1":
+            if variables.disabled():
                 service.dependencies = build_dependencies(
                     _bare(service.spec), Site("", service.clock, service.metrics)
                 )

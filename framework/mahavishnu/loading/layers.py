@@ -28,10 +28,10 @@ from mahavishnu.loading.yaml_tree import (
     resolve,
 )
 from mahavishnu.policy import Settings
+from mahavishnu.variables import RESERVED
 from mahavishnu.words import nearest
 
 PREFIX = "MAHAVISHNU_"
-RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE", "MAHAVISHNU_STATE"})
 SECRETS = File("/run/secrets")
 Found = Dict[str, str | None]
 
