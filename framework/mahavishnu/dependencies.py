@@ -156,6 +156,10 @@ class Dependency:
         Calls with one key are one call: of those with other arguments only the first is kept, and the others fail.
         An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
 
+        The timeout ends an attempt of an `async` function. Nothing can end one of any other function, which runs in a
+        thread: give its client the same timeout, or use `httpx_client()`. One that outlasts it is counted as the
+        success or failure that it is, by its duration, and told of once in the log (`attempt outlasted its timeout`).
+
         Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.
         """
         terms = Terms(idempotent, failed)
@@ -164,7 +168,10 @@ class Dependency:
         return self._guarded(function, terms=terms)
 
     def __enter__(self) -> Self:
-        """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
+        """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call.
+
+        One that outlasts the timeout is counted as the success or failure that it is, and told of once in the log.
+        """
         guard = self._without_fallback("a block")
         call = guard.calls(guard, False)
         call.enter()
@@ -174,7 +181,9 @@ class Dependency:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(self._blocks.ended(self.name), fault)
+        call = self._blocks.ended(self.name)
+        call.guard.outlasted(call.began)
+        _leave(call, fault)
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
@@ -192,7 +201,8 @@ class Dependency:
     def attempts(self) -> Attempts:
         """Attempts for `for` or `async for`, each to be used as `with attempt: …`.
 
-        The loop ends after the first that succeeds, or raises what the last one raised.
+        The loop ends after the first that succeeds, or raises what the last one raised. The timeout ends attempts of
+        `async for` alone.
         """
         return Attempts(lambda: self._without_fallback("a loop of attempts"))
 

@@ -10,7 +10,7 @@ from mahavishnu.cli import _generation
 from mahavishnu.cli._options import EnvOption, OutOption, PlacesArgument, SpecOption, of_one
 
 
-def generate(  # noqa: PLR0913, PLR0917 - each is a word of the command
+def generate(  # noqa: PLR0913, PLR0917 - one for each option
     places: PlacesArgument = None,
     spec: SpecOption = None,
     env: EnvOption = None,

@@ -179,13 +179,13 @@ class Service:
             self.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
 
     def stand_by(self, before: Service | None = None) -> None:
-        """Give every dependency what is around its calls: what stands in for them, and their spans."""
+        """Give every dependency what is around its calls: what stands in for them, their spans, and the log."""
         held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
         old = {name: one for name, one in held.items() if one is not None}
         note = nothing if self.tracing is None else self.tracing.note
         made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old, note)
         for name, guard in self.dependencies.items():
-            guard.fallbacks = made[name]
+            guard.fallbacks, guard.tell = made[name], self.log.warning
             guard.stands_by = made[name].stand_in is not None or self.tracing is not None
             if self.tracing is not None:
                 trace(guard, self.tracing)
