@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mahavishnu import codes, variables
+from mahavishnu.cli._folders import own
 from mahavishnu.compile import HEADER
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.load import NAME, find_spec
 
 OUT = Path("deploy")
-_OTHERS = frozenset({"node_modules", "site-packages"})
-_VENV = "pyvenv.cfg"
 
 
 class Target(NamedTuple):
@@ -63,12 +62,9 @@ def _at(place: Path) -> Iterator[Path]:
 
 def _within(folder: Path) -> Iterator[Path]:
     """Every spec in a folder; no generated copies, and nothing of hidden folders and packages of others."""
-    for here, folders, files in os.walk(folder):
-        inner = (one for one in folders if not one.startswith(".") and one not in _OTHERS)
-        folders[:] = sorted(one for one in inner if not Path(here, one, _VENV).is_file())
-        spec = Path(here, NAME)
-        if NAME in files and not _generated(spec):
-            yield spec
+    for here, files in own(folder):
+        if NAME in files and not _generated(here / NAME):
+            yield here / NAME
 
 
 def _generated(spec: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import StringIO
 from typing import Any
 
@@ -23,7 +24,7 @@ Form = Callable[[World, Callable[[], str]], object]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What services say in their logs about such attempts."""
     log = StringIO()
     made = Service.__init__
@@ -38,7 +39,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
             lines = map(json.loads, log.getvalue().splitlines())
             return (one for one in lines if one["event"] == EVENT)
 
-    yield Lines()
+    return Lines()
 
 
 def decorated(world: World, work: Callable[[], str]) -> str:
@@ -122,10 +123,8 @@ def test_what_its_client_has_ended_is_no_news(
 ) -> None:
     """A client with this very timeout is a little later than it."""
     world = World(**all_but(retry=None))
-    try:
+    with suppress(TimeoutError):
         decorated(world, slow(world, seconds, fault))
-    except TimeoutError:
-        pass
     assert [*told] == []
 
 
