@@ -21,6 +21,7 @@ from mahavishnu.load import NAME, accept
 from mahavishnu.loading.schema import text as schema_text
 from mahavishnu.policy import camel
 from mahavishnu.spec import Service
+from mahavishnu.words import unaccented
 
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _SCHEMA = Path(".mahavishnu/schema.json")
@@ -89,7 +90,10 @@ def _found(app: str | None, app_dir: str | None) -> App:
 
 def _name(folder: str) -> str:
     return (
-        re.sub(r"[^a-z0-9]+", "_", folder.lower()).strip("_").lstrip("0123456789_")[:40].strip("_")
+        re.sub(r"[^a-z0-9]+", "_", unaccented(folder).lower())
+        .strip("_")
+        .lstrip("0123456789_")[:40]
+        .strip("_")
         or "service"
     )
 
