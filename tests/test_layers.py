@@ -24,6 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "errors",
         "unfit",
         "units",
+        "variables",
         "promql",
         "signals",
         "caches",

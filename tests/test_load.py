@@ -12,6 +12,7 @@ from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.loading import layers
 from mahavishnu.loading.shape import dotted, places
 from mahavishnu.policies.rate import Rate
+from mahavishnu.variables import RESERVED
 
 SPECS = Path(__file__).parent / "specs"
 BASE = """\
@@ -377,10 +378,10 @@ def test_a_variable_that_matches_nothing_warns_and_changes_nothing(
     assert CANARY not in repr(loaded.findings)
 
 
-@pytest.mark.parametrize("name", ["MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE"])
+@pytest.mark.parametrize("name", sorted(RESERVED))
 def test_reserved_variables_are_no_settings(spec: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """They say which spec, which environment, and whether at all."""
-    monkeypatch.setenv(name, "x")
+    monkeypatch.setenv(name, "1")
 
     assert load(spec, runtime=True).findings == ()
 

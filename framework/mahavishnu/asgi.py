@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -13,6 +12,7 @@ from weakref import WeakSet
 
 from starlette.types import ASGIApp
 
+from mahavishnu import variables
 from mahavishnu.clock import process_clock
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import SpecError
@@ -88,14 +88,14 @@ class Hardening:
     ) -> None:
         self._stale = self._inside = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._disabled = self._aside = os.environ.get("MAHAVISHNU_DISABLE") == "1"
+        self._disabled = self._aside = variables.disabled()
         self.reloader: Reloader | None = None
         if self._disabled:
             return
         self._identify = identify
         self._routes = RouteTable(self.app)
         self._path = None if isinstance(spec, Spec) else _found(self._path or spec)
-        self._environment = os.environ.get("MAHAVISHNU_ENV")
+        self._environment = variables.environment()
         ticks = clock or process_clock()
         if self._path is not None:  # before it is read, so that no change is missed
             self.reloader = Reloader(self._path, self._prepared, lambda: self.service, ticks, wall)
@@ -323,7 +323,7 @@ async def _lived(receive: Receive, send: Send) -> None:
 
 def _found(spec: Path | str | None) -> Path:
     # What is deployed brings the very spec its rules and manifests were compiled from; code may name another.
-    found = find_spec() if spec is None or os.environ.get("MAHAVISHNU_SPEC") else Path(spec)
+    found = find_spec() if spec is None or variables.spec_file() else Path(spec)
     return found.absolute()  # an app may go to another folder, and the file is read again
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from typing import (
     overload,
 )
 
+from mahavishnu import variables
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import (
     BadAnswer,
@@ -159,6 +159,10 @@ class Dependency:
         Calls with one key are one call: of those with other arguments only the first is kept, and the others fail.
         An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
 
+        The timeout ends an attempt of an `async` function. Nothing can end one of any other function, which runs in a
+        thread: give its client the same timeout, or use `httpx_client()`. One that outlasts it is counted as the
+        success or failure that it is, by its duration, and told of once in the log (`attempt outlasted its timeout`).
+
         Raises TypeError, or MahavishnuError, for a function in whose place the spec's `fallback` could never stand.
         """
         terms = Terms(idempotent, failed)
@@ -167,7 +171,10 @@ class Dependency:
         return self._guarded(function, terms=terms)
 
     def __enter__(self) -> Self:
-        """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call."""
+        """Guard a block in a thread: breaker and bulkhead; only its client can end a blocking call.
+
+        One that outlasts the timeout is counted as the success or failure that it is, and told of once in the log.
+        """
         guard = self._without_fallback("a block")
         call = guard.calls(guard, False)
         call.enter()
@@ -177,7 +184,9 @@ class Dependency:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(self._blocks.ended(self.name), fault)
+        call = self._blocks.ended(self.name)
+        call.guard.outlasted(call.began)
+        _leave(call, fault)
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout."""
@@ -195,7 +204,8 @@ class Dependency:
     def attempts(self) -> Attempts:
         """Attempts for `for` or `async for`, each to be used as `with attempt: …`.
 
-        The loop ends after the first that succeeds, or raises what the last one raised.
+        The loop ends after the first that succeeds, or raises what the last one raised. The timeout ends attempts of
+        `async for` alone.
         """
         return Attempts(lambda: self._without_fallback("a loop of attempts"))
 
@@ -324,14 +334,14 @@ def spec_at_work() -> Spec:
 def _loaded() -> Loaded:
     path = find_spec()
     changed = path.stat().st_mtime_ns if path.is_file() else 0
-    loaded = _read(path, os.environ.get("MAHAVISHNU_ENV"), changed)
+    loaded = _read(path, variables.environment(), changed)
     expect(loaded.spec)
     return loaded
 
 
 @functools.lru_cache(maxsize=8)
 def _read(path: Path, environment: str | None, changed: int) -> Loaded:  # noqa: ARG001 - so that it is read anew
-    if os.environ.get("MAHAVISHNU_DISABLE") == "1":  # then numbers that contradict each other harm nobody
+    if variables.disabled():  # then numbers that contradict each other harm nobody
         return load(path, environment, runtime=True)
     return accept(path, environment, runtime=True)
 
@@ -348,7 +358,7 @@ def _start() -> Service:
         service = current()
         if service is None:
             service = start(_loaded(), process_clock(), log_to=sys.stderr)
-            if os.environ.get("MAHAVISHNU_DISABLE") == "1":
+            if variables.disabled():
                 service.dependencies = build_dependencies(
                     _bare(service.spec), Site("", service.clock, service.metrics)
                 )

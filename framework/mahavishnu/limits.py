@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
+from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
@@ -122,7 +122,7 @@ class ToolLimit:
         engine = service_at_work().engine
         request = current_request()
         route = "" if request is None else request.route
-        plan = Plan() if os.environ.get("MAHAVISHNU_DISABLE") == "1" else engine.tool_plan(self.tool, route)
+        plan = Plan() if variables.disabled() else engine.tool_plan(self.tool, route)
         return engine, Admission("", self._caller(request), plan, engine.clock.now())
 
     def _caller(self, request: Request | None) -> Caller:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from collections.abc import Mapping as Dict
 from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import NoReturn
 
-from mahavishnu import checks, codes
+from mahavishnu import checks, codes, variables
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
 from mahavishnu.loading import faults, yaml_tree
@@ -78,7 +77,7 @@ def load(
         raise SpecError(_ordered(findings))
     declared = _spec(chosen, environment)
     spec = declared if final is chosen else _spec(final, environment)
-    warnings = (*_ordered(findings), *unplaced)
+    warnings = (*_ordered(findings), *unplaced, *(variables.doubts() if runtime else ()))
     return Loaded(spec, declared, warnings, path, source.text, final, source.file, source.lines)
 
 
@@ -102,7 +101,7 @@ def accept(path: File, environment: str | None = None, runtime: bool = False) ->
 
 def find_spec(start: File | None = None) -> File:
     """The spec in force: MAHAVISHNU_SPEC, else mahavishnu.yaml from `start` upwards; or SpecError."""
-    if start is None and (named := os.environ.get("MAHAVISHNU_SPEC")):
+    if start is None and (named := variables.spec_file()):
         return File(named)
     here = (start or File.cwd()).resolve()
     for folder in (here, *here.parents):

@@ -8,7 +8,6 @@ header a minute (slowloris); the server's protocol can. Other servers, and proxi
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from asyncio.trsock import TransportSocket
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from mahavishnu import variables
 from mahavishnu.runtime.current import current
 from mahavishnu.spec import Service
 
@@ -129,7 +129,7 @@ class _OfHttptools(_HeadDeadline):
 
 def head_timeout() -> float | None:
     """The seconds that a head may take, by the spec at work or the default before there is one; None: for ever."""
-    if os.environ.get("MAHAVISHNU_DISABLE") == "1":
+    if variables.disabled():
         return None
     service = current()
     timeout: int = (

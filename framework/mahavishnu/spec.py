@@ -154,7 +154,8 @@ class Dependency(Settings):
     url: Url | None = None
     """Where it is."""
     timeout: Duration | None = None
-    """How long one attempt may take."""
+    """How long one attempt may take. It ends those of `async` code, and requests of `httpx_client()`; nothing can end
+    any other call of synchronous code: give its client the same timeout."""
     retry: Retry | None = None
     """Whether and how a failed attempt is repeated."""
     breaker: Breaker | None = None

@@ -19,6 +19,16 @@ _DURATIONS = {
     "d": 86400 * 10**9,
     "w": 7 * 86400 * 10**9,
 }
+_SPELLINGS = {
+    **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+    **dict.fromkeys(("w", "week", "weeks"), "w"),
+}
+"""How people write the units of time elsewhere."""
+_LOOSELY = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)[ ]?([a-z]{1,12})(?:,? |$|(?=[0-9]))")
 _PERIODS = {
     "second": "s", "seconds": "s", "minute": "m", "minutes": "m", "hour": "h", "hours": "h",
     "day": "d", "days": "d", "s": "s", "m": "m", "h": "h", "d": "d",
@@ -32,6 +42,8 @@ _SIZES = {
 }  # fmt: skip
 # A ceiling on every number: beyond it no real service lives, and arithmetic stays inside 63 bits.
 _LARGEST = 2**62
+_OFTEN_MS = 100
+"""From here on a bare number may well be meant in milliseconds, as other tools read it."""
 
 
 class Quantity:
@@ -78,8 +90,13 @@ class Quantity:
             raise cls._error(value, str(fault)) from None
 
     @classmethod
+    def advice(cls, value: object) -> str:
+        """What to write instead of a value of the wrong form."""
+        return f"write {cls.form}, like `{cls.fix(value)}`"
+
+    @classmethod
     def _error(cls, value: object, what: str) -> PydanticCustomError:
-        context: dict[str, Any] = {"what": what, "help": f"write {cls.form}, like `{cls.fix(value)}`"}
+        context: dict[str, Any] = {"what": what, "help": cls.advice(value)}
         return PydanticCustomError("quantity", "{what}", context)
 
     @classmethod
@@ -107,7 +124,39 @@ class Duration(int, Quantity):
 
     @classmethod
     def fix(cls, value: object) -> str:
+        if isinstance(value, str) and (meant := cls._meant(value)) is not None:
+            return meant
         return f"{value}s" if _whole(value) else cls.examples[0]
+
+    @classmethod
+    def advice(cls, value: object) -> str:
+        if isinstance(value, str) and cls._meant(value) is not None:
+            return f"write `{cls.fix(value)}`"
+        if isinstance(value, int) and not isinstance(value, bool) and _OFTEN_MS <= value < 10**9:
+            return f"its unit is missing: `{value}ms` or `{value}s`?"
+        return super().advice(value)
+
+    @classmethod
+    def _refusal(cls, text: str) -> ValueError:
+        if cls._meant(text) is None:
+            return super()._refusal(text)
+        units = "`ms`, `s`, `m`, `h`, `d` or `w`"
+        return ValueError(
+            f"{_shown(text)} is not a duration as one is written: whole numbers, each with {units}"
+        )
+
+    @classmethod
+    def _meant(cls, text: str) -> str | None:
+        """What a text says in other words, or in fractions; None where nobody knows, or it is in the right form."""
+        parts = _LOOSELY.findall(text)
+        units = [_SPELLINGS.get(unit) for _, unit in parts]
+        if not parts or None in units or _LOOSELY.sub("", text) or re.fullmatch(cls.pattern, text):
+            return None
+        said = zip((Decimal(number) for number, _ in parts), units, strict=True)
+        total = sum(number * _DURATIONS[unit] for number, unit in said if unit is not None)
+        if not 0 < total < _LARGEST or total % _DURATIONS["ms"]:
+            return None
+        return _spelled(int(total)) if units[1:] else _whole_of(int(total), str(units[0]))
 
     @property
     def seconds(self) -> Decimal:
@@ -128,6 +177,13 @@ def _spelled(rest: int) -> str:
         count, rest = divmod(rest, size) if unit != "w" or rest % size == 0 else (0, rest)
         text += f"{count}{unit}" if count else ""
     return text or "0s"
+
+
+def _whole_of(total: int, unit: str) -> str:
+    """A length of time as so many of this unit, or of the first smaller one of which it is a whole number."""
+    smaller = (one for one in reversed(_DURATIONS) if _DURATIONS[one] <= _DURATIONS[unit])
+    unit = next(one for one in smaller if total % _DURATIONS[one] == 0)
+    return f"{total // _DURATIONS[unit]}{unit}"
 
 
 class Size(int, Quantity):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Collection
 from difflib import get_close_matches
 
@@ -25,6 +26,12 @@ def listing(words: Collection[str], most: int = 12) -> str:
     """`a`, `b`, `c`."""
     shown = [f"`{word}`" for word in list(words)[:most]]
     return ", ".join(shown) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def unaccented(word: str) -> str:
+    """The word by its letters alone: `naïve` as `naive`."""
+    apart = unicodedata.normalize("NFKD", word.replace("ß", "ss"))
+    return "".join(letter for letter in apart if not unicodedata.combining(letter))
 
 
 def _plain(word: str) -> str:

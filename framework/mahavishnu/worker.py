@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 
@@ -17,7 +17,7 @@ async def redriving() -> AsyncGenerator[None, None]:
     What is being made when it ends is given back. Raises SpecError where the spec cannot be used.
     """
     redriver = Redriver(service_at_work, service_at_work().clock)
-    if os.environ.get("MAHAVISHNU_DISABLE") != "1":
+    if not variables.disabled():
         redriver.start()
     try:
         yield

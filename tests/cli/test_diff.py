@@ -18,7 +18,6 @@ from mahavishnu.contract import contract
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from tests.monitoring import MINIMAL
-from tests.reading import read
 from tests.stack import alertmanager, prometheus, serving
 
 SPEC = {
@@ -278,21 +277,3 @@ def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str,
     with serving(json.dumps({"data": data})) as url:
         found = list(live.prometheus(url, made, "groups: []"))
     assert any("it keeps its series for" in one for one in found) is not same
-
-
-def test_the_hooks_for_pre_commit_run(home: Path) -> None:
-    """What they call exists, and says no where it should."""
-    hooks = read((Path(__file__).parents[2] / ".pre-commit-hooks.yaml").read_text())
-    (home / "shop").mkdir()
-    (home / "shop/main.py").write_text(
-        "from starlette.applications import Starlette\nfrom starlette.routing import Route\n"
-        "app = Starlette(routes=[Route('/', print)])\n"
-    )
-    commands = {one["id"]: one["entry"].split()[1:] for one in hooks}
-    assert run(["generate"]) == 0
-    assert run(commands["mahavishnu-check"]) == 0
-    assert run(commands["mahavishnu-generate"]) == 0
-    (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "limits": {}}), encoding="utf-8")
-    assert run(commands["mahavishnu-generate"]) == 1
-    (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "limit": {}}), encoding="utf-8")
-    assert run(commands["mahavishnu-check"]) == 1

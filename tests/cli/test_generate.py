@@ -80,6 +80,43 @@ def test_a_check_says_what_would_write_them(home: Path, capsys: pytest.CaptureFi
     assert capsys.readouterr().out.endswith(f"{said}\n")
 
 
+def test_a_spec_that_is_found_has_its_files_beside_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From whichever folder below it: there is one `deploy`, and what is printed leads there."""
+    (home / "src/acme").mkdir(parents=True)
+    monkeypatch.chdir(home / "src/acme")
+    assert run(["generate"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[3].endswith(" ../../deploy/grafana/")
+    assert [path.name for path in (home / "src/acme").iterdir()] == []
+    monkeypatch.chdir(home)
+    assert run(["generate", "--check"]) == 0
+    assert " files in deploy, all" in capsys.readouterr().out
+    monkeypatch.chdir(home / "src")
+    (home / "deploy/prometheus/rules.yml").unlink()
+    assert run(["generate", "--check"]) == 1
+    told = capsys.readouterr()
+    assert told.err.endswith("missing: ../deploy/prometheus/rules.yml\n")
+    assert told.out.endswith("run `mahavishnu generate`\n")
+    assert run(["generate", "--force"]) == 0  # also where options are parsed
+    assert [*(home / "src").iterdir()] == [home / "src/acme"]
+
+
+@pytest.mark.parametrize("words", [["--spec", "../mahavishnu.yaml"], ["--out", "deploy"], []])
+def test_a_spec_or_a_folder_that_is_named_is_seen_from_here(
+    home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """As always: a script that names one, or a variable that does, says where it is itself."""
+    (home / "src").mkdir()
+    monkeypatch.chdir(home / "src")
+    if not words:
+        monkeypatch.setenv("MAHAVISHNU_SPEC", str(home / "mahavishnu.yaml"))
+    assert run(["generate", *words]) == 0
+    assert (home / "src/deploy" / LOCK).is_file()
+    assert not (home / "deploy").exists()
+
+
 LOADED = """
 import sys
 from mahavishnu.cli import main

@@ -39,6 +39,20 @@ def test_it_says_what_was_proved(home: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.judge
+def test_from_a_folder_below_it_proves_the_same_files(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `generate` writes them: beside a spec that is found."""
+    (home / "src").mkdir()
+    monkeypatch.chdir(home / "src")
+    assert run(["test"]) == 0
+    (home / "deploy/prometheus/rules.yml").unlink()
+    capsys.readouterr()
+    assert run(["test"]) == 1
+    assert capsys.readouterr().err.startswith("../deploy/prometheus/rules.yml: missing\n")
+
+
+@pytest.mark.judge
 def test_routes_to_nobody_are_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a channel all proofs pass, and yet nobody would hear of an alert."""
     spec = {key: value for key, value in SPEC.items() if key not in ("channels", "slos")}

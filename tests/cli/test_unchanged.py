@@ -65,6 +65,18 @@ def test_it_is_told_how_many_files_there_are(home: Path) -> None:
     assert ask(home, "generate", "--target", "prometheus").endswith("True\n")
 
 
+def test_from_a_folder_below_it_the_same_files_are_meant(home: Path) -> None:
+    """Which are remembered, too, and not taken for what is there."""
+    below = home / "src"
+    below.mkdir()
+    first = ask(below, "generate", XDG_CACHE_HOME=str(home.parent / "caches"))
+    assert first.endswith("True\n")
+    assert ask(below, "generate", XDG_CACHE_HOME=str(home.parent / "caches")).endswith(AT_ONCE)
+    assert " files in ../deploy, all" in ask(below, "generate", "--check")
+    edited(home)
+    assert ask(below, "generate", XDG_CACHE_HOME=str(home.parent / "caches")).endswith("True\n")
+
+
 def rewritten(home: Path) -> None:
     """Another owner."""
     spec = home / "mahavishnu.yaml"

@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
+from mahavishnu import variables
 from mahavishnu.backup import child
 from mahavishnu.errors import MahavishnuError
 
-FOLDER = "MAHAVISHNU_STATE"
+FOLDER = variables.STATE
 """The variable that names the folder; without it `.mahavishnu/backups` beside the spec."""
 REMEMBERED = 7
 ALL = 0

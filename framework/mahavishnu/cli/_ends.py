@@ -16,7 +16,7 @@ def ended(command: Callable[[], int | None], *, debug: bool = False) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else FINE
     except SpecError as error:
-        return _refused(error)
+        return refused(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -31,7 +31,8 @@ def ended(command: Callable[[], int | None], *, debug: bool = False) -> int:
         return _failed(f"unforeseen {type(error).__name__}; `mahavishnu --debug …` shows where")
 
 
-def _refused(error: SpecError) -> int:
+def refused(error: SpecError) -> int:
+    """Say what is wrong with a spec; the exit code."""
     from mahavishnu.cli import _output
 
     _output.report(error.findings)

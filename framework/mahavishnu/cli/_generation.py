@@ -13,15 +13,15 @@ from pathlib import Path
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
-from mahavishnu.cli import FINDINGS, FINE, _output, _unchanged
+from mahavishnu.cli import FINDINGS, FINE, _ends, _output, _unchanged
+from mahavishnu.cli._targets import Target, target, targets
 from mahavishnu.compile import Drift, Kind, OverwriteError, Written
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
 from mahavishnu.derived.panels import dashboards
-from mahavishnu.errors import MahavishnuError
-from mahavishnu.load import NAME, Loaded, accept, find_spec
+from mahavishnu.errors import MahavishnuError, SpecError
+from mahavishnu.load import NAME, Loaded, accept
 
-OUT = Path("deploy")
 _TEMPLATES = Path(".mahavishnu/templates")
 _IGNORED = ".dockerignore"
 _LONGEST_DIFF = 60
@@ -40,7 +40,7 @@ class NoSuchFamily(MahavishnuError):
 def generate(
     spec: Path | None = None,
     env: str | None = None,
-    out: Path = OUT,
+    out: Path | None = None,
     *,
     check: bool = False,
     only: Iterable[str] = (),
@@ -48,18 +48,45 @@ def generate(
     stdout: bool = False,
 ) -> int:
     """Write what follows from a spec, compare it with what is there, or print it; returns the exit code."""
-    began = time.monotonic()
+    meant = target(spec, out)
     asked = bool(_unchanged.ASKED.get())
-    read = _unchanged.seen(_read(spec or find_spec())) if asked else []
-    run = prepared(spec, env, out, only)
+    read = _unchanged.seen(_read(meant.spec)) if asked else []
+    code, run = _generated(meant, env, check=check, only=only, force=force, stdout=stdout)
+    if code == FINE and asked and not stdout:
+        _remember(run, read)
+    return code
+
+
+def generate_each(
+    places: Iterable[Path], env: str | None, *, check: bool, only: Iterable[str], force: bool
+) -> int:
+    """The same for the specs at all of these places, whatever is wrong with one of them; the worst exit code."""
+    worst = FINE
+    for one in targets(places):
+        try:
+            code, _ = _generated(one, env, check=check, only=only, force=force)
+        except SpecError as error:
+            code = _ends.refused(error)
+        worst = max(worst, code)
+    return worst
+
+
+def _generated(
+    meant: Target,
+    env: str | None,
+    *,
+    check: bool,
+    only: Iterable[str],
+    force: bool,
+    stdout: bool = False,
+) -> tuple[int, Run]:
+    began = time.monotonic()
+    run = prepared(meant, env, only)
     _output.report(run.loaded.findings)
     if stdout:
         print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
-        return FINE
-    code = _check(run) if check else _write(run, force, began)
-    if code == FINE and asked:
-        _remember(run, read)
-    return code
+        return FINE, run
+    return (_check(run) if check else _write(run, force, began)), run
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +99,14 @@ class Run:
     artifacts: tuple[Artifact, ...]
     out: Path
     only: frozenset[str] | None
-    spec: Path | None
+    words: tuple[str, ...]
 
     @property
     def command(self) -> str:
-        """What writes them: `mahavishnu generate` with the options that were said here."""
-        out = None if self.out == OUT else self.out
-        targets = (("--target", one) for one in sorted(self.only or ()))
-        said = (("--spec", self.spec), ("--env", self.env), ("--out", out), *targets)
-        options = (str(word) for option, value in said if value is not None for word in (option, value))
-        return shlex.join(["mahavishnu", "generate", *options])
+        """What writes them: `mahavishnu generate` with what was said here."""
+        said = (("--env", self.env), *(("--target", one) for one in sorted(self.only or ())))
+        options = (word for option, value in said if value is not None for word in (option, value))
+        return shlex.join(["mahavishnu", "generate", *self.words, *options])
 
     @property
     def families(self) -> dict[str, list[str]]:
@@ -92,14 +117,14 @@ class Run:
         return found
 
 
-def prepared(spec: Path | None, env: str | None, out: Path, only: Iterable[str] = ()) -> Run:
+def prepared(meant: Target, env: str | None, only: Iterable[str] = ()) -> Run:
     """What a spec asks for, and where it goes; SpecError with every finding where it cannot be used, NoSuchFamily."""
-    loaded = accept(spec or find_spec(), env)
+    loaded, out = accept(meant.spec, env), meant.out
     home = loaded.path.parent
     file = None if loaded.path.name == NAME else loaded.path.name
     made = replace(contract(loaded.declared), env=env, file=file, ignored=_ignored(home / _IGNORED))
     made = replace(made, place=_way(home, out), home=_way(out, home))
-    run = Run(loaded, env, made, files(loaded, made), out, None, spec)
+    run = Run(loaded, env, made, files(loaded, made), out, None, meant.words)
     if not (chosen := frozenset(only)):
         return run
     if unknown := sorted(chosen - {*run.families}):

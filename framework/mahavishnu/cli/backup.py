@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Callable, Generator
@@ -12,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from mahavishnu import variables
 from mahavishnu.backup import drill as drills
 from mahavishnu.backup import evidence, on_schedule, restic, steps
 from mahavishnu.backup.job import Failed, Job
@@ -152,7 +152,7 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 def _loaded(spec: Path | None, env: str | None) -> Loaded:
-    return accept(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    return accept(spec_path(spec), env or variables.environment(), runtime=True)
 
 
 def _job(loaded: Loaded, name: str) -> Job:

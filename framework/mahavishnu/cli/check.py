@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mahavishnu import appinfo
+from mahavishnu import appinfo, variables
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
 from mahavishnu.cli._generation import agreed, files
-from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
+from mahavishnu.cli._options import EnvOption, PlacesArgument, SpecOption, of_one, spec_path
 from mahavishnu.cli._output import Format
+from mahavishnu.cli._targets import specs
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
 from mahavishnu.derived.forgetting import lives
@@ -26,7 +27,18 @@ from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.spec import Service
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A spec, and what there is to say of it; what could not be read is not loaded."""
+
+    path: Path
+    loaded: Loaded | None
+    findings: tuple[Finding, ...]
+    app: App | None = None
+
+
 def check(
+    places: PlacesArgument = None,
     spec: SpecOption = None,
     env: EnvOption = None,
     form: Annotated[Format, typer.Option("--format", help="How findings are written.")] = Format.FULL,
@@ -38,23 +50,35 @@ def check(
     """Find every mistake in the spec: its shape, numbers that contradict each other, names of nothing.
 
     Without --env the spec is judged as it is and once for each environment. Exit code 1 for errors.
+    A folder as PATH is every spec in it.
     """
-    path = spec_path(spec)
+    of_one(places, spec=spec)
+    judged = [_judged(path, env, app) for path in (specs(places) if places else [spec_path(spec)])]
+    around = tuple(replace(finding, severity=Level.ERROR) for finding in variables.doubts())
+    findings = (*(finding for one in judged for finding in one.findings), *around)
+    _output.report(findings, form)
+    for line in _lines(judged) if form is Format.FULL else ():
+        print(line)
+    raise typer.Exit(_output.verdict(findings, strict))
+
+
+def _judged(path: Path, env: str | None, app: bool) -> Judged:
+    apps: list[App] = []
     try:
         loaded = load(path, env)
-        apps: list[App] = []
         findings = tuple(_all(loaded, env, app, apps.append))
     except SpecError as error:
         if any(finding.code == "MV001" for finding in error.findings):
             raise
-        loaded, findings, apps = None, error.findings, []
-    _output.report(findings, form)
-    if form is Format.FULL:
-        seen = apps[0] if apps else None
-        print(_summary(loaded, findings, path, seen))
-        for line in _more(loaded, findings, seen) if loaded else ():
-            print(f"  {line}")
-    raise typer.Exit(_output.verdict(findings, strict))
+        return Judged(path, None, error.findings)
+    return Judged(path, loaded, findings, apps[0] if apps else None)
+
+
+def _lines(judged: Iterable[Judged]) -> Iterator[str]:
+    for one in judged:
+        yield _summary(one)
+        if one.loaded is not None:
+            yield from (f"  {line}" for line in _more(one.loaded, one.findings, one.app))
 
 
 def _more(loaded: Loaded, findings: tuple[Finding, ...], app: App | None) -> Iterator[str]:
@@ -100,15 +124,16 @@ def _checked(loaded: Loaded, env: str | None, app: bool, seen: Callable[[App], N
     yield from loaded.crossed(looked)
 
 
-def _summary(loaded: Loaded | None, findings: tuple[Finding, ...], path: Path, app: App | None) -> str:
+def _summary(one: Judged) -> str:
+    loaded, findings = one.loaded, one.findings
     errors = sum(finding.severity is Level.ERROR for finding in findings)
     counts = ((errors, "error"), (len(findings) - errors, "warning"))
     verdict = ", ".join(_output.count(*one) for one in counts if one[0]) or "no findings"
     size = f"{len(loaded.text.splitlines())} lines, " if loaded else ""
     if loaded and not errors:
         made = contract(loaded.spec)
-        size += f"{len(made.alerts)} alerts, {_series(made, app)}, "
-    return f"{shown(path)}: {size}{verdict}"
+        size += f"{len(made.alerts)} alerts, {_series(made, one.app)}, "
+    return f"{shown(one.path)}: {size}{verdict}"
 
 
 def _series(made: Contract, app: App | None) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from mahavishnu import variables
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import Level, Path
@@ -54,7 +54,7 @@ def config(
     A variable that matches no setting is an error here. As YAML, without defaults, it is a spec that says the same.
     """
     overrides = dict(map(_override, over or ()))
-    environment = env or os.environ.get("MAHAVISHNU_ENV")
+    environment = env or variables.environment()
     loaded = load(spec_path(spec), environment, runtime=True, overrides=overrides)
     rows = [row for row in settings(loaded) if defaults or row[2] != DEFAULT]
     print({Format.TEXT: _text, Format.JSON: _json, Format.YAML: _yaml}[form](rows, origin), end="")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
+from mahavishnu import variables
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import MahavishnuError
@@ -61,7 +61,7 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
     `redrive` makes letters due at once, quarantined ones too, with all their attempts before them; the service's own
     process makes the calls. `drop` deletes letters for good. Fields that the log never shows are hidden in `show`.
     """
-    loaded = accept(spec_path(spec), env or os.environ.get("MAHAVISHNU_ENV"), runtime=True)
+    loaded = accept(spec_path(spec), env or variables.environment(), runtime=True)
     letters = _opened(loaded.spec)
     try:
         with letters.together():

@@ -16,14 +16,14 @@ from pydantic import ValidationError
 from mahavishnu import appinfo
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
+from mahavishnu.cli._apps import App, apps, home
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, accept
 from mahavishnu.loading.schema import text as schema_text
 from mahavishnu.policy import camel
 from mahavishnu.spec import Service
+from mahavishnu.words import unaccented
 
-_APP = re.compile(r"^(\w+)\s*(?::[^=\n]+)?=\s*(?:FastAPI|Starlette|create_app)\(", re.MULTILINE)
-_FACTORY = re.compile(r"^def (create_app)\(\)", re.MULTILINE)
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _SCHEMA = Path(".mahavishnu/schema.json")
 _ADD = (
@@ -34,7 +34,9 @@ _ADD = (
 
 def init(
     app: Annotated[str | None, typer.Option("--app", help="The ASGI app, as module:attribute.")] = None,
-    app_dir: Annotated[str, typer.Option("--app-dir", help="The folder in which the module is found.")] = ".",
+    app_dir: Annotated[
+        str | None, typer.Option("--app-dir", help="The folder in which the module is found, like `src`.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="The service's name; else the folder's.")] = None,
 ) -> None:
     """Look at the routes of an app and write a short mahavishnu.yaml, with every limit in `mode: observe`.
@@ -45,8 +47,8 @@ def init(
         raise MahavishnuError(
             f"{NAME} is there already, and init overwrites nothing; `mahavishnu check` judges it"
         )
-    target = app or _guessed(Path(app_dir))
-    service = _service(name or _name(Path.cwd().name), target, app_dir)
+    target, folder = _found(app, app_dir)
+    service = _service(name or _name(Path.cwd().name), target, folder)
     seen = appinfo.unwritten(service, Path(NAME))
     if isinstance(seen, Problem):
         raise MahavishnuError(f"{seen.what}; correct --app or --app-dir")
@@ -74,26 +76,27 @@ def _service(name: str, target: str, app_dir: str) -> Service:
         ) from None
 
 
-def _guessed(folder: Path) -> str:
-    """The one app that the folder's modules define, or else the one factory."""
-    found = [*_defined(folder, _APP)] or [*_defined(folder, _FACTORY)]
+def _found(app: str | None, app_dir: str | None) -> App:
+    """The app that is named, else the one that the code defines, and the folder that its module is found in."""
+    if app is not None:
+        return App(app, home(app) if app_dir is None else app_dir)
+    found = apps(app_dir)
     if len(found) != 1:
-        several = f"several apps are here ({', '.join(found)})" if found else "no app was found here"
-        raise MahavishnuError(f"{several}; name one with --app module:attribute")
+        several = (
+            f"several apps are here ({', '.join(map(str, found))})" if found else "no app was found here"
+        )
+        raise MahavishnuError(
+            f"{several}; name one with --app module:attribute, and with --app-dir the folder its module is found in"
+        )
     return found[0]
-
-
-def _defined(folder: Path, pattern: re.Pattern[str]) -> Iterator[str]:
-    for path in (*sorted(folder.glob("*.py")), *sorted(folder.glob("*/*.py"))):
-        module = path.relative_to(folder).with_suffix("").parts
-        if "test" not in path.name and all(map(str.isidentifier, module)):
-            for match in pattern.finditer(path.read_text(encoding="utf-8", errors="replace")):
-                yield f"{'.'.join(module)}:{match[1]}"
 
 
 def _name(folder: str) -> str:
     return (
-        re.sub(r"[^a-z0-9]+", "_", folder.lower()).strip("_").lstrip("0123456789_")[:40].strip("_")
+        re.sub(r"[^a-z0-9]+", "_", unaccented(folder).lower())
+        .strip("_")
+        .lstrip("0123456789_")[:40]
+        .strip("_")
         or "service"
     )
 

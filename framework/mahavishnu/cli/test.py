@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 # ruff: noqa: PT028  (a verb, no test)
 from mahavishnu import compile as compiler
 from mahavishnu.cli._generation import Run, prepared
-from mahavishnu.cli._options import EnvOption, SpecOption
+from mahavishnu.cli._options import EnvOption, OutOption, SpecOption
+from mahavishnu.cli._targets import target
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.signals import Severity
@@ -47,7 +47,7 @@ class Step:
 def test(
     spec: SpecOption = None,
     env: EnvOption = None,
-    out: Annotated[Path, typer.Option("--out", help="The folder it was generated to.")] = Path("deploy"),
+    out: OutOption = None,
 ) -> None:
     """Prove the generated rules with promtool and amtool.
 
@@ -56,10 +56,10 @@ def test(
     2: a tool is missing, which proves nothing.
     """
     tools = {name: _found(name) for name in (*_SOURCES, "sh")}
-    run = prepared(spec, env, out)
+    run = prepared(target(spec, out), env)
     _current(run)
     made = run.made
-    failed = [step for step in _steps(made, out) if not _passes(step, tools)]
+    failed = [step for step in _steps(made, run.out) if not _passes(step, tools)]
     if failed:
         print(f"{len(failed)} of the proofs failed", file=sys.stderr)
         raise typer.Exit(1)

@@ -34,7 +34,7 @@ from mahavishnu.loading.yaml_tree import (
 )
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
-from mahavishnu.words import listing, meant, nearest
+from mahavishnu.words import listing, meant, nearest, unaccented
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
@@ -43,15 +43,21 @@ _LONG = re.compile("`([^`]{80,})`")
 _NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
 _NO = frozenset({"no", "off", "n", "0", "false"})
 _PATTERN = "string_pattern_mismatch"
+_MERGE = "<<"
+_UNMERGED = "write the keys out, or let an alias stand for the whole value, like `b: *a`"
+_INCOMPLETE = frozenset({codes.ONE_OF.id, codes.MISSING.id})
 
 
 def judge(tree: Mapping) -> list[Problem]:
     """Every fault of the shape of a merged tree, one for each mistake."""
-    found = list(_empty(tree))
-    empty = {problem.path for problem in found}
+    found = [*_empty(tree), *_merge_keys(tree)]
+    said = {problem.path for problem in found}
+    unmerged = {path[:-1] for path in said if path[-1:] == (_MERGE,)}
     known = _Known(found)
     for problem in (*_errors(tree), *_references(tree)):
-        if not _below(empty, problem.path) and not known.has(problem):
+        if problem.path in unmerged and problem.code in _INCOMPLETE:
+            continue  # of what `<<` would have brought
+        if not _below(said, problem.path) and not known.has(problem):
             known.add(problem)
             found.append(problem)
     return found
@@ -151,7 +157,21 @@ def _empty(tree: Mapping) -> Iterator[Problem]:
         removes = path[:1] == ("environments",) and len(path) > 2
         if scalar.value is None and not removes:
             what = f"`{dotted(path)}` is empty"
-            yield _problem(codes.KIND, path, what, _filled(place_at(path, tree)))
+            help = yaml_tree.HIDING if scalar.hidden else _filled(place_at(path, tree))
+            yield _problem(codes.KIND, path, what, help)
+
+
+def _merge_keys(node: Node, tree: Mapping | None = None, path: Path = ()) -> Iterator[Problem]:
+    """Merge keys of YAML 1.1 in mappings of the format."""
+    tree = node if tree is None and isinstance(node, Mapping) else tree
+    for key, entry in entries_of(node).items():
+        here = (*path, key)
+        owner = place_at(path, tree) if key == _MERGE and tree is not None else None
+        if owner is not None and (owner.named or owner.models()):
+            where = f"`{dotted(path)}`" if path else "the spec"
+            what = f"`{_MERGE}` in {where} merges nothing: a spec has no merge keys"
+            yield _problem(codes.UNKNOWN_KEY, here, what, _UNMERGED, on_key=True)
+        yield from _merge_keys(entry.node, tree, here)
 
 
 def _filled(place: Place | None) -> str:
@@ -343,7 +363,11 @@ def _lower(sentence: str) -> str:
 def _quantity(error: Error) -> Problem:
     what, help = _said(error)
     if _in_days(error.place):
-        help = re.sub(r"`([0-9]+)s`$", r"`\1d`", help)
+        bare = isinstance(error.node, Scalar) and type(error.node.value) is int and error.node.value > 0
+        said = error.shown.strip("`") if bare else r"\1"
+        help = re.sub(
+            r"its unit is missing: .*|write [^`]*`([0-9]+)s`$", f"write {Duration.form}, like `{said}d`", help
+        )
     return _problem(codes.QUANTITY, error.path, what, help)
 
 
@@ -505,7 +529,7 @@ def _as_secret(error: Error) -> str:
 
 def _as_name(word: str) -> str:
     """The nearest name in the right form."""
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", word).lower()
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", unaccented(word)).lower()
     name = re.sub(r"[^a-z0-9]+", "_", spaced).strip("_").lstrip("0123456789_")
     return f"write `{name[:40]}`" if name else "begin with a letter"
 
@@ -574,8 +598,23 @@ def _secret(scalar: Scalar, path: Path, tree: Node | None) -> bool:
     along = [ROOT, *_along(path, tree, ROOT)]
     if any(place is not None and place.secret for place in along) or _holds(along[-1]):
         return True
-    words = [step for step in path if isinstance(step, str)] if along[-1] is None else []
-    return any(SENSITIVE.search(word) or nearest(word, _SECRET_KEYS) for word in words)
+    if along[-1] is not None:
+        return False
+    if any(SENSITIVE.search(step) for step in path if isinstance(step, str)):
+        return True
+    known = zip(path[len(path) + 1 - len(along) :], along[:-1], along[1:], strict=True)
+    return any(
+        _like_a_secret(step, owner) for step, owner, here in known if here is None and isinstance(step, str)
+    )
+
+
+def _like_a_secret(word: str, owner: Place | None) -> bool:
+    """Whether an unknown word may be meant for a key that takes a secret: of those of its place, else of any place."""
+    own = {key: place for model in (owner.models() if owner else ()) for key, place in keys_of(model).items()}
+    secret = [key for key, place in own.items() if place.secret or _lists(place)]
+    if nearest(word, own) and not nearest(word, secret):
+        return False
+    return bool(nearest(word, _SECRET_KEYS))
 
 
 def _holds(place: Place | None) -> bool:

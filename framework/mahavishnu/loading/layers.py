@@ -15,7 +15,7 @@ from pathlib import Path as File
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, Path, SpecError
 from mahavishnu.loading.faults import SECRET_FILE
-from mahavishnu.loading.shape import ROOT, Place, keys_of
+from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of
 from mahavishnu.loading.yaml_tree import (
     Entry,
     Mapping,
@@ -28,10 +28,11 @@ from mahavishnu.loading.yaml_tree import (
     resolve,
 )
 from mahavishnu.policy import Settings
+from mahavishnu.variables import RESERVED
 from mahavishnu.words import nearest
 
 PREFIX = "MAHAVISHNU_"
-RESERVED = frozenset({"MAHAVISHNU_SPEC", "MAHAVISHNU_ENV", "MAHAVISHNU_DISABLE", "MAHAVISHNU_STATE"})
+_OVERRIDE = "override "
 SECRETS = File("/run/secrets")
 Found = Dict[str, str | None]
 
@@ -98,7 +99,8 @@ def _environment() -> Found:
 def given(overrides: Dict[str, str]) -> tuple[Variable, ...]:
     """Explicit overrides, `limits.login.rate` -> text, as the strongest of variables."""
     return tuple(
-        Variable(variable(tuple(key.split("."))), text, f"override {key}") for key, text in overrides.items()
+        Variable(variable(tuple(key.split("."))), text, f"{_OVERRIDE}{key}")
+        for key, text in overrides.items()
     )
 
 
@@ -176,6 +178,11 @@ def _given(place: Place) -> bool:
 
 
 def _unknown(one: Variable, tree: Mapping) -> Finding:
-    near = nearest(one.name, [variable(path) for path, _ in _settable(tree)])
-    help = f"did you mean {near}?" if near else "no key of the spec has this name; remove the variable"
+    paths = [path for path, _ in _settable(tree)]
+    if one.origin.startswith(_OVERRIDE):
+        near = nearest(one.origin.removeprefix(_OVERRIDE), [*map(dotted, paths)])
+        help = f"did you mean `{near}`?" if near else "no key of the spec has this name"
+    else:
+        near = nearest(one.name, [*map(variable, paths)])
+        help = f"did you mean {near}?" if near else "no key of the spec has this name; remove the variable"
     return Finding(Level.WARNING, codes.VARIABLE.id, f"{one.origin} matches no setting", None, help)

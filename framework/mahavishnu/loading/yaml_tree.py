@@ -44,14 +44,22 @@ _FLOAT = re.compile(
 _BUGS = (AssertionError, AttributeError, TypeError)
 _UNREADABLE = (YAMLError, ValueError, LookupError, RecursionError, *_BUGS)
 _ADVICE = (
-    ("\\t", "indent with spaces; YAML allows no tabs there"),
     ("mapping values are not allowed", "quote a text that contains `: `, and look at the indentation"),
     ("expected ',' or", "a bracket is not closed, or a comma is missing"),
     ("expected <block end>", "look at the indentation: this line does not fit the lines above"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
-    ("found unexpected end of stream", "a quote or a bracket is not closed"),
     ("cannot start any token", "quote a text that begins with such a character"),
 )
+
+_NUMBER_SIGN = "put a text that begins with `#` in quotes"
+HIDING = f"` #` begins a comment: {_NUMBER_SIGN}"
+_LONGEST = (
+    1000  # no line of a person's is longer, and what is looked for in it may take with its length squared
+)
+_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|' r"'[^']*'")
+_IN_PLACE = re.compile(r"\s*:\s+#(?=\S)")
+"""Behind a key: what looks like its value, and is a comment."""
+_BEGINS = re.compile(r"(?<=\s)#")
 
 Value = None | bool | int | float | str
 
@@ -72,11 +80,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A single value; `text` as it was written, without quotes."""
+    """A single value; `text` as it was written, without quotes; `hidden`: a comment begins where it should be."""
 
     mark: Mark
     value: Value
     text: str
+    hidden: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +168,7 @@ def read(data: bytes, file: str) -> Reading:
     tree: Node | None = None
     try:
         text = _decoded(data)
-        lines = tuple(re.split(r"\r\n|\r|\n", text))
+        lines = reader.lines = tuple(re.split(r"\r\n|\r|\n", text))
         _no_directives(lines)
         _no_long_tags(lines)
         tree = reader.document(text)
@@ -357,6 +366,7 @@ class _Reader:
     """Builds the tree, event by event, and counts as it goes."""
 
     def __init__(self) -> None:
+        self.lines: tuple[str, ...] = ()
         self.faults: list[tuple[Code, Mark, str, str]] = []
         self.nodes = 0
         self.expanded = 0
@@ -384,7 +394,7 @@ class _Reader:
             for raw in parser.parse(text):
                 yield _Event.of(raw)
         except MarkedYAMLError as fault:
-            raise _broken(fault) from None
+            raise _broken(fault, self.lines) from None
         except _UNREADABLE as fault:
             raise _Stopped(codes.SYNTAX, Mark(1, 1), f"this is not YAML ({type(fault).__name__})") from None
 
@@ -437,8 +447,16 @@ class _Reader:
             key = self._node(event, events, depth + 1)
             value = self._node(next(events), events, depth + 1)
             size, height = size + key.size + value.size, max(height, value.height)
-            self._put(entries, key.node, event.mark, value.node)
+            self._put(entries, key.node, event.mark, self._looked_at(value.node, event.end))
         return _Made(Mapping(mark, entries), size + 1, height + 1)
+
+    def _looked_at(self, node: Node, end: tuple[int, int]) -> Node:
+        """The value of the key that ends there; of an empty one, whether a comment stands in its place."""
+        if not isinstance(node, Scalar) or node.value is not None or node.text:
+            return node
+        line, column = end
+        rest = "".join(self.lines[line - 1 : line])[column - 1 :]
+        return replace(node, hidden=_IN_PLACE.match(rest) is not None)
 
     def _put(self, entries: dict[str, Entry], key: Node, mark: Mark, node: Node) -> None:
         if not isinstance(key, Scalar) or not isinstance(key.value, str):
@@ -503,12 +521,44 @@ class _Made(NamedTuple):
     height: int
 
 
-def _broken(fault: Any) -> _Stopped:
-    place = fault.problem_mark or fault.context_mark
-    mark = Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+def _broken(fault: Any, lines: tuple[str, ...] = ()) -> _Stopped:
+    """What the parser complains of, where the mistake is, which may be long before."""
+    began, mark = _mark(fault.context_mark), _mark(fault.problem_mark or fault.context_mark)
     said = ", ".join(str(part) for part in (fault.context, fault.problem) if part)
+    if "quoted scalar" in said and "end of stream" in said:
+        return _Stopped(
+            codes.SYNTAX, began, "this is not YAML: a quote that is never closed", "close the quote"
+        )
+    if "flow" in said and (comment := _hiding_comment(lines, began, mark)):
+        what = "this is not YAML: ` #` begins a comment, which hides a bracket"
+        return _Stopped(codes.SYNTAX, comment, what, _NUMBER_SIGN)
+    if "\\t" in said:
+        indents = not "".join(lines[mark.line - 1 : mark.line])[: mark.column - 1].strip()
+        what = "a tab stands here; a spec is read with spaces only"
+        return _Stopped(
+            codes.SYNTAX, mark, what, "indent with spaces" if indents else "write a space in its place"
+        )
     advice = next((help for words, help in _ADVICE if words in said), "")
+    opened = "".join(lines[began.line - 1 : began.line])[began.column - 1 : began.column]
+    if "expected ',' or" in said and opened in ("{", "["):
+        advice = f"the `{opened}` of line {began.line} is not closed, or a comma is missing"
     return _Stopped(codes.SYNTAX, mark, f"this is not YAML: {said}", advice)
+
+
+def _mark(place: Any) -> Mark:
+    return Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
+
+
+def _hiding_comment(lines: tuple[str, ...], began: Mark, end: Mark) -> Mark | None:
+    """The last comment before the end that looks like a value, and holds a bracket which therefore closes nothing."""
+    first = began.line if began.line < end.line else 1
+    for number in range(min(end.line, len(lines)), first - 1, -1):
+        bare = _QUOTED.sub(lambda quoted: "q" * len(quoted[0]), lines[number - 1][:_LONGEST])
+        found = _BEGINS.search(bare)
+        comment = bare[found.end() :] if found else ""
+        if found and comment[:1].strip() and ("}" in comment or "]" in comment):
+            return Mark(number, found.start() + 1)
+    return None
 
 
 def _joined(text: str) -> str:

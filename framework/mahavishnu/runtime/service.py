@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
+from mahavishnu import variables
 from mahavishnu.backup import evidence
 from mahavishnu.contract import shown, spec_hash
-from mahavishnu.errors import MahavishnuError
+from mahavishnu.errors import Finding, MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.policy import Advice, Clock, Histogram, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
@@ -168,19 +169,23 @@ class Service:
 
     def tell(self, event: str, loaded: Loaded) -> None:
         """Log that a spec is at work: its warnings, and what this machine has overridden."""
-        for finding in loaded.findings:
-            self.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
+        self.warn(loaded.findings)
         name = loaded.spec.service.name
         self.log.info(event, service=name, spec=self.hash, overridden=loaded.overridden)
 
+    def warn(self, findings: Iterable[Finding]) -> None:
+        """Log what is wrong, and is no reason not to go on."""
+        for finding in findings:
+            self.log.warning("finding", code=finding.code, what=finding.what, help=finding.help)
+
     def stand_by(self, before: Service | None = None) -> None:
-        """Give every dependency what is around its calls: what stands in for them, and their spans."""
+        """Give every dependency what is around its calls: what stands in for them, their spans, and the log."""
         held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
         old = {name: one for name, one in held.items() if one is not None}
         note = nothing if self.tracing is None else self.tracing.note
         made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old, note)
         for name, guard in self.dependencies.items():
-            guard.fallbacks = made[name]
+            guard.fallbacks, guard.tell = made[name], self.log.warning
             guard.stands_by = made[name].stand_in is not None or self.tracing is not None
             if self.tracing is not None:
                 trace(guard, self.tracing)
@@ -310,7 +315,9 @@ def start(
     service = Service(spec, clock, process, log_to, loaded, before)
     if before is not None:
         service.take_over(before)
-    if loaded is not None:
+    if loaded is None:
+        service.warn(variables.doubts())
+    else:
         service.reports = evidence.folder(loaded.path)
         service.tell("started", loaded)
     return service

@@ -28,6 +28,12 @@ Say = Callable[[str], str]
 Begin = Callable[["DependencyGuard", bool], "Call"]
 """Begins a call that may be repeated, or may not."""
 _SECOND = 1e9
+_LATE = 1.25
+"""So many times its timeout: a client that has this very one ends its call a little later."""
+
+
+def _unheard(event: str, **facts: object) -> None:
+    """There is no log."""
 
 
 def nowhere(_: str) -> str:
@@ -67,6 +73,8 @@ class DependencyGuard:
     """Whether its calls go the long way: the spec lets something stand in for it, or they have spans."""
     tracing: Tracing | None = None
     """What makes those, if anything does."""
+    tell: Callable[..., object] = staticmethod(_unheard)
+    """Writes a line of the log, of an event and facts."""
 
     def __init__(
         self, settings: Dependency, site: Site, before: DependencyGuard | None = None, say: Say = nowhere
@@ -75,6 +83,9 @@ class DependencyGuard:
         self.clock = site.clock
         self.settings = settings
         self.timeout = site.timeout
+        told = before is not None and before.timeout == self.timeout and before.late is None
+        self.late: int | None = None if self.timeout is None or told else round(self.timeout * _LATE)
+        """An attempt that nothing ends is told of when it takes longer (ns); None: never, or it has been told."""
         self.calls: Begin = Call
         self.requests: Begin = Call
         held: Mapping[str, Guard] = before.by_policy if before else {}
@@ -114,7 +125,7 @@ class DependencyGuard:
         """Calls whose answers were dropped while somebody was about to change what they hold."""
 
     def call(self, function: Callable[P, R], terms: Terms, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call a function; raises what its last attempt raised."""
+        """Call a function; raises what its last attempt raised. Nothing ends an attempt but the function itself."""
         call = self.calls(self, terms.repeatable)
         while True:
             call.enter()
@@ -122,10 +133,14 @@ class DependencyGuard:
                 answer = function(*args, **kwargs)
                 failed = terms.failed is not None and terms.failed(answer)
             except BaseException as fault:
+                if self.late is not None:
+                    self.outlasted(call.began)
                 pause = call.failed(fault)
                 if pause is None:
                     raise
             else:
+                if self.late is not None:
+                    self.outlasted(call.began)
                 pause = call.answered(answer, failed)
                 if pause is None:
                     return answer
@@ -186,6 +201,24 @@ class DependencyGuard:
         owed = self.retrier is not None and self.retrier.purse.tokens < FULL
         slow = QUICK if self.breaker is None else self.breaker.slow_call
         self.quick.most = -1 if owed else min(QUICK, slow)
+
+    def outlasted(self, began: int) -> None:
+        """Say once where an attempt that nothing can end, begun then (ns), took much longer than its timeout."""
+        late, took = self.late, self.clock.now() - began
+        if late is None or took <= late:
+            return
+        self.late = None
+        help = (
+            "a synchronous attempt cannot be ended from outside: give your client this timeout, "
+            f'or take dependency("{self.name}").httpx_client(), which has it'
+        )
+        self.tell(
+            "attempt outlasted its timeout",
+            dependency=self.name,
+            timeout=str(self.settings.timeout),
+            took=round(took / _SECOND, 3),
+            help=help,
+        )
 
     def count(self, outcome: str) -> None:
         """Count one attempt that was never made: `rejected` or `cancelled`."""
