@@ -32,6 +32,7 @@ from mahavishnu.checks import (
     one_failure,
     one_job,
     one_place,
+    other_events,
     overlapping,
     own_paths,
     promised_history,
@@ -71,8 +72,9 @@ ALL: tuple[Check, ...] = (
     effective_limit, min_calls, unshared_breaker, behind_proxy, believed, overlapping, docker_gateway, forwarded,
     header_key, cores, retry_deadline, retry_slo, retry_within, grace, queue_wait, deadline_first, body_deadline,
     never_slow, channels, silenced, subjects, routes, own_paths, recovery_point, promised_history, nothing_kept,
-    one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, same_port, same_names,
-    no_server, one_job, uploads_memory, public_metrics, dead_alerts, one_failure, slow_slo, history, unheard, heartbeat,
+    one_place, unreached, letters_idle, letters_lost, letters_expire, logs_kept, hidden, queries, other_events,
+    same_port, same_names, no_server, one_job, uploads_memory, public_metrics, dead_alerts, one_failure, slow_slo,
+    history, unheard, heartbeat,
 )  # fmt: skip
 """Those that need the contract come last: a condition on nothing has been found by then."""
 
