@@ -72,14 +72,25 @@ SLOW = Pace(step=Duration.parse("30m"), burning=Duration.parse("10m"), sample=MI
 
 
 class Phase(NamedTuple):
-    """So many samples at one depth of the fault (0 healthy, 1 faulty; None: the series is gone)."""
+    """So many samples at one depth of the fault (0 healthy, 1 faulty; None: the series is gone).
+
+    Where they are not `seen` the series goes on, and nobody scrapes it.
+    """
 
     depth: Fraction | None
     samples: int
+    seen: bool = True
 
 
-Levels = Sequence[tuple[Fraction | None, int]]
-"""Where a series is (None: it is gone), and for how many samples."""
+class Level(NamedTuple):
+    """Where a series is (None: it is gone), for how many samples, and whether they are seen."""
+
+    at: Fraction | None
+    samples: int
+    seen: bool
+
+
+Levels = Sequence[Level]
 
 
 def line_of(feed: Feed) -> Callable[[Fraction], Fraction | None]:
@@ -109,7 +120,9 @@ def moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Itera
     """The feeds' series through the phases, sampled every so many minutes."""
     for feed in feeds:
         line = line_of(feed)
-        levels = [(None if one.depth is None else line(one.depth), one.samples) for one in phases]
+        levels = [
+            Level(None if one.depth is None else line(one.depth), one.samples, one.seen) for one in phases
+        ]
         grows = feed.series.signal.kind is not Kind.GAUGE
         parts = (
             _dated(levels, minutes) if feed.since else _counted(levels, minutes) if grows else _held(levels)
@@ -121,15 +134,16 @@ def moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Itera
 def _held(levels: Levels) -> Iterator[str]:
     """A gauge stands where it is."""
     return (
-        _gone(samples) if level is None else f"{_text(level)}+0x{samples - 1}" for level, samples in levels
+        _gone(samples) if level is None or not seen else f"{_text(level)}+0x{samples - 1}"
+        for level, samples, seen in levels
     )
 
 
 def _dated(levels: Levels, minutes: int) -> Iterator[str]:
     """What tells a point in time is told as much later as time has passed."""
     passed = 0
-    for level, samples in levels:
-        now = None if level is None else passed * minutes * 60 - level
+    for level, samples, seen in levels:
+        now = None if level is None or not seen else passed * minutes * 60 - level
         yield _gone(samples) if now is None else f"{_text(now)}+{minutes * 60}x{samples - 1}"
         passed += samples
 
@@ -138,7 +152,7 @@ def _counted(levels: Levels, minutes: int) -> Iterator[str]:
     """A counter grows from where it has arrived, by numbers as they are written."""
     last: Decimal | None = None
     reached = 0.0
-    for level, samples in levels:
+    for level, samples, seen in levels:
         if level is None:
             yield _gone(samples)
             continue
@@ -146,10 +160,13 @@ def _counted(levels: Levels, minutes: int) -> Iterator[str]:
         start = Decimal(0) if last is None else _EXACT.add(last, growth)
         # What stands still must not grow by a rounding, and what grows must not seem to begin anew.
         rounded, still = _rounded(start), not growth and last is not None
-        first = rounded if float(rounded) >= reached and not still else Decimal(reached)
-        yield f"{first:f}+{growth:f}x{samples - 1}"
         last = _EXACT.fma(growth, Decimal(samples - 1), start)
-        reached = _added(float(first), float(growth), samples - 1)
+        if seen:
+            first = rounded if float(rounded) >= reached and not still else Decimal(reached)
+            yield f"{first:f}+{growth:f}x{samples - 1}"
+            reached = _added(float(first), float(growth), samples - 1)
+        else:
+            yield _gone(samples)
 
 
 def _gone(samples: int) -> str:

@@ -20,14 +20,27 @@ from mahavishnu.queries.steady import Moving, Steady, moving
 from mahavishnu.signals import AgreementError, Alert
 from mahavishnu.units import Duration
 
-from ._promtool import Check, Pace, Phase, Series, Test, line_of, moved
+from ._promtool import MINUTE, Check, Pace, Phase, Series, Test, line_of, moved
 
 _STEPS = 100_000  # a fault's depth is sought in so many steps between healthy and faulty
 MARGIN = Fraction(1, 10_000)
 _TRUST = 10**7  # parts of a depth: within one of them floats and fractions need not agree
 _LOOKBACK = Duration.parse("5m")
+_LOADED = (
+    9_000  # samples of one series: no query of promtool loads more than ten thousand, of whatever window
+)
+_STEADY = 4  # so many steady times have samples
+_WIDTHS = (1, 2, 3, 5, 6, 10)  # minutes between two samples; every step is a whole number of them
+_IN_A_WINDOW = 5
 World = Callable[[Fraction], tuple[Moving, ...]]
 """The series of a proof as they are at a depth of the fault."""
+
+
+class Sampling(NamedTuple):
+    """How far samples lie apart, and how many of those of each step are there: the last ones."""
+
+    sample: Duration
+    seen: int
 
 
 class Fault(NamedTuple):
@@ -115,12 +128,13 @@ def _worsening(alert: Alert) -> World:
 
 def packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[Test]:
     """Alerts whose series do not meet share a test: most of a test's cost is its start."""
-    lengths: dict[int, list[Alert]] = {}
+    lengths: dict[tuple[int, Sampling], list[Alert]] = {}
     for alert in alerts:
-        lengths.setdefault(_length(alert, contract, pace), []).append(alert)
-    for length in sorted(lengths):
-        for pack in _packs(lengths[length], contract):
-            yield _threshold(contract, pack, length, pace)
+        length = _length(alert, contract, pace)
+        lengths.setdefault((length, _sampling(alert, contract, length, pace)), []).append(alert)
+    for length, sampling in sorted(lengths):
+        for pack in _packs(lengths[length, sampling], contract):
+            yield _threshold(contract, pack, length, pace, sampling)
 
 
 def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
@@ -157,18 +171,45 @@ def _absent(alert: Alert) -> bool:
     return any(isinstance(node, Call) and node.name == "absent" for node in alert.expr.walk())
 
 
-def _threshold(contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace) -> Test:
-    samples = steps * (pace.step // pace.sample)
+def _sampling(alert: Alert, contract: Contract, steps: int, pace: Pace) -> Sampling:
+    """Every sample, unless they were more than promtool loads: then those alone that the windows of a step look at."""
+    every = Sampling(pace.sample, pace.step // pace.sample)
+    windows = sorted(one.window for one in contract.bases(alert.expr) if one.window is not None)
+    if not windows or _STEADY * steps * every.seen <= _LOADED:
+        return every
+    wide = next(one for one in _WIDTHS if _IN_A_WINDOW * one * MINUTE >= windows[0] or one == _WIDTHS[-1])
+    seen = min(windows[-1], pace.step - wide * MINUTE) // (wide * MINUTE) + 1
+    fewer = Sampling(Duration(wide * MINUTE), seen)
+    return fewer if _STEADY * steps * seen <= _LOADED else every
+
+
+def _threshold(
+    contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace, sampling: Sampling
+) -> Test:
     faults = [(alert, fault(alert, contract.recorded)) for alert in alerts]
-    series = [one for alert, found in faults for one in _five(alert, found, samples)]
+    pace = pace._replace(sample=sampling.sample)
+    series = [one for alert, found in faults for one in _five(alert, found, steps, pace, sampling.seen)]
     checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
 
-def _five(alert: Alert, found: Fault, samples: int) -> Iterator[Series]:
-    phases = [Phase(depth(steps), samples) for steps in (0, found.within, found.beyond, 0)]
-    return moved(alert.proof, [*phases, Phase(None, samples)] if _absent(alert) else phases, 1)
+def _five(alert: Alert, found: Fault, steps: int, pace: Pace, seen: int) -> Iterator[Series]:
+    a_step = pace.step // pace.sample
+    phases = [Phase(depth(one), steps * a_step) for one in (0, found.within, found.beyond, 0)]
+    if seen < a_step:
+        phases = [part for phase in phases for part in _thinned(phase, a_step, seen)]
+    gone = [Phase(None, steps * a_step)] if _absent(alert) else []
+    return moved(alert.proof, [*phases, *gone], pace.sample // MINUTE)
+
+
+def _thinned(phase: Phase, a_step: int, seen: int) -> Iterator[Phase]:
+    """A time that begins at a step, of which only the last samples up to each step are seen."""
+    unseen = phase._replace(samples=a_step - seen, seen=False)
+    yield phase._replace(samples=1)
+    for _ in range(phase.samples // a_step - 1):
+        yield from (unseen, phase._replace(samples=seen))
+    yield from (unseen, phase._replace(samples=seen - 1)) if seen > 1 else (unseen,)
 
 
 def _states(contract: Contract, alert: Alert, found: Fault, steps: int, pace: Pace) -> Iterator[Check]:

@@ -523,14 +523,114 @@ def test_a_template_of_ones_own_changes_no_query(
     tmp_path: Path, name: str, old: str, new: str, said: str
 ) -> None:
     """What it adds nobody has resolved, and what it leaves out nobody watches; nor is a broken file written."""
-    mine = tmp_path / f"{name}.j2"
+    assert said in refused(tmp_path, name, old, new, MINIMAL)
+
+
+def refused(folder: Path, name: str, old: str, new: str, of: dict[str, Any]) -> str:
+    """What is said against a template like ours in which that is replaced."""
+    mine = folder / f"{name}.j2"
     mine.parent.mkdir()
     text = (OURS / f"{name}.j2").read_text()
     assert old in text
     mine.write_text(text.replace(old, new, 1))
     with pytest.raises(compiler.CompileError, match="nothing is written that does not agree") as fault:
-        compiler.compile(contract(Spec.model_validate(MINIMAL)), tmp_path)
-    assert said in str(fault.value)
+        compiler.compile(contract(Spec.model_validate(of)), folder)
+    return str(fault.value)
+
+
+PROMISED: dict[str, Any] = {**MINIMAL, "slos": {"availability": {"objective": "99.9%"}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "said"),
+    [
+        (
+            "prometheus/rules.yml",
+            "{% for name, value in rule.labels.items() %}",
+            "{% for name, value in rule.labels.items() if name != 'severity' %}",
+            "no `label severity`, and ours `label severity: ",
+        ),
+        (
+            "prometheus/rules.yml",
+            "{% for name, value in rule.labels.items() %}",
+            "          team: mine\n{% for name, value in rule.labels.items() if rule.alert or name != 'slo' %}",
+            "no `label slo`, and ours `label slo: availability`, and ",
+        ),
+        (
+            "prometheus/rules.yml",
+            "        labels:\n",
+            "        labels:\n{% if rule.record %}\n          team: mine\n{% endif %}\n",
+            "`label team: mine`, and ours no `label team`, and ",
+        ),
+        ("prometheus/rules.yml", "for: {{ rule.hold }}", "for: 400h", "`for: 400h`, and ours `for: "),
+        (
+            "prometheus/rules.yml",
+            "for: {{ rule.hold }}",
+            "keep: {{ rule.hold }}",
+            "no `for`, and ours `for: ",
+        ),
+        (
+            "prometheus/rules.yml",
+            "for: {{ rule.hold }}",
+            "for: {{ rule.hold }}\n        keep_firing_for: 6h",
+            "`keep_firing_for: 6h`, and ours no `keep_firing_for`",
+        ),
+        (
+            "prometheus/rules.yml",
+            "    rules:\n",
+            "    limit: 1\n    rules:\n",
+            "`limit: 1`, and ours no `limit`",
+        ),
+        (
+            "prometheus/rules.yml",
+            "interval: {{ group.interval }}",
+            "interval: 6h",
+            "`interval: 6h`, and ours `interval: 2m`",
+        ),
+        (
+            "prometheus/rules.yml",
+            "    rules:\n",
+            "    labels: {team: mine}\n    rules:\n",
+            "`label team: mine`, and ours no `label team`",
+        ),
+        (
+            "prometheus/prometheus.yml",
+            "job_name: {{ job }}",
+            "job_name: {{ 'my_' ~ job }}",
+            "`prometheus/prometheus.yml` scrapes no job `shop`, whose series the rules ask for",
+        ),
+    ],
+)
+def test_a_template_of_ones_own_lets_the_same_alerts_come_of_it(
+    tmp_path: Path, name: str, old: str, new: str, said: str
+) -> None:
+    """A query is not all of an alert: who hears it, and when, hangs on labels and waits, and what is scraped."""
+    assert said in refused(tmp_path, name, old, new, PROMISED)
+
+
+def test_an_alert_may_have_labels_of_ones_own_and_times_be_written_otherwise(tmp_path: Path) -> None:
+    """They are added to those that routes look at; and a job of another program may stand beside ours."""
+    changes = {
+        "prometheus/rules.yml": {
+            "        labels:\n": "        labels:\n{% if rule.alert %}\n          team: mine\n{% endif %}\n",
+            "for: {{ rule.hold }}": "keep_firing_for: 0s\n"
+            "        for: {{ '120s' if rule.alert == 'ShopDown' else rule.hold }}",
+        },
+        "prometheus/prometheus.yml": {
+            "scrape_configs:\n": "scrape_configs:\n  - {job_name: mine, static_configs: [{targets: ['a:1']}]}\n"
+        },
+    }
+    for name, replaced in changes.items():
+        text = (OURS / f"{name}.j2").read_text()
+        for old, new in replaced.items():
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / f"{name}.j2").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.j2").write_text(text)
+    made = {one.path: one.text for one in compiler.compile(contract(Spec.model_validate(PROMISED)), tmp_path)}
+    assert "for: 120s" in made["prometheus/rules.yml"]
+    assert "team: mine" in made["prometheus/rules.yml"]
+    assert "job_name: mine" in made["prometheus/prometheus.yml"]
 
 
 def test_a_template_of_ones_own_says_the_same_otherwise(tmp_path: Path) -> None:

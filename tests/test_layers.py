@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("policies", "policies.*", "alerts", "alerts.*", "targets", "notify", "store"),
     ("spec",),
     ("container", "contract", "derived", "derived.*", "checks", "checks.*"),
-    ("loading", "loading.*", "load", "appinfo", "artifact", "agreement", "templated", "live"),
+    ("loading", "loading.*", "load", "appinfo", "artifact", "agreement", "alerting", "templated", "live"),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
         "asgi",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.signals import Across, Kind, Label, Signal, Source
+from mahavishnu.signals import Across, Kind, Label, Signal, Source, Unit
 from mahavishnu.units import Duration
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
@@ -38,7 +38,9 @@ _BOUNDS = (
 )
 _HTTP_BUCKETS = tuple(Decimal(bound) for bound in _BOUNDS)
 
-UP = Signal("up", Kind.GAUGE, "Whether the last scrape of the target succeeded.", source=Source.SCRAPE)
+UP = Signal(
+    "up", Kind.GAUGE, "Whether the last scrape of the target succeeded.", source=Source.SCRAPE, unit=Unit.FLAG
+)
 
 HTTP_DURATION = Signal(
     "http_server_request_duration_seconds",
@@ -51,12 +53,14 @@ HTTP_DURATION = Signal(
     ),
     _HTTP_BUCKETS,
     waived="Asked for where anything is promised.",
+    unit=Unit.REQUESTS,
 )
 SLO_REQUESTS = Signal(
     "mahavishnu_slo_requests_total",
     Kind.COUNTER,
     "Requests that each objective is about, by what it calls them.",
     (Label("slo"), Label("outcome", ("good", "bad"))),
+    unit=Unit.REQUESTS,
 )
 HTTP_ACTIVE = Signal(
     "http_server_active_requests",
@@ -76,18 +80,21 @@ LAG = Signal(
         map(Decimal, ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"))
     ),
     waived="Added up over workers: how late each was is looked at; the one that is the latest is an alert.",
+    unit=Unit.LOOKS,
 )
 LAG_LATELY = Signal(
     "mahavishnu_event_loop_late_seconds",
     Kind.GAUGE,
     "How late the event loop ran what was due, on the average of the last whole half minute; of workers, the latest.",
     across=Across.MAX,
+    unit=Unit.SECONDS,
 )
 HEAD_TIMEOUTS = Signal(
     "mahavishnu_head_timeouts_total",
     Kind.COUNTER,
     "Connections closed because the head of a request did not arrive in time (service.head_timeout).",
     waived="A flood of them costs one connection each, and is cut short: it is looked at, and nobody is woken.",
+    unit=Unit.CONNECTIONS,
 )
 
 MEMORY = Signal(
@@ -96,6 +103,7 @@ MEMORY = Signal(
     "Resident memory size in bytes.",
     across=Across.SUM,
     waived="Asked for where a threshold is set: what is too much differs from service to service.",
+    unit=Unit.BYTES,
 )
 MEMORY_LIMIT = Signal(
     "mahavishnu_memory_limit_bytes",
@@ -103,6 +111,7 @@ MEMORY_LIMIT = Signal(
     "Memory one replica is given by the spec.",
     across=Across.MAX,
     waived="What `memory` in a threshold is measured by.",
+    unit=Unit.BYTES,
 )
 CPU_LIMIT = Signal(
     "mahavishnu_cpu_limit_cores",
@@ -110,12 +119,14 @@ CPU_LIMIT = Signal(
     "Processor cores one replica is given by the spec.",
     across=Across.MAX,
     waived="What `cpu` in a threshold is measured by.",
+    unit=Unit.CORES,
 )
 CPU = Signal(
     "process_cpu_seconds_total",
     Kind.COUNTER,
     "User and system CPU time spent, in seconds.",
     waived="Asked for where a threshold is set: what is too much differs from service to service.",
+    unit=Unit.SECONDS,
 )
 
 SPEC_INFO = Signal(
@@ -124,12 +135,14 @@ SPEC_INFO = Signal(
     "1, labelled with the hash of the spec that is enforced.",
     (Label("hash"),),
     across=Across.MAX,
+    unit=Unit.ONE,
 )
 SPEC_RELOAD_SUCCESSFUL = Signal(
     "mahavishnu_spec_reload_successful",
     Kind.GAUGE,
     "1 when the spec's file was taken as it last changed, 0 when it was refused and the old spec holds.",
     across=Across.MIN,
+    unit=Unit.FLAG,
 )
 SPEC_RELOAD_TIME = Signal(
     "mahavishnu_spec_reload_timestamp_seconds",
@@ -137,6 +150,7 @@ SPEC_RELOAD_TIME = Signal(
     "When the spec's file was last read and found good, in seconds since 1970.",
     across=Across.MIN,
     waived="When it was is looked at; that it failed is an alert of its own.",
+    unit=Unit.POINT,
 )
 SPEC_RELOADS = Signal(
     "mahavishnu_spec_reloads_total",
@@ -144,12 +158,14 @@ SPEC_RELOADS = Signal(
     "How often the spec's file was read anew, by what came of it.",
     (Label("outcome", ("applied", "unchanged", "refused")),),
     waived="A reload that fails is an alert by its gauge; these say how often.",
+    unit=Unit.RELOADS,
 )
 LIMIT_DECISIONS = Signal(
     "mahavishnu_limit_decisions_total",
     Kind.COUNTER,
     "Decisions of each limit: allowed, refused, or observed (would have been refused).",
     (Label("limit"), Label("outcome", ("allowed", "refused", "observed"))),
+    unit=Unit.REQUESTS,
 )
 LIMIT_QUOTA = Signal(
     "mahavishnu_limit_quota",
@@ -170,6 +186,7 @@ LIMIT_NEAR = Signal(
     "time; or that had to wait for a place.",
     (Label("limit"),),
     waived="Asked for where a limit wears out; being near one of the others is looked at.",
+    unit=Unit.REQUESTS,
 )
 LIMIT_UTILISATION = Signal(
     "mahavishnu_limit_utilisation_ratio",
@@ -179,6 +196,7 @@ LIMIT_UTILISATION = Signal(
     (Label("limit"),),
     across=Across.MAX,
     waived="How near a limit is to its end is looked at; reaching it is counted, and an alert.",
+    unit=Unit.SHARE,
 )
 LIMIT_IN_FLIGHT = Signal(
     "mahavishnu_limit_in_flight",
@@ -202,6 +220,7 @@ LIMIT_SHED = Signal(
     "Requests a concurrency limit turned away, or would have, by how much they matter.",
     (Label("limit"), Label("rank", ("critical", "normal", "sheddable"))),
     waived="Asked for where some requests matter more; else all that is refused is counted as one.",
+    unit=Unit.REQUESTS,
 )
 LIMIT_STORE_KEYS = Signal(
     "mahavishnu_limit_store_keys",
@@ -215,6 +234,7 @@ LIMIT_STORE_SHARED = Signal(
     Kind.COUNTER,
     "Decisions on a bucket that clients share, because the memory for a limit's clients is full.",
     waived="Asked for where a rate is counted; without one nothing is stored.",
+    unit=Unit.REQUESTS,
 )
 
 DEPENDENCY_CALLS = Signal(
@@ -223,6 +243,7 @@ DEPENDENCY_CALLS = Signal(
     "Attempts to call each dependency, by how they ended; rejected: a policy did not let them out.",
     (Label("dependency"), Label("outcome", ("success", "failure", "timeout", "rejected", "cancelled"))),
     waived="Asked for where a policy guards the calls; else it is looked at.",
+    unit=Unit.CALLS,
 )
 DEPENDENCY_DURATION = Signal(
     "mahavishnu_dependency_duration_seconds",
@@ -231,6 +252,7 @@ DEPENDENCY_DURATION = Signal(
     (Label("dependency"),),
     _HTTP_BUCKETS,
     waived="How long a dependency takes is looked at; too long is a timeout, or slow, and judged by its breaker.",
+    unit=Unit.CALLS,
 )
 BREAKER_CALLS = Signal(
     "mahavishnu_breaker_calls_total",
@@ -238,6 +260,7 @@ BREAKER_CALLS = Signal(
     "Calls a breaker has judged, by whether they were slow.",
     (Label("dependency"), Label("speed", ("fast", "slow"))),
     waived="Asked for where a threshold on `slow` is set; an open breaker is an alert by its state.",
+    unit=Unit.CALLS,
 )
 
 FALLBACKS = ("static", "stale_cache", "dead_letter", "callable")
@@ -247,6 +270,7 @@ DEPENDENCY_FALLBACKS = Signal(
     "Failed calls for which something else was to stand in: served, or failed: there was nothing, or no place.",
     (Label("dependency"), Label("fallback", FALLBACKS), Label("outcome", ("served", "failed"))),
     waived="Asked for where something stands in; without it nothing is ever degraded.",
+    unit=Unit.CALLS,
 )
 LETTER_STATES = ("waiting", "quarantined")
 DEAD_LETTERS = Signal(
@@ -262,12 +286,14 @@ DEAD_LETTERS_AGE = Signal(
     "Age of the oldest dead letter of each dependency that still waits; 0 when none does.",
     (Label("dependency"),),
     across=Across.MAX,
+    unit=Unit.AGE,
 )
 DEAD_LETTERS_PARKED = Signal(
     "mahavishnu_dead_letters_parked_total",
     Kind.COUNTER,
     "Failed calls by what became of them: stored, known (the same key is there already), full or lost (kept nowhere).",
     (Label("dependency"), Label("outcome", ("stored", "known", "full", "lost"))),
+    unit=Unit.CALLS,
 )
 DEAD_LETTERS_REDRIVEN = Signal(
     "mahavishnu_dead_letters_redriven_total",
@@ -276,24 +302,28 @@ DEAD_LETTERS_REDRIVEN = Signal(
     "unhandled (this process has no code for them).",
     (Label("dependency"), Label("outcome", ("done", "failed", "deferred", "quarantined", "unhandled"))),
     waived="Every end of an attempt is looked at; what is stuck or given up is judged by itself.",
+    unit=Unit.LETTERS,
 )
 DEAD_LETTERS_DROPPED = Signal(
     "mahavishnu_dead_letters_dropped_total",
     Kind.COUNTER,
     "Dead letters that were given up unredriven: expired (retention) or displaced (when_full).",
     (Label("reason", ("expired", "displaced")),),
+    unit=Unit.LETTERS,
 )
 DEAD_LETTERS_FULL = Signal(
     "mahavishnu_dead_letters_full_ratio",
     Kind.GAUGE,
     "How much of the room for dead letters is used, by number or by size, whichever is more.",
     across=Across.MAX,
+    unit=Unit.SHARE,
 )
 DEAD_LETTERS_UP = Signal(
     "mahavishnu_dead_letters_store_up",
     Kind.GAUGE,
     "1 while this process can read and write its dead letters.",
     across=Across.MIN,
+    unit=Unit.FLAG,
 )
 
 STORE_CALLS = Signal(
@@ -301,6 +331,7 @@ STORE_CALLS = Signal(
     Kind.COUNTER,
     "Calls to the shared store of limits, by how they ended; skipped: it was lost, and not asked.",
     (Label("outcome", ("ok", "error", "timeout", "skipped")),),
+    unit=Unit.STORE_CALLS,
 )
 STORE_DURATION = Signal(
     "mahavishnu_limit_store_duration_seconds",
@@ -309,12 +340,14 @@ STORE_DURATION = Signal(
     (),
     tuple(Decimal(bound) for bound in ("0.0005", "0.001", "0.0025", "0.005", "0.01", "0.02", "0.05", "0.1")),
     waived="How long it takes is looked at; too long is a timeout of the store, and an alert.",
+    unit=Unit.STORE_CALLS,
 )
 STORE_UP = Signal(
     "mahavishnu_limit_store_up",
     Kind.GAUGE,
     "1 while the shared store of limits answers this process.",
     across=Across.MIN,
+    unit=Unit.FLAG,
 )
 
 WORKERS = Signal(
@@ -329,6 +362,7 @@ WORKER_FAULTS = Signal(
     "Series of workers that are not in these: unwritten, or written and unread because they are damaged or foreign.",
     (Label("fault", ("unwritten", "unread")),),
     waived="What cannot be read of a worker is left out, and a worker that is missing is an alert.",
+    unit=Unit.FAULTS,
 )
 PUSHES = Signal(
     "mahavishnu_otlp_pushes_total",
@@ -336,12 +370,14 @@ PUSHES = Signal(
     "How often these series were pushed to the collector, by whether it took them.",
     (Label("outcome", ("ok", "failed")),),
     waived="Where they fail nobody who is pushed to sees it; the log says so, and the collector knows who is silent.",
+    unit=Unit.PUSHES,
 )
 SPANS = Signal(
     "mahavishnu_spans_total",
     Kind.COUNTER,
     "Spans of sampled traces: exported, dropped (too many waited), or failed (the collector did not take them).",
     (Label("outcome", ("exported", "dropped", "failed")),),
+    unit=Unit.SPANS,
 )
 
 COPIES = ("1", "2", "3")
@@ -354,6 +390,7 @@ BACKUP_SUCCESS = Signal(
     _COPY,
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
+    unit=Unit.POINT,
 )
 BACKUP_AGE = Signal(
     "mahavishnu_backup_age_seconds",
@@ -361,9 +398,15 @@ BACKUP_AGE = Signal(
     "How old the last backup that succeeded is: what would be lost if everything else were.",
     _COPY,
     across=Across.MAX,
+    unit=Unit.AGE,
 )
 BACKUP_SIZE = Signal(
-    "mahavishnu_backup_size_bytes", Kind.GAUGE, "Size of what the last backup read.", _COPY, across=Across.MAX
+    "mahavishnu_backup_size_bytes",
+    Kind.GAUGE,
+    "Size of what the last backup read.",
+    _COPY,
+    across=Across.MAX,
+    unit=Unit.BYTES,
 )
 BACKUP_USUAL_SIZE = Signal(
     "mahavishnu_backup_usual_size_bytes",
@@ -371,6 +414,7 @@ BACKUP_USUAL_SIZE = Signal(
     "Median size of the seven backups before it.",
     _COPY,
     across=Across.MAX,
+    unit=Unit.BYTES,
 )
 BACKUP_DURATION = Signal(
     "mahavishnu_backup_duration_seconds",
@@ -379,6 +423,7 @@ BACKUP_DURATION = Signal(
     _COPY,
     across=Across.MAX,
     waived="How long it takes is looked at; one that never ends makes the age grow.",
+    unit=Unit.SECONDS,
 )
 BACKUP_VERIFIED = Signal(
     "mahavishnu_backup_last_verified_timestamp_seconds",
@@ -387,6 +432,7 @@ BACKUP_VERIFIED = Signal(
     _COPY,
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
+    unit=Unit.POINT,
 )
 BACKUP_VERIFIED_AGE = Signal(
     "mahavishnu_backup_verified_age_seconds",
@@ -395,6 +441,7 @@ BACKUP_VERIFIED_AGE = Signal(
     _COPY,
     across=Across.MAX,
     waived="Asked for where repositories are read.",
+    unit=Unit.AGE,
 )
 BACKUP_DRILLED = Signal(
     "mahavishnu_backup_last_drill_timestamp_seconds",
@@ -403,6 +450,7 @@ BACKUP_DRILLED = Signal(
     _COPY,
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
+    unit=Unit.POINT,
 )
 BACKUP_DRILL_AGE = Signal(
     "mahavishnu_backup_drill_age_seconds",
@@ -411,6 +459,7 @@ BACKUP_DRILL_AGE = Signal(
     _COPY,
     across=Across.MAX,
     waived="Asked for where drills are made.",
+    unit=Unit.AGE,
 )
 BACKUP_RESTORE = Signal(
     "mahavishnu_backup_restore_seconds",
@@ -419,6 +468,7 @@ BACKUP_RESTORE = Signal(
     _COPY,
     across=Across.MAX,
     waived="Asked for where `rto` says how long it may take.",
+    unit=Unit.SECONDS,
 )
 BACKUP_SNAPSHOTS = Signal(
     "mahavishnu_backup_snapshots",
@@ -435,6 +485,7 @@ BACKUP_HISTORY = Signal(
     _COPY,
     across=Across.MAX,
     waived="Asked for where a retention says how far back they go.",
+    unit=Unit.SECONDS,
 )
 BACKUP_HISTORY_DUE = Signal(
     "mahavishnu_backup_history_due_seconds",
@@ -443,6 +494,7 @@ BACKUP_HISTORY_DUE = Signal(
     _COPY,
     across=Across.MAX,
     waived="Asked for where a retention says how far back they go.",
+    unit=Unit.SECONDS,
 )
 BACKUP_GUARANTEED = Signal(
     "mahavishnu_backup_guaranteed_history_seconds",
@@ -451,6 +503,7 @@ BACKUP_GUARANTEED = Signal(
     (Label("backup"),),
     across=Across.MAX,
     waived="What will be promised once there are enough of them; what is due by now is judged.",
+    unit=Unit.SECONDS,
 )
 STEPS = ("run", "prune", "verify", "drill")
 BACKUP_STEP = Signal(
@@ -459,4 +512,5 @@ BACKUP_STEP = Signal(
     "1 when the last run, prune, verification or drill succeeded, 0 when it failed.",
     (Label("backup"), Label("step", STEPS)),
     across=Across.MIN,
+    unit=Unit.FLAG,
 )

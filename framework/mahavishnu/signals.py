@@ -31,6 +31,31 @@ class Across(StrEnum):
     MIN = "min"
 
 
+class Unit(StrEnum):
+    """What the value of a series is; of what grows, what it counts: two of one unit may be parts of each other."""
+
+    NUMBER = "a number"
+    POINT = "a point in time"
+    AGE = "an age"
+    SECONDS = "a time in seconds"
+    SHARE = "a share"
+    FLAG = "0 or 1"
+    ONE = "always 1"
+    BYTES = "a size in bytes"
+    CORES = "processor cores"
+    REQUESTS = "requests"
+    CONNECTIONS = "connections"
+    CALLS = "calls to dependencies"
+    TRANSITIONS = "turns of a breaker"
+    LETTERS = "dead letters"
+    STORE_CALLS = "calls to the store of limits"
+    LOOKS = "looks at the event loop"
+    RELOADS = "readings of the spec"
+    FAULTS = "faults of workers' series"
+    PUSHES = "pushes"
+    SPANS = "spans"
+
+
 class Source(StrEnum):
     """Who makes the series: the process, Prometheus while scraping, or a recording rule."""
 
@@ -71,7 +96,7 @@ class Signal:
 
     `waived` says why no rule asks for it, where none does; `across` is what a gauge of the runtime must say: what
     several workers show together. `of_all` is a label and its value that such a gauge has of several only where each
-    of them has it, though other values need one alone.
+    of them has it, though other values need one alone. `unit` is what its value is, or of what grows, what it counts.
     """
 
     name: str
@@ -83,6 +108,7 @@ class Signal:
     waived: str = ""
     across: Across | None = None
     of_all: tuple[str, str] | None = None
+    unit: Unit = Unit.NUMBER
 
     def __hash__(self) -> int:
         return hash(self.name)  # its labels may have thousands of values
@@ -96,6 +122,10 @@ class Signal:
     def parts(self) -> tuple[str, ...]:
         """What the names of its samples end with, after its own."""
         return ("_bucket", "_count", "_sum") if self.kind is Kind.HISTOGRAM else ("",)
+
+    def measured(self, part: str) -> Unit:
+        """What the value of one of its parts is."""
+        return Unit.SECONDS if part == "_sum" else self.unit
 
     def label(self, name: str) -> Label:
         """The label of that name; raises AgreementError when the series has none."""
@@ -187,14 +217,18 @@ class Recording:
 class Feed:
     """How one series moves in an alert's test, when all is well and when the fault is there.
 
-    For a counter or a histogram's part: growth per minute; for a gauge: its level, or with `since`, where it tells a
-    point in time, how many seconds that lies back. None: no such series.
+    For a counter or a histogram's part: growth per minute; for a gauge: its level, or where it tells a point in time,
+    how many seconds that lies back. None: no such series.
     """
 
     series: Selector
     healthy: Decimal | int | None
     faulty: Decimal | int | None
-    since: bool = False
+
+    @property
+    def since(self) -> bool:
+        """Whether its levels are how many seconds a point in time lies back."""
+        return self.series.signal.unit is Unit.POINT
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a template of the user's own may not change: the queries of a file, which are those that were resolved."""
+"""What a template of the user's own may not change: what is asked, which was resolved, and what comes of the answer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, cast
 
+from mahavishnu import alerting
 from mahavishnu.artifact import Artifact
 from mahavishnu.loading import yaml_tree
 
@@ -31,7 +32,7 @@ class Asked(NamedTuple):
 
 
 def faults(own: Iterable[Artifact], ours: Iterable[Artifact]) -> Iterator[str]:
-    """Where files ask something else than they would by our templates, or cannot be read.
+    """Where files ask something else than they would by our templates, let other alerts come of it, or cannot be read.
 
     A page may leave queries out, which people read, and ask any that was resolved for some file.
     """
@@ -40,15 +41,21 @@ def faults(own: Iterable[Artifact], ours: Iterable[Artifact]) -> Iterator[str]:
     for one in own:
         if one.text != plain[one.path].text:
             try:
-                asked, wanted = _asked(one), _asked(plain[one.path])
+                mine, wanted = _read(one), _read(plain[one.path])
             except ValueError as fault:
                 yield f"`{one.path}` cannot be read, as your template makes it: {fault}"
                 continue
             if one.path.endswith(".md"):
-                yield from _more(one.path, asked - wanted - resolved, _PAGE)
+                yield from _more(one.path, {*mine} - {*wanted} - resolved, _PAGE)
             else:
-                yield from _more(one.path, asked - wanted, _FILE)
-                yield from _less(one.path, wanted - asked)
+                yield from _of_a_file(one.path, mine, wanted)
+
+
+def _of_a_file(path: str, own: Any, ours: Any) -> Iterator[str]:
+    mine, wanted = {*_exprs(own)}, {*_exprs(ours)}
+    yield from _more(path, mine - wanted, _FILE)
+    yield from _less(path, wanted - mine)
+    yield from alerting.faults(path, own, ours)
 
 
 def _more(path: str, asked: set[Asked], way_out: str) -> Iterator[str]:
@@ -62,12 +69,13 @@ def _less(path: str, wanted: set[Asked]) -> Iterator[str]:
         yield f"`{path}` does not ask {one}{rest}, which your template leaves out: {_FILE}"
 
 
-def _asked(file: Artifact) -> set[Asked]:
+def _read(file: Artifact) -> Any:
+    """The tree of a file, or what a page asks; nothing where no query can stand."""
     if file.path.endswith(".md"):
-        return {*map(Asked, _shown(file.text))}
+        return [*map(Asked, _shown(file.text))]
     if file.path.endswith(".json"):
-        return {*_exprs(json.loads(file.text))}
-    return {*_exprs(yaml_tree.documents(file.text))} if file.path.endswith((".yml", ".yaml")) else set()
+        return json.loads(file.text)
+    return [*yaml_tree.documents(file.text)] if file.path.endswith((".yml", ".yaml")) else []
 
 
 def _shown(page: str) -> Iterator[str]:

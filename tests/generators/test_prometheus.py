@@ -168,6 +168,88 @@ def test_every_window_is_proved(window: str, tmp_path: Path) -> None:
     accepts("promtool", "test", "rules", *proofs(folder))
 
 
+# Objectives over the very series that an alert waits for, longer than promtool loads samples of a minute.
+LONG: dict[str, Any] = {
+    **MINIMAL,
+    "slos": {
+        "conflicts": {
+            "objective": "99%",
+            "severities": [],
+            "query": {
+                "total": "http_server_request_duration_seconds_count",
+                "bad": 'http_server_request_duration_seconds_count{http_response_status_code="409"}',
+            },
+        }
+    },
+    "alerts": {"thresholds": {"errors": {"when": "error_rate > 1%", "for": "2d", "severity": "P3"}}},
+}
+LONGEST: dict[str, Any] = {
+    **LONG,
+    "dependencies": {"p": {"timeout": "1s"}},
+    "slos": {
+        **LONG["slos"],
+        "calls": {
+            "objective": "99%",
+            "window": "90d",
+            "query": {
+                "total": "mahavishnu_dependency_calls_total",
+                "bad": 'mahavishnu_dependency_calls_total{outcome="timeout"}',
+            },
+        },
+    },
+    "alerts": {
+        "thresholds": {
+            "slow": {"when": "latency.p99 > 1s", "for": "7d", "severity": "P3"},
+            **{
+                f"within_{window}": {
+                    "query": f'increase(mahavishnu_dependency_calls_total{{outcome="{outcome}"}}[{window}]) > 3',
+                    "for": hold,
+                    "severity": "P3",
+                }
+                for window, hold, outcome in (
+                    ("2m", "7d", "timeout"),
+                    ("7m", "3d", "failure"),
+                    ("45m", "6d", "rejected"),
+                    ("6h", "7d", "cancelled"),
+                )
+            },
+            "gone": {
+                "query": 'absent(rate(mahavishnu_dependency_calls_total{outcome="success"}[5m]) > 1)',
+                "for": "7d",
+                "severity": "P3",
+            },
+        }
+    },
+}
+
+
+@pytest.mark.parametrize("of", [made(LONG), made(LONGEST)], ids=["long", "longest"])
+def test_no_series_of_a_test_has_more_samples_than_promtool_loads(of: Contract) -> None:
+    """An objective over a month looks at all of them at once, whatever the test is about."""
+    for name in ("rules.test.yml", "rules.slow.test.yml"):
+        for test in read(texts(of)[f"prometheus/{name}"])["tests"]:
+            for series in test["input_series"]:
+                runs = re.findall(r"(?<![_\d])[\d.]+\+[\d.]+x(\d+)", series["values"])
+                assert sum(int(one) + 1 for one in runs) < 10_000, (test["name"], series["series"])
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize(
+    "said", [LONG, pytest.param(LONGEST, marks=pytest.mark.proof)], ids=["long", "longest"]
+)
+def test_what_is_waited_for_is_proved_however_long(said: dict[str, Any], tmp_path: Path) -> None:
+    """With the samples that its windows look at; and a hold that is a step longer or shorter is noticed."""
+    folder = written(made(said), tmp_path)
+    slow = folder / "prometheus/rules.slow.test.yml"
+    accepts("promtool", "test", "rules", slow)
+    rules = folder / "prometheus/rules.yml"
+    text = rules.read_text(encoding="utf-8")
+    if said is LONG:
+        for hold in ("47h30m", "48h30m"):
+            rules.write_text(text.replace("for: 2d", f"for: {hold}"), encoding="utf-8")
+            assert ask("promtool", "test", "rules", slow).returncode == 1, hold
+
+
 @pytest.mark.judge
 @pytest.mark.parametrize(
     "of",

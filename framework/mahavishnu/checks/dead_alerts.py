@@ -10,6 +10,7 @@ from mahavishnu.errors import Problem
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.threshold import Condition, Threshold
+from mahavishnu.series import DEAD_LETTERS_AGE
 from mahavishnu.spec import Spec
 from mahavishnu.units import Percent, Size
 
@@ -44,6 +45,7 @@ def check(facts: Facts) -> Iterator[Problem]:
             )
             yield error(CODE, ("slos", name, "objective"), what, help)
         yield from _waiting(facts, name, slo)
+        yield from _given_up(facts, name, slo)
     yield from _conditions(facts)
 
 
@@ -63,6 +65,16 @@ def _waiting(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
         rest = [str(one.tier.severity) for one in slo.tiers() if one not in idle]
         help = f"write `severities: [{', '.join(rest)}]`" if rest else "remove `min_requests`"
         yield error(CODE, ("slos", name, "min_requests"), what, help)
+
+
+def _given_up(facts: Facts, name: str, slo: Slo) -> Iterator[Problem]:
+    """A promise on the age of dead letters, none of which becomes so old."""
+    asked, kept = slo.query.age if slo.query else None, facts.spec.retention.dead_letters
+    if slo.fresh is not None and slo.fresh >= kept and DEAD_LETTERS_AGE.name in (asked or ""):
+        what = f"slo `{name}` can never be broken: no dead letter is kept for longer than {kept}"
+        yield error(
+            CODE, ("slos", name, "fresh"), what, "promise less time, or raise `retention.dead_letters`"
+        )
 
 
 def _conditions(facts: Facts) -> Iterator[Problem]:

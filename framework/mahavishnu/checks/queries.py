@@ -18,7 +18,8 @@ CODE = Code(
     "MV504",
     "a query that cannot hold",
     "A query of your own is looked at like ours: every series, label and value in it must be one that this service "
-    "shows, a rate must be that of a counter, and an alert must be seen to fire and to clear in its test.",
+    "shows, a rate must be that of a counter, an age the time since a point in time, and an alert must be seen to fire "
+    "and to clear in its test.",
     'alerts: {thresholds: {busy: {query: "rate(mahavishnu_limit_decisons_total[5m]) > 3", severity: P3}}}',
     "Ask for what `/metrics` of the service shows. Queries are read by promql-parser: "
     "`pip install 'mahavishnu[promql]'`.",

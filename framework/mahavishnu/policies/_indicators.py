@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from mahavishnu.promql import BOOL, Binary, Call, Expr, Number, Selector, absent, highest, total
+from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector, absent, highest, total
 from mahavishnu.queries.instances import example, meets
-from mahavishnu.queries.search import shows
+from mahavishnu.queries.search import misdated, shows
 from mahavishnu.series import SLO_REQUESTS
-from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source
+from mahavishnu.signals import AgreementError, Feed, Kind, Label, Recording, Signal, Source, Unit
 from mahavishnu.units import Duration
 
 PER_MINUTE = 600
@@ -85,6 +85,18 @@ class Events:
     noun: str = "events"
     bad: str = "are bad"
 
+    @property
+    def units(self) -> tuple[Unit, Unit]:
+        """What all events are, and what the bad ones are."""
+        every, failed = (one.signal.measured(one.suffix) for one in (self.every, self.failed))
+        return every, failed
+
+    @property
+    def alike(self) -> bool:
+        """Whether both count the same, so that some of the ones may be the others."""
+        every, failed = self.units
+        return every is failed
+
     def ratio(self, window: Duration) -> Expr:
         failed, every = (total(_over("rate", one, window)) for one in (self.failed, self.every))
         return failed.or_(Number(Decimal(0)) * every) / (every > 0)
@@ -131,8 +143,15 @@ class Freshness:
 
     def prove(self) -> None:
         """Raise AgreementError where its query tells no age in seconds, by which its proof would hold."""
-        if not shows(highest(self.age) > self.fresh.seconds, self.proof(0)):
-            raise AgreementError(f"it exceeds {self.fresh} too early, or not at all")
+        (feed,) = self.proof(0)
+        told = feed.series.signal
+        if told.unit not in (Unit.POINT, Unit.AGE):
+            raise AgreementError(f"{told.name} is {told.unit}")
+        if any(isinstance(node, Aggregate) and node.op == "sum" for node in self.age.walk()):
+            raise AgreementError("ages are added up, of which each replica tells one")
+        if not shows(highest(self.age) > self.fresh.seconds, (feed,)):
+            never = f"it exceeds {self.fresh} too early, or not at all"
+            raise AgreementError(misdated(self.age) or never)
 
     def recording(self) -> Recording:
         """The rule that records it."""
@@ -158,9 +177,7 @@ class Freshness:
         watched = tuple(self.age.selectors())
         if len(watched) != 1 or watched[0].signal.kind is not Kind.GAUGE or watched[0].window is not None:
             raise AgreementError(f"an age is told by one gauge as it is now, and not by `{self.age}`")
-        ages = any(isinstance(node, Call) and node.name == "time" for node in self.age.walk())
-        healthy = self.fresh.seconds / 2
-        return (Feed(example(watched[0]), healthy, None, since=ages),)
+        return (Feed(example(watched[0]), healthy=self.fresh.seconds / 2, faulty=None),)
 
 
 def _over(function: str, selector: Selector, window: Duration) -> Call:

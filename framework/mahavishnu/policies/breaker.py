@@ -17,7 +17,7 @@ from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
 from mahavishnu.promql import Call, highest, lowest, total
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent
 
@@ -41,6 +41,7 @@ BREAKER_STATE = Signal(
     across=Across.MAX,
     of_all=("state", "closed"),
     waived="Asked for where it can open; one that is held closed is looked at.",
+    unit=Unit.FLAG,
 )
 _ALL_CLOSED = replace(
     BREAKER_STATE, across=Across.MIN
@@ -51,6 +52,7 @@ BREAKER_TRANSITIONS = Signal(
     "How often each breaker went to each state.",
     (Label("dependency"), Label("to", _STATES)),
     waived="How often it opened is looked at; that it is open is an alert by its state.",
+    unit=Unit.TRANSITIONS,
 )
 
 

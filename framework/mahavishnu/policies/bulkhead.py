@@ -12,7 +12,7 @@ from mahavishnu.errors import BulkheadFull
 from mahavishnu.policy import Count, Guard, Leaf, Meter, Outcome, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import Duration
 
 if TYPE_CHECKING:  # what only reads a spec loads no event loop
@@ -42,6 +42,7 @@ BULKHEAD_REFUSALS = Signal(
     Kind.COUNTER,
     "Calls that found no place in a bulkhead within its wait.",
     (Label("dependency"),),
+    unit=Unit.CALLS,
 )
 
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from mahavishnu.policies._faults import Words, retry_after
 from mahavishnu.policy import Leaf, Policy, Site, camel
 from mahavishnu.promql import total
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import Duration, Percent
 
 RESERVE = 10
@@ -31,6 +31,7 @@ RETRIES = Signal(
     "Failed attempts that were worth another: retried, or why not (attempts exhausted, budget, deadline).",
     (Label("dependency"), Label("outcome", ("retried", "exhausted", "budget", "deadline"))),
     waived="Asked for where a call may be made again; where each is made once it is looked at.",
+    unit=Unit.CALLS,
 )
 RETRY_BUDGET = Signal(
     "mahavishnu_retry_budget_ratio",
@@ -39,6 +40,7 @@ RETRY_BUDGET = Signal(
     (Label("dependency"),),
     waived="How full it is is looked at; running dry is counted, and an alert.",
     across=Across.MIN,
+    unit=Unit.SHARE,
 )
 
 

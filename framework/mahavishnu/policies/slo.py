@@ -22,9 +22,9 @@ from mahavishnu.policies._written import Query
 from mahavishnu.policy import Count, Match, Policy, Settings, camel
 from mahavishnu.promql import Expr, Number, Selector
 from mahavishnu.queries.instances import outside
-from mahavishnu.queries.written import QueryError, Unproved, read
+from mahavishnu.queries.written import NoAge, NoEvents, QueryError, read
 from mahavishnu.series import SLO_REQUESTS
-from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source
+from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, plain
 
@@ -347,13 +347,13 @@ def _proved(of: Freshness) -> Freshness:
     try:
         of.prove()
     except AgreementError as fault:
-        raise Unproved(f"nothing shows that `{of.age}` is an age in seconds: {fault}") from None
+        raise NoAge(f"nothing shows that `{of.age}` is an age in seconds: {fault}") from None
     return of
 
 
 def _part(of: Events) -> Events:
-    """Of two queries of one series, the bad events must be among all; of two series nobody can say."""
-    beyond = outside(of.failed, of.every) if of.failed.series == of.every.series else None
+    """Bad events must be among all, as far as what they are events of, and their labels, can say."""
+    beyond = outside(of.failed, of.every) if of.alike else None
     if beyond is not None:
         raise QueryError(f"`{of.failed}` is no part of `{of.every}`, which does not count `{beyond}`")
     return of
@@ -366,10 +366,10 @@ def _counter(text: str, signals: Mapping[str, Signal]) -> Selector:
         raise QueryError(f"`{text}` is more than a selector: its rate is taken over every window")
     if found.signal.kind is Kind.GAUGE:
         raise QueryError(f"{found.series} is a gauge, and events are counted by a counter")
-    if found.signal.kind is Kind.HISTOGRAM and not found.suffix:
-        raise QueryError(
-            f"{found.series} is a histogram: ask for {found.series}_count or {found.series}_bucket"
-        )
+    if found.signal.measured(found.suffix) is Unit.SECONDS:
+        raise NoEvents(f"{found.series} adds up seconds, and counts no events")
+    if found.suffix == "_bucket" and all(one.label != "le" for one in found.matchers):
+        raise NoEvents(f"`{found}` counts an event once for every boundary that it does not exceed")
     return found
 
 

@@ -13,7 +13,7 @@ from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Count, Guard, Leaf, Mode, Outcome, Policy, Site, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent
 
@@ -27,6 +27,7 @@ THROTTLED = Signal(
     Kind.COUNTER,
     "Calls that a throttle kept back, or would have (observe), as the dependency refuses too many.",
     (Label("dependency"),),
+    unit=Unit.CALLS,
 )
 THROTTLE_RATIO = Signal(
     "mahavishnu_throttle_ratio",
@@ -35,6 +36,7 @@ THROTTLE_RATIO = Signal(
     (Label("dependency"),),
     across=Across.MAX,
     waived="How much is kept back now is looked at; what was is counted, and an alert.",
+    unit=Unit.SHARE,
 )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
+from mahavishnu.queries.patterns import alternatives
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text
 from mahavishnu.units import Duration
 
@@ -16,7 +16,6 @@ _BOUND = "le"
 _USUAL = Duration.parse("5m")
 _SCRAPED = frozenset({"job", "instance"})
 _COMPARISONS = frozenset({">", "<", ">=", "<=", "==", "!="})
-_ALTERNATIVES = re.compile(r"[\w./ -]+(\|[\w./ -]+)+")
 # What a function over a window may be asked of.
 _OF_COUNTERS = frozenset({"rate", "increase", "irate", "resets"})
 _OF_GAUGES = frozenset(
@@ -112,9 +111,8 @@ def _matcher(matcher: Matcher, owner: str, selector: Selector, shown: Signal, wo
 
 
 def _values(matcher: Matcher) -> tuple[str, ...]:
-    """Each alternative of a plain choice by itself: none of them may be wrong because another is right."""
-    plain = matcher.op.endswith("~") and _ALTERNATIVES.fullmatch(matcher.value)
-    return tuple(matcher.value.split("|")) if plain else (matcher.value,)
+    """Each alternative of a choice by itself: none of them may be wrong because another is right."""
+    return alternatives(matcher.value) if matcher.op.endswith("~") else (matcher.value,)
 
 
 def _call(call: Call) -> Iterator[str]:

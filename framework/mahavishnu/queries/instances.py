@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 from mahavishnu.promql import Matcher, Selector
+from mahavishnu.queries.patterns import alternatives
 from mahavishnu.signals import AgreementError, Label, boundary_text
 
 
@@ -30,9 +32,30 @@ def example(selector: Selector, avoid: Selector | None = None) -> Selector:
 
 
 def outside(selector: Selector, other: Selector) -> Selector | None:
-    """One series that a selector selects and the other one does not; None: there is none."""
-    found = _example(selector, other)
-    return None if meets(other, found) else found
+    """One series of what a selector counts and the other one does not; None: there is none that their labels tell.
+
+    They may be parts of one histogram, or of two series that share labels.
+    """
+    alike = selector.signal.name == other.signal.name
+    if alike and _bound(selector) > _bound(other):
+        return example(selector)
+    said = (one for one in other.matchers if alike or _shared(one.label, selector, other))
+    mine = (one for one in selector.matchers if one.label == "le")
+    counted = replace(selector, matchers=(*(one for one in said if one.label != "le"), *mine))
+    found = _example(selector, counted)
+    return None if meets(counted, found) else found
+
+
+def _bound(selector: Selector) -> float:
+    """Up to which of its values a part of a histogram counts; a counter has none."""
+    return min((float(one.value) for one in selector.matchers if one.label == "le"), default=math.inf)
+
+
+def _shared(name: str, one: Selector, other: Selector) -> bool:
+    """Whether a label says the same of two series: each has it, and some value that the other one has as well."""
+    labels = [each for selector in (one, other) for each in selector.signal.labels if each.name == name]
+    open_ended = any(each.values is None for each in labels)
+    return len(labels) == 2 and (open_ended or not labels[0].known.isdisjoint(labels[1].known))
 
 
 def _example(selector: Selector, avoid: Selector | None) -> Selector:
@@ -61,7 +84,7 @@ def _values(label: Label, matchers: list[Matcher]) -> tuple[str, ...]:
 
 def _words(pattern: str) -> Iterator[str]:
     """What a simple pattern may stand for: its alternatives, with a letter in the place of anything."""
-    for part in pattern.strip("()").split("|"):
+    for part in (one.strip("()") for one in alternatives(pattern)):
         for letter in ("x", "y"):
             yield re.sub(r"\\(.)", r"\1", re.sub(r"\.[*+]", letter, part))
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -12,12 +11,10 @@ from fractions import Fraction
 from mahavishnu.promql import Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.queries.instances import example
 from mahavishnu.queries.steady import Moving, Steady, moving
-from mahavishnu.signals import AgreementError, Feed, Kind, boundary_text
+from mahavishnu.signals import AgreementError, Feed, Kind, Unit, boundary_text
 
 _MOST = 4
 """So many series, each with a handful of levels, are tried in a moment."""
-_SHARE = re.compile(r"(_ratio|_up|^up|_state|_successful)$")
-_ALWAYS = re.compile(r"_info$")
 _NONE, _SOME = Decimal(0), Decimal(60)
 _SCRAPED = (Matcher("job", "=", "x"), Matcher("instance", "=", "x"))
 """What every series has besides its own labels, so that one which is added up meets none that is not."""
@@ -36,21 +33,19 @@ def search(condition: Expr) -> tuple[Feed, ...]:
         raise AgreementError(
             f"it asks for {several} series, and a proof of more than {_MOST} is not looked for"
         )
-    dated = any(isinstance(node, Call) and node.name == "time" for node in condition.walk())
-    if any(one.window is not None and _dates(one, dated) for one in condition.selectors()):
+    if any(one.window is not None and _dates(one) for one in condition.selectors()):
         raise AgreementError("no steady meaning is known for a window over what tells a point in time")
     silent, firing = list[Levels](), list[Levels]()
     for levels in itertools.product(*choices.values()):
-        world = Steady(tuple(_moving(one, level, dated) for one, level in zip(choices, levels, strict=True)))
+        world = Steady(tuple(_moving(one, level) for one, level in zip(choices, levels, strict=True)))
         (firing if world.fires(condition) else silent).append(levels)
     if not silent or not firing:
-        raise AgreementError(f"no values are found under which it is {'true' if silent else 'false'}")
+        never = f"no values are found under which it is {'true' if silent else 'false'}"
+        raise AgreementError(misdated(condition) or never)
     good, bad = min(itertools.product(silent, firing), key=_apart)
-    feeds = tuple(
-        Feed(one, good[place], bad[place], since=_dates(one, dated)) for place, one in enumerate(choices)
-    )
+    feeds = tuple(Feed(one, good[place], bad[place]) for place, one in enumerate(choices))
     if not shows(condition, feeds):
-        raise AgreementError("what it answers now it does not answer at another time")
+        raise AgreementError(misdated(condition) or "what it answers now it does not answer at another time")
     return feeds
 
 
@@ -59,10 +54,21 @@ def shows(condition: Expr, feeds: tuple[Feed, ...]) -> bool:
 
     def fires(now: Fraction, *, faulty: bool) -> bool:
         levels = ((one, one.faulty if faulty else one.healthy) for one in feeds)
-        series = (_moving(one.series, level, one.since, now) for one, level in levels if level is not None)
+        series = (_moving(one.series, level, now) for one, level in levels if level is not None)
         return Steady(tuple(series), now=now).fires(condition)
 
     return all(fires(now, faulty=True) and not fires(now, faulty=False) for now in _TIMES)
+
+
+def misdated(expr: Expr) -> str | None:
+    """What is taken for a time that has passed and is a point in time, or the other way round; None: nothing."""
+    timed = any(isinstance(node, Call) and node.name == "time" for node in expr.walk())
+    dated = [one for one in expr.selectors() if _dates(one)]
+    if dated and not timed:
+        return f"`{dated[0]}` tells a point in time; how long that is ago tells `time() - {dated[0]}`"
+    if timed and not dated:
+        return "`time()` is a point in time, and no series that it asks for tells another one"
+    return None
 
 
 def _choices(selector: Selector, condition: Expr) -> Iterator[tuple[Selector, Levels]]:
@@ -104,22 +110,25 @@ def _bucket(selector: Selector, le: str) -> Selector:
 
 def _levels(series: Selector, condition: Expr) -> Levels:
     """Nothing, and what lies around the numbers of the condition; of what grows, per minute."""
-    gathered = any(_gathers(node) for node in condition.walk())
-    if _ALWAYS.search(series.signal.name) and not gathered:
-        return (Decimal(1),)
     numbers = {abs(node.value) for node in condition.walk() if isinstance(node, Number)}
     around = sorted(
         {Decimal(0), Decimal(1), *(one / 2 for one in numbers), *(2 * one + 1 for one in numbers)}
     )
-    if _is_share(series) and not gathered:
-        around = [one for one in around if one <= 1]
-    grows = series.signal.kind is not Kind.GAUGE
-    return tuple(60 * one for one in around[:8]) if grows else tuple(around[:8])
+    if series.signal.kind is not Kind.GAUGE:
+        return tuple(60 * one for one in around[:8])
+    can_be = _RANGES.get(series.signal.unit)
+    if can_be is None or any(map(_gathers, condition.walk())):
+        return tuple(around[:8])
+    whole = not any(map(_averages, condition.walk()))
+    return tuple(one for one in around if can_be(one, whole))[:8]
 
 
-def _is_share(series: Selector) -> bool:
-    """Whether it is never more than 1: a share, or something that is so or not."""
-    return series.signal.kind is Kind.GAUGE and bool(_SHARE.search(series.signal.name))
+_RANGES: Mapping[Unit, Callable[[Decimal, bool], bool]] = {
+    Unit.SHARE: lambda level, _: level <= 1,
+    Unit.FLAG: lambda level, whole: level in (0, 1) if whole else level <= 1,
+    Unit.ONE: lambda level, _: level == 1,
+}
+"""What a gauge of such a unit can be, as one series and `whole`, where no average is taken of it."""
 
 
 def _gathers(node: Expr) -> bool:
@@ -127,14 +136,23 @@ def _gathers(node: Expr) -> bool:
     return isinstance(node, Aggregate) and node.op in ("sum", "count")
 
 
-def _dates(series: Selector, dated: bool) -> bool:
+def _averages(node: Expr) -> bool:
+    """Whether it may answer what lies between two values."""
+    match node:
+        case Aggregate(op="avg") | Call(name="avg_over_time" | "quantile_over_time"):
+            return True
+        case _:
+            return False
+
+
+def _dates(series: Selector) -> bool:
     """Whether it tells a point in time."""
-    return dated and series.signal.kind is Kind.GAUGE
+    return series.signal.unit is Unit.POINT
 
 
-def _moving(series: Selector, level: Decimal | int, dated: bool, now: Fraction = _TIMES[0]) -> Moving:
+def _moving(series: Selector, level: Decimal | int, now: Fraction = _TIMES[0]) -> Moving:
     scraped = replace(series, matchers=(*series.matchers, *_SCRAPED))
-    return moving(scraped, now - Fraction(level) if _dates(series, dated) else Fraction(level))
+    return moving(scraped, now - Fraction(level) if _dates(series) else Fraction(level))
 
 
 def _apart(pair: tuple[Levels, Levels]) -> tuple[int, Decimal]:

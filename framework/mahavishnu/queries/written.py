@@ -33,6 +33,21 @@ class Unproved(QueryError):
     )
 
 
+class NoAge(Unproved):
+    """What is promised to be fresh, and is no age in seconds."""
+
+    help = (
+        "ask in another way: an age is `time()` minus a series that ends in `_timestamp_seconds`, or a series that "
+        "ends in `_age_seconds`"
+    )
+
+
+class NoEvents(QueryError):
+    """What is promised to be good, and is no event, or none that stands there once."""
+
+    help = "ask for a counter, for the `_count` of a histogram, or for its `_bucket` with one `le`"
+
+
 class NoQuery(QueryError):
     """What is no PromQL at all."""
 
