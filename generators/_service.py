@@ -18,8 +18,6 @@ from mahavishnu.units import Duration
 
 from ._render import yaml_document
 
-HEARTBEAT = "heartbeat"
-"""The severity of the alert that always fires, and the receiver that hears it."""
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
 # Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.

@@ -7,14 +7,14 @@ from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
-from mahavishnu.notify import Channel, Email, PagerDuty, Quiet, Slack, Webhook
+from mahavishnu.notify import HEARTBEAT, NOBODY, Channel, Email, PagerDuty, Quiet, Slack, Webhook, receiver
 from mahavishnu.policy import camel
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
 
 from ._go import literal
 from ._render import render
-from ._service import HEARTBEAT, heartbeat
+from ._service import heartbeat
 
 _SECRETS = "/run/secrets"
 _TITLE = "{{ .CommonLabels.severity }} {{ .CommonLabels.alertname }}: {{ .Status }}"
@@ -41,14 +41,16 @@ RHYTHMS: Mapping[Severity, Rhythm] = {
     Severity.P4: Rhythm("5m", "1h", "3d"),
 }
 HEARTBEATS = Rhythm("0s", "1m", "5m")
+_UNROUTED = "unrouted"
 # PagerDuty's own words.
 _PAGERDUTY = {Severity.P1: "critical", Severity.P2: "error", Severity.P3: "warning", Severity.P4: "info"}
 
 
 class Route(NamedTuple):
-    """What happens to the alerts of one severity; its receiver bears the severity's name."""
+    """What happens to the alerts of one severity."""
 
     severity: Severity
+    receiver: str
     rhythm: Rhythm
     muted: tuple[str, ...]
 
@@ -71,18 +73,24 @@ class Interval(NamedTuple):
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
-    """alertmanager.yml; secrets are files below /run/secrets, named as in the spec."""
-    spec = contract.spec
-    intervals = _intervals(spec.alerts.quiet)
+    """alertmanager.yml; secrets are files below /run/secrets, named as in the spec.
+
+    All in it is of this service alone, and named after it: what another one says goes by, and finds its own file's
+    entries where they stand beside these.
+    """
+    spec, job = contract.spec, contract.job
+    intervals = _intervals(job, spec.alerts.quiet)
     quiet = {interval.name for interval in intervals}
     values: dict[str, object] = {
-        "down": f"{camel(contract.job)}Down",
+        "service": job,
+        "down": f"{camel(job)}Down",
         "heartbeat": heartbeat(contract) if spec.alerts.heartbeat else None,
-        "beat": {"receiver": HEARTBEAT, "rhythm": HEARTBEATS},
-        "fallback": "unrouted" if spec.channels else "nobody",
-        "receivers": _receivers(spec),
+        "beat": {"receiver": receiver(job, HEARTBEAT), "rhythm": HEARTBEATS},
+        "nobody": NOBODY,
+        "unrouted": receiver(job, _UNROUTED),
+        "receivers": [*_receivers(job, spec), Receiver(NOBODY)],
         "routes": [
-            Route(severity, rhythm, tuple(name for name in (_quiet(severity),) if name in quiet))
+            Route(severity, receiver(job, severity.value), rhythm, tuple({_quiet(job, severity)} & quiet))
             for severity, rhythm in RHYTHMS.items()
             if spec.channels
         ],
@@ -101,39 +109,51 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 
 def _tests(contract: Contract) -> list[tuple[str, list[str]]]:
-    """For every alert that can fire, its labels as Alertmanager sees them, and the receiver it must end in."""
-    found: list[tuple[str, list[str]]] = []
+    """For every alert that can fire, its labels as Alertmanager sees them, and the receiver it must end in.
+
+    The same of another service, whose name could not be one, ends in none of ours.
+    """
+    job, found = contract.job, list[tuple[str, list[str]]]()
     for alert in contract.alerts:
-        labels = {"alertname": alert.name, "severity": alert.severity.value, "service": contract.job}
-        receiver = alert.severity.value if contract.spec.channels else "nobody"
-        found.append(
-            (receiver, [f"{name}={value}" for name, value in {**labels, **dict(alert.labels)}.items()])
-        )
+        labels = {"alertname": alert.name, "severity": alert.severity.value, "service": job}
+        ours = receiver(job, alert.severity.value) if contract.spec.channels else NOBODY
+        found.append((ours, _words({**labels, **dict(alert.labels)})))
     if contract.spec.alerts.heartbeat:
-        labels = {"alertname": heartbeat(contract), "severity": HEARTBEAT, "service": contract.job}
-        found.append((HEARTBEAT, [f"{name}={value}" for name, value in labels.items()]))
-    return found
+        labels = {"alertname": heartbeat(contract), "severity": HEARTBEAT, "service": job}
+        found.append((receiver(job, HEARTBEAT), _words(labels)))
+    if contract.spec.channels:
+        found.append((receiver(job, _UNROUTED), _words({"service": job})))
+    strangers = [{"severity": one, "service": f"{job}-other"} for one in (*Severity, HEARTBEAT)]
+    return [*found, *((NOBODY, _words(one)) for one in strangers)]
 
 
-def _receivers(spec: Spec) -> list[Receiver]:
+def _words(labels: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in labels.items()]
+
+
+def _receivers(job: str, spec: Spec) -> list[Receiver]:
     """One for each severity; and everybody for what has none, so that somebody asks why."""
     if not spec.channels:
-        return [Receiver("nobody")]
+        return []
     people = spec.heard
     routes = {one: spec.alerts.route.get(one, people) for one in Severity}
-    unrouted = _receiver("unrouted", Severity.P3, [spec.channels[name] for name in people])
+    unrouted = _receiver(receiver(job, _UNROUTED), Severity.P3, [spec.channels[name] for name in people])
     beats = [spec.channels[name] for name in spec.alerts.heartbeat]
     return [
-        *([_receiver(HEARTBEAT, Severity.P4, beats)] if beats else []),
+        *([_receiver(receiver(job, HEARTBEAT), Severity.P4, beats, lasting=True)] if beats else []),
         *(
-            _receiver(one.value, one, [spec.channels[name] for name in dict.fromkeys(routes[one])])
+            _receiver(
+                receiver(job, one.value), one, [spec.channels[name] for name in dict.fromkeys(routes[one])]
+            )
             for one in Severity
         ),
         unrouted,
     ]
 
 
-def _receiver(name: str, severity: Severity, channels: Sequence[Channel]) -> Receiver:
+def _receiver(
+    name: str, severity: Severity, channels: Sequence[Channel], *, lasting: bool = False
+) -> Receiver:
     return Receiver(
         name,
         slack=tuple(
@@ -152,7 +172,7 @@ def _receiver(name: str, severity: Severity, channels: Sequence[Channel]) -> Rec
                 "url": one.webhook,
                 "secret": _file(one.token) if one.token else "",
                 # The end of a heartbeat is told by silence.
-                "resolved": name != HEARTBEAT,
+                "resolved": not lasting,
             }
             for one in channels
             if isinstance(one, Webhook)
@@ -176,11 +196,11 @@ def _file(secret: str) -> str:
     return f"{_SECRETS}/{secret.removeprefix('${').removesuffix('}')}"
 
 
-def _quiet(severity: Severity) -> str:
-    return f"quiet-{severity.value}"
+def _quiet(job: str, severity: Severity) -> str:
+    return f"{job}-quiet-{severity.value}"
 
 
-def _intervals(quiet: Sequence[Quiet]) -> list[Interval]:
+def _intervals(job: str, quiet: Sequence[Quiet]) -> list[Interval]:
     found: dict[str, list[dict[str, str]]] = {}
     for one in quiet:
         ends = (one.end,) if one.start < one.end else (_DAY_END, one.end)
@@ -190,5 +210,5 @@ def _intervals(quiet: Sequence[Quiet]) -> list[Interval]:
             for start, end in zip(starts, ends, strict=False)
             if start < end
         ]
-        found.setdefault(_quiet(one.severity), []).extend(parts)
+        found.setdefault(_quiet(job, one.severity), []).extend(parts)
     return [Interval(name, tuple(parts)) for name, parts in found.items()]

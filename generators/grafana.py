@@ -10,8 +10,8 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.artifact import Query as Asked
 from mahavishnu.contract import Contract, scoped
 from mahavishnu.derived.panels import Dashboard, Panel, Query, Row, dashboards
-from mahavishnu.promql import Matcher, Selector
-from mahavishnu.series import UP
+from mahavishnu.promql import Expr, Matcher, Selector
+from mahavishnu.series import EXEMPLIFIED, UP
 from mahavishnu.signals import Source
 from mahavishnu.units import Duration
 
@@ -33,6 +33,15 @@ class _Zoom(Duration):
         return "$__rate_interval"
 
 
+class Target(NamedTuple):
+    """One query as Grafana sends it; `exemplar`: with the traces of single values, which it draws as dots."""
+
+    name: str
+    expr: str
+    legend: str
+    exemplar: bool
+
+
 class Tile(NamedTuple):
     """A panel, or the heading of a row (no panel), with its number and its place on the page."""
 
@@ -40,7 +49,7 @@ class Tile(NamedTuple):
     title: str
     place: Mapping[str, int]
     panel: Panel | None = None
-    queries: tuple[Mapping[str, str], ...] = ()
+    queries: tuple[Target, ...] = ()
 
     @property
     def lines(self) -> str:
@@ -79,11 +88,11 @@ def _values(contract: Contract, one: Dashboard) -> dict[str, object]:
         "description": _SIDES[one.name],
         "tags": ["mahavishnu", contract.job],
         "instances": f"label_values({replicas}, instance)",
-        "tiles": [*_tiles(one)],
+        "tiles": [*_tiles(one, traced=contract.spec.observability.traces is not None)],
     }
 
 
-def _tiles(one: Dashboard) -> Iterator[Tile]:
+def _tiles(one: Dashboard, *, traced: bool) -> Iterator[Tile]:
     """From left to right, and a new line where the width ends or a row begins."""
     x = y = 0
     for number, shown in one.numbered():
@@ -93,14 +102,20 @@ def _tiles(one: Dashboard) -> Iterator[Tile]:
             x, y = 0, y + 1
             continue
         place = {"x": x, "y": y, "w": _WIDTH, "h": _HEIGHT}
-        yield Tile(number, shown.title, place, shown, tuple(_queries(shown)))
+        yield Tile(number, shown.title, place, shown, tuple(_queries(shown, traced=traced)))
         x, y = (x + _WIDTH, y) if x + 2 * _WIDTH <= _COLUMNS else (0, y + _HEIGHT)
 
 
-def _queries(panel: Panel) -> Iterator[Mapping[str, str]]:
+def _queries(panel: Panel, *, traced: bool) -> Iterator[Target]:
     for number, query in enumerate(panel.queries, 1):
         expr = query.expr if panel.alert else query.expr.map_selectors(_looked_at)
-        yield {"name": f"Q{number}", "expr": expr.render(), "legend": _legend(query)}
+        exemplar = traced and panel.unit == "s" and _exemplified(query.expr)
+        yield Target(f"Q{number}", expr.render(), _legend(query), exemplar)
+
+
+def _exemplified(expr: Expr) -> bool:
+    """Whether it is computed from values that remember their trace; of several such queries Grafana asks the first."""
+    return any(one.suffix == "_bucket" and one.signal.name in EXEMPLIFIED for one in expr.selectors())
 
 
 def _looked_at(selector: Selector) -> Selector:

@@ -10,6 +10,7 @@ from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.derived.links import panel_url, runbook_url
 from mahavishnu.derived.panels import Spot, dashboards, spots
+from mahavishnu.notify import HEARTBEAT
 from mahavishnu.policy import camel
 from mahavishnu.promql import Call, Expr, Number
 from mahavishnu.signals import Alert, Recording
@@ -19,10 +20,11 @@ from . import _prove
 from ._go import literal
 from ._promtool import FAST, SLOW
 from ._render import render
-from ._service import HEARTBEAT, heartbeat, host
+from ._service import heartbeat, host
 
 PACE = Duration.parse("15s")
-"""How often Prometheus scrapes, and asks its rules."""
+"""How often Prometheus scrapes, and asks its rules, wherever it is: windows are so long as to hold some scrapes."""
+_TIMEOUT = Duration.parse("10s")
 # Rates over days are costly and change slowly; below Prometheus' five minutes of memory for an old value.
 _COSTLY = Duration.parse("1d")
 _COSTLY_INTERVAL = Duration.parse("2m")
@@ -52,7 +54,7 @@ class Group(NamedTuple):
 
     name: str
     rules: tuple[Rule, ...]
-    interval: Duration | None = None
+    interval: Duration
 
 
 def generate(contract: Contract) -> Iterable[Artifact]:
@@ -92,6 +94,7 @@ def _scraping(contract: Contract) -> dict[str, object]:
     return {
         "job": contract.job,
         "pace": PACE,
+        "timeout": min(PACE, _TIMEOUT),
         "host": host(contract),
         "path": spec.observability.metrics.path,
         "port": spec.service.port,
@@ -108,10 +111,10 @@ def _groups(contract: Contract) -> tuple[Group, ...]:
     shown = spots(dashboards(contract))
     groups = [
         # What time is counted by is quick, and the costly ones rest on it.
-        Group(f"{job}-recordings", tuple(map(_recording, quick))),
+        Group(f"{job}-recordings", tuple(map(_recording, quick)), PACE),
         Group(f"{job}-recordings-costly", tuple(map(_recording, costly)), _COSTLY_INTERVAL),
-        Group(f"{job}-heartbeat", tuple(_heartbeat(contract))),
-        *(Group(f"{job}-{section}", tuple(_alerts(contract, section, shown))) for section in sections),
+        Group(f"{job}-heartbeat", tuple(_heartbeat(contract)), PACE),
+        *(Group(f"{job}-{section}", tuple(_alerts(contract, section, shown)), PACE) for section in sections),
     ]
     return tuple(group for group in groups if group.rules)
 

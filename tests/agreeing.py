@@ -65,12 +65,17 @@ def judged(files: Files, folder: Path) -> Iterator[str]:
 def _tested(script: str, made: Contract) -> Iterator[str]:
     """The route of every alert is asked for with all its labels."""
     wanted = {
-        f"reaches {one.severity} "
+        f"reaches {made.job}-{one.severity} "
         + " ".join(f"{name}={value}" for name, value in {"alertname": one.name, **_labels(one, made)}.items())
         for one in made.alerts
     }
     name = f"{made.alerts[0].name.removesuffix('Down')}Heartbeat"
-    wanted.add(f"reaches heartbeat alertname={name} severity=heartbeat service={made.job}")
+    wanted.add(f"reaches {made.job}-heartbeat alertname={name} severity=heartbeat service={made.job}")
+    wanted.add(f"reaches {made.job}-unrouted service={made.job}")
+    wanted |= {
+        f"reaches nobody severity={one} service={made.job}-other"
+        for one in ("P1", "P2", "P3", "P4", "heartbeat")
+    }
     if {line for line in script.splitlines() if line.startswith("reaches ")} != wanted:
         yield "the routes of other alerts are tested"
 
@@ -111,7 +116,7 @@ def _rules(said: Any, panels: Mapping[str, str], made: Contract) -> Iterator[str
     if {*beat.get("annotations", ())} != {"summary", "description"}:
         yield f"the heartbeat says {beat.get('annotations')}"
     for group in said["groups"]:
-        if Duration.parse(group.get("interval", "15s")) > Duration.parse("5m"):
+        if Duration.parse(group["interval"]) > Duration.parse("5m"):
             yield f"group {group['name']} is forgotten before it is evaluated again"
 
 
@@ -175,7 +180,7 @@ def _alerting(said: Any, made: Contract) -> Iterator[str]:
     known = {key for one in labels for key in one}
     yield from _routes(said["route"], receivers, labels, made)
     yield from _inhibited(said["inhibit_rules"], labels, known)
-    for route in said["route"]["routes"]:
+    for route in said["route"]["routes"][0]["routes"]:
         for name in route.get("mute_time_intervals", ()):
             if name not in {one["name"] for one in said.get("time_intervals", ())}:
                 yield f"there are no times {name}"
@@ -213,23 +218,35 @@ def _sent(receiver: Any) -> Iterator[str]:
 
 
 def _routes(root: Any, receivers: Any, alerts: list[dict[str, str]], made: Contract) -> Iterator[str]:
-    if root["receiver"] not in receivers or {*root["group_by"]} - {key for one in alerts for key in one}:
-        yield f"the default route is {root['receiver']}, by {root['group_by']}"
+    for at in (root, root["routes"][0]):
+        if at["receiver"] not in receivers or {*at["group_by"]} - {key for one in alerts for key in one}:
+            yield f"a default route is {at['receiver']}, by {at['group_by']}"
     beat = {"alertname": f"{made.alerts[0].name.removesuffix('Down')}Heartbeat", "severity": "heartbeat"}
-    for one in (*alerts, beat):
-        reached = next((route for route in root["routes"] if _matches(route["matchers"], one)), root)
-        if reached["receiver"] != one["severity"]:
-            yield f"{one['alertname']} reaches {reached['receiver']}"
+    for one in (*alerts, {**beat, "service": made.job}):
+        if (reached := _reached(root, one)) != f"{made.job}-{one['severity']}":
+            yield f"{one['alertname']} reaches {reached}"
+        if (reached := _reached(root, {**one, "service": "another"})) != "nobody":
+            yield f"{one['alertname']} of another service reaches {reached}"
+    if (reached := _reached(root, {})) != f"{made.job}-unrouted":
+        yield f"what is of no service reaches {reached}"
     for severity, names in made.spec.alerts.route.items():
         kinds = sorted(made.spec.channels[name].keyword for name in names)
         found = sorted(
             key.removesuffix("_configs")
-            for key, several in receivers[severity.value].items()
+            for key, several in receivers[f"{made.job}-{severity.value}"].items()
             if key != "name"
             for _ in several
         )
         if kinds != found:
             yield f"{severity} is told by {found}"
+
+
+def _reached(route: Any, labels: Mapping[str, str]) -> str:
+    """The receiver in which alerts with these labels end."""
+    for one in route.get("routes", ()):
+        if _matches(one["matchers"], labels):
+            return _reached(one, labels)
+    return str(route["receiver"])
 
 
 def _matches(matchers: list[str], labels: Mapping[str, str]) -> bool:

@@ -297,13 +297,14 @@ def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> No
     """`mahavishnu diff` has nothing to say; and it does when one number is another."""
     rules = (folder / "deploy/prometheus/rules.yml").read_text()
     config = (folder / "deploy/alertmanager/alertmanager.yml").read_text()
+    scraping = [(folder / "deploy/prometheus/prometheus.yml").read_text()]
     assert lasting(lambda: live.service(shop, made)) == []
-    assert lasting(lambda: live.prometheus(asked, made, rules)) == []
-    assert lasting(lambda: live.alertmanager(told, config)) == []
+    assert lasting(lambda: live.prometheus(asked, made, rules, scraping)) == []
+    assert lasting(lambda: live.alertmanager(told, made, config)) == []
     changed = rules.replace("> 0.72", "> 0.73", 1)
     assert changed != rules
-    assert len(list(live.prometheus(asked, made, changed))) == 1
-    assert len(list(live.alertmanager(told, config.replace("/P3", "/P2", 1)))) == 1
+    assert len(list(live.prometheus(asked, made, changed, scraping))) == 1
+    assert len(list(live.alertmanager(told, made, config.replace("/P3", "/P2", 1)))) == 1
 
 
 def lasting(differences: Callable[[], Iterable[str]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -70,6 +71,10 @@ def test_prometheus_knows_which_trace_a_latency_was_of(receiver: Collector, tmp_
     files = {one.path: one.text for one in compile(made)}
     command = read_11(files["compose/compose.yaml"])["services"]["prometheus"]["command"]
     options = [word for word in command if word.startswith("--enable-feature")]
+    board = json.loads(files["grafana/dashboards/service.json"])
+    (asking,) = (one["targets"] for one in board["panels"] if one["title"] == "Duration")
+    assert all(one["exemplar"] for one in asking)
+    query = asking[0]["expr"].replace("$__rate_interval", "1m").replace("$instance", ".+")
     generated = written(made, tmp_path / "deploy") / "prometheus"
     with (
         serving(tmp_path, made) as url,
@@ -80,7 +85,6 @@ def test_prometheus_knows_which_trace_a_latency_was_of(receiver: Collector, tmp_
             httpx.get(f"{url}/nowhere")
             time.sleep(0.05)
             now = time.time()
-            query = "http_server_request_duration_seconds_bucket"
             found = asked.ask("query_exemplars", query=query, start=f"{now - 60}", end=f"{now + 1}")
             if found:
                 break

@@ -11,9 +11,11 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from mahavishnu import heard
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading import yaml_tree
+from mahavishnu.pace import Pace, paces
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
 from mahavishnu.signals import AgreementError, Kind, Signal, Source, boundary_text, exposed
@@ -29,7 +31,8 @@ _MATCHER = re.compile(rf'(?:{_STRING}|[^,"])+')
 _NUMBER = re.compile(r"(?<![\w.\"])[0-9][0-9.]*(?:e[+-]?[0-9]+)?(?![\w.\"])")
 _HIDDEN = "<secret>"
 # Where Alertmanager adds nothing of its own but `continue: false`: what is there, somebody wrote.
-_WRITTEN = re.compile(r"(route|inhibit_rules|time_intervals|mute_time_intervals)\b.*|receivers\[\d+\]\.\w+")
+_WRITTEN = re.compile(r"(route|inhibit_rules|time_intervals|mute_time_intervals)\b.*|receivers\.[^.]+\.\w+")
+Groups = list[dict[str, Any]]
 Rules = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
@@ -58,13 +61,20 @@ def service(url: str, made: Contract) -> Iterator[str]:
     yield from _numbers(samples, made)
 
 
-def prometheus(url: str, made: Contract, rules: str) -> Iterator[str]:
-    """Where a running Prometheus differs: rules, targets of the job, series, who is told, how long it remembers."""
+def prometheus(url: str, made: Contract, rules: str, scraping: Iterable[str]) -> Iterator[str]:
+    """Where a running Prometheus differs: rules, targets of the job, series, who is told, how long it remembers.
+
+    `scraping` are the texts that say how the job is scraped, each for a Prometheus of its own.
+    """
     base = f"{url.rstrip('/')}/api/v1"
-    groups: list[dict[str, Any]] = _data(f"{base}/rules")["groups"]
-    yield from _rules({_key(one): one for group in groups for one in group["rules"]}, _written(rules))
+    loaded: Groups = _data(f"{base}/rules")["groups"]
+    written: Groups = _yaml(rules)["groups"]
+    yield from _rules(_named(loaded), _named(written))
+    yield from _evaluated(loaded, written)
     targets: list[dict[str, Any]] = _data(f"{base}/targets?state=active")["activeTargets"]
-    yield from _targets([one for one in targets if one["labels"].get("job") == made.job], made)
+    yield from _targets(
+        [one for one in targets if one["labels"].get("job") == made.job], made, [*paces(scraping, made.job)]
+    )
     query = urlencode({"match[]": f'{{job="{made.job}"}}'})
     yield from _missing({str(one) for one in _data(f"{base}/label/__name__/values?{query}")}, made)
     if not _data(f"{base}/alertmanagers")["activeAlertmanagers"]:
@@ -75,11 +85,11 @@ def prometheus(url: str, made: Contract, rules: str) -> Iterator[str]:
         yield f"it keeps its series for {kept}, and retention.metrics is {wanted}"
 
 
-def alertmanager(url: str, config: str) -> Iterator[str]:
-    """Where the configuration of a running Alertmanager says something else, or nothing; secrets are not shown."""
+def alertmanager(url: str, made: Contract, config: str) -> Iterator[str]:
+    """Where a running Alertmanager says something else of this service's alerts, or nothing; secrets are not shown."""
     status = json.loads(_fetch(f"{url.rstrip('/')}/api/v2/status"))
     loaded = _yaml(cast("dict[str, Any]", status)["config"]["original"])
-    yield from _differs(_yaml(config), loaded, "")
+    yield from _differs(heard.part(_yaml(config), made.job), heard.part(loaded, made.job), "")
 
 
 # --- a service --------------------------------------------------------------------------------------------
@@ -127,8 +137,7 @@ def _numbers(samples: list[tuple[str, dict[str, str], float]], made: Contract) -
 # --- Prometheus -------------------------------------------------------------------------------------------
 
 
-def _written(rules: str) -> Rules:
-    groups: list[dict[str, Any]] = _yaml(rules)["groups"]
+def _named(groups: Groups) -> Rules:
     return {_key(one): one for group in groups for one in group["rules"]}
 
 
@@ -150,11 +159,29 @@ def _rules(loaded: Rules, wanted: Rules) -> Iterator[str]:
             yield f"rule {name} asks `{found['query']}`"
         if "alert" in one and found["duration"] != _seconds(one.get("for")):
             yield f"rule {name} waits for {found['duration']:g} s"
+        if other := _other(one.get("annotations") or {}, found.get("annotations") or {}):
+            yield f"rule {name} is told with another {', '.join(other)}"
         if found.get("health") == "err":
             yield f"rule {name} cannot be evaluated: {found.get('lastError')}"
     for name, labels in loaded.keys() - wanted.keys():
         if json.loads(labels).get("service") in owners:
             yield f"rule {name} is loaded, and this spec knows nothing of it"
+
+
+def _other(wanted: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
+    """The names under which two mappings do not say the same."""
+    return sorted(key for key in {*wanted, *loaded} if f"{wanted.get(key)}" != f"{loaded.get(key)}")
+
+
+def _evaluated(loaded: Groups, wanted: Groups) -> Iterator[str]:
+    """Groups that are asked at another pace than they say; one that says none is asked as Prometheus likes."""
+    places = {_key(rule): (one["name"], one.get("interval")) for one in loaded for rule in one["rules"]}
+    for group in wanted:
+        interval = group.get("interval")
+        found = {places[key] for rule in group["rules"] if interval and (key := _key(rule)) in places}
+        for name, every in sorted(found):
+            if every is not None and every != _seconds(interval):
+                yield f"group {name} is evaluated every {every:g} s, and this spec says {interval}"
 
 
 def normal(query: str) -> str:
@@ -179,7 +206,7 @@ def _years(length: str) -> Duration:
     return Duration.parse(re.sub(r"(\d+)y", lambda match: f"{365 * int(match[1])}d", length))
 
 
-def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
+def _targets(targets: list[dict[str, Any]], made: Contract, asked: list[Pace]) -> Iterator[str]:
     if not targets:
         yield f"it scrapes nothing as job {made.job}"
     for one in targets:
@@ -187,6 +214,18 @@ def _targets(targets: list[dict[str, Any]], made: Contract) -> Iterator[str]:
             yield f"target {one['scrapeUrl']} is {one['health']}: {one.get('lastError') or 'not scraped yet'}"
         if urlsplit(str(one["scrapeUrl"])).path != made.spec.observability.metrics.path:
             yield f"target {one['scrapeUrl']} is not at {made.spec.observability.metrics.path}"
+        yield from _paced(one, asked)
+
+
+def _paced(one: Mapping[str, Any], wanted: Iterable[Pace]) -> Iterator[str]:
+    """Windows are so long as to hold some scrapes; a Prometheus before 2.28 does not say how often it scrapes."""
+    for key, says, known in (
+        ("scrapeInterval", "is scraped every", {each.interval for each in wanted}),
+        ("scrapeTimeout", "must answer within", {each.timeout for each in wanted}),
+    ):
+        if known and one.get(key) and _years(one[key]) not in known:
+            said = " or ".join(map(str, sorted(known)))
+            yield f"target {one['scrapeUrl']} {says} {one[key]}, and this spec says {said}"
 
 
 # --- Alertmanager -----------------------------------------------------------------------------------------

@@ -124,6 +124,17 @@ AnyThreshold = Annotated[Threshold | Queried, OneOf(Threshold, Queried)]
 AnyChannel = Annotated[Channel, OneOf(Slack, PagerDuty, Email, Webhook)]
 
 
+HEARTBEAT = "heartbeat"
+"""The severity of the alert that always fires, and who is told of it."""
+NOBODY = "nobody"
+"""Alertmanager's receiver without any channel."""
+
+
+def receiver(service: str, what: str) -> str:
+    """Alertmanager's receiver of one severity of a service: others may have theirs beside it."""
+    return f"{service}-{what}"
+
+
 def _spelled(root: str, name: str) -> bool:
     """Whether a folder of the tz database has a zone, spelled so also where files are found in any spelling."""
     here = Path(root)

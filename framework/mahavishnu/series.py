@@ -254,6 +254,8 @@ DEPENDENCY_DURATION = Signal(
     waived="How long a dependency takes is looked at; too long is a timeout, or slow, and judged by its breaker.",
     unit=Unit.CALLS,
 )
+EXEMPLIFIED = frozenset({HTTP_DURATION.name, DEPENDENCY_DURATION.name})
+"""Histograms that remember, where there are traces, in which one a value was measured."""
 BREAKER_CALLS = Signal(
     "mahavishnu_breaker_calls_total",
     Kind.COUNTER,

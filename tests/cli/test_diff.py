@@ -18,6 +18,7 @@ from mahavishnu.contract import contract
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from tests.monitoring import MINIMAL
+from tests.monitoring import made as contract_of
 from tests.stack import alertmanager, prometheus, serving
 
 SPEC = {
@@ -148,7 +149,7 @@ def test_a_prometheus_that_was_told_nothing_forgets_after_15_days(home: Path) ->
     (home / "prometheus.yml").write_text("{}")
     made = contract(load(home / "mahavishnu.yaml").declared)
     with prometheus(home / "prometheus.yml", home) as asked:
-        found = list(live.prometheus(asked, made, "groups: []"))
+        found = list(live.prometheus(asked, made, "groups: []", ()))
     assert "it keeps its series for 15d, and retention.metrics is 45d" in found
 
 
@@ -171,33 +172,105 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
         assert "it scrapes nothing as job shop" in said
         assert "rule" not in said
         made = contract(load(home / "mahavishnu.yaml").declared)
-        text = rules.read_text()
+        text, scraping = rules.read_text(), [rules.with_name("prometheus.yml").read_text()]
         for old, new, says in (
+            ("interval: 15s", "interval: 30s", "is evaluated every 15 s, and this spec says 30s"),
+            ("summary: 'Shop: ", "summary: 'Shops: ", "rule ShopDown is told with another summary"),
+            ("description: ", "more: ", "rule ShopDown is told with another description, more"),
             ("> 0.72 and", "> 0.73 and", "rule ShopSloLatencyBurnP1 asks"),
             ("for: 2m", "for: 3m", "rule ShopDown waits for 120 s"),
             ("alert: ShopDown", "alert: ShopAway", "rule ShopAway is not loaded"),
             ("tier: fast", "tier: slow", "rule ShopSloLatencyBurnP1 is not loaded, or with other labels"),
         ):
             assert old in text
-            found = list(live.prometheus(asked, made, text.replace(old, new, 1)))
+            found = list(live.prometheus(asked, made, text.replace(old, new, 1), scraping))
             assert any(says in one for one in found), found
-        changes = {"receiver: P2": "receiver: P1", "wait: 30s": "wait: 31s", "[service, slo]": "[slo]"}
+        changes = {
+            "receiver: shop-P2": "receiver: shop-P1",
+            "wait: 30s": "wait: 31s",
+            "[service, slo]": "[slo]",
+        }
         for old, new in changes.items():
             wanted = config.read_text().replace(old, new, 1)
-            assert list(live.alertmanager(told, wanted)) != []
+            assert list(live.alertmanager(told, made, wanted)) != []
+
+
+def scraped(home: Path, **said: str) -> list[str]:
+    """What is said of a target's pace, of a Prometheus that says this of it."""
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    url = "http://shop:8000/metrics"
+    target = {"labels": {"job": "shop"}, "health": "up", "scrapeUrl": url, **said}
+    data = {"groups": [], "activeTargets": [target], "activeAlertmanagers": ["one"]}
+    folder = home / "deploy/prometheus"
+    texts = [(folder / name).read_text() for name in ("prometheus.yml", "scrape.kubernetes.yml")]
+    with serving(json.dumps({"data": data})) as url:
+        return [one for one in live.prometheus(url, made, "groups: []", texts) if one.startswith("target ")]
+
+
+def test_how_often_a_target_is_asked_is_compared(home: Path) -> None:
+    """The rules live on that: a window holds so many scrapes. What an old Prometheus does not say is not judged."""
+    targets = '"deploy": {"targets": {"kubernetes": {}}}'
+    (home / "mahavishnu.yaml").write_text(f"{json.dumps(SPEC)[:-1]}, {targets}}}", encoding="utf-8")
+    assert run(["generate"]) == 0
+    assert scraped(home) == []
+    assert scraped(home, scrapeInterval="15s", scrapeTimeout="10s") == []
+    assert scraped(home, scrapeInterval="1m30s", scrapeTimeout="10s") == [
+        "target http://shop:8000/metrics is scraped every 1m30s, and this spec says 15s"
+    ]
+    assert scraped(home, scrapeInterval="15s", scrapeTimeout="2s") == [
+        "target http://shop:8000/metrics must answer within 2s, and this spec says 10s"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "interval", "timeout"),
+    [
+        ("scrape_configs: [{job_name: shop}]", "1m", "10s"),
+        ("global: {scrape_interval: 30s}\nscrape_configs: [{job_name: shop}]", "30s", "10s"),
+        ("global: {scrape_interval: 5s}\nscrape_configs: [{job_name: shop}]", "5s", "5s"),
+        ("global: {scrape_timeout: 3s}\nscrape_configs: [{job_name: shop, scrape_interval: 2s}]", "2s", "2s"),
+        ("[{job_name: other}, {job_name: shop, scrape_interval: 45s, scrape_timeout: 40s}]", "45s", "40s"),
+    ],
+)
+def test_a_pace_of_ones_own_template_is_read_as_prometheus_reads_it(
+    config: str, interval: str, timeout: str, home: Path
+) -> None:
+    """With its defaults: a minute, ten seconds, and no longer to answer than until the next time."""
+    folder = home / "deploy/prometheus"
+    folder.mkdir(parents=True)
+    for name in ("prometheus.yml", "scrape.kubernetes.yml"):
+        (folder / name).write_text(config)
+    assert scraped(home, scrapeInterval=interval, scrapeTimeout=timeout) == []
+    assert len(scraped(home, scrapeInterval="59s", scrapeTimeout="1s")) == 2
 
 
 ROUTED = """
 route:
-  receiver: unrouted
+  receiver: nobody
   routes:
-    - {matchers: ['severity="P1"'], receiver: P1}
+    - matchers: ['service="shop"']
+      receiver: unrouted
+      routes:
+        - {matchers: ['severity="P1"'], receiver: P1}
+    - {matchers: ['service=""'], receiver: unrouted}
 inhibit_rules:
   - {source_matchers: ['alertname="ShopDown"'], target_matchers: ['severity="P2"']}
 receivers:
   - {name: unrouted}
   - {name: P1, webhook_configs: [{url: 'https://x.example.com/'}]}
+  - {name: nobody}
 """
+MORE = "and this spec says nothing of it"
+OWN = "    - matchers: ['service=\"shop\"']\n"
+RULES = "inhibit_rules:\n"
+
+
+def added(old: str, new: str) -> list[str]:
+    """What is said of a configuration in which somebody wrote this instead of that."""
+    assert ROUTED.count(old) == 1
+    status = {"config": {"original": ROUTED.replace(old, new)}}
+    with serving(json.dumps(status)) as url:
+        return list(live.alertmanager(url, contract_of(SPEC), ROUTED))
 
 
 @pytest.mark.parametrize(
@@ -206,33 +279,97 @@ receivers:
         ("receiver: P1}", "receiver: P1, continue: false}", []),
         ("receivers:", "global: {resolve_timeout: 5m}\ntemplates: []\nreceivers:", []),
         ("url: '", "max_alerts: 0, url: '", []),
-        ("receiver: P1}", "receiver: P1, match: {service: other}}", ["route.routes[0].match is"]),
+        ("receiver: P1}", "receiver: P1, match: {team: other}}", ["route.routes[0].routes[0].match is"]),
         (
             "receiver: P1}",
             "receiver: P1, mute_time_intervals: [always]}",
-            ["route.routes[0].mute_time_intervals"],
+            ["route.routes[0].routes[0].mute_time_intervals"],
         ),
-        ("receiver: P1}", "receiver: P1, continue: true}", ["route.routes[0].continue is `True`"]),
-        ("receiver: P1}", "receiver: P1, routes: [{receiver: unrouted}]}", ["route.routes[0].routes is"]),
-        ("unrouted\n  routes", "unrouted\n  active_time_intervals: [never]\n  routes", ["route.active_time"]),
-        ("P2\"']}", "P2\"'], equal: [service]}", ["inhibit_rules[0].equal"]),
-        ("receivers:", "time_intervals: [{name: always}]\nreceivers:", ["time_intervals is"]),
+        ("receiver: P1}", "receiver: P1, continue: true}", ["route.routes[0].routes[0].continue is `True`"]),
         (
-            "unrouted}\n",
-            "unrouted, email_configs: [{to: a@example.com}]}\n",
-            ["receivers[0].email_configs is"],
+            "receiver: P1}",
+            "receiver: P1, routes: [{receiver: unrouted}]}",
+            ["route.routes[0].routes[0].routes is"],
+        ),
+        ("unrouted\n", "unrouted\n      active_time_intervals: [never]\n", ["route.routes[0].active_time"]),
+        ("P2\"']}", "P2\"'], equal: [service]}", ["inhibit_rules[0].equal"]),
+        (
+            "unrouted}\n  - {name: P1",
+            "unrouted, email_configs: [{to: a@example.com}]}\n  - {name: P1",
+            ["receivers.unrouted.email_configs is"],
         ),
     ],
 )
 def test_what_was_added_by_hand_is_told(old: str, new: str, says: list[str]) -> None:
     """Whatever decides who is told; not what Alertmanager fills in by itself."""
-    assert ROUTED.count(old) == 1
-    status = {"config": {"original": ROUTED.replace(old, new)}}
-    with serving(json.dumps(status)) as url:
-        found = list(live.alertmanager(url, ROUTED))
+    found = added(old, new)
     assert len(found) == len(says)
     assert all(one.startswith(said) for one, said in zip(found, says, strict=True))
-    assert all(one.endswith("and this spec says nothing of it") for one in found)
+    assert all(one.endswith(MORE) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("receivers:", "time_intervals: [{name: always}]\nreceivers:\n  - {name: shop_staging-P1}"),
+        ("receiver: nobody", "receiver: P1"),
+        ("  - {name: nobody}\n", ""),
+        ("'service=\"\"'], receiver: unrouted", "'service=\"\"'], receiver: P1"),
+        (RULES, f"    - {{receiver: P1}}\n{RULES}"),
+        *(
+            (OWN, f"    - {{receiver: P1, {matchers}}}\n{OWN}")
+            for matchers in (
+                "matchers: ['service=\"shop_staging\"']",
+                "matchers: ['service=~\"db|cache\"', 'severity=\"P1\"']",
+                "matchers: ['service!~\"shop|db\"'], continue: true",
+                "matchers: [severity=critical]",
+                "match: {service: db}",
+                "match_re: {severity: 'critical|warning'}",
+            )
+        ),
+        *(
+            (RULES, f"{RULES}  - {{{matchers}}}\n")
+            for matchers in (
+                "source_matchers: ['severity=\"P1\"'], target_matchers: ['service=\"db\"']",
+                "source_matchers: ['service=\"db\"'], target_matchers: ['severity=\"P2\"'], equal: [service]",
+                "source_match: {severity: critical}, target_match: {severity: warning}",
+            )
+        ),
+    ],
+)
+def test_what_another_service_added_is_passed_over(old: str, new: str) -> None:
+    """No alert of this one is told otherwise for it, whoever owns the default route."""
+    assert added(old, new) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *(
+            (OWN, f"    - {{receiver: P1, {matchers}}}\n{OWN}")
+            for matchers in (
+                "matchers: []",
+                "matchers: ['service=~\"shop|db\"']",
+                "matchers: ['team=\"a\"']",
+                "matchers: ['severity!=\"P1\"'], continue: true",
+                "match: {severity: P1}",
+            )
+        ),
+        ('service="shop"', 'service="shop_staging"'),
+        (OWN, f"{OWN}      continue: true\n"),
+        *(
+            (RULES, f"{RULES}  - {{{matchers}}}\n")
+            for matchers in (
+                "source_matchers: ['service=\"db\"'], target_matchers: ['severity=\"P2\"'], equal: [cluster]",
+                "source_matchers: ['severity=\"P1\"'], target_matchers: ['severity=~\"P.\"'], equal: [service]",
+            )
+        ),
+        ("{name: P1,", "{name: P2,"),
+    ],
+)
+def test_what_takes_or_silences_alerts_of_this_service_is_told(old: str, new: str) -> None:
+    """Also where it is written for others, too."""
+    assert added(old, new) != []
 
 
 @pytest.mark.parametrize(
@@ -275,5 +412,5 @@ def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str,
         "storageRetention": kept,
     }
     with serving(json.dumps({"data": data})) as url:
-        found = list(live.prometheus(url, made, "groups: []"))
+        found = list(live.prometheus(url, made, "groups: []", ()))
     assert any("it keeps its series for" in one for one in found) is not same

@@ -53,7 +53,7 @@ def test_amtool_accepts_it_and_every_severity_reaches_its_receiver(of: Any, tmp_
     path = written(of, tmp_path) / "alertmanager/alertmanager.yml"
     accepts("amtool", "check-config", path)
     for severity in Severity:
-        wanted = severity.value if of.spec.channels else "nobody"
+        wanted = f"shop-{severity.value}" if of.spec.channels else "nobody"
         words = [
             "config",
             "routes",
@@ -63,14 +63,14 @@ def test_amtool_accepts_it_and_every_severity_reaches_its_receiver(of: Any, tmp_
             "service=shop",
         ]
         accepts("amtool", *words, f"--verify.receivers={wanted}")
-        assert ask("amtool", *words, "--verify.receivers=unrouted").returncode == 1
+        assert ask("amtool", *words, "--verify.receivers=shop-unrouted").returncode == 1
 
 
 @pytest.mark.judge
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("receiver: P2", "receiver: P5"),
+        ("receiver: shop-P2", "receiver: shop-P5"),
         ("'24:00'", "'25:00'"),
         ("quiet-P3]", "quiet-P9]"),
         ("equal:", "equals:"),
@@ -100,12 +100,13 @@ def test_each_severity_has_the_channels_of_its_route() -> None:
     """A severity without a route of its own reaches everybody, and so does an alert without a severity."""
     receivers = {one["name"]: one for one in config(SPEC)["receivers"]}
     everybody = {"slack_configs", "pagerduty_configs", "webhook_configs", "email_configs"}
-    assert kinds(receivers["P1"]) == {"pagerduty_configs", "slack_configs"}
-    assert kinds(receivers["P2"]) == {"webhook_configs"}
-    assert kinds(receivers["P3"]) == everybody
-    assert kinds(receivers["P4"]) == {"email_configs"}
-    assert kinds(receivers["unrouted"]) == everybody
-    assert config(SPEC)["route"]["receiver"] == "unrouted"
+    assert kinds(receivers["shop-P1"]) == {"pagerduty_configs", "slack_configs"}
+    assert kinds(receivers["shop-P2"]) == {"webhook_configs"}
+    assert kinds(receivers["shop-P3"]) == everybody
+    assert kinds(receivers["shop-P4"]) == {"email_configs"}
+    assert kinds(receivers["shop-unrouted"]) == everybody
+    (own, _) = config(SPEC)["route"]["routes"]
+    assert own["receiver"] == "shop-unrouted"
 
 
 def test_without_channels_the_receiver_says_that_nobody_hears_it() -> None:
@@ -119,10 +120,10 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
     assert "${" not in text
     found = config(SPEC)
     receivers = {one["name"]: one for one in found["receivers"]}
-    assert receivers["P1"]["pagerduty_configs"][0]["routing_key_file"] == "/run/secrets/PAGERDUTY_KEY"
-    assert receivers["P1"]["slack_configs"][0]["api_url_file"] == "/run/secrets/SLACK_WEBHOOK"
-    assert receivers["P4"]["email_configs"][0]["auth_password_file"] == "/run/secrets/SMTP_PASSWORD"
-    credentials = receivers["P2"]["webhook_configs"][0]["http_config"]["authorization"]
+    assert receivers["shop-P1"]["pagerduty_configs"][0]["routing_key_file"] == "/run/secrets/PAGERDUTY_KEY"
+    assert receivers["shop-P1"]["slack_configs"][0]["api_url_file"] == "/run/secrets/SLACK_WEBHOOK"
+    assert receivers["shop-P4"]["email_configs"][0]["auth_password_file"] == "/run/secrets/SMTP_PASSWORD"
+    credentials = receivers["shop-P2"]["webhook_configs"][0]["http_config"]["authorization"]
     assert credentials == {"type": "Bearer", "credentials_file": "/run/secrets/HOOK_TOKEN"}
 
 
@@ -172,7 +173,8 @@ def matches(matchers: list[str], labels: dict[str, str]) -> bool:
 
 def quiet(found: dict[str, Any], severity: str, at: datetime) -> bool:
     """Whether the written intervals mute a severity at a moment, as Alertmanager reads them."""
-    (route,) = [one for one in found["route"]["routes"] if one["receiver"] == severity]
+    (own, _) = found["route"]["routes"]
+    (route,) = [one for one in own["routes"] if one["receiver"] == f"shop-{severity}"]
     parts = [
         (part, one)
         for interval in found.get("time_intervals", ())

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 
 from mahavishnu.contract import contract
 from mahavishnu.derived.panels import Unit, dashboards
+from mahavishnu.series import EXEMPLIFIED
 from mahavishnu.spec import Spec
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE
@@ -142,6 +143,34 @@ def test_an_alert_is_shown_as_its_rule_measures_it() -> None:
         follows = "$instance" in asked or "slo:" in asked
         assert follows is (panel["title"] not in alerts or "slo:" in asked)
         assert ("[5m]" in asked) <= (panel["title"] in alerts)
+
+
+def asked_for_exemplars(spec: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The queries of each panel that ask for the traces behind what they draw."""
+    panels = [one for board in boards(spec).values() for one in board["panels"] if one["type"] != "row"]
+    asked = {
+        one["title"]: [target["expr"] for target in one["targets"] if target.get("exemplar") is True]
+        for one in panels
+    }
+    return {title: exprs for title, exprs in asked.items() if exprs}
+
+
+def test_panels_of_latencies_ask_for_traces_where_there_are_any() -> None:
+    """Of series that remember them, drawn in seconds: all queries of a panel, of which Grafana asks the first."""
+    slow = {"slow": {"when": "latency.p95 > 1s", "severity": "P3"}}
+    spec = merged(LARGE, {"alerts": {"thresholds": slow}})
+    assert asked_for_exemplars(spec) == {}
+    found = asked_for_exemplars(
+        merged(spec, {"observability": {"traces": {"otlp": "http://collector:4318"}}})
+    )
+    assert {"Duration", "Duration by route (p95)", "Dependency duration"} <= found.keys()
+    assert len(found["Duration"]) == 3
+    assert any("ThresholdSlow" in title for title in found)
+    series = {
+        name for exprs in found.values() for expr in exprs for name in re.findall(r"(\w+)_bucket", expr)
+    }
+    assert series == EXEMPLIFIED
+    assert not [expr for exprs in found.values() for expr in exprs if "histogram_quantile" not in expr]
 
 
 def test_hostile_names_leave_the_shape_alone() -> None:

@@ -505,7 +505,12 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
     deployment = read(objects["kubernetes/deployment.yaml"])
     pod = deployment["spec"]["template"]
     (port,) = [port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]]
-    (job,) = read(texts(of)["prometheus/scrape.kubernetes.yml"])
+    files = texts(of)
+    (job,) = read(files["prometheus/scrape.kubernetes.yml"])
+    own = read(files["prometheus/prometheus.yml"])["global"]
+    for key in ("scrape_interval", "scrape_timeout"):
+        assert job[key] == own[key], "a cluster asks every minute, unless it is told otherwise"
+    assert own["evaluation_interval"] == own["scrape_interval"]
     keep = job["relabel_configs"][0]
     assert job["job_name"] == of.job
     assert job["kubernetes_sd_configs"][0]["namespaces"]["names"] == [deployment["metadata"]["namespace"]]
@@ -517,6 +522,14 @@ def test_a_clusters_prometheus_finds_the_pods_of_the_deployment() -> None:
         one for one in ("Pending", "Running", "Succeeded", "Failed") if re.fullmatch(drop["regex"], one)
     ]
     assert dropped == ["Succeeded", "Failed"], "a pod that was evicted would be one that is down, for days"
+
+
+def test_every_group_says_how_often_it_is_evaluated() -> None:
+    """As often as its series are new, whatever the Prometheus does by itself that reads it."""
+    groups = read(texts(shop())["prometheus/rules.yml"])["groups"]
+    assert {one["name"]: one["interval"] for one in groups if one["interval"] != "15s"} == {
+        "shop-recordings-costly": "2m"
+    }
 
 
 @pytest.mark.judge
@@ -794,7 +807,7 @@ def accepted(contracts: list[Contract], folder: Path) -> int:
     for of, one in zip(contracts, folders, strict=True):
         config = one / "alertmanager/alertmanager.yml"
         for severity in Severity if of.spec.channels else ():
-            verify = f"--verify.receivers={severity.value}"
+            verify = f"--verify.receivers={of.job}-{severity.value}"
             accepts(
                 "amtool",
                 "config",
@@ -803,6 +816,7 @@ def accepted(contracts: list[Contract], folder: Path) -> int:
                 f"--config.file={config}",
                 verify,
                 f"severity={severity}",
+                f"service={of.job}",
             )
     shutil.rmtree(folder)
     return sum(len(of.alerts) for of in contracts)

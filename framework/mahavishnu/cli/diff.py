@@ -15,6 +15,7 @@ from mahavishnu.contract import contract
 from mahavishnu.load import accept
 
 _MOST = 20
+_SCRAPING = ("prometheus/prometheus.yml", "prometheus/scrape.kubernetes.yml")
 
 
 def diff(
@@ -45,10 +46,11 @@ def diff(
         found += _told("service", live, running.service(live, made))
     if prometheus:
         rules = texts["prometheus/rules.yml"]
-        found += _told("prometheus", prometheus, running.prometheus(prometheus, made, rules))
+        scraping = [texts[one] for one in _SCRAPING if one in texts]
+        found += _told("prometheus", prometheus, running.prometheus(prometheus, made, rules, scraping))
     if alertmanager:
         config = texts["alertmanager/alertmanager.yml"]
-        found += _told("alertmanager", alertmanager, running.alertmanager(alertmanager, config))
+        found += _told("alertmanager", alertmanager, running.alertmanager(alertmanager, made, config))
     raise typer.Exit(int(found > 0))
 
 

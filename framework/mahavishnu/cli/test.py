@@ -19,6 +19,7 @@ from mahavishnu.cli._options import EnvOption, OutOption, SpecOption
 from mahavishnu.cli._targets import target
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.notify import NOBODY, receiver
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
 
@@ -103,10 +104,10 @@ def _steps(made: Contract, out: Path) -> Iterator[Step]:
     routes = str(out / "alertmanager/routes.test.sh")
     yield Step("every alert reaches the receiver of its severity", ("sh", routes))
     for severity in Severity:
-        receiver = severity.value if made.spec.channels else "nobody"
+        told = receiver(made.job, severity.value) if made.spec.channels else NOBODY
         channels = made.spec.alerts.route.get(severity, made.spec.heard)
         labels = (f"service={made.job}", f"severity={severity.value}")
-        ask = ("--config.file", str(alertmanager), f"--verify.receivers={receiver}", *labels)
+        ask = ("--config.file", str(alertmanager), f"--verify.receivers={told}", *labels)
         yield Step(
             f"{severity.value} reaches {', '.join(channels) or 'nobody'}",
             ("amtool", "config", "routes", "test", *ask),

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket
 
 from mahavishnu import dependency
 from mahavishnu.asgi import Hardening
+from mahavishnu.series import EXEMPLIFIED
 from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, handshake, harden, ok, run, site
 from tests.runtime.telemetry.test_otlp import served
@@ -393,6 +394,7 @@ def test_a_histogram_remembers_a_trace_that_is_kept(receiver: Collector) -> None
         families = {one.name: one for one in read(answer.body.decode())}
         server = _exemplars(families["http_server_request_duration_seconds"])
         client = _exemplars(families["mahavishnu_dependency_duration_seconds"])
+        assert {name for name, one in families.items() if _exemplars(one)} == EXEMPLIFIED
         spans = {one.kind: one for one in receiver.spans()}
         one = spans[Span.SPAN_KIND_SERVER]
         assert server == [(0.03, {"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex()})]

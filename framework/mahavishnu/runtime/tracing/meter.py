@@ -12,7 +12,7 @@ from mahavishnu.policies.retry import RETRIES
 from mahavishnu.policy import Counter, Histogram
 from mahavishnu.runtime.spans import Facts, Note
 from mahavishnu.runtime.telemetry.cells import Exemplar, HistogramCell
-from mahavishnu.series import DEPENDENCY_DURATION, LIMIT_DECISIONS
+from mahavishnu.series import EXEMPLIFIED, LIMIT_DECISIONS
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 
@@ -64,7 +64,7 @@ class NotedMeter:
     def histogram(self, signal: Signal, **labels: str) -> Histogram:
         """As of any Meter."""
         cell = self._metrics.histogram(signal, **labels)
-        return _Exemplified(cell, self._tracing) if signal.name == DEPENDENCY_DURATION.name else cell
+        return _Exemplified(cell, self._tracing) if signal.name in EXEMPLIFIED else cell
 
 
 class _NotedCounter:
