@@ -8,7 +8,8 @@ alert must begin and end. With e the share of failures: after factor x budget x 
 short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long window in
 which all of them are bad. A **budget** test begins with no history at all, so that minutes spend a month's budget and
 win it back. Where time is counted instead of events, a share is an average of samples: the timing is that of counting
-them, and levels are given as the recorded shares themselves.
+them, and levels are given as the recorded shares themselves. Two **changes** tests let what an alert counts the changes
+of go to and fro, and ask for the samples at which it must begin and end.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from mahavishnu.signals import Alert
 from mahavishnu.units import Duration
 
 from ._burns import Burn, budget_behind, budget_test, burns_of, guards, kin_of, levels
+from ._changing import changes, changing
 from ._promtool import FAST, SLOW, Test
 from ._thresholds import packed, window_of
 from ._timings import timings
@@ -34,6 +36,7 @@ def fast(contract: Contract) -> tuple[Test, ...]:
     steady = [one for one in _plain(contract) if _quick(one, contract)]
     return (
         *packed(contract, steady, FAST),
+        *(test for alert in contract.alerts if changing(alert) for test in changes(alert, contract, FAST)),
         *(test for kin in kin_of(burns) for burn in kin for test in levels(burn, kin, contract)),
         *(
             budget_test(alert, contract)
@@ -68,4 +71,4 @@ def _plain(contract: Contract) -> list[Alert]:
     """Those whose series can be moved through their bound in any length of time."""
     burning = {burn.alert.name for burn in burns_of(contract)}
     rest = (alert for alert in contract.alerts if alert.name not in burning)
-    return [alert for alert in rest if budget_behind(alert, contract) is None]
+    return [one for one in rest if budget_behind(one, contract) is None and not changing(one)]

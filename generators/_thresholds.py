@@ -72,7 +72,7 @@ def depth(steps: int, parts: int = 1) -> Fraction:
 
 def fault(alert: Alert, recorded: Recorded) -> Fault:
     """The fault that an alert's own proof describes; AgreementError when it does not tell the two apart."""
-    world = _worsening(alert)
+    world = world_of(alert)
 
     def fires(deep: Fraction, now: Fraction | None = None) -> bool:
         if now is None:
@@ -112,7 +112,8 @@ def _guess(expr: Expr, healthy: Steady, faulty: Steady) -> int:
             return _STEPS
 
 
-def _worsening(alert: Alert) -> World:
+def world_of(alert: Alert) -> World:
+    """The series of its proof, the worse the deeper."""
     feeds = [(moving(feed.series, Fraction(0)), feed.since, line_of(feed)) for feed in alert.proof]
 
     def at(deep: Fraction) -> tuple[Moving, ...]:
@@ -274,7 +275,7 @@ def _filled(alert: Alert, contract: Contract) -> int:
 
 def _waited(alert: Alert, found: Fault) -> int:
     """The longest window whose extreme no fault changes before every sample that was better has left it."""
-    world = _worsening(alert)
+    world = world_of(alert)
 
     def waits(call: Call) -> bool:
         before, after = (Steady(world(depth(one))).vector(call) for one in (found.within, found.beyond))
@@ -303,7 +304,7 @@ def _fires_while_remembered(alert: Alert, recorded: Recorded) -> bool:
     if all(feed.faulty is not None for feed in alert.proof):
         return True
     remembered = [replace(feed, faulty=feed.healthy) if feed.faulty is None else feed for feed in alert.proof]
-    world = _worsening(replace(alert, proof=tuple(remembered)))
+    world = world_of(replace(alert, proof=tuple(remembered)))
     return Steady(world(Fraction(1)), recorded).fires(alert.expr)
 
 

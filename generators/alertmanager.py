@@ -18,10 +18,12 @@ from ._service import heartbeat
 
 _SECRETS = "/run/secrets"
 _TITLE = "{{ .CommonLabels.severity }} {{ .CommonLabels.alertname }}: {{ .Status }}"
-_TEXT = (
-    "{{ range .Alerts }}{{ .Annotations.summary }}\n{{ .Annotations.action }}\n"
-    "{{ with .Annotations.panel_url }}{{ . }}\n{{ end }}"
-    "{{ with .Annotations.runbook_url }}{{ . }}\n{{ end }}{{ end }}"
+# Alerts of one message have one name, and with it one action and one place each to look.
+_LINK = "{{ or .CommonAnnotations.runbook_url .CommonAnnotations.panel_url }}"
+_ONCE = (
+    "{{ with .CommonAnnotations.action }}{{ . }}\n{{ end }}"
+    "{{ with .CommonAnnotations.panel_url }}{{ . }}\n{{ end }}"
+    "{{ with .CommonAnnotations.runbook_url }}{{ . }}\n{{ end }}"
 )
 _MIDNIGHT, _DAY_END = "00:00", "24:00"
 
@@ -100,12 +102,31 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         ],
         "intervals": intervals,
         "title": _TITLE,
-        "text": _TEXT,
+        "link": _LINK if spec.alerts.runbooks or spec.alerts.dashboards else None,
+        "text": _text(contract),
     }
     yield Artifact("alertmanager/alertmanager.yml", render("alertmanager/alertmanager.yml.j2", **values))
     yield Artifact(
         "alertmanager/routes.test.sh", render("alertmanager/routes.test.sh.j2", tests=_tests(contract))
     )
+
+
+def _text(contract: Contract) -> str:
+    """What is told of each alert: first of those that fire, then of those that are over; and once what to do."""
+    told = (
+        f"{{{{ range .Alerts.{state} }}}}{word}{{{{ .Annotations.summary }}}}{_which(contract)}\n{{{{ end }}}}"
+        for state, word in (("Firing", ""), ("Resolved", "Resolved: "))
+    )
+    return f"{''.join(told)}{_ONCE}"
+
+
+def _which(contract: Contract) -> str:
+    """The labels that a rule measures, like the replica: the others say what the summary says."""
+    names = dict.fromkeys(("alertname", "severity", "service", "job"))
+    names |= dict.fromkeys(name for alert in contract.alerts for name, _ in alert.labels)
+    known = " ".join(f'"{name}"' for name in names)
+    pairs = f"(.Labels.Remove (stringSlice {known})).SortedPairs"
+    return f"{{{{ range {pairs} }}}} {{{{ .Name }}}}={{{{ .Value }}}}{{{{ end }}}}"
 
 
 def _tests(contract: Contract) -> list[tuple[str, list[str]]]:

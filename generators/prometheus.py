@@ -31,7 +31,6 @@ _COSTLY_INTERVAL = Duration.parse("2m")
 _ALWAYS = Call("vector", (Number(Decimal(1)),))
 _VALUES = {
     "ratio": "{{ $value | humanizePercentage }}",
-    "times": "{{ $value | humanize }}",  # of a share that may be thousands of times too large
     "seconds": "{{ $value | humanizeDuration }}",
     "bytes": "{{ $value | humanize1024 }}B",
     "count": '{{ printf "%.4g" $value }}',

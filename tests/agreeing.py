@@ -19,7 +19,8 @@ from tests.reading import read as yaml
 
 Files = Mapping[str, str]
 _MATCHER = re.compile(r'(\w+)(=~|!=|=)"(.*)"')
-_ANNOTATION, _LABEL = re.compile(r"\.Annotations\.(\w+)"), re.compile(r"\.CommonLabels\.(\w+)")
+_ANNOTATION, _LABEL = re.compile(r"\.(?:Common)?Annotations\.(\w+)"), re.compile(r"\.CommonLabels\.(\w+)")
+_STATE, _UNSAID = re.compile(r"\.Alerts\.(\w+)"), re.compile(r"stringSlice ([^)]*)\)")
 
 
 def disagreements(files: Files, made: Contract) -> Iterator[str]:
@@ -188,6 +189,11 @@ def _alerting(said: Any, made: Contract) -> Iterator[str]:
     annotated = {"summary", "description", "action", "owner", "runbook_url", "panel_url"}
     if wrong := {*_ANNOTATION.findall(text)} - annotated | {*_LABEL.findall(text)} - known:
         yield f"messages show {wrong}, which no alert has"
+    if {*_STATE.findall(text)} != {"Firing", "Resolved"}:
+        yield f"messages tell of alerts that are {_STATE.findall(text)}"
+    unsaid = {name.strip('"') for names in _UNSAID.findall(text) for name in names.split()}
+    if unsaid != {*known, "job"}:
+        yield f"messages leave out {unsaid}"
     for receiver in receivers.values():
         yield from _sent(receiver)
     files = {*re.findall(r"/run/secrets/(\w+)", text)}

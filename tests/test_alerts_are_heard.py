@@ -293,6 +293,47 @@ def test_one_of_two_replicas_that_is_killed_is_heard_of_alone(
     assert "ShopDown" not in diary.began
 
 
+@contextmanager
+def dying(spec: Path, url: str) -> Generator[threading.Event]:
+    """The only replica, killed as soon as it has been scraped a few times, again and again until the event is set."""
+    spared, left = threading.Event(), threading.Event()
+
+    def lives() -> None:
+        while not left.is_set():
+            with replica(spec, url):
+                (left if spared.is_set() else spared).wait(None if spared.is_set() else 3)
+            left.wait(1.5)
+
+    thread = threading.Thread(target=lives, daemon=True)
+    thread.start()
+    try:
+        yield spared
+    finally:
+        spared.set()
+        left.set()
+        thread.join(30)
+
+
+@pytest.mark.judge
+@pytest.mark.proof
+def test_a_process_that_is_killed_again_and_again_is_heard_of(
+    scene: tuple[Path, Contract, Diary], tmp_path: Path
+) -> None:
+    """As the service and as the replica, though `Down` never lasts; and so is its recovery."""
+    path, real, diary = scene
+    wanted = {"ShopFlapping": "P1", "ShopRestarting": "P3"}
+    url = f"http://127.0.0.1:{free_port()}"
+    with dying(path, url) as spared, stack(scaled(real, MILD), tmp_path, url):
+        diary.settle()
+        diary.wait(lambda: wanted.keys() - diary.began.keys())
+        spared.set()
+        diary.wait(lambda: wanted.keys() - diary.ended.keys())
+    for name, severity in wanted.items():
+        assert (diary.began[name][0], diary.ended[name][0]) == (severity, severity)
+    said = diary.began["ShopFlapping"][1]["annotations"]["summary"]
+    assert re.search(r"in only \d[\d.]*% of Prometheus' scrapes", said)
+
+
 def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> None:
     """`mahavishnu diff` has nothing to say; and it does when one number is another."""
     rules = (folder / "deploy/prometheus/rules.yml").read_text()

@@ -30,6 +30,20 @@ async def stopped(shop: Shop) -> None:
     shop.up = True
 
 
+async def coming_and_going(shop: Shop) -> None:
+    """Nobody answers in every other minute."""
+    shop.up = shop.minutes % 2 == 0
+    await shop.scrape()
+    shop.up = True
+
+
+async def restarted(shop: Shop) -> None:
+    """Another process is there each minute."""
+    lasting = shop.hardening.service.lasting
+    lasting.began += 60
+    await shop.scrape()
+
+
 async def crowd(shop: Shop) -> None:
     """One client asks far more often than it may, and guesses passwords; all of them together too."""
     await shop.finish([shop.ask("GET", "/products", client=7) for _ in range(150)])
@@ -238,6 +252,8 @@ def burns(slo: str) -> list[str]:
 
 CASES: dict[str, tuple[Fault, int, list[str]]] = {
     "stopped": (stopped, SHORT, ["ShopDown", "ShopReplicaDown"]),
+    "coming_and_going": (coming_and_going, SHORT, ["ShopFlapping"]),
+    "restarted": (restarted, SHORT, ["ShopRestarting"]),
     "crowd": (
         crowd,
         SHORT,

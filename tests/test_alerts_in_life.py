@@ -217,8 +217,8 @@ def test_a_replica_that_answers_every_other_time_is_told_of(
     away: int, wanted: set[str], tmp_path: Path
 ) -> None:
     """It has never been away for as long as an alert waits, and no other alert of it lasts; now and then is nothing."""
-    spec = spec_of()
-    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 1)
+    spec = spec_of(deploy={"replicas": {"min": 2, "max": 2}})
+    seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 2)
     for minute in range(30):
         fleet.told(seen, gone={0} if minute % away == 0 else set[int]())
     assert seen.fired([29])[0] == wanted

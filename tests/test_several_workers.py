@@ -19,6 +19,7 @@ from tests.otlp_receiver import collector
 
 FULL = os.environ.get("FULL") == "1"
 ROOT = Path(__file__).parents[1]
+START, DEATHS = "process_start_time_seconds{}", "mahavishnu_worker_deaths_total{}"
 SETTLED = 1.5  # who is not kept from it has told by then what was counted
 
 
@@ -68,6 +69,12 @@ def test_two_workers_are_scraped_as_one(tmp_path: Path, app: str) -> None:
         os.kill(first, signal.SIGTERM)
         server.until(lambda: first not in server.pids() and server.total("mahavishnu_workers") == 2)
         assert server.total(COUNT) == 60
+        after = server.samples()
+        assert after[START] == shown[START]
+        assert after[DEATHS] == 0
+        os.kill(min(server.pids()), signal.SIGKILL)
+        server.until(lambda: server.samples()[DEATHS] == 1)
+        assert server.samples()[START] == shown[START]
         assert "Traceback" not in server.log
 
 

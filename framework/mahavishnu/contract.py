@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Generic, TypeVar
 
 from mahavishnu import store
-from mahavishnu.alerts import drift, outbound, spans_lost, workers
+from mahavishnu.alerts import drift, outbound, restarts, spans_lost, workers
 from mahavishnu.policy import Metered, Policy, camel
 from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
 from mahavishnu.queries import closure
@@ -38,6 +38,7 @@ from mahavishnu.series import (
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
     SPEC_RELOADS,
+    START,
     UP,
 )
 from mahavishnu.signals import (
@@ -149,10 +150,12 @@ def _contract(of: _Itself[Spec]) -> Contract:
     bare = shown(spec)
     policies = tuple((name, policy.reading(name, _asked(bare))) for name, policy in _policies(spec))
     job = spec.service.name
+    recorded = (
+        *restarts.recordings(),
+        *(one for name, policy in policies for one in policy.recordings(name)),
+    )
     recordings = tuple(
-        replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels))
-        for name, policy in policies
-        for one in policy.recordings(name)
+        replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels)) for one in recorded
     )
     alerts = [alert for name, policy in policies for alert in policy.alerts(name)]
     alerts += [outbound.failing(name) for name in spec.dependencies]
@@ -160,7 +163,15 @@ def _contract(of: _Itself[Spec]) -> Contract:
     alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
     alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
     alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
-    alerts = [_down(), _replica_down(), _lagging(), *drift.alerts(bare.hash), *_store_full(spec), *alerts]
+    alerts = [
+        _down(),
+        _replica_down(),
+        *restarts.alerts(),
+        _lagging(),
+        *drift.alerts(bare.hash),
+        *_store_full(spec),
+        *alerts,
+    ]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
@@ -240,6 +251,7 @@ def _service_signals(spec: Spec) -> Iterator[Signal]:
         MEMORY_LIMIT,
         CPU,
         CPU_LIMIT,
+        START,
         SPEC_INFO,
         SPEC_RELOAD_SUCCESSFUL,
         SPEC_RELOAD_TIME,

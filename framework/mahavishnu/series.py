@@ -129,6 +129,19 @@ CPU = Signal(
     unit=Unit.SECONDS,
 )
 
+START = Signal(
+    "process_start_time_seconds",
+    Kind.GAUGE,
+    "Start time of the process since unix epoch in seconds; of several workers, that of the server they belong to.",
+    across=Across.MAX,
+)
+ANY_UP = Signal(
+    "job:up:max",
+    Kind.GAUGE,
+    "1 while any replica answers Prometheus' scrapes, 0 while none does, or none is known.",
+    source=Source.RULE,
+)
+
 SPEC_INFO = Signal(
     "mahavishnu_spec_info",
     Kind.GAUGE,
@@ -365,6 +378,11 @@ WORKER_FAULTS = Signal(
     (Label("fault", ("unwritten", "unread")),),
     waived="What cannot be read of a worker is left out, and a worker that is missing is an alert.",
     unit=Unit.FAULTS,
+)
+WORKER_DEATHS = Signal(
+    "mahavishnu_worker_deaths_total",
+    Kind.COUNTER,
+    "Workers that ended without a last word: killed, or crashed. Those that are replaced in good order are none.",
 )
 PUSHES = Signal(
     "mahavishnu_otlp_pushes_total",

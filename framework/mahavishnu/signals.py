@@ -218,7 +218,8 @@ class Feed:
     """How one series moves in an alert's test, when all is well and when the fault is there.
 
     For a counter or a histogram's part: growth per minute; for a gauge: its level, or where it tells a point in time,
-    how many seconds that lies back. None: no such series.
+    how many seconds that lies back. None: no such series. Where the alert counts `changes`, the fault is that the
+    series goes to and fro between both.
     """
 
     series: Selector

@@ -47,9 +47,13 @@ class Alertmanager:
 
     def tell(self, alerts: list[dict[str, str]], ends: timedelta) -> None:
         """What Prometheus posts: alerts that end then, from now."""
-        at = (datetime.now(UTC) + ends).isoformat()
         text = {"summary": "something is wrong"}
-        body = [{"labels": labels, "annotations": text, "endsAt": at} for labels in alerts]
+        self.post([{"labels": labels, "annotations": text} for labels in alerts], ends)
+
+    def post(self, alerts: list[dict[str, Any]], ends: timedelta) -> None:
+        """The same, with what they say."""
+        at = (datetime.now(UTC) + ends).isoformat()
+        body = [{**one, "endsAt": at} for one in alerts]
         request = urllib.request.Request(
             f"{self.url}/api/v2/alerts", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -225,3 +229,72 @@ def test_a_service_that_is_down_has_no_other_news(alertmanager: Alertmanager, he
 
     heard.until(all_told)
     assert news == {"ShopDown", *(one["alertname"] for one in rest)}
+
+
+REPLICAS = ("10.0.0.1:8680", "10.0.0.2:8680")
+
+
+@pytest.fixture(name="room")
+def _room(heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alertmanager]:
+    """Alertmanager whose messages to Slack lead here."""
+    impatient(monkeypatch)
+    addresses = {"runbooks": "https://runbooks.example.com/shop", "dashboards": "https://grafana.example.com"}
+    text = texts(made({**MINIMAL, "alerts": addresses}))["alertmanager/alertmanager.yml"]
+    secret, config = tmp_path / "SLACK_WEBHOOK", tmp_path / "alertmanager.yml"
+    secret.write_text(f"http://127.0.0.1:{heard.port}/room")
+    config.write_text(text.replace("/run/secrets/SLACK_WEBHOOK", str(secret)), encoding="utf-8")
+    with alertmanager(config, tmp_path) as url:
+        yield Alertmanager(url)
+
+
+def lost(*replicas: str) -> list[dict[str, Any]]:
+    """The alert on each of these replicas, as Prometheus posts it."""
+    links = {
+        "runbook_url": "https://runbooks.example.com/shop/ShopReplicaDown.md",
+        "panel_url": "https://grafana.example.com/d/shop-service?viewPanel=34",
+    }
+    said = {"summary": "Shop: a replica does not answer.", "action": "Look at its log.", **links}
+    labels = {**alert("ShopReplicaDown", "P3"), "job": "shop"}
+    return [{"labels": {**labels, "instance": one}, "annotations": said} for one in replicas]
+
+
+def message(heard: Heard, enough: str) -> dict[str, str]:
+    """The first one in Slack whose text has that."""
+    found: list[dict[str, str]] = []
+
+    def seen(_: str, said: dict[str, Any]) -> bool:
+        found.append(said["attachments"][0])
+        return enough in found[-1]["text"]
+
+    heard.until(seen)
+    return found[-1]
+
+
+@pytest.mark.judge
+def test_a_message_says_which_ones_and_which_of_them_are_well_again(room: Alertmanager, heard: Heard) -> None:
+    """By the labels that a rule measures; what all of them have in common is said once."""
+    room.post(lost(*REPLICAS), timedelta(minutes=5))
+    both = message(heard, REPLICAS[1])
+    assert both["title"] == "P3 ShopReplicaDown: firing"
+    assert both["text"].splitlines() == [
+        f"Shop: a replica does not answer. instance={REPLICAS[0]}",
+        f"Shop: a replica does not answer. instance={REPLICAS[1]}",
+        "Look at its log.",
+        "https://grafana.example.com/d/shop-service?viewPanel=34",
+        "https://runbooks.example.com/shop/ShopReplicaDown.md",
+    ]
+    room.post(lost(REPLICAS[0]), timedelta(seconds=-1))
+    one = message(heard, "Resolved")
+    assert one["text"].splitlines()[:2] == [
+        f"Shop: a replica does not answer. instance={REPLICAS[1]}",
+        f"Resolved: Shop: a replica does not answer. instance={REPLICAS[0]}",
+    ]
+
+
+@pytest.mark.judge
+def test_the_title_of_a_message_leads_to_the_page_of_its_alert(room: Alertmanager, heard: Heard) -> None:
+    """And not to an Alertmanager that only its own container knows."""
+    room.post(lost(REPLICAS[0]), timedelta(minutes=5))
+    said = message(heard, REPLICAS[0])
+    assert said["title_link"] == "https://runbooks.example.com/shop/ShopReplicaDown.md"
+    assert said["fallback"] == said["title"]

@@ -249,6 +249,15 @@ def test_the_monitoring_finds_the_service_and_each_other() -> None:
     assert target.split(":")[0] in file["services"]
 
 
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager"])
+def test_what_links_to_the_monitoring_leads_to_a_published_port(name: str) -> None:
+    """Their own guess would be the id of their container."""
+    one = compose(LARGE)["services"][name]
+    (url,) = [word.partition("=")[2] for word in one["command"] if word.startswith("--web.external-url=")]
+    (published,) = one["ports"]
+    assert published.startswith(f"{url.removeprefix('http://')}:")
+
+
 def test_every_mounted_folder_is_generated() -> None:
     """What Compose mounts from beside itself is there."""
     made = {

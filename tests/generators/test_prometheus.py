@@ -727,6 +727,28 @@ def test_a_summary_shows_the_measured_value_in_its_unit(tmp_path: Path) -> None:
         assert "$" not in summary
 
 
+@pytest.mark.judge
+def test_what_is_left_of_a_budget_that_is_just_spent_reads_as_a_share(tmp_path: Path) -> None:
+    """Not as `-59.56m times`: what lies between -1 and 0 would be written in thousandths, which read as millions."""
+    folder = written(made({**MINIMAL, "limits": {}}), tmp_path)
+    series = 'mahavishnu_slo_requests_total{job="shop",slo="availability",outcome="%s"}'
+    test: dict[str, Any] = {
+        "interval": "1m",
+        "input_series": [
+            {"series": series % "good", "values": "0+9989.4x30"},
+            {"series": series % "bad", "values": "0+10.6x30"},
+        ],
+        "alert_rule_test": [
+            {"eval_time": "25m", "alertname": "ShopSloAvailabilityBudgetExhausted", "exp_alerts": []}
+        ],
+    }
+    path = folder / "prometheus/left.test.yml"
+    whole = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+    path.write_text(json.dumps(whole), encoding="utf-8")
+    (summary,) = re.findall(r'summary="([^"]*)"', ask("promtool", "test", "rules", path).stderr)
+    assert summary.endswith("is spent; -6% of the budget is left.")
+
+
 def grows(feed: Any) -> bool:
     return str(feed.series.signal.kind) != "gauge"
 

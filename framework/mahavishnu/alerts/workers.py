@@ -1,21 +1,24 @@
-"""What several workers of one service show of themselves, and the alert that some are missing."""
+"""What several workers of one service show of themselves, and the alerts that some are missing, or die."""
 
 from __future__ import annotations
 
-from mahavishnu.series import WORKER_FAULTS, WORKERS
+from mahavishnu.alerts.restarts import AGAIN, TIMES
+from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS, WORKERS
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
 
 def signals() -> tuple[Signal, ...]:
-    """How many there are, and whose series are missing."""
-    return WORKERS, WORKER_FAULTS
+    """How many there are, how many have died, and whose series are missing."""
+    return WORKERS, WORKER_DEATHS, WORKER_FAULTS
 
 
 def alerts(count: int) -> tuple[Alert, ...]:
-    """Fewer than the spec asks for, which neither `up` nor a probe that the others answer can tell."""
+    """Fewer than the spec asks for, or one that dies again and again: neither `up` nor a probe that the others answer
+    can tell."""
     shown = WORKERS.select()
     return (
+        _dying(),
         Alert(
             name="WorkersMissing",
             severity=Severity.P3,
@@ -30,4 +33,21 @@ def alerts(count: int) -> tuple[Alert, ...]:
             path=("service", "workers"),
             proof=(Feed(shown, healthy=count, faulty=count - 1),),
         ),
+    )
+
+
+def _dying() -> Alert:
+    """The server lives, and so none of them is missing for long."""
+    return Alert(
+        name="WorkersDying",
+        severity=Severity.P3,
+        expr=WORKER_DEATHS.increase(AGAIN) >= TIMES,
+        summary=f"$value workers of a replica have died in {AGAIN}.",
+        meaning=f"{TIMES} or more of its workers ended within {AGAIN} without a last word: killed by the kernel for "
+        "their memory, by the server because they hung, or crashed. Each was started anew.",
+        impact="What a worker had begun was lost with it, and is in no SLO: nobody has answered. The others went on.",
+        action="Look into the replica's log for what was said before each `died`, and compare its memory with "
+        "`deploy.resources.memory`: the kernel kills one worker, not all of them.",
+        path=("service", "workers"),
+        proof=(Feed(WORKER_DEATHS.select(), healthy=0, faulty=1),),
     )

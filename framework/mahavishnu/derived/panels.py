@@ -70,7 +70,6 @@ _DRAWN = frozenset(one.name for one in (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, 
 """Series with panels of their own making."""
 _UNITS: Mapping[str, Unit] = {
     "ratio": "percentunit",
-    "times": "percentunit",
     "seconds": "s",
     "bytes": "bytes",
     "count": "short",
@@ -361,7 +360,7 @@ def _title(signal: Signal) -> str:
 def _unit(signal: Signal) -> Unit:
     if signal.kind is Kind.COUNTER:
         return "Bps" if signal.name.endswith("_bytes_total") else "cps"
-    if signal.name.endswith("_timestamp_seconds"):
+    if signal.name.endswith(("_timestamp_seconds", "_start_time_seconds")):
         return "dateTimeFromNow"
     if "ratio" in re.split("[_:]", signal.name):
         return "percentunit"

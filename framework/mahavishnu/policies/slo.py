@@ -115,7 +115,7 @@ class Slo(Policy):
     """A promise over a rolling window: which share of requests succeeds or, with `under`, is fast enough.
 
     With `fresh`, in which share of the time something is young enough; with `query`, which share of events of your
-    own is good.
+    own is good. Requests are those that a living process has answered: what a dead one would have is in no promise.
     """
 
     keyword: ClassVar[str] = "objective"
@@ -282,8 +282,8 @@ class Slo(Policy):
             name=f"Slo{camel(name)}BudgetExhausted",
             severity=self._ticket,
             expr=budget_signal(name).select(slo=name) <= 0,
-            summary=f"SLO {name}: the error budget of {self.window} is spent; $value times the budget is left.",
-            unit="times",
+            summary=f"SLO {name}: the error budget of {self.window} is spent; $value of the budget is left.",
+            unit="ratio",
             meaning=f"Over the last {self.window}, more than {_percent(self.budget)} of the {of.noun} {of.bad}.",
             impact=f"The promise of {self.objective} is broken until bad times are {self.window} ago.",
             action="Agree what waits until the budget is back: risky changes first. Nothing mends it but time.",

@@ -20,7 +20,7 @@ _COMPARISONS = frozenset({">", "<", ">=", "<=", "==", "!="})
 _OF_COUNTERS = frozenset({"rate", "increase", "irate", "resets"})
 _OF_GAUGES = frozenset(
     {"avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "last_over_time", "quantile_over_time",
-     "stddev_over_time", "delta", "idelta", "deriv", "predict_linear"}
+     "stddev_over_time", "changes", "delta", "idelta", "deriv", "predict_linear"}
 )  # fmt: skip
 _OF_BOTH = frozenset({"count_over_time", "present_over_time", "absent_over_time"})
 _OF_VECTORS = frozenset(

@@ -88,6 +88,8 @@ class Steady(NamedTuple):
     def _called(self, call: Call) -> Value:
         if call.name == "time":
             return self.now
+        if call.name == "vector":
+            return {frozenset(): _number(self.value(call.args[0]))}
         if call.name == "absent":
             return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
         if call.name == "histogram_quantile":

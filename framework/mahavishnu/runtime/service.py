@@ -19,7 +19,7 @@ from mahavishnu.runtime.dead_letters.office import Office, office
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.limits.engine import Engine, Plan
 from mahavishnu.runtime.limits.offenders import Refusals
-from mahavishnu.runtime.process import Usage, usage
+from mahavishnu.runtime.process import Usage, started, usage
 from mahavishnu.runtime.requests.ended import Ended
 from mahavishnu.runtime.requests.linger import Linger
 from mahavishnu.runtime.requests.ops import SHORT, Ops
@@ -53,8 +53,10 @@ from mahavishnu.series import (
     SPEC_RELOAD_SUCCESSFUL,
     SPEC_RELOAD_TIME,
     SPEC_RELOADS,
+    START,
     STATUSES_OWN,
     UNMATCHED,
+    WORKER_DEATHS,
     WORKER_FAULTS,
     WORKERS,
 )
@@ -70,15 +72,16 @@ if TYPE_CHECKING:
 class Lasting:
     """What outlives every spec of a process.
 
-    How many requests are being served, whether the process is about to end, whether the spec's file was good when
-    it was last read, and when it last was (seconds since 1970); where dead letters are kept; whether a middleware has
-    it, or it only guards calls.
+    When it began, how many requests are being served, whether it is about to end, whether the spec's file was good
+    when it was last read, and when it last was (both times in seconds since 1970); where dead letters are kept; whether
+    a middleware has it, or it only guards calls.
     """
 
     office: Office | None = None
     hardens = False
 
-    def __init__(self) -> None:
+    def __init__(self, began: float) -> None:
+        self.began = began
         self.active = 0
         self.draining = False
         self.loaded = True
@@ -105,7 +108,8 @@ class Service:
         loaded: Loaded | None = None,
         before: Service | None = None,
     ) -> None:
-        self.lasting: Lasting = Lasting() if before is None else before.lasting
+        several = spec.service.workers > 1
+        self.lasting: Lasting = before.lasting if before else Lasting(started(of_several=several))
         self.clock = clock
         self.spec = spec
         self.contract = shown(spec)
@@ -280,12 +284,14 @@ class Service:
         gauge(HTTP_ACTIVE, lambda: self.lasting.active)
         gauge(LAG_LATELY, lambda: self.lag.mean)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
+        gauge(START, lambda: self.lasting.began)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
         gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
         self._begin(SPEC_RELOADS)
         if self.spec.service.workers > 1:
             gauge(WORKERS, lambda: 1)
+            self.metrics.counter(WORKER_DEATHS)
             self._begin(WORKER_FAULTS)
         if self.spec.observability.metrics.otlp is not None:
             self._begin(PUSHES)

@@ -14,6 +14,8 @@ reaches() {
 
 reaches shop-P1 alertname=ShopDown severity=P1 service=shop
 reaches shop-P3 alertname=ShopReplicaDown severity=P3 service=shop
+reaches shop-P1 alertname=ShopFlapping severity=P1 service=shop
+reaches shop-P3 alertname=ShopRestarting severity=P3 service=shop
 reaches shop-P3 alertname=ShopEventLoopLagging severity=P3 service=shop
 reaches shop-P3 alertname=ShopSpecReloadFailed severity=P3 service=shop
 reaches shop-P3 alertname=ShopSpecDrift severity=P3 service=shop

@@ -11,8 +11,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
-
-_STARTED = 19  # the field of /proc/<pid>/stat that tells when, counted behind the program's name
+from mahavishnu.runtime.process import ticks
 
 
 def place(service: str) -> Path | None:
@@ -72,7 +71,6 @@ def _sweep(folder: Path, prefix: str) -> None:
 def _started(pid: int) -> str:
     """When a process was started, in the kernel's own units; `0` where the system does not tell."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        return str(ticks(pid))
     except FileNotFoundError:
         return "0" if not Path("/proc/self/stat").exists() else "gone"
-    return stat.rpartition(")")[2].split()[_STARTED]

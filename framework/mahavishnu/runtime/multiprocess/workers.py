@@ -12,7 +12,7 @@ from contextlib import suppress
 from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.telemetry.snapshot import EMPTY, Snapshot, added, encoded, last_whole
-from mahavishnu.series import WORKER_FAULTS
+from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS
 
 PERIOD = 1_000_000_000
 """How often a worker says what it has counted, ns: as much is lost of one that is killed."""
@@ -122,6 +122,9 @@ class Workers:
         """End, as far as the others are concerned: nothing may be said after it."""
         for task in [*self._tasks]:
             self.follow(task)
+        if self._said is not None:
+            with suppress(OSError, ValueError):
+                self._folder.write(self.alive, encoded(self._said._replace(good_until=0)))
         self.alive.let_go()
         self._folder.close()
 
@@ -147,6 +150,8 @@ class Workers:
         names = self._names()
         dead = [*filter(self._dead, names)]
         last = [self._last(name) for name in dead if name not in past.ended]
+        deaths = sum(one.good_until > 0 for one in last)
+        last.append(Snapshot([(WORKER_DEATHS.name, (), deaths)], [], []))
         ended = names.intersection(past.ended).union(dead)
         self._folder.write(held, encoded(added([past, *last])._replace(ended=sorted(ended))))
         for name in dead:

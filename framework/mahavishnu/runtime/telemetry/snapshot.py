@@ -24,8 +24,8 @@ _DIGEST = 16
 class Snapshot(NamedTuple):
     """All series of a process.
 
-    `good_until` (ns of the machine's monotonic clock) is when a process that lives has written a newer one; of
-    processes that have ended, `ended` are those whose counts are in it.
+    `good_until` (ns of the machine's monotonic clock) is when a process that lives has written a newer one; 0: it has
+    taken its leave. Of processes that have ended, `ended` are those whose counts are in it.
     """
 
     counters: list[Number]
