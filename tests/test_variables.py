@@ -13,6 +13,7 @@ import mahavishnu
 from mahavishnu import cli, variables
 from mahavishnu.asgi import Hardening
 from mahavishnu.load import accept
+from mahavishnu.runtime.current import current
 from mahavishnu.runtime.service import start
 from mahavishnu.server import head_timeout
 from mahavishnu.testing import VirtualClock
@@ -50,7 +51,8 @@ def test_the_switch_has_the_usual_spellings(
     monkeypatch.setenv("MAHAVISHNU_DISABLE", value)
 
     assert variables.disabled() is disabled
-    assert middleware()._disabled is disabled
+    middleware()
+    assert (current() is None) is disabled
     assert (head_timeout() is None) is disabled
 
 

@@ -27,7 +27,7 @@ Form = Callable[[World, Callable[[], str]], object]
 def told(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What services say in their logs about such attempts."""
     log = StringIO()
-    made = Service.__init__
+    made: Any = Service.__init__
 
     def noted(self: Service, spec: Any, clock: Any, **more: Any) -> None:
         made(self, spec, clock, **{**more, "log_to": log})
