@@ -482,7 +482,7 @@ OURS = Path(__file__).parents[1] / "templates"
             "prometheus/rules.yml",
             "groups:\n",
             "groups: []\nothers:\n{% set groups = [] %}\n",
-            "and 4 more, which your template leaves out",
+            "and 5 more, which your template leaves out",
         ),
         ("prometheus/rules.yml", "groups:\n", "groups: [\n", "`prometheus/rules.yml` cannot be read"),
         (

@@ -167,7 +167,8 @@ def test_a_series_that_nothing_asks_for_is_found_unless_it_is_waived() -> None:
         ("sum by (limit) (mahavishnu_limit_decisions_total) > 5", "all that it has counted"),
         ('http_server_request_duration_seconds_bucket{le="0.5"} > 5', "all that it has counted"),
         ("http_server_request_duration_seconds_sum > 5", "all that it has counted"),
-        ("changes(mahavishnu_limit_decisions_total[5m]) > 2", "no proof knows the function changes"),
+        ("changes(mahavishnu_limit_decisions_total[5m]) > 2", "is a counter"),
+        ("mad_over_time(process_start_time_seconds[5m]) > 2", "no proof knows the function mad_over_time"),
     ],
 )
 def test_what_cannot_be_proved_is_refused_by_name(text: str, says: str) -> None:
