@@ -87,7 +87,7 @@ class Level(NamedTuple):
 
     at: Fraction | None
     samples: int
-    seen: bool
+    seen: bool = True
 
 
 Levels = Sequence[Level]

@@ -13,26 +13,36 @@ from hypothesis import strategies as st
 
 _promtool: Any = import_module("mahavishnu.generators._promtool")
 _thresholds: Any = import_module("mahavishnu.generators._thresholds")
-_PARTS = st.tuples(
-    st.fractions(Fraction(1, 10**5), 10**6, max_denominator=10**5), st.integers(min_value=2, max_value=2000)
+_PARTS = st.builds(
+    _promtool.Level,
+    st.fractions(Fraction(1, 10**5), 10**6, max_denominator=10**5),
+    st.integers(min_value=2, max_value=2000),
+    st.booleans(),
 )
 
 
 @given(st.lists(_PARTS, min_size=1, max_size=5), st.sampled_from([1, 10]))
 def test_each_part_of_a_counter_begins_where_the_one_before_has_arrived(
-    levels: list[tuple[Fraction, int]], minutes: int
+    levels: list[Any], minutes: int
 ) -> None:
-    """To twelve digits, by the numbers as they are written; or a hair later, where promtool has come further."""
+    """To twelve digits, by the numbers as they are written; or a hair later, where promtool has come further.
+
+    Also where it has grown unseen meanwhile.
+    """
     last: Fraction | None = None
-    for part, (level, samples) in zip(_promtool._counted(levels, minutes), levels, strict=True):
+    for part, (level, samples, seen) in zip(_promtool._counted(levels, minutes), levels, strict=True):
+        growth = Fraction(_promtool.decimal(level * minutes))
+        exact = Fraction(0) if last is None else last + growth
+        last = exact + growth * (samples - 1)
+        if not seen:
+            assert part == f"_x{samples}"
+            continue
         begins, _, moves = part.partition("+")
-        growth, _, times = moves.partition("x")
-        assert Decimal(growth) == _promtool.decimal(level * minutes)
+        grows, _, times = moves.partition("x")
+        assert Fraction(grows) == growth
         assert int(times) == samples - 1
-        exact = Fraction(0) if last is None else last + Fraction(growth)
         assert abs(Fraction(begins) - exact) <= exact / 10**11
         assert Decimal(begins) >= _promtool.decimal(exact)
-        last = exact + Fraction(growth) * (samples - 1)
 
 
 @pytest.mark.parametrize("first", [1, 2, 49_999, 50_000, 99_999, 100_000])
