@@ -56,7 +56,7 @@ def _test(word: str, alert: Alert, bad: Sequence[bool], contract: Contract, pace
     if not any(one.firing for one in checks) or sure[-1][1]:
         raise AgreementError(f"the proof of {alert.name} does not show it firing, and silent again")
     phases = [Phase(Fraction(worse), sum(1 for _ in run)) for worse, run in itertools.groupby(bad)]
-    series = tuple(moved(alert.proof, phases, pace.step // MINUTE))
+    series = tuple(moved(alert.proof, phases, pace.step // MINUTE, still=True))
     return Test(f"changes {word}: {alert.name}", pace.step, series, tuple(checks))
 
 

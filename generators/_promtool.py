@@ -116,17 +116,21 @@ def around(since: int, moment: Fraction, early: Fraction, becomes: bool) -> Iter
     yield since + after, becomes
 
 
-def moved(feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int) -> Iterator[Series]:
-    """The feeds' series through the phases, sampled every so many minutes."""
+def moved(
+    feeds: Iterable[Feed], phases: Sequence[Phase], minutes: int, *, still: bool = False
+) -> Iterator[Series]:
+    """The feeds' series through the phases, sampled every so many minutes.
+
+    What tells a point in time stays as old as it is; where that is to stand `still`, it tells the same point.
+    """
     for feed in feeds:
         line = line_of(feed)
         levels = [
             Level(None if one.depth is None else line(one.depth), one.samples, one.seen) for one in phases
         ]
         grows = feed.series.signal.kind is not Kind.GAUGE
-        parts = (
-            _dated(levels, minutes) if feed.since else _counted(levels, minutes) if grows else _held(levels)
-        )
+        dated = feed.since and not still
+        parts = _dated(levels, minutes) if dated else _counted(levels, minutes) if grows else _held(levels)
         series = feed.series if feed.series.window is None else replace(feed.series, window=None)
         yield Series(series.render(), " ".join(parts))
 

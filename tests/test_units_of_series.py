@@ -21,6 +21,7 @@ ENDINGS = {
     "_cores": {Unit.CORES},
     "_info": {Unit.ONE},
     "_up": {Unit.FLAG},
+    ":up:max": {Unit.FLAG},
     "_successful": {Unit.FLAG},
     "_state": {Unit.FLAG},
 }

@@ -134,12 +134,14 @@ START = Signal(
     Kind.GAUGE,
     "Start time of the process since unix epoch in seconds; of several workers, that of the server they belong to.",
     across=Across.MAX,
+    unit=Unit.POINT,
 )
 ANY_UP = Signal(
     "job:up:max",
     Kind.GAUGE,
     "1 while any replica answers Prometheus' scrapes, 0 while none does, or none is known.",
     source=Source.RULE,
+    unit=Unit.FLAG,
 )
 
 SPEC_INFO = Signal(
@@ -383,6 +385,7 @@ WORKER_DEATHS = Signal(
     "mahavishnu_worker_deaths_total",
     Kind.COUNTER,
     "Workers that ended without a last word: killed, or crashed. Those that are replaced in good order are none.",
+    unit=Unit.DEATHS,
 )
 PUSHES = Signal(
     "mahavishnu_otlp_pushes_total",

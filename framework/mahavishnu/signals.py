@@ -52,6 +52,7 @@ class Unit(StrEnum):
     LOOKS = "looks at the event loop"
     RELOADS = "readings of the spec"
     FAULTS = "faults of workers' series"
+    DEATHS = "deaths of workers"
     PUSHES = "pushes"
     SPANS = "spans"
 

@@ -62,7 +62,7 @@ def test_it_says_what_it_wrote(home: Path, capsys: pytest.CaptureFixture[str]) -
     panels = re.findall(r"\d+", said[3])[1]
     counts = ((panels, "panels"), (recordings, "recordings"), (alerts, "alerts"), (alerts, "runbooks"))
     agreed = ", ".join(f"{count}/{count} {kind}" for count, kind in counts)
-    assert said[7] == f"agreement       {agreed} name only series this app emits"
+    assert said[7] == f"agreement       {agreed} name only series Hardening emits"
     assert re.fullmatch(
         r"series +a replica shows at most [\d,]+, and [\d,]+ for each route of the app", said[8]
     )

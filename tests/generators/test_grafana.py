@@ -135,13 +135,14 @@ def test_a_planted_fault_is_found(fault: str) -> None:
 
 
 def test_an_alert_is_shown_as_its_rule_measures_it() -> None:
-    """No replica chosen, no window that follows the zoom; all other panels of series have both."""
+    """No replica chosen, no window that follows the zoom; all other panels of series have both, but for what rules record."""
     panels = [one for board in ours().values() for one in board["panels"] if one["type"] != "row"]
     alerts = {alert.name for alert in shop().alerts}
     for panel in panels:
         asked = " ".join(target["expr"] for target in panel["targets"])
-        follows = "$instance" in asked or "slo:" in asked
-        assert follows is (panel["title"] not in alerts or "slo:" in asked)
+        recorded = "slo:" in asked or "job:" in asked
+        follows = "$instance" in asked or recorded
+        assert follows is (panel["title"] not in alerts or recorded)
         assert ("[5m]" in asked) <= (panel["title"] in alerts)
 
 
