@@ -482,7 +482,7 @@ OURS = Path(__file__).parents[1] / "templates"
             "prometheus/rules.yml",
             "groups:\n",
             "groups: []\nothers:\n{% set groups = [] %}\n",
-            "and 5 more, which your template leaves out",
+            "and 7 more, which your template leaves out",
         ),
         ("prometheus/rules.yml", "groups:\n", "groups: [\n", "`prometheus/rules.yml` cannot be read"),
         (
@@ -554,7 +554,7 @@ PROMISED: dict[str, Any] = {**MINIMAL, "slos": {"availability": {"objective": "9
             "prometheus/rules.yml",
             "{% for name, value in rule.labels.items() %}",
             "          team: mine\n{% for name, value in rule.labels.items() if rule.alert or name != 'slo' %}",
-            "no `label slo`, and ours `label slo: availability`, and ",
+            "`label team: mine`, and ours no `label team`, and 9 more",
         ),
         (
             "prometheus/rules.yml",
@@ -585,7 +585,7 @@ PROMISED: dict[str, Any] = {**MINIMAL, "slos": {"availability": {"objective": "9
             "prometheus/rules.yml",
             "interval: {{ group.interval }}",
             "interval: 6h",
-            "`interval: 6h`, and ours `interval: 2m`",
+            "`interval: 6h`, and ours `interval: 15s`",
         ),
         (
             "prometheus/rules.yml",

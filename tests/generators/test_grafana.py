@@ -135,7 +135,7 @@ def test_a_planted_fault_is_found(fault: str) -> None:
 
 
 def test_an_alert_is_shown_as_its_rule_measures_it() -> None:
-    """No replica chosen, no window that follows the zoom; all other panels of series have both, but for what rules record."""
+    """No replica chosen, no window that follows the zoom; all other panels have both, but for what rules record."""
     panels = [one for board in ours().values() for one in board["panels"] if one["type"] != "row"]
     alerts = {alert.name for alert in shop().alerts}
     for panel in panels:
