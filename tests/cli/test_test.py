@@ -35,7 +35,7 @@ def test_it_says_what_was_proved(home: Path, capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().out
     assert "FAILED" not in said
     assert "P4 reaches room" in said
-    assert said.splitlines()[-1] == "14 alerts seen to fire and to clear, 4 severities routed"
+    assert said.splitlines()[-1] == "16 alerts seen to fire and to clear, 4 severities routed"
 
 
 @pytest.mark.judge

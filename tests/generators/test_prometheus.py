@@ -431,7 +431,7 @@ def test_labels_say_severity_service_and_tier() -> None:
     ("kind", "first"),
     [
         ("runbook_url", "https://runbooks.example.com/shop/MyShopDown.md"),
-        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=21"),
+        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=23"),
     ],
 )
 def test_what_is_served_is_linked(kind: str, first: str) -> None:

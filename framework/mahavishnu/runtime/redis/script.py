@@ -80,6 +80,11 @@ function make.g()
 
   function gcra.having(rule, many)
     local whole, rest = now + math.ceil(many * rule.period / rule.count), 0
+    local parts = math.ceil(many * rule.period)
+    if parts < 9007199254740992 then -- exact: a whole microsecond may be many requests
+      rest = parts % rule.count
+      whole = now + (parts - rest) / rule.count
+    end
     if later(whole, rest, now + rule.room, rule.slack) then whole, rest = now + rule.room, rule.slack end
     return {whole, rest, 0, now}
   end
