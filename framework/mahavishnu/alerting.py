@@ -102,11 +102,15 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _jobs(node: Any) -> Iterator[str]:
     """The name of every job that is scraped, however deep."""
+    return (str(one["job_name"]) for one in mappings(node) if "job_name" in one)
+
+
+def mappings(node: Any) -> Iterator[Mapping[object, Any]]:
+    """Every mapping of a tree, however deep."""
     if isinstance(node, dict):
-        entries = cast("dict[str, Any]", node)
-        if "job_name" in entries:
-            yield str(entries["job_name"])
-        yield from _jobs([*entries.values()])
+        entries = cast("dict[object, Any]", node)
+        yield entries
+        yield from mappings([*entries.values()])
     elif isinstance(node, list | tuple):
         for item in cast("Iterable[Any]", node):
-            yield from _jobs(item)
+            yield from mappings(item)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path as File
 from typing import Any
 
-from mahavishnu import codes
+from mahavishnu import codes, variables
 from mahavishnu.checks import App
 from mahavishnu.errors import Problem
 from mahavishnu.spec import Service
@@ -36,7 +36,7 @@ def _looked(words: Iterable[str], service: Service, spec: File, env: str | None)
     """What is said of the app by whoever imports it, read from JSON; or why nobody can know."""
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
-    reserved = {"MAHAVISHNU_SPEC": str(spec.resolve()), "MAHAVISHNU_ENV": env, "MAHAVISHNU_DISABLE": "1"}
+    reserved = {variables.SPEC: str(spec.resolve()), variables.ENVIRONMENT: env, variables.DISABLE: "1"}
     said = {**os.environ, "PYTHONPATH": path, **reserved}
     environment = {name: value for name, value in said.items() if value is not None}
     command = [sys.executable, "-m", "mahavishnu.look", *words]

@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from mahavishnu import alerting
 from mahavishnu.artifact import Artifact
@@ -87,13 +87,7 @@ def _shown(page: str) -> Iterator[str]:
 
 def _exprs(node: Any) -> Iterator[Asked]:
     """Whatever stands under `expr`, however deep, with the name of the rule beside it."""
-    if isinstance(node, dict):
-        entries = cast("dict[object, Any]", node)
-        for key, value in entries.items():
-            if key == _ASKS and not isinstance(value, dict | list):
-                yield Asked(str(value).strip(), str(entries.get("alert") or entries.get("record") or ""))
-            else:
-                yield from _exprs(value)
-    elif isinstance(node, list | tuple):
-        for item in cast("Iterable[Any]", node):
-            yield from _exprs(item)
+    for one in alerting.mappings(node):
+        asked = one.get(_ASKS)
+        if _ASKS in one and not isinstance(asked, dict | list):
+            yield Asked(str(asked).strip(), str(one.get("alert") or one.get("record") or ""))

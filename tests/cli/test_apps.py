@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu.cli._apps import Target, apps, home
+from mahavishnu.cli._apps import AppPlace, apps, home
 
 APP = "from fastapi import FastAPI\napp = FastAPI()\n"
 FASTMCP = "from fastmcp import FastMCP\nmcp = FastMCP('x')\n"
 
 
-def found(home: Path, files: dict[str, str], folder: str | None = None) -> list[Target]:
+def found(home: Path, files: dict[str, str], folder: str | None = None) -> list[AppPlace]:
     for name, text in files.items():
         (home / name).parent.mkdir(parents=True, exist_ok=True)
         (home / name).write_text(text, encoding="utf-8")
@@ -29,25 +29,25 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("files", "app"),
     [
-        ({"main.py": APP}, Target("main:app", ".")),
-        ({"web/main.py": APP}, Target("web.main:app", ".")),
-        ({"web/__init__.py": APP}, Target("web:app", ".")),
-        ({"src/main.py": APP}, Target("main:app", "src")),
-        ({"src/acme/api/main.py": APP}, Target("acme.api.main:app", "src")),
-        ({"src/acme/__init__.py": "", "src/acme/main.py": APP}, Target("acme.main:app", "src")),
-        ({"src/__init__.py": "", "src/main.py": APP}, Target("src.main:app", ".")),
-        ({"src/main.py": f"from src.db import rows\n{APP}"}, Target("src.main:app", ".")),
-        ({"backend/app/__init__.py": "", "backend/app/main.py": APP}, Target("app.main:app", "backend")),
-        ({"main.py": APP, "docs/a/b/example.py": APP}, Target("main:app", ".")),
+        ({"main.py": APP}, AppPlace("main:app", ".")),
+        ({"web/main.py": APP}, AppPlace("web.main:app", ".")),
+        ({"web/__init__.py": APP}, AppPlace("web:app", ".")),
+        ({"src/main.py": APP}, AppPlace("main:app", "src")),
+        ({"src/acme/api/main.py": APP}, AppPlace("acme.api.main:app", "src")),
+        ({"src/acme/__init__.py": "", "src/acme/main.py": APP}, AppPlace("acme.main:app", "src")),
+        ({"src/__init__.py": "", "src/main.py": APP}, AppPlace("src.main:app", ".")),
+        ({"src/main.py": f"from src.db import rows\n{APP}"}, AppPlace("src.main:app", ".")),
+        ({"backend/app/__init__.py": "", "backend/app/main.py": APP}, AppPlace("app.main:app", "backend")),
+        ({"main.py": APP, "docs/a/b/example.py": APP}, AppPlace("main:app", ".")),
         (
             {"main.py": APP, "tests/app.py": APP, ".venv/x.py": APP, "my-docs/x.py": APP},
-            Target("main:app", "."),
+            AppPlace("main:app", "."),
         ),
-        ({"latest.py": APP, "test_main.py": APP, "conftest.py": APP}, Target("latest:app", ".")),
-        ({"main.py": APP, "broken.py": "def ("}, Target("main:app", ".")),
+        ({"latest.py": APP, "test_main.py": APP, "conftest.py": APP}, AppPlace("latest:app", ".")),
+        ({"main.py": APP, "broken.py": "def ("}, AppPlace("main:app", ".")),
     ],
 )
-def test_it_is_found_wherever_a_project_has_it(project: Path, files: dict[str, str], app: Target) -> None:
+def test_it_is_found_wherever_a_project_has_it(project: Path, files: dict[str, str], app: AppPlace) -> None:
     """The nearest one; a module is named as Python would import it."""
     assert found(project, files) == [app]
 
@@ -67,7 +67,7 @@ def test_it_is_found_wherever_a_project_has_it(project: Path, files: dict[str, s
 )
 def test_what_is_an_app(project: Path, text: str) -> None:
     """Of FastAPI, Starlette and FastMCP, or of a factory beside it; one inside of another is a part of it."""
-    assert found(project, {"main.py": text}) == [Target("main:app", ".")]
+    assert found(project, {"main.py": text}) == [AppPlace("main:app", ".")]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_what_is_an_app(project: Path, text: str) -> None:
 )
 def test_what_is_a_factory(project: Path, text: str) -> None:
     """A function that needs nothing, and of which an app comes."""
-    assert found(project, {"main.py": text}) == [Target("main:make", ".")]
+    assert found(project, {"main.py": text}) == [AppPlace("main:make", ".")]
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,15 @@ def test_what_is_neither(project: Path, text: str) -> None:
 
 def test_a_factory_counts_only_where_there_is_no_app(project: Path) -> None:
     """What is made of it is meant."""
-    assert found(project, {"a.py": "def create_app():\n    return 1", "b.py": APP}) == [Target("b:app", ".")]
+    assert found(project, {"a.py": "def create_app():\n    return 1", "b.py": APP}) == [
+        AppPlace("b:app", ".")
+    ]
 
 
 def test_a_folder_that_is_named_is_where_modules_are_found(project: Path) -> None:
     """Whatever packages look like."""
     files = {"app/__init__.py": "", "app/web/__init__.py": "", "app/web/main.py": APP}
-    assert found(project, files, "app") == [Target("web.main:app", "app")]
+    assert found(project, files, "app") == [AppPlace("web.main:app", "app")]
 
 
 def test_of_an_app_that_is_named_the_folder_is_found(project: Path) -> None:

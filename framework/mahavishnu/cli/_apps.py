@@ -23,7 +23,7 @@ _TESTS = re.compile(r"(^|_)(conf)?tests?(_|$)")
 _FROM_SRC = re.compile(rf"^\s*(from|import)\s+{SRC}\b", re.MULTILINE)
 
 
-class Target(NamedTuple):
+class AppPlace(NamedTuple):
     """An app, or a factory of one, as `module:attribute`, and the folder that the module is found in."""
 
     target: str
@@ -33,7 +33,7 @@ class Target(NamedTuple):
         return self.target if self.folder == "." else f"{self.target} in {self.folder}"
 
 
-def apps(folder: str | None) -> list[Target]:
+def apps(folder: str | None) -> list[AppPlace]:
     """Those in the modules nearest to here, or to the folder that modules are found in: apps, else factories."""
     files = sorted(_modules(Path(folder or ".")), key=_depth)
     for _, those in groupby(files, key=_depth):
@@ -82,14 +82,14 @@ class _Source:
         self._body = _parsed(text)
 
     @property
-    def apps(self) -> list[Target]:
+    def apps(self) -> list[AppPlace]:
         """What is assigned an app, and is mounted in no other."""
         makers = {*_MAKERS, *self._factories()}
         mounted = {name for statement in self._body for name in _mounted(statement)}
         return [self._app(name) for name in _assigned(self._body, makers) if name not in mounted]
 
     @property
-    def factories(self) -> list[Target]:
+    def factories(self) -> list[AppPlace]:
         """Functions that make an app of nothing."""
         return [self._app(name) for name in self._factories()]
 
@@ -97,8 +97,8 @@ class _Source:
         defined = (one for one in self._body if isinstance(one, ast.FunctionDef))
         return [one.name for one in defined if _needs_nothing(one.args) and _makes(one)]
 
-    def _app(self, name: str) -> Target:
-        return Target(f"{self._module}:{name}", self._folder)
+    def _app(self, name: str) -> AppPlace:
+        return AppPlace(f"{self._module}:{name}", self._folder)
 
 
 def _parsed(text: str) -> list[ast.stmt]:

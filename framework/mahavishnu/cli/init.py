@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from mahavishnu import appinfo
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
-from mahavishnu.cli._apps import Target, apps, home
+from mahavishnu.cli._apps import AppPlace, apps, home
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.load import NAME, accept
 from mahavishnu.loading.schema import text as schema_text
@@ -76,10 +76,10 @@ def _service(name: str, target: str, app_dir: str) -> Service:
         ) from None
 
 
-def _found(app: str | None, app_dir: str | None) -> Target:
+def _found(app: str | None, app_dir: str | None) -> AppPlace:
     """The app that is named, else the one that the code defines, and the folder that its module is found in."""
     if app is not None:
-        return Target(app, home(app) if app_dir is None else app_dir)
+        return AppPlace(app, home(app) if app_dir is None else app_dir)
     found = apps(app_dir)
     if len(found) != 1:
         several = (

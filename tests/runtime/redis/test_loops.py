@@ -7,10 +7,8 @@ import gc
 import socket
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-
-import pytest
 
 from mahavishnu.algorithms import Gcra
 from mahavishnu.clock import SystemClock
@@ -43,19 +41,6 @@ class Worker:
 
     def calls(self, outcome: str) -> float:
         return value(self.metrics, STORE_CALLS.name, outcome=outcome)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with server() as one:
-        yield one
-
-
-@pytest.fixture
-def redis(shared: Server) -> Server:
-    with shared.client() as client:
-        client.flushall()
-    return shared
 
 
 @contextmanager

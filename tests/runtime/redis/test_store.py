@@ -6,7 +6,7 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
@@ -35,20 +35,6 @@ from tests.runtime.redis.servers import Charged, Server, free_port, server
 
 MINUTE = 60 * 10**9
 PER_CLIENT = (Charged("per_client", Gcra(5, MINUTE, 5)),)
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Server]:
-    with server() as one:
-        yield one
-
-
-@pytest.fixture
-def redis(shared: Server) -> Server:
-    """A running server that knows nothing yet."""
-    with shared.client() as client:
-        client.flushall()
-    return shared
 
 
 class Fleet:
