@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import NamedTuple
 
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector
@@ -26,6 +27,9 @@ _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
 }
 
+Over = Callable[[Sequence[bool], Mapping[bool, Fraction], Fraction], Fraction]
+"""What is made of samples that are bad or not, of the level of each kind, and of how far off a float may be."""
+
 
 def changing(alert: Alert) -> bool:
     """Whether an alert counts changes: what moves steadily never raises it."""
@@ -42,10 +46,24 @@ def changes(alert: Alert, contract: Contract, pace: Pace) -> Iterator[Test]:
     yield _test("long", alert, [*rest, *long, False, False, False, *quick, *rest], contract, pace)
 
 
+class _Condition(NamedTuple):
+    """One of those that must hold together: what is made of the samples within a window, against its bound."""
+
+    over: Over
+    samples: int
+    level: Mapping[bool, Fraction]
+    compare: Callable[[Fraction, Fraction], bool]
+    bound: Fraction
+
+    def holds(self, bad: Sequence[bool], closed: bool, off: Fraction) -> bool:
+        return self.compare(self.over(bad[-(self.samples + closed) :], self.level, off), self.bound)
+
+
 def _test(word: str, alert: Alert, bad: Sequence[bool], contract: Contract, pace: Pace) -> Test:
     at = world_of(alert)
-    worlds = [Steady(at(Fraction(worse)), contract.recorded) for worse in bad]
-    told = [_answers(alert.expr, worlds[: step + 1], pace) for step in range(len(bad))]
+    worlds = {worse: Steady(at(Fraction(worse)), contract.recorded) for worse in (False, True)}
+    needed = list(_conditions(alert.expr, worlds, pace))
+    told = [_answers(needed, bad[: step + 1]) for step in range(len(bad))]
     sure = [(step, fires) for step, found in enumerate(told) if len(found) == 1 for fires in found]
     checks = [
         Check(Duration(pace.step * step), alert, fires)
@@ -60,23 +78,26 @@ def _test(word: str, alert: Alert, bad: Sequence[bool], contract: Contract, pace
     return Test(f"changes {word}: {alert.name}", pace.step, series, tuple(checks))
 
 
-def _answers(expr: Expr, worlds: Sequence[Steady], pace: Pace) -> set[bool]:
-    """What it may answer at the last of these steps: the sample at a window's far end counts in Prometheus 2 alone."""
-    return {
-        _holds(expr, worlds, pace, closed, off) for closed in (True, False) for off in (-_ROUNDED, _ROUNDED)
-    }
-
-
-def _holds(expr: Expr, worlds: Sequence[Steady], pace: Pace, closed: bool, off: Fraction) -> bool:
+def _conditions(expr: Expr, worlds: Mapping[bool, Steady], pace: Pace) -> Iterator[_Condition]:
     match expr:
         case Binary(op="and"):
-            return all(_holds(one, worlds, pace, closed, off) for one in (expr.left, expr.right))
+            yield from _conditions(expr.left, worlds, pace)
+            yield from _conditions(expr.right, worlds, pace)
         case Binary(left=Call(args=(Selector() as over,)) as call, right=Number(value=bound)):
-            width = (over.window or 0) // pace.step + closed
-            levels = [_level(over, one) for one in worlds[-width:]]
-            return _COMPARE[expr.op](_OVER[call.name](levels, off), Fraction(bound))
+            level = {worse: _level(over, world) for worse, world in worlds.items()}
+            samples = (over.window or 0) // pace.step
+            yield _Condition(_OVER[call.name], samples, level, _COMPARE[expr.op], Fraction(bound))
         case _:
             raise AgreementError(f"no test is known for `{expr}`, which counts changes")
+
+
+def _answers(needed: Sequence[_Condition], bad: Sequence[bool]) -> set[bool]:
+    """What it may answer at the last of these steps: the sample at a window's far end counts in Prometheus 2 alone."""
+    return {
+        all(one.holds(bad, closed, off) for one in needed)
+        for closed in (True, False)
+        for off in (-_ROUNDED, _ROUNDED)
+    }
 
 
 def _level(over: Selector, world: Steady) -> Fraction:
@@ -84,7 +105,12 @@ def _level(over: Selector, world: Steady) -> Fraction:
     return level
 
 
-_OVER: Mapping[str, Callable[[Sequence[Fraction], Fraction], Fraction]] = {
-    "changes": lambda levels, _: Fraction(sum(one != other for one, other in itertools.pairwise(levels))),
-    "avg_over_time": lambda levels, off: sum(levels, Fraction(0)) / len(levels) + off,
-}
+def _changes(bad: Sequence[bool], level: Mapping[bool, Fraction], _: Fraction) -> Fraction:
+    return Fraction(sum(map(operator.ne, bad, bad[1:])) if level[False] != level[True] else 0)
+
+
+def _average(bad: Sequence[bool], level: Mapping[bool, Fraction], off: Fraction) -> Fraction:
+    return sum((level[worse] * bad.count(worse) for worse in level), Fraction(0)) / len(bad) + off
+
+
+_OVER: Mapping[str, Over] = {"changes": _changes, "avg_over_time": _average}
