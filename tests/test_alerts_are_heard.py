@@ -111,26 +111,51 @@ def stack(made: Contract, folder: Path, *replicas: str) -> Generator[tuple[str, 
         yield asked, told
 
 
+SERVES = """
+import os, sys, uvicorn, shop.main
+print("ready", flush=True)
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+sys.stdin.readline()
+uvicorn.run("shop.main:app", port=int(sys.argv[1]), access_log=False, log_level="warning")
+"""
+
+
 @contextmanager
-def replica(spec: Path, url: str) -> Generator[subprocess.Popen[bytes]]:
-    """One process of the shop under uvicorn, ready; killed with the block."""
+def prepared(spec: Path, url: str) -> Generator[subprocess.Popen[str]]:
+    """A process that has loaded the shop and serves it under uvicorn when told to; killed with the block."""
     said = {
         "MAHAVISHNU_SPEC": str(spec),
         "MAHAVISHNU_DEAD_LETTERS__STORE": f"sqlite:{spec.parent}/letters.db",
+        "PYTHONPATH": str(ROOT / "examples"),
     }
-    words = ["shop.main:app", "--app-dir", str(ROOT / "examples"), "--port", str(urlsplit(url).port)]
-    command = [sys.executable, "-m", "uvicorn", *words, "--no-access-log", "--log-level", "warning"]
-    process = subprocess.Popen(command, env={**os.environ, **said}, stdout=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 30
-        while not answers(url):
-            assert process.poll() is None, "the replica did not start"
-            assert time.monotonic() < deadline, "the replica is not ready"
-            time.sleep(0.05)
+    command = [sys.executable, "-c", SERVES, str(urlsplit(url).port)]
+    with subprocess.Popen(
+        command, env={**os.environ, **said}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextmanager
+def replica(spec: Path, url: str) -> Generator[subprocess.Popen[str]]:
+    """One process of the shop, ready; killed with the block."""
+    with prepared(spec, url) as process:
+        serve(process, url)
         yield process
-    finally:
-        process.kill()
-        process.wait(10)
+
+
+def serve(process: subprocess.Popen[str], url: str) -> None:
+    """Let it take requests."""
+    assert process.stdin
+    process.stdin.write("now\n")
+    process.stdin.flush()
+    deadline = time.monotonic() + 30
+    while not answers(url):
+        assert process.poll() is None, "the replica did not start"
+        assert time.monotonic() < deadline, "the replica is not ready"
+        time.sleep(0.05)
 
 
 def answers(url: str) -> bool:
@@ -295,14 +320,23 @@ def test_one_of_two_replicas_that_is_killed_is_heard_of_alone(
 
 @contextmanager
 def dying(spec: Path, url: str) -> Generator[threading.Event]:
-    """The only replica, killed as soon as it has been scraped a few times, again and again until the event is set."""
+    """The only replica, killed when it has been scraped a few times, again and again until the event is set.
+
+    The next one has loaded everything by then: however slow the machine, nobody answers for two seconds at most.
+    """
     spared, left = threading.Event(), threading.Event()
 
     def lives() -> None:
-        while not left.is_set():
-            with replica(spec, url):
+        with ExitStack() as them:
+            following = them.enter_context(prepared(spec, url))
+            while not left.is_set():
+                process, following = following, them.enter_context(prepared(spec, url))
+                serve(process, url)
+                assert following.stdout
+                assert following.stdout.readline()
                 (left if spared.is_set() else spared).wait(None if spared.is_set() else 3)
-            left.wait(1.5)
+                process.kill()
+                left.wait(1.5)
 
     thread = threading.Thread(target=lives, daemon=True)
     thread.start()
