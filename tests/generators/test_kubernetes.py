@@ -8,10 +8,12 @@ import math
 import os
 import subprocess
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped]
+import kubernetes_validate.utils as kube_schemas  # type: ignore[import-untyped]
 import pytest
 from hypothesis import given, settings
 
@@ -24,6 +26,8 @@ from tests.judges import judge
 from tests.reading import read
 from tests.strategies import specs
 
+# It would read a megabyte of schemas for each object.
+kube_schemas.schema_contents = cache(kube_schemas.schema_contents)
 OLDEST, NEWEST = "1.26", "1.37"
 ROUNDS = 1000 if os.environ.get("FULL") else 60
 ONE = merged(SMALL, {"deploy": {"replicas": {"min": 1, "max": 1}}})
