@@ -27,7 +27,7 @@ async def _until(done: Callable[[], bool]) -> None:
             await asyncio.sleep(0.001)
 
 
-def test_each_runs_once_in_order_and_never_early() -> None:
+async def test_each_runs_once_in_order_and_never_early() -> None:
     """Deadlines of one delay run in the order in which they were set, none before its time."""
     clock, rung, due = SystemClock(), list[int](), list[int]()
 
@@ -35,36 +35,29 @@ def test_each_runs_once_in_order_and_never_early() -> None:
         assert clock.now() >= due[number]
         rung.append(number)
 
-    async def scenario() -> None:
-        for number in range(20):
-            due.append(clock.now() + 5 * MS)
-            clock.deadline(5 * MS, partial(ring, number))
-            if number % 5 == 0:
-                await asyncio.sleep(0.002)
-        await _until(lambda: len(rung) == 20)
-        await asyncio.sleep(0.01)
-
-    asyncio.run(scenario())
+    for number in range(20):
+        due.append(clock.now() + 5 * MS)
+        clock.deadline(5 * MS, partial(ring, number))
+        if number % 5 == 0:
+            await asyncio.sleep(0.002)
+    await _until(lambda: len(rung) == 20)
+    await asyncio.sleep(0.01)
     assert rung == list(range(20))
 
 
-def test_what_is_called_off_does_not_run_and_the_next_one_still_does() -> None:
+async def test_what_is_called_off_does_not_run_and_the_next_one_still_does() -> None:
     """The timer was set for the first, which is called off: the second runs all the same, at its own time."""
     clock, rung = SystemClock(), list[str]()
-
-    async def scenario() -> None:
-        first = clock.deadline(10 * MS, lambda: rung.append("first"))
-        await asyncio.sleep(0.005)
-        clock.deadline(10 * MS, lambda: rung.append("second"))
-        first.cancel()
-        first.cancel()
-        await _until(lambda: bool(rung))
-
-    asyncio.run(scenario())
+    first = clock.deadline(10 * MS, lambda: rung.append("first"))
+    await asyncio.sleep(0.005)
+    clock.deadline(10 * MS, lambda: rung.append("second"))
+    first.cancel()
+    first.cancel()
+    await _until(lambda: bool(rung))
     assert rung == ["second"]
 
 
-def test_one_that_is_called_off_in_the_turn_in_which_it_is_due_does_not_run() -> None:
+async def test_one_that_is_called_off_in_the_turn_in_which_it_is_due_does_not_run() -> None:
     """The first of two that are due calls off the second."""
     clock, rung = SystemClock(), list[str]()
     others: list[Handle] = []
@@ -73,33 +66,25 @@ def test_one_that_is_called_off_in_the_turn_in_which_it_is_due_does_not_run() ->
         rung.append("first")
         others[0].cancel()
 
-    async def scenario() -> None:
-        clock.deadline(MS, first)
-        others.append(clock.deadline(MS, lambda: rung.append("second")))
-        time.sleep(0.003)  # noqa: ASYNC251 - both are due when the loop turns
-        await _until(lambda: bool(rung))
-        await asyncio.sleep(0.005)
-
-    asyncio.run(scenario())
+    clock.deadline(MS, first)
+    others.append(clock.deadline(MS, lambda: rung.append("second")))
+    time.sleep(0.003)  # noqa: ASYNC251 - both are due when the loop turns
+    await _until(lambda: bool(rung))
+    await asyncio.sleep(0.005)
     assert rung == ["first"]
 
 
-def test_a_fault_in_one_does_not_keep_the_others_from_running() -> None:
+async def test_a_fault_in_one_does_not_keep_the_others_from_running() -> None:
     """What a deadline calls may fail: the loop hears of it, and the next one runs."""
     clock, rung, faults = SystemClock(), list[str](), list[object]()
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    async def scenario() -> None:
-        asyncio.get_running_loop().set_exception_handler(
-            lambda _, context: faults.append(context["exception"])
-        )
-        clock.deadline(MS, fail)
-        clock.deadline(MS, lambda: rung.append("second"))
-        await _until(lambda: bool(rung))
-
-    asyncio.run(scenario())
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["exception"]))
+    clock.deadline(MS, fail)
+    clock.deadline(MS, lambda: rung.append("second"))
+    await _until(lambda: bool(rung))
     assert rung == ["second"]
     assert [type(fault) for fault in faults] == [ZeroDivisionError]
 
@@ -143,18 +128,14 @@ def test_every_event_loop_has_its_own() -> None:
     assert rung == ["second"]
 
 
-def test_the_shared_timer_carries_nobody_s_context() -> None:
+async def test_the_shared_timer_carries_nobody_s_context() -> None:
     """What one request knows of itself is not seen, nor kept alive, by the deadline of another."""
     clock, seen = SystemClock(), list[str]()
-
-    async def scenario() -> None:
-        _WHO.set("the first")
-        clock.deadline(MS, lambda: seen.append(_WHO.get()))
-        _WHO.set("the second")
-        clock.deadline(MS, lambda: seen.append(_WHO.get()))
-        await _until(lambda: len(seen) == 2)
-
-    asyncio.run(scenario())
+    _WHO.set("the first")
+    clock.deadline(MS, lambda: seen.append(_WHO.get()))
+    _WHO.set("the second")
+    clock.deadline(MS, lambda: seen.append(_WHO.get()))
+    await _until(lambda: len(seen) == 2)
     assert seen == ["nobody", "nobody"]
 
 
@@ -174,83 +155,67 @@ class _Bell:
 @pytest.mark.parametrize(
     "delays", [(1, 2, 3, 4), (60_000, 1, 2, 3, 4), (60_000, 4, 60_000, 1, 3, 2), (4, 3, 2, 1)]
 )
-def test_delays_of_any_length_are_over_at_their_ends(delays: tuple[int, ...]) -> None:
+async def test_delays_of_any_length_are_over_at_their_ends(delays: tuple[int, ...]) -> None:
     """Whichever was set first: the timer is set anew for one that is due sooner, and then for the next one."""
     clock, rung = SystemClock(), list[int]()
-
-    async def scenario() -> None:
-        for _ in range(2):
-            for ms in delays:
-                clock.watch_once(_Bell(clock, ms, rung), asyncio.get_running_loop(), clock.now(), ms * MS)
-            asyncio.get_running_loop().call_later(0.3, rung.append, 300)
-            await _until(lambda: 300 in rung)
-            assert rung == [1, 2, 3, 4, 300]
-            rung.clear()
-
-    asyncio.run(scenario())
+    for _ in range(2):
+        for ms in delays:
+            clock.watch_once(_Bell(clock, ms, rung), asyncio.get_running_loop(), clock.now(), ms * MS)
+        asyncio.get_running_loop().call_later(0.3, rung.append, 300)
+        await _until(lambda: 300 in rung)
+        assert rung == [1, 2, 3, 4, 300]
+        rung.clear()
 
 
-def test_timers_that_were_set_for_later_do_not_pile_up() -> None:
+async def test_timers_that_were_set_for_later_do_not_pile_up() -> None:
     """While one waits for long, a thousand times one comes that is due sooner than the last."""
     clock, rung = SystemClock(), list[int]()
-
-    async def scenario() -> None:
-        clock.watch_once(_Bell(clock, 0, rung), asyncio.get_running_loop(), clock.now(), 3_600_000 * MS)
-        for turn in range(10):
-            for number in range(100):
-                clock.watch_once(
-                    _Bell(clock, number, rung), asyncio.get_running_loop(), clock.now(), MS - 1000 * number
-                )
-            while len(rung) < 100 * (turn + 1):  # noqa: ASYNC110 - the bells are the clock's
-                await asyncio.sleep(0.001)
-        gc.collect()
-        loop = asyncio.get_running_loop()
-        handles = [one for one in gc.get_objects() if isinstance(one, asyncio.TimerHandle)]
-        assert sum(one._loop is loop for one in handles) < 10  # type: ignore[attr-defined]
-
-    asyncio.run(scenario())
+    clock.watch_once(_Bell(clock, 0, rung), asyncio.get_running_loop(), clock.now(), 3_600_000 * MS)
+    for turn in range(10):
+        for number in range(100):
+            clock.watch_once(
+                _Bell(clock, number, rung), asyncio.get_running_loop(), clock.now(), MS - 1000 * number
+            )
+        while len(rung) < 100 * (turn + 1):  # noqa: ASYNC110 - the bells are the clock's
+            await asyncio.sleep(0.001)
+    gc.collect()
+    loop = asyncio.get_running_loop()
+    handles = [one for one in gc.get_objects() if isinstance(one, asyncio.TimerHandle)]
+    assert sum(one._loop is loop for one in handles) < 10  # type: ignore[attr-defined]
 
 
-def test_who_is_always_called_off_in_time_costs_no_timers() -> None:
+async def test_who_is_always_called_off_in_time_costs_no_timers() -> None:
     """Of a hundred that come one after the other, and none of which is due, the first alone has one that rings."""
     clock, rung, rings = SystemClock(), list[int](), list[float]()
+    loop = asyncio.get_running_loop()
+    own = loop.call_later
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
-        own = loop.call_later
+    def counted(delay: float, *more: Any, **named: Any) -> asyncio.TimerHandle:
+        rings.append(delay)
+        return own(delay, *more, **named)
 
-        def counted(delay: float, *more: Any, **named: Any) -> asyncio.TimerHandle:
-            rings.append(delay)
-            return own(delay, *more, **named)
-
-        loop.call_later = counted  # type: ignore[method-assign, assignment]
-        for number in range(100):
-            bell = _Bell(clock, number, rung)
-            clock.watch_once(bell, asyncio.get_running_loop(), clock.now(), 20 * MS + number * MS // 5)
-            bell.due = 0
-        await asyncio.sleep(0.05)
-        assert [one for one in rings if one != 0.05] == rings[:1]
-
-    asyncio.run(scenario())
+    loop.call_later = counted  # type: ignore[method-assign, assignment]
+    for number in range(100):
+        bell = _Bell(clock, number, rung)
+        clock.watch_once(bell, asyncio.get_running_loop(), clock.now(), 20 * MS + number * MS // 5)
+        bell.due = 0
+    await asyncio.sleep(0.05)
+    assert [one for one in rings if one != 0.05] == rings[:1]
 
 
-def test_among_those_that_are_called_off_the_others_keep_their_order() -> None:
+async def test_among_those_that_are_called_off_the_others_keep_their_order() -> None:
     """Of 2,000 one in four stays."""
     clock, rung, draw = SystemClock(), list[int](), random.Random(1)
-
-    async def scenario() -> None:
-        began, kept = clock.now(), list[int]()
-        for number, ms in enumerate(draw.sample(range(2000), 2000)):
-            bell = _Bell(clock, ms, rung)
-            clock.watch_once(bell, asyncio.get_running_loop(), began, 20 * MS + ms * MS // 50)
-            if number % 4:
-                bell.due = 0
-            else:
-                kept.append(ms)
-        await _until(lambda: len(rung) == 500)
-        assert rung == sorted(kept)
-
-    asyncio.run(scenario())
+    began, kept = clock.now(), list[int]()
+    for number, ms in enumerate(draw.sample(range(2000), 2000)):
+        bell = _Bell(clock, ms, rung)
+        clock.watch_once(bell, asyncio.get_running_loop(), began, 20 * MS + ms * MS // 50)
+        if number % 4:
+            bell.due = 0
+        else:
+            kept.append(ms)
+    await _until(lambda: len(rung) == 500)
+    assert rung == sorted(kept)
 
 
 def test_delays_of_any_length_that_are_called_off_do_not_pile_up() -> None:

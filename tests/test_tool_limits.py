@@ -144,16 +144,12 @@ def test_a_call_counts_for_whom_the_request_counts() -> None:
     forget()
 
 
-def test_a_refusal_after_the_response_has_begun_ends_it(house: House) -> None:
+async def test_a_refusal_after_the_response_has_begun_ends_it(house: House) -> None:
     """It cannot become another answer: the server must see that this one is not whole."""
-
-    async def scenario() -> None:
-        for _ in range(2):
-            assert (await house.call(path="/begun")).body == b"ab"
-        with pytest.raises(RateLimited):
-            await house.call(path="/begun")
-
-    run(scenario())
+    for _ in range(2):
+        assert (await house.call(path="/begun")).body == b"ab"
+    with pytest.raises(RateLimited):
+        await house.call(path="/begun")
 
 
 def test_a_worker_says_for_whom_it_calls(house: House) -> None:
@@ -244,18 +240,14 @@ def test_an_object_with_an_async_call_is_no_plain_function(house: House) -> None
         limit(tool="search_a")(Numbers())
 
 
-def test_a_tools_limit_is_observed_like_any(house: House) -> None:
+async def test_a_tools_limit_is_observed_like_any(house: House) -> None:
     """How near it is and how much was used; who was refused is counted once, though the request was refused with it."""
-
-    async def scenario() -> None:
-        for _ in range(4):
-            with contextlib.suppress(RateLimited):
-                await call(house.app)
-        shown = house.samples()
-        assert shown["mahavishnu_limit_near_total{limit=each}"] == 1
-        assert shown["mahavishnu_limit_utilisation_ratio{limit=each}"] == 1
-        assert shown["mahavishnu_limit_utilisation_ratio{limit=search}"] == pytest.approx(2 / 3)
-        refused = {name: house.app.service.refusals.top(name, 5)[0] for name in SPEC.limits}
-        assert refused == {"search": 0, "each": 2, "requests": 0}
-
-    run(scenario())
+    for _ in range(4):
+        with contextlib.suppress(RateLimited):
+            await call(house.app)
+    shown = house.samples()
+    assert shown["mahavishnu_limit_near_total{limit=each}"] == 1
+    assert shown["mahavishnu_limit_utilisation_ratio{limit=each}"] == 1
+    assert shown["mahavishnu_limit_utilisation_ratio{limit=search}"] == pytest.approx(2 / 3)
+    refused = {name: house.app.service.refusals.top(name, 5)[0] for name in SPEC.limits}
+    assert refused == {"search": 0, "each": 2, "requests": 0}

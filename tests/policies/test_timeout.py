@@ -26,7 +26,6 @@ from tests.runtime.asgi_client import (
     collector,
     harden,
     limits,
-    run,
     scope_of,
     site,
     spec_of,
@@ -48,119 +47,99 @@ async def _late(house: House, **more: Any) -> Answer:
     return await task
 
 
-def test_a_response_that_does_not_start_in_time_is_504() -> None:
+async def test_a_response_that_does_not_start_in_time_is_504() -> None:
     """The handler is cancelled at the deadline, one answer goes out, and it says why; no timer is left."""
-
-    async def scenario() -> None:
-        house = harden(site(Route("/", _for_ever)), SLOW)
-        answer = await _late(house)
-        assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
-        assert answer.json()["violated-policies"] == ["request"]
-        assert house.decisions("request") == (0, 1, 0)
-        assert house.clock.timers == 0
-        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (504, "request")
-
-    run(scenario())
+    house = harden(site(Route("/", _for_ever)), SLOW)
+    answer = await _late(house)
+    assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
+    assert answer.json()["violated-policies"] == ["request"]
+    assert house.decisions("request") == (0, 1, 0)
+    assert house.clock.timers == 0
+    assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (504, "request")
 
 
-def test_a_nanosecond_before_the_deadline_is_in_time() -> None:
+async def test_a_nanosecond_before_the_deadline_is_in_time() -> None:
     """The limit is what the spec says, not about that."""
+    gate = asyncio.Event()
 
-    async def scenario() -> None:
-        gate = asyncio.Event()
+    async def handler(request: Request) -> Response:
+        await gate.wait()
+        return PlainTextResponse("ok")
 
-        async def handler(request: Request) -> Response:
-            await gate.wait()
-            return PlainTextResponse("ok")
-
-        house = harden(site(Route("/", handler)), SLOW)
-        task = asyncio.create_task(house.call())
-        await house.clock.settle()
-        house.clock.advance(2 * 10**9 - 1)
-        gate.set()
-        assert (await task).status == 200
-        assert house.decisions("request") == (1, 0, 0)
-
-    run(scenario())
+    house = harden(site(Route("/", handler)), SLOW)
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    house.clock.advance(2 * 10**9 - 1)
+    gate.set()
+    assert (await task).status == 200
+    assert house.decisions("request") == (1, 0, 0)
 
 
 @pytest.mark.parametrize("mode", ["enforce", "observe"])
-def test_a_slow_stream_is_cut_between_its_parts_and_never_answered_twice(mode: str) -> None:
+async def test_a_slow_stream_is_cut_between_its_parts_and_never_answered_twice(mode: str) -> None:
     """Once started there is no 504: the body ends unfinished, so that the server cuts the connection."""
 
-    async def scenario() -> None:
-        async def parts() -> AsyncIterator[bytes]:
-            yield b"one"
-            await house.clock.sleep(4 * 10**9)
-            yield b"two"
-            await house.clock.sleep(6 * 10**9)
-            yield b"three"
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        await house.clock.sleep(4 * 10**9)
+        yield b"two"
+        await house.clock.sleep(6 * 10**9)
+        yield b"three"
 
-        async def handler(request: Request) -> Response:
-            return StreamingResponse(parts())
+    async def handler(request: Request) -> Response:
+        return StreamingResponse(parts())
 
-        house = harden(
-            site(Route("/", handler)), limits(request={"timeout": "2s", "idle": "5s", "mode": mode})
-        )
-        answer = Answer()
-        task = asyncio.create_task(house.app(scope_of(), chunks([b""]), collector(answer)))
-        for _ in range(11):
-            await house.clock.settle()
-            house.clock.advance("1s")
-        await task
-        assert answer.starts == 1
-        assert answer.status == 200
-        if mode == "enforce":
-            assert (answer.body, answer.complete) == (b"onetwo", False)
-            assert house.decisions("request") == (0, 1, 0)
-        else:
-            assert (answer.body, answer.complete) == (b"onetwothree", True)
-
-    run(scenario())
-
-
-def test_work_after_the_response_has_no_deadline() -> None:
-    """A background task runs after the last part; no idle time cuts it."""
-
-    async def scenario() -> None:
-        done: list[bool] = []
-
-        async def background() -> None:
-            await house.clock.sleep(60 * 10**9)
-            done.append(True)
-
-        async def handler(request: Request) -> Response:
-            return PlainTextResponse("ok", background=BackgroundTask(background))
-
-        house = harden(site(Route("/", handler)), SLOW)
-        task = asyncio.create_task(house.call())
+    house = harden(site(Route("/", handler)), limits(request={"timeout": "2s", "idle": "5s", "mode": mode}))
+    answer = Answer()
+    task = asyncio.create_task(house.app(scope_of(), chunks([b""]), collector(answer)))
+    for _ in range(11):
         await house.clock.settle()
-        house.clock.advance("60s")
-        assert (await task).complete
-        assert done == [True]
-        assert house.decisions("request") == (1, 0, 0)
+        house.clock.advance("1s")
+    await task
+    assert answer.starts == 1
+    assert answer.status == 200
+    if mode == "enforce":
+        assert (answer.body, answer.complete) == (b"onetwo", False)
+        assert house.decisions("request") == (0, 1, 0)
+    else:
+        assert (answer.body, answer.complete) == (b"onetwothree", True)
 
-    run(scenario())
+
+async def test_work_after_the_response_has_no_deadline() -> None:
+    """A background task runs after the last part; no idle time cuts it."""
+    done: list[bool] = []
+
+    async def background() -> None:
+        await house.clock.sleep(60 * 10**9)
+        done.append(True)
+
+    async def handler(request: Request) -> Response:
+        return PlainTextResponse("ok", background=BackgroundTask(background))
+
+    house = harden(site(Route("/", handler)), SLOW)
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    house.clock.advance("60s")
+    assert (await task).complete
+    assert done == [True]
+    assert house.decisions("request") == (1, 0, 0)
 
 
-def test_the_apps_own_timeout_error_is_its_own() -> None:
+async def test_the_apps_own_timeout_error_is_its_own() -> None:
     """It leaves the middleware as it is: a 500, not our 504."""
 
     async def handler(request: Request) -> Response:
         raise TimeoutError("the database")
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", handler)), SLOW)
-        answer = Answer()
-        with pytest.raises(TimeoutError, match="the database"):
-            await house.call(answer=answer)
-        assert house.count("request", "refused") == 0
-        assert house.lines[-1]["status"] == 500
-
-    run(scenario())
+    house = harden(site(Route("/", handler)), SLOW)
+    answer = Answer()
+    with pytest.raises(TimeoutError, match="the database"):
+        await house.call(answer=answer)
+    assert house.count("request", "refused") == 0
+    assert house.lines[-1]["status"] == 500
 
 
-def test_an_app_that_holds_on_against_its_cancellation_still_yields_504() -> None:
+async def test_an_app_that_holds_on_against_its_cancellation_still_yields_504() -> None:
     """What it sends after the deadline is dropped: the client is told the truth, once."""
 
     async def stubborn(request: Request) -> Response:
@@ -168,18 +147,15 @@ def test_an_app_that_holds_on_against_its_cancellation_still_yields_504() -> Non
             await asyncio.Event().wait()
         return PlainTextResponse("too late")
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", stubborn)), SLOW)
-        answer = await _late(house)
-        assert (answer.status, answer.starts) == (504, 1)
-        assert b"too late" not in answer.body
-        assert house.decisions("request") == (0, 1, 0)
-
-    run(scenario())
+    house = harden(site(Route("/", stubborn)), SLOW)
+    answer = await _late(house)
+    assert (answer.status, answer.starts) == (504, 1)
+    assert b"too late" not in answer.body
+    assert house.decisions("request") == (0, 1, 0)
 
 
 @pytest.mark.parametrize("more", [{}, {"idle": "5s"}])
-def test_a_cancellation_that_was_swallowed_is_taken_back(more: dict[str, Any]) -> None:
+async def test_a_cancellation_that_was_swallowed_is_taken_back(more: dict[str, Any]) -> None:
     """Else a timeout around the middleware would take its own cancellation for somebody else's."""
 
     async def stubborn(request: Request) -> Response:
@@ -187,48 +163,41 @@ def test_a_cancellation_that_was_swallowed_is_taken_back(more: dict[str, Any]) -
             await asyncio.Event().wait()
         return PlainTextResponse("too late")
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", stubborn)), limits(request={"timeout": "1s", **more}))
-        left: list[int] = []
+    house = harden(site(Route("/", stubborn)), limits(request={"timeout": "1s", **more}))
+    left: list[int] = []
 
-        async def around() -> None:
-            assert await house.status() == 504
-            left.append(cast("asyncio.Task[None]", asyncio.current_task()).cancelling())
+    async def around() -> None:
+        assert await house.status() == 504
+        left.append(cast("asyncio.Task[None]", asyncio.current_task()).cancelling())
 
-        task = asyncio.create_task(around())
-        await house.clock.settle()
-        house.clock.advance("2s")
-        await task
-        assert left == [0]
-
-    run(scenario())
+    task = asyncio.create_task(around())
+    await house.clock.settle()
+    house.clock.advance("2s")
+    await task
+    assert left == [0]
 
 
 @pytest.mark.parametrize("more", [{}, {"idle": "5s"}])
-def test_a_cancellation_that_its_task_has_outlived_is_not_taken_for_one_from_outside(
+async def test_a_cancellation_that_its_task_has_outlived_is_not_taken_for_one_from_outside(
     more: dict[str, Any],
 ) -> None:
     """A server's worker that was cancelled before this request, and went on, still gets 504 when it is late."""
+    house = harden(site(Route("/", _for_ever)), limits(request={"timeout": "2s", **more}))
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", _for_ever)), limits(request={"timeout": "2s", **more}))
+    async def outlives() -> Answer:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await house.call()
 
-        async def outlives() -> Answer:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-            return await house.call()
-
-        task = asyncio.create_task(outlives())
-        await house.clock.settle()
-        task.cancel()
-        await house.clock.settle()
-        house.clock.advance("2s")
-        assert ((await task).status, task.cancelling()) == (504, 1)
-
-    run(scenario())
+    task = asyncio.create_task(outlives())
+    await house.clock.settle()
+    task.cancel()
+    await house.clock.settle()
+    house.clock.advance("2s")
+    assert ((await task).status, task.cancelling()) == (504, 1)
 
 
-def test_an_app_that_turns_its_cancellation_into_a_fault_still_yields_504() -> None:
+async def test_an_app_that_turns_its_cancellation_into_a_fault_still_yields_504() -> None:
     """The client gets the refusal; the fault is raised on, for the server's log."""
 
     async def clumsy(request: Request) -> Response:
@@ -238,219 +207,180 @@ def test_an_app_that_turns_its_cancellation_into_a_fault_still_yields_504() -> N
             raise RuntimeError("clean-up failed") from error
         raise AssertionError("unreachable")
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", clumsy)), SLOW)
-        answer = Answer()
-        with pytest.raises(RuntimeError, match="clean-up failed"):
-            await _late(house, answer=answer)
-        assert (answer.status, answer.starts) == (504, 1)
-
-    run(scenario())
+    house = harden(site(Route("/", clumsy)), SLOW)
+    answer = Answer()
+    with pytest.raises(RuntimeError, match="clean-up failed"):
+        await _late(house, answer=answer)
+    assert (answer.status, answer.starts) == (504, 1)
 
 
-def test_a_cancellation_from_outside_stays_one() -> None:
+async def test_a_cancellation_from_outside_stays_one() -> None:
     """The server gives the request up: it is cancelled, not refused, and holds nothing."""
-
-    async def scenario() -> None:
-        house = harden(site(Route("/", _for_ever)), SLOW)
-        task = asyncio.create_task(house.call())
-        await house.clock.settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert house.clock.timers == 0
-        assert house.app.service.active == 0
-        assert house.lines[-1]["status"] == 499
-        assert house.count("request", "refused") == 0
-
-    run(scenario())
+    house = harden(site(Route("/", _for_ever)), SLOW)
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert house.clock.timers == 0
+    assert house.app.service.active == 0
+    assert house.lines[-1]["status"] == 499
+    assert house.count("request", "refused") == 0
 
 
 @pytest.mark.parametrize("first", ["cancelled", "too late"])
-def test_a_cancellation_from_outside_wins_over_the_deadline(first: str) -> None:
+async def test_a_cancellation_from_outside_wins_over_the_deadline(first: str) -> None:
     """Both in the same moment: asyncio's rule is that the outer one is passed on."""
-
-    async def scenario() -> None:
-        house = harden(site(Route("/", _for_ever)), SLOW)
-        task = asyncio.create_task(house.call())
-        await house.clock.settle()
-        if first == "too late":
-            house.clock.advance("2s")
-        task.cancel()
+    house = harden(site(Route("/", _for_ever)), SLOW)
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    if first == "too late":
         house.clock.advance("2s")
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    task.cancel()
+    house.clock.advance("2s")
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
-    run(scenario())
 
-
-def test_observing_never_ends_a_request_and_counts_it_once() -> None:
+async def test_observing_never_ends_a_request_and_counts_it_once() -> None:
     """Late, but served; counted under `observed` and nothing else."""
+    gate = asyncio.Event()
 
-    async def scenario() -> None:
-        gate = asyncio.Event()
+    async def handler(request: Request) -> Response:
+        await gate.wait()
+        return PlainTextResponse("ok")
 
-        async def handler(request: Request) -> Response:
-            await gate.wait()
-            return PlainTextResponse("ok")
-
-        house = harden(site(Route("/", handler)), limits(request={"timeout": "2s", "mode": "observe"}))
-        task = asyncio.create_task(house.call())
-        await house.clock.settle()
-        house.clock.advance("3s")
-        gate.set()
-        assert (await task).status == 200
-        assert house.decisions("request") == (0, 0, 1)
-
-    run(scenario())
+    house = harden(site(Route("/", handler)), limits(request={"timeout": "2s", "mode": "observe"}))
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    house.clock.advance("3s")
+    gate.set()
+    assert (await task).status == 200
+    assert house.decisions("request") == (0, 0, 1)
 
 
-def test_the_handler_knows_its_deadline() -> None:
+async def test_the_handler_knows_its_deadline() -> None:
     """What it calls can give up in time; elsewhere there is none."""
 
     async def handler(request: Request) -> Response:
         return PlainTextResponse(str(deadline()))
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", handler)), SLOW)
-        house.clock.advance("7s")
-        assert (await house.call()).body == b"9000000000"
-        assert deadline() is None
-
-    run(scenario())
+    house = harden(site(Route("/", handler)), SLOW)
+    house.clock.advance("7s")
+    assert (await house.call()).body == b"9000000000"
+    assert deadline() is None
 
 
-def test_of_several_time_limits_the_most_specific_holds() -> None:
+async def test_of_several_time_limits_the_most_specific_holds() -> None:
     """The route's own limit replaces the general one, in both directions."""
-
-    async def scenario() -> None:
-        spec = limits(
-            request={"timeout": "2s"},
-            report={"timeout": "20s", "match": {"path": "/report"}},
-            posts={"timeout": "10s", "match": {"path": "/report", "method": "POST"}},
-            under={"timeout": "5s", "match": {"path": "/re*"}},
+    spec = limits(
+        request={"timeout": "2s"},
+        report={"timeout": "20s", "match": {"path": "/report"}},
+        posts={"timeout": "10s", "match": {"path": "/report", "method": "POST"}},
+        under={"timeout": "5s", "match": {"path": "/re*"}},
+    )
+    house = harden(site(Route("/report", _for_ever, methods=["GET", "POST"])), spec)
+    engine = house.app.service.engine
+    names = [
+        plan.timeout.name if plan.timeout else None
+        for plan in (
+            engine.plan("/report", "GET"),
+            engine.plan("/report", "POST"),
+            engine.plan("/reports", "GET"),
+            engine.plan("/", "GET"),
         )
-        house = harden(site(Route("/report", _for_ever, methods=["GET", "POST"])), spec)
-        engine = house.app.service.engine
-        names = [
-            plan.timeout.name if plan.timeout else None
-            for plan in (
-                engine.plan("/report", "GET"),
-                engine.plan("/report", "POST"),
-                engine.plan("/reports", "GET"),
-                engine.plan("/", "GET"),
-            )
-        ]
-        assert names == ["report", "posts", "under", "request"]
-
-    run(scenario())
+    ]
+    assert names == ["report", "posts", "under", "request"]
 
 
-def test_a_message_before_the_response_does_not_lift_the_deadline() -> None:
+async def test_a_message_before_the_response_does_not_lift_the_deadline() -> None:
     """An early hint is no answer."""
 
     async def hinting(scope: Any, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.early_hint", "links": []})
         await asyncio.Event().wait()
 
-    async def scenario() -> None:
-        assert (await _late(harden(hinting, SLOW))).status == 504
-
-    run(scenario())
+    assert (await _late(harden(hinting, SLOW))).status == 504
 
 
-def test_timing_out_in_the_handler_costs_quota() -> None:
+async def test_timing_out_in_the_handler_costs_quota() -> None:
     """Who makes the service work until it gives up has used it; otherwise slow requests would be free."""
-
-    async def scenario() -> None:
-        spec = limits(request={"timeout": "2s"}, calls={"rate": "2/hour"})
-        house = harden(site(Route("/", _for_ever)), spec)
-        assert [(await _late(house)).status for _ in range(2)] == [504, 504]
-        assert await house.status() == 429
-
-    run(scenario())
+    spec = limits(request={"timeout": "2s"}, calls={"rate": "2/hour"})
+    house = harden(site(Route("/", _for_ever)), spec)
+    assert [(await _late(house)).status for _ in range(2)] == [504, 504]
+    assert await house.status() == 429
 
 
-def test_idle_time_restarts_with_every_part() -> None:
+async def test_idle_time_restarts_with_every_part() -> None:
     """A stream that keeps talking lives for hours."""
 
-    async def scenario() -> None:
-        async def talking(scope: Any, receive: Receive, send: Send) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            for _ in range(1000):
-                await house.clock.sleep(4_999_999_999)
-                await send({"type": "http.response.body", "body": b".", "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        house = harden(talking, SLOW)
-        task = asyncio.create_task(house.call())
+    async def talking(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
         for _ in range(1000):
-            await house.clock.settle(4)
-            house.clock.advance(4_999_999_999)
-        answer = await task
-        assert (len(answer.body), answer.complete) == (1000, True)
+            await house.clock.sleep(4_999_999_999)
+            await send({"type": "http.response.body", "body": b".", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
-    run(scenario())
+    house = harden(talking, SLOW)
+    task = asyncio.create_task(house.call())
+    for _ in range(1000):
+        await house.clock.settle(4)
+        house.clock.advance(4_999_999_999)
+    answer = await task
+    assert (len(answer.body), answer.complete) == (1000, True)
 
 
-def test_who_does_not_take_the_end_of_a_stream_is_cut_as_well() -> None:
+async def test_who_does_not_take_the_end_of_a_stream_is_cut_as_well() -> None:
     """The last send waits until what was sent before is taken: a client that never reads would keep his place."""
 
-    async def scenario() -> None:
-        async def large(scope: Any, receive: Receive, send: Send) -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"much", "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
+    async def large(scope: Any, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"much", "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
 
-        async def never_read(message: Message) -> None:
-            if message["type"] == "http.response.body" and not message.get("more_body"):
-                await asyncio.Event().wait()
-
-        house = harden(large, limits(request={"timeout": "2s", "idle": "5s"}, slots={"concurrency": 1}))
-        task = asyncio.create_task(house.app(scope_of(), chunks([]), never_read))
-        await house.clock.settle()
-        house.clock.advance("4999ms")
-        await house.clock.settle()
-        assert house.gauge("in_flight", "slots") == 1
-        house.clock.advance("1ms")
-        await task
-        assert house.gauge("in_flight", "slots") == 0
-
-    run(scenario())
-
-
-def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:
-    """Its place in a concurrency limit is held as long as it lives, and free afterwards."""
-
-    async def scenario() -> None:
-        opened = asyncio.Event()
-
-        async def socket(scope: Any, receive: Receive, send: Send) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            opened.set()
+    async def never_read(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
             await asyncio.Event().wait()
 
-        spec = limits(request={"timeout": "2s"}, sockets={"concurrency": 1})
-        house = harden(socket, spec)
-        messages: list[Message] = [{"type": "websocket.connect"}]
+    house = harden(large, limits(request={"timeout": "2s", "idle": "5s"}, slots={"concurrency": 1}))
+    task = asyncio.create_task(house.app(scope_of(), chunks([]), never_read))
+    await house.clock.settle()
+    house.clock.advance("4999ms")
+    await house.clock.settle()
+    assert house.gauge("in_flight", "slots") == 1
+    house.clock.advance("1ms")
+    await task
+    assert house.gauge("in_flight", "slots") == 0
 
-        async def receive() -> Message:
-            return messages.pop(0)
 
-        scope = {**scope_of(), "type": "websocket"}
-        del scope["method"]
-        task = asyncio.create_task(house.app(scope, receive, collector(Answer())))
-        await opened.wait()
-        house.clock.advance("60s")
-        await house.clock.settle()
-        assert house.gauge("in_flight", "sockets") == 1
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert house.gauge("in_flight", "sockets") == 0
+async def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:
+    """Its place in a concurrency limit is held as long as it lives, and free afterwards."""
+    opened = asyncio.Event()
 
-    run(scenario())
+    async def socket(scope: Any, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        opened.set()
+        await asyncio.Event().wait()
+
+    spec = limits(request={"timeout": "2s"}, sockets={"concurrency": 1})
+    house = harden(socket, spec)
+    messages: list[Message] = [{"type": "websocket.connect"}]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    scope = {**scope_of(), "type": "websocket"}
+    del scope["method"]
+    task = asyncio.create_task(house.app(scope, receive, collector(Answer())))
+    await opened.wait()
+    house.clock.advance("60s")
+    await house.clock.settle()
+    assert house.gauge("in_flight", "sockets") == 1
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert house.gauge("in_flight", "sockets") == 0
 
 
 # --- time that callers give ---------------------------------------------------------------------------
@@ -478,122 +408,97 @@ async def _tells_deadline(request: Request) -> Response:
         ({"request-timeout": "1"}, 5000),
     ],
 )
-def test_a_caller_can_only_shorten_the_time(headers: dict[str, str], left: int) -> None:
+async def test_a_caller_can_only_shorten_the_time(headers: dict[str, str], left: int) -> None:
     """By a header that the spec names and that can be understood."""
-
-    async def scenario() -> None:
-        house = harden(site(Route("/", _tells_deadline)), GIVEN)
-        house.clock.advance("7s")
-        answer = await house.call(headers=headers)
-        assert int(answer.body) == 7 * 10**9 + left * 10**6
-        assert house.decisions("request") == (1, 0, 0)
-        assert house.clock.timers == 0
-
-    run(scenario())
+    house = harden(site(Route("/", _tells_deadline)), GIVEN)
+    house.clock.advance("7s")
+    answer = await house.call(headers=headers)
+    assert int(answer.body) == 7 * 10**9 + left * 10**6
+    assert house.decisions("request") == (1, 0, 0)
+    assert house.clock.timers == 0
 
 
-def test_past_its_callers_time_a_request_is_ended_and_nobody_is_blamed() -> None:
+async def test_past_its_callers_time_a_request_is_ended_and_nobody_is_blamed() -> None:
     """504 in case he still listens; but what clients ask for themselves burns no error budget and pages nobody."""
-
-    async def scenario() -> None:
-        spec = limits(
-            request={"timeout": "5s", "inherit": "grpc-timeout"},
-            calls={"rate": "2/hour"},
-            all={"concurrency": 9},
-        )
-        house = harden(site(Route("/", _for_ever)), spec)
-        answer = await _late(house, headers={"grpc-timeout": "1999m"})
-        assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
-        assert "came with the request" in answer.json()["detail"]
-        assert house.decisions("request") == (1, 0, 0)
-        assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (499, "request")
-        shown = [name for name in house.samples() if "duration_seconds_count" in name]
-        assert len(shown) == 1
-        assert "http_response_status_code=499" in shown[0]
-        assert (house.clock.timers, house.gauge("in_flight", "all")) == (0, 0)
-
-    run(scenario())
+    spec = limits(
+        request={"timeout": "5s", "inherit": "grpc-timeout"},
+        calls={"rate": "2/hour"},
+        all={"concurrency": 9},
+    )
+    house = harden(site(Route("/", _for_ever)), spec)
+    answer = await _late(house, headers={"grpc-timeout": "1999m"})
+    assert (answer.status, answer.starts, answer.complete) == (504, 1, True)
+    assert "came with the request" in answer.json()["detail"]
+    assert house.decisions("request") == (1, 0, 0)
+    assert (house.lines[-1]["status"], house.lines[-1]["refused_by"]) == (499, "request")
+    shown = [name for name in house.samples() if "duration_seconds_count" in name]
+    assert len(shown) == 1
+    assert "http_response_status_code=499" in shown[0]
+    assert (house.clock.timers, house.gauge("in_flight", "all")) == (0, 0)
 
 
-def test_ones_own_time_is_not_excused_by_the_callers() -> None:
+async def test_ones_own_time_is_not_excused_by_the_callers() -> None:
     """Where the limit itself comes first, it has been exceeded."""
-
-    async def scenario() -> None:
-        house = harden(
-            site(Route("/", _for_ever)), limits(request={"timeout": "2s", "inherit": "grpc-timeout"})
-        )
-        assert (await _late(house, headers={"grpc-timeout": "3S"})).status == 504
-        assert house.decisions("request") == (0, 1, 0)
-        assert house.lines[-1]["status"] == 504
-
-    run(scenario())
+    house = harden(site(Route("/", _for_ever)), limits(request={"timeout": "2s", "inherit": "grpc-timeout"}))
+    assert (await _late(house, headers={"grpc-timeout": "3S"})).status == 504
+    assert house.decisions("request") == (0, 1, 0)
+    assert house.lines[-1]["status"] == 504
 
 
-def test_a_response_that_has_begun_is_not_ended_by_its_callers_time() -> None:
+async def test_a_response_that_has_begun_is_not_ended_by_its_callers_time() -> None:
     """A stream then has its idle time, and that is the limit's own."""
 
-    async def scenario() -> None:
-        async def parts() -> AsyncIterator[bytes]:
-            yield b"one"
-            await house.clock.sleep(2 * 10**9)
-            yield b"two"
-            await house.clock.sleep(9 * 10**9)
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"one"
+        await house.clock.sleep(2 * 10**9)
+        yield b"two"
+        await house.clock.sleep(9 * 10**9)
 
-        async def handler(request: Request) -> Response:
-            return StreamingResponse(parts())
+    async def handler(request: Request) -> Response:
+        return StreamingResponse(parts())
 
-        house = harden(site(Route("/", handler)), GIVEN)
-        answer = Answer()
-        scope = scope_of(headers={"grpc-timeout": "1S"})
-        task = asyncio.create_task(house.app(scope, chunks([b""]), collector(answer)))
-        for _ in range(12):
-            await house.clock.settle()
-            house.clock.advance("1s")
-        await task
-        assert (answer.status, answer.body, answer.complete) == (200, b"onetwo", False)
-        assert house.decisions("request") == (0, 1, 0)
-
-    run(scenario())
-
-
-def test_observing_ends_nothing_for_a_caller_either() -> None:
-    """Such a limit only counts what it would refuse."""
-
-    async def scenario() -> None:
-        spec = limits(request={"timeout": "5s", "inherit": "grpc-timeout", "mode": "observe"})
-        house = harden(site(Route("/", _tells_deadline)), spec)
-        answer = await house.call(headers={"grpc-timeout": "1n"})
-        assert (answer.status, answer.body) == (200, b"None")
-
-    run(scenario())
-
-
-def test_time_goes_from_the_caller_through_to_the_dependency() -> None:
-    """In by one header, out by another, less what has passed and a margin."""
-
-    async def scenario() -> None:
-        told: list[str | None] = []
-
-        def answer(request: httpx.Request) -> httpx.Response:
-            told.append(request.headers.get("x-request-timeout-ms"))
-            return httpx.Response(200)
-
-        async def handler(request: Request) -> Response:
-            await house.clock.sleep(10**9)
-            client = mahavishnu.dependency("stock").httpx_async_client(transport=httpx.MockTransport(answer))
-            async with client:
-                await client.get("http://stock/")
-            return PlainTextResponse("ok")
-
-        spec = spec_of(
-            limits={"request": {"timeout": "5s", "inherit": "grpc-timeout"}},
-            dependencies={"stock": {"timeout": "4s", "propagate": "x-request-timeout-ms"}},
-        )
-        house = harden(site(Route("/", handler)), spec)
-        task = asyncio.create_task(house.call(headers={"grpc-timeout": "3S"}))
+    house = harden(site(Route("/", handler)), GIVEN)
+    answer = Answer()
+    scope = scope_of(headers={"grpc-timeout": "1S"})
+    task = asyncio.create_task(house.app(scope, chunks([b""]), collector(answer)))
+    for _ in range(12):
         await house.clock.settle()
         house.clock.advance("1s")
-        assert (await task).status == 200
-        assert told == ["1990"]
+    await task
+    assert (answer.status, answer.body, answer.complete) == (200, b"onetwo", False)
+    assert house.decisions("request") == (0, 1, 0)
 
-    run(scenario())
+
+async def test_observing_ends_nothing_for_a_caller_either() -> None:
+    """Such a limit only counts what it would refuse."""
+    spec = limits(request={"timeout": "5s", "inherit": "grpc-timeout", "mode": "observe"})
+    house = harden(site(Route("/", _tells_deadline)), spec)
+    answer = await house.call(headers={"grpc-timeout": "1n"})
+    assert (answer.status, answer.body) == (200, b"None")
+
+
+async def test_time_goes_from_the_caller_through_to_the_dependency() -> None:
+    """In by one header, out by another, less what has passed and a margin."""
+    told: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        told.append(request.headers.get("x-request-timeout-ms"))
+        return httpx.Response(200)
+
+    async def handler(request: Request) -> Response:
+        await house.clock.sleep(10**9)
+        client = mahavishnu.dependency("stock").httpx_async_client(transport=httpx.MockTransport(answer))
+        async with client:
+            await client.get("http://stock/")
+        return PlainTextResponse("ok")
+
+    spec = spec_of(
+        limits={"request": {"timeout": "5s", "inherit": "grpc-timeout"}},
+        dependencies={"stock": {"timeout": "4s", "propagate": "x-request-timeout-ms"}},
+    )
+    house = harden(site(Route("/", handler)), spec)
+    task = asyncio.create_task(house.call(headers={"grpc-timeout": "3S"}))
+    await house.clock.settle()
+    house.clock.advance("1s")
+    assert (await task).status == 200
+    assert told == ["1990"]

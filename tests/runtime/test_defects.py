@@ -39,20 +39,17 @@ from tests.runtime.asgi_client import (
 SECOND = 10**9
 
 
-def test_a_stream_is_not_started_anew_with_every_chunk() -> None:
+async def test_a_stream_is_not_started_anew_with_every_chunk() -> None:
     """slowapi's ASGI middleware sends four starts for three chunks (D1)."""
 
     async def stream(request: Request) -> Response:
         return StreamingResponse(iter([b"1", b"2", b"3"]))
 
-    async def scenario() -> None:
-        answer = await harden(site(Route("/", stream)), limits(calls={"rate": "5/minute"})).call()
-        assert (answer.starts, answer.body) == (1, b"123")
-
-    run(scenario())
+    answer = await harden(site(Route("/", stream)), limits(calls={"rate": "5/minute"})).call()
+    assert (answer.starts, answer.body) == (1, b"123")
 
 
-def test_the_headers_of_a_stream_leave_before_its_first_chunk_is_made() -> None:
+async def test_the_headers_of_a_stream_leave_before_its_first_chunk_is_made() -> None:
     """slowapi holds the start back until the first chunk (D1)."""
     seen: list[str] = []
 
@@ -66,15 +63,12 @@ def test_the_headers_of_a_stream_leave_before_its_first_chunk_is_made() -> None:
     async def send(message: Message) -> None:
         seen.append(message["type"])
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", stream)), limits(calls={"rate": "5/minute"}))
-        await house.app(scope_of(), chunks([b""]), send)
-
-    run(scenario())
+    house = harden(site(Route("/", stream)), limits(calls={"rate": "5/minute"}))
+    await house.app(scope_of(), chunks([b""]), send)
     assert seen[:3] == ["http.response.start", "made", "http.response.body"]
 
 
-def test_the_middleware_runs_the_app_in_the_task_of_its_caller() -> None:
+async def test_the_middleware_runs_the_app_in_the_task_of_its_caller() -> None:
     """BaseHTTPMiddleware, which slowapi and others build on, costs a task and a queue per request (D2)."""
     tasks: list[object] = []
 
@@ -82,114 +76,79 @@ def test_the_middleware_runs_the_app_in_the_task_of_its_caller() -> None:
         tasks.append(asyncio.current_task())
         return PlainTextResponse("ok")
 
-    async def scenario() -> None:
-        spec = limits(a={"rate": "5/minute"}, b={"timeout": "1s"}, c={"concurrency": 5}, d={"body": "1kB"})
-        house = harden(site(Route("/", where)), spec)
-        before = len(asyncio.all_tasks())
-        await house.call()
-        assert tasks == [asyncio.current_task()]
-        assert len(asyncio.all_tasks()) == before
-        assert not issubclass(Hardening, BaseHTTPMiddleware)
-
-    run(scenario())
+    spec = limits(a={"rate": "5/minute"}, b={"timeout": "1s"}, c={"concurrency": 5}, d={"body": "1kB"})
+    house = harden(site(Route("/", where)), spec)
+    before = len(asyncio.all_tasks())
+    await house.call()
+    assert tasks == [asyncio.current_task()]
+    assert len(asyncio.all_tasks()) == before
+    assert not issubclass(Hardening, BaseHTTPMiddleware)
 
 
-def test_a_store_that_fails_is_no_attribute_error() -> None:
+async def test_a_store_that_fails_is_no_attribute_error() -> None:
     """With its store gone, slowapi answers 500 over its own missing attribute; ours lives in the process (D3)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute"}))
-        assert isinstance(house.app.service.store, MemoryStore)
-        assert [await house.status() for _ in range(3)] == [200, 200, 429]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute"}))
+    assert isinstance(house.app.service.store, MemoryStore)
+    assert [await house.status() for _ in range(3)] == [200, 200, 429]
 
 
-def test_mounted_routes_are_limited() -> None:
+async def test_mounted_routes_are_limited() -> None:
     """slowapi does not limit what is mounted at all (D4)."""
-
-    async def scenario() -> None:
-        app = site(Mount("/sub", app=Router([Route("/x", ok)])))
-        house = harden(app, limits(calls={"rate": "1/minute"}))
-        assert [await house.status(path="/sub/x") for _ in range(5)] == [200] + [429] * 4
-
-    run(scenario())
+    app = site(Mount("/sub", app=Router([Route("/x", ok)])))
+    house = harden(app, limits(calls={"rate": "1/minute"}))
+    assert [await house.status(path="/sub/x") for _ in range(5)] == [200] + [429] * 4
 
 
-def test_a_header_with_underscores_is_nobodys_address() -> None:
+async def test_a_header_with_underscores_is_nobodys_address() -> None:
     """slowapi reads `X_FORWARDED_FOR`, which no proxy sends and every client can (D5)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute"}))
-        statuses = [await house.status(headers={"x_forwarded_for": f"1.1.1.{n}"}) for n in range(5)]
-        assert statuses == [200, 200, 429, 429, 429]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute"}))
+    statuses = [await house.status(headers={"x_forwarded_for": f"1.1.1.{n}"}) for n in range(5)]
+    assert statuses == [200, 200, 429, 429, 429]
 
 
-def test_deciding_does_not_block_the_event_loop() -> None:
+async def test_deciding_does_not_block_the_event_loop() -> None:
     """slowapi speaks to its store synchronously inside async routes; ours in memory answers at once (D6)."""
-
-    async def scenario() -> None:
-        engine = harden(site(), limits(calls={"rate": "1/second"})).app.service.engine
-        plan = engine.plan("/", "GET")
-        first, second = (Admission("", Caller("203.0.113.1"), plan, 0) for _ in range(2))
-        assert engine.charge(first) is engine.charge(second) is None
-        assert (first.refused, second.refused is None) == (None, False)
-
-    run(scenario())
+    engine = harden(site(), limits(calls={"rate": "1/second"})).app.service.engine
+    plan = engine.plan("/", "GET")
+    first, second = (Admission("", Caller("203.0.113.1"), plan, 0) for _ in range(2))
+    assert engine.charge(first) is engine.charge(second) is None
+    assert (first.refused, second.refused is None) == (None, False)
 
 
-def test_a_long_window_is_not_spent_by_what_a_short_one_refuses() -> None:
+async def test_a_long_window_is_not_spent_by_what_a_short_one_refuses() -> None:
     """slowapi: 2 a minute and 10 an hour serve two requests and leave two of the hour (D7)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(a_minute={"rate": "2/minute"}, an_hour={"rate": "10/hour"}))
-        for _ in range(20):
-            await house.call()
-        assert house.decisions("an_hour")[:2] == (2, 0)
-        assert 'an_hour";r=8' in (await house.call()).headers["ratelimit"]
-
-    run(scenario())
+    house = harden(site(), limits(a_minute={"rate": "2/minute"}, an_hour={"rate": "10/hour"}))
+    for _ in range(20):
+        await house.call()
+    assert house.decisions("an_hour")[:2] == (2, 0)
+    assert 'an_hour";r=8' in (await house.call()).headers["ratelimit"]
 
 
 @pytest.mark.parametrize("algorithm", ["gcra", "sliding_window", "sliding_log"])
-def test_a_denied_request_is_not_added(algorithm: str) -> None:
+async def test_a_denied_request_is_not_added(algorithm: str) -> None:
     """limits: cost 8 of 10 passes, cost 5 is denied and counted, so that cost 1 is denied too (D8)."""
-
-    async def scenario() -> None:
-        spec = limits(
-            all={"rate": "10/minute", "algorithm": algorithm, "cost": 1, "match": {"path": "/one"}},
-        )
-        engine = harden(site(), spec).app.service.engine
-        (rate,) = engine.plan("/one", "GET").rates
-        charges = [replace(rate, cost=cost) for cost in (8, 5, 1, 1, 1)]
-        allowed = [cast("Taken", engine.store.take([one], ["k"])).admitted for one in charges]
-        assert allowed == [True, False, True, True, False]
-
-    run(scenario())
+    spec = limits(
+        all={"rate": "10/minute", "algorithm": algorithm, "cost": 1, "match": {"path": "/one"}},
+    )
+    engine = harden(site(), spec).app.service.engine
+    (rate,) = engine.plan("/one", "GET").rates
+    charges = [replace(rate, cost=cost) for cost in (8, 5, 1, 1, 1)]
+    allowed = [cast("Taken", engine.store.take([one], ["k"])).admitted for one in charges]
+    assert allowed == [True, False, True, True, False]
 
 
-def test_one_clients_use_leaves_the_others_theirs() -> None:
+async def test_one_clients_use_leaves_the_others_theirs() -> None:
     """fastapi-limiter, used as its README says, has one bucket for everybody (D12)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute"}))
-        for client in ("198.51.100.1", "198.51.100.2", "198.51.100.3"):
-            assert [await house.status(client=client) for _ in range(3)] == [200, 200, 429]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute"}))
+    for client in ("198.51.100.1", "198.51.100.2", "198.51.100.3"):
+        assert [await house.status(client=client) for _ in range(3)] == [200, 200, 429]
 
 
-def test_the_first_forwarded_address_is_not_believed_from_anyone() -> None:
+async def test_the_first_forwarded_address_is_not_believed_from_anyone() -> None:
     """fastapi-limiter and others take the leftmost, which the client writes (D13)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute"}))
-        statuses = [await house.status(headers={"x-forwarded-for": f"1.1.1.{n}"}) for n in range(5)]
-        assert statuses.count(200) == 2
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute"}))
+    statuses = [await house.status(headers={"x-forwarded-for": f"1.1.1.{n}"}) for n in range(5)]
+    assert statuses.count(200) == 2
 
 
 def test_no_token_is_lost_to_rounding() -> None:
@@ -204,134 +163,99 @@ def test_no_token_is_lost_to_rounding() -> None:
     assert admitted == 7
 
 
-def test_other_keys_do_not_push_a_limited_client_out() -> None:
+async def test_other_keys_do_not_push_a_limited_client_out() -> None:
     """throttled: after 1,100 other keys a limited client is unlimited (D16)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "1/hour"}))
-        assert [await house.status(client="203.0.113.7") for _ in range(2)] == [200, 429]
-        for number in range(2000):
-            await house.status(client=f"10.1.{number // 250}.{number % 250}")
-        assert await house.status(client="203.0.113.7") == 429
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "1/hour"}))
+    assert [await house.status(client="203.0.113.7") for _ in range(2)] == [200, 429]
+    for number in range(2000):
+        await house.status(client=f"10.1.{number // 250}.{number % 250}")
+    assert await house.status(client="203.0.113.7") == 429
 
 
 def _alice(scope: Any) -> str:
     return "alice-7f3a"
 
 
-def test_no_key_of_a_client_is_a_label() -> None:
+async def test_no_key_of_a_client_is_a_label() -> None:
     """throttled's and failsafe's hooks label metrics with the client's key (D17)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "1/hour"}), identify=_alice)
-        few = len(house.samples())
-        for number in range(300):
-            await house.call(client=f"203.0.113.{number % 250}")
-        assert not [one for one in house.samples() if "203.0.113" in one or "alice" in one]
-        assert len(house.samples()) <= few + 2 * 20
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "1/hour"}), identify=_alice)
+    few = len(house.samples())
+    for number in range(300):
+        await house.call(client=f"203.0.113.{number % 250}")
+    assert not [one for one in house.samples() if "203.0.113" in one or "alice" in one]
+    assert len(house.samples()) <= few + 2 * 20
 
 
-def test_expired_keys_are_let_go() -> None:
+async def test_expired_keys_are_let_go() -> None:
     """asgi-ratelimit keeps all of them, its timers being set to a date in the far future (D18)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "5/second"}))
-        for number in range(1000):
-            await house.call(client=f"10.2.{number // 250}.{number % 250}")
-        assert house.samples()["mahavishnu_limit_store_keys{}"] == 1000
-        for _ in range(512):  # two windows
-            house.clock.advance(2 * SECOND // 512)
-            await house.call()
-        assert house.samples()["mahavishnu_limit_store_keys{}"] == 1
-        assert house.clock.timers == 0
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "5/second"}))
+    for number in range(1000):
+        await house.call(client=f"10.2.{number // 250}.{number % 250}")
+    assert house.samples()["mahavishnu_limit_store_keys{}"] == 1000
+    for _ in range(512):  # two windows
+        house.clock.advance(2 * SECOND // 512)
+        await house.call()
+    assert house.samples()["mahavishnu_limit_store_keys{}"] == 1
+    assert house.clock.timers == 0
 
 
-def test_websockets_do_not_pass_unlimited() -> None:
+async def test_websockets_do_not_pass_unlimited() -> None:
     """asgi-ratelimit and slowapi let every handshake through (D18)."""
 
     async def socket(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
 
-    async def scenario() -> None:
-        house = harden(socket, limits(calls={"rate": "2/minute"}))
-        first = [(await handshake(house.app, "/")).messages[0]["type"] for _ in range(4)]
-        assert first == ["websocket.accept"] * 2 + ["websocket.close"] * 2
-
-    run(scenario())
+    house = harden(socket, limits(calls={"rate": "2/minute"}))
+    first = [(await handshake(house.app, "/")).messages[0]["type"] for _ in range(4)]
+    assert first == ["websocket.accept"] * 2 + ["websocket.close"] * 2
 
 
-def test_invented_methods_share_one_label() -> None:
+async def test_invented_methods_share_one_label() -> None:
     """starlette_exporter and the instrumentator make a series of each: 500 methods, 4,531 series (D24)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits())
-        await house.call("BREW")
-        before = len(house.samples())
-        for number in range(500):
-            await house.call(f"METHOD{number}")
-        assert len(house.samples()) == before
-        assert {line["method"] for line in house.lines} == {"_OTHER"}
-
-    run(scenario())
+    house = harden(site(), limits())
+    await house.call("BREW")
+    before = len(house.samples())
+    for number in range(500):
+        await house.call(f"METHOD{number}")
+    assert len(house.samples()) == before
+    assert {line["method"] for line in house.lines} == {"_OTHER"}
 
 
-def test_a_user_id_in_a_header_is_nobodys_identity() -> None:
+async def test_a_user_id_in_a_header_is_nobodys_identity() -> None:
     """The reference project believed `X-User-ID` (D26)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute", "per": "user"}))
-        statuses = [await house.status(headers={"x-user-id": str(n)}) for n in range(5)]
-        assert statuses == [200, 200, 429, 429, 429]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute", "per": "user"}))
+    statuses = [await house.status(headers={"x-user-id": str(n)}) for n in range(5)]
+    assert statuses == [200, 200, 429, 429, 429]
 
 
-def test_a_request_that_a_window_refuses_has_cost_no_token() -> None:
+async def test_a_request_that_a_window_refuses_has_cost_no_token() -> None:
     """The reference project consumed a token before it looked at the window (D26)."""
-
-    async def scenario() -> None:
-        spec = limits(bucket={"rate": "5/minute"}, window={"rate": "2/minute", "algorithm": "sliding_window"})
-        house = harden(site(), spec)
-        for _ in range(30):
-            await house.call()
-        assert house.decisions("bucket") == (2, 0, 0)
-
-    run(scenario())
+    spec = limits(bucket={"rate": "5/minute"}, window={"rate": "2/minute", "algorithm": "sliding_window"})
+    house = harden(site(), spec)
+    for _ in range(30):
+        await house.call()
+    assert house.decisions("bucket") == (2, 0, 0)
 
 
-def test_long_limits_survive_short_clean_ups() -> None:
+async def test_long_limits_survive_short_clean_ups() -> None:
     """The reference project's clean-up after 300 s forgave hours and days (D26)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/day"}))
-        assert [await house.status() for _ in range(3)] == [200, 200, 429]
-        for hour in range(11):
-            house.clock.advance("1h")
-            await house.status(client=f"10.0.0.{hour}")
-            assert await house.status() == 429
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/day"}))
+    assert [await house.status() for _ in range(3)] == [200, 200, 429]
+    for hour in range(11):
+        house.clock.advance("1h")
+        await house.status(client=f"10.0.0.{hour}")
+        assert await house.status() == 429
 
 
-def test_a_request_without_a_client_is_limited_too() -> None:
+async def test_a_request_without_a_client_is_limited_too() -> None:
     """The reference project skipped who it could not name; here all of them share one bucket (D26)."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "2/minute"}))
-        statuses = [await house.status(client=None, headers={"x-forwarded-for": str(n)}) for n in range(4)]
-        assert statuses == [200, 200, 429, 429]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "2/minute"}))
+    statuses = [await house.status(client=None, headers={"x-forwarded-for": str(n)}) for n in range(4)]
+    assert statuses == [200, 200, 429, 429]
 
 
-def test_a_finished_request_is_kept_by_nobody() -> None:
+async def test_a_finished_request_is_kept_by_nobody() -> None:
     """Neither a timer nor the limits hold on to what a request had (limits' moving window, D9, held keys for ever)."""
 
     class Load:
@@ -345,20 +269,17 @@ def test_a_finished_request_is_kept_by_nobody() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body"})
 
-    async def scenario() -> None:
-        spec = limits(a={"timeout": "1h"}, b={"concurrency": 1}, c={"body": "1kB"}, d={"rate": "99/minute"})
-        house = harden(app, spec)
-        for _ in range(10):
-            await house.call()
-        gc.collect()
-        assert [one() for one in left] == [None] * 10
-        assert house.clock.timers == 0
-
-    run(scenario())
+    spec = limits(a={"timeout": "1h"}, b={"concurrency": 1}, c={"body": "1kB"}, d={"rate": "99/minute"})
+    house = harden(app, spec)
+    for _ in range(10):
+        await house.call()
+    gc.collect()
+    assert [one() for one in left] == [None] * 10
+    assert house.clock.timers == 0
 
 
 @pytest.mark.parametrize("limit", [{"timeout": "1h"}, {"timeout": "1h", "idle": "1h"}], ids=["plain", "idle"])
-def test_a_deadline_that_was_kept_keeps_no_request(limit: dict[str, str]) -> None:
+async def test_a_deadline_that_was_kept_keeps_no_request(limit: dict[str, str]) -> None:
     """Its turn at the real clock comes in an hour, and until then it waits with those of other requests."""
 
     class Connection:
@@ -375,16 +296,13 @@ def test_a_deadline_that_was_kept_keeps_no_request(limit: dict[str, str]) -> Non
         left.extend((weakref.ref(connection), weakref.ref(task)))
         await task
 
-    async def scenario() -> None:
-        forget()
-        hardening = Hardening(site(), limits(request=limit), log_to=StringIO())
-        for _ in range(5):
-            await serve(hardening)
-        await asyncio.sleep(0)
-        gc.collect()
-        assert [one() for one in left] == [None] * 10
-
-    run(scenario())
+    forget()
+    hardening = Hardening(site(), limits(request=limit), log_to=StringIO())
+    for _ in range(5):
+        await serve(hardening)
+    await asyncio.sleep(0)
+    gc.collect()
+    assert [one() for one in left] == [None] * 10
 
 
 async def _nothing() -> Any:

@@ -66,50 +66,38 @@ def test_it_stops_and_starts_anew() -> None:
     assert bench.seen[0] == 10
 
 
-def test_a_blocked_loop_is_seen() -> None:
+async def test_a_blocked_loop_is_seen() -> None:
     """The real loop, held by a handler that sleeps."""
     bench = Bench(SystemClock())
-
-    async def scenario() -> None:
-        bench.lag.start()
-        await asyncio.sleep(0.01)
-        time.sleep(0.35)  # noqa: ASYNC251 - that is the fault
-        await asyncio.sleep(0.01)
-        bench.lag.stop()
-
-    asyncio.run(scenario())
+    bench.lag.start()
+    await asyncio.sleep(0.01)
+    time.sleep(0.35)  # noqa: ASYNC251 - that is the fault
+    await asyncio.sleep(0.01)
+    bench.lag.stop()
     count, total = bench.seen
     assert (count, len(bench.told)) == (1, 1)
     assert 0.2 < total < 0.35
 
 
-def test_a_service_measures_from_its_start_to_its_end() -> None:
+async def test_a_service_measures_from_its_start_to_its_end() -> None:
     """Started by the server's lifespan, stopped by it; nothing is left."""
+    house = harden(site(), limits(whole={"concurrency": "adaptive"}))
 
-    async def scenario() -> None:
-        house = harden(site(), limits(whole={"concurrency": "adaptive"}))
+    async def during() -> None:
+        house.clock.advance("1s")
 
-        async def during() -> None:
-            house.clock.advance("1s")
-
-        await lifespan(house.app, during())
-        assert house.samples()[f"{SERIES}_count{{}}"] == 10
-        assert house.clock.timers == 0
-
-    run(scenario())
+    await lifespan(house.app, during())
+    assert house.samples()[f"{SERIES}_count{{}}"] == 10
+    assert house.clock.timers == 0
 
 
-def test_it_is_measured_where_no_server_says_that_it_starts() -> None:
+async def test_it_is_measured_where_no_server_says_that_it_starts() -> None:
     """From the first request on, in real time."""
-
-    async def scenario() -> None:
-        forget()
-        app = Hardening(site(), limits(whole={"concurrency": "adaptive"}), log_to=StringIO())
-        await call(app)
-        await asyncio.sleep(2.5 * PERIOD / 10**9)
-        assert House(app, VirtualClock(), StringIO()).samples()[f"{SERIES}_count{{}}"] >= 1
-
-    run(scenario())
+    forget()
+    app = Hardening(site(), limits(whole={"concurrency": "adaptive"}), log_to=StringIO())
+    await call(app)
+    await asyncio.sleep(2.5 * PERIOD / 10**9)
+    assert House(app, VirtualClock(), StringIO()).samples()[f"{SERIES}_count{{}}"] >= 1
 
 
 def test_a_late_loop_holds_an_adaptive_limit_back() -> None:

@@ -234,23 +234,19 @@ async def _await(function: Callable[[], Awaitable[object]]) -> object:
 # --- timeouts, cancellation, deadlines ------------------------------------------------------------
 
 
-def test_an_attempt_ends_with_its_timeout() -> None:
+async def test_an_attempt_ends_with_its_timeout() -> None:
     """After exactly `timeout`, with the typed error that is also a TimeoutError; no timer stays."""
     world = World(auto=False, timeout="2s", breaker={"min_calls": 1}, bulkhead={"concurrency": 1})
-
-    async def scenario() -> None:
-        task = asyncio.create_task(world.stripe(_forever)())
-        await world.clock.settle()
-        world.clock.advance(2 * SECOND - 1)
-        await world.clock.settle()
-        assert not task.done()
-        world.clock.advance(1)
-        with pytest.raises(world.stripe.Timeout) as caught:
-            await task
-        assert isinstance(caught.value, TimeoutError)
-        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(world.stripe(_forever)())
+    await world.clock.settle()
+    world.clock.advance(2 * SECOND - 1)
+    await world.clock.settle()
+    assert not task.done()
+    world.clock.advance(1)
+    with pytest.raises(world.stripe.Timeout) as caught:
+        await task
+    assert isinstance(caught.value, TimeoutError)
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert (world.calls("timeout"), world.breaker.state) == (1, "open")
     assert world.at_rest()
 
@@ -322,7 +318,7 @@ def test_a_timeout_does_not_poison_the_task() -> None:
     assert asyncio.run(scenario()) == 1
 
 
-def test_a_task_group_inside_an_attempt_times_out_whole() -> None:
+async def test_a_task_group_inside_an_attempt_times_out_whole() -> None:
     """Its children are cancelled and the error is the timeout, not a group."""
     world = World(auto=False, timeout="2s")
     ended: list[str] = []
@@ -339,30 +335,23 @@ def test_a_task_group_inside_an_attempt_times_out_whole() -> None:
             group.create_task(child())
             group.create_task(child())
 
-    async def scenario() -> None:
-        task = asyncio.create_task(fan_out())
-        await world.clock.settle()
-        world.clock.advance("2s")
-        with pytest.raises(CallTimeout):
-            await task
-
-    asyncio.run(scenario())
+    task = asyncio.create_task(fan_out())
+    await world.clock.settle()
+    world.clock.advance("2s")
+    with pytest.raises(CallTimeout):
+        await task
     assert ended == ["child", "child"]
 
 
-def test_the_requests_deadline_ends_an_attempt_sooner() -> None:
+async def test_the_requests_deadline_ends_an_attempt_sooner() -> None:
     """What the deadline cut short says nothing about the dependency: it is neutral for the breaker."""
     world = World(auto=False, timeout="2s", breaker={"consecutive_failures": 1})
-
-    async def scenario() -> None:
-        with serving(deadline=world.clock.now() + SECOND):
-            task = asyncio.create_task(world.stripe(_forever)())
-            await world.clock.settle()
-            world.clock.advance(SECOND)
-            with pytest.raises(CallTimeout, match="deadline"):
-                await task
-
-    asyncio.run(scenario())
+    with serving(deadline=world.clock.now() + SECOND):
+        task = asyncio.create_task(world.stripe(_forever)())
+        await world.clock.settle()
+        world.clock.advance(SECOND)
+        with pytest.raises(CallTimeout, match="deadline"):
+            await task
     assert (world.breaker.state, world.calls("cancelled"), world.judged()) == ("closed", 1, 0)
 
 
@@ -380,22 +369,18 @@ def test_past_the_deadline_nobody_is_called(left: int) -> None:
     assert world.at_rest()
 
 
-def test_an_attempt_leaves_the_request_time_to_answer() -> None:
+async def test_an_attempt_leaves_the_request_time_to_answer() -> None:
     """What the deadline leaves, less a margin: whoever called can still send a fallback."""
     world = World(auto=False, timeout="2s")
-
-    async def scenario() -> None:
-        with serving(deadline=world.clock.now() + SECOND):
-            task = asyncio.create_task(world.stripe(_forever)())
-            await world.clock.settle()
-            world.clock.advance(SECOND - MARGIN - 1)
-            await world.clock.settle()
-            assert not task.done()
-            world.clock.advance(1)
-            with pytest.raises(CallTimeout, match="deadline"):
-                await task
-
-    asyncio.run(scenario())
+    with serving(deadline=world.clock.now() + SECOND):
+        task = asyncio.create_task(world.stripe(_forever)())
+        await world.clock.settle()
+        world.clock.advance(SECOND - MARGIN - 1)
+        await world.clock.settle()
+        assert not task.done()
+        world.clock.advance(1)
+        with pytest.raises(CallTimeout, match="deadline"):
+            await task
 
 
 def test_a_retry_that_does_not_fit_the_deadline_is_not_begun() -> None:
@@ -502,7 +487,7 @@ def test_the_deadline_of_a_request_reaches_the_calls_it_makes() -> None:
 
 
 @pytest.mark.parametrize("end", ["answers", "raises", "is cut off"])
-def test_what_a_request_leaves_running_may_still_call(end: str) -> None:
+async def test_what_a_request_leaves_running_may_still_call(end: str) -> None:
     """However it has ended: its deadline was that of its response, and there is none to wait for."""
     spec = spec_of(limits={"request": {"timeout": "5s"}}, dependencies={"stripe": {"timeout": "9s"}})
     over = asyncio.Event()
@@ -521,17 +506,14 @@ def test_what_a_request_leaves_running_may_still_call(end: str) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    async def scenario() -> None:
-        clock = VirtualClock()
-        request = asyncio.ensure_future(call(Hardening(app, spec=spec, clock=clock, log_to=StringIO())))
-        await clock.settle()
-        clock.advance("20s")
-        with suppress(ValueError):
-            await request
-        over.set()
-        assert await left[0] == "ok"
-
-    asyncio.run(scenario())
+    clock = VirtualClock()
+    request = asyncio.ensure_future(call(Hardening(app, spec=spec, clock=clock, log_to=StringIO())))
+    await clock.settle()
+    clock.advance("20s")
+    with suppress(ValueError):
+        await request
+    over.set()
+    assert await left[0] == "ok"
 
 
 def test_a_call_that_ends_badly_leaves_nothing_for_the_garbage_collector() -> None:
@@ -618,60 +600,52 @@ def probing(wait: str) -> World:
     return world
 
 
-def test_a_probe_that_waits_for_a_place_has_all_its_time() -> None:
+async def test_a_probe_that_waits_for_a_place_has_all_its_time() -> None:
     """Its lease is as long as its timeout, and both begin when the call does."""
+    world = probing("1500ms")
 
-    async def scenario() -> None:
-        world = probing("1500ms")
+    @world.stripe
+    async def charge() -> str:
+        await world.clock.sleep(3 * SECOND // 2)
+        return "ok"
 
-        @world.stripe
-        async def charge() -> str:
-            await world.clock.sleep(3 * SECOND // 2)
-            return "ok"
-
-        probe = asyncio.create_task(charge())
-        await world.clock.settle()
-        world.clock.advance("1s")
-        world.bulkhead.give_back()
-        await world.clock.settle()
-        world.clock.advance("1500ms")
-        assert await probe == "ok"
-        assert (world.breaker.state, world.calls("success")) == ("closed", 1)
-
-    asyncio.run(scenario())
+    probe = asyncio.create_task(charge())
+    await world.clock.settle()
+    world.clock.advance("1s")
+    world.bulkhead.give_back()
+    await world.clock.settle()
+    world.clock.advance("1500ms")
+    assert await probe == "ok"
+    assert (world.breaker.state, world.calls("success")) == ("closed", 1)
 
 
 @pytest.mark.parametrize("ends", ["made", "cancelled", "no place"])
-def test_a_probe_that_was_never_made_is_nothing(ends: str) -> None:
+async def test_a_probe_that_was_never_made_is_nothing(ends: str) -> None:
     """It waits for a place longer than its lease: it has not failed, nobody takes its turn, what it held comes back."""
-
-    async def scenario() -> None:
-        world = probing("10s")
-        charge = world.stripe(Flaky(0).call_async)
-        first = asyncio.create_task(charge())
-        await world.clock.settle()
-        for _ in range(2):
-            with pytest.raises(world.stripe.Open):
-                await charge()
-            world.clock.advance("3s")
-        assert (world.breaker.state, world.bulkhead.waiting) == ("half_open", 1)
-        if ends == "made":
-            world.bulkhead.give_back()
-            assert await first == "ok"
-        elif ends == "cancelled":
-            first.cancel()
-            await asyncio.gather(first, return_exceptions=True)
-            world.bulkhead.give_back()
-        else:
-            world.clock.advance("10s")
-            with pytest.raises(world.stripe.Full):
-                await first
-            world.bulkhead.give_back()
-        assert world.breaker.state == ("closed" if ends == "made" else "half_open")
-        assert await charge() == "ok"
-        assert (world.breaker.state, world.bulkhead.in_flight, world.calls("failure")) == ("closed", 0, 1)
-
-    asyncio.run(scenario())
+    world = probing("10s")
+    charge = world.stripe(Flaky(0).call_async)
+    first = asyncio.create_task(charge())
+    await world.clock.settle()
+    for _ in range(2):
+        with pytest.raises(world.stripe.Open):
+            await charge()
+        world.clock.advance("3s")
+    assert (world.breaker.state, world.bulkhead.waiting) == ("half_open", 1)
+    if ends == "made":
+        world.bulkhead.give_back()
+        assert await first == "ok"
+    elif ends == "cancelled":
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        world.bulkhead.give_back()
+    else:
+        world.clock.advance("10s")
+        with pytest.raises(world.stripe.Full):
+            await first
+        world.bulkhead.give_back()
+    assert world.breaker.state == ("closed" if ends == "made" else "half_open")
+    assert await charge() == "ok"
+    assert (world.breaker.state, world.bulkhead.in_flight, world.calls("failure")) == ("closed", 0, 1)
 
 
 def test_groups_and_interrupts_count_as_they_should() -> None:
@@ -869,48 +843,41 @@ async def _in_steps(world: World, slow: Callable[[], Awaitable[None]]) -> None:
 # --- blocks and explicit loops --------------------------------------------------------------------
 
 
-def test_a_block_is_guarded_and_not_repeated() -> None:
+async def test_a_block_is_guarded_and_not_repeated() -> None:
     """Sync and async, nested in exit stacks and in each other: judged once, everything returned."""
     world = World()
     with world.stripe:
         assert world.bulkhead.in_flight == 1
     with pytest.raises(ConnectionError), world.stripe:
         raise ConnectionError
-
-    async def scenario() -> None:
+    async with world.stripe:
+        assert world.bulkhead.in_flight == 1
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(world.stripe)
+    with pytest.raises(ConnectionError):
         async with world.stripe:
-            assert world.bulkhead.in_flight == 1
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(world.stripe)
-        with pytest.raises(ConnectionError):
-            async with world.stripe:
-                raise ConnectionError
-
-    asyncio.run(scenario())
+            raise ConnectionError
     assert (world.calls("success"), world.calls("failure"), world.retries("retried")) == (3, 2, 0)
     assert world.at_rest()
 
 
-def test_blocks_of_many_tasks_do_not_meet() -> None:
+async def test_blocks_of_many_tasks_do_not_meet() -> None:
     """One object is shared by all tasks; each block ends its own call, and a timeout ends only its own."""
     world = World(auto=False, timeout="2s", bulkhead={"concurrency": 10})
 
-    async def scenario() -> None:
-        async def one(number: int) -> str:
-            try:
-                async with world.stripe:
-                    await world.clock.sleep(number * SECOND)
-            except CallTimeout:
-                return "timeout"
-            return "done"
+    async def one(number: int) -> str:
+        try:
+            async with world.stripe:
+                await world.clock.sleep(number * SECOND)
+        except CallTimeout:
+            return "timeout"
+        return "done"
 
-        tasks = [asyncio.create_task(one(number)) for number in range(5)]
-        for _ in range(5):
-            await world.clock.settle()
-            world.clock.advance(SECOND)
-        assert await asyncio.gather(*tasks) == ["done", "done", "timeout", "timeout", "timeout"]
-
-    asyncio.run(scenario())
+    tasks = [asyncio.create_task(one(number)) for number in range(5)]
+    for _ in range(5):
+        await world.clock.settle()
+        world.clock.advance(SECOND)
+    assert await asyncio.gather(*tasks) == ["done", "done", "timeout", "timeout", "timeout"]
     assert (world.calls("success"), world.calls("timeout")) == (2, 3)
     assert world.at_rest()
 

@@ -57,8 +57,8 @@ def both(
         client.request(method, URL, **request)
 
     async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(later)) as client:
-            await client.request(method, URL, **request)
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(later)) as async_client:
+            await async_client.request(method, URL, **request)
 
     asyncio.run(scenario())
     return sync, later
@@ -121,7 +121,7 @@ def test_a_body_that_can_be_sent_once_is_sent_once() -> None:
     assert (answer.status_code, answer.text, len(script.seen)) == (503, "down", 1)
 
 
-def test_the_last_failed_answer_is_still_readable() -> None:
+async def test_the_last_failed_answer_is_still_readable() -> None:
     """Whole, streamed and raw: what was read to be thrown away can also be handed out."""
     world = World()
 
@@ -132,21 +132,17 @@ def test_the_last_failed_answer_is_still_readable() -> None:
         assert client.get(URL).text == "down"
     with world.stripe.httpx_client(transport=fresh()) as client, client.stream("GET", URL) as answer:
         assert b"".join(answer.iter_raw()) == b"down"
-
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=fresh()) as client:
-            assert (await client.get(URL)).text == "down"
-        async with (
-            world.stripe.httpx_async_client(transport=fresh()) as client,
-            client.stream("GET", URL) as answer,
-        ):
-            assert [part async for part in answer.aiter_raw()] == [b"down"]
-
-    asyncio.run(scenario())
+    async with world.stripe.httpx_async_client(transport=fresh()) as async_client:
+        assert (await async_client.get(URL)).text == "down"
+    async with (
+        world.stripe.httpx_async_client(transport=fresh()) as async_client,
+        async_client.stream("GET", URL) as answer,
+    ):
+        assert [part async for part in answer.aiter_raw()] == [b"down"]
     assert world.at_rest()
 
 
-def test_an_answer_that_is_thrown_away_is_read_and_closed() -> None:
+async def test_an_answer_that_is_thrown_away_is_read_and_closed() -> None:
     """In both worlds: its connection can be used again, and a body that breaks is a failure like others."""
     world = World()
     bodies = [Body(b"down"), Body(b"do", httpx.ReadError("reset")), Body(b"down"), Body(b"down")]
@@ -158,12 +154,8 @@ def test_an_answer_that_is_thrown_away_is_read_and_closed() -> None:
 
     with world.stripe.httpx_client(transport=httpx.MockTransport(answer)) as client:
         assert client.get(URL).status_code == 503
-
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
-            assert (await client.get(URL)).status_code == 200
-
-    asyncio.run(scenario())
+    async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as async_client:
+        assert (await async_client.get(URL)).status_code == 200
     assert [body.closed for body in bodies] == [1, 1, 1, 1]
     assert (world.calls("failure"), world.calls("success")) == (4, 1)
     assert world.at_rest()
@@ -218,8 +210,8 @@ def test_of_a_long_answer_only_the_beginning_is_read(form: str) -> None:
 
     async def scenario() -> int:
         async with (
-            world.stripe.httpx_async_client(transport=httpx.MockTransport(script)) as client,
-            client.stream("GET", URL) as answer,
+            world.stripe.httpx_async_client(transport=httpx.MockTransport(script)) as async_client,
+            async_client.stream("GET", URL) as answer,
         ):
             assert len(given) < 210
             return len(await answer.aread())
@@ -267,7 +259,7 @@ def test_the_permit_is_held_until_the_body_is_closed() -> None:
     assert world.calls("success") == 1
 
 
-def test_requests_made_while_a_body_is_read_are_calls_of_their_own() -> None:
+async def test_requests_made_while_a_body_is_read_are_calls_of_their_own() -> None:
     """The open stream holds its place and no more: it is not around them, and its timeout is over."""
     world = World()
 
@@ -277,19 +269,18 @@ def test_requests_made_while_a_body_is_read_are_calls_of_their_own() -> None:
     with world.stripe.httpx_client(transport=fresh()) as client, client.stream("GET", URL):
         client.get(URL)
         assert (world.bulkhead.in_flight, world.judged()) == (1, 1)
-
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=fresh()) as client, client.stream("GET", URL):
-            assert world.clock.timers == 0
-            await client.get(URL)
-            assert (world.bulkhead.in_flight, world.judged()) == (1, 3)
-
-    asyncio.run(scenario())
+    async with (
+        world.stripe.httpx_async_client(transport=fresh()) as async_client,
+        async_client.stream("GET", URL),
+    ):
+        assert world.clock.timers == 0
+        await async_client.get(URL)
+        assert (world.bulkhead.in_flight, world.judged()) == (1, 3)
     assert (world.calls("success"), world.judged()) == (4, 4)
     assert world.at_rest()
 
 
-def test_a_body_that_breaks_is_one_failure() -> None:
+async def test_a_body_that_breaks_is_one_failure() -> None:
     """The fault in part two comes out, the call counts once, and the permit is back."""
     world = World()
 
@@ -298,31 +289,23 @@ def test_a_body_that_breaks_is_one_failure() -> None:
 
     with world.stripe.httpx_client(transport=fresh()) as client, pytest.raises(httpx.ReadError):
         client.get(URL)
-
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=fresh()) as client:
-            with pytest.raises(httpx.ReadError):
-                await client.get(URL)
-
-    asyncio.run(scenario())
+    async with world.stripe.httpx_async_client(transport=fresh()) as async_client:
+        with pytest.raises(httpx.ReadError):
+            await async_client.get(URL)
     assert (world.calls("failure"), world.calls("success"), world.judged()) == (2, 0, 2)
     assert world.at_rest()
 
 
-def test_whoever_stops_reading_has_had_a_good_answer() -> None:
+async def test_whoever_stops_reading_has_had_a_good_answer() -> None:
     """Closed early by its reader a call is judged by its status: such calls still close a breaker."""
     world = World()
-
-    async def scenario() -> None:
-        transport = httpx.MockTransport(Script(httpx.Response(200, stream=Body(*[b"x"] * 100))))
-        async with (
-            world.stripe.httpx_async_client(transport=transport) as client,
-            client.stream("GET", URL) as answer,
-        ):
-            async for _ in answer.aiter_raw():
-                break
-
-    asyncio.run(scenario())
+    transport = httpx.MockTransport(Script(httpx.Response(200, stream=Body(*[b"x"] * 100))))
+    async with (
+        world.stripe.httpx_async_client(transport=transport) as async_client,
+        async_client.stream("GET", URL) as answer,
+    ):
+        async for _ in answer.aiter_raw():
+            break
     transport = httpx.MockTransport(Script(httpx.Response(200, stream=Body(*[b"x"] * 100))))
     with world.stripe.httpx_client(transport=transport) as client, client.stream("GET", URL) as answer:
         parts = answer.iter_raw()
@@ -332,7 +315,7 @@ def test_whoever_stops_reading_has_had_a_good_answer() -> None:
     assert world.at_rest()
 
 
-def test_an_answer_that_is_dropped_gives_its_place_back() -> None:
+async def test_an_answer_that_is_dropped_gives_its_place_back() -> None:
     """Neither read nor closed, in both worlds, alone or in a cycle: the garbage collector ends the call."""
     world = World()
 
@@ -345,15 +328,11 @@ def test_an_answer_that_is_dropped_gives_its_place_back() -> None:
     answer.itself = answer
     del answer
     gc.collect()
-
-    async def scenario() -> None:
-        later = world.stripe.httpx_async_client(transport=fresh())
-        answer = await later.send(later.build_request("GET", URL), stream=True)
-        assert world.bulkhead.in_flight == 1
-        del answer
-        gc.collect()
-
-    asyncio.run(scenario())
+    later = world.stripe.httpx_async_client(transport=fresh())
+    answer = await later.send(later.build_request("GET", URL), stream=True)
+    assert world.bulkhead.in_flight == 1
+    del answer
+    gc.collect()
     assert (world.calls("failure"), world.judged()) == (2, 2)
     assert world.at_rest()
 
@@ -421,7 +400,7 @@ def threading_client(world: World, script: Script) -> None:
         raise fault
 
 
-def test_whoever_knows_httpx_alone_catches_refusals_and_timeouts() -> None:
+async def test_whoever_knows_httpx_alone_catches_refusals_and_timeouts() -> None:
     """They are both: this package's typed errors, with their retry-after, and errors of httpx."""
     world = World(breaker={"consecutive_failures": 1, "open_for": "30s"})
     with world.stripe.httpx_client(transport=httpx.MockTransport(Script(httpx.Response(500)))) as client:
@@ -437,19 +416,16 @@ def test_whoever_knows_httpx_alone_catches_refusals_and_timeouts() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(silent)) as client:
-            task = asyncio.create_task(client.get(URL))
-            await world.clock.settle()
-            world.clock.advance("2s")
-            with pytest.raises(httpx.TimeoutException) as caught:
-                await task
-            assert isinstance(caught.value, world.stripe.Timeout)
-
-    asyncio.run(scenario())
+    async with world.stripe.httpx_async_client(transport=httpx.MockTransport(silent)) as async_client:
+        task = asyncio.create_task(async_client.get(URL))
+        await world.clock.settle()
+        world.clock.advance("2s")
+        with pytest.raises(httpx.TimeoutException) as caught:
+            await task
+        assert isinstance(caught.value, world.stripe.Timeout)
 
 
-def test_a_thousand_aborted_streams_leave_nothing_behind() -> None:
+async def test_a_thousand_aborted_streams_leave_nothing_behind() -> None:
     """Read to the end, closed early, cancelled at any moment, broken by the server: seeded, and at rest."""
     dice = random.Random(11)
     world = World(**all_but(breaker={"min_calls": 10**6}))
@@ -467,17 +443,14 @@ def test_a_thousand_aborted_streams_leave_nothing_behind() -> None:
                 if few < 0:
                     break
 
-    async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
-            for _ in range(1000):
-                task = asyncio.create_task(one(client, dice.randrange(6)))
-                if dice.randrange(3) == 0:
-                    await world.clock.settle(dice.randrange(6))
-                    task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                assert world.at_rest()
-
-    asyncio.run(scenario())
+    async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
+        for _ in range(1000):
+            task = asyncio.create_task(one(client, dice.randrange(6)))
+            if dice.randrange(3) == 0:
+                await world.clock.settle(dice.randrange(6))
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert world.at_rest()
     ended = sum(world.calls(outcome) for outcome in ("success", "failure"))
     assert world.judged() == ended
     assert 1000 >= ended + world.calls("cancelled") > 900
@@ -518,8 +491,8 @@ def test_from_its_head_on_a_response_takes_as_long_as_the_request_says(
         return httpx.Response(200, stream=Events())
 
     async def scenario() -> None:
-        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as client:
-            await client.get(URL, **said)
+        async with world.stripe.httpx_async_client(transport=httpx.MockTransport(answer)) as async_client:
+            await async_client.get(URL, **said)
 
     if form == "async":
         asyncio.run(scenario())
@@ -581,8 +554,8 @@ def test_no_way_of_a_request_leads_around_the_policies(way: str) -> None:
     )
 
     async def later() -> None:
-        async with world.stripe.httpx_async_client(**options) as client:
-            await client.get(URL.replace("https", "http"))
+        async with world.stripe.httpx_async_client(**options) as async_client:
+            await async_client.get(URL.replace("https", "http"))
 
     for ask in (lambda: world.stripe.httpx_client(**options).get(URL.replace("https", "http")), later):
         with suppress(httpx.ConnectError):
@@ -679,29 +652,25 @@ def test_a_real_server_through_the_sync_client(server: str) -> None:
     assert world.calls("timeout", "hasty") == 2 + 1
 
 
-def test_a_real_server_through_the_async_client(server: str) -> None:
+async def test_a_real_server_through_the_async_client(server: str) -> None:
     """The same, with cancellations in the middle: sockets, places and counts are where they should be."""
     world = Real(server)
-
-    async def scenario() -> None:
-        async with world.hasty.httpx_async_client() as client:
-            for method, path in (("GET", "/silent"), ("POST", "/drip")):
-                with pytest.raises(httpx.TimeoutException):
-                    await client.request(method, path)
-        async with world.stripe.httpx_async_client() as client:
-            assert (await client.get("/ok")).text == "1234567890"
-            assert (await client.get("/down")).text == "1234567890"
-            for path in ("/silent", "/drip"):
-                tasks = [asyncio.create_task(client.post(path)) for _ in range(4)]
-                await VirtualClock().settle(100)
-                assert world.in_flight() == 4
-                for task in tasks:
-                    task.cancel()
-                await asyncio.wait(tasks)
-                assert all(task.cancelled() for task in tasks)
-                assert world.in_flight() == 0
-            assert (await client.get("/ok")).status_code == 200
-
-    asyncio.run(scenario())
+    async with world.hasty.httpx_async_client() as client:
+        for method, path in (("GET", "/silent"), ("POST", "/drip")):
+            with pytest.raises(httpx.TimeoutException):
+                await client.request(method, path)
+    async with world.stripe.httpx_async_client() as client:
+        assert (await client.get("/ok")).text == "1234567890"
+        assert (await client.get("/down")).text == "1234567890"
+        for path in ("/silent", "/drip"):
+            tasks = [asyncio.create_task(client.post(path)) for _ in range(4)]
+            await VirtualClock().settle(100)
+            assert world.in_flight() == 4
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert all(task.cancelled() for task in tasks)
+            assert world.in_flight() == 0
+        assert (await client.get("/ok")).status_code == 200
     assert world.calls("timeout", "hasty") == 2 + 1
     assert (world.calls("success"), world.calls("failure"), world.calls("cancelled")) == (2, 2, 8)

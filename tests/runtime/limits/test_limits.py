@@ -61,31 +61,23 @@ CROWDS = [
 
 
 @pytest.mark.parametrize(("limit", "expected"), [CROWDS[1], *CROWDS[-2:]], ids=str)
-def test_ten_thousand_at_once_on_a_frozen_clock(limit: dict[str, Any], expected: int) -> None:
+async def test_ten_thousand_at_once_on_a_frozen_clock(limit: dict[str, Any], expected: int) -> None:
     """Exactly the burst, or the count, is admitted; everyone is counted."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls=limit))
-        statuses = await crowd(house, 10_000)
-        assert (statuses.count(200), statuses.count(429)) == (expected, 10_000 - expected)
-        assert house.decisions("calls") == (expected, 10_000 - expected, 0)
-
-    run(scenario())
+    house = harden(site(), limits(calls=limit))
+    statuses = await crowd(house, 10_000)
+    assert (statuses.count(200), statuses.count(429)) == (expected, 10_000 - expected)
+    assert house.decisions("calls") == (expected, 10_000 - expected, 0)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_a_minute_of_traffic_is_bounded(algorithm: str) -> None:
+async def test_a_minute_of_traffic_is_bounded(algorithm: str) -> None:
     """A hundred clients that never stop: in ten windows each gets its rate, and the burst once."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls=rate(algorithm, "10/second")))
-        admitted = 0
-        for _ in range(1000):
-            admitted += (await crowd(house, 3)).count(200)
-            house.clock.advance("10ms")
-        assert {"gcra": 109, "sliding_window": 100, "sliding_log": 100}[algorithm] - 10 <= admitted <= 110
-
-    run(scenario())
+    house = harden(site(), limits(calls=rate(algorithm, "10/second")))
+    admitted = 0
+    for _ in range(1000):
+        admitted += (await crowd(house, 3)).count(200)
+        house.clock.advance("10ms")
+    assert {"gcra": 109, "sliding_window": 100, "sliding_log": 100}[algorithm] - 10 <= admitted <= 110
 
 
 def _random_limits(chance: random.Random, algorithm: str) -> dict[str, Any]:
@@ -158,99 +150,83 @@ def test_ten_thousand_at_once_twenty_times(limit: dict[str, Any], expected: int)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_denied_by_one_rate_consumes_nothing_in_any(algorithm: str) -> None:
+async def test_denied_by_one_rate_consumes_nothing_in_any(algorithm: str) -> None:
     """slowapi's order of evaluation spends the hour on requests the minute refuses; ours does not."""
-
-    async def scenario() -> None:
-        spec = limits(
-            hour=rate(algorithm, "10/hour"), minute=rate(algorithm, "2/minute"), day=rate(algorithm, "20/day")
-        )
-        house = harden(site(), spec)
-        served = 0
-        for _ in range(5):
-            served += (await crowd(house, 100)).count(200)
-            house.clock.advance("3m")
-        assert served == 10
-        assert (house.count("hour", "allowed"), house.count("day", "allowed")) == (10, 10)
-
-    run(scenario())
+    spec = limits(
+        hour=rate(algorithm, "10/hour"), minute=rate(algorithm, "2/minute"), day=rate(algorithm, "20/day")
+    )
+    house = harden(site(), spec)
+    served = 0
+    for _ in range(5):
+        served += (await crowd(house, 100)).count(200)
+        house.clock.advance("3m")
+    assert served == 10
+    assert (house.count("hour", "allowed"), house.count("day", "allowed")) == (10, 10)
 
 
-def test_a_refusal_tells_what_is_left_elsewhere() -> None:
+async def test_a_refusal_tells_what_is_left_elsewhere() -> None:
     """The RateLimit field of a refused request shows the other rates as they are: unspent."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(hour=rate("gcra", "10/hour"), minute=rate("gcra", "2/minute")))
-        shown = [(await house.call()).headers["ratelimit"] for _ in range(4)]
-        left = [dict(re.findall(r'"(\w+)";r=(\d+)', one)) for one in shown]
-        assert [one["hour"] for one in left] == ["9", "8", "8", "8"]
-        assert [one["minute"] for one in left] == ["1", "0", "0", "0"]
-
-    run(scenario())
+    house = harden(site(), limits(hour=rate("gcra", "10/hour"), minute=rate("gcra", "2/minute")))
+    shown = [(await house.call()).headers["ratelimit"] for _ in range(4)]
+    left = [dict(re.findall(r'"(\w+)";r=(\d+)', one)) for one in shown]
+    assert [one["hour"] for one in left] == ["9", "8", "8", "8"]
+    assert [one["minute"] for one in left] == ["1", "0", "0", "0"]
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("narrow", [rate("gcra", "3/minute"), {"concurrency": 1}])
-def test_who_is_refused_is_told_what_holds_without_his_request(
+async def test_who_is_refused_is_told_what_holds_without_his_request(
     algorithm: str, narrow: dict[str, Any]
 ) -> None:
     """What is left of the others, and when all of it is back, as after the last request that was let in."""
+    end = asyncio.Event()
 
-    async def scenario() -> None:
-        end = asyncio.Event()
-
-        async def handler(request: Request) -> Response:
-            if "concurrency" in narrow and request.url.path == "/wait":
-                await end.wait()
-            return PlainTextResponse("ok")
-
-        spec = limits(hour=rate(algorithm, "9/hour"), narrow=narrow)
-        house = harden(site(Route("/{path:path}", handler)), spec)
-        for _ in range(2):
-            assert await house.status() == 200
-            house.clock.advance("1s")
-        last = asyncio.create_task(house.call(path="/wait"))
-        await house.clock.settle()
-        refused = await house.call()
-        end.set()
-        assert ((await last).status, refused.status) in [(200, 429), (200, 503)]
-        told = [fields(one.headers["ratelimit"])["hour"] for one in (last.result(), refused)]
-        assert told[0] == told[1]
-
-    run(scenario())
-
-
-def test_denied_later_is_refunded_in_every_rate_and_told_so() -> None:
-    """A full house: the rates of those who were turned away are as before, in the headers too."""
-
-    async def scenario() -> None:
-        end = asyncio.Event()
-
-        async def handler(request: Request) -> Response:
+    async def handler(request: Request) -> Response:
+        if "concurrency" in narrow and request.url.path == "/wait":
             await end.wait()
-            return PlainTextResponse("ok")
+        return PlainTextResponse("ok")
 
-        spec = limits(
-            a=rate("gcra", "5/hour"),
-            b=rate("sliding_window", "5/hour"),
-            c=rate("sliding_log", "5/hour"),
-            slots={"concurrency": 1},
-        )
-        house = harden(site(Route("/", handler)), spec)
-        first = asyncio.create_task(house.call())
-        await house.clock.settle()
-        for _ in range(100):
-            answer = await house.call()
-            assert answer.status == 503
-            assert re.findall(r";r=(\d+)", answer.headers["ratelimit"]) == ["4", "4", "4"]
-        end.set()
-        assert (await first).status == 200
-        assert [await house.status() for _ in range(5)] == [200] * 4 + [429]
-
-    run(scenario())
+    spec = limits(hour=rate(algorithm, "9/hour"), narrow=narrow)
+    house = harden(site(Route("/{path:path}", handler)), spec)
+    for _ in range(2):
+        assert await house.status() == 200
+        house.clock.advance("1s")
+    last = asyncio.create_task(house.call(path="/wait"))
+    await house.clock.settle()
+    refused = await house.call()
+    end.set()
+    assert ((await last).status, refused.status) in [(200, 429), (200, 503)]
+    told = [fields(one.headers["ratelimit"])["hour"] for one in (last.result(), refused)]
+    assert told[0] == told[1]
 
 
-def test_a_store_that_answers_later_is_waited_for_and_then_a_place() -> None:
+async def test_denied_later_is_refunded_in_every_rate_and_told_so() -> None:
+    """A full house: the rates of those who were turned away are as before, in the headers too."""
+    end = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        await end.wait()
+        return PlainTextResponse("ok")
+
+    spec = limits(
+        a=rate("gcra", "5/hour"),
+        b=rate("sliding_window", "5/hour"),
+        c=rate("sliding_log", "5/hour"),
+        slots={"concurrency": 1},
+    )
+    house = harden(site(Route("/", handler)), spec)
+    first = asyncio.create_task(house.call())
+    await house.clock.settle()
+    for _ in range(100):
+        answer = await house.call()
+        assert answer.status == 503
+        assert re.findall(r";r=(\d+)", answer.headers["ratelimit"]) == ["4", "4", "4"]
+    end.set()
+    assert (await first).status == 200
+    assert [await house.status() for _ in range(5)] == [200] * 4 + [429]
+
+
+async def test_a_store_that_answers_later_is_waited_for_and_then_a_place() -> None:
     """Who is refused by his rate takes no place; who finds none is given back what he was charged."""
 
     class Later:
@@ -268,79 +244,60 @@ def test_a_store_that_answers_later_is_waited_for_and_then_a_place() -> None:
         async def give_back(self, taken: Any) -> None:
             self._store.give_back(taken)
 
-    async def scenario() -> None:
-        end = asyncio.Event()
+    end = asyncio.Event()
 
-        async def handler(request: Request) -> Response:
-            await end.wait()
-            return PlainTextResponse("ok")
+    async def handler(request: Request) -> Response:
+        await end.wait()
+        return PlainTextResponse("ok")
 
-        spec = limits(calls=rate("gcra", "2/hour"), slots={"concurrency": 2})
-        house = harden(site(Route("/", handler)), spec)
-        engine: Any = house.app.service.engine
-        engine.store = Later(engine.store)
-        tasks = [asyncio.create_task(house.status()) for _ in range(3)]
-        await house.clock.settle()
-        assert (tasks[2].done(), house.app.service.engine.gates["slots"].running) == (True, 2)  # type: ignore[attr-defined]
-        full = await house.call(client="203.0.113.2")
-        assert (full.status, full.headers["ratelimit"]) == (503, '"calls";r=2;t=0')
-        end.set()
-        assert [await task for task in tasks] == [200, 200, 429]
-        assert [await house.status(client="203.0.113.2") for _ in range(3)] == [200, 200, 429]
-
-    run(scenario())
+    spec = limits(calls=rate("gcra", "2/hour"), slots={"concurrency": 2})
+    house = harden(site(Route("/", handler)), spec)
+    engine: Any = house.app.service.engine
+    engine.store = Later(engine.store)
+    tasks = [asyncio.create_task(house.status()) for _ in range(3)]
+    await house.clock.settle()
+    assert (tasks[2].done(), house.app.service.engine.gates["slots"].running) == (True, 2)  # type: ignore[attr-defined]
+    full = await house.call(client="203.0.113.2")
+    assert (full.status, full.headers["ratelimit"]) == (503, '"calls";r=2;t=0')
+    end.set()
+    assert [await task for task in tasks] == [200, 200, 429]
+    assert [await house.status(client="203.0.113.2") for _ in range(3)] == [200, 200, 429]
 
 
-def test_observing_admits_all_and_consumes_as_if_it_refused() -> None:
+async def test_observing_admits_all_and_consumes_as_if_it_refused() -> None:
     """Counted under `observed`; no RateLimit field tells of it; an enforced rate beside it is as ever."""
-
-    async def scenario() -> None:
-        spec = limits(seen=rate("gcra", "3/hour", mode="observe"), real=rate("gcra", "8/hour"))
-        house = harden(site(), spec)
-        answers = [await house.call() for _ in range(10)]
-        assert [one.status for one in answers] == [200] * 8 + [429] * 2
-        assert house.decisions("seen") == (3, 0, 7)
-        assert house.decisions("real") == (8, 2, 0)
-        assert all("seen" not in one.headers["ratelimit"] for one in answers)
-
-    run(scenario())
+    spec = limits(seen=rate("gcra", "3/hour", mode="observe"), real=rate("gcra", "8/hour"))
+    house = harden(site(), spec)
+    answers = [await house.call() for _ in range(10)]
+    assert [one.status for one in answers] == [200] * 8 + [429] * 2
+    assert house.decisions("seen") == (3, 0, 7)
+    assert house.decisions("real") == (8, 2, 0)
+    assert all("seen" not in one.headers["ratelimit"] for one in answers)
 
 
-def test_off_is_off() -> None:
+async def test_off_is_off() -> None:
     """Neither refused nor counted nor shown."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls=rate("gcra", "1/hour", mode="off")))
-        assert await crowd(house, 5) == [200] * 5
-        assert not [one for one in house.samples() if "calls" in one]
-
-    run(scenario())
+    house = harden(site(), limits(calls=rate("gcra", "1/hour", mode="off")))
+    assert await crowd(house, 5) == [200] * 5
+    assert not [one for one in house.samples() if "calls" in one]
 
 
-def test_each_client_has_its_own_bucket_and_all_share_the_global_one() -> None:
+async def test_each_client_has_its_own_bucket_and_all_share_the_global_one() -> None:
     """A neighbour at a hundred times the limit costs a client nothing, but for what all share."""
-
-    async def scenario() -> None:
-        spec = limits(own=rate("gcra", "5/hour"), all=rate("gcra", "12/hour", per="global"))
-        house = harden(site(), spec)
-        assert (await crowd(house, 500, client="198.51.100.1")).count(200) == 5
-        assert (await crowd(house, 500, client="198.51.100.2")).count(200) == 5
-        assert (await crowd(house, 500, client="198.51.100.3")).count(200) == 2
-
-    run(scenario())
+    spec = limits(own=rate("gcra", "5/hour"), all=rate("gcra", "12/hour", per="global"))
+    house = harden(site(), spec)
+    assert (await crowd(house, 500, client="198.51.100.1")).count(200) == 5
+    assert (await crowd(house, 500, client="198.51.100.2")).count(200) == 5
+    assert (await crowd(house, 500, client="198.51.100.3")).count(200) == 2
 
 
-def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the injected, monotonic clock counts."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls=rate("gcra", "5/minute")))
-        for step in (0, 61, -3600, 3600):
-            monkeypatch.setattr("time.time", lambda step=step: 1e9 + step)
-            await crowd(house, 20)
-        assert house.count("calls", "allowed") == 5
-
-    run(scenario())
+    house = harden(site(), limits(calls=rate("gcra", "5/minute")))
+    for step in (0, 61, -3600, 3600):
+        monkeypatch.setattr("time.time", lambda step=step: 1e9 + step)
+        await crowd(house, 20)
+    assert house.count("calls", "allowed") == 5
 
 
 def test_an_app_that_fails_keeps_its_limits_once() -> None:

@@ -17,7 +17,7 @@ from mahavishnu.policy import Standing
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.telemetry.cells import CounterCell
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, handshake, harden, limits, run, site
+from tests.runtime.asgi_client import House, handshake, harden, limits, site
 
 SECOND = 10**9
 
@@ -32,58 +32,42 @@ def used(house: House, limit: str) -> float:
     return round(house.samples()[f"mahavishnu_limit_utilisation_ratio{{limit={limit}}}"], 6)
 
 
-def test_less_than_a_tenth_is_near() -> None:
+async def test_less_than_a_tenth_is_near() -> None:
     """Of a quota of 20, the request that leaves one and the one that leaves none; not the one that leaves two."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "20/hour"}))
-        seen: list[float] = []
-        for _ in range(22):
-            await house.call()
-            seen.append(near(house, "calls"))
-        assert seen == [*[0] * 18, 1, 2, 2, 2]
-
-    run(scenario())
-
-
-def test_of_a_few_the_last_one_is_near() -> None:
-    """Fewer than one left is near however small the quota is."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "3/hour", "algorithm": "sliding_log"}))
-        seen = [(await house.call(), near(house, "calls"))[1] for _ in range(4)]
-        assert seen == [0, 0, 1, 1]
-
-    run(scenario())
-
-
-def test_a_refused_request_is_near_no_limit() -> None:
-    """Refused by one rate, it has left what it found in the other; refused by both, likewise."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(few={"rate": "1/hour"}, more={"rate": "2/hour", "cost": 2}))
-        for _ in range(5):
-            await house.call()
-        assert (near(house, "few"), near(house, "more")) == (1, 1)
-
-    run(scenario())
-
-
-def test_a_limit_that_observes_is_watched_too() -> None:
-    """Its last admitted request is near, those it would have refused are not; all of it was used."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "4/hour", "mode": "observe"}))
+    house = harden(site(), limits(calls={"rate": "20/hour"}))
+    seen: list[float] = []
+    for _ in range(22):
         await house.call()
-        assert (near(house, "calls"), used(house, "calls")) == (0, 0.25)
-        for _ in range(9):
-            await house.call()
-        assert (near(house, "calls"), used(house, "calls")) == (1, 1)
-
-    run(scenario())
+        seen.append(near(house, "calls"))
+    assert seen == [*[0] * 18, 1, 2, 2, 2]
 
 
-def test_a_request_without_a_response_counts() -> None:
+async def test_of_a_few_the_last_one_is_near() -> None:
+    """Fewer than one left is near however small the quota is."""
+    house = harden(site(), limits(calls={"rate": "3/hour", "algorithm": "sliding_log"}))
+    seen = [(await house.call(), near(house, "calls"))[1] for _ in range(4)]
+    assert seen == [0, 0, 1, 1]
+
+
+async def test_a_refused_request_is_near_no_limit() -> None:
+    """Refused by one rate, it has left what it found in the other; refused by both, likewise."""
+    house = harden(site(), limits(few={"rate": "1/hour"}, more={"rate": "2/hour", "cost": 2}))
+    for _ in range(5):
+        await house.call()
+    assert (near(house, "few"), near(house, "more")) == (1, 1)
+
+
+async def test_a_limit_that_observes_is_watched_too() -> None:
+    """Its last admitted request is near, those it would have refused are not; all of it was used."""
+    house = harden(site(), limits(calls={"rate": "4/hour", "mode": "observe"}))
+    await house.call()
+    assert (near(house, "calls"), used(house, "calls")) == (0, 0.25)
+    for _ in range(9):
+        await house.call()
+    assert (near(house, "calls"), used(house, "calls")) == (1, 1)
+
+
+async def test_a_request_without_a_response_counts() -> None:
     """The handler fails before it answers, and a websocket never answers in HTTP: both have used the quota."""
 
     async def broken(request: Request) -> Response:
@@ -93,36 +77,29 @@ def test_a_request_without_a_response_counts() -> None:
         await socket.accept()
         await socket.close()
 
-    async def scenario() -> None:
-        app = site(Route("/", broken), WebSocketRoute("/talk", talk))
-        house = harden(app.router, limits(calls={"rate": "2/hour", "per": "ip"}))
-        with contextlib.suppress(RuntimeError):
-            await house.call()
-        assert (near(house, "calls"), used(house, "calls")) == (0, 0.5)
-        await handshake(house.app, "/talk")
-        assert (near(house, "calls"), used(house, "calls")) == (1, 1)
-
-    run(scenario())
+    app = site(Route("/", broken), WebSocketRoute("/talk", talk))
+    house = harden(app.router, limits(calls={"rate": "2/hour", "per": "ip"}))
+    with contextlib.suppress(RuntimeError):
+        await house.call()
+    assert (near(house, "calls"), used(house, "calls")) == (0, 0.5)
+    await handshake(house.app, "/talk")
+    assert (near(house, "calls"), used(house, "calls")) == (1, 1)
 
 
-def test_the_fullest_client_is_shown() -> None:
+async def test_the_fullest_client_is_shown() -> None:
     """Of all clients the one that has used most, lately: after two periods it is forgotten."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "10/second"}))
-        for client, count in (("198.51.100.1", 2), ("198.51.100.2", 7), ("198.51.100.3", 1)):
-            for _ in range(count):
-                await house.call(client=client)
-        assert used(house, "calls") == 0.7
-        house.clock.advance("31s")
-        await house.call(client="198.51.100.1")
-        assert used(house, "calls") == 0.7
-        house.clock.advance("31s")
-        assert used(house, "calls") == 0.7  # what no scrape has seen yet, and what came before it
-        house.clock.advance("31s")
-        assert used(house, "calls") == 0
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "10/second"}))
+    for client, count in (("198.51.100.1", 2), ("198.51.100.2", 7), ("198.51.100.3", 1)):
+        for _ in range(count):
+            await house.call(client=client)
+    assert used(house, "calls") == 0.7
+    house.clock.advance("31s")
+    await house.call(client="198.51.100.1")
+    assert used(house, "calls") == 0.7
+    house.clock.advance("31s")
+    assert used(house, "calls") == 0.7  # what no scrape has seen yet, and what came before it
+    house.clock.advance("31s")
+    assert used(house, "calls") == 0
 
 
 def test_scrapes_that_come_often_forget_nothing() -> None:
@@ -172,7 +149,7 @@ def test_what_did_not_fit_is_full_and_not_near() -> None:
     assert (cell.value, margin.used(0)) == (0, 1)
 
 
-def test_sizes_and_times_have_their_shares() -> None:
+async def test_sizes_and_times_have_their_shares() -> None:
     """The largest body and the slowest response, as shares of their limits; above nine tenths they are near."""
 
     async def slow(request: Request) -> Response:
@@ -189,24 +166,20 @@ def test_sizes_and_times_have_their_shares() -> None:
     house = harden(
         site(Route("/", slow, methods=["POST"])), limits(size={"body": "100B"}, time={"timeout": "1s"})
     )
-
-    async def scenario() -> None:
-        await ask(30, 250)
-        assert (used(house, "size"), used(house, "time")) == (0.3, 0.25)
-        await ask(90, 900)
-        assert (near(house, "size"), near(house, "time")) == (0, 0)
-        await ask(91, 950)
-        assert (near(house, "size"), near(house, "time")) == (1, 1)
-        assert (used(house, "size"), used(house, "time")) == (0.91, 0.95)
-        await ask(101, 0)
-        assert (near(house, "size"), used(house, "size")) == (1, 1)
-        await ask(1, 2000)
-        assert (near(house, "time"), used(house, "time")) == (1, 1)
-
-    run(scenario())
+    await ask(30, 250)
+    assert (used(house, "size"), used(house, "time")) == (0.3, 0.25)
+    await ask(90, 900)
+    assert (near(house, "size"), near(house, "time")) == (0, 0)
+    await ask(91, 950)
+    assert (near(house, "size"), near(house, "time")) == (1, 1)
+    assert (used(house, "size"), used(house, "time")) == (0.91, 0.95)
+    await ask(101, 0)
+    assert (near(house, "size"), used(house, "size")) == (1, 1)
+    await ask(1, 2000)
+    assert (near(house, "time"), used(house, "time")) == (1, 1)
 
 
-def test_who_answers_late_because_nothing_could_run_was_too_slow() -> None:
+async def test_who_answers_late_because_nothing_could_run_was_too_slow() -> None:
     """The handler blocks past its time, so nothing ends it: it is answered, counted as refused, and not as allowed."""
 
     async def blocks(request: Request) -> Response:
@@ -215,15 +188,11 @@ def test_who_answers_late_because_nothing_could_run_was_too_slow() -> None:
 
     spec = limits(time={"timeout": "10ms"})
     house = House(Hardening(site(Route("/", blocks)), spec, log_to=StringIO()), VirtualClock(), StringIO())
-
-    async def scenario() -> None:
-        assert await house.status() == 200
-        assert house.decisions("time") == (0, 1, 0)
-
-    run(scenario())
+    assert await house.status() == 200
+    assert house.decisions("time") == (0, 1, 0)
 
 
-def test_places_have_their_share() -> None:
+async def test_places_have_their_share() -> None:
     """What is taken now; who has to wait for a place has found none left, and is near."""
 
     async def slow(request: Request) -> Response:
@@ -231,21 +200,17 @@ def test_places_have_their_share() -> None:
         return PlainTextResponse("ok")
 
     house = harden(site(Route("/", slow)), limits(slots={"concurrency": 2, "queue": 2, "wait": "5s"}))
-
-    async def scenario() -> None:
-        tasks = [asyncio.create_task(house.call())]
+    tasks = [asyncio.create_task(house.call())]
+    await house.clock.settle()
+    assert used(house, "slots") == 0.5
+    tasks += [asyncio.create_task(house.call()) for _ in range(2)]
+    await house.clock.settle()
+    assert (used(house, "slots"), near(house, "slots")) == (1, 0)
+    for _ in range(3):
+        house.clock.advance("1s")
         await house.clock.settle()
-        assert used(house, "slots") == 0.5
-        tasks += [asyncio.create_task(house.call()) for _ in range(2)]
-        await house.clock.settle()
-        assert (used(house, "slots"), near(house, "slots")) == (1, 0)
-        for _ in range(3):
-            house.clock.advance("1s")
-            await house.clock.settle()
-        await asyncio.gather(*tasks)
-        assert (used(house, "slots"), near(house, "slots")) == (0, 1)
-
-    run(scenario())
+    await asyncio.gather(*tasks)
+    assert (used(house, "slots"), near(house, "slots")) == (0, 1)
 
 
 def test_each_period_begins_anew() -> None:

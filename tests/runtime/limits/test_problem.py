@@ -18,7 +18,7 @@ from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.telemetry.cells import CounterCell
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import Answer, House, harden, limits, run, site, spec_of
+from tests.runtime.asgi_client import Answer, House, harden, limits, site, spec_of
 
 # RFC 9651: a list of strings with integer parameters, as the draft writes both fields.
 _STRING = r'"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"'
@@ -113,58 +113,46 @@ KINDS = {
 
 
 @pytest.mark.parametrize("status", KINDS)
-def test_a_refusal_is_a_problem_of_rfc_9457(status: int) -> None:
+async def test_a_refusal_is_a_problem_of_rfc_9457(status: int) -> None:
     """The members, the media type, the length; Retry-After where waiting helps; not to be stored."""
-
-    async def scenario() -> None:
-        _, answer = await refused(status)
-        kind, title, limit, retry = KINDS[status]
-        said = answer.json()
-        assert answer.status == status
-        assert (said["type"], said["title"], said["status"]) == (kind, title, status)
-        assert said["violated-policies"] == [limit]
-        assert f"`{limit}`" in said["detail"]
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["content-length"] == str(len(answer.body))
-        assert answer.headers["cache-control"] == "no-store"
-        assert answer.headers.get("retry-after") == retry
-
-    run(scenario())
+    _, answer = await refused(status)
+    kind, title, limit, retry = KINDS[status]
+    said = answer.json()
+    assert answer.status == status
+    assert (said["type"], said["title"], said["status"]) == (kind, title, status)
+    assert said["violated-policies"] == [limit]
+    assert f"`{limit}`" in said["detail"]
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["content-length"] == str(len(answer.body))
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers.get("retry-after") == retry
 
 
 @pytest.mark.parametrize("status", KINDS)
-def test_a_refusal_has_everything_that_an_answer_has(status: int) -> None:
+async def test_a_refusal_has_everything_that_an_answer_has(status: int) -> None:
     """Safety headers, the request's id, and CORS, without which a browser hides the reason from its script."""
-
-    async def scenario() -> None:
-        _, answer = await refused(status)
-        names = [name for name, _ in answer.raw]
-        assert len(names) == len(set(names))
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["access-control-allow-origin"] == "https://shop.example.com"
-        assert "Retry-After" in answer.headers["access-control-expose-headers"]
-        assert answer.headers["x-request-id"]
-        assert ("ratelimit" in answer.headers) == (status == 429)
-
-    run(scenario())
+    _, answer = await refused(status)
+    names = [name for name, _ in answer.raw]
+    assert len(names) == len(set(names))
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["access-control-allow-origin"] == "https://shop.example.com"
+    assert "Retry-After" in answer.headers["access-control-expose-headers"]
+    assert answer.headers["x-request-id"]
+    assert ("ratelimit" in answer.headers) == (status == 429)
 
 
-def test_the_rate_limit_fields_say_what_holds() -> None:
+async def test_the_rate_limit_fields_say_what_holds() -> None:
     """As structured fields, with the same names, in whole seconds, and true while the quota is used up."""
-
-    async def scenario() -> None:
-        spec = limits(minute={"rate": "3/minute"}, burst={"rate": "10/13s", "burst": 20, "per": "global"})
-        house = harden(site(), spec)
-        for left in (2, 1, 0, 0):
-            answer = await house.call()
-            policy, now = fields(answer.headers["ratelimit-policy"]), fields(answer.headers["ratelimit"])
-            assert policy == {"minute": {"q": 3, "w": 60}, "burst": {"q": 10, "w": 13}}
-            assert now["minute"]["r"] == left
-            assert set(now) == set(policy)
-            assert all(set(one) == {"r", "t"} and one["t"] >= 0 for one in now.values())
-        assert now["minute"]["t"] == int(answer.headers["retry-after"]) == 20
-
-    run(scenario())
+    spec = limits(minute={"rate": "3/minute"}, burst={"rate": "10/13s", "burst": 20, "per": "global"})
+    house = harden(site(), spec)
+    for left in (2, 1, 0, 0):
+        answer = await house.call()
+        policy, now = fields(answer.headers["ratelimit-policy"]), fields(answer.headers["ratelimit"])
+        assert policy == {"minute": {"q": 3, "w": 60}, "burst": {"q": 10, "w": 13}}
+        assert now["minute"]["r"] == left
+        assert set(now) == set(policy)
+        assert all(set(one) == {"r", "t"} and one["t"] >= 0 for one in now.values())
+    assert now["minute"]["t"] == int(answer.headers["retry-after"]) == 20
 
 
 class Rated(NamedTuple):
@@ -190,14 +178,10 @@ def test_times_are_never_rounded_down() -> None:
     assert told.fields(told.numbers(store.take(one_a_while, [""])))[1] == (b"ratelimit", b'"a";r=0;t=2')
 
 
-def test_an_app_without_rates_shows_no_fields() -> None:
+async def test_an_app_without_rates_shows_no_fields() -> None:
     """Nothing to say, nothing said."""
-
-    async def scenario() -> None:
-        answer = await harden(site(), limits(slots={"concurrency": 5})).call()
-        assert not [name for name in answer.headers if name.startswith("ratelimit")]
-
-    run(scenario())
+    answer = await harden(site(), limits(slots={"concurrency": 5})).call()
+    assert not [name for name in answer.headers if name.startswith("ratelimit")]
 
 
 STRICT = {
@@ -209,19 +193,15 @@ STRICT = {
 }
 
 
-def test_safety_headers_are_on_every_answer() -> None:
+async def test_safety_headers_are_on_every_answer() -> None:
     """Fine, missing, not allowed, redirected: all the same."""
-
-    async def scenario() -> None:
-        app = site(Route("/", _own), Route("/dir/", _plain))
-        house = harden(app, spec_of(security={"headers": "strict"}))
-        for method, path in (("GET", "/dir/"), ("GET", "/nowhere"), ("PUT", "/dir/"), ("GET", "/dir")):
-            answer = await house.call(method, path)
-            for name, value in STRICT.items():
-                assert re.fullmatch(value, answer.headers[name])
-        assert "x-frame-options" not in (await harden(app, limits()).call(path="/dir/")).headers
-
-    run(scenario())
+    app = site(Route("/", _own), Route("/dir/", _plain))
+    house = harden(app, spec_of(security={"headers": "strict"}))
+    for method, path in (("GET", "/dir/"), ("GET", "/nowhere"), ("PUT", "/dir/"), ("GET", "/dir")):
+        answer = await house.call(method, path)
+        for name, value in STRICT.items():
+            assert re.fullmatch(value, answer.headers[name])
+    assert "x-frame-options" not in (await harden(app, limits()).call(path="/dir/")).headers
 
 
 async def _plain(request: Request) -> Response:
@@ -240,57 +220,45 @@ async def _own(request: Request) -> Response:
     )
 
 
-def test_the_apps_own_word_wins() -> None:
+async def test_the_apps_own_word_wins() -> None:
     """A header that the app has set, in whatever case, stays as it is and comes once."""
-
-    async def scenario() -> None:
-        spec = spec_of(security={"headers": "strict"}, limits={"calls": {"rate": "5/minute"}})
-        answer = await harden(site(Route("/", _own)), spec).call()
-        assert answer.headers["content-security-policy"] == "default-src 'none'"
-        assert answer.headers["x-frame-options"] == "SAMEORIGIN"
-        assert answer.headers["x-request-id"] == "mine"
-        assert answer.headers["ratelimit"] == '"mine";r=1;t=1'
-        names = [name.lower() for name, _ in answer.raw]
-        assert len(names) == len(set(names))
-
-    run(scenario())
+    spec = spec_of(security={"headers": "strict"}, limits={"calls": {"rate": "5/minute"}})
+    answer = await harden(site(Route("/", _own)), spec).call()
+    assert answer.headers["content-security-policy"] == "default-src 'none'"
+    assert answer.headers["x-frame-options"] == "SAMEORIGIN"
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["ratelimit"] == '"mine";r=1;t=1'
+    names = [name.lower() for name, _ in answer.raw]
+    assert len(names) == len(set(names))
 
 
-def test_a_preflight_is_answered_and_costs_nothing() -> None:
+async def test_a_preflight_is_answered_and_costs_nothing() -> None:
     """The browser asks before it calls: no quota is spent, no handler runs; a foreign origin gets no leave."""
-
-    async def scenario() -> None:
-        spec = spec_of(
-            security={"cors": {"origins": ["https://shop.example.com"]}}, limits={"calls": {"rate": "2/hour"}}
+    spec = spec_of(
+        security={"cors": {"origins": ["https://shop.example.com"]}}, limits={"calls": {"rate": "2/hour"}}
+    )
+    house = harden(site(), spec)
+    asking = {"access-control-request-method": "PUT", "access-control-request-headers": "x-a"}
+    for _ in range(10):
+        answer = await house.call("OPTIONS", headers={"origin": "https://shop.example.com", **asking})
+        assert (answer.status, answer.headers["access-control-allow-origin"]) == (
+            200,
+            "https://shop.example.com",
         )
-        house = harden(site(), spec)
-        asking = {"access-control-request-method": "PUT", "access-control-request-headers": "x-a"}
-        for _ in range(10):
-            answer = await house.call("OPTIONS", headers={"origin": "https://shop.example.com", **asking})
-            assert (answer.status, answer.headers["access-control-allow-origin"]) == (
-                200,
-                "https://shop.example.com",
-            )
-            assert "PUT" in answer.headers["access-control-allow-methods"]
-        foreign = await house.call("OPTIONS", headers={"origin": "https://evil.example", **asking})
-        assert (foreign.status, foreign.headers.get("access-control-allow-origin")) == (400, None)
-        assert house.count("calls", "allowed") == 0
-        assert [await house.status("OPTIONS") for _ in range(3)] == [200, 200, 429]
-
-    run(scenario())
+        assert "PUT" in answer.headers["access-control-allow-methods"]
+    foreign = await house.call("OPTIONS", headers={"origin": "https://evil.example", **asking})
+    assert (foreign.status, foreign.headers.get("access-control-allow-origin")) == (400, None)
+    assert house.count("calls", "allowed") == 0
+    assert [await house.status("OPTIONS") for _ in range(3)] == [200, 200, 429]
 
 
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "https://shop.example.com.evil.example", "null", ""]
 )
-def test_other_origins_get_no_cors_headers(origin: str) -> None:
+async def test_other_origins_get_no_cors_headers(origin: str) -> None:
     """Nor may any origin send credentials."""
-
-    async def scenario() -> None:
-        spec = spec_of(security={"cors": {"origins": ["https://shop.example.com"]}})
-        answer = await harden(site(), spec).call(headers={"origin": origin})
-        assert answer.status == 200
-        assert "access-control-allow-origin" not in answer.headers
-        assert "access-control-allow-credentials" not in answer.headers
-
-    run(scenario())
+    spec = spec_of(security={"cors": {"origins": ["https://shop.example.com"]}})
+    answer = await harden(site(), spec).call(headers={"origin": origin})
+    assert answer.status == 200
+    assert "access-control-allow-origin" not in answer.headers
+    assert "access-control-allow-credentials" not in answer.headers

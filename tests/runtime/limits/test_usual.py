@@ -235,26 +235,22 @@ def ways_taken(house: House, method: str) -> list[bool]:
     return ways
 
 
-def test_the_usual_case_is_the_usual_one() -> None:
+async def test_the_usual_case_is_the_usual_one() -> None:
     """Known clients and new ones take the short way, let in or refused; a new one that finds no room does not."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "4/second"}))
-        await house.call()
-        ways = ways_taken(house, "GET")
-        statuses = [await house.status() for _ in range(4)]
-        statuses.append(await house.status(client="203.0.113.9"))
-        store: Any = house.app.service.store
-        store.cap = 2
-        statuses.append(await house.status(client="203.0.113.10"))
-        assert statuses == [200, 200, 200, 429, 200, 200]
-        assert ways == [True] * 5 + [False]
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "4/second"}))
+    await house.call()
+    ways = ways_taken(house, "GET")
+    statuses = [await house.status() for _ in range(4)]
+    statuses.append(await house.status(client="203.0.113.9"))
+    store: Any = house.app.service.store
+    store.cap = 2
+    statuses.append(await house.status(client="203.0.113.10"))
+    assert statuses == [200, 200, 200, 429, 200, 200]
+    assert ways == [True] * 5 + [False]
 
 
 @pytest.mark.parametrize("socket", [False, True])
-def test_what_matters_less_is_given_back_too_where_a_place_is_kept_from_it(socket: bool) -> None:
+async def test_what_matters_less_is_given_back_too_where_a_place_is_kept_from_it(socket: bool) -> None:
     """One of two places is free, but not for what is sheddable."""
     end = asyncio.Event()
 
@@ -271,21 +267,18 @@ def test_what_matters_less_is_given_back_too_where_a_place_is_kept_from_it(socke
             return (await handshake(house.app, "/less", extension=True)).status
         return await house.status(path="/more")
 
-    async def scenario() -> None:
-        slots = {"concurrency": 2, "sheddable": [{"path": "/less"}, {"path": "/more"}]}
-        routes = [Route("/", handler), Route("/more", ok), WebSocketRoute("/less", talk)]
-        house = harden(site(*routes), limits(calls={"rate": "3/hour"}, slots=slots))
-        first = asyncio.create_task(house.call())
-        await house.clock.settle()
-        assert [await ask(house) for _ in range(9)] == [503] * 9
-        end.set()
-        await first
-        assert [await ask(house) for _ in range(3)] == ([0, 0, 429] if socket else [200, 200, 429])
-
-    run(scenario())
+    slots = {"concurrency": 2, "sheddable": [{"path": "/less"}, {"path": "/more"}]}
+    routes = [Route("/", handler), Route("/more", ok), WebSocketRoute("/less", talk)]
+    house = harden(site(*routes), limits(calls={"rate": "3/hour"}, slots=slots))
+    first = asyncio.create_task(house.call())
+    await house.clock.settle()
+    assert [await ask(house) for _ in range(9)] == [503] * 9
+    end.set()
+    await first
+    assert [await ask(house) for _ in range(3)] == ([0, 0, 429] if socket else [200, 200, 429])
 
 
-def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
+async def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
     """The usual way has none back, so it is taken only where a place is free; no body is refused once it is charged."""
     end = asyncio.Event()
 
@@ -293,20 +286,17 @@ def test_who_finds_no_place_is_given_back_what_he_was_charged() -> None:
         await end.wait()
         return PlainTextResponse("ok")
 
-    async def scenario() -> None:
-        spec = limits(calls={"rate": "4/hour"}, slots={"concurrency": 1}, size={"body": "1KiB"})
-        house = harden(site(Route("/", handler, methods=["POST"])), spec)
-        ways = ways_taken(house, "POST")
-        first = asyncio.create_task(house.call("POST"))
-        await house.clock.settle()
-        full = [await house.call("POST") for _ in range(9)]
-        large = await house.call("POST", headers={"content-length": "1025"})
-        end.set()
-        assert (await first).status == 200
-        assert {(one.status, one.headers["ratelimit"]) for one in full} == {(503, '"calls";r=3;t=900')}
-        assert (large.status, large.headers.get("ratelimit")) == (413, None)
-        assert ways == [True]
-        assert [await house.status("POST") for _ in range(4)] == [200, 200, 200, 429]
-        assert ways == [True] * 5
-
-    run(scenario())
+    spec = limits(calls={"rate": "4/hour"}, slots={"concurrency": 1}, size={"body": "1KiB"})
+    house = harden(site(Route("/", handler, methods=["POST"])), spec)
+    ways = ways_taken(house, "POST")
+    first = asyncio.create_task(house.call("POST"))
+    await house.clock.settle()
+    full = [await house.call("POST") for _ in range(9)]
+    large = await house.call("POST", headers={"content-length": "1025"})
+    end.set()
+    assert (await first).status == 200
+    assert {(one.status, one.headers["ratelimit"]) for one in full} == {(503, '"calls";r=3;t=900')}
+    assert (large.status, large.headers.get("ratelimit")) == (413, None)
+    assert ways == [True]
+    assert [await house.status("POST") for _ in range(4)] == [200, 200, 200, 429]
+    assert ways == [True] * 5

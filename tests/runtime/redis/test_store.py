@@ -995,31 +995,27 @@ async def _stall(one: Server, seconds: float) -> float:
     return longest
 
 
-def test_breakers_advise_each_other(redis: Server) -> None:
+async def test_breakers_advise_each_other(redis: Server) -> None:
     """Who opens leaves word for as long as it is open, the first word is kept, and nobody waits for any of it."""
-
-    async def scenario() -> None:
-        one, other = Fleet(redis.url), Fleet(redis.url)
-        heard: list[int] = []
-        await one.take()
-        await other.take()
-        other.store.ask_open("stripe", heard.append)
-        one.store.tell_open("stripe", 30 * 10**9)
-        one.store.tell_open("stripe", 90 * 10**9)
-        one.store.tell_open("bank", 1)
-        await one.take()
-        await asyncio.sleep(0.005)
-        other.store.ask_open("stripe", heard.append)
-        other.store.ask_open("catalogue", heard.append)
-        await other.take()
-        assert len(heard) == 1
-        assert 29 * 10**9 < heard[0] <= 30 * 10**9
-        with redis.client() as client:
-            assert client.keys("*:open:*") == [b"{mahavishnu:shop}:open:stripe"]
-        one.store.close()
-        other.store.close()
-
-    asyncio.run(scenario())
+    one, other = Fleet(redis.url), Fleet(redis.url)
+    heard: list[int] = []
+    await one.take()
+    await other.take()
+    other.store.ask_open("stripe", heard.append)
+    one.store.tell_open("stripe", 30 * 10**9)
+    one.store.tell_open("stripe", 90 * 10**9)
+    one.store.tell_open("bank", 1)
+    await one.take()
+    await asyncio.sleep(0.005)
+    other.store.ask_open("stripe", heard.append)
+    other.store.ask_open("catalogue", heard.append)
+    await other.take()
+    assert len(heard) == 1
+    assert 29 * 10**9 < heard[0] <= 30 * 10**9
+    with redis.client() as client:
+        assert client.keys("*:open:*") == [b"{mahavishnu:shop}:open:stripe"]
+    one.store.close()
+    other.store.close()
 
 
 def test_without_the_server_or_a_loop_breakers_advise_nobody() -> None:

@@ -57,77 +57,61 @@ def _sigterm() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     signal.signal(signal.SIGTERM, before)
 
 
-def test_shutting_down_means_not_ready() -> None:
+async def test_shutting_down_means_not_ready() -> None:
     """Ready until the server says stop; alive still then; answers close their connections."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits())
-        assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (200, 200)
-        said = await lifespan(house.app, house.call(path="/readyz"))
-        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-        assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (503, 200)
-        answer = await house.call()
-        assert (answer.status, answer.headers["connection"]) == (200, "close")
-
-    run(scenario())
+    house = harden(site(), limits())
+    assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (200, 200)
+    said = await lifespan(house.app, house.call(path="/readyz"))
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert (await house.status(path="/readyz"), await house.status(path="/healthz")) == (503, 200)
+    answer = await house.call()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
 
 
-def test_who_starts_again_in_its_process_is_ready_again() -> None:
+async def test_who_starts_again_in_its_process_is_ready_again() -> None:
     """As with a second test client, or a server that is started anew; and SIGTERM is heard once."""
+    house = harden(site(), limits())
+    heard: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    for _ in range(1200):
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+        for one in ("startup", "shutdown"):
+            messages.put_nowait({"type": f"lifespan.{one}"})
+        await house.app({"type": "lifespan"}, messages.get, collector(Answer()))
+    again: list[Answer] = []
 
-    async def scenario() -> None:
-        house = harden(site(), limits())
-        heard: list[int] = []
-        signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
-        for _ in range(1200):
-            messages: asyncio.Queue[Message] = asyncio.Queue()
-            for one in ("startup", "shutdown"):
-                messages.put_nowait({"type": f"lifespan.{one}"})
-            await house.app({"type": "lifespan"}, messages.get, collector(Answer()))
-        again: list[Answer] = []
+    async def asks() -> None:
+        again.extend([await house.call(path="/readyz"), await house.call()])
 
-        async def asks() -> None:
-            again.extend([await house.call(path="/readyz"), await house.call()])
-
-        await lifespan(house.app, asks())
-        assert [(one.status, "connection" in one.headers) for one in again] == [(200, False)] * 2
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert (heard, house.app.service.draining) == ([signal.SIGTERM], True)
-
-    run(scenario())
+    await lifespan(house.app, asks())
+    assert [(one.status, "connection" in one.headers) for one in again] == [(200, False)] * 2
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert (heard, house.app.service.draining) == ([signal.SIGTERM], True)
 
 
-def test_sigterm_drains_first_and_then_does_what_the_server_would() -> None:
+async def test_sigterm_drains_first_and_then_does_what_the_server_would() -> None:
     """Its handler is called, once, with readiness already withdrawn."""
+    house = harden(site(), limits())
+    seen: list[bool] = []
 
-    async def scenario() -> None:
-        house = harden(site(), limits())
-        seen: list[bool] = []
+    def stop(number: int, frame: FrameType | None) -> None:
+        seen.append(house.app.service.draining)
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            seen.append(house.app.service.draining)
+    signal.signal(signal.SIGTERM, stop)
 
-        signal.signal(signal.SIGTERM, stop)
+    async def terminate() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(0)
 
-        async def terminate() -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-            await asyncio.sleep(0)
-
-        await lifespan(house.app, terminate())
-        assert seen == [True]
-
-    run(scenario())
+    await lifespan(house.app, terminate())
+    assert seen == [True]
 
 
-def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
+async def test_a_process_that_ignores_sigterm_goes_on_ignoring_it() -> None:
     """Nothing is installed where there was no handler to go on with."""
-
-    async def scenario() -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        await lifespan(harden(site(), limits()).app)
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-
-    run(scenario())
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    await lifespan(harden(site(), limits()).app)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
 
 
 def test_outside_the_main_thread_signals_are_left_alone() -> None:
@@ -153,77 +137,60 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
 
 
 @pytest.mark.parametrize("app", [plain, silent])
-def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
+async def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
     """The server hears that it has started and ended: so the last word is said, and it drains. Requests are served."""
-
-    async def scenario() -> None:
-        house = harden(app, limits())
-        said = await lifespan(house.app, house.call(), house.call(path="/readyz"))
-        assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-        assert await house.status(path="/readyz") == 503
-        assert (await house.call()).body == b"ok"
-
-    run(scenario())
+    house = harden(app, limits())
+    said = await lifespan(house.app, house.call(), house.call(path="/readyz"))
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert await house.status(path="/readyz") == 503
+    assert (await house.call()).body == b"ok"
 
 
-def test_an_app_that_cannot_start_is_left_to_say_so() -> None:
+async def test_an_app_that_cannot_start_is_left_to_say_so() -> None:
     """Its exception reaches the server, which does not start."""
 
     async def broken(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         raise OSError("no database")
 
-    async def scenario() -> None:
-        with pytest.raises(OSError, match="no database"):
-            await harden(broken, limits()).app({"type": "lifespan"}, chunks([]), collector(Answer()))
-
-    run(scenario())
+    with pytest.raises(OSError, match="no database"):
+        await harden(broken, limits()).app({"type": "lifespan"}, chunks([]), collector(Answer()))
 
 
-def test_a_request_in_flight_survives_the_drain() -> None:
+async def test_a_request_in_flight_survives_the_drain() -> None:
     """It is served to its end after readiness was withdrawn."""
+    end = asyncio.Event()
 
-    async def scenario() -> None:
-        end = asyncio.Event()
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await end.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
 
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            await end.wait()
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"done"})
-
-        house = harden(slow, limits())
-        task = asyncio.create_task(house.call())
-        await house.clock.settle()
-        house.app.drain()
-        assert await house.status(path="/readyz") == 503
-        end.set()
-        assert (await task).body == b"done"
-
-    run(scenario())
+    house = harden(slow, limits())
+    task = asyncio.create_task(house.call())
+    await house.clock.settle()
+    house.app.drain()
+    assert await house.status(path="/readyz") == 503
+    end.set()
+    assert (await task).body == b"done"
 
 
-def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disabled_means_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """MAHAVISHNU_DISABLE=1: no spec is read, nothing is limited, added or counted; only a cluster's probes pass."""
     monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
-
-    async def scenario() -> None:
-        app = Hardening(site(), Path("/nonexistent/mahavishnu.yaml"))
-        for _ in range(20):
-            answer = await call(app)
-            assert (answer.status, "x-request-id" in answer.headers) == (200, False)
-        assert (await call(app, path="/metrics")).status == 404
-        probes = [
-            await call(app, method, path) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD")
-        ]
-        assert [one.status for one in probes] == [200] * 4  # or Kubernetes would kill what it is to save
-        assert (await call(app, path="/sub/readyz", root_path="/sub")).status == 200
-        assert (await call(app, "POST", "/healthz")).status == 404
-        assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-        app.drain()
-        await app.reload()
-        assert current() is None
-
-    run(scenario())
+    app = Hardening(site(), Path("/nonexistent/mahavishnu.yaml"))
+    for _ in range(20):
+        answer = await call(app)
+        assert (answer.status, "x-request-id" in answer.headers) == (200, False)
+    assert (await call(app, path="/metrics")).status == 404
+    probes = [await call(app, method, path) for path in ("/healthz", "/readyz") for method in ("GET", "HEAD")]
+    assert [one.status for one in probes] == [200] * 4  # or Kubernetes would kill what it is to save
+    assert (await call(app, path="/sub/readyz", root_path="/sub")).status == 200
+    assert (await call(app, "POST", "/healthz")).status == 404
+    assert await lifespan(app) == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    app.drain()
+    await app.reload()
+    assert current() is None
 
 
 APP = """

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, Router
 
-from tests.runtime.asgi_client import House, harden, run, spec_of
+from tests.runtime.asgi_client import House, harden, spec_of
 
 EVERYTHING: dict[str, Any] = {
     "calls": {"rate": "30/hour"},
@@ -42,22 +42,18 @@ async def visits(house: House, bodies: tuple[bytes, ...], count: int) -> set[int
 @pytest.mark.parametrize(
     ("bodies", "statuses"), [((b"x",), {200, 503, 429}), ((b"x" * 6, b"x" * 6), {413, 503, 429})]
 )
-def test_nothing_is_left_of_a_request(
+async def test_nothing_is_left_of_a_request(
     limits: dict[str, Any], bodies: tuple[bytes, ...], statuses: set[int]
 ) -> None:
     """Answered, refused for its body, for its place, or for its rate."""
-
-    async def scenario() -> None:
-        house = harden(Router([Route("/", reads, methods=["POST"])]), spec_of(limits=limits))
-        await visits(house, bodies, 3)
+    house = harden(Router([Route("/", reads, methods=["POST"])]), spec_of(limits=limits))
+    await visits(house, bodies, 3)
+    house.app.service.lasting.ended.settle()
+    gc.collect()
+    gc.disable()
+    try:
+        assert await visits(house, bodies, 40) == statuses
         house.app.service.lasting.ended.settle()
-        gc.collect()
-        gc.disable()
-        try:
-            assert await visits(house, bodies, 40) == statuses
-            house.app.service.lasting.ended.settle()
-            assert gc.collect() == 0
-        finally:
-            gc.enable()
-
-    run(scenario())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

@@ -118,15 +118,11 @@ def test_two_side_by_side_are_told_of(made: Make, log: StringIO) -> None:
     assert log.getvalue().count("hardened twice") == 1
 
 
-def test_one_after_another_is_no_fault(made: Make, log: StringIO) -> None:
+async def test_one_after_another_is_no_fault(made: Make, log: StringIO) -> None:
     """Each test may make an app of its own, in a process and on an event loop that they share."""
-
-    async def scenario() -> None:
-        for _ in range(3):
-            app = made(site())
-            assert [(await call(app)).status for _ in range(5)] == [200] * 4 + [429]
-
-    run(scenario())
+    for _ in range(3):
+        app = made(site())
+        assert [(await call(app)).status for _ in range(5)] == [200] * 4 + [429]
     for _ in range(2):
         with TestClient(made(site())) as client:
             assert client.get("/").status_code == 200

@@ -83,53 +83,41 @@ class World:
         return await task
 
 
-def test_a_body_that_arrives_in_time_is_read_whole() -> None:
+async def test_a_body_that_arrives_in_time_is_read_whole() -> None:
     """To the very moment; no timer is left."""
-
-    async def scenario() -> None:
-        world = World((SECOND, part(10)), (4 * SECOND, part(10, more=False)), within=5 * SECOND + 1)
-        assert await world.passing(world.read()) == 20
-        assert (world.late, world.clock.timers, world.intake.slow) == (0, 0, False)
-
-    run(scenario())
+    world = World((SECOND, part(10)), (4 * SECOND, part(10, more=False)), within=5 * SECOND + 1)
+    assert await world.passing(world.read()) == 20
+    assert (world.late, world.clock.timers, world.intake.slow) == (0, 0, False)
 
 
-def test_a_body_that_drips_is_ended_when_its_time_is_over() -> None:
+async def test_a_body_that_drips_is_ended_when_its_time_is_over() -> None:
     """However busily it drips; the app gets the same answer each time it asks again."""
-
-    async def scenario() -> None:
-        world = World(*[(SECOND // 2, part(1))] * 100, within=5 * SECOND)
+    world = World(*[(SECOND // 2, part(1))] * 100, within=5 * SECOND)
+    with pytest.raises(BodyTooSlow):
+        await world.passing(world.read())
+    assert (world.clock.now() // SECOND, world.late, world.client.cancelled) == (5, 1, 1)
+    for _ in range(3):
         with pytest.raises(BodyTooSlow):
-            await world.passing(world.read())
-        assert (world.clock.now() // SECOND, world.late, world.client.cancelled) == (5, 1, 1)
-        for _ in range(3):
-            with pytest.raises(BodyTooSlow):
-                await world.intake()
-        assert (world.late, world.clock.timers) == (1, 0)
-
-    run(scenario())
+            await world.intake()
+    assert (world.late, world.clock.timers) == (1, 0)
 
 
-def test_a_rate_is_judged_over_the_whole_body_with_some_grace() -> None:
+async def test_a_rate_is_judged_over_the_whole_body_with_some_grace() -> None:
     """100 B/s: silence costs five seconds; what came quickly buys time for a pause, bursts are no offence."""
-
-    async def scenario() -> None:
-        silent = World(rate=100)
-        with pytest.raises(BodyTooSlow):
-            await silent.passing(silent.read())
-        assert silent.clock.now() == GRACE
-        pausing = World((0, part(1000)), (9 * SECOND, part(0)), (9 * SECOND, part(0, more=False)), rate=100)
-        with pytest.raises(BodyTooSlow):
-            await pausing.passing(pausing.read())
-        assert pausing.clock.now() == 10 * SECOND + GRACE
-        steady = World(*[(4 * SECOND, part(400))] * 10, (0, part(0, more=False)), rate=100)
-        assert await steady.passing(steady.read()) == 4000
-        dripping = World(*[(4 * SECOND, part(360))] * 10, rate=100)
-        with pytest.raises(BodyTooSlow):
-            await dripping.passing(dripping.read())
-        assert dripping.clock.now() == 158 * SECOND // 10
-
-    run(scenario())
+    silent = World(rate=100)
+    with pytest.raises(BodyTooSlow):
+        await silent.passing(silent.read())
+    assert silent.clock.now() == GRACE
+    pausing = World((0, part(1000)), (9 * SECOND, part(0)), (9 * SECOND, part(0, more=False)), rate=100)
+    with pytest.raises(BodyTooSlow):
+        await pausing.passing(pausing.read())
+    assert pausing.clock.now() == 10 * SECOND + GRACE
+    steady = World(*[(4 * SECOND, part(400))] * 10, (0, part(0, more=False)), rate=100)
+    assert await steady.passing(steady.read()) == 4000
+    dripping = World(*[(4 * SECOND, part(360))] * 10, rate=100)
+    with pytest.raises(BodyTooSlow):
+        await dripping.passing(dripping.read())
+    assert dripping.clock.now() == 158 * SECOND // 10
 
 
 @given(st.integers(0, 10**9), st.integers(1, 10**12), st.integers(1, 10**9))
@@ -143,95 +131,70 @@ def test_patience_grows_with_what_has_come_and_ends_at_the_deadline(
     assert patience(read + 1, within, rate) >= both
 
 
-def test_an_app_that_is_slow_to_read_blames_nobody() -> None:
+async def test_an_app_that_is_slow_to_read_blames_nobody() -> None:
     """A minute of work between two parts is not the client's."""
+    world = World((0, part(1)), (SECOND, part(1)), (SECOND, part(1, more=False)), within=3 * SECOND, rate=1)
 
-    async def scenario() -> None:
-        world = World(
-            (0, part(1)), (SECOND, part(1)), (SECOND, part(1, more=False)), within=3 * SECOND, rate=1
-        )
+    async def slow() -> None:
+        for _ in range(3):
+            await world.intake()
+            await world.clock.sleep(60 * SECOND)
 
-        async def slow() -> None:
-            for _ in range(3):
-                await world.intake()
-                await world.clock.sleep(60 * SECOND)
-
-        await world.passing(slow(), 300)
-        assert world.late == 0
-
-    run(scenario())
+    await world.passing(slow(), 300)
+    assert world.late == 0
 
 
-def test_a_client_that_hangs_up_was_not_slow() -> None:
+async def test_a_client_that_hangs_up_was_not_slow() -> None:
     """It is told to the app, and nothing is counted; nor when it stays silent after the whole body."""
-
-    async def scenario() -> None:
-        world = World((SECOND, part(1)), (SECOND, HANG_UP), (90 * SECOND, HANG_UP), within=3 * SECOND)
-        assert await world.passing(world.read()) == 1
-        whole = World((SECOND, part(1, more=False)), (90 * SECOND, HANG_UP), within=3 * SECOND)
-        assert await whole.passing(whole.read()) == 1
-        for one in (world, whole):
-            assert await one.passing(one.intake(), 100) is HANG_UP
-            assert (one.late, one.clock.timers) == (0, 0)
-
-    run(scenario())
+    world = World((SECOND, part(1)), (SECOND, HANG_UP), (90 * SECOND, HANG_UP), within=3 * SECOND)
+    assert await world.passing(world.read()) == 1
+    whole = World((SECOND, part(1, more=False)), (90 * SECOND, HANG_UP), within=3 * SECOND)
+    assert await whole.passing(whole.read()) == 1
+    for one in (world, whole):
+        assert await one.passing(one.intake(), 100) is HANG_UP
+        assert (one.late, one.clock.timers) == (0, 0)
 
 
-def test_observing_counts_once_and_reads_on() -> None:
+async def test_observing_counts_once_and_reads_on() -> None:
     """What would have been refused is read to its end."""
-
-    async def scenario() -> None:
-        world = World(*[(SECOND, part(1))] * 9, (0, part(1, more=False)), within=2 * SECOND, enforced=False)
-        assert await world.passing(world.read()) == 10
-        assert (world.late, world.clock.timers, world.client.cancelled) == (1, 0, 0)
-
-    run(scenario())
+    world = World(*[(SECOND, part(1))] * 9, (0, part(1, more=False)), within=2 * SECOND, enforced=False)
+    assert await world.passing(world.read()) == 10
+    assert (world.late, world.clock.timers, world.client.cancelled) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("enforced", [True, False])
-def test_a_cancellation_from_outside_stays_one(enforced: bool) -> None:
+async def test_a_cancellation_from_outside_stays_one(enforced: bool) -> None:
     """The server gives the request up: no timer is left, nothing is counted, and it can be asked again."""
-
-    async def scenario() -> None:
-        world = World((SECOND, part(7, more=False)), within=3 * SECOND, enforced=enforced)
-        task = asyncio.ensure_future(world.intake())
-        await world.clock.settle()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert (world.late, world.clock.timers) == (0, 0)
-        assert await world.passing(world.read()) == 7
-
-    run(scenario())
+    world = World((SECOND, part(7, more=False)), within=3 * SECOND, enforced=enforced)
+    task = asyncio.ensure_future(world.intake())
+    await world.clock.settle()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (world.late, world.clock.timers) == (0, 0)
+    assert await world.passing(world.read()) == 7
 
 
-def test_both_cancellations_in_one_moment() -> None:
+async def test_both_cancellations_in_one_moment() -> None:
     """The outer one is passed on, as asyncio has it."""
-
-    async def scenario() -> None:
-        world = World(within=SECOND)
-        task = asyncio.ensure_future(world.intake())
-        await world.clock.settle()
-        world.clock.advance(SECOND)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(scenario())
+    world = World(within=SECOND)
+    task = asyncio.ensure_future(world.intake())
+    await world.clock.settle()
+    world.clock.advance(SECOND)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
 
 
-def test_a_timeout_of_the_server_is_its_own() -> None:
+async def test_a_timeout_of_the_server_is_its_own() -> None:
     """Only the limit's own time becomes the limit's error."""
 
     async def receive() -> Message:
         raise TimeoutError("the socket")
 
-    async def scenario() -> None:
-        intake = Intake(receive, VirtualClock(), lambda: None, within=SECOND, rate=None)
-        with pytest.raises(TimeoutError, match="the socket"):
-            await intake()
-
-    run(scenario())
+    intake = Intake(receive, VirtualClock(), lambda: None, within=SECOND, rate=None)
+    with pytest.raises(TimeoutError, match="the socket"):
+        await intake()
 
 
 def test_the_real_clock_ends_it_too() -> None:

@@ -68,87 +68,70 @@ def house(*errors: BaseException, handlers: Mapping[Any, Any] | None = None) -> 
 
 
 @pytest.mark.parametrize(("error", "status", "after"), ANSWERS, ids=lambda one: type(one).__name__)
-def test_a_refusal_is_an_answer_and_no_fault(error: DependencyError, status: int, after: str | None) -> None:
+async def test_a_refusal_is_an_answer_and_no_fault(
+    error: DependencyError, status: int, after: str | None
+) -> None:
     """A problem as any limit's, with the id and headers of the request; nothing is raised, so no server prints one."""
-
-    async def scenario() -> None:
-        served = house(error)
-        told = await served.call(path="/0")
-        assert (told.status, told.starts, told.complete) == (status, 1, True)
-        assert told.headers["content-type"] == "application/problem+json"
-        assert told.headers.get("retry-after") == after
-        assert told.headers["x-frame-options"] == "DENY"
-        assert told.json()["detail"] == f"dependency `stripe`: {error.what}"
-        assert told.json()["violated-policies"] == [error.place]
-        assert LINE not in told.body.decode()  # which is the operators' to know
-        (line,) = served.lines
-        assert (line["status"], line["refused_by"], line["level"]) == (status, error.place, "error")
-        assert line.get("where") == (error.where or None)
-        assert line["request_id"] == told.headers["x-request-id"]
-        shown = served.samples()
-        cell = f"{{http_request_method=GET,http_response_status_code={status},http_route=/0}}"
-        assert shown[f"http_server_request_duration_seconds_count{cell}"] == 1
-
-    run(scenario())
+    served = house(error)
+    told = await served.call(path="/0")
+    assert (told.status, told.starts, told.complete) == (status, 1, True)
+    assert told.headers["content-type"] == "application/problem+json"
+    assert told.headers.get("retry-after") == after
+    assert told.headers["x-frame-options"] == "DENY"
+    assert told.json()["detail"] == f"dependency `stripe`: {error.what}"
+    assert told.json()["violated-policies"] == [error.place]
+    assert LINE not in told.body.decode()  # which is the operators' to know
+    (line,) = served.lines
+    assert (line["status"], line["refused_by"], line["level"]) == (status, error.place, "error")
+    assert line.get("where") == (error.where or None)
+    assert line["request_id"] == told.headers["x-request-id"]
+    shown = served.samples()
+    cell = f"{{http_request_method=GET,http_response_status_code={status},http_route=/0}}"
+    assert shown[f"http_server_request_duration_seconds_count{cell}"] == 1
 
 
-def test_what_the_request_held_is_free_and_it_kept_its_limits() -> None:
+async def test_what_the_request_held_is_free_and_it_kept_its_limits() -> None:
     """A hundred refusals one after the other pass two places, and none of them was late."""
-
-    async def scenario() -> None:
-        served = house(OPEN)
-        assert [await served.status(path="/0") for _ in range(100)] == [503] * 100
-        assert served.decisions("request") == (100, 0, 0)
-        assert served.decisions("few") == (100, 0, 0)
-
-    run(scenario())
+    served = house(OPEN)
+    assert [await served.status(path="/0") for _ in range(100)] == [503] * 100
+    assert served.decisions("request") == (100, 0, 0)
+    assert served.decisions("few") == (100, 0, 0)
 
 
-def test_a_group_of_refusals_is_one_and_with_a_fault_in_it_a_fault() -> None:
+async def test_a_group_of_refusals_is_one_and_with_a_fault_in_it_a_fault() -> None:
     """The longest wait counts; whatever else is in the group is not hidden."""
     slow = errors.BreakerOpen("mail", "breaker", "the breaker is open", 9 * 10**9)
     alike = ExceptionGroup("both", [OPEN, ExceptionGroup("inner", [slow])])
     mixed = ExceptionGroup("both", [OPEN, KeyError("bug")])
-
-    async def scenario() -> None:
-        served = house(alike, mixed)
-        told = await served.call(path="/0")
-        assert (told.status, told.headers["retry-after"]) == (503, "9")
-        with pytest.raises(ExceptionGroup):
-            await served.call(path="/1")
-        assert served.lines[-1]["error"] == "ExceptionGroup"
-
-    run(scenario())
+    served = house(alike, mixed)
+    told = await served.call(path="/0")
+    assert (told.status, told.headers["retry-after"]) == (503, "9")
+    with pytest.raises(ExceptionGroup):
+        await served.call(path="/1")
+    assert served.lines[-1]["error"] == "ExceptionGroup"
 
 
-def test_an_apps_own_error_for_a_refusal_stays_its_own() -> None:
+async def test_an_apps_own_error_for_a_refusal_stays_its_own() -> None:
     """Who raises another error from ours has said what it means."""
     wrapped = KeyError("bug")
     wrapped.__cause__ = OPEN
-
-    async def scenario() -> None:
-        served = house(wrapped)
-        with pytest.raises(KeyError):
-            await served.call(path="/0")
-        assert served.lines[-1]["status"] == 500
-
-    run(scenario())
+    served = house(wrapped)
+    with pytest.raises(KeyError):
+        await served.call(path="/0")
+    assert served.lines[-1]["status"] == 500
 
 
 @pytest.mark.parametrize("handled", [errors.BreakerOpen, errors.DependencyError, errors.MahavishnuError])
-def test_the_apps_own_handler_wins(handled: type[Exception]) -> None:
+async def test_the_apps_own_handler_wins(handled: type[Exception]) -> None:
     """One for the error, or for a class above it."""
 
     async def teapot(_: Request, error: Exception) -> Response:
         return PlainTextResponse(type(error).__name__, 418)
 
-    async def scenario() -> None:
-        served = house(OPEN, handlers={handled: teapot})
-        told = await served.call(path="/0")
-        assert (told.status, told.body) == (418, b"BreakerOpen")
-        assert "refused_by" not in served.lines[-1]
-
-    run(scenario())
+    served = house(OPEN, handlers={handled: teapot})
+    told = await served.call(path="/0")
+    assert (told.status, told.body) == (418, b"BreakerOpen")
+    assert "refused_by" not in served.lines[-1]
 
 
 def test_a_real_breaker_says_when_to_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +172,7 @@ def test_a_real_breaker_says_when_to_come_back(tmp_path: Path, monkeypatch: pyte
     assert log.getvalue().count(f'"where": "{spec}:3"') == 2
 
 
-def test_a_response_that_has_begun_is_not_made_another() -> None:
+async def test_a_response_that_has_begun_is_not_made_another() -> None:
     """The server must see that it is not whole."""
 
     async def begun(_: Request) -> Response:
@@ -199,26 +182,19 @@ def test_a_response_that_has_begun_is_not_made_another() -> None:
 
         return StreamingResponse(body())
 
-    async def scenario() -> None:
-        served, answer = harden(site(Route("/", begun)), SPEC), Answer()
-        with pytest.raises(DependencyError):
-            await call(served.app, answer=answer)
-        assert (answer.status, answer.starts, answer.complete) == (200, 1, False)
-        assert served.lines[-1]["error"] == "BreakerOpen"
-
-    run(scenario())
+    served, answer = harden(site(Route("/", begun)), SPEC), Answer()
+    with pytest.raises(DependencyError):
+        await call(served.app, answer=answer)
+    assert (answer.status, answer.starts, answer.complete) == (200, 1, False)
+    assert served.lines[-1]["error"] == "BreakerOpen"
 
 
-def test_around_the_whole_app_starlette_has_answered_already() -> None:
+async def test_around_the_whole_app_starlette_has_answered_already() -> None:
     """Its 500 is sent by then, and stays what it is: the middleware belongs inside, where `add_middleware` puts it."""
-
-    async def scenario() -> None:
-        served, answer = harden(site(Route("/", raising(OPEN))), SPEC), Answer()
-        with pytest.raises(DependencyError):
-            await call(served.app, answer=answer)
-        assert (answer.status, answer.starts) == (500, 1)
-
-    run(scenario())
+    served, answer = harden(site(Route("/", raising(OPEN))), SPEC), Answer()
+    with pytest.raises(DependencyError):
+        await call(served.app, answer=answer)
+    assert (answer.status, answer.starts) == (500, 1)
 
 
 def socket(when: str) -> Callable[[WebSocket], Awaitable[None]]:
@@ -242,50 +218,38 @@ def sockets() -> House:
 
 
 @pytest.mark.parametrize("extension", [False, True])
-def test_a_websocket_is_told_to_come_back(extension: bool) -> None:
+async def test_a_websocket_is_told_to_come_back(extension: bool) -> None:
     """Before it is accepted as a limit would, and afterwards by the code for it; what is closed stays a fault."""
-
-    async def scenario() -> None:
-        served = sockets()
-        told = await handshake(served.app, "/before", extension=extension)
-        if extension:
-            assert (told.status, told.headers["retry-after"]) == (503, "2")
-        else:
-            assert (told.messages[0]["type"], told.messages[0]["code"]) == ("websocket.close", 1013)
-        line = served.lines[-1]
-        assert (line["refused_by"], line["where"]) == ("dependencies.stripe.breaker", LINE)
-        assert "error" not in line
-        told = await handshake(served.app, "/after", extension=extension)
-        assert [one["type"] for one in told.messages] == ["websocket.accept", "websocket.close"]
-        assert told.messages[-1]["code"] == 1013
-        assert told.messages[-1]["reason"] == "dependency `stripe`: the breaker is open"
-        with pytest.raises(DependencyError):
-            await handshake(served.app, "/closed", extension=extension)
-        assert served.lines[-1]["error"] == "BreakerOpen"
-
-    run(scenario())
+    served = sockets()
+    told = await handshake(served.app, "/before", extension=extension)
+    if extension:
+        assert (told.status, told.headers["retry-after"]) == (503, "2")
+    else:
+        assert (told.messages[0]["type"], told.messages[0]["code"]) == ("websocket.close", 1013)
+    line = served.lines[-1]
+    assert (line["refused_by"], line["where"]) == ("dependencies.stripe.breaker", LINE)
+    assert "error" not in line
+    told = await handshake(served.app, "/after", extension=extension)
+    assert [one["type"] for one in told.messages] == ["websocket.accept", "websocket.close"]
+    assert told.messages[-1]["code"] == 1013
+    assert told.messages[-1]["reason"] == "dependency `stripe`: the breaker is open"
+    with pytest.raises(DependencyError):
+        await handshake(served.app, "/closed", extension=extension)
+    assert served.lines[-1]["error"] == "BreakerOpen"
 
 
-def test_a_cancelled_request_is_no_refusal() -> None:
+async def test_a_cancelled_request_is_no_refusal() -> None:
     """Also where the cancellation is in one group with a refusal."""
     both = BaseExceptionGroup("both", [OPEN, asyncio.CancelledError()])
-
-    async def scenario() -> None:
-        served = house(both)
-        with pytest.raises(BaseExceptionGroup):
-            await served.call(path="/0")
-        assert "refused_by" not in served.lines[-1]
-
-    run(scenario())
+    served = house(both)
+    with pytest.raises(BaseExceptionGroup):
+        await served.call(path="/0")
+    assert "refused_by" not in served.lines[-1]
 
 
-def test_a_refusal_is_one_json_object_a_line() -> None:
+async def test_a_refusal_is_one_json_object_a_line() -> None:
     """The line of the spec too, whatever its file is called."""
     odd = errors.BreakerOpen("stripe", "breaker", "it is open", None, 'a "b"\n.yaml:1')
-
-    async def scenario() -> None:
-        served = house(odd)
-        await served.call(path="/0")
-        assert served.lines[-1]["where"] == 'a "b"\N{REPLACEMENT CHARACTER}.yaml:1'
-
-    run(scenario())
+    served = house(odd)
+    await served.call(path="/0")
+    assert served.lines[-1]["where"] == 'a "b"\N{REPLACEMENT CHARACTER}.yaml:1'

@@ -179,19 +179,15 @@ def test_no_spelling_runs_under_another_route() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_no_spelling_gets_past_a_limit(target: str) -> None:
+async def test_no_spelling_gets_past_a_limit(target: str) -> None:
     """With two requests an hour per route, whatever the spelling: no route serves a third, nor does nowhere."""
-
-    async def scenario() -> None:
-        house = harden(site(*town()), limits(all={"rate": "2/hour", "per": ["client", "route"]}))
-        served: dict[str, int] = {}
-        for spell in SPELLED.values():
-            for method in METHODS:
-                answer = await house.call(method, spell(target))
-                if answer.status != 429:
-                    ran = answer.headers.get("x-route") or house.lines[-1]["route"]
-                    served[ran] = served.get(ran, 0) + 1
-        assert served["unmatched"] == 2
-        assert {ran: times for ran, times in served.items() if times > 2} == {}
-
-    run(scenario())
+    house = harden(site(*town()), limits(all={"rate": "2/hour", "per": ["client", "route"]}))
+    served: dict[str, int] = {}
+    for spell in SPELLED.values():
+        for method in METHODS:
+            answer = await house.call(method, spell(target))
+            if answer.status != 429:
+                ran = answer.headers.get("x-route") or house.lines[-1]["route"]
+                served[ran] = served.get(ran, 0) + 1
+    assert served["unmatched"] == 2
+    assert {ran: times for ran, times in served.items() if times > 2} == {}

@@ -37,7 +37,7 @@ async def _events(made: list[int]) -> AsyncIterator[bytes]:
 
 @pytest.mark.parametrize("mounted", [False, True])
 @pytest.mark.parametrize("origin", [{}, {"origin": "https://shop.example.com"}])
-def test_a_stream_starts_once_and_every_part_leaves_before_the_next_is_made(
+async def test_a_stream_starts_once_and_every_part_leaves_before_the_next_is_made(
     mounted: bool, origin: dict[str, str]
 ) -> None:
     """1,000 events through every limit and CORS: one start, and part n is out before n + 1 exists."""
@@ -56,15 +56,12 @@ def test_a_stream_starts_once_and_every_part_leaves_before_the_next_is_made(
         elif message["type"] == "http.response.start":
             assert not made
 
-    async def scenario() -> None:
-        route = Route("/events", stream)
-        house = harden(site(Mount("/m", app=Router([route])) if mounted else route), FULL)
-        path = "/m/events" if mounted else "/events"
-        await house.app(scope_of(path=path, headers=origin), chunks([b""]), send)
-        assert house.clock.timers == 0
-        assert house.lines[-1]["bytes"] == sum(len(one.get("body", b"")) for one in messages)
-
-    run(scenario())
+    route = Route("/events", stream)
+    house = harden(site(Mount("/m", app=Router([route])) if mounted else route), FULL)
+    path = "/m/events" if mounted else "/events"
+    await house.app(scope_of(path=path, headers=origin), chunks([b""]), send)
+    assert house.clock.timers == 0
+    assert house.lines[-1]["bytes"] == sum(len(one.get("body", b"")) for one in messages)
     starts = [one for one in messages if one["type"] == "http.response.start"]
     assert (len(starts), len(sent)) == (1, EVENTS)
     assert not messages[-1].get("more_body", False)
@@ -73,7 +70,7 @@ def test_a_stream_starts_once_and_every_part_leaves_before_the_next_is_made(
     assert (b"ratelimit" in names, b"access-control-allow-origin" in names) == (True, bool(origin))
 
 
-def test_messages_pass_unchanged() -> None:
+async def test_messages_pass_unchanged() -> None:
     """Whatever an app may send is handed on: trailers, path-sends, hints; only the start gains headers."""
     said: list[Message] = [
         {"type": "http.response.early_hint", "links": [b"</x>"]},
@@ -88,34 +85,28 @@ def test_messages_pass_unchanged() -> None:
         for one in said:
             await send(one)
 
-    async def scenario() -> None:
-        answer = await harden(app, PLAIN).call()
-        assert [one for one in answer.messages if one["type"] != "http.response.start"] == [
-            one for one in said if one["type"] != "http.response.start"
-        ]
-        start = answer.messages[1]
-        assert (start["status"], start["trailers"], start["headers"][0]) == (200, True, (b"a", b"1"))
-        assert said[1]["headers"] == [(b"a", b"1")]  # the app's own message is left alone
-
-    run(scenario())
+    answer = await harden(app, PLAIN).call()
+    assert [one for one in answer.messages if one["type"] != "http.response.start"] == [
+        one for one in said if one["type"] != "http.response.start"
+    ]
+    start = answer.messages[1]
+    assert (start["status"], start["trailers"], start["headers"][0]) == (200, True, (b"a", b"1"))
+    assert said[1]["headers"] == [(b"a", b"1")]  # the app's own message is left alone
 
 
-def test_an_answer_without_headers_is_completed() -> None:
+async def test_an_answer_without_headers_is_completed() -> None:
     """ASGI lets a start come without `headers`."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 204})
         await send({"type": "http.response.body"})
 
-    async def scenario() -> None:
-        answer = await harden(app, FULL).call()
-        assert answer.status == 204
-        assert "x-request-id" in answer.headers
-
-    run(scenario())
+    answer = await harden(app, FULL).call()
+    assert answer.status == 204
+    assert "x-request-id" in answer.headers
 
 
-def test_headers_may_be_gone_after_one_look() -> None:
+async def test_headers_may_be_gone_after_one_look() -> None:
     """ASGI lets them be any iterable, as a generator is: none is lost, and the app's own word wins."""
     said = [(b"content-type", b"text/plain"), (b"X-Request-ID", b"mine")]
 
@@ -123,12 +114,9 @@ def test_headers_may_be_gone_after_one_look() -> None:
         await send({"type": "http.response.start", "status": 200, "headers": (one for one in said)})
         await send({"type": "http.response.body", "body": b"x"})
 
-    async def scenario() -> None:
-        raw = (await harden(app, FULL).call()).raw
-        assert raw[:2] == said
-        assert b"x-request-id" not in dict(raw)
-
-    run(scenario())
+    raw = (await harden(app, FULL).call()).raw
+    assert raw[:2] == said
+    assert b"x-request-id" not in dict(raw)
 
 
 class Code(int, Enum):
@@ -140,26 +128,23 @@ class Code(int, Enum):
 @pytest.mark.parametrize(
     ("status", "number"), [(Code.TEAPOT, 418), (418.0, 418), (HTTPStatus.IM_A_TEAPOT, 418)]
 )
-def test_a_status_is_the_number_that_a_server_makes_of_it(status: Any, number: int) -> None:
+async def test_a_status_is_the_number_that_a_server_makes_of_it(status: Any, number: int) -> None:
     """It is counted and logged as one, and so are the requests of the same moment."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body"})
 
-    async def scenario() -> None:
-        house = harden(app, FULL)
-        await house.call()
-        assert house.lines[-1]["status"] == number
-        shown = [
-            name for name in house.samples() if name.startswith("http_server_request_duration_seconds_count")
-        ]
-        assert [f"http_response_status_code={number}" in name for name in shown] == [True]
-
-    run(scenario())
+    house = harden(app, FULL)
+    await house.call()
+    assert house.lines[-1]["status"] == number
+    shown = [
+        name for name in house.samples() if name.startswith("http_server_request_duration_seconds_count")
+    ]
+    assert [f"http_response_status_code={number}" in name for name in shown] == [True]
 
 
-def test_a_stream_that_fails_is_logged_with_what_was_sent() -> None:
+async def test_a_stream_that_fails_is_logged_with_what_was_sent() -> None:
     """The error goes on to the server; the log has the status that went out, and the error's name."""
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -167,16 +152,13 @@ def test_a_stream_that_fails_is_logged_with_what_was_sent() -> None:
         await send({"type": "http.response.body", "body": b"half", "more_body": True})
         raise ConnectionError("gone")
 
-    async def scenario() -> None:
-        house = harden(app, FULL)
-        answer = Answer()
-        with pytest.raises(ConnectionError):
-            await house.app(scope_of(), chunks([b""]), collector(answer))
-        line = house.lines[-1]
-        assert (line["status"], line["error"], line["bytes"], answer.starts) == (200, "ConnectionError", 4, 1)
-        assert house.gauge("in_flight", "slots") == 0
-
-    run(scenario())
+    house = harden(app, FULL)
+    answer = Answer()
+    with pytest.raises(ConnectionError):
+        await house.app(scope_of(), chunks([b""]), collector(answer))
+    line = house.lines[-1]
+    assert (line["status"], line["error"], line["bytes"], answer.starts) == (200, "ConnectionError", 4, 1)
+    assert house.gauge("in_flight", "slots") == 0
 
 
 @pytest.mark.proof

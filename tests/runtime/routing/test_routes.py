@@ -106,123 +106,92 @@ SPELLINGS = (
 
 @pytest.mark.parametrize("path", SPELLINGS, ids=repr)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_dispatched_route_is_the_counted_one(method: str, path: str) -> None:
+async def test_the_dispatched_route_is_the_counted_one(method: str, path: str) -> None:
     """For each spelling: the handler that ran is that of the route in the log, else no handler ran."""
-
-    async def scenario() -> None:
-        ran, counted = await compared(house_of(site(*town())), method, path)
-        if not ran.startswith("none"):
-            assert counted == ran
-        elif ran == "none: 405":
-            assert counted in {"/", "/login", "/orders/{id}", "/number/{n:int}", "/a/b", "/slash/", "/api/",
-                               "/api/items/{id:int}", "/tenants/{tenant}/home", "/wrapped/x",
-                               "/api/{rest:path}"}  # fmt: skip
-        else:
-            assert counted == "unmatched" or counted.endswith("/*")
-
-    run(scenario())
+    ran, counted = await compared(house_of(site(*town())), method, path)
+    if not ran.startswith("none"):
+        assert counted == ran
+    elif ran == "none: 405":
+        assert counted in {"/", "/login", "/orders/{id}", "/number/{n:int}", "/a/b", "/slash/", "/api/",
+                           "/api/items/{id:int}", "/tenants/{tenant}/home", "/wrapped/x",
+                           "/api/{rest:path}"}  # fmt: skip
+    else:
+        assert counted == "unmatched" or counted.endswith("/*")
 
 
 @pytest.mark.parametrize("host", ["admin.example.org", "ADMIN.example.org:80", "admin.example.org:443"])
-def test_host_routes_are_routes_too(host: str) -> None:
+async def test_host_routes_are_routes_too(host: str) -> None:
     """A route that only a Host reaches is counted as the one it is."""
-
-    async def scenario() -> None:
-        house = house_of(site(*town()))
-        assert await compared(house, "GET", "/secret", headers={"host": host}) == ("/secret", "/secret")
-
-    run(scenario())
+    house = house_of(site(*town()))
+    assert await compared(house, "GET", "/secret", headers={"host": host}) == ("/secret", "/secret")
 
 
 @pytest.mark.parametrize(
     "host", ["localhost/login?x=", "admin.example.org.", "a b", "", "[::1", "x@admin.example.org"]
 )
-def test_a_host_header_moves_no_request_to_another_route(host: str) -> None:
+async def test_a_host_header_moves_no_request_to_another_route(host: str) -> None:
     """The path of the scope decides, never a URL built from headers (CVE-2026-48710)."""
-
-    async def scenario() -> None:
-        house = house_of(site(*town()))
-        for path in ("/secret", "/orders/1", "/nowhere"):
-            ran, counted = await compared(house, "GET", path, headers={"host": host})
-            assert counted == (ran if not ran.startswith("none") else "unmatched")
-
-    run(scenario())
+    house = house_of(site(*town()))
+    for path in ("/secret", "/orders/1", "/nowhere"):
+        ran, counted = await compared(house, "GET", path, headers={"host": host})
+        assert counted == (ran if not ran.startswith("none") else "unmatched")
 
 
 @pytest.mark.parametrize("prefix", ["/proxy", "/proxy/deep"])
 @pytest.mark.parametrize("path", ["/orders/1", "/api/items/7", "/nowhere", "", "/"])
-def test_a_root_path_is_taken_off(prefix: str, path: str) -> None:
+async def test_a_root_path_is_taken_off(prefix: str, path: str) -> None:
     """Behind a proxy that strips a prefix, or does not, the route is the same."""
-
-    async def scenario() -> None:
-        house = house_of(site(*town()))
-        for spelled in (prefix + path, path):
-            ran, counted = await compared(house, "GET", spelled, root_path=prefix)
-            assert counted == (ran if not ran.startswith("none") else "unmatched")
-
-    run(scenario())
+    house = house_of(site(*town()))
+    for spelled in (prefix + path, path):
+        ran, counted = await compared(house, "GET", spelled, root_path=prefix)
+        assert counted == (ran if not ran.startswith("none") else "unmatched")
 
 
-def test_a_convertor_that_fails_hides_no_request() -> None:
+async def test_a_convertor_that_fails_hides_no_request() -> None:
     """Python refuses numbers of 5,000 digits: the router fails, the request is limited and counted."""
-
-    async def scenario() -> None:
-        house = harden(site(*town()), limits(calls={"rate": "3/hour"}))
-        statuses: list[int] = []
-        for _ in range(5):
-            try:
-                statuses.append(await house.status("GET", "/number/" + "9" * 5000))
-            except ValueError:
-                statuses.append(500)
-        assert statuses == [500, 500, 500, 429, 429]
-        assert {line["route"] for line in house.lines} == {"/number/{n:int}"}
-
-    run(scenario())
+    house = harden(site(*town()), limits(calls={"rate": "3/hour"}))
+    statuses: list[int] = []
+    for _ in range(5):
+        try:
+            statuses.append(await house.status("GET", "/number/" + "9" * 5000))
+        except ValueError:
+            statuses.append(500)
+    assert statuses == [500, 500, 500, 429, 429]
+    assert {line["route"] for line in house.lines} == {"/number/{n:int}"}
 
 
-def test_a_method_in_another_case_is_the_same_method() -> None:
+async def test_a_method_in_another_case_is_the_same_method() -> None:
     """Mounted WSGI apps do not care whether it is `pOsT`: the limit on POST holds for it too."""
 
     async def legacy(scope: Any, receive: Any, send: Any) -> None:
         status = 200 if scope["method"].upper() == "POST" else 405
         await PlainTextResponse("in", status)(scope, receive, send)
 
-    async def scenario() -> None:
-        spec = limits(login={"rate": "2/hour", "match": {"path": "/old/*", "method": "POST"}})
-        house = harden(site(Mount("/old", app=legacy)), spec)
-        statuses = [await house.status(method, "/old/login") for method in ("POST", "pOsT", "post", "Post")]
-        assert statuses == [200, 200, 429, 429]
-
-    run(scenario())
+    spec = limits(login={"rate": "2/hour", "match": {"path": "/old/*", "method": "POST"}})
+    house = harden(site(Mount("/old", app=legacy)), spec)
+    statuses = [await house.status(method, "/old/login") for method in ("POST", "pOsT", "post", "Post")]
+    assert statuses == [200, 200, 429, 429]
 
 
-def test_head_counts_as_get_and_override_headers_count_as_nothing() -> None:
+async def test_head_counts_as_get_and_override_headers_count_as_nothing() -> None:
     """The method that is dispatched is the method that is limited."""
-
-    async def scenario() -> None:
-        spec = limits(
-            reads={"rate": "2/hour", "match": {"path": "/", "method": "GET"}},
-            writes={"rate": "2/hour", "match": {"path": "/", "method": "DELETE"}},
-        )
-        house = harden(site(), spec)
-        assert [await house.status(one) for one in ("GET", "HEAD", "GET", "HEAD")] == [200, 200, 429, 429]
-        tricks = {"x-http-method-override": "POST", "x-method-override": "POST", "x-http-method": "POST"}
-        assert [await house.status("DELETE", headers=tricks) for _ in range(3)] == [200, 200, 429]
-        assert [
-            await house.status("POST", headers={"x-http-method-override": "DELETE"}) for _ in range(3)
-        ] == [200] * 3
-
-    run(scenario())
+    spec = limits(
+        reads={"rate": "2/hour", "match": {"path": "/", "method": "GET"}},
+        writes={"rate": "2/hour", "match": {"path": "/", "method": "DELETE"}},
+    )
+    house = harden(site(), spec)
+    assert [await house.status(one) for one in ("GET", "HEAD", "GET", "HEAD")] == [200, 200, 429, 429]
+    tricks = {"x-http-method-override": "POST", "x-method-override": "POST", "x-http-method": "POST"}
+    assert [await house.status("DELETE", headers=tricks) for _ in range(3)] == [200, 200, 429]
+    assert [await house.status("POST", headers={"x-http-method-override": "DELETE"}) for _ in range(3)] == [
+        200
+    ] * 3
 
 
-def test_a_limit_on_head_is_one() -> None:
+async def test_a_limit_on_head_is_one() -> None:
     """What is said of HEAD holds for it, as it does in an SLO; GET is not meant."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(heads={"rate": "1/hour", "match": {"method": "HEAD"}}))
-        assert [await house.status(one) for one in ("HEAD", "GET", "HEAD", "GET")] == [200, 200, 429, 200]
-
-    run(scenario())
+    house = harden(site(), limits(heads={"rate": "1/hour", "match": {"method": "HEAD"}}))
+    assert [await house.status(one) for one in ("HEAD", "GET", "HEAD", "GET")] == [200, 200, 429, 200]
 
 
 @pytest.mark.parametrize(
@@ -235,42 +204,30 @@ def test_a_limit_on_head_is_one() -> None:
         ("BREW", "/a/b", 405),
     ],
 )
-def test_scans_probes_and_redirects_are_limited(method: str, path: str, status: int) -> None:
+async def test_scans_probes_and_redirects_are_limited(method: str, path: str, status: int) -> None:
     """404s of a thousand names share one bucket, as do 405s and redirects of a route: five, then 429."""
-
-    async def scenario() -> None:
-        house = harden(site(*town()), limits(all={"rate": "5/hour", "per": ["client", "route"]}))
-        statuses = [await house.status(method, path.format(number)) for number in range(50)]
-        assert statuses == [status] * 5 + [429] * 45
-
-    run(scenario())
+    house = harden(site(*town()), limits(all={"rate": "5/hour", "per": ["client", "route"]}))
+    statuses = [await house.status(method, path.format(number)) for number in range(50)]
+    assert statuses == [status] * 5 + [429] * 45
 
 
-def test_of_two_routes_that_lack_the_method_the_first_counts() -> None:
+async def test_of_two_routes_that_lack_the_method_the_first_counts() -> None:
     """As the router chooses the one that answers 405."""
-
-    async def scenario() -> None:
-        house = house_of(site(route("/a/b"), route("/a/{x}", methods=["POST"])))
-        answer = await house.call("PUT", "/a/b")
-        assert (answer.status, answer.headers["allow"].split(", ")[-1] in {"GET", "HEAD"}) == (405, True)
-        assert house.lines[-1]["route"] == "/a/b"
-
-    run(scenario())
+    house = house_of(site(route("/a/b"), route("/a/{x}", methods=["POST"])))
+    answer = await house.call("PUT", "/a/b")
+    assert (answer.status, answer.headers["allow"].split(", ")[-1] in {"GET", "HEAD"}) == (405, True)
+    assert house.lines[-1]["route"] == "/a/b"
 
 
-def test_a_limit_on_a_mounted_route_holds() -> None:
+async def test_a_limit_on_a_mounted_route_holds() -> None:
     """By its whole template, and by a pattern over the mount."""
-
-    async def scenario() -> None:
-        spec = limits(
-            items={"rate": "2/hour", "match": {"path": "/api/items/{id:int}"}},
-            api={"rate": "4/hour", "match": {"path": "/api*"}},
-        )
-        house = harden(site(*town()), spec)
-        assert [await house.status(path=f"/api/items/{n}") for n in range(3)] == [200, 200, 429]
-        assert [await house.status(path=f"/api/other/{n}") for n in range(3)] == [200, 200, 429]
-
-    run(scenario())
+    spec = limits(
+        items={"rate": "2/hour", "match": {"path": "/api/items/{id:int}"}},
+        api={"rate": "4/hour", "match": {"path": "/api*"}},
+    )
+    house = harden(site(*town()), spec)
+    assert [await house.status(path=f"/api/items/{n}") for n in range(3)] == [200, 200, 429]
+    assert [await house.status(path=f"/api/other/{n}") for n in range(3)] == [200, 200, 429]
 
 
 def fast() -> FastAPI:
@@ -305,17 +262,13 @@ def fast() -> FastAPI:
         "/docs",
     ],
 )
-def test_fastapi_with_included_routers(path: str) -> None:
+async def test_fastapi_with_included_routers(path: str) -> None:
     """Routes of `include_router` count under their whole template (instrumentator #371)."""
-
-    async def scenario() -> None:
-        ran, counted = await compared(house_of(fast()), "GET", path)
-        if path == "/docs":
-            assert counted == path
-        else:
-            assert counted == (ran if not ran.startswith("none") else "unmatched")
-
-    run(scenario())
+    ran, counted = await compared(house_of(fast()), "GET", path)
+    if path == "/docs":
+        assert counted == path
+    else:
+        assert counted == (ran if not ran.startswith("none") else "unmatched")
 
 
 def test_every_route_is_listed_under_the_name_it_is_limited_by() -> None:
@@ -327,96 +280,73 @@ def test_every_route_is_listed_under_the_name_it_is_limited_by() -> None:
 
 
 @pytest.mark.parametrize("add", ["starlette", "fastapi"])
-def test_a_route_that_is_added_later_is_known(add: str) -> None:
+async def test_a_route_that_is_added_later_is_known(add: str) -> None:
     """Also after the first request has been served."""
-
-    async def scenario() -> None:
-        app: Any = Starlette() if add == "starlette" else FastAPI()
-        house = house_of(app)
-        assert await house.status(path="/new") == 404
-        app.router.routes.append(route("/new"))
-        assert await compared(house, "GET", "/new") == ("/new", "/new")
-
-    run(scenario())
+    app: Any = Starlette() if add == "starlette" else FastAPI()
+    house = house_of(app)
+    assert await house.status(path="/new") == 404
+    app.router.routes.append(route("/new"))
+    assert await compared(house, "GET", "/new") == ("/new", "/new")
 
 
-def test_in_the_middle_of_a_stack_the_routes_are_found() -> None:
+async def test_in_the_middle_of_a_stack_the_routes_are_found() -> None:
     """As `add_middleware` puts it, with other middleware on both sides."""
-
-    async def scenario() -> None:
-        app = site(*town(), middleware=[Middleware(GZipMiddleware)])
-        spec = limits(one={"rate": "1/hour", "match": {"path": "/a/b"}})
-        app.add_middleware(Hardening, spec=spec, clock=VirtualClock(), log_to=StringIO())
-        app.add_middleware(GZipMiddleware)
-        assert [(await call(app, path=path)).status for path in ("/a/b", "/a/b", "/slash/")] == [
-            200,
-            429,
-            200,
-        ]
-
-    run(scenario())
+    app = site(*town(), middleware=[Middleware(GZipMiddleware)])
+    spec = limits(one={"rate": "1/hour", "match": {"path": "/a/b"}})
+    app.add_middleware(Hardening, spec=spec, clock=VirtualClock(), log_to=StringIO())
+    app.add_middleware(GZipMiddleware)
+    assert [(await call(app, path=path)).status for path in ("/a/b", "/a/b", "/slash/")] == [
+        200,
+        429,
+        200,
+    ]
 
 
-def test_an_app_without_routes_is_one_unmatched_route() -> None:
+async def test_an_app_without_routes_is_one_unmatched_route() -> None:
     """A bare ASGI callable has no table: everything shares one bucket and one label."""
-
-    async def scenario() -> None:
-        house = harden(files, limits(all={"rate": "3/hour", "per": "route"}))
-        assert [await house.status(path=f"/{n}") for n in range(5)] == [200, 200, 200, 429, 429]
-        assert {line["route"] for line in house.lines} == {"unmatched"}
-
-    run(scenario())
+    house = harden(files, limits(all={"rate": "3/hour", "per": "route"}))
+    assert [await house.status(path=f"/{n}") for n in range(5)] == [200, 200, 200, 429, 429]
+    assert {line["route"] for line in house.lines} == {"unmatched"}
 
 
 @pytest.mark.parametrize("extension", [False, True])
-def test_websockets_are_limited_per_route(extension: bool) -> None:
+async def test_websockets_are_limited_per_route(extension: bool) -> None:
     """Five handshakes of fifty are let in; the rest is denied before it is accepted, with a reason."""
-
-    async def scenario() -> None:
-        spec = limits(sockets={"rate": "5/hour", "match": {"path": "/ws/{room}"}})
-        house = harden(fast(), spec)
-        answers = [await handshake(house.app, f"/ws/{n}", extension=extension) for n in range(50)]
-        kinds = [answer.messages[0]["type"] for answer in answers]
-        assert kinds[:5] == ["websocket.accept"] * 5
-        if extension:
-            assert set(kinds[5:]) == {"websocket.http.response.start"}
-            assert {(one.status, one.headers["retry-after"]) for one in answers[5:]} == {(429, "720")}
-            assert answers[5].json()["violated-policies"] == ["sockets"]
-        else:
-            assert set(kinds[5:]) == {"websocket.close"}
-            assert {one.messages[0]["code"] for one in answers[5:]} == {1013}
-        assert (house.lines[-1]["route"], house.lines[-1]["refused_by"]) == ("/ws/{room}", "sockets")
-        assert house.decisions("sockets") == (5, 45, 0)
-
-    run(scenario())
+    spec = limits(sockets={"rate": "5/hour", "match": {"path": "/ws/{room}"}})
+    house = harden(fast(), spec)
+    answers = [await handshake(house.app, f"/ws/{n}", extension=extension) for n in range(50)]
+    kinds = [answer.messages[0]["type"] for answer in answers]
+    assert kinds[:5] == ["websocket.accept"] * 5
+    if extension:
+        assert set(kinds[5:]) == {"websocket.http.response.start"}
+        assert {(one.status, one.headers["retry-after"]) for one in answers[5:]} == {(429, "720")}
+        assert answers[5].json()["violated-policies"] == ["sockets"]
+    else:
+        assert set(kinds[5:]) == {"websocket.close"}
+        assert {one.messages[0]["code"] for one in answers[5:]} == {1013}
+    assert (house.lines[-1]["route"], house.lines[-1]["refused_by"]) == ("/ws/{room}", "sockets")
+    assert house.decisions("sockets") == (5, 45, 0)
 
 
-def test_a_websocket_to_nowhere_is_limited_and_closed_by_the_app() -> None:
+async def test_a_websocket_to_nowhere_is_limited_and_closed_by_the_app() -> None:
     """Unknown paths share one bucket, for sockets as for requests."""
-
-    async def scenario() -> None:
-        house = harden(fast(), limits(all={"rate": "2/hour", "per": "route"}))
-        codes = [(await handshake(house.app, f"/x{n}")).messages[0]["code"] for n in range(4)]
-        assert codes == [1000, 1000, 1013, 1013]
-
-    run(scenario())
+    house = harden(fast(), limits(all={"rate": "2/hour", "per": "route"}))
+    codes = [(await handshake(house.app, f"/x{n}")).messages[0]["code"] for n in range(4)]
+    assert codes == [1000, 1000, 1013, 1013]
 
 
-def test_a_websocket_that_fails_is_logged() -> None:
+async def test_a_websocket_that_fails_is_logged() -> None:
     """The error's name is in the line, and the place is free."""
 
-    async def scenario() -> None:
-        async def fails(scope: Any, receive: Any, send: Any) -> None:
-            raise LookupError("no such room")
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise LookupError("no such room")
 
-        house = harden(fails, limits(sockets={"concurrency": 1}))
-        for _ in range(2):
-            with pytest.raises(LookupError):
-                await handshake(house.app, "/")
-        assert house.lines[-1]["error"] == "LookupError"
-        assert house.gauge("in_flight", "sockets") == 0
-
-    run(scenario())
+    house = harden(fails, limits(sockets={"concurrency": 1}))
+    for _ in range(2):
+        with pytest.raises(LookupError):
+            await handshake(house.app, "/")
+    assert house.lines[-1]["error"] == "LookupError"
+    assert house.gauge("in_flight", "sockets") == 0
 
 
 def _spelling(chance: random.Random) -> str:
@@ -469,10 +399,6 @@ def test_twenty_thousand_random_spellings_differ_nowhere() -> None:
     assert wrong == 0
 
 
-def test_the_default_route_is_served() -> None:
+async def test_the_default_route_is_served() -> None:
     """The site of the other tests answers."""
-
-    async def scenario() -> None:
-        assert await house_of(site(Route("/", ok))).status() == 200
-
-    run(scenario())
+    assert await house_of(site(Route("/", ok))).status() == 200

@@ -310,7 +310,7 @@ def test_other_names_keep_theirs() -> None:
     assert {name: found[name] for name in fields} == fields
 
 
-def test_lines_of_the_handler_carry_the_request_id() -> None:
+async def test_lines_of_the_handler_carry_the_request_id() -> None:
     """From async code, from a thread, from a task of the request; and never the id of another request."""
 
     async def handler(request: Request) -> Response:
@@ -325,18 +325,15 @@ def test_lines_of_the_handler_carry_the_request_id() -> None:
     async def _later(service: Any, number: str) -> None:
         service.log.info("task", who=number)
 
-    async def scenario() -> None:
-        house = harden(site(Route("/", handler)), limits())
-        answers = await asyncio.gather(*(house.call(query_string=b"n=%d" % n) for n in range(20)))
-        ids = {str(number): answer.body.decode() for number, answer in enumerate(answers)}
-        assert len(set(ids.values())) == 20
-        said = [line for line in house.lines if line["event"] != "request"]
-        assert len(said) == 60
-        assert all(line["request_id"] == ids[line["who"]] for line in said)
-        assert [answer.headers["x-request-id"] for answer in answers] == list(ids.values())
-        assert request_id() == ""
-
-    run(scenario())
+    house = harden(site(Route("/", handler)), limits())
+    answers = await asyncio.gather(*(house.call(query_string=b"n=%d" % n) for n in range(20)))
+    ids = {str(number): answer.body.decode() for number, answer in enumerate(answers)}
+    assert len(set(ids.values())) == 20
+    said = [line for line in house.lines if line["event"] != "request"]
+    assert len(said) == 60
+    assert all(line["request_id"] == ids[line["who"]] for line in said)
+    assert [answer.headers["x-request-id"] for answer in answers] == list(ids.values())
+    assert request_id() == ""
 
 
 _FORKED = """
@@ -391,7 +388,7 @@ async def _planted(house: House, chance: random.Random) -> list[str]:
     return canaries
 
 
-def test_the_access_log_holds_no_secret_of_a_request() -> None:
+async def test_the_access_log_holds_no_secret_of_a_request() -> None:
     """100 canaries in headers, cookies, queries, bodies and exceptions: none is written or shown."""
 
     async def fails(request: Request) -> Response:
@@ -403,54 +400,44 @@ def test_the_access_log_holds_no_secret_of_a_request() -> None:
     async def socket(websocket: WebSocket) -> None:
         await websocket.accept()
 
-    async def scenario() -> None:
-        app = site(
-            Route("/", large, methods=["POST"]),
-            Route("/fails", fails, methods=["POST"]),
-            Route("/large", large, methods=["POST"]),
-            WebSocketRoute("/ws", socket),
-        )
-        spec = limits(rate={"rate": "15/hour"}, body={"body": "500B", "match": {"path": "/large"}})
-        house = harden(app, spec)
-        canaries = await _planted(house, random.Random("canaries"))
-        await handshake(house.app, "/ws")
-        log = house.stream.getvalue()
-        assert {line["status"] for line in house.lines if "status" in line} == {200, 404, 413, 429, 500}
-        shown = log + house.app.service.metrics.expose()[0].decode()
-        assert [one for one in canaries if one in shown] == []
-        assert all(one_object(line + "\n") for line in log.splitlines())
-
-    run(scenario())
+    app = site(
+        Route("/", large, methods=["POST"]),
+        Route("/fails", fails, methods=["POST"]),
+        Route("/large", large, methods=["POST"]),
+        WebSocketRoute("/ws", socket),
+    )
+    spec = limits(rate={"rate": "15/hour"}, body={"body": "500B", "match": {"path": "/large"}})
+    house = harden(app, spec)
+    canaries = await _planted(house, random.Random("canaries"))
+    await handshake(house.app, "/ws")
+    log = house.stream.getvalue()
+    assert {line["status"] for line in house.lines if "status" in line} == {200, 404, 413, 429, 500}
+    shown = log + house.app.service.metrics.expose()[0].decode()
+    assert [one for one in canaries if one in shown] == []
+    assert all(one_object(line + "\n") for line in log.splitlines())
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, *EXTRA], ids=lambda text: ascii(text)[:30])
-def test_a_hostile_path_is_one_line_of_the_access_log(text: str) -> None:
+async def test_a_hostile_path_is_one_line_of_the_access_log(text: str) -> None:
     """Whatever comes as a path, method or client."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits())
-        await house.call(path="/" + text)
-        await house.call(method=text[:50] or "X", client=text[:50])
-        for line in house.stream.getvalue().splitlines(keepends=True):
-            one_object(line)
-        assert len(house.lines) == 2
-
-    run(scenario())
+    house = harden(site(), limits())
+    await house.call(path="/" + text)
+    await house.call(method=text[:50] or "X", client=text[:50])
+    for line in house.stream.getvalue().splitlines(keepends=True):
+        one_object(line)
+    assert len(house.lines) == 2
 
 
 @pytest.mark.parametrize(("level", "events"), [("info", 2), ("warning", 1), ("error", 1)])
-def test_the_level_is_obeyed(level: Any, events: int) -> None:
+async def test_the_level_is_obeyed(level: Any, events: int) -> None:
     """From `warning` on only failed requests are written."""
 
     async def fails(request: Request) -> Response:
         return PlainTextResponse("no", 500 if request.url.path == "/fails" else 200)
 
-    async def scenario() -> None:
-        spec = spec_of(observability={"logs": {"level": level}})
-        house = harden(site(Route("/{x:path}", fails)), spec)
-        await house.call(path="/fine")
-        await house.call(path="/fails")
-        assert len(house.lines) == events
-        assert (house.lines[-1]["level"], house.lines[-1]["status"]) == ("error", 500)
-
-    run(scenario())
+    spec = spec_of(observability={"logs": {"level": level}})
+    house = harden(site(Route("/{x:path}", fails)), spec)
+    await house.call(path="/fine")
+    await house.call(path="/fails")
+    assert len(house.lines) == events
+    assert (house.lines[-1]["level"], house.lines[-1]["status"]) == ("error", 500)

@@ -67,52 +67,40 @@ async def _busy(house: House) -> str:
     return answer.body.decode()
 
 
-def test_the_exposition_is_read_by_the_reference_parser() -> None:
+async def test_the_exposition_is_read_by_the_reference_parser() -> None:
     """Every family has its help and type, none is outside the contract, and none is shown twice."""
-
-    async def scenario() -> None:
-        house = harden(site(), EVERY)
-        text = await _busy(house)
-        families = {one.name: one for one in read_text(text)}
-        signals = house.app.service.contract.signals.values()
-        assert set(families) <= {
-            one.name.removesuffix("_total") for one in signals if one.source is Source.RUNTIME
-        }
-        assert all(one.documentation for one in families.values())
-        assert {one.type for one in families.values()} == {"counter", "gauge", "histogram"}
-        samples = [one for family in families.values() for one in family.samples]
-        values = {f"{one.name}{sorted(one.labels.items())}": one.value for one in samples}
-        assert len(values) == len(samples)
-        assert values["mahavishnu_limit_decisions_total[('limit', 'rate'), ('outcome', 'refused')]"] == 3
-
-    run(scenario())
+    house = harden(site(), EVERY)
+    text = await _busy(house)
+    families = {one.name: one for one in read_text(text)}
+    signals = house.app.service.contract.signals.values()
+    assert set(families) <= {
+        one.name.removesuffix("_total") for one in signals if one.source is Source.RUNTIME
+    }
+    assert all(one.documentation for one in families.values())
+    assert {one.type for one in families.values()} == {"counter", "gauge", "histogram"}
+    samples = [one for family in families.values() for one in family.samples]
+    values = {f"{one.name}{sorted(one.labels.items())}": one.value for one in samples}
+    assert len(values) == len(samples)
+    assert values["mahavishnu_limit_decisions_total[('limit', 'rate'), ('outcome', 'refused')]"] == 3
 
 
-def test_the_exposition_is_read_as_openmetrics_when_asked() -> None:
+async def test_the_exposition_is_read_as_openmetrics_when_asked() -> None:
     """The scraper's Accept header decides."""
-
-    async def scenario() -> None:
-        house = harden(site(), EVERY)
-        await _busy(house)
-        answer = await house.call(
-            path="/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
-        )
-        assert answer.headers["content-type"].startswith("application/openmetrics-text")
-        read = cast("Any", openmetrics).text_string_to_metric_families
-        assert len(list(read(answer.body.decode()))) > 10
-
-    run(scenario())
+    house = harden(site(), EVERY)
+    await _busy(house)
+    answer = await house.call(
+        path="/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    assert answer.headers["content-type"].startswith("application/openmetrics-text")
+    read = cast("Any", openmetrics).text_string_to_metric_families
+    assert len(list(read(answer.body.decode()))) > 10
 
 
-def test_a_version_that_is_none_is_answered_as_text() -> None:
+async def test_a_version_that_is_none_is_answered_as_text() -> None:
     """prometheus_client fails on such a word; a scraper, or whoever asks, is shown the series all the same."""
-
-    async def scenario() -> None:
-        asked = {"accept": "application/openmetrics-text; version=new; escaping=dots"}
-        answer = await harden(site(), EVERY).call(path="/metrics", headers=asked)
-        assert (answer.status, answer.headers["content-type"][:10]) == (200, "text/plain")
-
-    run(scenario())
+    asked = {"accept": "application/openmetrics-text; version=new; escaping=dots"}
+    answer = await harden(site(), EVERY).call(path="/metrics", headers=asked)
+    assert (answer.status, answer.headers["content-type"][:10]) == (200, "text/plain")
 
 
 def test_promtool_finds_nothing_to_say() -> None:
@@ -219,30 +207,26 @@ def test_the_bound_is_the_number_itself() -> None:
     assert service.metrics.series() == bound(service.contract).of(2)
 
 
-def test_rare_statuses_are_shown_as_their_class() -> None:
+async def test_rare_statuses_are_shown_as_their_class() -> None:
     """The first eleven of a route and method as they are, further ones as any client may take them: none is lost."""
+    statuses = [*range(200, 205), *range(400, 404), 500, 503, 418, 451, 511, 299, 200, 418]
 
-    async def scenario() -> None:
-        statuses = [*range(200, 205), *range(400, 404), 500, 503, 418, 451, 511, 299, 200, 418]
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse("", statuses[int(request.path_params["n"])])
 
-        async def answer(request: Request) -> Response:
-            return PlainTextResponse("", statuses[int(request.path_params["n"])])
-
-        house = harden(site(Route("/{n}", answer)), limits())
-        for number in range(len(statuses)):
-            await house.call(path=f"/{number}")
-        shown = {
-            labels["http_response_status_code"]: value
-            for labels, value in _counts(house, "http_server_request_duration_seconds_count")
-        }
-        assert shown == {
-            **{str(status): 1 for status in (*range(201, 205), *range(401, 404), 503)},
-            "200": 2 + 1,  # and 299
-            "400": 1 + 3,  # and 418 twice, 451
-            "500": 1 + 1,  # and 511
-        }
-
-    run(scenario())
+    house = harden(site(Route("/{n}", answer)), limits())
+    for number in range(len(statuses)):
+        await house.call(path=f"/{number}")
+    shown = {
+        labels["http_response_status_code"]: value
+        for labels, value in _counts(house, "http_server_request_duration_seconds_count")
+    }
+    assert shown == {
+        **{str(status): 1 for status in (*range(201, 205), *range(401, 404), 503)},
+        "200": 2 + 1,  # and 299
+        "400": 1 + 3,  # and 418 twice, 451
+        "500": 1 + 1,  # and 511
+    }
 
 
 def _counts(house: House, name: str) -> list[tuple[dict[str, str], float]]:
@@ -250,45 +234,33 @@ def _counts(house: House, name: str) -> list[tuple[dict[str, str], float]]:
     return [(one.labels, one.value) for family in families for one in family.samples if one.name == name]
 
 
-def test_an_app_with_too_many_routes_has_the_rest_unmatched() -> None:
+async def test_an_app_with_too_many_routes_has_the_rest_unmatched() -> None:
     """In the series alone: each route still has its own limits."""
-
-    async def scenario() -> None:
-        house = harden(site(*(Route(f"/{n}", _fine) for n in range(ROUTES_SHOWN + 5))), limits())
-        for number in range(ROUTES_SHOWN + 5):
-            assert await house.status(path=f"/{number}") == 200
-        counts = _counts(house, "http_server_request_duration_seconds_count")
-        assert len(counts) == ROUTES_SHOWN + 1
-        assert [count for labels, count in counts if labels["http_route"] == "unmatched"] == [5]
-
-    run(scenario())
+    house = harden(site(*(Route(f"/{n}", _fine) for n in range(ROUTES_SHOWN + 5))), limits())
+    for number in range(ROUTES_SHOWN + 5):
+        assert await house.status(path=f"/{number}") == 200
+    counts = _counts(house, "http_server_request_duration_seconds_count")
+    assert len(counts) == ROUTES_SHOWN + 1
+    assert [count for labels, count in counts if labels["http_route"] == "unmatched"] == [5]
 
 
-def test_half_a_character_in_a_route_can_be_scraped() -> None:
+async def test_half_a_character_in_a_route_can_be_scraped() -> None:
     """An app may name its routes as it likes; what UTF-8 cannot say is shown as its number."""
-
-    async def scenario() -> None:
-        house = harden(site(Route("/a\ud800", _fine)), limits())
-        assert await house.status(path="/a\ud800", raw_path=b"/a") == 200
-        text = (await house.call(path="/metrics")).body.decode()
-        labels = [one.labels for family in read_text(text) for one in family.samples]
-        assert {one["http_route"] for one in labels if "http_route" in one} == {"/a\\ud800"}
-
-    run(scenario())
+    house = harden(site(Route("/a\ud800", _fine)), limits())
+    assert await house.status(path="/a\ud800", raw_path=b"/a") == 200
+    text = (await house.call(path="/metrics")).body.decode()
+    labels = [one.labels for family in read_text(text) for one in family.samples]
+    assert {one["http_route"] for one in labels if "http_route" in one} == {"/a\\ud800"}
 
 
-def test_a_route_with_an_odd_name_is_shown_whole() -> None:
+async def test_a_route_with_an_odd_name_is_shown_whole() -> None:
     """Quotes, backslashes and line breaks of a template are escaped in the exposition."""
-
-    async def scenario() -> None:
-        odd = '/a"b\\c\nd/{x}'
-        house = harden(site(Route(odd, _fine)), limits())
-        assert await house.status(path='/a"b\\c\nd/1') == 200
-        text = (await house.call(path="/metrics")).body.decode()
-        labels = [one.labels for family in read_text(text) for one in family.samples]
-        assert {one["http_route"] for one in labels if "http_route" in one} == {odd}
-
-    run(scenario())
+    odd = '/a"b\\c\nd/{x}'
+    house = harden(site(Route(odd, _fine)), limits())
+    assert await house.status(path='/a"b\\c\nd/1') == 200
+    text = (await house.call(path="/metrics")).body.decode()
+    labels = [one.labels for family in read_text(text) for one in family.samples]
+    assert {one["http_route"] for one in labels if "http_route" in one} == {odd}
 
 
 async def _fine(request: Request) -> Response:
@@ -307,86 +279,67 @@ async def _fine(request: Request) -> Response:
         "X-Forwarded-For",
     ],
 )
-def test_nobody_sees_the_series_through_a_proxy(name: str) -> None:
+async def test_nobody_sees_the_series_through_a_proxy(name: str) -> None:
     """A request that was handed on gets 404, also for HEAD; the scraper beside the service does not."""
-
-    async def scenario() -> None:
-        house = harden(site(), EVERY)
-        for method in ("GET", "HEAD"):
-            answer = await house.call(method, "/metrics", headers={name: "203.0.113.1"})
-            assert answer.status == 404
-            assert b"mahavishnu" not in answer.body
-            assert await house.status(method, "/metrics") == 200
-
-    run(scenario())
+    house = harden(site(), EVERY)
+    for method in ("GET", "HEAD"):
+        answer = await house.call(method, "/metrics", headers={name: "203.0.113.1"})
+        assert answer.status == 404
+        assert b"mahavishnu" not in answer.body
+        assert await house.status(method, "/metrics") == 200
 
 
 @pytest.mark.parametrize(
     "path", ["/metrics/", "//metrics", "/METRICS", "/metrics;x", "/metrics%00", "/./metrics", "/metrics\n"]
 )
-def test_only_the_very_path_shows_them(path: str) -> None:
+async def test_only_the_very_path_shows_them(path: str) -> None:
     """Any other spelling is the app's, and limited as such."""
-
-    async def scenario() -> None:
-        house = harden(site(), EVERY)
-        assert await house.status(path=path) == 404
-        assert house.count("rate", "allowed") == 1
-
-    run(scenario())
+    house = harden(site(), EVERY)
+    assert await house.status(path=path) == 404
+    assert house.count("rate", "allowed") == 1
 
 
-def test_the_path_is_the_specs() -> None:
+async def test_the_path_is_the_specs() -> None:
     """And below a prefix that a proxy has left on, the same."""
-
-    async def scenario() -> None:
-        house = harden(site(), spec_of(observability={"metrics": {"path": "/-/series"}}))
-        statuses = [await house.status(path=path) for path in ("/-/series", "/metrics")]
-        assert statuses == [200, 404]
-        assert await house.status(path="/api/-/series", root_path="/api") == 200
-        assert await house.status(path="/-/series", root_path="/") == 200
-        assert await house.status(path="/-/series", root_path="/-/s") == 200  # which is no part of it
-        assert await house.status("POST", "/-/series") == 404
-
-    run(scenario())
+    house = harden(site(), spec_of(observability={"metrics": {"path": "/-/series"}}))
+    statuses = [await house.status(path=path) for path in ("/-/series", "/metrics")]
+    assert statuses == [200, 404]
+    assert await house.status(path="/api/-/series", root_path="/api") == 200
+    assert await house.status(path="/-/series", root_path="/") == 200
+    assert await house.status(path="/-/series", root_path="/-/s") == 200  # which is no part of it
+    assert await house.status("POST", "/-/series") == 404
 
 
-def test_health_and_series_are_no_requests_of_the_service() -> None:
+async def test_health_and_series_are_no_requests_of_the_service() -> None:
     """They are neither limited nor counted nor logged: a scraper does not shift the numbers it reads."""
-
-    async def scenario() -> None:
-        house = harden(site(), limits(calls={"rate": "1/hour"}))
-        for path in ("/healthz", "/readyz", "/metrics"):
-            assert [await house.status(path=path) for _ in range(5)] == [200] * 5
-        assert house.lines == []
-        assert house.count("calls", "allowed") == 0
-
-    run(scenario())
+    house = harden(site(), limits(calls={"rate": "1/hour"}))
+    for path in ("/healthz", "/readyz", "/metrics"):
+        assert [await house.status(path=path) for _ in range(5)] == [200] * 5
+    assert house.lines == []
+    assert house.count("calls", "allowed") == 0
 
 
-def test_durations_fall_where_the_clock_says() -> None:
+async def test_durations_fall_where_the_clock_says() -> None:
     """300 ms are in the bucket up to 0.5 s and in none below; running requests are counted while they run."""
 
-    async def scenario() -> None:
-        async def handler(request: Request) -> Response:
-            await house.clock.sleep(300 * 10**6)
-            return PlainTextResponse("ok", 201)
+    async def handler(request: Request) -> Response:
+        await house.clock.sleep(300 * 10**6)
+        return PlainTextResponse("ok", 201)
 
-        house = harden(site(Route("/{x}", handler)), limits())
-        tasks = [asyncio.create_task(house.call(path=f"/{n}")) for n in range(3)]
-        await house.clock.settle()
-        assert house.samples()["http_server_active_requests{}"] == 3
-        house.clock.advance("300ms")
-        await asyncio.gather(*tasks)
-        shown = house.samples()
-        assert shown["http_server_active_requests{}"] == 0
-        labels = "http_request_method=GET,http_response_status_code=201,http_route=/{x}"
-        name = "http_server_request_duration_seconds"
-        assert shown[f"{name}_count{{{labels}}}"] == 3
-        assert shown[f"{name}_sum{{{labels}}}"] == pytest.approx(0.9)
-        buckets = [shown[f"{name}_bucket{{{labels},le={bound}}}"] for bound in ("0.25", "0.5", "+Inf")]
-        assert buckets == [0, 3, 3]
-
-    run(scenario())
+    house = harden(site(Route("/{x}", handler)), limits())
+    tasks = [asyncio.create_task(house.call(path=f"/{n}")) for n in range(3)]
+    await house.clock.settle()
+    assert house.samples()["http_server_active_requests{}"] == 3
+    house.clock.advance("300ms")
+    await asyncio.gather(*tasks)
+    shown = house.samples()
+    assert shown["http_server_active_requests{}"] == 0
+    labels = "http_request_method=GET,http_response_status_code=201,http_route=/{x}"
+    name = "http_server_request_duration_seconds"
+    assert shown[f"{name}_count{{{labels}}}"] == 3
+    assert shown[f"{name}_sum{{{labels}}}"] == pytest.approx(0.9)
+    buckets = [shown[f"{name}_bucket{{{labels},le={bound}}}"] for bound in ("0.25", "0.5", "+Inf")]
+    assert buckets == [0, 3, 3]
 
 
 async def _slept(clock: VirtualClock, message: Message, sent: list[Message]) -> None:
@@ -432,34 +385,26 @@ def test_what_an_app_does_after_its_response_is_no_latency(
     run(scenario())
 
 
-def test_the_operating_systems_numbers_are_read_at_each_scrape() -> None:
+async def test_the_operating_systems_numbers_are_read_at_each_scrape() -> None:
     """Through the injected reader; the real one gives true ones."""
-
-    async def scenario() -> None:
-        now = [Usage(1000, 1.5)]
-        house = harden(site(), limits(), process=lambda: now[0])
-        assert house.samples()["process_resident_memory_bytes{}"] == 1000
-        now[0] = Usage(2000, 2.5)
-        shown = house.samples()
-        assert (shown["process_resident_memory_bytes{}"], shown["process_cpu_seconds_total{}"]) == (2000, 2.5)
-
-    run(scenario())
+    now = [Usage(1000, 1.5)]
+    house = harden(site(), limits(), process=lambda: now[0])
+    assert house.samples()["process_resident_memory_bytes{}"] == 1000
+    now[0] = Usage(2000, 2.5)
+    shown = house.samples()
+    assert (shown["process_resident_memory_bytes{}"], shown["process_cpu_seconds_total{}"]) == (2000, 2.5)
     real = usage()
     assert 10**6 < real.memory < 10**11
     assert real.cpu > 0
 
 
-def test_the_spec_in_force_is_shown() -> None:
+async def test_the_spec_in_force_is_shown() -> None:
     """By its hash, and each limit by its number."""
-
-    async def scenario() -> None:
-        house = harden(site(), EVERY)
-        shown = house.samples()
-        assert shown[f"mahavishnu_spec_info{{hash={house.app.service.contract.hash}}}"] == 1
-        quotas = {name: shown[f"mahavishnu_limit_quota{{limit={name}}}"] for name in EVERY.limits}
-        assert quotas == {"rate": 5, "slots": 2, "body": 1000, "time": 2, "seen": 1}
-
-    run(scenario())
+    house = harden(site(), EVERY)
+    shown = house.samples()
+    assert shown[f"mahavishnu_spec_info{{hash={house.app.service.contract.hash}}}"] == 1
+    quotas = {name: shown[f"mahavishnu_limit_quota{{limit={name}}}"] for name in EVERY.limits}
+    assert quotas == {"rate": 5, "slots": 2, "body": 1000, "time": 2, "seen": 1}
 
 
 def test_every_series_of_a_limit_is_there_before_the_first_request() -> None:

@@ -21,7 +21,7 @@ from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN
 from mahavishnu.signals import Kind
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, harden, run, site, spec_of
+from tests.runtime.asgi_client import House, harden, site, spec_of
 from tests.runtime.test_reload import World
 from tests.strategies import specs
 
@@ -64,86 +64,75 @@ def shop(**slos: Any) -> House:
     return harden(app.site(), spec_of(slos=slos), clock=app.clock)
 
 
-def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
+async def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
     """5xx, raised ones too; longer than promised, by a nanosecond; of the routes and methods that are meant."""
-
-    async def scenario() -> None:
-        house = shop(
-            all={"objective": "99%"},
-            posts={"objective": "99%", "match": {"path": "/status/*", "method": "POST"}},
-            quick={"objective": "99%", "under": "250ms", "match": {"path": "/wait/*", "method": "GET"}},
-        )
-        assert [counted(house, one) for one in ("all", "posts", "quick")] == [(0, 0)] * 3
-        for code in (200, 404, 499, 500, 503, 599):
-            await house.call("POST", f"/status/{code}")
-        with pytest.raises(ValueError, match=r"^$"):
-            await house.call(path="/status/0")
-        for ms in (0, 249, 250, 251, 5000, 60_000):
-            await house.call(path=f"/wait/{ms}")
-            await house.call("HEAD", f"/wait/{ms}")
-        await house.call("POST", "/wait/9000")
-        await house.call(path="/nowhere")
-        assert counted(house, "all") == (17, 4)
-        assert counted(house, "posts") == (3, 3)
-        assert counted(house, "quick") == (6, 6)
-
-    run(scenario())
+    house = shop(
+        all={"objective": "99%"},
+        posts={"objective": "99%", "match": {"path": "/status/*", "method": "POST"}},
+        quick={"objective": "99%", "under": "250ms", "match": {"path": "/wait/*", "method": "GET"}},
+    )
+    assert [counted(house, one) for one in ("all", "posts", "quick")] == [(0, 0)] * 3
+    for code in (200, 404, 499, 500, 503, 599):
+        await house.call("POST", f"/status/{code}")
+    with pytest.raises(ValueError, match=r"^$"):
+        await house.call(path="/status/0")
+    for ms in (0, 249, 250, 251, 5000, 60_000):
+        await house.call(path=f"/wait/{ms}")
+        await house.call("HEAD", f"/wait/{ms}")
+    await house.call("POST", "/wait/9000")
+    await house.call(path="/nowhere")
+    assert counted(house, "all") == (17, 4)
+    assert counted(house, "posts") == (3, 3)
+    assert counted(house, "quick") == (6, 6)
 
 
 @pytest.mark.parametrize("path", ["/last", "/las*"])
-def test_a_route_that_an_objective_names_is_counted_however_many_there_are(path: str) -> None:
+async def test_a_route_that_an_objective_names_is_counted_however_many_there_are(path: str) -> None:
     """It is shown beside those that fill the series, within what is said of them."""
 
-    async def scenario() -> None:
-        async def answer(request: Request) -> Response:
-            return PlainTextResponse("", 500 if request.url.path == "/last" else 200)
+    async def answer(request: Request) -> Response:
+        return PlainTextResponse("", 500 if request.url.path == "/last" else 200)
 
-        names = [*map(str, range(ROUTES_SHOWN + 1)), "last"]
-        slos = {"named": {"objective": "99%", "match": {"path": path}}, "all": {"objective": "99%"}}
-        house = harden(site(*(Route(f"/{name}", answer) for name in names)), spec_of(slos=slos))
-        for name in names:
-            await house.call(path=f"/{name}")
-        assert (counted(house, "named"), counted(house, "all")) == ((0, 1), (ROUTES_SHOWN + 1, 1))
-        shown = [one for one in house.samples() if one.startswith(f"{HTTP_DURATION.name}_count")]
-        assert len(shown) == ROUTES_SHOWN + 2  # and what is unmatched
-        most = bound(house.app.service.contract)
-        assert most.of(ROUTES_SHOWN + 1) - most.of(ROUTES_SHOWN) == most.per_route
-
-    run(scenario())
+    names = [*map(str, range(ROUTES_SHOWN + 1)), "last"]
+    slos = {"named": {"objective": "99%", "match": {"path": path}}, "all": {"objective": "99%"}}
+    house = harden(site(*(Route(f"/{name}", answer) for name in names)), spec_of(slos=slos))
+    for name in names:
+        await house.call(path=f"/{name}")
+    assert (counted(house, "named"), counted(house, "all")) == ((0, 1), (ROUTES_SHOWN + 1, 1))
+    shown = [one for one in house.samples() if one.startswith(f"{HTTP_DURATION.name}_count")]
+    assert len(shown) == ROUTES_SHOWN + 2  # and what is unmatched
+    most = bound(house.app.service.contract)
+    assert most.of(ROUTES_SHOWN + 1) - most.of(ROUTES_SHOWN) == most.per_route
 
 
-def test_a_reload_counts_nothing_twice_and_nothing_back(tmp_path: Path) -> None:
+async def test_a_reload_counts_nothing_twice_and_nothing_back(tmp_path: Path) -> None:
     """What an objective has counted stays, whatever it is about from now on; and nothing from before it."""
     wide: dict[str, Any] = {"objective": "99%"}
     narrow: dict[str, Any] = {"objective": "95%", "under": "300ms", "match": {"path": "/wait/*"}}
+    app = App()
+    world = World(tmp_path, {"slos": {"a": wide}}, app.site())
+    app.clock = world.clock
 
-    async def scenario() -> None:
-        app = App()
-        world = World(tmp_path, {"slos": {"a": wide}}, app.site())
-        app.clock = world.clock
+    async def ask(slo: str = "a") -> tuple[float, float]:
+        for path in ("/status/500", "/status/503", "/status/200", "/wait/200", "/wait/400"):
+            await world.house.call(path=path)
+        return counted(world.house, slo)
 
-        async def ask(slo: str = "a") -> tuple[float, float]:
-            for path in ("/status/500", "/status/503", "/status/200", "/wait/200", "/wait/400"):
-                await world.house.call(path=path)
-            return counted(world.house, slo)
-
-        assert await ask() == (3, 2)
-        await world.reload(slos={"a": wide | {"objective": "99.9%"}, "new": wide})
-        assert (counted(world.house, "a"), counted(world.house, "new")) == ((3, 2), (0, 0))
-        assert await ask() == (6, 4)
-        assert counted(world.house, "new") == (3, 2)
-        await world.reload(slos={"a": narrow, "other": narrow | {"under": "200ms"}})
-        assert (counted(world.house, "a"), counted(world.house, "other")) == ((6, 4), (0, 0))
-        assert await ask() == (7, 5)
-        assert counted(world.house, "other") == (1, 1)
-        await world.reload(slos={"new": wide})
-        assert counted(world.house, "new") == (3, 2)
-        assert await ask("new") == (6, 4)
-        await world.reload(slos={"a": wide})
-        assert counted(world.house, "a") == (7, 5)
-        assert await ask() == (10, 7)
-
-    run(scenario())
+    assert await ask() == (3, 2)
+    await world.reload(slos={"a": wide | {"objective": "99.9%"}, "new": wide})
+    assert (counted(world.house, "a"), counted(world.house, "new")) == ((3, 2), (0, 0))
+    assert await ask() == (6, 4)
+    assert counted(world.house, "new") == (3, 2)
+    await world.reload(slos={"a": narrow, "other": narrow | {"under": "200ms"}})
+    assert (counted(world.house, "a"), counted(world.house, "other")) == ((6, 4), (0, 0))
+    assert await ask() == (7, 5)
+    assert counted(world.house, "other") == (1, 1)
+    await world.reload(slos={"new": wide})
+    assert counted(world.house, "new") == (3, 2)
+    assert await ask("new") == (6, 4)
+    await world.reload(slos={"a": wide})
+    assert counted(world.house, "a") == (7, 5)
+    assert await ask() == (10, 7)
 
 
 def test_objectives_count_from_when_they_come_into_force() -> None:

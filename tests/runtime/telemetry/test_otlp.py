@@ -91,45 +91,37 @@ async def tick(house: House, seconds: float = EVERY) -> None:
     await house.clock.settle()
 
 
-def test_what_is_pushed_is_what_is_scraped(receiver: Collector) -> None:
+async def test_what_is_pushed_is_what_is_scraped(receiver: Collector) -> None:
     """Every series with its name, labels, buckets and value; totals say since when they are counted."""
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            for number in range(5):
-                await house.call(path="/" if number % 2 else "/nowhere")
-            await tick(house)
-            scraped, pushed = house.samples(), receiver.samples()
-            scraped["mahavishnu_otlp_pushes_total{outcome=ok}"] -= 1  # it was not done yet
-            assert pushed == scraped
-            kinds = {one.name: one.WhichOneof("data") for one in receiver.metrics()}
-            assert kinds["mahavishnu_limit_decisions_total"] == "sum"
-            assert kinds["http_server_request_duration_seconds"] == "histogram"
-            assert kinds["http_server_active_requests"] == "gauge"
-            for metric in receiver.metrics():
-                for data in [metric.sum] * metric.HasField("sum") + [metric.histogram] * metric.HasField(
-                    "histogram"
-                ):
-                    assert data.aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE
-                    assert all(0 < one.start_time_unix_nano < one.time_unix_nano for one in data.data_points)
-                assert metric.description
-                assert metric.sum.is_monotonic == metric.HasField("sum")
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        for number in range(5):
+            await house.call(path="/" if number % 2 else "/nowhere")
+        await tick(house)
+        scraped, pushed = house.samples(), receiver.samples()
+        scraped["mahavishnu_otlp_pushes_total{outcome=ok}"] -= 1  # it was not done yet
+        assert pushed == scraped
+        kinds = {one.name: one.WhichOneof("data") for one in receiver.metrics()}
+        assert kinds["mahavishnu_limit_decisions_total"] == "sum"
+        assert kinds["http_server_request_duration_seconds"] == "histogram"
+        assert kinds["http_server_active_requests"] == "gauge"
+        for metric in receiver.metrics():
+            for data in [metric.sum] * metric.HasField("sum") + [metric.histogram] * metric.HasField(
+                "histogram"
+            ):
+                assert data.aggregation_temporality == AGGREGATION_TEMPORALITY_CUMULATIVE
+                assert all(0 < one.start_time_unix_nano < one.time_unix_nano for one in data.data_points)
+            assert metric.description
+            assert metric.sum.is_monotonic == metric.HasField("sum")
 
 
-def test_it_says_who_it_is(receiver: Collector) -> None:
+async def test_it_says_who_it_is(receiver: Collector) -> None:
     """As job and instance, by which Prometheus knows a target; at the place that the protocol names."""
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            await tick(house)
-            await tick(house)
-        assert receiver.resource(0)["service.name"] == "shop"
-        assert receiver.resource(0) == receiver.resource(1)
-        assert {*receiver.paths} == {"/v1/metrics"}
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        await tick(house)
+        await tick(house)
+    assert receiver.resource(0)["service.name"] == "shop"
+    assert receiver.resource(0) == receiver.resource(1)
+    assert {*receiver.paths} == {"/v1/metrics"}
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1/metrics", "/v1/metrics/"])
@@ -141,20 +133,16 @@ def test_the_place_is_the_collectors_or_that_of_the_series(
     assert receiver.paths == [f"/v1/metrics{query}"]
 
 
-def test_the_last_word_is_pushed_before_the_server_ends(receiver: Collector) -> None:
+async def test_the_last_word_is_pushed_before_the_server_ends(receiver: Collector) -> None:
     """What was counted since the last time, though nothing was due."""
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            await house.call()
-            assert receiver.pushed == []
-        assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
-        count = len(receiver.pushed)
-        house.clock.advance("1h")
-        await asyncio.sleep(0.05)
-        assert len(receiver.pushed) == count
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        await house.call()
+        assert receiver.pushed == []
+    assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
+    count = len(receiver.pushed)
+    house.clock.advance("1h")
+    await asyncio.sleep(0.05)
+    assert len(receiver.pushed) == count
 
 
 class Ending:
@@ -175,93 +163,77 @@ class Ending:
         self.workers.leave()
 
 
-def test_what_workers_count_that_end_while_the_last_word_is_pushed_is_pushed_too(
+async def test_what_workers_count_that_end_while_the_last_word_is_pushed_is_pushed_too(
     receiver: Collector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One leads, and its body was written before the others said their last word: it pushes theirs as well."""
     first, second, third = (Ending(tmp_path, receiver.url) for _ in range(3))
     ends = [second.end, third.end]
+    loop = asyncio.get_running_loop()
 
-    async def scenario() -> None:
-        loop = asyncio.get_running_loop()
+    def meanwhile(url: str, body: bytes, timeout: float) -> Any:
+        if ends:
+            asyncio.run_coroutine_threadsafe(ends.pop(0)(), loop).result()
+        return post(url, body, timeout)
 
-        def meanwhile(url: str, body: bytes, timeout: float) -> Any:
-            if ends:
-                asyncio.run_coroutine_threadsafe(ends.pop(0)(), loop).result()
-            return post(url, body, timeout)
-
-        monkeypatch.setattr(otlp, "post", meanwhile)
-        for worker, amount in ((first, 1), (second, 10), (third, 100)):
-            worker.pushing.start()
-            worker.count(amount)
-        await first.end()
-
-    asyncio.run(scenario())
+    monkeypatch.setattr(otlp, "post", meanwhile)
+    for worker, amount in ((first, 1), (second, 10), (third, 100)):
+        worker.pushing.start()
+        worker.count(amount)
+    await first.end()
     assert receiver.samples()["mahavishnu_spec_reloads_total{outcome=applied}"] == 111
     assert len(receiver.pushed) == 3
 
 
-def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector) -> None:
+async def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector) -> None:
     """In 1, 2, 4, 8 seconds or a little less, so that not all come together; never later than usual; said once."""
     receiver.status = 500
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            await tick(house)
-            for most in (1, 2, 4, 8, EVERY, EVERY):
-                before = len(receiver.pushed)
-                house.clock.advance(int(most / 2 * 10**9) - 1)
-                await asyncio.sleep(0.02)
-                assert len(receiver.pushed) == before
-                await tick(house, most / 2 + 1e-6)
-                assert len(receiver.pushed) == before + 1
-            assert outcomes(house) == (0, 7)
-            await house.call()
-            receiver.status = 200
-            await tick(house)
-            assert outcomes(house) == (1, 7)
-            told = [line for line in house.lines if line["event"].startswith("series")]
-            assert [line["event"] for line in told] == ["series not pushed", "series pushed again"]
-            assert told[0]["reason"] == "HTTP 500"
-            assert told[1]["failures"] == 7
-            # Nothing is missing: what is pushed are totals.
-            assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        await tick(house)
+        for most in (1, 2, 4, 8, EVERY, EVERY):
+            before = len(receiver.pushed)
+            house.clock.advance(int(most / 2 * 10**9) - 1)
+            await asyncio.sleep(0.02)
+            assert len(receiver.pushed) == before
+            await tick(house, most / 2 + 1e-6)
+            assert len(receiver.pushed) == before + 1
+        assert outcomes(house) == (0, 7)
+        await house.call()
+        receiver.status = 200
+        await tick(house)
+        assert outcomes(house) == (1, 7)
+        told = [line for line in house.lines if line["event"].startswith("series")]
+        assert [line["event"] for line in told] == ["series not pushed", "series pushed again"]
+        assert told[0]["reason"] == "HTTP 500"
+        assert told[1]["failures"] == 7
+        # Nothing is missing: what is pushed are totals.
+        assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
 
 
-def test_a_collector_that_wants_to_be_left_alone_is(receiver: Collector) -> None:
+async def test_a_collector_that_wants_to_be_left_alone_is(receiver: Collector) -> None:
     """`Retry-After`, up to five minutes."""
     receiver.status, receiver.said = 429, {"retry-after": "60"}
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            await tick(house)
-            house.clock.advance("59s")
-            await asyncio.sleep(0.02)
-            assert len(receiver.pushed) == 1
-            await tick(house, 1)
-            assert len(receiver.pushed) == 2
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        await tick(house)
+        house.clock.advance("59s")
+        await asyncio.sleep(0.02)
+        assert len(receiver.pushed) == 1
+        await tick(house, 1)
+        assert len(receiver.pushed) == 2
 
 
-def test_requests_are_served_while_a_collector_hangs(receiver: Collector) -> None:
+async def test_requests_are_served_while_a_collector_hangs(receiver: Collector) -> None:
     """And no second push is begun beside the one that waits."""
     receiver.delay = 0.5
-
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            house.clock.advance(EVERY * 10**9)
-            await asyncio.sleep(0.05)
-            house.clock.advance("5m")
-            assert await house.status() == 200
-            assert outcomes(house) == (0, 0)
-            receiver.delay = 0
-            await until(lambda: outcomes(house) == (1, 0))
-            assert len(receiver.pushed) == 1
-
-    run(scenario())
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        house.clock.advance(EVERY * 10**9)
+        await asyncio.sleep(0.05)
+        house.clock.advance("5m")
+        assert await house.status() == 200
+        assert outcomes(house) == (0, 0)
+        receiver.delay = 0
+        await until(lambda: outcomes(house) == (1, 0))
+        assert len(receiver.pushed) == 1
 
 
 def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
@@ -308,33 +280,29 @@ def test_each_way_to_fail_has_a_reason(receiver: Collector, monkeypatch: pytest.
     assert found is not None
 
 
-def test_secret_headers_reach_the_collector_and_nobody_else(
+async def test_secret_headers_reach_the_collector_and_nobody_else(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By OpenTelemetry's own variable; not the place of a redirect, nor the log."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s%2Fecret, x-tenant = shop,nonsense")
-
-    async def scenario() -> None:
-        with collector() as elsewhere:
-            async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-                await tick(house)
-                sent = {key.lower(): value for key, value in receiver.headers[0].items()}
-                assert (sent["api-key"], sent["x-tenant"]) == ("s/ecret", "shop")
-                receiver.status, receiver.said = 302, {"location": elsewhere.url + "/v1/metrics"}
-                await tick(house)
-                assert outcomes(house) == (1, 1)
-                monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hush%0d%0ax: y")
-                await tick(house)
-                assert outcomes(house) == (1, 2)
-                monkeypatch.delenv("OTEL_EXPORTER_OTLP_HEADERS")
-            assert elsewhere.paths == []
-            assert "hush" not in house.stream.getvalue()
-            assert "ecret" not in house.stream.getvalue()
-
-    run(scenario())
+    with collector() as elsewhere:
+        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+            await tick(house)
+            sent = {key.lower(): value for key, value in receiver.headers[0].items()}
+            assert (sent["api-key"], sent["x-tenant"]) == ("s/ecret", "shop")
+            receiver.status, receiver.said = 302, {"location": elsewhere.url + "/v1/metrics"}
+            await tick(house)
+            assert outcomes(house) == (1, 1)
+            monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=hush%0d%0ax: y")
+            await tick(house)
+            assert outcomes(house) == (1, 2)
+            monkeypatch.delenv("OTEL_EXPORTER_OTLP_HEADERS")
+        assert elsewhere.paths == []
+        assert "hush" not in house.stream.getvalue()
+        assert "ecret" not in house.stream.getvalue()
 
 
-def test_whatever_goes_wrong_the_next_one_is_pushed(
+async def test_whatever_goes_wrong_the_next_one_is_pushed(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what nobody has thought of."""
@@ -342,17 +310,14 @@ def test_whatever_goes_wrong_the_next_one_is_pushed(
     def broken(*_: Any) -> bytes:
         raise ZeroDivisionError
 
-    async def scenario() -> None:
-        async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
-            with monkeypatch.context() as patch:
-                patch.setattr("mahavishnu.runtime.telemetry.otlp.encoded", broken)
-                await tick(house)
-                assert outcomes(house) == (0, 1)
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        with monkeypatch.context() as patch:
+            patch.setattr("mahavishnu.runtime.telemetry.otlp.encoded", broken)
             await tick(house)
-            assert outcomes(house) == (1, 1)
-            assert [line["reason"] for line in house.lines if "reason" in line] == ["ZeroDivisionError"]
-
-    run(scenario())
+            assert outcomes(house) == (0, 1)
+        await tick(house)
+        assert outcomes(house) == (1, 1)
+        assert [line["reason"] for line in house.lines if "reason" in line] == ["ZeroDivisionError"]
 
 
 def test_without_a_collector_nothing_is_pushed_nor_shown() -> None:

@@ -42,21 +42,17 @@ def test_all_that_waits_is_sent_before_the_server_ends(receiver: Collector) -> N
     assert not [one.name for one in threading.enumerate() if "Otel" in one.name]
 
 
-def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> None:
+async def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> None:
     """Neither memory nor a request is lost to a collector that hangs."""
     receiver.open.clear()
-
-    async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            for _ in range(ROOM + 500):
-                await house.call()
-            house.app.service.lasting.ended.settle()
-            assert outcomes(house) == (0, 0, 500)
-            receiver.open.set()
-        assert outcomes(house) == (ROOM, 0, 500)
-        assert len(receiver.spans()) == ROOM
-
-    run(scenario())
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        for _ in range(ROOM + 500):
+            await house.call()
+        house.app.service.lasting.ended.settle()
+        assert outcomes(house) == (0, 0, 500)
+        receiver.open.set()
+    assert outcomes(house) == (ROOM, 0, 500)
+    assert len(receiver.spans()) == ROOM
 
 
 def test_a_server_that_starts_again_in_its_process_has_all_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,39 +75,31 @@ def test_a_server_that_starts_again_in_its_process_has_all_its_room(monkeypatch:
     assert +counted == {"exported": 2 * ROOM}
 
 
-def test_a_collector_that_is_gone_costs_no_request_and_no_end(receiver: Collector) -> None:
+async def test_a_collector_that_is_gone_costs_no_request_and_no_end(receiver: Collector) -> None:
     """Its spans are lost, counted, and said to be, once."""
     receiver.status = 503
-
-    async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            for _ in range(3):
-                assert await house.status() == 200
-        assert outcomes(house) == (0, 3, 0)
-        told = [line for line in house.lines if line["event"].startswith("spans")]
-        assert [(line["event"], line["reason"]) for line in told] == [("spans not exported", "HTTP 503")]
-
-    run(scenario())
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        for _ in range(3):
+            assert await house.status() == 200
+    assert outcomes(house) == (0, 3, 0)
+    told = [line for line in house.lines if line["event"].startswith("spans")]
+    assert [(line["event"], line["reason"]) for line in told] == [("spans not exported", "HTTP 503")]
 
 
-def test_a_collector_that_is_back_is_sent_what_waited(
+async def test_a_collector_that_is_back_is_sent_what_waited(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox._EVERY", 5)
     receiver.status, receiver.said = 503, {"retry-after": "0"}
-
-    async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            await house.call()
-            house.app.service.lasting.ended.settle()
-            await until(lambda: len(receiver.traced) == 1)
-            receiver.status = 200
-            await until(lambda: outcomes(house) == (1, 0, 0))
-        told = [line["event"] for line in house.lines if line["event"].startswith("spans")]
-        assert told == ["spans not exported", "spans exported again"]
-        assert len({one.span_id for one in receiver.spans()}) == 1
-
-    run(scenario())
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        await house.call()
+        house.app.service.lasting.ended.settle()
+        await until(lambda: len(receiver.traced) == 1)
+        receiver.status = 200
+        await until(lambda: outcomes(house) == (1, 0, 0))
+    told = [line["event"] for line in house.lines if line["event"].startswith("spans")]
+    assert told == ["spans not exported", "spans exported again"]
+    assert len({one.span_id for one in receiver.spans()}) == 1
 
 
 def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
@@ -136,20 +124,17 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
     released.set()
 
 
-def test_a_collector_that_takes_long_is_given_less_and_less_time(
+async def test_a_collector_that_takes_long_is_given_less_and_less_time(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All batches together have LAST at the end, not each of them."""
     monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.LAST", 3 * 10**8)
     receiver.delay = 0.2
-
-    async def scenario() -> House:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            for _ in range(ROOM):
-                await house.call()
-        return house
-
-    house = run(scenario())
+    receiver.open.clear()
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        for _ in range(ROOM):
+            await house.call()
+        receiver.open.set()  # however long that took, no batch has been taken yet
     exported, failed, dropped = outcomes(house)
     assert exported + failed == ROOM
     assert failed >= 2 * 512
@@ -157,20 +142,16 @@ def test_a_collector_that_takes_long_is_given_less_and_less_time(
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 404])
-def test_what_would_be_refused_again_is_not_sent_again(
+async def test_what_would_be_refused_again_is_not_sent_again(
     receiver: Collector, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox._EVERY", 5)
     receiver.status = status
-
-    async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            await house.call()
-            house.app.service.lasting.ended.settle()
-            await until(lambda: outcomes(house) == (0, 1, 0))
-        assert len(receiver.traced) == 1
-
-    run(scenario())
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        await house.call()
+        house.app.service.lasting.ended.settle()
+        await until(lambda: outcomes(house) == (0, 1, 0))
+    assert len(receiver.traced) == 1
 
 
 def test_what_a_collector_rejects_is_counted_as_failed(receiver: Collector) -> None:
@@ -182,19 +163,15 @@ def test_what_a_collector_rejects_is_counted_as_failed(receiver: Collector) -> N
     assert [line["reason"] for line in house.lines if "reason" in line] == ["2 spans were rejected"]
 
 
-def test_a_span_that_has_no_bytes_takes_no_other_with_it(receiver: Collector) -> None:
+async def test_a_span_that_has_no_bytes_takes_no_other_with_it(receiver: Collector) -> None:
     """As one with half a character, which the app's own code may put there."""
-
-    async def scenario() -> None:
-        async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
-            await house.call()
-            traces = house.app.service.tracing
-            assert traces is not None
-            traces.call("half \ud800", {}, client=False).end({})
-            assert await house.status(path="/\ud800") == 404
-        assert outcomes(house) == (2, 1, 0)
-
-    run(scenario())
+    async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
+        await house.call()
+        traces = house.app.service.tracing
+        assert traces is not None
+        traces.call("half \ud800", {}, client=False).end({})
+        assert await house.status(path="/\ud800") == 404
+    assert outcomes(house) == (2, 1, 0)
     assert [one.name for one in receiver.spans()] == ["GET /", "GET"]
 
 
@@ -277,7 +254,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     assert "pip install 'mahavishnu[otel]'" in without_opentelemetry(tmp_path, "traces")
 
 
-def test_without_traces_nothing_is_made_nor_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_traces_nothing_is_made_nor_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request takes the very way it takes where nobody has thought of them."""
     monkeypatch.setattr("mahavishnu.asgi.TracedEdition", None)
     monkeypatch.setattr("mahavishnu.runtime.service.TracedLog", None)
@@ -288,12 +265,9 @@ def test_without_traces_nothing_is_made_nor_shown(monkeypatch: pytest.MonkeyPatc
         seen.append(current_request())
         return Response()
 
-    async def scenario() -> None:
-        async with served(harden(site(Route("/", handler)), spec_of(dependencies={"stripe": {}}))) as house:
-            await house.call()
-            assert not any("spans" in name for name in house.samples())
-            guard = house.app.service.dependencies["stripe"]
-            assert (guard.calls, guard.requests, guard.stands_by, guard.tracing) == (Call, Call, False, None)
-
-    run(scenario())
+    async with served(harden(site(Route("/", handler)), spec_of(dependencies={"stripe": {}}))) as house:
+        await house.call()
+        assert not any("spans" in name for name in house.samples())
+        guard = house.app.service.dependencies["stripe"]
+        assert (guard.calls, guard.requests, guard.stands_by, guard.tracing) == (Call, Call, False, None)
     assert not hasattr(seen[0], "trace")

@@ -391,20 +391,16 @@ def test_what_stands_in_is_an_event_of_the_request(receiver: Collector, tmp_path
     assert span.status.code == Status.STATUS_CODE_ERROR
 
 
-def test_what_stands_in_outside_of_a_request_is_a_span_of_its_own(receiver: Collector) -> None:
+async def test_what_stands_in_outside_of_a_request_is_a_span_of_its_own(receiver: Collector) -> None:
     """A worker has no request whose event it could be."""
+    said = {"stripe": {"fallback": {"static": 1}, "breaker": {"consecutive_failures": 1}}}
+    async with served(harden(site(), tracing(receiver.url, dependencies=said), clock=Exporting())):
 
-    async def scenario() -> None:
-        said = {"stripe": {"fallback": {"static": 1}, "breaker": {"consecutive_failures": 1}}}
-        async with served(harden(site(), tracing(receiver.url, dependencies=said), clock=Exporting())):
+        @dependency("stripe")(idempotent=True)
+        async def charge() -> Any:
+            raise ConnectionError
 
-            @dependency("stripe")(idempotent=True)
-            async def charge() -> Any:
-                raise ConnectionError
-
-            assert await charge() == 1
-
-    run(scenario())
+        assert await charge() == 1
     call, stood_in = receiver.spans()
     assert call.name == "stripe"
     assert [name for name, _ in events(call)] == ["mahavishnu.breaker.open"]

@@ -96,22 +96,16 @@ async def _teapot(request: Request) -> Response:
     ("handler", "status", "error"),
     [(_broken, 500, "ZeroDivisionError"), (_unavailable, 503, "503"), (_teapot, 418, None)],
 )
-def test_only_a_failure_of_the_server_is_an_error(
+async def test_only_a_failure_of_the_server_is_an_error(
     receiver: Collector, handler: Any, status: int, error: str | None
 ) -> None:
     """By its kind: never its words."""
-
-    async def scenario() -> None:
-        async with served(
-            harden(site(Route("/", handler)), tracing(receiver.url), clock=Exporting())
-        ) as house:
-            if handler is _broken:
-                with pytest.raises(ZeroDivisionError):
-                    await house.call()
-            else:
+    async with served(harden(site(Route("/", handler)), tracing(receiver.url), clock=Exporting())) as house:
+        if handler is _broken:
+            with pytest.raises(ZeroDivisionError):
                 await house.call()
-
-    run(scenario())
+        else:
+            await house.call()
     (span,) = receiver.spans()
     assert facts(span)["http.response.status_code"] == status
     assert facts(span).get("error.type") == error
@@ -126,21 +120,18 @@ def test_names_are_bounded_whatever_clients_invent(receiver: Collector) -> None:
     assert names == [("GET", "GET"), ("HTTP", "_OTHER"), ("HTTP /", "_OTHER")]
 
 
-def test_a_client_that_is_gone_is_no_failure(receiver: Collector) -> None:
+async def test_a_client_that_is_gone_is_no_failure(receiver: Collector) -> None:
     async def hangs(request: Request) -> Response:
         await asyncio.sleep(3600)
         return Response()
 
-    async def scenario() -> None:
-        async with served(harden(site(Route("/", hangs)), tracing(receiver.url), clock=Exporting())) as house:
-            asked = asyncio.create_task(house.call())
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-            asked.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await asked
-
-    run(scenario())
+    async with served(harden(site(Route("/", hangs)), tracing(receiver.url), clock=Exporting())) as house:
+        asked = asyncio.create_task(house.call())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
     (span,) = receiver.spans()
     assert facts(span)["http.response.status_code"] == 499
     assert span.status.code == Status.STATUS_CODE_UNSET
@@ -198,7 +189,7 @@ def test_what_the_middleware_answers_itself_has_none(receiver: Collector) -> Non
 # --- whose trace it is -----------------------------------------------------------------------------
 
 
-def test_a_span_ends_with_the_response(receiver: Collector) -> None:
+async def test_a_span_ends_with_the_response(receiver: Collector) -> None:
     """What the app does after it is nobody's latency."""
     clock = Exporting()
 
@@ -206,12 +197,9 @@ def test_a_span_ends_with_the_response(receiver: Collector) -> None:
         clock.advance("100ms")
         return PlainTextResponse("ok", background=BackgroundTask(clock.advance, "30s"))
 
-    async def scenario() -> None:
-        async with served(harden(site(Route("/", later)), tracing(receiver.url), clock=clock)) as house:
-            assert await house.status() == 200
-        assert clock.now() >= 30 * 10**9
-
-    run(scenario())
+    async with served(harden(site(Route("/", later)), tracing(receiver.url), clock=clock)) as house:
+        assert await house.status() == 200
+    assert clock.now() >= 30 * 10**9
     (span,) = receiver.spans()
     assert span.end_time_unix_nano - span.start_time_unix_nano == 10**8
 
@@ -294,7 +282,7 @@ def test_a_share_is_kept(receiver: Collector) -> None:
     assert len({line["trace_id"] for line in house.lines}) == 400
 
 
-def test_a_reload_changes_the_share_and_nothing_else(receiver: Collector, tmp_path: Path) -> None:
+async def test_a_reload_changes_the_share_and_nothing_else(receiver: Collector, tmp_path: Path) -> None:
     """Also where it begins: another collector needs a restart."""
     path = tmp_path / "mahavishnu.yaml"
 
@@ -302,22 +290,19 @@ def test_a_reload_changes_the_share_and_nothing_else(receiver: Collector, tmp_pa
         shown = f"observability: {{traces: {{otlp: '{url}', sample: {sample}}}}}"
         path.write_text(f"mahavishnu: 1\nservice: {{name: shop, app: a:b}}\n{shown}\n")
 
-    async def scenario() -> None:
-        write(receiver.url, "0.0001%")
-        clock, stream = Exporting(), StringIO()
-        async with served(House(Hardening(site(), path, clock=clock, log_to=stream), clock, stream)) as house:
-            await house.call()
-            write(receiver.url, "100%")
-            await house.app.reload()
-            await house.call()
-            write("http://elsewhere:4318", "0.0001%")
-            await house.app.reload()
-            await house.call()
-        assert outcomes(house) == (2, 0, 0)
-        refused = [line for line in house.lines if "traces.otlp" in str(line)]
-        assert refused
-
-    run(scenario())
+    write(receiver.url, "0.0001%")
+    clock, stream = Exporting(), StringIO()
+    async with served(House(Hardening(site(), path, clock=clock, log_to=stream), clock, stream)) as house:
+        await house.call()
+        write(receiver.url, "100%")
+        await house.app.reload()
+        await house.call()
+        write("http://elsewhere:4318", "0.0001%")
+        await house.app.reload()
+        await house.call()
+    assert outcomes(house) == (2, 0, 0)
+    refused = [line for line in house.lines if "traces.otlp" in str(line)]
+    assert refused
     assert len(receiver.spans()) == 2
 
 
@@ -367,51 +352,47 @@ def test_every_line_of_a_request_has_its_ids(receiver: Collector, form: str, sam
         assert receiver.spans() == []
 
 
-def test_a_histogram_remembers_a_trace_that_is_kept(receiver: Collector) -> None:
+async def test_a_histogram_remembers_a_trace_that_is_kept(receiver: Collector) -> None:
     """In OpenMetrics, as its own parser reads it, on the bucket the observation is in; and as it is pushed."""
     metrics = {"metrics": {"otlp": receiver.url, "every": "15s"}}
+    spec = tracing(receiver.url, shown=metrics, dependencies={"stripe": {}})
 
-    async def scenario() -> None:
-        spec = tracing(receiver.url, shown=metrics, dependencies={"stripe": {}})
+    async def handler(request: Request) -> Response:
+        @dependency("stripe")
+        async def charge() -> int:
+            return 1
 
-        async def handler(request: Request) -> Response:
-            @dependency("stripe")
-            async def charge() -> int:
-                return 1
+        house.clock.advance("30ms")
+        await charge()
+        return Response()
 
-            house.clock.advance("30ms")
-            await charge()
-            return Response()
-
-        async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
-            await house.call()
-            house.app.service.lasting.ended.settle()
-            answer = await house.call(
-                path="/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
-            )
-            plain = await house.call(path="/metrics")
-        read = cast("Any", openmetrics).text_string_to_metric_families
-        families = {one.name: one for one in read(answer.body.decode())}
-        server = _exemplars(families["http_server_request_duration_seconds"])
-        client = _exemplars(families["mahavishnu_dependency_duration_seconds"])
-        assert {name for name, one in families.items() if _exemplars(one)} == EXEMPLIFIED
-        spans = {one.kind: one for one in receiver.spans()}
-        one = spans[Span.SPAN_KIND_SERVER]
-        assert server == [(0.03, {"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex()})]
-        one = spans[Span.SPAN_KIND_INTERNAL]
-        assert client == [(0.0, {"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex()})]
-        assert b"trace_id" not in plain.body
-        pushed = [
-            (each.as_double, each.trace_id, each.span_id)
-            for metric in receiver.metrics()
-            if metric.name == "http_server_request_duration_seconds"
-            for point in metric.histogram.data_points
-            for each in point.exemplars
-        ]
-        one = spans[Span.SPAN_KIND_SERVER]
-        assert pushed == [(0.03, one.trace_id, one.span_id)]
-
-    run(scenario())
+    async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
+        await house.call()
+        house.app.service.lasting.ended.settle()
+        answer = await house.call(
+            path="/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
+        )
+        plain = await house.call(path="/metrics")
+    read = cast("Any", openmetrics).text_string_to_metric_families
+    families = {one.name: one for one in read(answer.body.decode())}
+    server = _exemplars(families["http_server_request_duration_seconds"])
+    client = _exemplars(families["mahavishnu_dependency_duration_seconds"])
+    assert {name for name, one in families.items() if _exemplars(one)} == EXEMPLIFIED
+    spans = {one.kind: one for one in receiver.spans()}
+    one = spans[Span.SPAN_KIND_SERVER]
+    assert server == [(0.03, {"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex()})]
+    one = spans[Span.SPAN_KIND_INTERNAL]
+    assert client == [(0.0, {"trace_id": one.trace_id.hex(), "span_id": one.span_id.hex()})]
+    assert b"trace_id" not in plain.body
+    pushed = [
+        (each.as_double, each.trace_id, each.span_id)
+        for metric in receiver.metrics()
+        if metric.name == "http_server_request_duration_seconds"
+        for point in metric.histogram.data_points
+        for each in point.exemplars
+    ]
+    one = spans[Span.SPAN_KIND_SERVER]
+    assert pushed == [(0.03, one.trace_id, one.span_id)]
 
 
 def _exemplars(family: Any) -> list[tuple[float, dict[str, str]]]:
@@ -422,19 +403,16 @@ def _exemplars(family: Any) -> list[tuple[float, dict[str, str]]]:
     return [(one.exemplar.value, one.exemplar.labels) for one in family.samples if one.exemplar is not None]
 
 
-def test_what_is_not_kept_is_no_exemplar(receiver: Collector) -> None:
+async def test_what_is_not_kept_is_no_exemplar(receiver: Collector) -> None:
     async def handler(request: Request) -> Response:
         with dependency("stripe"):
             return Response()
 
-    async def scenario() -> None:
-        spec = tracing(receiver.url, "0.0001%", dependencies={"stripe": {}})
-        async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
-            await house.call()
-            house.app.service.lasting.ended.settle()
-            answer = await house.call(path="/metrics", headers={"accept": "application/openmetrics-text"})
-        assert b"http_server_request_duration_seconds_count" in answer.body
-        assert b"mahavishnu_dependency_duration_seconds_count" in answer.body
-        assert b"trace_id" not in answer.body
-
-    run(scenario())
+    spec = tracing(receiver.url, "0.0001%", dependencies={"stripe": {}})
+    async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
+        await house.call()
+        house.app.service.lasting.ended.settle()
+        answer = await house.call(path="/metrics", headers={"accept": "application/openmetrics-text"})
+    assert b"http_server_request_duration_seconds_count" in answer.body
+    assert b"mahavishnu_dependency_duration_seconds_count" in answer.body
+    assert b"trace_id" not in answer.body
