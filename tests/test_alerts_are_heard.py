@@ -358,7 +358,6 @@ def test_a_process_that_is_killed_again_and_again_is_heard_of(
     wanted = {"ShopFlapping": "P1", "ShopRestarting": "P3"}
     url = f"http://127.0.0.1:{free_port()}"
     with dying(path, url) as spared, stack(scaled(real, MILD), tmp_path, url):
-        diary.settle()
         diary.wait(lambda: wanted.keys() - diary.began.keys())
         spared.set()
         diary.wait(lambda: wanted.keys() - diary.ended.keys())

@@ -120,7 +120,7 @@ def test_the_compose_file_is_sound(name: str) -> None:
     assert [*dangling(file), *unconfined(file)] == []
 
 
-@settings(max_examples=25)
+@settings(max_examples=10)
 @given(specs())
 def test_random_specs_give_a_sound_compose_file(spec: dict[str, Any]) -> None:
     """Whatever a valid spec says."""
