@@ -425,9 +425,10 @@ class Gate(Protocol):
         """Take a place, waiting for one if need be; None when admitted, else why not."""
         ...
 
-    def leave(self, took: int | None, *, answered: bool = True) -> None:
+    def leave(self, took: int | None, kind: tuple[str, str] = ..., *, answered: bool = True) -> None:
         """Give the place back; `took`: ns from entering to the start of the response or, where it was not `answered`,
-        until its client gave up; None: as long as it took says nothing of the work."""
+        until its client gave up; None: as long as it took says nothing of the work. `kind`: the template of its route
+        and its method, for what is of one kind should take as long."""
         ...
 
     def lagging(self, by: int) -> None:

@@ -46,6 +46,8 @@ class Load:
     seed: int = 0
     slower: Callable[[float], float] = lambda now: 1
     """How the work changes over time."""
+    routes: Callable[[float, random.Random], tuple[str, float]] | None = None
+    """The route of a request that comes now, and its work; None: they all have one."""
     spec: dict[str, Any] | None = None
     """The limit; None: nothing protects the service."""
 
@@ -54,6 +56,7 @@ class Load:
 class Request:
     rank: int
     arrived: float
+    route: str
     work: float
     entered: float = 0
     waiter: Waiter | None = None
@@ -61,7 +64,10 @@ class Request:
 
 @dataclass
 class Seen:
-    """What became of the requests of the second half, by rank, and of the limit in it."""
+    """What became of the requests of the second half, by rank, and of the limit in it.
+
+    And of all of them, by the ten seconds in which they came: how many, and how many of these were refused.
+    """
 
     asked: Counter[str] = field(default_factory=Counter[str])
     good: Counter[str] = field(default_factory=Counter[str])
@@ -69,12 +75,18 @@ class Seen:
     refused: Counter[str] = field(default_factory=Counter[str])
     limits: list[int] = field(default_factory=list[int])
     waiting: list[int] = field(default_factory=list[int])
+    came: Counter[int] = field(default_factory=Counter[int])
+    turned_away: Counter[int] = field(default_factory=Counter[int])
     capacity: float = 1
 
     @property
     def goodput(self) -> float:
         """Requests answered in time, as a part of what the service could do."""
         return sum(self.good.values()) / self.capacity
+
+    def worst(self, since: float = 0) -> float:
+        """The largest part that was refused of what came within ten seconds, from so many seconds on."""
+        return max(self.turned_away[ten] / self.came[ten] for ten in self.came if 10 * ten >= since)
 
     def limit(self, share: float = 0.5) -> int:
         """The limit, below which it was for this share of the time."""
@@ -160,9 +172,10 @@ class Simulation:
 
     def _arrive(self) -> None:
         rank = self.chance.choices((0, 1, 2), self.load.ranks)[0]
-        work = self.load.service * WORK[self.load.work](self.chance) * self.load.slower(self.now)
-        request = Request(rank, self.now, work)
+        route, work = self._asks()
+        request = Request(rank, self.now, route, self.load.service * work * self.load.slower(self.now))
         self._count(self.seen.asked, request)
+        self.seen.came[int(self.now / 10)] += 1
         if self.slots is None or self.slots.try_enter(rank):
             self._begin(request)
             return
@@ -172,24 +185,33 @@ class Simulation:
             rank, self.clock.now(), lambda given: self._told(request, given)
         )
         if request.waiter is None:
-            self._count(self.seen.refused, request)
+            self._refuse(request)
         else:
             until = self.now + min(self.slots.patience / SECOND, self.load.patience)
             heapq.heappush(self._timers, (until, next(self._order), request))
+
+    def _asks(self) -> tuple[str, float]:
+        if self.load.routes is not None:
+            return self.load.routes(self.now, self.chance)
+        return "/", WORK[self.load.work](self.chance)
+
+    def _refuse(self, request: Request) -> None:
+        self._count(self.seen.refused, request)
+        self.seen.turned_away[int(request.arrived / 10)] += 1
 
     def _told(self, request: Request, given: bool) -> bool:
         request.waiter = None
         if given:
             self._begin(request)
         else:
-            self._count(self.seen.refused, request)
+            self._refuse(request)
         return True
 
     def _give_up(self, request: Request) -> None:
         if request.waiter is not None and self.slots is not None:
             self.slots.room.withdraw(request.waiter)
             request.waiter = None
-            self._count(self.seen.refused, request)
+            self._refuse(request)
 
     def _begin(self, request: Request) -> None:
         request.entered = self.now
@@ -199,4 +221,4 @@ class Simulation:
         in_time = self.now - request.arrived <= self.load.patience
         self._count(self.seen.good if in_time else self.seen.late, request)
         if self.slots is not None:
-            self.slots.leave(round((self.now - request.entered) * SECOND))
+            self.slots.leave(round((self.now - request.entered) * SECOND), (request.route, "GET"))

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.policies._gradient import ENOUGH, LEAST, START, WINDOW, Gradient
+from mahavishnu.policies._gradient import LEAST, START, WINDOW, Gradient
+from mahavishnu.policies._slowdown import ENOUGH
 from tests.figures import figure
 from tests.policies.overload import WORK, Load, Seen, Simulation
 

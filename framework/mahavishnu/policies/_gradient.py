@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from math import exp, log
+from math import log
+
+from mahavishnu.policies._slowdown import ANY, ENOUGH, Kind, Slowdown
 
 WINDOW = 1_000_000_000
 """The least length of a window, ns; as in Netflix's WindowedLimit."""
@@ -11,16 +13,13 @@ START = 20
 LEAST = 1
 """Below which it never falls."""
 
-_INSTANT = 100_000  # ns; below that a duration says nothing of the load, and its logarithm too much
-ENOUGH, _FEW = 100, 10  # samples of a window; the second, when it has lasted ten times as long as it should
-_EXACT = 0.05  # a window ends when its mean duration is known to so much
+_FEW = 10  # samples of a window, when it has lasted ten times as long as it should
 _SMOOTHING = 0.2  # of each step towards the new limit
 _TOLERANCE = 1.05  # by so much may an answer be slower before the limit stops to grow
 _HEADROOM = 0.03  # of the limit is added to what the gradient asks for, but at least one place
 _STEEPEST, _GENTLEST = 0.5, 1.25  # bounds of the gradient
-_WARM_UP = 10  # windows whose mean is the first baseline
-_LEARNING = 0.4  # weight of one window without a queue in the baseline afterwards
-_CHANGED = 1.25  # a baseline so far from what is measured is replaced: it is another service now
+_LEARNING = 0.4  # weight of one window in the throughput
+_CHANGED = 1.25  # durations so far from what is usual are another service now
 _QUICKLY = 1.25  # growth of a window as long as nothing becomes slower
 _SLOWER = 1.15  # the ratio that ends the quick growth …
 _CALM, _NO_SLOWER = 4, 1.03  # … and so many full windows with a mean ratio below that start it again
@@ -39,27 +38,28 @@ class Gradient:
     Netflix's Gradient2 (concurrency-limits): once a window `limit = .8 limit + .2 (gradient * limit + headroom)`,
     where `gradient = tolerance * baseline / recent` is clamped, and nothing changes while less than half of the
     limit is used. Its baseline is a mean over all windows: under lasting overload it follows the very queue that
-    the limit should prevent, and the limit grows for ever (Netflix/concurrency-limits#134, failsafe-go#127).
+    the limit should prevent, and the limit grows for ever (Netflix/concurrency-limits#134, failsafe-go#127). And it
+    is one mean for everything: where more requests than before are for a slow route, it sees a slowdown.
 
-    Here the baseline is learnt only where the limit causes no queue: in windows that use less than half of it, and
-    in drained ones, in which now and then half as much is let in (Envoy's adaptive concurrency drains to three).
-    A drained window that does as much as a full one has shown the limit to be too high, and keeps it low.
-    Durations are averaged by their logarithm, so that a long tail does not decide, and a window lasts until its
-    mean is known to 5 %. While nothing becomes slower the limit grows by a quarter each window.
+    Here each route and method has a baseline of its own, which is learnt only where the limit causes no queue: in
+    windows that use less than half of it, and in drained ones, in which now and then half as much is let in (Envoy's
+    adaptive concurrency drains to three). A drained window that does as much as a full one has shown the limit to be
+    too high, and keeps it low. While nothing becomes slower the limit grows by a quarter each window, and nothing is
+    drained; when something does, the last of these steps is taken back, and to say so a window lasts until the mean
+    of `Slowdown` is known to 5 %. What remains: where more requests than before are for the slow work of one route,
+    which depends on their bodies, that is still taken for a slowdown.
     """
 
     __slots__ = (
         "_baseline",
         "_began",
         "_calm",
-        "_count",
         "_doubts",
         "_drain_after",
         "_drained",
         "_drains",
         "_late",
         "_limit",
-        "_logs",
         "_most",
         "_next",
         "_pressed",
@@ -67,10 +67,9 @@ class Gradient:
         "_rate",
         "_settling",
         "_since_drain",
-        "_squares",
+        "_slowdown",
         "_total",
         "_unanswered",
-        "_warm",
         "limit",
     )
 
@@ -81,15 +80,14 @@ class Gradient:
         self._limit = float(min(START, most))
         self.limit = int(self._limit)
         """How many may run now."""
+        self._slowdown = Slowdown()
         self._baseline = 0.0
-        self._warm = 0
         self._rate = 0.0
         self._quick = True
         self._calm: tuple[float, ...] = ()
         self._doubts = 0
         self._drained = False
-        self._since_drain = 0
-        self._drain_after = _DRAIN_FIRST
+        self._since_drain = self._drain_after = _DRAIN_FIRST  # whether it began with too many is seen first
         self._settling = True  # what ends first was short: it tells nothing of the rest
         self._open(now)
 
@@ -100,7 +98,7 @@ class Gradient:
 
     @property
     def baseline(self) -> int:
-        """How long an answer takes while nothing stands in its way, ns; 0 before that is known."""
+        """How long an answer of those of late takes while nothing stands in its way, ns; 0 before that is known."""
         return round(self._baseline)
 
     def become(self, most: int, *, drains: bool) -> None:
@@ -117,16 +115,13 @@ class Gradient:
         """The event loop was late by so many ns: whatever the durations say, the limit does not grow now."""
         self._late += by
 
-    def sample(self, now: int, took: int | None, running: int) -> bool:
+    def sample(self, now: int, took: int | None, running: int, kind: Kind = ANY) -> bool:
         """One of so many requests ends, `took` None: without an answer. Whether `limit` is another one now."""
         self._total += running
         if took is None:
             self._unanswered += 1
         else:
-            length = log(max(took, _INSTANT))
-            self._count += 1
-            self._logs += length
-            self._squares += length * length
+            self._slowdown.sample(kind, took)
         if now < self._next or not self._full(now):
             return False
         before = self.limit
@@ -141,41 +136,47 @@ class Gradient:
         self._began = now
         # Long enough to see the effect of the limit: what ends in the first part of it has begun before.
         self._next = now + max(WINDOW, 2 * round(self._baseline))
-        self._count = self._unanswered = self._total = 0
-        self._logs = self._squares = 0.0
+        self._slowdown.open()
+        self._unanswered = self._total = 0
         self._late = 0
         self._pressed = False
 
     def _full(self, now: int) -> bool:
         """Whether the window has told enough, or has lasted long enough without."""
-        seen = self._count + self._unanswered
+        seen = self._slowdown.count + self._unanswered
         if self._settling or now - self._began >= 10 * (self._next - self._began):
             return seen >= _FEW
         if self._is_late(now):
             return seen >= _SOME
-        return seen >= ENOUGH and self._is_exact()
+        return seen >= ENOUGH and (self._is_easy() or self._slowdown.is_exact())
 
-    def _is_exact(self) -> bool:
-        """Whether the mean duration is known well enough, by its standard error; where none was measured, it is not
-        what decides."""
-        count = self._count
-        return not count or self._squares - self._logs**2 / count <= (_EXACT * count) ** 2
+    def _is_easy(self) -> bool:
+        """Whether nothing speaks against another quick step."""
+        return self._quick and not self._drained and not self._slowdown.seems(_SLOWER)
 
     def _is_late(self, now: int) -> bool:
         """Whether the event loop itself is overloaded: then everything is slow, and nothing to compare with."""
         return self._late > _LATE * (now - self._began)
 
+    def _is_idle(self, running: float) -> bool:
+        """Whether there is no queue of ours."""
+        return running < self._limit / 2 and not self._pressed
+
+    def _is_relieved(self, ratio: float) -> bool:
+        """Whether the service is faster again, which no queue makes it; a window that was too short may err."""
+        return ratio < 1 / _CHANGED and self._slowdown.is_exact()
+
     def _close(self, now: int) -> None:
-        lost = self._unanswered / (self._unanswered + self._count)
-        rate = self._count / (now - self._began)
-        recent = exp(self._logs / self._count) if self._count else 0.0
-        running = self._total / (self._unanswered + self._count)
+        count, ratio = self._slowdown.count, self._slowdown.ratio()
+        lost = self._unanswered / (self._unanswered + count)
+        rate = count / (now - self._began)
+        running = self._total / (self._unanswered + count)
         if self._drained:
-            self._end_drain(recent, rate, lost, running)
+            self._end_drain(ratio, rate, lost, running)
         elif lost > _GIVEN_UP:
             self._give_way(rate, lost)
-        elif self._warm == 0 or (running < self._limit / 2 and not self._pressed):
-            self._learn(recent)
+        elif ratio is None or self._is_idle(running) or self._is_relieved(ratio):
+            self._learn(ratio)
         elif self._pressed and self._is_late(now):
             # Whether less at once is enough is all that can be found out; the durations hold the lag itself.
             self._quick = False
@@ -184,10 +185,10 @@ class Gradient:
             self._drain_if_due(self._limit)
         elif self._pressed:
             self._rate += (_LEARNING if self._rate else 1.0) * (rate - self._rate)
-            self._adapt(recent / self._baseline, running)
-            self._drain_if_due(running)
-        elif recent > _SLOWER * self._baseline:
-            self._step(_TOLERANCE * self._baseline / recent, self._limit)
+            self._adapt(ratio, running)
+        elif ratio > _SLOWER:
+            self._step(_TOLERANCE / ratio, self._limit)
+        self._baseline = self._slowdown.usual() or self._baseline
 
     def _give_way(self, rate: float, lost: float) -> None:
         """More clients went than were answered: what is left of the durations is what was short enough."""
@@ -198,30 +199,33 @@ class Gradient:
             self._doubts = _DOUBTS
             self._drain_if_due(self._limit)
 
-    def _learn(self, recent: float) -> None:
-        weight = max(_LEARNING, 1 / (self._warm + 1)) if self._warm < _WARM_UP else _LEARNING
-        if self._warm and not 1 / _CHANGED < recent / self._baseline < _CHANGED:
-            weight = 1.0
+    def _learn(self, ratio: float | None) -> None:
+        changed = ratio is not None and not 1 / _CHANGED < ratio < _CHANGED
+        if changed:
             self._drain_after = _DRAIN_FIRST
-        self._warm += 1
-        self._baseline += weight * (recent - self._baseline)
+        self._slowdown.learn(anew=changed)
 
     def _adapt(self, ratio: float, running: float) -> None:
         """A window in which the limit held back, and answers took this much longer than the baseline."""
-        self._calm = (*self._calm[1 - _CALM :], log(ratio))
-        if self._late or ratio > _SLOWER:
-            if self._quick:
-                self._since_drain = self._drain_after  # see at once where the knee is
-            self._quick = False
-        elif len(self._calm) == _CALM and sum(self._calm) < _CALM * log(_NO_SLOWER):
-            self._quick = True
-        if self._quick:
+        self._watch(ratio)
+        if self._quick and self._limit < self._most:
             self._set(self._limit * _QUICKLY)
             return
         gradient = _TOLERANCE / ratio
         self._doubts = self._doubts + 1 if gradient < _DOUBTFUL else 0
         # Where the limit only observes, more runs than it says.
         self._step(gradient, max(self.limit, running), max(1.0, _HEADROOM * self._limit))
+        self._drain_if_due(running)
+
+    def _watch(self, ratio: float) -> None:
+        """Whether it may grow quickly: until something becomes slower, and again when nothing was for a while."""
+        self._calm = (*self._calm[1 - _CALM :], log(ratio))
+        if self._late or ratio > _SLOWER:
+            if self._quick:
+                self._set(self._limit / _QUICKLY)  # the last step was one too many
+            self._quick = False
+        elif len(self._calm) == _CALM and sum(self._calm) < _CALM * log(_NO_SLOWER):
+            self._quick = True
 
     def _step(self, gradient: float, running: float, headroom: float = 0.0) -> None:
         target = min(max(gradient, _STEEPEST), _GENTLEST) * running + headroom
@@ -236,10 +240,10 @@ class Gradient:
         if self._drains and due and running > max(LEAST, _WORTH * self._limit):
             self._drained = self._settling = True
             self._since_drain = 0
-            self._drain_after = min(2 * self._drain_after, _DRAIN_EVERY)
+            self._drain_after = min(3 * self._drain_after, _DRAIN_EVERY)
             self.limit = max(LEAST, int(min(running, self._limit) * _DRAIN))
 
-    def _end_drain(self, recent: float, rate: float, lost: float, running: float) -> None:
+    def _end_drain(self, ratio: float | None, rate: float, lost: float, running: float) -> None:
         """What took as long with less running was no queue of ours; what was as much needs no more."""
         self._drained = False
         self._doubts = 0
@@ -247,12 +251,13 @@ class Gradient:
         if running > (1 + _DRAIN) / 2 * self._limit:
             self._set(self._limit)  # critical requests were let in all the same
         elif lost > _GIVEN_UP or rate >= _IN_VAIN * self._rate:
-            self._baseline = min(recent or self._baseline, self._baseline)
+            if ratio is None or ratio < 1:
+                self._learn(ratio)
             self._rate = rate
             self._since_drain = self._drain_after - 1
             self._set(float(self.limit))
         else:
-            self._learn(recent)
+            self._learn(ratio)
             self._set(self._limit)
 
     def _set(self, limit: float) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
+from mahavishnu.policies._slowdown import ANY, Kind
 from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
 from mahavishnu.promql import lowest, total
 from mahavishnu.series import (
@@ -46,7 +47,10 @@ class Concurrency(Limit):
     keyword: ClassVar[str] = "concurrency"
 
     concurrency: Count | Literal["adaptive"]
-    """How many requests run at once in one process; `adaptive` finds out how many it can do."""
+    """How many requests run at once in one process; `adaptive` finds out how many it can do.
+
+    It compares how long answers take with what is usual for their route and method.
+    """
     max: Count | None = None
     """The most that `adaptive` goes up to, by default 1000."""
     queue: Annotated[int, Field(strict=True, ge=0, le=1_000_000)] = 0
@@ -304,14 +308,14 @@ class Slots:
             self.shed[rank]()
         return refusal
 
-    def leave(self, took: int | None, *, answered: bool = True) -> None:
-        """Free the place; what is learnt from it is how long the answer `took` to begin, in ns."""
+    def leave(self, took: int | None, kind: Kind = ANY, *, answered: bool = True) -> None:
+        """Free the place; what is learnt from it is how long an answer of this kind `took` to begin, in ns."""
         places, gradient = self.room, self.gradient
         if gradient is None:
             places.leave(self._clock.now() if places.waiting else 0)
             return
         now = self._clock.now()
-        if took is not None and gradient.sample(now, took if answered else None, places.running):
+        if took is not None and gradient.sample(now, took if answered else None, places.running, kind):
             places.resize(gradient.limit, now, gradient.whole)
         if now >= self._late_until:
             places.leave(now)

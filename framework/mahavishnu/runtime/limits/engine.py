@@ -360,7 +360,7 @@ class Engine:
         """Leave the gates, once the request has ended, with what `Gate.leave` is told."""
         gates, admission.gates = admission.gates, None
         for gate in gates or ():
-            gate.leave(took, answered=answered)
+            gate.leave(took, admission.plan.key, answered=answered)
 
     async def give_back(self, admission: Admission) -> None:
         """Return what the request consumed of its rates: it was refused after all."""
