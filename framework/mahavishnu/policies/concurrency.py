@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policies._slowdown import ANY, Kind
 from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
-from mahavishnu.promql import lowest, total
+from mahavishnu.promql import Call, lowest, total
 from mahavishnu.series import (
     LIMIT_DECISIONS,
     LIMIT_FOUND,
@@ -38,7 +39,7 @@ _NEARLY_FULL = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
 _MOST = 1000
 _LATELY = 10_000_000_000  # ns: so long an event loop that was late is taken for one that will be
-_FLOOR = 2  # an adaptive limit that has come down to this protects a service that hardly works
+_FLOOR = Decimal("1.5")  # an adaptive limit that has come down to this protects a service that hardly works
 
 
 class Concurrency(Limit):
@@ -133,16 +134,18 @@ class Concurrency(Limit):
     def _at_floor(self, name: str) -> Alert:
         """An adaptive limit is full whenever there is more to do than can be done; low is what it must not be.
 
-        One that holds nobody back is not asked to grow: it stays low for as long as few come.
+        On the average, for at the floor it tries one more now and then, and above it half as many. One that holds
+        nobody back is not asked to grow: it stays low for as long as few come.
         """
         quota, each = LIMIT_QUOTA.select(limit=name), ("limit", "instance")
+        lately = Call("avg_over_time", (replace(quota, window=_WINDOW),))
         decisions = LIMIT_DECISIONS.closed(limit=name)
         waited = total(LIMIT_NEAR.rate(_WINDOW, limit=name), *each)
         refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial), *each)
         return Alert(
             name=f"Limit{camel(name)}AtFloor",
             severity=Severity.P2,
-            expr=(lowest(quota, *each) < _FLOOR).and_(waited + refused > 0),
+            expr=(lowest(lately, *each) < _FLOOR).and_(waited + refused > 0),
             hold=_HOLD,
             summary=f"Limit {name} has come down to $value: the process gets nothing done side by side.",
             meaning=f"Every further request only made the others slower, for {_HOLD}, and more wanted to come in: what "
