@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from mahavishnu.runtime.current import forget
 from tests.figures import FIGURES, Figure, table
 from tests.runtime.asgi_client import run
+
+if TYPE_CHECKING:  # few tests need it, and it takes long to load
+    from tests.otlp_receiver import Collector
 
 # No test depends on how busy the machine is.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,6 +35,15 @@ def _nothing_at_work() -> Iterator[None]:  # pyright: ignore[reportUnusedFunctio
     forget()
     yield
     forget()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Collector]:
+    """An OpenTelemetry collector that takes everything."""
+    from tests.otlp_receiver import collector
+
+    with collector() as made:
+        yield made
 
 
 @pytest.hookimpl(tryfirst=True)

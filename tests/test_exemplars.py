@@ -19,16 +19,9 @@ from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
 from tests.monitoring import written
-from tests.otlp_receiver import Collector, collector
+from tests.otlp_receiver import Collector
 from tests.reading import read_11
 from tests.servers import prometheus
-
-
-@pytest.fixture
-def receiver() -> Generator[Collector]:
-    """A collector that takes everything."""
-    with collector() as made:
-        yield made
 
 
 @contextmanager

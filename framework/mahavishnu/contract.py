@@ -291,8 +291,11 @@ def _down() -> Alert:
 
 
 def _replica_down() -> Alert:
-    """Where others answer, they do its work and raise their alerts. One that answers now and then is no better than one
-    that never does: whatever has to last for some minutes begins anew with each scrape that fails."""
+    """Where others answer, they do its work and raise their alerts.
+
+    It is averaged, because one that answers now and then is no better than one that never does: each scrape that fails
+    resets the `for` of every other alert on it.
+    """
     window = Duration.parse("5m")
     return Alert(
         name="ReplicaDown",

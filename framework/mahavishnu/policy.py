@@ -427,7 +427,7 @@ class Gate(Protocol):
 
     def leave(self, took: int | None, kind: tuple[str, str] = ..., *, answered: bool = True) -> None:
         """Give the place back; `took`: ns from entering to the start of the response or, where it was not `answered`,
-        until its client gave up; None: as long as it took says nothing of the work. `kind`: the template of its route
+        until its client gave up; None: nothing is to be learnt from it. `kind`: the template of its route
         and its method, for what is of one kind should take as long."""
         ...
 

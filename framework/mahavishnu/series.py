@@ -14,8 +14,8 @@ from mahavishnu.units import Duration
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "_OTHER")
 UNMATCHED = "unmatched"
 STATUSES_OWN = 11
-"""So many statuses of one route and method are shown by themselves; further ones as the x00 of their class, which
-any client may take them for (RFC 9110, section 15)."""
+"""At most so many statuses of one route and method have series of their own; further ones are counted as the x00 of
+their class, as a client may treat them (RFC 9110, section 15)."""
 STATUSES_SHOWN = STATUSES_OWN + 5
 ROUTES_SHOWN = 1000
 """So many routes are shown by themselves; an app that registers more has the rest shown as unmatched."""

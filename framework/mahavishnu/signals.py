@@ -96,8 +96,9 @@ class Signal:
     """A series: its exposed name (counters with `_total`), kind, help, labels, and buckets in seconds.
 
     `waived` says why no rule asks for it, where none does; `across` is what a gauge of the runtime must say: what
-    several workers show together. `of_all` is a label and its value that such a gauge has of several only where each
-    of them has it, though other values need one alone. `unit` is what its value is, or of what grows, what it counts.
+    several workers show together. `of_all` is a label and a value that such a gauge shows only if every worker
+    has it; any other value is shown if one worker has it. `unit` is what its value is; of what grows, what it
+    counts.
     """
 
     name: str

@@ -17,11 +17,10 @@ from mahavishnu.units import Percent, Size
 CODE = Code(
     "MV501",
     "an alert that can never fire",
-    "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that "
-    "is 100% or more, "
-    "not even the failure of every request is enough. An alert that waits for more requests than come never ends to "
-    "wait. A limit that is off refuses nothing, a breaker that is held judges nothing, and no queue "
-    "grows beyond its spots.",
+    "A burn rate alert fires when more than factor x (1 - objective) of the requests fail. When that is 100% or more, "
+    "not even the failure of every request is enough. An alert that requires more requests than ever arrive can never "
+    "fire. A limit that is off refuses nothing, a breaker that is held judges nothing, and no queue grows beyond its "
+    "spots.",
     "slos: {batch: {objective: 90%}}   # P1: 14.4 x 10% = 144%",
     "Promise more, or list the severities that can fire: `severities: [P2, P3, P4]`.",
 )

@@ -1,4 +1,4 @@
-"""MV304: calls that hang, of which nothing hears, for the request always ends first."""
+"""MV304: hung calls that no breaker sees, because the request's deadline cuts them first."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mahavishnu.units import Duration
 
 CODE = Code(
     "MV304",
-    "calls that hang, of which nothing hears",
+    "hung calls that no breaker sees: the request's deadline cuts them first",
     "A call that is cut because its request has no time left says nothing about the dependency: it may have "
     "been given a millisecond. So where the request's deadline always comes before the dependency's own timeout, "
     "a dependency that hangs holds every request for its whole time, its breaker stays closed, and no alert says "
@@ -33,7 +33,7 @@ def check(facts: Facts) -> Iterator[Problem]:
         if timeout is None or timeout >= longest.timeout - MARGIN:
             own = f"after {timeout}" if timeout else "never"
             what = (
-                f"nothing hears of calls to `{called}` that hang: they time out {own}, and limit `{name}` ends "
+                f"no breaker sees calls to `{called}` that hang: they time out {own}, but limit `{name}` ends "
                 f"their request after {longest.timeout}, of which {Duration(MARGIN)} are kept to answer in"
             )
             help = f"set `dependencies.{called}.timeout` well below {longest.timeout}"

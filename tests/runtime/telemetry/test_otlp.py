@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,6 @@ from tests.otlp_receiver import Collector, Exporting, collector
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 
 EVERY = 15
-
-
-@pytest.fixture
-def receiver() -> Generator[Collector]:
-    """A collector that takes everything."""
-    with collector() as made:
-        yield made
 
 
 def pushing(url: str, **more: Any) -> Spec:

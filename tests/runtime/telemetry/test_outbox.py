@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,10 @@ from starlette.routing import Route
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.telemetry.outbox import ROOM, Outbox
-from tests.otlp_receiver import Collector, Exporting, collector
+from tests.otlp_receiver import Collector, Exporting
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.telemetry.test_otlp import served, until, without_opentelemetry
 from tests.runtime.tracing.traced import NOTHING, exchanged, outcomes, tracing
-
-
-@pytest.fixture
-def receiver() -> Generator[Collector]:
-    """A collector that takes everything."""
-    with collector() as made:
-        yield made
 
 
 def test_all_that_waits_is_sent_before_the_server_ends(receiver: Collector) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,10 @@ from starlette.routing import Route, Router
 from mahavishnu import dependency
 from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, Parked, Throttled
-from tests.otlp_receiver import Collector, Exporting, collector
+from tests.otlp_receiver import Collector, Exporting
 from tests.runtime.asgi_client import House, harden, run, site
 from tests.runtime.telemetry.test_otlp import served
 from tests.runtime.tracing.traced import current, events, exchanged, facts, tracing
-
-
-@pytest.fixture
-def receiver() -> Generator[Collector]:
-    """A collector that takes everything."""
-    with collector() as made:
-        yield made
-
 
 Body = Callable[[Dependency, House], Awaitable[None]]
 

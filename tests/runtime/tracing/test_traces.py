@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +21,7 @@ from starlette.websockets import WebSocket
 from mahavishnu import dependency
 from mahavishnu.asgi import Hardening
 from mahavishnu.series import EXEMPLIFIED
-from tests.otlp_receiver import Collector, Exporting, collector
+from tests.otlp_receiver import Collector, Exporting
 from tests.runtime.asgi_client import House, handshake, harden, ok, run, site
 from tests.runtime.telemetry.test_otlp import served
 from tests.runtime.tracing.traced import NOTHING, current, events, exchanged, facts, outcomes, tracing
@@ -30,13 +29,6 @@ from tests.runtime.tracing.traced import NOTHING, current, events, exchanged, fa
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 PROXY = "10.0.0.1"
 TRUSTS = {"trusted_proxies": ["10.0.0.0/8"]}
-
-
-@pytest.fixture
-def receiver() -> Generator[Collector]:
-    """A collector that takes everything."""
-    with collector() as made:
-        yield made
 
 
 # --- of requests -----------------------------------------------------------------------------------

@@ -56,8 +56,8 @@ class Around(Protocol):
 _DEADLINE = "the request's deadline"
 _WITHIN = "the end of all attempts (`within`)"
 _OF_A_CALL = 2
-"""The places in the cell of a Call, which is its first one until it is over, and then whatever is around it. One of the
-short way has two more, as Inside reads them, and None at first when it is over."""
+"""The length of the cell that a Call makes: the attempt (the Call while it runs, then the one around it), and the
+request. The cell of the short way has two places more (see Inside); its first one becomes None at the end."""
 
 
 class Inside:

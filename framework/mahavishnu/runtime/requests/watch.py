@@ -34,7 +34,7 @@ class Deadline(Alarm):
     def ended(self, took: int) -> None:
         """The request has ended, and its response began after so many ns: count it, and let go of it.
 
-        What was called off waits for its turn at the clock; it must not keep the request until then.
+        A timer that was called off stays with the clock until it is due, so it must not hold the request.
         """
         self.due = 0
         refused, self.request = self.request.refused, _GONE

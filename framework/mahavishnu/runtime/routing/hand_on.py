@@ -11,8 +11,8 @@ from typing import Any
 from mahavishnu.policy import Scope
 
 HANDED = "mahavishnu.route"
-"""The key of a scope under which a route travels: there, if only as None, in all that a middleware of ours has passed
-on, whereby another one inside of it knows."""
+"""The key of a scope under which a route travels. A middleware of ours always sets it, to None if there is nothing to
+hand on, so that another one inside of it can tell that it is inside."""
 
 _Receive = Callable[[], Awaitable[Any]]
 _Send = Callable[[Any], Awaitable[None]]

@@ -35,9 +35,9 @@ from mahavishnu.spec import Spec
 
 NONE = math.nan
 """No such series now."""
-_DAY = 86400
 _AHEAD = 3600
 """A report that lies so many seconds in the future is not believed."""
+_DAY = 86400
 _Read = Callable[[Copy, float], float | None]
 
 
