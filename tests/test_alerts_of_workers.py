@@ -41,7 +41,7 @@ class Worker:
     def kill(self) -> None:
         """End as with kill -9: without a last word."""
         telling: Any = self.hardening.life.telling
-        telling._stop_timer()
+        telling._timer.stop()
         telling.workers.alive.let_go()
         telling.workers = None
 

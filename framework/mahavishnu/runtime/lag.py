@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 
-from mahavishnu.policy import Clock, Handle, Meter
+from mahavishnu.policy import Clock, Meter
+from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import LAG, LATE
 
 PERIOD = 100_000_000
@@ -25,7 +25,8 @@ class Lag:
         self._clock = clock
         self.late = late
         self._cell = meter.histogram(LAG)
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self._look)
+        self._expected = 0
         self.mean = 0.0
         """How late it was in the last period of `LATELY`, in seconds."""
         self._since = clock.now()
@@ -33,23 +34,19 @@ class Lag:
 
     def start(self) -> None:
         """Measure from now on, on the running loop; again: on this one instead of the one before."""
-        self.stop()
         self._arm()
 
     def stop(self) -> None:
         """Measure no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
 
     def _arm(self) -> None:
-        due = self._clock.now() + PERIOD
-        # In a context of its own: it is no request that looks, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, PERIOD, lambda: self._look(due))
+        self._expected = self._clock.now() + PERIOD
+        self._timer.start(PERIOD)
 
-    def _look(self, due: int) -> None:
+    def _look(self) -> None:
         now = self._clock.now()
-        lag = max(0, now - due)
+        lag = max(0, now - self._expected)
         self._cell.observe(lag / 1e9)
         self._average(lag, now)
         if lag > LATE:

@@ -12,11 +12,12 @@ from random import SystemRandom
 from types import ModuleType
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 from mahavishnu.runtime.multiprocess.workers import Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instance
 from mahavishnu.runtime.telemetry.snapshot import Number, Observations, added
+from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import PUSHES
 
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
@@ -43,14 +44,13 @@ class Pushing:
         wall: Callable[[], int] = time.time_ns,
     ) -> None:
         self._service = service
-        self._clock = clock
         self._workers = workers
         self._wall = wall
         self._since = wall()
         otlp = _otlp() if service().spec.observability.metrics.otlp else None
         self._otlp = otlp if clock.runs else None  # a collector knows no test's own time
         self._failures = 0
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self._due)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -60,12 +60,11 @@ class Pushing:
         if self._otlp is not None:
             self._loop = asyncio.get_running_loop()
             self._leads()
-            self._arm(_CHANCE.uniform(0, self._service().spec.observability.metrics.every))
+            self._timer.start(int(_CHANCE.uniform(0, self._service().spec.observability.metrics.every)))
 
     def stop(self) -> None:
         """Push no more by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
         if self._task is not None:
             self._task.cancel()
 
@@ -146,10 +145,6 @@ class Pushing:
             return every
         return max(asked, _CHANCE.uniform(0.5, 1) * min(every, _SECOND << min(self._failures - 1, 20)))
 
-    def _arm(self, delay: float) -> None:
-        # In a context of its own: no request pushes, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, int(delay), self._due)
-
     def _due(self) -> None:
         # By way of the loop: whoever moves a virtual clock may be another thread.
         if self._loop is not None:
@@ -165,7 +160,7 @@ class Pushing:
         except Exception as fault:  # noqa: BLE001 - whatever it is, the next one is pushed
             self._tell(type(fault).__name__)
             asked = 0
-        self._arm(self._pause(asked))
+        self._timer.start(int(self._pause(asked)))
 
 
 def _otlp() -> ModuleType:

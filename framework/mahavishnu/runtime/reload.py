@@ -13,8 +13,9 @@ from pathlib import Path
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.loading.yaml_tree import LARGEST
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 from mahavishnu.runtime.service import Service
+from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import SPEC_RELOADS
 
 PERIOD = 2_000_000_000
@@ -46,11 +47,10 @@ class Reloader:
         self._path = path
         self.prepare = prepare
         self._service = service
-        self._clock = clock
         self._wall = wall
         self._seen = self._judged = fingerprint(path)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self._due)
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -58,13 +58,12 @@ class Reloader:
         """Look at the file from now on, on the running event loop."""
         self.stop()
         self._loop = asyncio.get_running_loop()
-        self._arm(PERIOD)
+        self._timer.start(PERIOD)
 
     def stop(self) -> None:
         """Look no more; what is being read is dropped."""
         self._loop = None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._timer.stop()
         if self._task is not None:
             self._task.cancel()
 
@@ -124,13 +123,7 @@ class Reloader:
 
     def _asked(self) -> None:
         self._judged, self._seen = b"", fingerprint(self._path)
-        self._arm(SETTLED)
-
-    def _arm(self, delay: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        # In a context of its own: it is no request that looks, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, delay, self._due)
+        self._timer.start(SETTLED)
 
     def _due(self) -> None:
         if self._loop is not None:
@@ -147,7 +140,7 @@ class Reloader:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if self._loop is not None and not task.cancelled():
-            self._arm(PERIOD if self._judged else SETTLED)
+            self._timer.start(PERIOD if self._judged else SETTLED)
 
 
 def fingerprint(path: Path) -> bytes:

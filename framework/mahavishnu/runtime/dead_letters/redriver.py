@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
 from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Standing, Stats
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
+from mahavishnu.runtime.timer import Timer
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
@@ -46,7 +47,7 @@ class Redriver:
         self._clock = clock
         self._began = clock.now()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self._due)
         self._look: asyncio.Task[None] | None = None
         self._running: dict[asyncio.Task[None], Letter] = {}
         self._unknown: set[tuple[str, str]] = set()
@@ -55,16 +56,14 @@ class Redriver:
 
     def start(self) -> None:
         """Look from now on, on the running event loop, where the spec at work keeps letters."""
-        if self._timer is None and self._look is None and self._service().office is not None:
+        if not self._timer.running and self._look is None and self._service().office is not None:
             self._loop, self._ending = asyncio.get_running_loop(), False
-            self._arm()
+            self._timer.start(PERIOD)
 
     async def stop(self) -> None:
         """Look no more; calls that are being made are given up, and their letters given back."""
         self._loop, self._ending = None, True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         if self._look is not None:  # not cancelled: it alone knows what the letters are about to hand out
             await asyncio.wait([self._look])
         running = [*self._running]
@@ -216,11 +215,7 @@ class Redriver:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
 
-    def _arm(self) -> None:
-        self._timer = Context().run(self._clock.call_later, PERIOD, self._due)
-
     def _due(self) -> None:
-        self._timer = None
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._begin)
@@ -233,7 +228,7 @@ class Redriver:
     def _looked(self, task: asyncio.Task[None]) -> None:
         self._look = None
         if self._loop is not None and not task.cancelled():
-            self._arm()
+            self._timer.start(PERIOD)
 
 
 def _put_back(

@@ -7,14 +7,14 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
-from contextvars import Context
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.meeting import seats
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
+from mahavishnu.runtime.timer import Timer
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
@@ -41,7 +41,7 @@ class Crowd:
     def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
         self._service = service
         self._clock = clock
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self.look)
         self._held: dict[str, Held] = {}
         self._looks = 0
 
@@ -50,13 +50,11 @@ class Crowd:
         self.leave()
         self._looks = 0
         if self._clock.runs:
-            self._arm(FIRST)
+            self._timer.start(FIRST)
 
     def leave(self) -> None:
         """Serve no more: the seats are free."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         while self._held:
             seat, held = self._held.popitem()
             _SEATED.discard(seat)
@@ -75,7 +73,7 @@ class Crowd:
         if any(seated):
             return
         if self._looks < _LOOKS:
-            self._arm(AGAIN)
+            self._timer.start(AGAIN)
         elif sockets:
             self._say(service)
 
@@ -102,10 +100,6 @@ class Crowd:
             f"start {workers} of them (uvicorn --workers), or write into service.workers how many there are"
         )
         service.log.warning("more workers", what=what, help=help)
-
-    def _arm(self, delay: int) -> None:
-        # In a context of its own: no request looks, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, delay, self.look)
 
 
 def _listening() -> Iterator[int]:

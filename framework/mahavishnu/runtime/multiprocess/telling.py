@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import Context
 from pathlib import Path
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.policy import Clock
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.multiprocess.workers import PERIOD, Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.cells import alone
+from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import WORKER_FAULTS
 from mahavishnu.spec import Service as Served
 
@@ -25,13 +25,13 @@ class Telling:
     def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
         self._service = service
         self._clock = clock
-        self._timer: Handle | None = None
+        self._timer = Timer(clock, self._beat)
         self._well = True
         self.workers: Workers | None = None
 
     def start(self) -> None:
         """Meet the other workers, and tell them from now on, on the running event loop."""
-        self._stop_timer()
+        self._timer.stop()
         self._beat()
 
     def say(self) -> None:
@@ -41,7 +41,7 @@ class Telling:
 
     def stop(self) -> None:
         """Leave them; what was told is theirs from now on."""
-        self._stop_timer()
+        self._timer.stop()
         if self.workers is not None:
             self._service().metrics.cells.together = alone
             self.workers.leave()
@@ -97,8 +97,7 @@ class Telling:
         if self.workers is None and self._well:
             return  # there is nobody to meet
         pace = PERIOD if self.workers is None else self._tell(self.workers)
-        # In a context of its own: no request tells, though the first may have started it.
-        self._timer = Context().run(self._clock.call_later, pace, self._beat)
+        self._timer.start(pace)
 
     def _tell(self, workers: Workers) -> int:
         """Say what was counted, and bury who has ended; in how many ns again."""
@@ -107,8 +106,3 @@ class Telling:
         workers.settle()
         workers.pace = max(PERIOD, _SHARE * (self._clock.now() - began))
         return workers.pace
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
