@@ -21,6 +21,7 @@ from hypothesis.stateful import (
 )
 from pydantic import ValidationError
 
+from mahavishnu.contract import contract
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
 from mahavishnu.policy import Advice, Outcome, Site
@@ -29,6 +30,7 @@ from mahavishnu.units import Duration
 from tests.figures import figure
 from tests.metering import metrics_for, value
 from tests.policies.breaker_model import ENDS, Direct, Driver, Reference, Tasks, Threads, Told
+from tests.runtime.asgi_client import spec_of
 
 MS = 1_000_000
 OK, BAD, GONE = Outcome.SUCCESS, Outcome.FAILURE, Outcome.CANCELLED
@@ -592,9 +594,15 @@ def test_observing_it_shows_its_state_and_refuses_nobody() -> None:
 
 def test_switched_off_it_is_not_there() -> None:
     """With `mode: off` there is no guard, no series and no alert."""
-    off = Breaker(mode="off")
-    assert off.guard(Site("stripe", VirtualClock(), metrics_for())) is None
-    assert (off.signals("stripe"), off.alerts("stripe")) == ((), ())
+    assert Breaker(mode="off").guard(Site("stripe", VirtualClock(), metrics_for())) is None
+
+    def of_its_own(mode: str) -> list[list[str]]:
+        made = contract(spec_of(dependencies={"stripe": {"breaker": {"mode": mode}}}))
+        raised = [one.name for one in made.alerts]
+        return [[name for name in names if "breaker" in name.lower()] for names in (made.signals, raised)]
+
+    assert of_its_own("off") == [[], []]
+    assert all(of_its_own("enforce"))
 
 
 def test_its_series_show_every_state_and_transition() -> None:

@@ -129,8 +129,6 @@ class Breaker(Policy):
         return BreakerGuard(self, site)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
-        if self.mode == "off":
-            return ()
         return tuple(
             one.closed(dependency=name) for one in (BREAKER_STATE, BREAKER_TRANSITIONS, BREAKER_CALLS)
         )
@@ -139,7 +137,7 @@ class Breaker(Policy):
         return ((DEPENDENCY_DURATION, self.slow_call.seconds),) if self.slow_call else ()
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        if self.mode in ("off", "closed"):
+        if self.mode == "closed":
             return ()
         turns = self._turns()
         restless = self.judges and turns <= _LONGEST

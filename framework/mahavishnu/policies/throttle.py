@@ -72,13 +72,9 @@ class Throttle(Policy):
         return ThrottleGuard(self, site)
 
     def signals(self, name: str) -> tuple[Signal, ...]:
-        if self.mode == "off":
-            return ()
         return (THROTTLED.closed(dependency=name), THROTTLE_RATIO.closed(dependency=name))
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        if self.mode == "off":
-            return ()
         throttled, calls = THROTTLED.closed(dependency=name), DEPENDENCY_CALLS.closed(dependency=name)
         held = total(throttled.rate(_WINDOW, dependency=name))
         enforced = self.mode == "enforce"
