@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model
 from mahavishnu.addresses import reachable
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
-from mahavishnu.policy import Name, OneOf, Policy, SecretRef, Settings
+from mahavishnu.policy import Keyed, Name, OneOf, SecretRef, Settings
 from mahavishnu.signals import Severity
 from mahavishnu.unfit import unfit
 
@@ -58,7 +58,7 @@ Address = Annotated[
 Clock24 = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
-class Slack(Policy):
+class Slack(Keyed):
     """Messages to a Slack channel."""
 
     keyword: ClassVar[str] = "slack"
@@ -68,7 +68,7 @@ class Slack(Policy):
     """The channel, with its `#`."""
 
 
-class PagerDuty(Policy):
+class PagerDuty(Keyed):
     """Incidents in PagerDuty."""
 
     keyword: ClassVar[str] = "pagerduty"
@@ -76,7 +76,7 @@ class PagerDuty(Policy):
     """The secret that holds the integration's routing key."""
 
 
-class Email(Policy):
+class Email(Keyed):
     """Mail to an address."""
 
     keyword: ClassVar[str] = "email"
@@ -109,7 +109,7 @@ class Email(Policy):
         return self
 
 
-class Webhook(Policy):
+class Webhook(Keyed):
     """A POST to a service of your own."""
 
     keyword: ClassVar[str] = "webhook"

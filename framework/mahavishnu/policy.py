@@ -66,10 +66,14 @@ class Settings(BaseModel):
     later: ClassVar[frozenset[str]] = frozenset()
 
 
-class Policy(Settings):
-    """A part of the spec that shows signals and raises alerts; `name` is its key in the spec."""
+class Keyed(Settings):
+    """One of several things that a key of the spec may hold, told from the others by the key it has within."""
 
     keyword: ClassVar[str] = ""
+
+
+class Policy(Keyed):
+    """A part of the spec that shows signals and raises alerts; `name` is its key in the spec."""
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         """The series this policy moves, with its own label values fixed."""
@@ -568,27 +572,27 @@ class Decision(NamedTuple):
 
 
 class OneOf:
-    """A field that takes one of several policies, chosen by which of their keywords is present."""
+    """A field that takes one of several kinds, chosen by which of their keywords is present."""
 
-    def __init__(self, *policies: type[Policy]) -> None:
-        self.policies = {policy.keyword: policy for policy in policies}
+    def __init__(self, *kinds: type[Keyed]) -> None:
+        self.kinds = {kind.keyword: kind for kind in kinds}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         choices = {
-            f"~{keyword}": handler.generate_schema(policy) for keyword, policy in self.policies.items()
+            f"~{keyword}": handler.generate_schema(kind) for keyword, kind in self.kinds.items()
         }
         return core_schema.tagged_union_schema(
             choices,
             self._choose,
             custom_error_type="one_of",
             custom_error_message="{words}",
-            custom_error_context={"words": " | ".join(self.policies)},
+            custom_error_context={"words": " | ".join(self.kinds)},
         )
 
     def _choose(self, value: object) -> str | None:
-        if isinstance(value, Policy):
+        if isinstance(value, Keyed):
             return f"~{value.keyword}"
-        said = [word for word in self.policies if isinstance(value, dict) and word in value]
+        said = [word for word in self.kinds if isinstance(value, dict) and word in value]
         return f"~{said[0]}" if len(said) == 1 else None
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from mahavishnu.errors import Path
 from mahavishnu.loading.meanings import meanings
-from mahavishnu.policy import OneOf, Policy, SecretRef, Settings
+from mahavishnu.policy import Keyed, OneOf, SecretRef, Settings
 from mahavishnu.spec import Spec
 from mahavishnu.store import HoldsSecret
 
@@ -37,10 +37,10 @@ class Place:
         return kind if issubclass(kind, Settings) and not self.choice else None
 
     @property
-    def choice(self) -> Mapping[str, type[Policy]]:
-        """The policies of which one stands here, by keyword."""
-        none: dict[str, type[Policy]] = {}
-        return next((note.policies for note in self.notes if isinstance(note, OneOf)), none)
+    def choice(self) -> Mapping[str, type[Keyed]]:
+        """The kinds of which one stands here, by keyword."""
+        none: dict[str, type[Keyed]] = {}
+        return next((note.kinds for note in self.notes if isinstance(note, OneOf)), none)
 
     @property
     def named(self) -> bool:
@@ -106,7 +106,7 @@ class Place:
         model = self.model or self.chosen(keys)
         return keys_of(model).get(str(step)) if model else None
 
-    def chosen(self, keys: Collection[str]) -> type[Policy] | None:
+    def chosen(self, keys: Collection[str]) -> type[Keyed] | None:
         """The one policy whose keyword is among the keys."""
         said = [word for word in self.choice if word in keys]
         return self.choice[said[0]] if len(said) == 1 else None

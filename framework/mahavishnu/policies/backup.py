@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from mahavishnu.cron import Schedule
 from mahavishnu.policies._retention import Keep
 from mahavishnu.policies._sftp import Ssh, server
-from mahavishnu.policy import OneOf, Policy, SecretRef, Settings, camel
+from mahavishnu.policy import Keyed, OneOf, Policy, SecretRef, Settings, camel
 from mahavishnu.promql import Expr, absent, highest
 from mahavishnu.series import (
     BACKUP_AGE,
@@ -123,7 +123,7 @@ def _backends_own(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
-class Sqlite(Policy):
+class Sqlite(Keyed):
     """A SQLite database, copied by its online backup while it is in use."""
 
     keyword: ClassVar[str] = "sqlite"
@@ -133,7 +133,7 @@ class Sqlite(Policy):
     """Its file, from the spec's own folder."""
 
 
-class Postgres(Policy):
+class Postgres(Keyed):
     """A PostgreSQL database, dumped by `pg_dump`."""
 
     keyword: ClassVar[str] = "postgres"
@@ -143,7 +143,7 @@ class Postgres(Policy):
     """The secret that holds its URL, `postgresql://user:password@host:5432/name`."""
 
 
-class Directory(Policy):
+class Directory(Keyed):
     """A folder with everything below it."""
 
     keyword: ClassVar[str] = "directory"
@@ -153,7 +153,7 @@ class Directory(Policy):
     """The folder, from the spec's own folder; a link stands for the folder that it points to."""
 
 
-class Command(Policy):
+class Command(Keyed):
     """What a command writes to its standard output."""
 
     keyword: ClassVar[str] = "command"
