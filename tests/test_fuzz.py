@@ -16,7 +16,7 @@ import pytest
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.loading import faults
-from tests.figures import figure
+from tests.figures import figure, pace
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT / "mahavishnu.yaml"]
@@ -131,7 +131,12 @@ def test_thousands_of_broken_specs(
         f"{ROUNDS:,} without a traceback",
         f"{len(times):,}; {errors:,} errors, all with a place",
     )
-    figure("processor time to judge one, 99th percentile", "< 250 ms", f"{p99 * 1000:.0f} ms")
+    p99 /= pace()
+    figure(
+        "processor time to judge one, 99th percentile, at 60 ns for a turn of a loop",
+        "< 250 ms",
+        f"{p99 * 1000:.0f} ms",
+    )
     assert p99 < 0.25
 
 

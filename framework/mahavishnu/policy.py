@@ -578,9 +578,7 @@ class OneOf:
         self.kinds = {kind.keyword: kind for kind in kinds}
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        choices = {
-            f"~{keyword}": handler.generate_schema(kind) for keyword, kind in self.kinds.items()
-        }
+        choices = {f"~{keyword}": handler.generate_schema(kind) for keyword, kind in self.kinds.items()}
         return core_schema.tagged_union_schema(
             choices,
             self._choose,

@@ -16,10 +16,11 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
+from typing import Any
 
 import pytest
 
-from mahavishnu.backup import due, evidence, on_schedule, sqlite, steps
+from mahavishnu.backup import child, due, evidence, on_schedule, sqlite, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import ResticFailed
@@ -158,6 +159,31 @@ def test_a_run_that_is_asked_to_stop_asks_its_restic_first(
     assert runner.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(left, 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_in_the_moment_in_which_a_child_begins_ends_it(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When it runs, and nobody knows of it yet."""
+    begun: list[int] = []
+
+    class Stopped(subprocess.Popen[bytes]):
+        def __init__(self, *words: Any, **said: Any) -> None:
+            super().__init__(*words, **said)
+            begun.append(self.pid)
+            signal.raise_signal(number)
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    monkeypatch.setattr(subprocess, "Popen", Stopped)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child.run(["sleep", "30"], {})
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(begun[0], 0)
 
 
 def test_what_is_left_of_a_killed_run_is_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 from typing import IO, NamedTuple
 
 _KEPT = (
@@ -109,21 +109,39 @@ def run(
         descriptors += _LOCKS.get()
     with ExitStack() as stack:
         err = stack.enter_context(tempfile.TemporaryFile())
-        child = subprocess.Popen(
-            words,
-            env=environment(env),
-            stdin=stdin if stdin is not None else subprocess.DEVNULL,
-            stdout=stdout if stdout is not None else subprocess.PIPE,
-            stderr=err,
-            pass_fds=descriptors,
-            process_group=0,
-        )
-        stack.callback(_end, child)
+        with _undisturbed():
+            child = subprocess.Popen(
+                words,
+                env=environment(env),
+                stdin=stdin if stdin is not None else subprocess.DEVNULL,
+                stdout=stdout if stdout is not None else subprocess.PIPE,
+                stderr=err,
+                pass_fds=descriptors,
+                process_group=0,
+            )
+            stack.callback(_end, child)
         if on_complaint is not None:
             stack.enter_context(_listening(err, on_complaint))
         kept = [line for line in _lines(child) if on_line is None or not on_line(line)]
         code = child.wait()
         return Done(code, "".join(kept), _tail(err))
+
+
+@contextmanager
+def _undisturbed() -> Generator[None]:
+    """A signal that would raise an exception here does so at the end: nobody ends a child that is not known yet."""
+    heard: list[int] = []
+    both = (signal.SIGINT, signal.SIGTERM) if current_thread() is main_thread() else ()
+    before = {one: handler for one in both if callable(handler := signal.getsignal(one))}
+    for one in before:
+        signal.signal(one, lambda number, _: heard.append(number))
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+        for number in heard:
+            signal.raise_signal(number)
 
 
 def _lines(child: subprocess.Popen[bytes]) -> Generator[str]:
@@ -172,6 +190,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def _tail(file: IO[bytes]) -> str:

@@ -18,7 +18,7 @@ from mahavishnu.runtime.telemetry.cells import Exemplar
 from mahavishnu.runtime.telemetry.exposition import _number  # pyright: ignore[reportPrivateUsage]
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, METHODS
-from tests.figures import figure
+from tests.figures import figure, pace
 from tests.hostile import HOSTILE
 from tests.runtime.asgi_client import spec_of
 
@@ -103,6 +103,7 @@ def test_a_scrape_holds_nobody_up() -> None:
     figure(
         f"a scrape of {metrics.series():,} series: prometheus_client / ours", "> 3", f"{others / ours:.0f}"
     )
-    figure("… processor time of ours", "< 100 ms", f"{ours * 1000:.0f} ms")
     assert others / ours > 3
+    ours /= pace()
+    figure("… processor time of ours, at 60 ns for a turn of a loop", "< 100 ms", f"{ours * 1000:.0f} ms")
     assert ours < 0.1
