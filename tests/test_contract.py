@@ -13,6 +13,7 @@ from mahavishnu.promql import Matcher, Selector
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS
 from mahavishnu.signals import AgreementError, Kind, Signal
 from mahavishnu.spec import Spec
+from tests.runtime.asgi_client import spec_of
 
 SAID: dict[str, Any] = {
     "mahavishnu": 1,
@@ -85,6 +86,19 @@ def test_what_is_off_promises_nothing() -> None:
     off = {**SAID, "limits": {"per_client": {"rate": "300/minute", "mode": "off"}}}
     made = contract(Spec.model_validate(off))
     assert not [one for one in made.alerts if "PerClient" in one.name]
+
+
+@pytest.mark.parametrize(("policy", "word"), [("breaker", "breaker"), ("throttle", "throttl")])
+def test_what_is_off_of_a_dependency_promises_nothing(policy: str, word: str) -> None:
+    """Whatever the policy itself would say; at work it is both."""
+
+    def of_its_own(mode: str) -> list[list[str]]:
+        made = contract(spec_of(dependencies={"stripe": {policy: {"mode": mode}}}))
+        raised = [one.name for one in made.alerts]
+        return [[name for name in names if word in name.lower()] for names in (made.signals, raised)]
+
+    assert of_its_own("off") == [[], []]
+    assert all(of_its_own("enforce"))
 
 
 def test_the_hash_is_of_what_is_said() -> None:

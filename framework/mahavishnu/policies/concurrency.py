@@ -134,8 +134,8 @@ class Concurrency(Limit):
     def _at_floor(self, name: str) -> Alert:
         """An adaptive limit is full whenever there is more to do than can be done; low is what it must not be.
 
-        On the average, for at the floor it tries one more now and then, and above it half as many. One that holds
-        nobody back is not asked to grow: it stays low for as long as few come.
+        It is averaged, because at the floor it tries one more now and then, and above it is drained to a half. One that
+        holds nobody back is not asked to grow: it stays low for as long as few come.
         """
         quota, each = LIMIT_QUOTA.select(limit=name), ("limit", "instance")
         lately = Call("avg_over_time", (replace(quota, window=_WINDOW),))
