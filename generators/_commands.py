@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
+from mahavishnu.units import MINUTE
 
 from ._service import app_secrets, host, jobs_name, jobs_secrets, released, sidecar_secrets
 
@@ -85,12 +86,11 @@ def keepers(contract: Contract) -> Iterator[tuple[str, list[Command]]]:
     for place, one in kept(contract.spec).items():
         put, seen = _KEEPERS[place]
         file = f"{contract.place}/{FILES[place]}"
-        values = {"file": file, "name": host(contract), "minutes": one.limit // _MINUTE}
+        values = {"file": file, "name": host(contract), "minutes": one.limit // MINUTE}
         told = Command("Put it to work", put.format(**values))
         yield place, [*([told] if put else []), Command("See that it is at work", seen.format(**values))]
 
 
-_MINUTE = 60 * 10**9
 _PUT = "curl -fsS -X PUT -H 'Content-Type: application/json' --data @{{file}} \"{url}\""
 _ELASTIC = "${{ELASTICSEARCH:-http://127.0.0.1:9200}}/_ilm/policy/{name}-logs"
 _OPEN = "${{OPENSEARCH:-http://127.0.0.1:9200}}/_plugins/_ism/policies/{name}-logs"

@@ -13,6 +13,7 @@ from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
 from mahavishnu.spec import Spec
+from mahavishnu.units import SECOND
 
 from ._room import TEMPORARY, mebibytes, storage
 from ._service import host, job_secrets
@@ -50,7 +51,7 @@ def jobs(contract: Contract) -> Iterator[Job]:
                 file,
                 ("mahavishnu", *due.words),
                 due.schedule.sunday_is_0,
-                min(_DAY, int(shortest) // 10**9),
+                min(_DAY, int(shortest) // SECOND),
                 tuple(job_secrets(backup)),
                 mebibytes(scratch),
                 storage(TEMPORARY, scratch),

@@ -14,7 +14,7 @@ from mahavishnu.policies.backup import Backup, Command, Postgres, Source
 from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
 from mahavishnu.store import secrets_of
-from mahavishnu.units import Duration
+from mahavishnu.units import SECOND, Duration
 
 from ._render import yaml_document
 
@@ -80,7 +80,7 @@ def command(contract: Contract) -> list[str]:
 
 def seconds(duration: Duration) -> int:
     """Whole seconds, rounded up."""
-    return -(-int(duration) // 10**9)
+    return -(-int(duration) // SECOND)
 
 
 def alert_secrets(spec: Spec) -> list[str]:

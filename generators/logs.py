@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
-from mahavishnu.derived.forgetting import DAY, FILES, Life, kept, told
-from mahavishnu.units import Duration
+from mahavishnu.derived.forgetting import FILES, Life, kept, told
+from mahavishnu.units import DAY, HOUR, MINUTE, SECOND, Duration
 
 from ._render import render
 from ._service import host
@@ -42,7 +42,7 @@ def _values(contract: Contract, one: Life) -> dict[str, object]:
 
 def _one_unit(length: Duration) -> str:
     """The length as everybody reads it: not each knows `29d23h`."""
-    for unit, size in (("d", DAY), ("h", DAY // 24), ("m", DAY // 1440), ("s", 10**9)):
+    for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND)):
         if int(length) % size == 0:
             return f"{int(length) // size}{unit}"
     return f"{int(length) // 10**6}ms"

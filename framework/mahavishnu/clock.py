@@ -15,8 +15,8 @@ from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
 from mahavishnu.policy import Clock, Handle, Watched
+from mahavishnu.units import SECOND
 
-_SECOND = 1_000_000_000
 _FEW = 128
 _UNARMED = -1
 
@@ -36,7 +36,7 @@ class SystemClock:
 
     def call_later(self, delay: int, call: Callable[[], object]) -> Handle:
         """Run `call` on the running event loop after the delay; raises RuntimeError where no loop runs."""
-        return asyncio.get_running_loop().call_later(delay / _SECOND, call)
+        return asyncio.get_running_loop().call_later(delay / SECOND, call)
 
     def deadline(self, delay: int, call: Callable[[], object]) -> Handle:
         """As `call_later`, for one of a few delays that recur: all of one delay share a timer of the loop."""
@@ -81,15 +81,15 @@ class SystemClock:
 
     async def sleep(self, delay: int) -> None:
         """Let other tasks run for this long."""
-        await asyncio.sleep(delay / _SECOND)
+        await asyncio.sleep(delay / SECOND)
 
     def pause(self, delay: int) -> None:
         """Block this thread for this long."""
-        time.sleep(delay / _SECOND)
+        time.sleep(delay / SECOND)
 
     def wait(self, event: threading.Event, delay: int) -> None:
         """Block this thread until the event is set, at most this long."""
-        event.wait(delay / _SECOND)
+        event.wait(delay / SECOND)
 
 
 def _no_loop() -> None:
@@ -153,7 +153,7 @@ class _Queue:
 
     def _arm(self, delay: int) -> None:
         # In a context of its own: the timer is nobody's in particular, and keeps nobody's alive.
-        asyncio.get_running_loop().call_later(delay / _SECOND, self._ring, context=Context())
+        asyncio.get_running_loop().call_later(delay / SECOND, self._ring, context=Context())
         self.room = max(_FEW, 2 * len(self.waiting))
 
     def _ring(self) -> None:
@@ -195,7 +195,7 @@ class _Heap:
 
     def _arm(self, due: int) -> None:
         heappush(self._rings, due)
-        delay = (due - time.monotonic_ns()) / _SECOND
+        delay = (due - time.monotonic_ns()) / SECOND
         asyncio.get_running_loop().call_later(delay, self._ring, context=Context())
 
     def _ring(self) -> None:

@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import ClassVar
 
-from mahavishnu.units import Duration, Quantity
+from mahavishnu.units import MINUTE, Duration, Quantity
 
 _DAY = 24 * 60
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -90,7 +90,7 @@ class Schedule(Quantity):
         days = list(self._dates(date(2001, 1, 1), self._period()))
         between = {across + _DAY * ((two - one).days - 1) for one, two in pairwise(days)}
         lengths = [*inside, *between]
-        return Duration(min(lengths) * 60 * 10**9), Duration(max(lengths) * 60 * 10**9)
+        return Duration(min(lengths) * MINUTE), Duration(max(lengths) * MINUTE)
 
     def shifted(self, minutes: int) -> str:
         """A daily time of day so many minutes after its first one: `MINUTE HOUR`."""

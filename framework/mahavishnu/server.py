@@ -19,8 +19,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from mahavishnu import variables
 from mahavishnu.runtime.current import current
 from mahavishnu.spec import Service
+from mahavishnu.units import SECOND
 
-_SECOND = 1e9
 _TOO_LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
@@ -135,7 +135,7 @@ def head_timeout() -> float | None:
     timeout: int = (
         Service.model_fields["head_timeout"].default if service is None else service.spec.service.head_timeout
     )
-    return timeout / _SECOND
+    return timeout / SECOND
 
 
 def _send_at_once(transport: asyncio.BaseTransport) -> None:

@@ -32,7 +32,7 @@ from mahavishnu.policy import Limit, Name, OneOf, Policy, SecretRef, Settings, e
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration, Percent
+from mahavishnu.units import DAY, SECOND, Duration, Percent
 from mahavishnu.units import Rate as Traffic
 
 Keeper = Literal["journald", "files", "loki", "elasticsearch", "opensearch"]
@@ -80,14 +80,14 @@ def _origin(url: str) -> str:
 
 
 def _a_second(every: Duration) -> Duration:
-    if every < 10**9:
+    if every < SECOND:
         what = f"series pushed every {every}"
         raise unfit(what, "take `1s` or more; `15s` is usual")
     return every
 
 
 def _whole_day(length: Duration) -> Duration:
-    if length < 86400 * 10**9:
+    if length < DAY:
         what = f"logs kept for {length}: what keeps them forgets whole files, of hours or days"
         raise unfit(what, "write `1d` or more")
     return length

@@ -11,14 +11,13 @@ from typing import Any, ClassVar, Self
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import PydanticCustomError, core_schema
 
-_DURATIONS = {
-    "ms": 10**6,
-    "s": 10**9,
-    "m": 60 * 10**9,
-    "h": 3600 * 10**9,
-    "d": 86400 * 10**9,
-    "w": 7 * 86400 * 10**9,
-}
+SECOND = 10**9
+"""Of nanoseconds, in which all times are counted."""
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+_DURATIONS = {"ms": 10**6, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
 _SPELLINGS = {
     **dict.fromkeys(("ms", "msec", "millis", "millisecond", "milliseconds"), "ms"),
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), "s"),
@@ -132,7 +131,7 @@ class Duration(int, Quantity):
     def advice(cls, value: object) -> str:
         if isinstance(value, str) and cls._meant(value) is not None:
             return f"write `{cls.fix(value)}`"
-        if isinstance(value, int) and not isinstance(value, bool) and _OFTEN_MS <= value < 10**9:
+        if isinstance(value, int) and not isinstance(value, bool) and _OFTEN_MS <= value < SECOND:
             return f"its unit is missing: `{value}ms` or `{value}s`?"
         return super().advice(value)
 
@@ -161,7 +160,7 @@ class Duration(int, Quantity):
     @property
     def seconds(self) -> Decimal:
         """The exact length in seconds."""
-        return plain(Decimal(int(self)) / 10**9)
+        return plain(Decimal(int(self)) / SECOND)
 
     def __str__(self) -> str:
         return _spelled(int(self))

@@ -13,6 +13,7 @@ from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import Repository, Taken
 from mahavishnu.backup.sources import NotRestored
 from mahavishnu.backup.steps import each_copy
+from mahavishnu.units import SECOND
 
 _AHEAD = 3600
 """A snapshot may be so many seconds ahead of this clock, and no more."""
@@ -34,7 +35,7 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     repository = replace(repository, cache=None)
     repository.unlock()
     taken = newest(job, repository)
-    age = began - taken.snapshot.order / 1e9
+    age = began - taken.snapshot.order / SECOND
     if age > job.backup.rpo.seconds:
         raise NotRestored(f"the newest snapshot is {age / 3600:.1f} hours old; the RPO is {job.backup.rpo}")
     target = job.staging / f"drill-{copy}"
@@ -82,7 +83,7 @@ def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken
     if not taken:
         where = f" in `{job.environment}`" if job.environment else ""
         raise NotRestored(f"there is no snapshot of this backup{where}")
-    if wanted is None and taken[0].snapshot.order / 1e9 > job.now() + _AHEAD:
+    if wanted is None and taken[0].snapshot.order / SECOND > job.now() + _AHEAD:
         raise NotRestored("the newest snapshot lies in the future: a clock is wrong, or somebody forged it")
     return taken[0]
 

@@ -25,6 +25,7 @@ from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.series import STEPS
 from mahavishnu.store import secrets_of
+from mahavishnu.units import SECOND
 
 
 class Tell(Protocol):
@@ -176,10 +177,10 @@ class Job:
     def take_stock(self, known: Evidence, copy: str, taken: list[Taken]) -> None:
         """Write down how many snapshots a copy has, and how far they reach."""
         one = known.copy(copy)
-        times = [each.snapshot.order / 1e9 for each in taken]
+        times = [each.snapshot.order / SECOND for each in taken]
         one.snapshots = len(times)
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
-        one.promise(int(guaranteed(self.keep, self.backup.schedule)) / 1e9 if self.keep else 0)
+        one.promise(int(guaranteed(self.keep, self.backup.schedule)) / SECOND if self.keep else 0)
 
 
 def remove(folder: Path) -> None:

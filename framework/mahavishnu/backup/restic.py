@@ -17,6 +17,7 @@ from mahavishnu.backup import child
 from mahavishnu.backup.ssh import Entry, Opened
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies._retention import Snapshot
+from mahavishnu.units import SECOND
 
 FLOOR = (0, 14)
 KEEPS_OLDEST = (0, 16)
@@ -312,7 +313,7 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
         return None
     try:
         at = datetime.fromisoformat(match[1] + match[3].replace("Z", "+00:00"))
-        order = int(at.timestamp()) * 10**9 + int((match[2] or "").ljust(9, "0"))
+        order = int(at.timestamp()) * SECOND + int((match[2] or "").ljust(9, "0"))
     except (ValueError, OverflowError):
         return None
     listed = (tuple(map(str, cast("list[Any]", said.get(key) or []))) for key in ("tags", "paths"))

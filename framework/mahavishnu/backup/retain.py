@@ -10,9 +10,8 @@ from itertools import pairwise
 from mahavishnu.backup.restic import Taken
 from mahavishnu.cron import Schedule
 from mahavishnu.policies._retention import RULES, Keep, kept
+from mahavishnu.units import DAY, HOUR
 
-_HOUR = 3600 * 10**9
-_DAY = 24 * _HOUR
 _FEW = 2
 _SHARE = 10
 _PAUSES = 10
@@ -82,7 +81,7 @@ def _many(group: Sequence[Taken], going: set[str]) -> Iterator[str]:
 def odd_times(orders: Sequence[int], keep: Keep, schedule: Schedule, now: int) -> Iterator[str]:
     """What the times of snapshots (ns) say against the clock, or against the backups having run."""
     newest = sorted(orders, reverse=True)
-    if newest and newest[0] > now + _HOUR:
+    if newest and newest[0] > now + HOUR:
         yield f"a snapshot is {_days(newest[0] - now)} in the future: a clock is wrong, here or where it was made"
     count, pause = _dense(keep, schedule)
     moments = [now, *newest[: count + 1]]
@@ -96,9 +95,9 @@ def _dense(keep: Keep, schedule: Schedule) -> tuple[int, int]:
     _, longest = schedule.gaps()
     for rule in RULES[1:]:
         if count := getattr(keep, rule.name) or 0:
-            return count, max(int(longest), rule.longest * _DAY)
+            return count, max(int(longest), rule.longest * DAY)
     return keep.last or _PAUSES, int(longest)
 
 
 def _days(length: int) -> str:
-    return f"{length / _DAY:.1f} days"
+    return f"{length / DAY:.1f} days"

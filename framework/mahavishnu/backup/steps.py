@@ -17,6 +17,7 @@ from mahavishnu.backup.sources import Captured
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies._retention import words
 from mahavishnu.policies.backup import READ_PARTS
+from mahavishnu.units import SECOND
 
 Each = Callable[[str, Repository], None]
 Turn = Callable[[str], AbstractContextManager[None]]
@@ -110,7 +111,7 @@ def planned(job: Job, repository: Repository) -> tuple[Plan, Listed]:
         return Plan({one.id: ("everything",) for one in (*taken, *incomplete)}, ()), listed
     theirs = repository.dry_run(words(job.keep))
     oldest = repository.version >= KEEPS_OLDEST
-    made = plan(taken, job.keep, job.backup.schedule, theirs, int(job.now() * 1e9), oldest=oldest)
+    made = plan(taken, job.keep, job.backup.schedule, theirs, int(job.now() * SECOND), oldest=oldest)
     if odd:
         job.tell("odd", what=f"{odd} snapshots that cannot be understood are never removed")
     newest = taken[0].snapshot.order if taken else 0

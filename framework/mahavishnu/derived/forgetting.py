@@ -6,15 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mahavishnu.spec import Keeper, Spec
-from mahavishnu.units import Duration
+from mahavishnu.units import DAY, HOUR, MINUTE, Duration
 
-_MINUTE = 60 * 10**9
-_HOUR = 60 * _MINUTE
-DAY = 24 * _HOUR
 _SHORT = 10 * DAY
 # An index store looks every ten minutes (Elasticsearch) or less; Loki closes a chunk after two hours, looks every ten
 # minutes, and deletes two hours after it has marked.
-_LATE_INDEX, _LATE_LOKI = _HOUR, 5 * _HOUR
+_LATE_INDEX, _LATE_LOKI = HOUR, 5 * HOUR
 LEAST_LOKI = Duration(DAY + _LATE_LOKI)
 """Up to 3.7 Loki's manual calls a day the least; later ones, as Loki itself, only of `retention_stream`."""
 FILES: Mapping[Keeper, str] = {
@@ -75,7 +72,7 @@ def told(length: Duration) -> str:
 
 def _files(limit: Duration) -> Life:
     """A file is cut when a day or an hour begins. One piece is what it holds, one is left for runs that are late."""
-    piece = _HOUR if limit < _SHORT else DAY
+    piece = HOUR if limit < _SHORT else DAY
     count = int(limit) // piece - 2
     keep = Duration(count * piece)
     return Life(limit, Duration(piece), keep, keep, Duration(keep + piece))
@@ -97,7 +94,7 @@ def _index(limit: Duration) -> Life:
 def _loki(limit: Duration) -> Life:
     """A chunk is deleted after its last line."""
     keep = Duration(max(DAY, limit - _LATE_LOKI))
-    return Life(limit, Duration(2 * _HOUR), keep, keep, limit)
+    return Life(limit, Duration(2 * HOUR), keep, keep, limit)
 
 
 _LIVES: Mapping[Keeper, Callable[[Duration], Life]] = {
@@ -112,5 +109,5 @@ _LIVES: Mapping[Keeper, Callable[[Duration], Life]] = {
 def _thirtieth(limit: Duration) -> Duration:
     """In whole days, hours or minutes: fine enough to forget in time, and few enough files."""
     part = int(limit) // 30
-    unit = next(one for one in (DAY, _HOUR, _MINUTE) if part >= one)
+    unit = next(one for one in (DAY, HOUR, MINUTE) if part >= one)
     return Duration(part // unit * unit)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.spec import Spec
-from mahavishnu.units import Duration
+from mahavishnu.units import DAY, Duration
 
 
 def promises(spec: Spec) -> Iterator[str]:
@@ -23,5 +23,5 @@ def promises(spec: Spec) -> Iterator[str]:
 
 def days(length: Duration) -> str:
     """A length of time in whole days; what is shorter than two as it is."""
-    whole = int(length) // (86400 * 10**9)
+    whole = int(length) // DAY
     return f"{whole} days" if whole > 1 else str(length)

@@ -33,12 +33,11 @@ from mahavishnu.loading.yaml_tree import (
     short,
 )
 from mahavishnu.spec import Spec
-from mahavishnu.units import Duration
+from mahavishnu.units import DAY, Duration
 from mahavishnu.words import listing, meant, nearest, unaccented
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
-_DAY = 86400 * 10**9
 _LONG = re.compile("`([^`]{80,})`")
 _NAMED = re.compile(r"[A-Z][A-Z0-9_]*|[A-Za-z]+(_[A-Za-z0-9]+)*")
 _NO = frozenset({"no", "off", "n", "0", "false"})
@@ -376,7 +375,7 @@ def _in_days(place: Place) -> bool:
     usual = place.field.default if place.field else None
     if place.kind is Duration and place.examples:
         usual = Duration.parse(place.examples[0])
-    return isinstance(usual, Duration) and usual >= _DAY
+    return isinstance(usual, Duration) and usual >= DAY
 
 
 def _said(error: Error) -> tuple[str, str]:

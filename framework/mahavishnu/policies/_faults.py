@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
 from mahavishnu.policy import Leaf, Outcome, Word
 from mahavishnu.unfit import unfit
+from mahavishnu.units import SECOND
 
 
 def _named(name: str) -> str:
@@ -35,7 +36,6 @@ Words = tuple[Literal["timeout", "connect", "result"] | Status | Fault, ...]
 """How an attempt may end: `timeout`, `connect`, `result` (an answer that the decorator's `failed` calls one), a
 status of an HTTP response, or an exception by its name (`ValueError`, `shop.errors.Declined`), subclasses included."""
 
-_SECOND = 1_000_000_000
 _DIGITS = 10  # of seconds; three hundred years are as good as any more
 # Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name).
 _KINDS = {
@@ -142,12 +142,12 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
     if said is None:
         return None
     if said.isascii() and said.isdigit():
-        return int("0" + said.lstrip("0")[:_DIGITS]) * _SECOND
+        return int("0" + said.lstrip("0")[:_DIGITS]) * SECOND
     until = _date(said)
     if until is None:
         return None
     since = _date(_header(answer, "date") or "")
-    return max(0, round((until - (wall() if since is None else since)) * _SECOND))
+    return max(0, round((until - (wall() if since is None else since)) * SECOND))
 
 
 _RESULT: frozenset[Word] = frozenset(("result",))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import log
 
 from mahavishnu.policies._slowdown import ANY, ENOUGH, Kind, Slowdown
+from mahavishnu.units import SECOND
 
-WINDOW = 1_000_000_000
+WINDOW = SECOND
 """The least length of a window, ns; as in Netflix's WindowedLimit."""
 START = 20
 """Where an adaptive limit begins."""

@@ -17,16 +17,14 @@ from pydantic import AfterValidator, Field
 from mahavishnu.cron import Schedule
 from mahavishnu.policy import Settings
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration
+from mahavishnu.units import DAY, HOUR, Duration
 
-_DAY = 86400 * 10**9
-_HOUR = 3600 * 10**9
 _MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 Many = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 
 
 def _whole_hours(within: Duration) -> Duration:
-    if within % _HOUR:
+    if within % HOUR:
         what = f"{within} is no whole number of hours"
         raise unfit(what, "write it like `48h` or `7d`")
     return within
@@ -125,7 +123,7 @@ def guaranteed(keep: Keep, schedule: Schedule) -> Duration:
     spans = [int(keep.within) - longest]
     for rule in RULES:
         if (count := getattr(keep, rule.name) or 0) > 1:
-            spans += [(count - 1) * shortest, rule.shortest(count - 2) * _DAY + shortest]
+            spans += [(count - 1) * shortest, rule.shortest(count - 2) * DAY + shortest]
     return Duration(max(0, *spans))
 
 
@@ -136,7 +134,7 @@ def most(keep: Keep, schedule: Schedule) -> int:
     """
     shortest, longest = schedule.gaps()
     dense = max(keep.last or 0, -(-int(keep.within) // shortest))
-    reach = dense * int(shortest) // _DAY if longest <= _DAY else dense
+    reach = dense * int(shortest) // DAY if longest <= DAY else dense
     total = dense
     for rule in RULES[1:]:
         if count := getattr(keep, rule.name) or 0:
@@ -149,4 +147,4 @@ def words(keep: Keep) -> list[str]:
     """The same policy as options of `restic forget`; hours, since its `m` is a month."""
     counts = [(rule.name, getattr(keep, rule.name)) for rule in RULES]
     said = [word for name, count in counts if count for word in (f"--keep-{name}", str(count))]
-    return [*said, "--keep-within", f"{int(keep.within) // _HOUR}h"]
+    return [*said, "--keep-within", f"{int(keep.within) // HOUR}h"]

@@ -16,13 +16,13 @@ from typing import NamedTuple
 from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector
 from mahavishnu.queries.recorded import Recorded
 from mahavishnu.signals import AgreementError, Kind, Source
+from mahavishnu.units import MINUTE
 
 Labels = frozenset[tuple[str, str]]
 Vector = dict[Labels, Fraction]
 Value = Fraction | Vector
 # What a quotient by zero stands for: beyond every threshold.
 _INFINITE = Fraction(10**40)
-_MINUTE = 60 * 10**9
 
 
 class Moving(NamedTuple):
@@ -116,8 +116,8 @@ class Steady(NamedTuple):
 
 _OVER: Mapping[str, Callable[[Moving, int], Fraction]] = {
     "rate": lambda one, _: one.level / 60,
-    "increase": lambda one, window: one.level * Fraction(window, _MINUTE),
-    "delta": lambda one, window: one.level * Fraction(window, _MINUTE) if one.grows else Fraction(0),
+    "increase": lambda one, window: one.level * Fraction(window, MINUTE),
+    "delta": lambda one, window: one.level * Fraction(window, MINUTE) if one.grows else Fraction(0),
     "avg_over_time": lambda one, _: one.level,
     "min_over_time": lambda one, _: one.level,
     "max_over_time": lambda one, _: one.level,

@@ -12,7 +12,7 @@ from typing import Any
 from mahavishnu.promql import BOOL, OPERATORS, Aggregate, Binary, Call, Expr, Matcher, Number, Selector
 from mahavishnu.queries import closure
 from mahavishnu.signals import AgreementError, Signal, exposed
-from mahavishnu.units import Duration
+from mahavishnu.units import SECOND, Duration
 
 _COMPARE = frozenset({"rate", "increase", "irate", "delta", "idelta", "deriv", "resets"})
 _SHORTEST = Duration.parse("2m")
@@ -100,7 +100,7 @@ class _Reader:
             case "VectorSelector":
                 return self._selector(node)
             case "MatrixSelector":
-                window = Duration(round(node.range.total_seconds() * 10**9))
+                window = Duration(round(node.range.total_seconds() * SECOND))
                 return replace(self._selector(node.vector_selector), window=window)
             case "Call":
                 return _seen(Call(node.func.name, tuple(self.tree(one) for one in node.args)))

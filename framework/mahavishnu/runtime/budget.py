@@ -9,20 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
+from mahavishnu.units import HOUR, MINUTE, SECOND
+
 Read = Callable[[Iterable[tuple[bytes, bytes]]], int | None]
 
 LEAST = 1_000_000
 """Nanoseconds below which nothing is begun: no form but gRPC's can say less, and 0 would mean `for ever`."""
 
 _MS = 1_000_000
-_SECOND = 1_000_000_000
 _GRPC_UNITS = {
     "n": 1,
     "u": 1000,
     "m": _MS,
-    "S": _SECOND,
-    "M": 60 * _SECOND,
-    "H": 3600 * _SECOND,
+    "S": SECOND,
+    "M": MINUTE,
+    "H": HOUR,
 }
 _GRPC = re.compile(r"([0-9]{1,8})([HMSmun])")
 _MILLISECONDS = re.compile(r"[0-9]{1,10}")
@@ -38,7 +39,7 @@ def parse(name: str, value: str) -> int | None:
     if name.endswith("-ms"):
         return int(value) * _MS or None if _MILLISECONDS.fullmatch(value) else None
     said = _SECONDS.fullmatch(value)
-    return int(said[1]) * _SECOND + int((said[2] or "").ljust(9, "0")) or None if said else None
+    return int(said[1]) * SECOND + int((said[2] or "").ljust(9, "0")) or None if said else None
 
 
 def write(name: str, left: int) -> str:
@@ -47,7 +48,7 @@ def write(name: str, left: int) -> str:
         return _grpc(left)
     if name.endswith("-ms"):
         return str(min(left // _MS, 10**10 - 1))
-    seconds, rest = divmod(min(left, _LARGEST * _SECOND) // _MS, 1000)
+    seconds, rest = divmod(min(left, _LARGEST * SECOND) // _MS, 1000)
     return f"{seconds}.{rest:03}".rstrip("0").rstrip(".")
 
 

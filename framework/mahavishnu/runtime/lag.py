@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mahavishnu.policy import Clock, Meter
 from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import LAG, LATE
+from mahavishnu.units import SECOND
 
 PERIOD = 100_000_000
 """How often the loop is looked at, ns."""
@@ -47,7 +48,7 @@ class Lag:
     def _look(self) -> None:
         now = self._clock.now()
         lag = max(0, now - self._expected)
-        self._cell.observe(lag / 1e9)
+        self._cell.observe(lag / SECOND)
         self._average(lag, now)
         if lag > LATE:
             self.late(lag)
@@ -57,6 +58,6 @@ class Lag:
         self._looks += 1
         self._sum += lag
         if now - self._since >= LATELY:
-            self.mean = self._sum / self._looks / 1e9
+            self.mean = self._sum / self._looks / SECOND
             self._looks = self._sum = 0
             self._since = now

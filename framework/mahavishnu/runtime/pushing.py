@@ -19,10 +19,10 @@ from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instanc
 from mahavishnu.runtime.telemetry.snapshot import Number, Observations, added
 from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import PUSHES
+from mahavishnu.units import SECOND
 
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"
-_SECOND = 10**9
-_PATIENCE = 10 * _SECOND
+_PATIENCE = 10 * SECOND
 _CHANCE = SystemRandom()
 _TASK = "push"
 _MOST = 5  # last pushes: others that do not end say more for ever
@@ -77,7 +77,7 @@ class Pushing:
         if self._otlp is None:
             return
         try:
-            await asyncio.wait_for(self._last(), LAST / _SECOND)
+            await asyncio.wait_for(self._last(), LAST / SECOND)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             self._tell(type(fault).__name__)
 
@@ -100,11 +100,11 @@ class Pushing:
         body = self._otlp.encoded(
             service.metrics.shown(), self._resource(), self._otlp.Times(since, self._wall())
         )
-        timeout = min(_PATIENCE, int(settings.every)) / _SECOND
+        timeout = min(_PATIENCE, int(settings.every)) / SECOND
         post = partial(self._otlp.post, settings.otlp, body, timeout)
         failure: Failure | None = await aside(post)
         self._tell(None if failure is None else failure.reason)
-        return 0 if failure is None else failure.after * _SECOND
+        return 0 if failure is None else failure.after * SECOND
 
     def _leads(self) -> int | None:
         """Since when is counted, where it is this process that pushes."""
@@ -143,7 +143,7 @@ class Pushing:
         every = int(self._service().spec.observability.metrics.every)
         if self._failures == 0:
             return every
-        return max(asked, _CHANCE.uniform(0.5, 1) * min(every, _SECOND << min(self._failures - 1, 20)))
+        return max(asked, _CHANCE.uniform(0.5, 1) * min(every, SECOND << min(self._failures - 1, 20)))
 
     def _due(self) -> None:
         # By way of the loop: whoever moves a virtual clock may be another thread.

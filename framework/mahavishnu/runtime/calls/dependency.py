@@ -16,6 +16,7 @@ from mahavishnu.policy import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime.calls.call import Call, Terms, surrounding
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
+from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.calls.fallback import Fallbacks
@@ -27,7 +28,6 @@ Say = Callable[[str], str]
 """The file and line of a path of the spec (`dependencies.stripe.breaker`); empty where there is none."""
 Begin = Callable[["DependencyGuard", bool], "Call"]
 """Begins a call that may be repeated, or may not."""
-_SECOND = 1e9
 _LATE = 1.25
 """So many times its timeout: a client that has this very one ends its call a little later."""
 
@@ -216,7 +216,7 @@ class DependencyGuard:
             "attempt outlasted its timeout",
             dependency=self.name,
             timeout=str(self.settings.timeout),
-            took=round(took / _SECOND, 3),
+            took=round(took / SECOND, 3),
             help=help,
         )
 
@@ -239,7 +239,7 @@ class DependencyGuard:
             self.deposit()
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:
-            self._duration.observe(duration / _SECOND)
+            self._duration.observe(duration / SECOND)
 
     def deposit(self) -> None:
         """Show the budget of retries a call that succeeded."""
@@ -252,7 +252,7 @@ class DependencyGuard:
             self.breaker.leave(closed, Outcome.SUCCESS, duration, now)
         self.deposit()
         self._count["success"].inc()
-        self._duration.observe(duration / _SECOND)
+        self._duration.observe(duration / SECOND)
 
     def tally(self) -> None:
         """Show the quick calls since the last time."""
@@ -260,7 +260,7 @@ class DependencyGuard:
 
     def _tallied(self, calls: int, ns: int) -> None:
         self._count["success"].inc(calls)
-        self._duration.observe_least(calls, ns / _SECOND)
+        self._duration.observe_least(calls, ns / SECOND)
 
     def held(self, closed: object, ticket: object) -> Sequence[object]:
         """The permits of an attempt that was let in by the short way, in the order of the guards."""
@@ -295,7 +295,7 @@ def _only(kind: type[R], guards: Sequence[object]) -> R | None:
     return next((guard for guard in guards if isinstance(guard, kind)), None)
 
 
-QUICK = int(DEPENDENCY_DURATION.buckets[0] * 10**9)
+QUICK = int(DEPENDENCY_DURATION.buckets[0] * SECOND)
 """A call that takes no longer (ns) is in the histogram's first bucket."""
 
 

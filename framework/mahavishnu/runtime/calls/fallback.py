@@ -30,8 +30,8 @@ from mahavishnu.runtime.spans import Note, nothing
 from mahavishnu.runtime.telemetry.logs import Redactor
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
 from mahavishnu.spec import Spec
+from mahavishnu.units import SECOND
 
-_SECOND = 10**9
 NOTHING: Any = object()
 """What stands in where nothing does."""
 Tell = Callable[..., object]
@@ -363,7 +363,7 @@ def replaced(fallbacks: Fallbacks, ticket: Any) -> Any:
     except Missing:
         fallbacks.failed(stand_in.kind)
         return NOTHING
-    seconds = None if age is None else age // _SECOND
+    seconds = None if age is None else age // SECOND
     fallbacks.served(stand_in.kind, seconds)
     return value, seconds
 

@@ -18,6 +18,7 @@ from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, replaceable
 from mahavishnu.runtime.calls.http_fallback import Asked, asked, made_again_by
 from mahavishnu.runtime.spans import Facts
+from mahavishnu.units import SECOND
 
 Client = httpx.Client
 AsyncClient = httpx.AsyncClient
@@ -25,7 +26,6 @@ AsyncClient = httpx.AsyncClient
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PHASES = ("connect", "read", "write", "pool")
 _PORTS = {"http": 80, "https": 443}
-_SECOND = 1e9
 _MOST = 2**16
 """Bytes of an answer that are read for the sake of its connection, though it may be thrown away."""
 Find = Callable[[], DependencyGuard]
@@ -378,7 +378,7 @@ def _timed(extensions: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     """The request's extensions with no phase of it longer than the limit (ns)."""
     if limit is None:
         return dict(extensions)
-    seconds = limit / _SECOND
+    seconds = limit / SECOND
     said = extensions.get("timeout", {})
     phases = {phase: _shorter(said.get(phase), seconds) for phase in _PHASES}
     return {**extensions, "timeout": phases}

@@ -17,11 +17,12 @@ from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnre
 from mahavishnu.runtime.dead_letters.office import Office
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
 from mahavishnu.runtime.timer import Timer
+from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
 
-PERIOD = 1_000_000_000
+PERIOD = SECOND
 """How often letters are looked for, ns."""
 LEASE = 60_000
 """For how long a letter is taken up, ms; it is renewed at every look while its call lasts."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
 from mahavishnu.runtime.limits.margin import Margin
+from mahavishnu.units import SECOND
 
 Header = tuple[bytes, bytes]
 
@@ -45,7 +46,7 @@ ADDED = frozenset((b"x-request-id", b"connection", b"ratelimit", b"ratelimit-pol
 
 def seconds(ns: int) -> int:
     """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
-    return -(-ns // 1_000_000_000)
+    return -(-ns // SECOND)
 
 
 class Rate(Protocol):
@@ -87,7 +88,7 @@ class Told:
             if remaining < margin.mark:
                 margin.standing(remaining, taken, place)
             if told:
-                said += remaining, -(-back // 1_000_000_000)
+                said += remaining, -(-back // SECOND)
             place += 1  # noqa: SIM113 - `enumerate` is dearer
         return (*said,)
 

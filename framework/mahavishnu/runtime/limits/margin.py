@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from mahavishnu.policy import Counter, Taken
+from mahavishnu.units import SECOND
 
-_PERIOD = 30 * 10**9
+_PERIOD = 30 * SECOND
 
 
 class Margin:

@@ -8,9 +8,10 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from mahavishnu.policy import Clock
+from mahavishnu.units import MINUTE
 
 _SIZE = 128
-_PERIOD = 300 * 10**9
+_PERIOD = 5 * MINUTE
 
 
 class Offender(NamedTuple):

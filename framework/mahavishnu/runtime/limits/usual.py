@@ -10,14 +10,14 @@ from mahavishnu.runtime.keys import CLIENT, NOBODY, Key
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Shard, Table
 from mahavishnu.runtime.limits.rates import RateLimit
 from mahavishnu.runtime.limits.unrolled import Shape, maker
+from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.limits.engine import Admission
     from mahavishnu.runtime.limits.offenders import Refusals
     from mahavishnu.runtime.limits.unrolled import Charge
 
-_SECOND = 10**9
-_ALMOST = _SECOND - 1
+_ALMOST = SECOND - 1
 
 _Place = tuple[RateLimit, Table, int, int, int, bool]
 """One rate: where its states are, its numbers as `Gcra` keeps them (cost, most, interval), whether clients are told.
@@ -98,7 +98,7 @@ class Usual:
                 rate.margin.lowered(left)
             if told:
                 said.append(left)
-                said.append((back + _ALMOST) // _SECOND)
+                said.append((back + _ALMOST) // SECOND)
         return (*said,)
 
     def _shapes(self) -> tuple[Shape, ...]:

@@ -13,8 +13,9 @@ from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.telemetry.snapshot import EMPTY, Snapshot, added, encoded, last_whole
 from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS
+from mahavishnu.units import SECOND
 
-PERIOD = 1_000_000_000
+PERIOD = SECOND
 """How often a worker says what it has counted, ns: as much is lost of one that is killed."""
 _MISSED = 10
 _PAST = "past"

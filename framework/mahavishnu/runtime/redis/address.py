@@ -13,6 +13,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.units import SECOND
 
 DEADLINE = 20_000_000
 """How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
@@ -77,7 +78,7 @@ def _theirs(url: str) -> str:
 
 def _address(said: Mapping[str, Any], secure: bool) -> Address:
     user, password = said.get("username"), said.get("password")
-    seconds = float(said.get("socket_timeout") or DEADLINE / 10**9)
+    seconds = float(said.get("socket_timeout") or DEADLINE / SECOND)
     if not 0.001 <= seconds <= 10:
         raise ValueError("socket_timeout")
     return Address(
@@ -87,7 +88,7 @@ def _address(said: Mapping[str, Any], secure: bool) -> Address:
         database=said.get("db") or 0,
         login=_login(user, password),
         tls=_tls(said) if secure else None,
-        deadline=round(seconds * 10**9),
+        deadline=round(seconds * SECOND),
     )
 
 

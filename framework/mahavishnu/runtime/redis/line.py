@@ -17,15 +17,15 @@ from mahavishnu.policy import Clock
 from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing, words_of
+from mahavishnu.units import SECOND
 
 Probe = Callable[[Link], Awaitable[object]]
 """Asks over a new link what will be asked of it, for some errors only show then; its answer is judged."""
 
 _OPENING = 1.0  # seconds that a connection, its greeting and its probe may take together
 _ROW = 3  # so many late answers or errors in a row mean that it is the server
-_SECOND = 1_000_000_000
-_FIRST, _LAST = _SECOND // 4, 2 * _SECOND
-_STEADY = 5 * _SECOND
+_FIRST, _LAST = SECOND // 4, 2 * SECOND
+_STEADY = 5 * SECOND
 _HOPS = 5
 _LOST, _SLOW = "the connection was lost", "no answer in time"
 # Not the fault of one call: every other one would fare alike.
@@ -69,7 +69,7 @@ class Line:
     @property
     def retry_after(self) -> int:
         """After how many ns it may be worth asking again."""
-        return max(_SECOND, self._pause)
+        return max(SECOND, self._pause)
 
     def call(self, *words: Word) -> asyncio.Future[Any] | None:
         """Ask; None when it is down. The answer must be `judge`d, unless it is a good one."""
@@ -195,7 +195,7 @@ class Line:
                 link.close()
                 raise
             if failure(answer) is None and answer not in (LATE, GONE):
-                link.within(self._address.deadline / _SECOND)
+                link.within(self._address.deadline / SECOND)
                 return link
             link.close()
             if not self._follow(answer):

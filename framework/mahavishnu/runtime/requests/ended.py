@@ -7,6 +7,8 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from mahavishnu.units import SECOND
+
 if TYPE_CHECKING:
     from mahavishnu.runtime.requests.exchange import Passage
     from mahavishnu.runtime.service import Service
@@ -57,7 +59,7 @@ def _settle(waiting: list[Entry]) -> None:
     since_1970 = time.time_ns() - entries[0][0].clock.now()  # of one clock, whose services follow one another
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
-        (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / 1e9)
+        (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
         service.access.add(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:
         access.flush()

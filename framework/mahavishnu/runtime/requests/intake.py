@@ -7,13 +7,13 @@ from typing import Any
 
 from mahavishnu.policy import Clock
 from mahavishnu.runtime.calls.cutoff import Cutoff
+from mahavishnu.units import SECOND
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 
 GRACE = 5_000_000_000
 """Nanoseconds that a client may lag behind the rate: a connection takes a moment to get going, and pauses."""
-_SECOND = 1_000_000_000
 
 
 class BodyTooSlow(Exception):
@@ -105,5 +105,5 @@ def patience(read: int, within: int | None, rate: int | None) -> int:
     """
     said = [] if within is None else [within]
     if rate is not None:
-        said.append(GRACE + read * _SECOND // rate)
+        said.append(GRACE + read * SECOND // rate)
     return min(said)

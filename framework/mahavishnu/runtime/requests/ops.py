@@ -15,6 +15,7 @@ from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.limits.offenders import Refusals
 from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, address_of
 from mahavishnu.runtime.requests.identity import bucket
+from mahavishnu.units import MINUTE, SECOND
 
 SHORT = 16
 """A token of fewer characters might be guessed, at ten guesses a minute from each address."""
@@ -40,7 +41,7 @@ class _Guesses(NamedTuple):
     """How often an address may show a wrong token."""
 
     name: str = "ops"
-    algorithm: Algorithm = Gcra(10, 60 * 10**9, 10)
+    algorithm: Algorithm = Gcra(10, MINUTE, 10)
     cost: int = 1
     enforced: bool = True
 
@@ -87,7 +88,11 @@ class Ops:
         for limit in self._refusals.limits:
             total, missed, offenders = self._refusals.top(limit, _MOST)
             clients = [
-                {"client": one.hash, "refused": one.refused, "seconds_ago": round((now - one.last) / 1e9, 3)}
+                {
+                    "client": one.hash,
+                    "refused": one.refused,
+                    "seconds_ago": round((now - one.last) / SECOND, 3),
+                }
                 for one in offenders
             ]
             shown[limit] = {"refused": total, "missed": missed, "clients": clients}

@@ -32,6 +32,7 @@ from mahavishnu.series import (
 )
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
+from mahavishnu.units import SECOND
 
 NONE = math.nan
 """No such series now."""
@@ -45,7 +46,7 @@ def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[],
     """Show what is known of every backup of a spec; `folder` is asked at each scrape, `now` is seconds since 1970."""
     for name, backup in spec.backups.items():
         report = _Report(folder, name)
-        span = int(guaranteed(keep, backup.schedule)) / 1e9 if (keep := spec.keeps(name)) else 0.0
+        span = int(guaranteed(keep, backup.schedule)) / SECOND if (keep := spec.keeps(name)) else 0.0
         meter.gauge(BACKUP_GUARANTEED, partial(float, span), backup=name)
         for step in STEPS:
             meter.gauge(BACKUP_STEP, _step(report, step), backup=name, step=step)

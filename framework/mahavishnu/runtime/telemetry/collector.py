@@ -17,10 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.secret_values import secret
+from mahavishnu.units import SECOND
 
 T = TypeVar("T")
 
-LAST = 3 * 10**9
+LAST = 3 * SECOND
 """How long a last word may take: less than the margin between a server's time to end and its end, ns."""
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _TYPE = "application/x-protobuf"

@@ -21,6 +21,7 @@ from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.spans import Ids
 from mahavishnu.runtime.telemetry.outlet import Outlet
 from mahavishnu.spec import Logs
+from mahavishnu.units import SECOND
 
 Log = structlog.typing.FilteringBoundLogger
 REDACTED = "[redacted]"
@@ -145,7 +146,7 @@ class AccessLog:
 
     def _line(self, one: Served, took: int, at: int, level: str) -> str:
         key, path = one.plan.key, one.path
-        second, ns = divmod(at, 10**9)
+        second, ns = divmod(at, SECOND)
         if second != self._second:
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
             self._second = second

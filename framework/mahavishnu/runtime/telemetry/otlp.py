@@ -19,9 +19,9 @@ from mahavishnu.runtime.telemetry.collector import Failure
 from mahavishnu.runtime.telemetry.shown import Shown
 from mahavishnu.runtime.telemetry.snapshot import LabelValues
 from mahavishnu.signals import Signal
+from mahavishnu.units import SECOND
 
 _PATH = "/v1/metrics"
-_SECOND = 10**9
 
 
 class Times(NamedTuple):
@@ -92,7 +92,7 @@ def _histogram(
         point.attributes.extend(_labels(signal, values))
         for one in (cell.exemplars or {}).values():
             point.exemplars.add(
-                time_unix_nano=int(one.at * _SECOND),
+                time_unix_nano=int(one.at * SECOND),
                 as_double=one.value,
                 trace_id=bytes.fromhex(one.trace),
                 span_id=bytes.fromhex(one.span),

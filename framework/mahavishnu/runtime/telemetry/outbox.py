@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from mahavishnu.runtime.telemetry.collector import LAST, Failure, post
+from mahavishnu.units import SECOND
 
 ROOM = 2048
 """So many spans may wait, those included that are being sent; further ones are dropped."""
@@ -23,7 +24,6 @@ _EVERY = 1000  # ms
 _PATH = "/v1/traces"
 _PATIENCE = 3.0  # seconds, for each wait
 _PAUSES = (1.0, 2.0, 4.0)
-_SECOND = 10**9
 _CHANCE = SystemRandom()
 
 
@@ -95,7 +95,7 @@ class _Sender(SpanExporter):
 
     def hurry(self) -> None:
         """From now on wait for nothing, and in all a few seconds at the most."""
-        self._until = time.monotonic() + LAST / _SECOND
+        self._until = time.monotonic() + LAST / SECOND
         self._ending.set()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:

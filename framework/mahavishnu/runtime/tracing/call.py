@@ -13,11 +13,11 @@ from mahavishnu.policy import Leaf, Outcome
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.spans import Facts
+from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.tracing.traces import Tracing
 
-_SECOND = 1e9
 _REFUSED = {
     "breaker": "mahavishnu.breaker.rejected",
     "bulkhead": "mahavishnu.bulkhead.full",
@@ -130,7 +130,7 @@ class TracedCall(Call):
         finally:
             self._span.leave(here)
         if pause is not None:
-            facts: Facts = {"mahavishnu.attempt": self.attempt, "mahavishnu.pause": pause / _SECOND}
+            facts: Facts = {"mahavishnu.attempt": self.attempt, "mahavishnu.pause": pause / SECOND}
             self._span.event("mahavishnu.retry", {**facts, **self._end()})
         return pause
 
@@ -163,4 +163,4 @@ def _place(guard: DependencyGuard) -> Facts:
 
 
 def _seconds(name: str, ns: int | None) -> Facts:
-    return {} if ns is None else {name: ns / _SECOND}
+    return {} if ns is None else {name: ns / SECOND}

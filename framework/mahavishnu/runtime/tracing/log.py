@@ -8,12 +8,12 @@ from mahavishnu.policy import Decision
 from mahavishnu.runtime.spans import Facts
 from mahavishnu.runtime.telemetry.cells import Exemplar
 from mahavishnu.runtime.telemetry.logs import AccessLog, Served, named
+from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.tracing.traces import Trace
 
 _GONE = 499  # the status of a request whose client did not wait
-_SECOND = 1e9
 
 
 class TracedLog(AccessLog):
@@ -32,7 +32,7 @@ class TracedLog(AccessLog):
         trace.end({"http.response.status_code": one.status}, _error(one), took)
         cell = cast("Any", one.plan).cells.get(one.status)
         if cell is not None and trace.ids is not None and trace.ids.sampled:
-            cell.exemplify(Exemplar(took / _SECOND, trace.ids.trace, trace.ids.span, at / _SECOND))
+            cell.exemplify(Exemplar(took / SECOND, trace.ids.trace, trace.ids.span, at / SECOND))
 
     def _line(self, one: Served, took: int, at: int, level: str) -> str:
         line = super()._line(one, took, at, level)
@@ -57,5 +57,5 @@ def _error(one: Served) -> str:
 def refusal(refused: Decision) -> Facts:
     """Which limit it was, why, and when to come back."""
     after = refused.retry_after
-    wait: Facts = {} if after is None else {"mahavishnu.retry_after": after / _SECOND}
+    wait: Facts = {} if after is None else {"mahavishnu.retry_after": after / SECOND}
     return {"mahavishnu.limit": refused.limit, "mahavishnu.reason": refused.detail, **wait}

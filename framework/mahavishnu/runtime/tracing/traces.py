@@ -22,7 +22,7 @@ from mahavishnu.runtime.spans import Facts, Ids
 from mahavishnu.runtime.telemetry.collector import LAST, aside
 from mahavishnu.runtime.telemetry.outbox import Outbox
 from mahavishnu.spec import Traces
-from mahavishnu.units import Percent
+from mahavishnu.units import SECOND, Percent
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
@@ -31,7 +31,6 @@ Headers = Sequence[tuple[bytes, bytes]]
 _NAME = "mahavishnu"
 _LONGEST = 512
 _VALUE = 4096  # characters of one attribute
-_SECOND = 10**9
 _NOWHERE = Context()
 _PROPAGATOR = TraceContextTextMapPropagator()
 _RANDOM = SystemRandom()
@@ -76,7 +75,7 @@ class Tracing:
         if self._outbox is None:
             return
         try:
-            await asyncio.wait_for(aside(self._outbox.close), LAST / _SECOND)
+            await asyncio.wait_for(aside(self._outbox.close), LAST / SECOND)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             self._tell(type(fault).__name__)
 
