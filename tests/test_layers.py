@@ -37,9 +37,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "queries.*",
     ),
     ("series", "policy", "algorithms", "clock"),
-    ("policies", "policies.*", "alerts", "alerts.*", "targets", "notify", "store"),
+    ("policies", "policies.*", "targets", "notify", "store"),
     ("spec",),
-    ("container", "contract", "derived", "derived.*", "checks", "checks.*"),
+    ("alerts", "alerts.*", "container", "contract", "derived", "derived.*", "checks", "checks.*"),
     (
         "loading",
         "loading.*",

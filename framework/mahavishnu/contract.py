@@ -5,57 +5,74 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from functools import lru_cache
 from itertools import chain
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from mahavishnu import store
-from mahavishnu.alerts import drift, outbound, restarts, spans_lost, workers
-from mahavishnu.policy import Metered, Policy, camel
-from mahavishnu.promql import Call, Expr, Selector, absent, highest, total
+from mahavishnu.alerts import (
+    answering,
+    client_memory,
+    drift,
+    event_loop,
+    outbound,
+    parking,
+    restarts,
+    shared_store,
+    spans_lost,
+    workers,
+)
+from mahavishnu.policy import Policy, camel
+from mahavishnu.promql import Expr, Selector
 from mahavishnu.queries import closure
 from mahavishnu.queries.recorded import Recorded
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
-    DEPENDENCY_CALLS,
-    DEPENDENCY_DURATION,
-    DEPENDENCY_FALLBACKS,
     HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
-    LAG,
-    LAG_LATELY,
-    LATE,
-    LIMIT_STORE_KEYS,
-    LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
     PUSHES,
-    SPANS,
     SPEC_INFO,
-    SPEC_RELOAD_SUCCESSFUL,
-    SPEC_RELOAD_TIME,
-    SPEC_RELOADS,
-    START,
-    UP,
 )
 from mahavishnu.signals import (
     AgreementError,
     Alert,
-    Feed,
     Label,
     Recording,
-    Severity,
     Signal,
     Source,
 )
 from mahavishnu.spec import Spec
-from mahavishnu.units import Duration
 
-_HALF = Decimal("0.5")
 Thing = TypeVar("Thing")
+
+
+class Concern(Protocol):
+    """What a service shows and raises whatever its policies are; nothing of what the spec leaves out."""
+
+    def signals(self, spec: Spec, /) -> Iterable[Signal]:
+        """Its series."""
+        ...
+
+    def alerts(self, spec: Spec, hash: str, /) -> Iterable[Alert]:
+        """Its alerts, for the rules of a spec with this hash."""
+        ...
+
+
+_CONCERNS: tuple[Concern, ...] = (
+    answering,
+    restarts,
+    event_loop,
+    drift,
+    client_memory,
+    outbound,
+    shared_store,
+    parking,
+    workers,
+    spans_lost,
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,20 +174,9 @@ def _contract(of: _Itself[Spec]) -> Contract:
     recordings = tuple(
         replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels)) for one in recorded
     )
-    alerts = [alert for name, policy in policies for alert in policy.alerts(name)]
-    alerts += [outbound.failing(name) for name in spec.dependencies]
-    alerts += store.alerts() if spec.shared else ()
-    alerts += spec.dead_letters.raised(spec.parking) if spec.parking else ()
-    alerts += workers.alerts(spec.service.workers) if spec.service.workers > 1 else ()
-    alerts += spans_lost.alerts() if spec.observability.traces is not None else ()
     alerts = [
-        _down(),
-        _replica_down(),
-        *restarts.alerts(),
-        _lagging(),
-        *drift.alerts(bare.hash),
-        *_store_full(spec),
-        *alerts,
+        *(alert for concern in _CONCERNS for alert in concern.alerts(spec, bare.hash)),
+        *(alert for name, policy in policies for alert in policy.alerts(name)),
     ]
     named = tuple(_named(alert, job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
@@ -240,117 +246,11 @@ def _queries(made: Contract) -> Iterator[Expr]:
 
 
 def _service_signals(spec: Spec) -> Iterator[Signal]:
-    yield from (
-        UP,
-        HTTP_DURATION,
-        HTTP_ACTIVE,
-        HEAD_TIMEOUTS,
-        LAG,
-        LAG_LATELY,
-        MEMORY,
-        MEMORY_LIMIT,
-        CPU,
-        CPU_LIMIT,
-        START,
-        SPEC_INFO,
-        SPEC_RELOAD_SUCCESSFUL,
-        SPEC_RELOAD_TIME,
-        SPEC_RELOADS,
-        LIMIT_STORE_KEYS,
-        LIMIT_STORE_SHARED,
-    )
-    if spec.shared:
-        yield from store.signals()
-    if spec.parking:
-        yield from spec.dead_letters.shown(spec.parking)
-    if spec.service.workers > 1:
-        yield from workers.signals()
+    yield from (HTTP_DURATION, HTTP_ACTIVE, HEAD_TIMEOUTS, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT)
     if spec.observability.metrics.otlp is not None:
         yield PUSHES
-    if spec.observability.traces is not None:
-        yield SPANS
-    for name in spec.dependencies:
-        shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
-        yield from (one.closed(dependency=name) for one in shown)
-
-
-def _down() -> Alert:
-    """None answers: this alert silences all others of the service, which a replica that is well may have to raise."""
-    return Alert(
-        name="Down",
-        severity=Severity.P1,
-        expr=highest(UP.select()).equals(0).or_(absent(UP.select())),
-        hold=Duration.parse("2m"),
-        summary="Prometheus cannot scrape the service.",
-        meaning="No replica is known, or none answers on its metrics path.",
-        impact="The service may be down; every other alert is blind meanwhile.",
-        action="Look at the service's processes and its log; then at Prometheus' page of targets.",
-        path=("service",),
-        proof=(Feed(UP.select(), healthy=1, faulty=0),),
-    )
-
-
-def _replica_down() -> Alert:
-    """Where others answer, they do its work and raise their alerts.
-
-    It is averaged, because one that answers now and then is no better than one that never does: each scrape that fails
-    resets the `for` of every other alert on it.
-    """
-    window = Duration.parse("5m")
-    return Alert(
-        name="ReplicaDown",
-        severity=Severity.P3,
-        expr=Call("avg_over_time", (replace(UP.select(), window=window),)) <= _HALF,
-        hold=window,
-        summary="Prometheus reaches a replica in $value of its scrapes.",
-        unit="ratio",
-        meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path, or not in "
-        "time.",
-        impact="The others serve its requests, where there are others. Alerts on it are blind, or do not last.",
-        action="Look at that replica's process and its log; then at Prometheus' page of targets.",
-        path=("service",),
-        proof=(Feed(UP.select(), healthy=1, faulty=0),),
-    )
-
-
-def _lagging() -> Alert:
-    """By a gauge: a late loop is looked at less often than those of workers that rest, and is lost in a sum."""
-    window = Duration.parse("5m")
-    late = LAG_LATELY.select()
-    return Alert(
-        name="EventLoopLagging",
-        severity=Severity.P3,
-        expr=Call("avg_over_time", (replace(late, window=window),)) > LATE.seconds,
-        hold=window,
-        summary="The event loop runs everything $value late.",
-        unit="seconds",
-        meaning=f"What is due is run more than {LATE} late on average, for {window}: "
-        "the processor is busy, or a handler blocks.",
-        impact="Every request takes that much longer, and timeouts fire late; adaptive limits let in less.",
-        action="Look for blocking calls in async handlers and for heavy work in the process; then add replicas.",
-        path=("service",),
-        proof=(Feed(late, healthy=Decimal("0.001"), faulty=Decimal("0.3")),),
-    )
-
-
-def _store_full(spec: Spec) -> Iterator[Alert]:
-    """Where any rate is counted: the memory for its clients can be full."""
-    window = Duration.parse("5m")
-    if any(isinstance(limit, Metered) and limit.mode != "off" for limit in spec.limits.values()):
-        yield Alert(
-            name="LimitStoreFull",
-            severity=Severity.P3,
-            expr=total(LIMIT_STORE_SHARED.rate(window)) > 0,
-            hold=window,
-            summary="The memory for the clients of a limit is full: new ones share what one of them may ask.",
-            meaning="A limit has as many clients as a process remembers. Further ones share 1,024 buckets until "
-            "others have rested.",
-            impact="New clients may be refused for what others ask; those that are known keep their own quota.",
-            action="Look at who is refused and at mahavishnu_limit_store_keys: a flood of invented clients has to "
-            "be stopped in front of the service; so many true ones need more replicas.",
-            path=("limits",),
-            proof=(Feed(LIMIT_STORE_SHARED.select(), healthy=0, faulty=60),),
-        )
+    for concern in _CONCERNS:
+        yield from concern.signals(spec)
 
 
 def _named(alert: Alert, job: str) -> Alert:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from mahavishnu.addresses import reachable
-from mahavishnu.promql import total
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
-from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration
 
 MEMORY = "memory://"
 """Each process by itself."""
@@ -27,8 +22,6 @@ _OPTION = rf"(db=[0-9]{{1,3}}|socket_timeout={_SECONDS})"
 _OPTIONS = rf"(\?{_OPTION}(&{_OPTION})?)?"
 _SERVER = rf"(redis|valkey)s?://{_LOGIN}{_HOST}(:[0-9]{{1,5}})?(/[0-9]{{1,3}})?{_OPTIONS}"
 _SOCKET = rf"unix://{_LOGIN}(/[A-Za-z0-9._-]+)+{_OPTIONS}"
-_FLAKY = Decimal("0.05")
-_WINDOW = Duration.parse("5m")
 
 
 SHARED = rf"({_NAME}|{_SERVER}|{_SOCKET})"
@@ -77,47 +70,3 @@ def endpoint(url: str) -> tuple[str, int] | None:
     if parts.scheme in ("memory", "unix") or not parts.hostname:
         return None
     return parts.hostname, parts.port or PORT
-
-
-def signals() -> tuple[Signal, ...]:
-    """What a shared store shows of itself."""
-    return STORE_CALLS, STORE_DURATION, STORE_UP
-
-
-def alerts() -> tuple[Alert, ...]:
-    """It is lost; or it answers, but not always."""
-    impact = (
-        "Each limit does what its `on_store_failure` says: `local` counts in every process apart, `open` lets "
-        "everything through, `closed` answers 503. `mahavishnu check` says how much that is."
-    )
-    ok, skipped = STORE_CALLS.select(outcome="ok"), STORE_CALLS.select(outcome="skipped")
-    failed = total(STORE_CALLS.rate(_WINDOW, outcome_not="ok"))
-    return (
-        Alert(
-            name="LimitStoreLost",
-            severity=Severity.P2,
-            expr=STORE_UP.select().equals(0),
-            hold=Duration.parse("30s"),
-            summary="The shared store of the limits does not answer: they hold for each process alone.",
-            meaning="The last calls to the store failed or came too late. It is tried again every few seconds.",
-            impact=impact,
-            action="The service's log says why (`store lost`). Look at the server, its memory, its password and "
-            "the way to it; nothing has to be restarted, the service comes back to it by itself.",
-            path=("store",),
-            proof=(Feed(STORE_UP.select(), healthy=1, faulty=0),),
-        ),
-        Alert(
-            name="LimitStoreFlaky",
-            severity=Severity.P3,
-            expr=failed / total(STORE_CALLS.rate(_WINDOW)) > _FLAKY,
-            hold=Duration.parse("10m"),
-            summary="The shared store of the limits did not decide $value of the requests.",
-            unit="ratio",
-            meaning="More than 5% of the calls to the store failed, came too late, or were not made after that.",
-            impact=impact,
-            action="Compare the outcomes of mahavishnu_limit_store_calls_total: `timeout` is a slow server or way, "
-            "`error` is in the service's log.",
-            path=("store",),
-            proof=(Feed(ok, healthy=600, faulty=540), Feed(skipped, healthy=0, faulty=60)),
-        ),
-    )

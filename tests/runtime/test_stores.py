@@ -28,12 +28,12 @@ from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.store import signals
+from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.runtime.asgi_client import call, spec_of
 from tests.runtime.redis.servers import Server, free_port, server
 from tests.runtime.redis.test_store import PER_CLIENT, Fleet
 
-METRICS = Metrics({one.name: one for one in signals()})
+METRICS = Metrics({one.name: one for one in (STORE_CALLS, STORE_DURATION, STORE_UP)})
 
 
 def _told(_up: bool, _reason: str) -> None: ...

@@ -1,1 +1,1 @@
-"""Alerts that no single policy owns, each beside the series it asks for."""
+"""Alerts that no single policy owns: a module for each concern, with the series that it asks for."""

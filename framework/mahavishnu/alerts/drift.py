@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from mahavishnu.series import SPEC_INFO, SPEC_RELOAD_SUCCESSFUL
-from mahavishnu.signals import Alert, Feed, Severity
+from collections.abc import Iterator
+
+from mahavishnu.series import SPEC_INFO, SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
+from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
 _OTHER = "0000000000000000"
 
 
-def alerts(hash: str) -> tuple[Alert, ...]:
+def signals(_: object) -> Iterator[Signal]:
+    """The hash of what is at work, and what became of the file."""
+    yield from (SPEC_INFO, SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS)
+
+
+def alerts(_: object, hash: str) -> Iterator[Alert]:
     """Those of a spec with this hash, which is written into the rules."""
-    return _refused(), _drifted(hash)
+    yield _refused()
+    yield _drifted(hash)
 
 
 def _refused() -> Alert:

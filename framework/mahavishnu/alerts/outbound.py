@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.policy import camel
 from mahavishnu.promql import total
-from mahavishnu.series import DEPENDENCY_CALLS
-from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS
+from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 _WINDOW = Duration.parse("5m")
 _FAILING_RATIO = Decimal("0.1")
 
 
-def failing(name: str) -> Alert:
+def signals(spec: Spec) -> Iterator[Signal]:
+    """The calls of each, how long they take, and what stood in for them."""
+    for name in spec.dependencies:
+        shown = (DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS)
+        yield from (one.closed(dependency=name) for one in shown)
+
+
+def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+    """One for each dependency."""
+    yield from map(_failing, spec.dependencies)
+
+
+def _failing(name: str) -> Alert:
     """More calls fail than anybody gets used to, though perhaps too few for a breaker, or there is none."""
     calls = DEPENDENCY_CALLS.closed(dependency=name)
     bad = total(calls.rate(_WINDOW, dependency=name, outcome_re="failure|timeout"))

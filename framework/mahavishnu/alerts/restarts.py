@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 
 from mahavishnu.promql import Call, Number, Selector, highest
 from mahavishnu.series import ANY_UP, START, UP
-from mahavishnu.signals import Alert, Feed, Recording, Severity
+from mahavishnu.signals import Alert, Feed, Recording, Severity, Signal
 from mahavishnu.units import Duration
 
 AGAIN = Duration.parse("30m")
@@ -22,9 +23,15 @@ def recordings() -> tuple[Recording, ...]:
     return (Recording(ANY_UP, highest(UP.select()).or_(Call("vector", (Number(Decimal(0)),)))),)
 
 
-def alerts() -> tuple[Alert, ...]:
-    """One replica that does not live long, and a service that is away now and then."""
-    return _flapping(), _restarting()
+def signals(_: object) -> Iterator[Signal]:
+    """When each process was started."""
+    yield START
+
+
+def alerts(*_: object) -> Iterator[Alert]:
+    """A service that is away now and then, and one replica that does not live long."""
+    yield _flapping()
+    yield _restarting()
 
 
 def _lately(shown: Selector) -> Selector:

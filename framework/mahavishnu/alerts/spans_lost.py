@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mahavishnu.promql import total
 from mahavishnu.series import SPANS
-from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 
-def alerts() -> tuple[Alert, ...]:
+def signals(spec: Spec) -> Iterator[Signal]:
+    """What became of the spans, where there are any."""
+    if spec.observability.traces is not None:
+        yield SPANS
+
+
+def alerts(spec: Spec, _: str) -> Iterator[Alert]:
     """Spans that a collector does not take, or not fast enough; one that is replaced takes seconds, not minutes."""
+    if spec.observability.traces is not None:
+        yield _lost()
+
+
+def _lost() -> Alert:
     window = Duration.parse("5m")
-    return (
-        Alert(
-            name="SpansLost",
-            severity=Severity.P4,
-            expr=total(SPANS.rate(window, outcome_not="exported")) > 0,
-            hold=Duration.parse("10m"),
-            summary="$value spans a second are lost: traces have gaps, or are missing.",
-            meaning="The collector at `observability.traces.otlp` does not take spans (failed), or slower than they "
-            "come (dropped).",
-            impact="No request is touched; whoever looks for one will not find it, or not all of it.",
-            action="Read `spans not exported` in the service's log, which says why. Where spans are dropped, keep a "
-            "smaller share of the traces with `observability.traces.sample`.",
-            path=("observability", "traces", "otlp"),
-            proof=(Feed(SPANS.select(outcome="failed"), healthy=0, faulty=60),),
-        ),
+    return Alert(
+        name="SpansLost",
+        severity=Severity.P4,
+        expr=total(SPANS.rate(window, outcome_not="exported")) > 0,
+        hold=Duration.parse("10m"),
+        summary="$value spans a second are lost: traces have gaps, or are missing.",
+        meaning="The collector at `observability.traces.otlp` does not take spans (failed), or slower than they "
+        "come (dropped).",
+        impact="No request is touched; whoever looks for one will not find it, or not all of it.",
+        action="Read `spans not exported` in the service's log, which says why. Where spans are dropped, keep a "
+        "smaller share of the traces with `observability.traces.sample`.",
+        path=("observability", "traces", "otlp"),
+        proof=(Feed(SPANS.select(outcome="failed"), healthy=0, faulty=60),),
     )

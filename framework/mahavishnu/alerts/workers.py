@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from mahavishnu.alerts.restarts import AGAIN, TIMES
 from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS, WORKERS
 from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 
-def signals() -> tuple[Signal, ...]:
+def signals(spec: Spec) -> Iterator[Signal]:
     """How many there are, how many have died, and whose series are missing."""
-    return WORKERS, WORKER_DEATHS, WORKER_FAULTS
+    if spec.service.workers > 1:
+        yield from (WORKERS, WORKER_DEATHS, WORKER_FAULTS)
 
 
-def alerts(count: int) -> tuple[Alert, ...]:
+def alerts(spec: Spec, _: str) -> Iterator[Alert]:
     """Fewer than the spec asks for, or one that dies again and again: neither `up` nor a probe that the others answer
     can tell."""
+    if spec.service.workers > 1:
+        yield _dying()
+        yield _missing(spec.service.workers)
+
+
+def _missing(count: int) -> Alert:
     shown = WORKERS.select()
-    return (
-        _dying(),
-        Alert(
-            name="WorkersMissing",
-            severity=Severity.P3,
-            expr=shown < count,
-            hold=Duration.parse("5m"),
-            summary=f"$value of the {count} workers of a replica are at work.",
-            meaning=f"`service.workers` is {count}. A worker that ends is started anew within seconds; these end again "
-            "and again, hang, cannot write to the temporary folder, or were never started.",
-            impact="The others serve its requests. What a hanging worker has accepted waits; its gauges are not shown.",
-            action="Look into the replica's log for `died`, `workers cannot meet` and `series not said`; compare its "
-            "memory with `deploy.resources.memory`: the kernel kills one worker, not all of them.",
-            path=("service", "workers"),
-            proof=(Feed(shown, healthy=count, faulty=count - 1),),
-        ),
+    return Alert(
+        name="WorkersMissing",
+        severity=Severity.P3,
+        expr=shown < count,
+        hold=Duration.parse("5m"),
+        summary=f"$value of the {count} workers of a replica are at work.",
+        meaning=f"`service.workers` is {count}. A worker that ends is started anew within seconds; these end again "
+        "and again, hang, cannot write to the temporary folder, or were never started.",
+        impact="The others serve its requests. What a hanging worker has accepted waits; its gauges are not shown.",
+        action="Look into the replica's log for `died`, `workers cannot meet` and `series not said`; compare its "
+        "memory with `deploy.resources.memory`: the kernel kills one worker, not all of them.",
+        path=("service", "workers"),
+        proof=(Feed(shown, healthy=count, faulty=count - 1),),
     )
 
 

@@ -20,6 +20,12 @@ reaches shop-P3 alertname=ShopEventLoopLagging severity=P3 service=shop
 reaches shop-P3 alertname=ShopSpecReloadFailed severity=P3 service=shop
 reaches shop-P3 alertname=ShopSpecDrift severity=P3 service=shop
 reaches shop-P3 alertname=ShopLimitStoreFull severity=P3 service=shop
+reaches shop-P3 alertname=ShopDependencyPaymentFailing severity=P3 service=shop
+reaches shop-P1 alertname=ShopDeadLettersLost severity=P1 service=shop
+reaches shop-P3 alertname=ShopDeadLettersQuarantined severity=P3 service=shop
+reaches shop-P2 alertname=ShopDeadLettersStuck severity=P2 service=shop
+reaches shop-P2 alertname=ShopDeadLettersNearlyFull severity=P2 service=shop
+reaches shop-P2 alertname=ShopDeadLettersUnreachable severity=P2 service=shop
 reaches shop-P3 alertname=ShopLimitPerClientRefusing severity=P3 service=shop
 reaches shop-P4 alertname=ShopLimitPerClientNearlyExhausted severity=P4 service=shop
 reaches shop-P3 alertname=ShopLimitLoginRefusing severity=P3 service=shop
@@ -68,12 +74,6 @@ reaches shop-P2 alertname=ShopThresholdMemory severity=P2 service=shop
 reaches shop-P3 alertname=ShopThresholdCpu severity=P3 service=shop
 reaches shop-P2 alertname=ShopThresholdThrottling severity=P2 service=shop
 reaches shop-P3 alertname=ShopThresholdUnpaid severity=P3 service=shop
-reaches shop-P3 alertname=ShopDependencyPaymentFailing severity=P3 service=shop
-reaches shop-P1 alertname=ShopDeadLettersLost severity=P1 service=shop
-reaches shop-P3 alertname=ShopDeadLettersQuarantined severity=P3 service=shop
-reaches shop-P2 alertname=ShopDeadLettersStuck severity=P2 service=shop
-reaches shop-P2 alertname=ShopDeadLettersNearlyFull severity=P2 service=shop
-reaches shop-P2 alertname=ShopDeadLettersUnreachable severity=P2 service=shop
 reaches shop-heartbeat alertname=ShopHeartbeat severity=heartbeat service=shop
 reaches shop-unrouted service=shop
 reaches nobody severity=P1 service=shop-other

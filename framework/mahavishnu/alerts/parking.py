@@ -1,0 +1,136 @@
+"""Whether failed calls that must not be lost are kept, and made again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from mahavishnu.policies.dead_letters import Redrive
+from mahavishnu.promql import highest, total
+from mahavishnu.series import (
+    DEAD_LETTERS,
+    DEAD_LETTERS_AGE,
+    DEAD_LETTERS_DROPPED,
+    DEAD_LETTERS_FULL,
+    DEAD_LETTERS_PARKED,
+    DEAD_LETTERS_REDRIVEN,
+    DEAD_LETTERS_UP,
+)
+from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.spec import Spec
+from mahavishnu.units import Duration
+
+_WINDOW = Duration.parse("5m")
+_FULL_RATIO = Decimal("0.8")
+
+
+def signals(spec: Spec) -> Iterator[Signal]:
+    """The series of the dependencies that park."""
+    if spec.parking:
+        named = (DEAD_LETTERS, DEAD_LETTERS_AGE, DEAD_LETTERS_PARKED, DEAD_LETTERS_REDRIVEN)
+        yield from (one.closed(dependency=spec.parking) for one in named)
+        yield from (DEAD_LETTERS_DROPPED, DEAD_LETTERS_FULL, DEAD_LETTERS_UP)
+
+
+def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+    """One for each way in which they can hurt."""
+    if spec.parking:
+        one = spec.parking[0]
+        yield _lost(one)
+        yield _quarantined(one)
+        yield _stuck(one, spec.dead_letters.redrive)
+        yield _filling()
+        yield _unreachable()
+
+
+def _lost(one: str) -> Alert:
+    unkept = total(DEAD_LETTERS_PARKED.rate(_WINDOW, outcome_re="full|lost"))
+    dropped = total(DEAD_LETTERS_DROPPED.rate(_WINDOW))
+    return Alert(
+        name="DeadLettersLost",
+        severity=Severity.P1,
+        expr=unkept + dropped > 0,
+        hold=Duration.parse("1m"),
+        summary="Failed calls are lost: $value a second find no place among the dead letters, or are given up.",
+        meaning="A call failed for good and could not be kept (`full`, `lost`), or a kept one was given up "
+        "unredriven (`expired`, `displaced`).",
+        impact="Work that somebody asked for will not be done. Callers of `full` and `lost` were told so; those of "
+        "`expired` and `displaced` were promised the opposite.",
+        action="Heal the dependency. Until then raise dead_letters.entries, dead_letters.size or "
+        "retention.dead_letters; `mahavishnu dead-letters list` says what is in the way.",
+        path=("dead_letters",),
+        proof=(
+            Feed(DEAD_LETTERS_PARKED.select(dependency=one, outcome="full"), healthy=0, faulty=60),
+            Feed(DEAD_LETTERS_DROPPED.select(reason="expired"), healthy=0, faulty=6),
+        ),
+    )
+
+
+def _quarantined(one: str) -> Alert:
+    letters = DEAD_LETTERS.select(state="quarantined")
+    return Alert(
+        name="DeadLettersQuarantined",
+        severity=Severity.P3,
+        expr=highest(total(letters, "instance")) > 0,
+        hold=Duration.parse("5m"),
+        summary="$value dead letters failed every attempt and wait for a person.",
+        meaning="They were tried as often as dead_letters.redrive allows, or their dependency said that they are "
+        "wrong (4xx).",
+        impact="Their work is not done, and nothing tries again by itself.",
+        action="`mahavishnu dead-letters list` and `show` say why. Once that is mended `mahavishnu dead-letters "
+        "redrive` lets them try anew; `drop` gives one up.",
+        path=("dead_letters",),
+        proof=(Feed(DEAD_LETTERS.select(dependency=one, state="quarantined"), healthy=0, faulty=3),),
+    )
+
+
+def _stuck(one: str, redrive: Redrive) -> Alert:
+    patience = 2 * redrive.patience.seconds
+    return Alert(
+        name="DeadLettersStuck",
+        severity=Severity.P2,
+        expr=highest(DEAD_LETTERS_AGE.select()) > patience,
+        hold=Duration.parse("5m"),
+        summary="The oldest dead letter has waited for $value.",
+        unit="seconds",
+        meaning="That is twice as long as all its attempts may take: the dependency's breaker stays open, or no "
+        "process has the code that made the call.",
+        impact="Work that was promised is late.",
+        action="Look at the breaker of the dependency, and at mahavishnu_dead_letters_redriven_total: `unhandled` "
+        "means that a function or client was renamed or removed, or is not yet at work.",
+        path=("dead_letters", "redrive"),
+        proof=(Feed(DEAD_LETTERS_AGE.select(dependency=one), healthy=0, faulty=2 * patience),),
+    )
+
+
+def _filling() -> Alert:
+    full = DEAD_LETTERS_FULL.select()
+    return Alert(
+        name="DeadLettersNearlyFull",
+        severity=Severity.P2,
+        expr=highest(full) > _FULL_RATIO,
+        hold=Duration.parse("5m"),
+        summary="$value of the room for dead letters is used.",
+        unit="ratio",
+        meaning="By number (dead_letters.entries) or by size (dead_letters.size).",
+        impact="Nothing yet. Once it is full dead_letters.when_full decides what is lost.",
+        action="Heal the dependency whose letters these are; raise the bounds where there is room.",
+        path=("dead_letters",),
+        proof=(Feed(full, healthy=0, faulty=Decimal("0.95")),),
+    )
+
+
+def _unreachable() -> Alert:
+    up = DEAD_LETTERS_UP.select()
+    return Alert(
+        name="DeadLettersUnreachable",
+        severity=Severity.P2,
+        expr=up.equals(0),
+        hold=Duration.parse("1m"),
+        summary="A process cannot read or write its dead letters.",
+        meaning="The last try to take up letters failed: the file's disk, or the server.",
+        impact="Calls that fail now are lost, and their callers are told so; kept ones wait.",
+        action="The service's log says why (`dead letters unreachable`). Nothing has to be restarted.",
+        path=("dead_letters", "store"),
+        proof=(Feed(up, healthy=1, faulty=0),),
+    )
