@@ -435,6 +435,11 @@ class Gate(Protocol):
         and its method, for what is of one kind should take as long."""
         ...
 
+    def lasting(self, took: int | None, kind: tuple[str, str]) -> bool:
+        """The answer has begun, as `leave` is told of it, and goes on for as long as its client likes: a stream of
+        events, a websocket. True: the place has been given back."""
+        ...
+
     def lagging(self, by: int) -> None:
         """The event loop is late by so many ns, and every duration longer than it would be."""
         ...

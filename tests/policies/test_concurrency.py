@@ -479,6 +479,45 @@ def test_an_adaptive_limit_gives_way_to_what_becomes_slower_alone(
     assert run(_limit_after(work, visit, **more)) >= START
 
 
+async def _streams(scope: Scope, receive: Receive, send: Send) -> None:
+    """Of events, that says nothing for as long as its client stays; a websocket likewise."""
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+    else:
+        headers = [(b"Content-Type", b"Text/Event-Stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b": here", "more_body": True})
+    await asyncio.get_running_loop().create_future()
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.parametrize("slots", [{"concurrency": "adaptive", "max": 4}, {"concurrency": 4}])
+async def test_what_only_stays_open_holds_no_place_of_an_adaptive_limit(
+    kind: str, slots: dict[str, Any]
+) -> None:
+    """It is no load; a number says what it says."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await (PlainTextResponse("ok") if scope["path"] == "/" else _streams)(scope, receive, send)
+
+    house = harden(app, limits(slots=slots))
+    comes = (
+        partial(house.call, path="/events") if kind == "http" else partial(handshake, house.app, "/events")
+    )
+    opened = [asyncio.ensure_future(comes()) for _ in range(9)]
+    await house.clock.settle()
+    adaptive = slots["concurrency"] == "adaptive"
+    assert sum(not one.done() for one in opened) == (9 if adaptive else 4)
+    assert await house.status() == (200 if adaptive else 503)
+    assert house.gauge("in_flight", "slots") == (0 if adaptive else 4)
+    for one in opened:
+        one.cancel()
+    await asyncio.gather(*opened, return_exceptions=True)
+    assert house.gauge("in_flight", "slots") == 0
+    assert await house.status() == 200
+
+
 async def test_while_the_loop_is_late_requests_of_one_turn_meet() -> None:
     """Handlers that never wait would each find all places free: a turn takes no more of them than there are."""
     house = harden(site(), limits(slots={"concurrency": "adaptive", "max": 5}))

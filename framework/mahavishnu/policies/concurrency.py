@@ -340,6 +340,13 @@ class Slots:
         for _ in range(left):
             self.room.leave(now)
 
+    def lasting(self, took: int | None, kind: Kind) -> bool:
+        """An adaptive limit counts what works, not who listens: of those it learns nothing, and would be full."""
+        learns = self.gradient is not None
+        if learns:
+            self.leave(took, kind)
+        return learns
+
     def lagging(self, by: int) -> None:
         """The event loop is late by so many ns: an adaptive limit does not grow meanwhile, or gives way."""
         if self.gradient is not None:

@@ -6,6 +6,7 @@ import re
 import secrets
 from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 
 from starlette.middleware.cors import CORSMiddleware
@@ -109,7 +110,8 @@ class Edition:
             HERE.reset(token)
 
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
-        engine, talk = self.service.engine, Conversation(scope, send)
+        engine = self.service.engine
+        talk = Conversation(scope, send, partial(engine.lasting, admission, None))
         fault: dict[str, str] = {}
         let_in = False
         try:

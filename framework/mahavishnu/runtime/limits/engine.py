@@ -362,6 +362,11 @@ class Engine:
         for gate in gates or ():
             gate.leave(took, admission.plan.key, answered=answered)
 
+    def lasting(self, admission: Admission, took: int | None) -> None:
+        """Its answer has begun, and goes on for as long as its client likes: leave the gates that count work alone."""
+        key, gates = admission.plan.key, admission.gates or ()
+        admission.gates = [one for one in gates if not one.lasting(took, key)]
+
     async def give_back(self, admission: Admission) -> None:
         """Return what the request consumed of its rates: it was refused after all."""
         if admission.taken is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from mahavishnu.policy import Decision, Scope
 from mahavishnu.runtime.limits.fields import problem
@@ -12,11 +12,12 @@ _AGAIN = 1013  # "Try Again Later", of IANA's registry for RFC 6455
 
 
 class Conversation:
-    """The send side of a websocket."""
+    """The send side of a websocket; `accepted` is told when it begins to last."""
 
-    __slots__ = ("_begun", "_denies", "_send", "over")
+    __slots__ = ("_accepted", "_begun", "_denies", "_send", "over")
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, send: Send, accepted: Callable[[], None]) -> None:
+        self._accepted = accepted
         self._denies = "websocket.http.response" in scope.get("extensions", {})
         self._send = send
         self._begun = self.over = False
@@ -25,6 +26,8 @@ class Conversation:
         """Pass a message on."""
         if message["type"] not in ("websocket.accept", "websocket.send"):
             self.over = True
+        if message["type"] == "websocket.accept" and not self._begun:
+            self._accepted()
         self._begun = True
         return self._send(message)
 

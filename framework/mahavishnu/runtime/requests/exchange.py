@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, cast
 
 from mahavishnu.policy import Decision, Gate, Taken
@@ -182,6 +182,8 @@ class Passage(Admission):
         elif watch is not None:
             watch.part(False)
         headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
+        if self.gates and self.service is not None and _is_event_stream(headers):
+            self.service.engine.lasting(self, self.took())
         left = self.left
         fields = self._fields() if left is None else self.plan.told.fields(left)
         added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
@@ -193,6 +195,13 @@ class Passage(Admission):
         message = {**message}  # which is quicker in two steps
         message["headers"] = headers
         return message
+
+
+def _is_event_stream(headers: Iterable[Header]) -> bool:
+    return any(
+        name.lower() == b"content-type" and value.lower().startswith(b"text/event-stream")
+        for name, value in headers
+    )
 
 
 def _whole(status: Any) -> Any:
