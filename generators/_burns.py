@@ -116,24 +116,27 @@ def guards(burns: Iterable[Burn], pace: Pace) -> Iterator[Test]:
 def _guard(burn: Burn, events: Fraction, fires: bool, pace: Pace) -> Test:
     """All events bad, and so many of them in every long window; asked when one is full."""
     steps = -(-burn.long // pace.step) + 1
-    traffic = max(Fraction(feed.faulty or 0) for feed in burn.alert.proof)
-    part = events * MINUTE / burn.long / traffic
-    scaled = [
-        replace(feed, healthy=0, faulty=decimal(Fraction(feed.faulty or 0) * part))
-        for feed in burn.alert.proof
-    ]
+    failing = _failing(burn.alert, events * MINUTE / burn.long)
     series = moved(
-        scaled, [Phase(Fraction(1), steps * (pace.step // pace.burning) + 1)], pace.burning // MINUTE
+        failing, [Phase(Fraction(1), steps * (pace.step // pace.burning) + 1)], pace.burning // MINUTE
     )
     word = "enough" if fires else "too few"
     checks = (Check(Duration(pace.step * steps), burn.alert, fires),)
     return Test(f"guard {word}: {burn.alert.name}", pace.burning, tuple(series), checks)
 
 
+def _failing(alert: Alert, events: Fraction) -> list[Feed]:
+    """What it asks for, where so many events a minute come, and every one is bad."""
+    part = events / max(Fraction(feed.faulty or 0) for feed in alert.proof)
+    return [
+        replace(feed, healthy=0, faulty=decimal(Fraction(feed.faulty or 0) * part)) for feed in alert.proof
+    ]
+
+
 def budget_behind(alert: Alert, contract: Contract) -> Fraction | None:
     """The budget behind an alert that is raised when nothing is left of it; None: it is another kind of alert."""
-    match alert.expr:
-        case Binary(op="<=", left=Selector() as left, right=Number()) if left.signal.source is Source.RULE:
+    match conditions(alert.expr):
+        case [Binary(op="<=", left=Selector() as left), *_] if left.signal.source is Source.RULE:
             return next((found for one in contract.recorded.of(left) if (found := _spent(one))), None)
         case _:
             return None
@@ -166,6 +169,19 @@ def budget_test(alert: Alert, contract: Contract) -> Test:
     moments += [*around(health + fault, back, Fraction(1), False)]
     checks = tuple(Check(Duration(MINUTE * step), alert, fires) for step, fires in moments)
     return Test(f"budget: {alert.name}", FAST.sample, tuple(moved(alert.proof, phases, 1)), checks)
+
+
+def budget_guards(alert: Alert) -> Iterator[Test]:
+    """The first ten minutes, in which all fails: just too few events, and just enough, of those that it waits for."""
+    match conditions(alert.expr):
+        case [_, Binary(right=Number(value=least))]:
+            for word, sign in (("too few", -1), ("enough", 1)):
+                failing = _failing(alert, Fraction(least) * (1 + sign * _GUARD) / 10)
+                series = moved(failing, [Phase(Fraction(1), 11)], 1)
+                checks = (Check(Duration.parse("10m"), alert, sign > 0),)
+                yield Test(f"budget, {word}: {alert.name}", FAST.sample, tuple(series), checks)
+        case _:
+            return
 
 
 def _timed(expr: Expr, contract: Contract) -> bool:

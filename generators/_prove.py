@@ -5,11 +5,11 @@ bound, just beyond it, healthy again, gone where absence is a fault: silent, sil
 Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
 **timing** test starts a fault after a full long window of health and asks for the very steps at which the
 alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
-short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long window in
-which all of them are bad. A **budget** test begins with no history at all, so that minutes spend a month's budget and
-win it back. Where time is counted instead of events, a share is an average of samples: the timing is that of counting
-them, and levels are given as the recorded shares themselves. Two **changes** tests let what an alert counts the changes
-of go to and fro, and ask for the samples at which it must begin and end.
+short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long
+window in which all of them are bad; likewise for a budget. A **budget** test begins with no history at all, so that
+minutes spend a month's budget and win it back. Where time is counted instead of events, a share is an average of
+samples: the timing is that of counting them, and levels are given as the recorded shares themselves. Two **changes**
+tests let what an alert counts the changes of go to and fro, and ask for the samples at which it must begin and end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.signals import Alert
 from mahavishnu.units import Duration
 
-from ._burns import Burn, budget_behind, budget_test, burns_of, guards, kin_of, levels
+from ._burns import Burn, budget_behind, budget_guards, budget_test, burns_of, guards, kin_of, levels
 from ._changing import changes, changing
 from ._promtool import FAST, SLOW, Test
 from ._thresholds import packed, window_of
@@ -39,9 +39,10 @@ def fast(contract: Contract) -> tuple[Test, ...]:
         *(test for alert in contract.alerts if changing(alert) for test in changes(alert, contract, FAST)),
         *(test for kin in kin_of(burns) for burn in kin for test in levels(burn, kin, contract)),
         *(
-            budget_test(alert, contract)
+            test
             for alert in contract.alerts
             if budget_behind(alert, contract) is not None
+            for test in (budget_test(alert, contract), *budget_guards(alert))
         ),
         *timings([burn for burn in burns if _short(burn)], FAST),
         *guards([burn for burn in burns if _short(burn)], FAST),

@@ -159,7 +159,7 @@ def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
 
 def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
     """How many steps one steady time must last: the longest window, the hold, and a step at each end."""
-    gone = _LOOKBACK if _absent(alert) else 0
+    gone = _LOOKBACK if _absent(alert, contract) else 0
     return -(-(window_of(alert, contract) + (alert.hold or 0) + gone) // pace.step) + 2
 
 
@@ -168,8 +168,11 @@ def window_of(alert: Alert, contract: Contract) -> int:
     return max((one.window for one in contract.bases(alert.expr) if one.window is not None), default=0)
 
 
-def _absent(alert: Alert) -> bool:
-    return any(isinstance(node, Call) and node.name == "absent" for node in alert.expr.walk())
+def _absent(alert: Alert, contract: Contract) -> bool:
+    """Whether it is told when what it asks for is gone: by `absent`, or by a recorded `or vector(0)`."""
+    recorded = (one.expr for base in alert.expr.selectors() for one in contract.recorded.of(base))
+    nodes = (node for expr in (alert.expr, *recorded) for node in expr.walk())
+    return any(isinstance(node, Call) and node.name in ("absent", "vector") for node in nodes)
 
 
 def _sampling(alert: Alert, contract: Contract, steps: int, pace: Pace) -> Sampling:
@@ -189,19 +192,23 @@ def _threshold(
 ) -> Test:
     faults = [(alert, fault(alert, contract.recorded)) for alert in alerts]
     pace = pace._replace(sample=sampling.sample)
-    series = [one for alert, found in faults for one in _five(alert, found, steps, pace, sampling.seen)]
+    series = [
+        one
+        for alert, found in faults
+        for one in _five(alert, found, steps, pace, sampling.seen, gone=_absent(alert, contract))
+    ]
     checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
 
 
-def _five(alert: Alert, found: Fault, steps: int, pace: Pace, seen: int) -> Iterator[Series]:
+def _five(alert: Alert, found: Fault, steps: int, pace: Pace, seen: int, *, gone: bool) -> Iterator[Series]:
     a_step = pace.step // pace.sample
     phases = [Phase(depth(one), steps * a_step) for one in (0, found.within, found.beyond, 0)]
     if seen < a_step:
         phases = [part for phase in phases for part in _thinned(phase, a_step, seen)]
-    gone = [Phase(None, steps * a_step)] if _absent(alert) else []
-    return moved(alert.proof, [*phases, *gone], pace.sample // MINUTE)
+    last = [Phase(None, steps * a_step)] if gone else []
+    return moved(alert.proof, [*phases, *last], pace.sample // MINUTE)
 
 
 def _thinned(phase: Phase, a_step: int, seen: int) -> Iterator[Phase]:
@@ -223,7 +230,7 @@ def _states(contract: Contract, alert: Alert, found: Fault, steps: int, pace: Pa
         (begun + silent + hold, False),
         (begun + firing + hold, True),
     ]
-    moments += [(4 * steps - 1, False), *([(5 * steps - 1, True)] if _absent(alert) else [])]
+    moments += [(4 * steps - 1, False), *([(5 * steps - 1, True)] if _absent(alert, contract) else [])]
     return (Check(Duration(pace.step * step), alert, fires) for step, fires in moments)
 
 
@@ -233,7 +240,7 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     A rate sees the fault grow into its window. Prometheus 3 leaves the sample at the window's far end out, so
     that a window is full one sample earlier: both readings are allowed.
     """
-    if _absent(alert) and any(feed.faulty is None for feed in alert.proof):
+    if _absent(alert, contract) and any(feed.faulty is None for feed in alert.proof):
         last = (
             _LOOKBACK // pace.step
         )  # so long the last sample is still seen, in Prometheus 3 one moment less
@@ -260,15 +267,15 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
 _EXTREMES = ("max_over_time", "min_over_time")
 
 
-def _extremes(expr: Expr) -> list[tuple[Call, Selector]]:
-    """The greatest or least of a window, and of what."""
-    calls = [node for node in expr.walk() if isinstance(node, Call) and node.name in _EXTREMES]
+def _windows(expr: Expr, *functions: str) -> list[tuple[Call, Selector]]:
+    """What is asked of windows by these functions, and of what."""
+    calls = [node for node in expr.walk() if isinstance(node, Call) and node.name in functions]
     return [(node, one) for node in calls for one in node.selectors()]
 
 
 def _filled(alert: Alert, contract: Contract) -> int:
     """The longest window that a fault fills little by little."""
-    sudden = [one for _, one in _extremes(alert.expr)]
+    sudden = [one for _, one in _windows(alert.expr, *_EXTREMES, "last_over_time")]
     base = (one for one in contract.bases(alert.expr) if one not in sudden)
     return max((one.window for one in base if one.window is not None), default=0)
 
@@ -282,7 +289,7 @@ def _waited(alert: Alert, found: Fault) -> int:
         rises = any(after[labels] > value for labels, value in before.items())
         return rises is (call.name == "min_over_time")
 
-    return max((one.window or 0 for call, one in _extremes(alert.expr) if waits(call)), default=0)
+    return max((one.window or 0 for call, one in _windows(alert.expr, *_EXTREMES) if waits(call)), default=0)
 
 
 def _first(fires: Callable[[int, int], bool], reach: int, pace: Pace) -> int:

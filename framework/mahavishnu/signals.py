@@ -12,6 +12,7 @@ from mahavishnu.errors import Path
 from mahavishnu.promql import Call, Expr, Matcher, Selector
 from mahavishnu.units import Duration
 
+_LATELY = Duration.parse("2m")
 _MATCHER_SUFFIXES = {"": "=", "_not": "!=", "_re": "=~", "_not_re": "!~"}
 
 
@@ -148,6 +149,11 @@ class Signal:
     def select(self, **matchers: str) -> Selector:
         """The current value; a matcher is `label=…`, `label_not=…`, `label_re=…` or `label_not_re=…`."""
         return self._selector("", matchers)
+
+    def lately(self, **matchers: str) -> Call:
+        """The value when last scraped, two minutes ago at the most: a scrape that fails leaves none behind, and with an
+        instant value every alert on it would wait for its `for` anew."""
+        return Call("last_over_time", (replace(self.select(**matchers), window=_LATELY),))
 
     def part(self, suffix: str, **matchers: str) -> Selector:
         """The current value of a histogram's part: `_bucket` (with its label `le`), `_count` or `_sum`."""

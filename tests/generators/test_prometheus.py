@@ -168,6 +168,32 @@ def test_every_window_is_proved(window: str, tmp_path: Path) -> None:
     accepts("promtool", "test", "rules", *proofs(folder))
 
 
+@pytest.mark.judge
+@pytest.mark.parametrize(("least", "spent"), [("auto", 0), (None, 1)])
+def test_one_failure_among_few_requests_spends_no_budget(
+    least: str | None, spent: int, tmp_path: Path
+) -> None:
+    """As it raises no burn rate; without `min_requests` it is what the arithmetic says."""
+    objective = {"objective": "99.9%"} | ({"min_requests": least} if least else {})
+    folder = written(made(MINIMAL | {"slos": {"a": objective}}), tmp_path)
+    counted = 'mahavishnu_slo_requests_total{job="shop",instance="a",slo="a",outcome="%s"}'
+    fires = 'count(ALERTS{alertname="ShopSloABudgetExhausted",alertstate="firing"}) or vector(0)'
+    test = {
+        "interval": "1m",
+        "input_series": [
+            {"series": counted % "good", "values": "0+5x40"},
+            {"series": counted % "bad", "values": "0x14 1x26"},
+        ],
+        "promql_expr_test": [
+            {"expr": fires, "eval_time": "20m", "exp_samples": [{"labels": "{}", "value": spent}]}
+        ],
+    }
+    asked = folder / "prometheus/few.yml"
+    said = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": [test]}
+    asked.write_text(json.dumps(said))
+    accepts("promtool", "test", "rules", asked)
+
+
 # Objectives over the very series that an alert waits for, longer than promtool loads samples of a minute.
 LONG: dict[str, Any] = {
     **MINIMAL,

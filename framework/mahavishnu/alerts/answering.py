@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.promql import Call, absent, highest
-from mahavishnu.series import UP
+from mahavishnu.promql import Call
+from mahavishnu.series import ANY_UP, UP
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
@@ -30,7 +30,7 @@ def _down() -> Alert:
     return Alert(
         name="Down",
         severity=Severity.P1,
-        expr=highest(UP.select()).equals(0).or_(absent(UP.select())),
+        expr=ANY_UP.select().equals(0),
         hold=Duration.parse("2m"),
         summary="Prometheus cannot scrape the service.",
         meaning="No replica is known, or none answers on its metrics path.",

@@ -23,11 +23,10 @@ def alerts(_: object, hash: str) -> Iterator[Alert]:
 
 
 def _refused() -> Alert:
-    successful = SPEC_RELOAD_SUCCESSFUL.select()
     return Alert(
         name="SpecReloadFailed",
         severity=Severity.P3,
-        expr=successful.equals(0),
+        expr=SPEC_RELOAD_SUCCESSFUL.lately().equals(0),
         hold=Duration.parse("5m"),
         summary="A change of the spec was refused: the one before it still holds.",
         meaning="The file of the spec was changed, or went away, and what is there now cannot be put to work.",
@@ -35,7 +34,7 @@ def _refused() -> Alert:
         action="Read `spec refused` in the service's log, which says where and why; `mahavishnu check` says the "
         "same of the file. It is taken by itself as soon as it is good.",
         path=("service",),
-        proof=(Feed(successful, healthy=1, faulty=0),),
+        proof=(Feed(SPEC_RELOAD_SUCCESSFUL.select(), healthy=1, faulty=0),),
     )
 
 
@@ -43,7 +42,7 @@ def _drifted(hash: str) -> Alert:
     return Alert(
         name="SpecDrift",
         severity=Severity.P3,
-        expr=SPEC_INFO.select(hash_not=hash).equals(1),
+        expr=SPEC_INFO.lately(hash_not=hash).equals(1),
         hold=Duration.parse("15m"),
         summary="A replica enforces another spec than the one these rules were generated from.",
         meaning=f"These rules, dashboards and manifests come from the spec {hash}; the hash of the one at work is "

@@ -67,7 +67,7 @@ def _lost(one: str) -> Alert:
 
 
 def _quarantined(one: str) -> Alert:
-    letters = DEAD_LETTERS.select(state="quarantined")
+    letters = DEAD_LETTERS.lately(state="quarantined")
     return Alert(
         name="DeadLettersQuarantined",
         severity=Severity.P3,
@@ -89,7 +89,7 @@ def _stuck(one: str, redrive: Redrive) -> Alert:
     return Alert(
         name="DeadLettersStuck",
         severity=Severity.P2,
-        expr=highest(DEAD_LETTERS_AGE.select()) > patience,
+        expr=highest(DEAD_LETTERS_AGE.lately()) > patience,
         hold=Duration.parse("5m"),
         summary="The oldest dead letter has waited for $value.",
         unit="seconds",
@@ -104,11 +104,10 @@ def _stuck(one: str, redrive: Redrive) -> Alert:
 
 
 def _filling() -> Alert:
-    full = DEAD_LETTERS_FULL.select()
     return Alert(
         name="DeadLettersNearlyFull",
         severity=Severity.P2,
-        expr=highest(full) > _FULL_RATIO,
+        expr=highest(DEAD_LETTERS_FULL.lately()) > _FULL_RATIO,
         hold=Duration.parse("5m"),
         summary="$value of the room for dead letters is used.",
         unit="ratio",
@@ -116,21 +115,20 @@ def _filling() -> Alert:
         impact="Nothing yet. Once it is full dead_letters.when_full decides what is lost.",
         action="Heal the dependency whose letters these are; raise the bounds where there is room.",
         path=("dead_letters",),
-        proof=(Feed(full, healthy=0, faulty=Decimal("0.95")),),
+        proof=(Feed(DEAD_LETTERS_FULL.select(), healthy=0, faulty=Decimal("0.95")),),
     )
 
 
 def _unreachable() -> Alert:
-    up = DEAD_LETTERS_UP.select()
     return Alert(
         name="DeadLettersUnreachable",
         severity=Severity.P2,
-        expr=up.equals(0),
+        expr=DEAD_LETTERS_UP.lately().equals(0),
         hold=Duration.parse("1m"),
         summary="A process cannot read or write its dead letters.",
         meaning="The last try to take up letters failed: the file's disk, or the server.",
         impact="Calls that fail now are lost, and their callers are told so; kept ones wait.",
         action="The service's log says why (`dead letters unreachable`). Nothing has to be restarted.",
         path=("dead_letters", "store"),
-        proof=(Feed(up, healthy=1, faulty=0),),
+        proof=(Feed(DEAD_LETTERS_UP.select(), healthy=1, faulty=0),),
     )

@@ -35,7 +35,7 @@ def _lost() -> Alert:
     return Alert(
         name="LimitStoreLost",
         severity=Severity.P2,
-        expr=STORE_UP.select().equals(0),
+        expr=STORE_UP.lately().equals(0),
         hold=Duration.parse("30s"),
         summary="The shared store of the limits does not answer: they hold for each process alone.",
         meaning="The last calls to the store failed or came too late. It is tried again every few seconds.",

@@ -26,11 +26,10 @@ def alerts(spec: Spec, _: str) -> Iterator[Alert]:
 
 
 def _missing(count: int) -> Alert:
-    shown = WORKERS.select()
     return Alert(
         name="WorkersMissing",
         severity=Severity.P3,
-        expr=shown < count,
+        expr=WORKERS.lately() < count,
         hold=Duration.parse("5m"),
         summary=f"$value of the {count} workers of a replica are at work.",
         meaning=f"`service.workers` is {count}. A worker that ends is started anew within seconds; these end again "
@@ -39,7 +38,7 @@ def _missing(count: int) -> Alert:
         action="Look into the replica's log for `died`, `workers cannot meet` and `series not said`; compare its "
         "memory with `deploy.resources.memory`: the kernel kills one worker, not all of them.",
         path=("service", "workers"),
-        proof=(Feed(shown, healthy=count, faulty=count - 1),),
+        proof=(Feed(WORKERS.select(), healthy=count, faulty=count - 1),),
     )
 
 

@@ -331,7 +331,7 @@ class _Alerts:
         return Alert(
             name=self._named("Failing"),
             severity=Severity.P3,
-            expr=highest(BACKUP_STEP.select(backup=self.name, step_re="run|prune"), "step").equals(0),
+            expr=highest(BACKUP_STEP.lately(backup=self.name, step_re="run|prune"), "step").equals(0),
             path=self.path,
             hold=_HOLD,
             summary=f"The last backup of {self.name}, or the removal of old ones, failed.",
@@ -345,7 +345,7 @@ class _Alerts:
         return Alert(
             name=self._named("Unproven"),
             severity=Severity.P2,
-            expr=highest(BACKUP_STEP.select(backup=self.name, step_re="verify|drill"), "step").equals(0),
+            expr=highest(BACKUP_STEP.lately(backup=self.name, step_re="verify|drill"), "step").equals(0),
             path=self.path,
             hold=_HOLD,
             summary=f"Backups of {self.name} were found damaged, or could not be restored.",
@@ -436,7 +436,7 @@ class _Alerts:
         return f"Backup{camel(self.name)}{kind}"
 
     def _of(self, signal: Signal) -> Expr:
-        return signal.select(backup=self.name)
+        return signal.lately(backup=self.name)
 
     def _feed(self, signal: Signal, healthy: Decimal | int, faulty: Decimal | int) -> Feed:
         return Feed(signal.select(backup=self.name, copy="1"), healthy=healthy, faulty=faulty)

@@ -150,7 +150,8 @@ class Breaker(Policy):
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
         state = BREAKER_STATE.closed(dependency=name)
-        closed, opened = (state.select(dependency=name, state=one) for one in ("closed", "open"))
+        closed = state.lately(dependency=name, state="closed")
+        opened = state.select(dependency=name, state="open")
         lately = Call("max_over_time", (replace(opened, window=_LATELY),))
         each = ("dependency", "instance")
         held = self.mode == "open"
@@ -169,7 +170,10 @@ class Breaker(Policy):
             if held
             else f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
             path=("dependencies", name, "breaker"),
-            proof=(Feed(closed, healthy=1, faulty=0), Feed(opened, healthy=0, faulty=1)),
+            proof=(
+                Feed(state.select(dependency=name, state="closed"), healthy=1, faulty=0),
+                Feed(opened, healthy=0, faulty=1),
+            ),
         )
 
     def _restless(self, name: str, within: Duration) -> Alert:

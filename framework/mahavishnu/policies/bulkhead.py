@@ -74,12 +74,11 @@ class Bulkhead(Policy):
         return (self._saturated(name), self._refusing(name))
 
     def _saturated(self, name: str) -> Alert:
-        in_flight = BULKHEAD_IN_FLIGHT.closed(dependency=name).select(dependency=name)
-        capacity = BULKHEAD_CAPACITY.closed(dependency=name).select(dependency=name)
+        in_flight, capacity = (one.closed(dependency=name) for one in (BULKHEAD_IN_FLIGHT, BULKHEAD_CAPACITY))
         return Alert(
             name=f"Dependency{camel(name)}BulkheadSaturated",
             severity=Severity.P2,
-            expr=in_flight / capacity > _FULL_RATIO,
+            expr=in_flight.lately(dependency=name) / capacity.lately(dependency=name) > _FULL_RATIO,
             hold=Duration.parse("5m"),
             summary=f"$value of the {self.concurrency} places for calls to {name} are taken.",
             unit="ratio",
@@ -88,8 +87,8 @@ class Bulkhead(Policy):
             action=_ACTION.format(name=name),
             path=("dependencies", name, "bulkhead"),
             proof=(
-                Feed(in_flight, healthy=0, faulty=self.concurrency),
-                Feed(capacity, healthy=self.concurrency, faulty=self.concurrency),
+                Feed(in_flight.select(dependency=name), healthy=0, faulty=self.concurrency),
+                Feed(capacity.select(dependency=name), healthy=self.concurrency, faulty=self.concurrency),
             ),
         )
 

@@ -111,7 +111,7 @@ class Concurrency(Limit):
         return (*full, *floor, self._refusing(name), *critical)
 
     def _saturated(self, name: str) -> Alert:
-        running, quota = LIMIT_IN_FLIGHT.select(limit=name), LIMIT_QUOTA.select(limit=name)
+        running, quota = (one.lately(limit=name) for one in (LIMIT_IN_FLIGHT, LIMIT_QUOTA))
         return Alert(
             name=f"Limit{camel(name)}Saturated",
             severity=Severity.P2,
@@ -126,8 +126,8 @@ class Concurrency(Limit):
             action=f"Find what keeps requests running; raise limits.{name}.concurrency if there is room.",
             path=("limits", name),
             proof=(
-                Feed(running, healthy=0, faulty=self.most),
-                Feed(quota, healthy=self.most, faulty=self.most),
+                Feed(LIMIT_IN_FLIGHT.select(limit=name), healthy=0, faulty=self.most),
+                Feed(LIMIT_QUOTA.select(limit=name), healthy=self.most, faulty=self.most),
             ),
         )
 

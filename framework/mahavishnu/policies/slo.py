@@ -135,8 +135,8 @@ class Slo(Policy):
     severities: tuple[Severity, ...] = tuple(Severity)
     """Which burn rates raise an alert: P1 the fastest, P4 the slowest; with none at all nothing is raised."""
     min_requests: Count | Literal["auto"] | None = None
-    """A burn rate raises no alert on fewer requests in its long window; `auto`: on so few that a single failed one
-    would raise it."""
+    """No alert is raised on fewer requests: in the long window of a burn rate, in the whole one for a budget that is
+    spent. `auto`: on so few that a single failed one would raise it."""
 
     _read: Indicator | None = PrivateAttr(None)
 
@@ -205,6 +205,11 @@ class Slo(Policy):
         """How many requests its long window must hold before an alert is raised; None: any number."""
         return burn.requests if self.min_requests == "auto" else self.min_requests
 
+    @property
+    def spends_from(self) -> int | None:
+        """How many requests the whole window must hold before its budget can be spent; None: any number."""
+        return int(1 / self.budget) + 1 if self.min_requests == "auto" else self.min_requests
+
     def signals(self, name: str) -> tuple[Signal, ...]:
         counted = () if self.query is not None else (SLO_REQUESTS.closed(slo=name),)
         return counted if self.under is None else (*counted, _http.with_buckets(self.under.seconds))
@@ -214,16 +219,20 @@ class Slo(Policy):
         stale = (indicator.recording(),) if isinstance(indicator, Freshness) else ()
         ratios = [Recording(ratio_signal(one, name), indicator.ratio(one), labels) for one in self._windows()]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
+        waiting = self.severities and self.min_requests is not None
+        windows = {*(one.tier.long for one in self._live()), self.period} if waiting else ()
         counted = [
-            Recording(events_signal(one.tier.long, name), events, labels)
-            for one in self._live()
-            if self.min_requests is not None and (events := indicator.events(one.tier.long)) is not None
+            Recording(events_signal(one, name), events, labels)
+            for one in sorted(windows)
+            if (events := indicator.events(one)) is not None
         ]
         return (*stale, *ratios, *counted, Recording(budget_signal(name), left, labels))
 
     def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         ratios = ((ratio_signal(window, name), decimal(self.budget)) for window in self._windows())
-        events = ((events_signal(one.tier.long, name), Decimal(least)) for one, least in self._waiting())
+        waiting = [(one.tier.long, least) for one, least in self._waiting()]
+        waiting += [] if self.spends_from is None else [(self.period, self.spends_from)]
+        events = ((events_signal(window, name), Decimal(least)) for window, least in waiting)
         return (*ratios, *events, (budget_signal(name), Decimal(0)))
 
     def _waiting(self) -> Iterator[tuple[Burn, int]]:
@@ -271,17 +280,20 @@ class Slo(Policy):
         )
 
     def _guarded(self, name: str, burn: Burn, burning: Expr) -> Expr:
-        wanted = self.waits_for(burn)
-        if wanted is None:
-            return burning
-        return burning.and_(events_signal(burn.tier.long, name).select(slo=name) >= wanted)
+        return self._above(self.waits_for(burn), burn.tier.long, name, burning)
+
+    def _above(self, least: int | None, window: Duration, name: str, condition: Expr) -> Expr:
+        """The condition, on so many requests in a window."""
+        if least is None:
+            return condition
+        return condition.and_(events_signal(window, name).select(slo=name) >= least)
 
     def _exhausted(self, name: str) -> Alert:
         of = self.indicator(name)
         return Alert(
             name=f"Slo{camel(name)}BudgetExhausted",
             severity=self._ticket,
-            expr=budget_signal(name).select(slo=name) <= 0,
+            expr=self._above(self.spends_from, self.period, name, budget_signal(name).select(slo=name) <= 0),
             summary=f"SLO {name}: the error budget of {self.window} is spent; $value of the budget is left.",
             unit="ratio",
             meaning=f"Over the last {self.window}, more than {_percent(self.budget)} of the {of.noun} {of.bad}.",
@@ -336,7 +348,8 @@ class Slo(Policy):
 
     def _traffic(self) -> int:
         """Events a minute in a proof: enough for every alert to be raised."""
-        return max([PER_MINUTE, *(self.waits_for(burn) or 0 for burn in self._live())])
+        waited = (self.waits_for(burn) or 0 for burn in self._live())
+        return max([PER_MINUTE, self.spends_from or 0, *waited])
 
     def _gone(self, burn: Burn) -> Duration:
         hour = int(Duration.parse("1h"))

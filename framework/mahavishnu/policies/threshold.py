@@ -257,8 +257,8 @@ def _reading(when: Condition) -> Reading:
 
 def _memory(when: Condition) -> Reading:
     if isinstance(when.bound, Size):
-        return Reading(MEMORY.select(), "bytes", _gauge(MEMORY.select()))
-    return _fraction(MEMORY.select(), MEMORY_LIMIT.select(), Decimal(2**29))
+        return Reading(MEMORY.lately(), "bytes", _gauge(MEMORY.select()))
+    return _fraction(MEMORY, MEMORY_LIMIT, Decimal(2**29))
 
 
 def _latency(when: Condition) -> Reading:
@@ -291,7 +291,7 @@ def _cpu(_: str) -> Reading:
             (CPU_LIMIT.select(), cores, cores),
         )
 
-    return Reading(CPU.rate(_WINDOW) / CPU_LIMIT.select(), "ratio", proof)
+    return Reading(CPU.rate(_WINDOW) / CPU_LIMIT.lately(), "ratio", proof)
 
 
 def _errors(_: str) -> Reading:
@@ -309,8 +309,8 @@ def _refused(name: str) -> Reading:
 
 
 def _utilisation(name: str) -> Reading:
-    used = LIMIT_UTILISATION.select(limit=name)
-    return Reading(used, "ratio", _gauge(used))
+    used = LIMIT_UTILISATION.lately(limit=name)
+    return Reading(used, "ratio", _gauge(LIMIT_UTILISATION.select(limit=name)))
 
 
 def _failures(name: str) -> Reading:
@@ -328,29 +328,29 @@ def _slow(name: str) -> Reading:
 
 
 def _queue(name: str) -> Reading:
-    waiting = LIMIT_QUEUED.select(limit=name)
-    return Reading(waiting, "count", _gauge(waiting))
+    waiting = LIMIT_QUEUED.lately(limit=name)
+    return Reading(waiting, "count", _gauge(LIMIT_QUEUED.select(limit=name)))
 
 
 def _depth(_: str) -> Reading:
     # Every process that shares a store says the same of it: the highest, not the sum.
-    every = highest(total(DEAD_LETTERS.select(), "instance"))
+    every = highest(total(DEAD_LETTERS.lately(), "instance"))
     return Reading(every, "count", _gauge(DEAD_LETTERS.select(state="waiting")))
 
 
 def _age(backup: str) -> Reading:
     """Of the last backup of that name; of the oldest dead letter where no name is said."""
     if not backup:
-        return Reading(highest(DEAD_LETTERS_AGE.select()), "seconds", _gauge(DEAD_LETTERS_AGE.select()))
-    age = BACKUP_AGE.select(backup=backup)
+        return Reading(highest(DEAD_LETTERS_AGE.lately()), "seconds", _gauge(DEAD_LETTERS_AGE.select()))
+    age = BACKUP_AGE.lately(backup=backup)
     return Reading(highest(age), "seconds", _gauge(BACKUP_AGE.select(backup=backup, copy="1")))
 
 
-def _fraction(used: Selector, limit: Selector, level: Decimal) -> Reading:
+def _fraction(used: Signal, limit: Signal, level: Decimal) -> Reading:
     def proof(at: Levels) -> Proof:
-        return ((used, level * at.below, level * at.above), (limit, level, level))
+        return ((used.select(), level * at.below, level * at.above), (limit.select(), level, level))
 
-    return Reading(used / limit, "ratio", proof)
+    return Reading(used.lately() / limit.lately(), "ratio", proof)
 
 
 def _gauge(series: Selector) -> Callable[[Levels], Proof]:

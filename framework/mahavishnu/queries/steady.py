@@ -90,6 +90,8 @@ class Steady(NamedTuple):
             return self.now
         if call.name == "vector":
             return {frozenset(): _number(self.value(call.args[0]))}
+        if call.name == "last_over_time" and isinstance(call.args[0], Selector):
+            return self._instant(call.args[0])
         if call.name == "absent":
             return {} if self.vector(call.args[0]) else {frozenset(): Fraction(1)}
         if call.name == "histogram_quantile":

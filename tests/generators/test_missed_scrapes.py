@@ -1,0 +1,135 @@
+"""Alerts of a service that is scraped, but not always: what fails now and then must not silence them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mahavishnu.contract import Contract, contract
+from mahavishnu.load import accept
+from mahavishnu.promql import Call, Selector
+from mahavishnu.signals import Alert, Source
+from mahavishnu.units import MINUTE, SECOND
+from tests import reading
+from tests.monitoring import accepts
+
+_prove: Any = import_module("mahavishnu.generators._prove")
+_thresholds: Any = import_module("mahavishnu.generators._thresholds")
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "examples/shop/deploy/prometheus/rules.yml"
+SCRAPE = 15  # seconds
+MISSED = 8  # one scrape in so many fails
+LOOKED = 20  # scrapes during which an alert must not have cleared
+
+
+@pytest.fixture(scope="module")
+def shop() -> Contract:
+    return contract(accept(ROOT / "mahavishnu.yaml").spec)
+
+
+def _instants(alert: Alert) -> Iterator[str]:
+    """What of the alert's query is gone at once when a scrape fails."""
+    held = {id(one) for node in alert.expr.walk() if isinstance(node, Call) for one in node.args}
+    for node in alert.expr.walk():
+        if isinstance(node, Selector) and node.signal.source is Source.RUNTIME and id(node) not in held:
+            yield str(node)
+
+
+def test_no_alert_that_waits_asks_for_what_one_failed_scrape_takes_away(shop: Contract) -> None:
+    """Its `for` would begin anew each time."""
+    waiting = [one for one in shop.alerts if one.hold]
+    assert len(waiting) > 40
+    assert {one.name: found for one in waiting if (found := [*_instants(one)])} == {}
+
+
+def _reach(alert: Alert, made: Contract) -> int:
+    """After so many ns of its fault it must fire."""
+    return int(_thresholds.window_of(alert, made)) + (alert.hold or 0)
+
+
+def _series(alert: Alert, made: Contract, scrapes: int) -> Iterator[dict[str, str]]:
+    """What it asks for while its fault lasts, whenever a scrape does not fail."""
+    depth = Fraction(_thresholds.fault(alert, made.recorded).beyond, 100_000)
+    for one in _thresholds.world_of(alert)(depth):
+        labels = {"job": made.job, "instance": "a", **dict(one.labels)}
+        named = ",".join(f'{name}="{value}"' for name, value in labels.items())
+        values = (one.level * at * SCRAPE / 60 if one.grows else one.level for at in range(scrapes))
+        said = ("stale" if at % MISSED == MISSED - 1 else repr(float(one)) for at, one in enumerate(values))
+        yield {"series": f"{one.name}{{{named}}}", "values": " ".join(said)}
+
+
+def _test(pack: Sequence[Alert], made: Contract) -> dict[str, Any]:
+    scrapes = max(_reach(one, made) for one in pack) // SECOND // SCRAPE + 2 * MISSED + LOOKED
+    lately = f"[{LOOKED * SCRAPE}s]"
+    fires = f'max(count_over_time(ALERTS{{alertname="%s",alertstate="firing"}}{lately})) >= bool {LOOKED}'
+    return {
+        "interval": f"{SCRAPE}s",
+        "input_series": [series for one in pack for series in _series(one, made, scrapes)],
+        "promql_expr_test": [
+            {
+                "expr": fires % one.name,
+                "eval_time": f"{(scrapes - 1) * SCRAPE}s",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+            for one in pack
+        ],
+    }
+
+
+def _rules(alerts: Sequence[Alert]) -> dict[str, Any]:
+    """Those of these alerts alone: promtool evaluates whatever there is at every step."""
+    names = {one.name for one in alerts}
+    groups = reading.read(RULES.read_text())["groups"]
+    return {
+        "groups": [
+            {"name": group["name"], "rules": rules}
+            for group in groups
+            if (rules := [one for one in group["rules"] if one.get("alert") in names])
+        ]
+    }
+
+
+def test_alerts_go_on_though_scrapes_fail(shop: Contract, tmp_path: Path) -> None:
+    """One in eight, for as long as the fault lasts: too few for the replica to be `ReplicaDown`."""
+    quick = [
+        one
+        for one in _prove._plain(shop)
+        if _reach(one, shop) <= 20 * MINUTE
+        and all(of.signal.source is Source.RUNTIME for of in one.expr.selectors())
+    ]
+    assert len(quick) > 30
+    rules, tests = tmp_path / "rules.yml", tmp_path / "rules.test.yml"
+    rules.write_text(json.dumps(_rules(quick)))
+    asked = [_test(pack, shop) for pack in _thresholds._packs(quick, shop)]
+    said = {"rule_files": [rules.name], "evaluation_interval": f"{SCRAPE}s", "tests": asked}
+    tests.write_text(json.dumps(said))
+    accepts("promtool", "test", "rules", tests)
+
+
+def test_a_service_that_is_down_stays_so_when_its_last_target_is_forgotten(tmp_path: Path) -> None:
+    """A discovery drops what is dead for long; it is the same outage, and was paged already."""
+    down = (
+        'count_over_time(ALERTS{alertname="ShopDown",alertstate="firing",severity="P1",service="shop"}[8m])'
+    )
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": 'up{job="shop",instance="a"}', "values": "1x40 0x20 stale"}],
+        "promql_expr_test": [
+            {
+                "expr": f"sum({down} >= bool 31)",
+                "eval_time": "20m30s",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+        ],
+    }
+    tests = tmp_path / "rules.test.yml"
+    said = {"rule_files": [str(RULES)], "evaluation_interval": "15s", "tests": [test]}
+    tests.write_text(json.dumps(said))
+    accepts("promtool", "test", "rules", tests)
