@@ -392,6 +392,28 @@ def test_a_limit_that_observes_says_that_nobody_is_refused(mode: str) -> None:
         assert (claims is not None) is (mode == "enforce"), text
 
 
+@pytest.mark.parametrize(("large", "wanted"), [(1, set[str]()), (10, {"ShopLimitUploadsTooLarge"})])
+def test_a_body_that_is_too_large_once_is_told_to_nobody(
+    large: int, wanted: set[str], tmp_path: Path
+) -> None:
+    """Also where there is one request in ten minutes, so that it is half of all for as long as anybody looks back."""
+    spec = limits(uploads={"body": "10B"})
+    seen, clock = Prometheus(spec, tmp_path), VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(), spec, clock=clock)
+        for minute in range(180):
+            if minute % 10 == 5:
+                size = 11 if 0 <= minute - 60 < 10 * large else 9
+                await house.status("POST", headers={"content-length": str(size)}, body=[b"x" * size])
+            seen.scrape(house.app.service.metrics)
+            clock.advance(MINUTE)
+        assert house.decisions("uploads")[1] == large
+
+    asyncio.run(life())
+    assert set[str]().union(*seen.fired(range(60, 180))) & {"ShopLimitUploadsTooLarge"} == wanted
+
+
 def test_a_stream_that_is_cut_is_told_of(tmp_path: Path) -> None:
     """It counts against the same limit as a response that never begins, and its alert says so."""
     spec = limits(request={"timeout": "10s", "idle": "30s"})
