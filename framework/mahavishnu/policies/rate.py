@@ -102,7 +102,7 @@ class Rate(Limit):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         # Who may ask but a few times has nearly used it up with the last of them: that says nothing.
-        enough = (self.burst or self.rate.count) >= _ENOUGH
+        enough = (self.burst or self.rate.count) // self.cost >= _ENOUGH
         return (self._refusing(name), *((self._nearly(name),) if enough else ()))
 
     @property
