@@ -13,7 +13,7 @@ from mahavishnu.derived import uploads
 from mahavishnu.policies.backup import Backup, Postgres
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint, secrets_of
-from mahavishnu.targets import Kubernetes
+from mahavishnu.targets import SCALED_TO, Kubernetes
 from mahavishnu.units import Size
 
 from ._ingress import told
@@ -63,15 +63,11 @@ def _objects(spec: Spec, target: Kubernetes) -> Iterator[str]:
     if spec.backups:
         yield from ("backups-networkpolicy", "backups-pvc", "backups-serviceaccount")
     yield from ("configmap", "deployment")
-    if _scales(spec):
+    if spec.deploy.replicas.vary:
         yield "hpa"
     if target.host is not None:
         yield "ingress"
     yield from ("networkpolicy", "pdb", "service", "serviceaccount")
-
-
-def _scales(spec: Spec) -> bool:
-    return spec.deploy.replicas.min < spec.deploy.replicas.max
 
 
 def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
@@ -114,9 +110,10 @@ def _pod(contract: Contract) -> dict[str, object]:
     return {
         "image": image(contract),
         "command": command(contract),
-        "replicas": None if _scales(spec) else spec.deploy.replicas.min,
+        "replicas": None if spec.deploy.replicas.vary else spec.deploy.replicas.min,
         "min": spec.deploy.replicas.min,
         "max": spec.deploy.replicas.max,
+        "scaled_to": int(SCALED_TO.ratio * 100),
         "uid": UID,
         "size": size,
         "spec_path": SPEC_PATH,

@@ -367,7 +367,7 @@ def test_fires_and_clears(
         # Hours in which the loop is looked at ten times a second would be half of what a test takes.
         monkeypatch.setattr("mahavishnu.runtime.lag.PERIOD", 1_000_000_000)
     shop = Shop(file, monkeypatch)
-    bad = LONG + 20 if fault is nobody else 30
+    bad = LONG + 20 if fault is nobody else 40 if fault is hanging else 30
     minutes = asyncio.run(phases(shop, fault, bad, to_clear))
     before, during, after = firing(promtool, rules, shop.series, minutes)
     assert before == frozenset()

@@ -392,6 +392,64 @@ def test_a_limit_that_observes_says_that_nobody_is_refused(mode: str) -> None:
         assert (claims is not None) is (mode == "enforce"), text
 
 
+@pytest.mark.parametrize(("large", "wanted"), [(1, set[str]()), (10, {"ShopLimitUploadsTooLarge"})])
+def test_a_body_that_is_too_large_once_is_told_to_nobody(
+    large: int, wanted: set[str], tmp_path: Path
+) -> None:
+    """Also where there is one request in ten minutes, so that it is half of all for as long as anybody looks back."""
+    spec = limits(uploads={"body": "10B"})
+    seen, clock = Prometheus(spec, tmp_path), VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(), spec, clock=clock)
+        for minute in range(180):
+            if minute % 10 == 5:
+                size = 11 if 0 <= minute - 60 < 10 * large else 9
+                await house.status("POST", headers={"content-length": str(size)}, body=[b"x" * size])
+            seen.scrape(house.app.service.metrics)
+            clock.advance(MINUTE)
+        assert house.decisions("uploads")[1] == large
+
+    asyncio.run(life())
+    assert set[str]().union(*seen.fired(range(60, 180))) & {"ShopLimitUploadsTooLarge"} == wanted
+
+
+@pytest.mark.parametrize(
+    ("limit", "asks", "told"),
+    [
+        ({"rate": "10/minute", "cost": 10}, 1, None),
+        ({"rate": "10/minute", "burst": 100, "cost": 11}, 1, None),
+        ({"rate": "100/hour", "cost": 10}, 1, False),
+        ({"rate": "100/hour", "cost": 10}, 10, False),
+        ({"rate": "100/hour", "burst": 10}, 11, True),
+    ],
+    ids=str,
+)
+def test_who_may_ask_but_a_few_times_is_not_nearly_refused(
+    limit: dict[str, Any], asks: int, told: bool | None, tmp_path: Path
+) -> None:
+    """He has nothing left when he has asked once: no alert says so (None), however large his quota is.
+
+    Where a quota is for ten requests, the last of them alone is near its end; who goes on at its pace is told of.
+    """
+    spec = limits(exp=limit)
+    name = "ShopLimitExpNearlyExhausted"
+    assert (name in {one.name for one in contract(spec).alerts}) is (told is not None)
+    seen, clock = Prometheus(spec, tmp_path), VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(), spec, clock=clock)
+        for minute in range(60):
+            for _ in range(asks):
+                await house.status(client=f"198.51.100.{minute if told is False else 0}")
+            seen.scrape(house.app.service.metrics)
+            clock.advance(MINUTE)
+
+    asyncio.run(life())
+    fired = set[str]().union(*seen.fired(range(60)))
+    assert (name in fired) is bool(told)
+
+
 def test_a_stream_that_is_cut_is_told_of(tmp_path: Path) -> None:
     """It counts against the same limit as a response that never begins, and its alert says so."""
     spec = limits(request={"timeout": "10s", "idle": "30s"})

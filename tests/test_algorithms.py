@@ -189,6 +189,31 @@ def test_sliding_window_is_cloudflares_in_exact_arithmetic(
         assert sum(cost for now, cost in admitted if start <= now < start + period) <= max(1, 2 * count - 1)
 
 
+KINDS = st.sampled_from(["gcra", "sliding_window", "sliding_log"])
+
+
+@settings(max_examples=300)
+@given(KINDS, st.integers(0, 2**32), st.integers(1, 4), arrivals, st.sets(st.integers(0, 60), max_size=3))
+def test_no_period_holds_more_than_the_peak(
+    kind: str, seed: int, cost: int, moves: list[tuple[int, int]], lost: set[int]
+) -> None:
+    """Of requests that come several at once, at any times, and where the state is lost in between."""
+    algorithm = _random(kind, random.Random(seed))
+    period: int = getattr(algorithm, "period", 0)
+    state: Any = None
+    admitted: list[int] = []
+    losses: list[int] = []
+    for number, (now, crowd) in enumerate(at_times(moves, period)):
+        if number in lost:
+            state, losses = None, [*losses, now]
+        for _ in range(20 * crowd):
+            if (after := algorithm.admit(state, now, cost)) is not None:
+                state, admitted = after, [*admitted, now]
+    for start in {*admitted}:
+        seen = sum(start <= now < start + period for now in admitted)
+        assert seen <= algorithm.peak(cost, 1 + sum(start <= at < start + period for at in losses))
+
+
 def _random(kind: str, chance: random.Random) -> Algorithm:
     count, period = chance.randint(1, 50), chance.choice([SECOND, 60 * SECOND, 900 * SECOND, 3600 * SECOND])
     if kind == "gcra":

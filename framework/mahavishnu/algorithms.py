@@ -49,6 +49,10 @@ class Gcra:
     def most(self) -> int:
         return self.burst
 
+    def peak(self, cost: int, lives: int = 1) -> int:
+        """A burst, and what refills; reached at the last moment of a period."""
+        return (lives * self.burst + self.count) // cost
+
     def admit(self, state: int | None, now: int, cost: int) -> int | None:
         tick, step, most = self._packed
         ticks = now * tick
@@ -118,6 +122,10 @@ class SlidingWindow:
     def most(self) -> int:
         return self.count
 
+    def peak(self, cost: int, lives: int = 1) -> int:
+        """All of it at the end of one window, and as the next one ends all but what still reaches in."""
+        return lives * (self.count // cost) + (self.count - 1) // cost
+
     def admit(self, state: tuple[int, int, int] | None, now: int, cost: int) -> tuple[int, int, int] | None:
         index, elapsed = divmod(now, self.period)
         before, current = self._counts(state, index)
@@ -180,6 +188,9 @@ class SlidingLog:
     @property
     def most(self) -> int:
         return self.count
+
+    def peak(self, cost: int, lives: int = 1) -> int:
+        return lives * (self.count // cost)
 
     def admit(self, state: tuple[int, ...] | None, now: int, cost: int) -> tuple[int, ...] | None:
         live = self._live(state, now)

@@ -118,9 +118,10 @@ def _labels(name: str, labels: Mapping[str, str], signal: Signal) -> Iterator[st
 
 
 def _missing(names: set[str], made: Contract) -> Iterator[str]:
-    """Gauges are there from the start; what counts may not have counted yet."""
+    """Gauges are there from the start but for those that jobs report; what counts may not have counted yet."""
     for one in made.signals.values():
-        if one.source is Source.RUNTIME and one.kind is Kind.GAUGE and one.name not in names:
+        known = one.source is Source.RUNTIME and one.kind is Kind.GAUGE and not one.reported
+        if known and one.name not in names:
             yield f"there is no {one.name}"
 
 

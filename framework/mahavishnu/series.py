@@ -414,6 +414,7 @@ BACKUP_SUCCESS = Signal(
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
     unit=Unit.POINT,
+    reported=True,
 )
 BACKUP_AGE = Signal(
     "mahavishnu_backup_age_seconds",
@@ -422,6 +423,7 @@ BACKUP_AGE = Signal(
     _COPY,
     across=Across.MAX,
     unit=Unit.AGE,
+    reported=True,
 )
 BACKUP_SIZE = Signal(
     "mahavishnu_backup_size_bytes",
@@ -430,6 +432,7 @@ BACKUP_SIZE = Signal(
     _COPY,
     across=Across.MAX,
     unit=Unit.BYTES,
+    reported=True,
 )
 BACKUP_USUAL_SIZE = Signal(
     "mahavishnu_backup_usual_size_bytes",
@@ -438,6 +441,7 @@ BACKUP_USUAL_SIZE = Signal(
     _COPY,
     across=Across.MAX,
     unit=Unit.BYTES,
+    reported=True,
 )
 BACKUP_DURATION = Signal(
     "mahavishnu_backup_duration_seconds",
@@ -447,6 +451,7 @@ BACKUP_DURATION = Signal(
     across=Across.MAX,
     waived="How long it takes is looked at; one that never ends makes the age grow.",
     unit=Unit.SECONDS,
+    reported=True,
 )
 BACKUP_VERIFIED = Signal(
     "mahavishnu_backup_last_verified_timestamp_seconds",
@@ -456,6 +461,7 @@ BACKUP_VERIFIED = Signal(
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
     unit=Unit.POINT,
+    reported=True,
 )
 BACKUP_VERIFIED_AGE = Signal(
     "mahavishnu_backup_verified_age_seconds",
@@ -465,6 +471,7 @@ BACKUP_VERIFIED_AGE = Signal(
     across=Across.MAX,
     waived="Asked for where repositories are read.",
     unit=Unit.AGE,
+    reported=True,
 )
 BACKUP_DRILLED = Signal(
     "mahavishnu_backup_last_drill_timestamp_seconds",
@@ -474,6 +481,7 @@ BACKUP_DRILLED = Signal(
     across=Across.MAX,
     waived="What its age is measured from: that is judged.",
     unit=Unit.POINT,
+    reported=True,
 )
 BACKUP_DRILL_AGE = Signal(
     "mahavishnu_backup_drill_age_seconds",
@@ -483,6 +491,7 @@ BACKUP_DRILL_AGE = Signal(
     across=Across.MAX,
     waived="Asked for where drills are made.",
     unit=Unit.AGE,
+    reported=True,
 )
 BACKUP_RESTORE = Signal(
     "mahavishnu_backup_restore_seconds",
@@ -492,6 +501,7 @@ BACKUP_RESTORE = Signal(
     across=Across.MAX,
     waived="Asked for where `rto` says how long it may take.",
     unit=Unit.SECONDS,
+    reported=True,
 )
 BACKUP_SNAPSHOTS = Signal(
     "mahavishnu_backup_snapshots",
@@ -500,6 +510,7 @@ BACKUP_SNAPSHOTS = Signal(
     _COPY,
     across=Across.MAX,
     waived="How many there are is looked at; what is promised is how far back they go.",
+    reported=True,
 )
 BACKUP_HISTORY = Signal(
     "mahavishnu_backup_history_seconds",
@@ -509,6 +520,7 @@ BACKUP_HISTORY = Signal(
     across=Across.MAX,
     waived="Asked for where a retention says how far back they go.",
     unit=Unit.SECONDS,
+    reported=True,
 )
 BACKUP_HISTORY_DUE = Signal(
     "mahavishnu_backup_history_due_seconds",
@@ -518,6 +530,7 @@ BACKUP_HISTORY_DUE = Signal(
     across=Across.MAX,
     waived="Asked for where a retention says how far back they go.",
     unit=Unit.SECONDS,
+    reported=True,
 )
 BACKUP_GUARANTEED = Signal(
     "mahavishnu_backup_guaranteed_history_seconds",
@@ -536,4 +549,5 @@ BACKUP_STEP = Signal(
     (Label("backup"), Label("step", STEPS)),
     across=Across.MIN,
     unit=Unit.FLAG,
+    reported=True,
 )

@@ -99,7 +99,8 @@ class Signal:
     `waived` says why no rule asks for it, where none does; `across` is what a gauge of the runtime must say: what
     several workers show together. `of_all` is a label and a value that such a gauge shows only if every worker
     has it; any other value is shown if one worker has it. `unit` is what its value is; of what grows, what it
-    counts.
+    counts. `reported`: a gauge of what jobs write down, which is there once they have; all others of the runtime are
+    from the start.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Signal:
     across: Across | None = None
     of_all: tuple[str, str] | None = None
     unit: Unit = Unit.NUMBER
+    reported: bool = False
 
     def __hash__(self) -> int:
         return hash(self.name)  # its labels may have thousands of values

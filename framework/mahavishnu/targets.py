@@ -8,7 +8,12 @@ from pydantic import Field, StrictBool, StringConstraints, model_validator
 
 from mahavishnu.policy import SecretRef, Settings
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Cpu, Duration, Size
+from mahavishnu.units import Cpu, Duration, Percent, Size
+
+SCALED_TO = Percent.parse("70%")
+"""How busy the autoscaler keeps the processors of the replicas, on the average."""
+SCALED_ABOVE = Percent.parse("77%")
+"""From where it adds one: by Kubernetes' default a tenth above its target is still on target."""
 
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Host = Annotated[
@@ -50,6 +55,11 @@ class Scale(Settings):
     """In quiet times."""
     max: Replicas = 1
     """Under load."""
+
+    @property
+    def vary(self) -> bool:
+        """Whether there are more of them under load."""
+        return self.min < self.max
 
     @model_validator(mode="after")
     def _ordered(self) -> Scale:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -13,10 +15,13 @@ from starlette.applications import Starlette
 
 from mahavishnu import live
 from mahavishnu.asgi import Hardening
+from mahavishnu.backup import evidence
+from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.cli import run
-from mahavishnu.contract import contract
+from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
 from mahavishnu.runtime import current
+from mahavishnu.signals import Kind, Source
 from tests.monitoring import MINIMAL
 from tests.monitoring import made as contract_of
 from tests.stack import alertmanager, prometheus, serving
@@ -92,6 +97,77 @@ def test_places_are_those_of_all_workers_together(home: Path) -> None:
     for shows, says in ((two, []), (one, ["limit reports is enforced as 4, and this spec says 8"])):
         with serving(text.replace(one, shows)) as url:
             assert [line for line in live.service(url, made) if line.startswith("limit ")] == says
+
+
+BACKED_UP = {
+    **SPEC,
+    "secrets": [*SPEC["secrets"], "KEY"],
+    "limits": {"reports": {"concurrency": 4, "queue": 2}, "pages": {"concurrency": "adaptive"}},
+    "dependencies": {
+        "bank": {
+            "timeout": "1s",
+            "breaker": {},
+            "bulkhead": {"concurrency": 4},
+            "throttle": {"accepts": "50%"},
+            "retry": {"attempts": 2},
+            "fallback": "dead_letter",
+        }
+    },
+    "backups": {
+        "orders": {
+            "source": {"sqlite": "orders.db"},
+            "to": "/mnt/backups",
+            "password": "${KEY}",
+            "schedule": "0 3 * * *",
+            "rpo": "25h",
+        }
+    },
+}
+RUN = Copy(
+    first=10.0, success=10.0, snapshot="ab", duration=1.0, sizes=[9], snapshots=1, oldest=10.0, newest=10.0
+)
+REPORTS = {
+    "nothing yet": None,
+    "a run": Evidence({"1": RUN}, {"run": True}),
+    "a run that failed": Evidence({}, {"run": False}),
+    "a drill": Evidence(
+        {"1": replace(RUN, verified=11.0, drilled=11.0, restore=2.0)}, {"run": True, "drill": True}
+    ),
+}
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_a_backup_that_has_not_reported_yet_is_no_difference(report: Evidence | None, home: Path) -> None:
+    """Neither to a service nor to its Prometheus; the alerts know how long that may be so."""
+    (home / "mahavishnu.yaml").write_text(json.dumps(BACKED_UP), encoding="utf-8")
+    if report is not None:
+        evidence.write(home / ".mahavishnu/backups", "orders", report)
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    text = shown(home)
+    with serving(text) as url:
+        assert [*live.service(url, made)] == []
+    names = {re.split("[{ ]", line)[0]: "" for line in text.splitlines() if line[0] != "#"}
+    assert unseen(names, made) == []
+    del names["mahavishnu_dead_letters"]
+    assert unseen(names, made) == ["there is no mahavishnu_dead_letters"]
+
+
+def unseen(names: Mapping[str, str], made: Contract) -> list[str]:
+    """What is missed in a Prometheus that knows these series, and says all at once, whatever it is asked."""
+    data: dict[str, object] = {"groups": [], "activeTargets": [], "activeAlertmanagers": [], **names}
+    with serving(json.dumps({"data": data})) as url:
+        return [one for one in live.prometheus(url, made, "groups: []", ()) if one.startswith("there is no")]
+
+
+def test_what_is_reported_is_all_that_is_not_there_from_the_start(home: Path) -> None:
+    """Any other gauge is missed where it is not shown."""
+    (home / "mahavishnu.yaml").write_text(json.dumps(BACKED_UP), encoding="utf-8")
+    made, text = contract(load(home / "mahavishnu.yaml").declared), shown(home)
+    gauges = [one for one in made.signals.values() if one.kind is Kind.GAUGE and one.source is Source.RUNTIME]
+    later = {one.name for one in gauges if f"\n{one.name} " not in text and f"\n{one.name}{{" not in text}
+
+    assert later == {one.name for one in gauges if one.reported}
+    assert len(later) == 14
 
 
 @pytest.mark.parametrize(

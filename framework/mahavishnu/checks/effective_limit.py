@@ -28,11 +28,10 @@ def check(facts: Facts) -> Iterator[Problem]:
     processes = spec.processes
     for name, limit in spec.limits.items():
         if processes > 1 and isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode != "off":
-            count, period = str(limit.rate).split("/")
+            each = limit.peak()
             what = (
-                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share "
-                f"nothing: "
-                f"up to {int(count) * processes:,}/{period} get through"
+                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share nothing: "
+                f"up to {each * processes:,} get through in {limit.rate.period}, {each:,} in each"
             )
             help = (
                 "name a `store` that they share, write `scope: process` if it is meant for each process, or set "

@@ -9,10 +9,10 @@ from mahavishnu.spec import Spec
 
 
 def outage(spec: Spec) -> Iterator[str]:
-    """One sentence for each rate that all processes share: the most in any of its windows, an outage included.
+    """One sentence for each rate that all processes share: the most in any of its periods, an outage included.
 
-    `local` starts one more count in each process, beside the one in the store: (processes + 1) times the limit. A
-    server that has lost its data counts once more.
+    `local` starts one more count in each process, beside the one in the store, and each may let in its burst and what
+    refills; a server that has lost its data begins once more.
     """
     if not spec.shared:
         return
@@ -26,7 +26,9 @@ def _most(limit: Rate, processes: int) -> str:
         return "lets everything through (on_store_failure: open)"
     if limit.on_store_failure == "closed":
         return "lets nothing through: 503 (on_store_failure: closed)"
-    count, period = str(limit.rate).split("/")
     counted = "1 process" if processes == 1 else f"{processes} processes"
-    most, again = (f"{int(count) * (processes + more):,}/{period}" for more in (1, 2))
-    return f"lets up to {most} through: {counted} and the store count apart; {again} if it comes back empty"
+    each, again = limit.peak(), limit.peak(lives=2)
+    return (
+        f"lets up to {each * (processes + 1):,} through in {limit.rate.period}: {counted} and the store count apart, "
+        f"each up to {each:,}; {each * processes + again:,} if it comes back empty"
+    )

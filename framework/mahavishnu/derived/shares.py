@@ -15,8 +15,7 @@ def shares(spec: Spec) -> Iterator[str]:
         return
     for name, limit in spec.limits.items():
         if isinstance(limit, Rate) and limit.scope == "process" and limit.mode != "off":
-            count, period = str(limit.rate).split("/")
-            yield f"limit `{name}` counts in each worker: {_times(spec, int(count), f'/{period}')}"
+            yield f"limit `{name}` counts in each worker: in {limit.rate.period} {_times(spec, limit.peak())}"
         elif isinstance(limit, Concurrency) and limit.mode != "off":
             most = limit.most if limit.adaptive else int(limit.concurrency)
             yield f"limit `{name}` has its places in each worker: {_times(spec, most)}"
@@ -26,8 +25,8 @@ def shares(spec: Spec) -> Iterator[str]:
             yield f"the bulkhead of `{name}` has its places in each worker: {_times(spec, places)}"
 
 
-def _times(spec: Spec, number: int, unit: str = "") -> str:
+def _times(spec: Spec, number: int) -> str:
     replica, fleet = number * spec.service.workers, number * spec.processes
     most = spec.deploy.replicas.max
-    in_all = f", {fleet:,}{unit} in {most} replicas" if most > 1 else ""
-    return f"up to {replica:,}{unit} in a replica{in_all}"
+    in_all = f", {fleet:,} in {most} replicas" if most > 1 else ""
+    return f"up to {replica:,} in a replica{in_all}"

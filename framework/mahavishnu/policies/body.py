@@ -55,7 +55,8 @@ class Body(Limit):
                 name=f"Limit{camel(name)}TooLarge",
                 severity=Severity.P4,
                 expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
-                hold=Duration.parse("15m"),
+                # No longer a window than it waits, so that no single body can raise it.
+                hold=_WINDOW,
                 summary=f"$value of the requests of limit {name} have a body {self.beyond()}.",
                 unit="ratio",
                 meaning=f"More than 5% of the requests under limit {name} have a body {self.beyond()}.",

@@ -89,6 +89,10 @@ class Rate(Limit):
         kind = SlidingWindow if self.algorithm == "sliding_window" else SlidingLog
         return kind(self.rate.count, self.rate.period)
 
+    def peak(self, lives: int = 1) -> int:
+        """The most requests that one count admits in any period, a burst included; it begins anew `lives` - 1 times."""
+        return self.algorithm_of().peak(self.cost, lives)
+
     def quota(self) -> tuple[int, int]:
         """The count and its window in nanoseconds."""
         return self.rate.count, int(self.rate.period)
@@ -98,7 +102,7 @@ class Rate(Limit):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         # Who may ask but a few times has nearly used it up with the last of them: that says nothing.
-        enough = (self.burst or self.rate.count) >= _ENOUGH
+        enough = (self.burst or self.rate.count) // self.cost >= _ENOUGH
         return (self._refusing(name), *((self._nearly(name),) if enough else ()))
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -20,6 +21,8 @@ from starlette.routing import Route
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
+from mahavishnu.derived.outage import outage
+from mahavishnu.policies.rate import Rate
 from mahavishnu.policy import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.redis.address import address
@@ -627,6 +630,38 @@ def test_it_comes_back_by_itself(fault: Fault) -> None:
 
     with server() as one:
         asyncio.run(story(one))
+
+
+def test_what_a_lost_server_lets_through_is_what_check_says() -> None:
+    """Two processes under a rate that hardly refills; the server is killed, and comes back with nothing."""
+    limit = {"rate": "6/minute", "burst": 200, "cost": 2}
+
+    async def drained(one: Fleet, charges: Sequence[Charged]) -> int:
+        admitted = 0
+        while (await one.take(charges)).admitted:
+            admitted += 1
+        return admitted
+
+    async def story(one: Server) -> tuple[int, int]:
+        spec = spec_of(store=one.url, limits={"a": limit}, deploy={"replicas": {"max": 2}})
+        (sentence,) = outage(spec)
+        said = re.findall(r"(?:up to|;) ([0-9,]+)(?= through| if)", sentence)
+        rate = spec.limits["a"]
+        assert isinstance(rate, Rate)
+        charges = (Charged("a", rate.algorithm_of(), rate.cost),)
+        async with fleet(one.url) as mine, fleet(one.url) as other:
+            admitted = await drained(mine, charges)
+            one.kill()
+            admitted += await drained(mine, charges) + await drained(other, charges)
+            # But for what refills in a whole minute, 3 in each count.
+            assert int(said[0]) - 9 <= admitted <= int(said[0])
+            one.start()
+            await mine.until(up=True)
+            return admitted + await drained(mine, charges), int(said[1])
+
+    with server() as one:
+        admitted, most = asyncio.run(story(one))
+    assert most - 9 <= admitted <= most
 
 
 def test_forgotten_scripts_are_sent_again(redis: Server) -> None:
