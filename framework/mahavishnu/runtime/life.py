@@ -41,6 +41,7 @@ class Life:
     def begin(self) -> None:
         """From now on and on this event loop."""
         service = self._service()
+        service.lasting.begun = True
         self.redriver.start()
         self.telling.start()
         self._crowd.start()
