@@ -98,7 +98,7 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last batch is given up; nobody waits for its thread."""
-    monkeypatch.setattr("mahavishnu.runtime.tracing.traces.LAST", 10**7)
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.LAST", 10**7)
     released = threading.Event()
 
     def hang(*_: Any) -> None:
@@ -112,7 +112,26 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
         return house
 
     house = run(scenario())
-    assert [line["reason"] for line in house.lines if "reason" in line] == ["TimeoutError"]
+    assert [line["reason"] for line in house.lines if "reason" in line] == ["no time is left"]
+    released.set()
+
+
+def test_a_collector_that_hangs_does_not_keep_a_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one without a server, which has no event loop to wait by: it is said what is given up."""
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.LAST", 10**7)
+    released, told, counted = threading.Event(), list[str](), Counter[str]()
+
+    def hang(*_: Any) -> None:
+        released.wait()
+
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.post", hang)
+    box = Outbox("http://collector", lambda outcome, count: counted.update({outcome: count}), told.append)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(box)
+    box.open()
+    provider.get_tracer("shop").start_span("one").end()
+    box.close()
+    assert (told, counted) == (["no time is left"], {"failed": 1})
     released.set()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from random import SystemRandom
@@ -19,10 +18,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import Attributes
 
 from mahavishnu.runtime.spans import Facts, Ids
-from mahavishnu.runtime.telemetry.collector import LAST, aside
+from mahavishnu.runtime.telemetry.collector import aside
 from mahavishnu.runtime.telemetry.outbox import Outbox
 from mahavishnu.spec import Traces
-from mahavishnu.units import SECOND, Percent
+from mahavishnu.units import Percent
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
@@ -75,7 +74,7 @@ class Tracing:
         if self._outbox is None:
             return
         try:
-            await asyncio.wait_for(aside(self._outbox.close), LAST / SECOND)
+            await aside(self._outbox.close)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             self._tell(type(fault).__name__)
 
