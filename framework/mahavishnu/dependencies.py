@@ -368,6 +368,7 @@ def _start() -> Service:
             use(service)
             if service.tracing is not None:
                 service.tracing.start(lambda: service, instance(worker=False))
+                service.tracing.adopt()
         return service
 
 

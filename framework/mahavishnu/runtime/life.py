@@ -53,8 +53,10 @@ class Life:
             on_signal("SIGHUP", self._reloader.ask, alone=True)
 
     def serve(self) -> None:
-        """The server listens from now on."""
+        """The app has started, and the server listens from now on."""
         self._crowd.start()
+        if (tracing := self._service().tracing) is not None:
+            tracing.adopt()
 
     def leave(self) -> None:
         """The server listens no more."""

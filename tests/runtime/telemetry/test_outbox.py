@@ -234,6 +234,64 @@ def test_a_script_traces_with_spans_of_its_own(receiver: Collector, tmp_path: Pa
     assert len({one.trace_id for one in spans.values()}) == 2
 
 
+SERVER = """
+import contextlib
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from mahavishnu.asgi import Hardening
+
+own, tracer = InMemorySpanExporter(), trace.get_tracer("own")
+
+@contextlib.asynccontextmanager
+async def life(app):
+    if OWN:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(own))
+        trace.set_tracer_provider(provider)
+    yield
+
+async def handler(request):
+    with tracer.start_as_current_span("own"):
+        return Response()
+
+app = Starlette(routes=[Route("/", handler)], middleware=[Middleware(Hardening)], lifespan=life)
+with TestClient(app) as client:
+    client.get("/")
+print(*(span.name for span in own.get_finished_spans()))
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_app_may_set_a_provider_of_its_own_while_it_starts(
+    receiver: Collector, tmp_path: Path, own: bool
+) -> None:
+    """Then its own spans are its own to send; else they are ours."""
+    ended = script(SERVER.replace("OWN", str(own)), receiver, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "Overriding" not in ended.stderr
+    assert ended.stdout.splitlines()[-1] == ("own" if own else "")
+    assert {one.name for one in receiver.spans()} == {"GET /", *([] if own else ["own"])}
+
+
+def test_a_server_that_tells_nothing_of_its_start_makes_the_apps_spans_from_its_first_request(
+    receiver: Collector, tmp_path: Path
+) -> None:
+    """As uvicorn with `--lifespan off`."""
+    code = SERVER.replace("OWN", "True").replace(
+        "with TestClient(app) as client:", "if client := TestClient(app):"
+    )
+    ended = script(code, receiver, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert {one.name for one in receiver.spans()} == {"GET /", "own"}
+
+
 FORKS = f"""
 import os, sys
 from mahavishnu import dependency

@@ -47,6 +47,7 @@ class Tracing:
         self._url = settings.otlp
         self._name = name
         self._tracer: Tracer = NoOpTracer()
+        self._made: TracerProvider | None = None
         self._outbox: Outbox | None = None
         self._service: Callable[[], Service] | None = None
 
@@ -65,9 +66,16 @@ class Tracing:
             return
         if self._outbox is None:
             self._outbox = Outbox(self._url, self._count, self._tell)
-            self._provide(self._outbox, instance)
+            self._made = self._provider(instance)
+            self._made.add_span_processor(self._outbox)
+            self._tracer = self._made.get_tracer(_NAME)
             atexit.register(self._outbox.close)
         self._outbox.open()
+
+    def adopt(self) -> None:
+        """From now on make the app's own spans, too, unless it has set a provider for them by now: it cannot later."""
+        if self._made is not None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            trace.set_tracer_provider(self._made)
 
     async def flush(self) -> None:
         """Send what waits, or give up soon: the process has little time to end."""
@@ -121,13 +129,6 @@ class Tracing:
             span_limits=SpanLimits(max_attribute_length=_VALUE),
             shutdown_on_exit=False,
         )
-
-    def _provide(self, outbox: Outbox, instance: str) -> None:
-        provider = self._provider(instance)
-        provider.add_span_processor(outbox)
-        self._tracer = provider.get_tracer(_NAME)
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody else has one
-            trace.set_tracer_provider(provider)
 
     def _count(self, outcome: str, count: int) -> None:
         if self._service is not None and count:
