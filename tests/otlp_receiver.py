@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -119,3 +120,28 @@ def collector() -> Generator[Collector]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def dripping(drops: int = 400, every: float = 0.02) -> Generator[str]:
+    """The URL of one that answers with so many bytes of a head, a byte each time, and then hangs up."""
+    answer, over = b"HTTP/1.1 200 OK\r\nx-slow: " + b"a" * drops, threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            with suppress(OSError), listening.accept()[0] as connection:
+                connection.recv(1000)
+                for one in answer[:drops]:
+                    if over.wait(every):
+                        break
+                    connection.sendall(bytes((one,)))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            over.set()
+            socket.create_connection(listening.getsockname()).close()
+            thread.join()

@@ -23,7 +23,7 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
-from tests.otlp_receiver import collector
+from tests.otlp_receiver import Collector, collector
 from tests.runtime.asgi_client import site
 
 SPEC = """\
@@ -378,3 +378,47 @@ def test_where_the_middleware_starts_after_all_nobody_else_pushes(tmp_path: Path
     with collector() as receiver:
         _told(tmp_path, receiver.url, "1h", program)
         assert receiver.pushed == []
+
+
+FORKS = """
+import multiprocessing
+import os
+
+def work() -> None:
+    pay()
+    pay()
+
+pay()
+input()
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+if os.fork() == 0:
+    for _ in range(3):
+        pay()
+    sys.exit()
+os.wait()
+pay()
+"""
+
+
+def test_a_fork_pushes_what_it_has_counted_itself(tmp_path: Path) -> None:
+    """From zero and since its own start, as an instance of its own; in the parent's total is none of it."""
+    with collector() as receiver:
+        _told(tmp_path, receiver.url, "1h", FORKS)
+        pushes = range(len(receiver.pushed))
+        called = {
+            receiver.resource(one)["service.instance.id"]: receiver.samples(one)[CALLED] for one in pushes
+        }
+        assert sorted(called.values()) == [2, 2, 3]
+        *counting, parent = [_since(receiver, one) for one in pushes]
+        assert parent < min(counting)
+        *started, first = [receiver.samples(one)["process_start_time_seconds{}"] for one in pushes]
+        assert first < min(started)
+
+
+def _since(receiver: Collector, push: int) -> int:
+    """Since when its calls are counted."""
+    named = {one.name: one for one in receiver.metrics(push)}
+    since: int = named["mahavishnu_dependency_calls_total"].sum.data_points[0].start_time_unix_nano
+    return since

@@ -64,6 +64,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "server",
         "worker",
         "standing",
+        "structlog",
         "look",
         "api",
         "",

@@ -10,10 +10,20 @@ if TYPE_CHECKING:
     from mahavishnu.dependencies import dependency
     from mahavishnu.limits import limit
     from mahavishnu.runtime.calls.degraded import degraded, watching
+    from mahavishnu.runtime.context import request_id
     from mahavishnu.runtime.dead_letters.handlers import idempotency_key
     from mahavishnu.worker import redriving
 
-__all__ = ["__version__", "degraded", "dependency", "idempotency_key", "limit", "redriving", "watching"]
+__all__ = [
+    "__version__",
+    "degraded",
+    "dependency",
+    "idempotency_key",
+    "limit",
+    "redriving",
+    "request_id",
+    "watching",
+]
 
 
 def __getattr__(name: str) -> object:
@@ -38,4 +48,8 @@ def __getattr__(name: str) -> object:
         from mahavishnu.runtime.dead_letters.handlers import idempotency_key
 
         return idempotency_key
+    if name == "request_id":
+        from mahavishnu.runtime.context import request_id
+
+        return request_id
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

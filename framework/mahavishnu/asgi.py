@@ -246,6 +246,7 @@ class Hardening:
         self._begin(scope)
         if self.service.clock.runs:
             self.service.lag.start()
+        self.life.serve()
         self.life.end_unheard()
 
     def _twice(self, help: str) -> None:

@@ -47,7 +47,7 @@ from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependenc
 from mahavishnu.runtime.calls.flat import guarded
 from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.context import current_request
-from mahavishnu.runtime.current import current, expect, use
+from mahavishnu.runtime.current import current, expect, inherited, use
 from mahavishnu.runtime.dead_letters.handlers import handle
 from mahavishnu.runtime.dead_letters.letters import Letter
 from mahavishnu.runtime.naming import NAMED
@@ -327,7 +327,7 @@ def _unknown(name: str, spec: Spec) -> MahavishnuError:
 
 def spec_at_work() -> Spec:
     """The process's spec, whether it is at work already or has yet to be found."""
-    service = current()
+    service = current() or inherited()
     return _loaded().spec if service is None else service.spec
 
 
@@ -353,11 +353,12 @@ def service_at_work() -> Service:
 
 
 def _start() -> Service:
-    """A service for a process without the middleware: a worker, a script, whose output is its own."""
+    """A service for a process without the middleware: a worker, a script, whose output is its own, or a fork."""
     with _starting:
         service = current()
         if service is None:
-            service = start(_loaded(), process_clock(), log_to=sys.stderr)
+            parents = inherited()
+            service = parents.anew() if parents else start(_loaded(), process_clock(), log_to=sys.stderr)
             if variables.disabled():
                 service.dependencies = build_dependencies(
                     _bare(service.spec), Site("", service.clock, service.metrics)
@@ -367,6 +368,7 @@ def _start() -> Service:
             use(service)
             if service.tracing is not None:
                 service.tracing.start(lambda: service, instance(worker=False))
+                service.tracing.adopt()
         return service
 
 

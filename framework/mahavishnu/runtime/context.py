@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -73,3 +74,11 @@ def deadline() -> int | None:
     """When the response of the request being served must have started; None: no limit."""
     request = current_request()
     return None if request is None else request.deadline
+
+
+def _serve_nobody() -> None:
+    """A fork serves no request: it may be a worker of a pool, and outlive by far the one in which it was made."""
+    HERE.get()[1] = None
+
+
+os.register_at_fork(after_in_child=_serve_nobody)

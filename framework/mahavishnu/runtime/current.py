@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -19,10 +20,12 @@ _lock = threading.Lock()
 class _AtWork:
     """Where the service at work is found."""
 
-    __slots__ = ("service",)
+    __slots__ = ("parents", "service")
 
     def __init__(self) -> None:
         self.service: Service | None = None
+        self.parents: Service | None = None
+        """Of a fork: the one that was its parent's. Never let go of: what it has open is not ours to close."""
 
 
 AT_WORK = _AtWork()
@@ -67,8 +70,26 @@ def current() -> Service | None:
     return AT_WORK.service
 
 
+def inherited() -> Service | None:
+    """In a fork, the service that its parent had: the same spec holds, but what that has counted is not its own."""
+    return AT_WORK.parents
+
+
 def forget() -> None:
     """Start anew; for tests."""
-    AT_WORK.service = None
+    AT_WORK.service = AT_WORK.parents = None
     _specs.clear()
     names.forget()
+
+
+def _leave_to_parent() -> None:
+    """A fork is a process of its own, which starts its own service with its first guarded call.
+
+    Not where a middleware has yet to begin: a server may import the app before it forks its workers.
+    """
+    service = AT_WORK.service
+    if service is not None and (service.lasting.begun or not service.lasting.hardens):
+        AT_WORK.service, AT_WORK.parents = None, service
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)

@@ -41,6 +41,7 @@ class Life:
     def begin(self) -> None:
         """From now on and on this event loop."""
         service = self._service()
+        service.lasting.begun = True
         self.redriver.start()
         self.telling.start()
         self._crowd.start()
@@ -52,8 +53,10 @@ class Life:
             on_signal("SIGHUP", self._reloader.ask, alone=True)
 
     def serve(self) -> None:
-        """The server listens from now on."""
+        """The app has started, and the server listens from now on."""
         self._crowd.start()
+        if (tracing := self._service().tracing) is not None:
+            tracing.adopt()
 
     def leave(self) -> None:
         """The server listens no more."""

@@ -74,11 +74,12 @@ class Lasting:
 
     When it began, how many requests are being served, whether it is about to end, whether the spec's file was good
     when it was last read, and when it last was (both times in seconds since 1970); where dead letters are kept; whether
-    a middleware has it, or it only guards calls.
+    a middleware has it, or it only guards calls, and whether that one has begun to serve.
     """
 
     office: Office | None = None
     hardens = False
+    begun = False
 
     def __init__(self, began: float) -> None:
         self.began = began
@@ -112,6 +113,7 @@ class Service:
         self.lasting: Lasting = before.lasting if before else Lasting(started(of_several=several))
         self.clock = clock
         self.spec = spec
+        self._loaded = loaded
         self.contract = shown(spec)
         self.hash = spec_hash(loaded.declared) if loaded else self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
@@ -157,6 +159,12 @@ class Service:
     def after(self, loaded: Loaded) -> Service:
         """The service of a new spec, in this one's place once it takes over."""
         return Service(loaded.spec, self.clock, self._process, self.log_to, loaded, self)
+
+    def anew(self) -> Service:
+        """One of the same spec for a fork of this process: it counts from zero, and holds and knows nothing yet."""
+        made = Service(self.spec, self.clock, self._process, self.log_to, self._loaded)
+        made.reports = self.reports
+        return made
 
     def take_over(self, before: Service) -> None:
         """What all requests share, places and breakers, is from now on as this spec says; nothing here can fail."""

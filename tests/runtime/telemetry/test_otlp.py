@@ -24,7 +24,7 @@ from mahavishnu.runtime.telemetry.collector import Failure
 from mahavishnu.runtime.telemetry.otlp import post
 from mahavishnu.series import SPEC_RELOADS
 from mahavishnu.spec import Spec
-from tests.otlp_receiver import Collector, Exporting, collector
+from tests.otlp_receiver import Collector, Exporting, collector, dripping
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 
 EVERY = 15
@@ -271,6 +271,12 @@ def test_each_way_to_fail_has_a_reason(receiver: Collector, monkeypatch: pytest.
     assert "refused" in found.reason
     found = post("http://no-such-host.invalid", b"", 5)
     assert found is not None
+
+
+def test_a_collector_that_drips_has_no_more_time_than_one_that_is_silent() -> None:
+    """Whoever sends a byte now and then would hold the sender for as long as he likes."""
+    with dripping() as url:
+        assert post(url, b"", 0.2) == Failure("timed out")
 
 
 async def test_secret_headers_reach_the_collector_and_nobody_else(

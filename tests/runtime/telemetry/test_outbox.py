@@ -98,7 +98,7 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
     receiver: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last batch is given up; nobody waits for its thread."""
-    monkeypatch.setattr("mahavishnu.runtime.tracing.traces.LAST", 10**7)
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.LAST", 10**7)
     released = threading.Event()
 
     def hang(*_: Any) -> None:
@@ -112,7 +112,26 @@ def test_a_collector_that_hangs_does_not_keep_a_server_from_ending(
         return house
 
     house = run(scenario())
-    assert [line["reason"] for line in house.lines if "reason" in line] == ["TimeoutError"]
+    assert [line["reason"] for line in house.lines if "reason" in line] == ["no time is left"]
+    released.set()
+
+
+def test_a_collector_that_hangs_does_not_keep_a_process_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one without a server, which has no event loop to wait by: it is said what is given up."""
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.LAST", 10**7)
+    released, told, counted = threading.Event(), list[str](), Counter[str]()
+
+    def hang(*_: Any) -> None:
+        released.wait()
+
+    monkeypatch.setattr("mahavishnu.runtime.telemetry.outbox.post", hang)
+    box = Outbox("http://collector", lambda outcome, count: counted.update({outcome: count}), told.append)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(box)
+    box.open()
+    provider.get_tracer("shop").start_span("one").end()
+    box.close()
+    assert (told, counted) == (["no time is left"], {"failed": 1})
     released.set()
 
 
@@ -213,6 +232,64 @@ def test_a_script_traces_with_spans_of_its_own(receiver: Collector, tmp_path: Pa
         ("stripe", "own around"),
     ]
     assert len({one.trace_id for one in spans.values()}) == 2
+
+
+SERVER = """
+import contextlib
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+from mahavishnu.asgi import Hardening
+
+own, tracer = InMemorySpanExporter(), trace.get_tracer("own")
+
+@contextlib.asynccontextmanager
+async def life(app):
+    if OWN:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(own))
+        trace.set_tracer_provider(provider)
+    yield
+
+async def handler(request):
+    with tracer.start_as_current_span("own"):
+        return Response()
+
+app = Starlette(routes=[Route("/", handler)], middleware=[Middleware(Hardening)], lifespan=life)
+with TestClient(app) as client:
+    client.get("/")
+print(*(span.name for span in own.get_finished_spans()))
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_an_app_may_set_a_provider_of_its_own_while_it_starts(
+    receiver: Collector, tmp_path: Path, own: bool
+) -> None:
+    """Then its own spans are its own to send; else they are ours."""
+    ended = script(SERVER.replace("OWN", str(own)), receiver, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert "Overriding" not in ended.stderr
+    assert ended.stdout.splitlines()[-1] == ("own" if own else "")
+    assert {one.name for one in receiver.spans()} == {"GET /", *([] if own else ["own"])}
+
+
+def test_a_server_that_tells_nothing_of_its_start_makes_the_apps_spans_from_its_first_request(
+    receiver: Collector, tmp_path: Path
+) -> None:
+    """As uvicorn with `--lifespan off`."""
+    code = SERVER.replace("OWN", "True").replace(
+        "with TestClient(app) as client:", "if client := TestClient(app):"
+    )
+    ended = script(code, receiver, tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert {one.name for one in receiver.spans()} == {"GET /", "own"}
 
 
 FORKS = f"""

@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.secret_values import secret
+from mahavishnu.runtime.telemetry import hurried
 from mahavishnu.units import SECOND
 
 T = TypeVar("T")
@@ -43,7 +44,10 @@ class Failure(NamedTuple):
 
 
 def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
-    """Send one request to a collector; its answer when it has taken it. Each wait for it ends after so many seconds."""
+    """Send one request to a collector; its answer when it has taken it. All waits for it end after so many seconds.
+
+    To connect may take as long again, for each address that its name has.
+    """
     place = _place(url, path)
     request = urllib.request.Request(place, body, {**headers(), "Content-Type": _TYPE}, method="POST")  # noqa: S310 - http(s) by the spec
     try:
@@ -113,8 +117,8 @@ def _opener() -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
+        hurried.Plain,
+        hurried.Secure,
         urllib.request.HTTPDefaultErrorHandler,
         urllib.request.HTTPErrorProcessor,
     ):

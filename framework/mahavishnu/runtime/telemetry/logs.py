@@ -57,8 +57,8 @@ def logger(settings: Logs, stream: TextIO | Outlet | None = None, ids: Find | No
     wrapped: Log = structlog.wrap_logger(
         _Lines(outlet(stream)),
         processors=[
-            _with_request,
-            *([] if ids is None else [partial(_with_span, ids)]),
+            with_request,
+            *([] if ids is None else [partial(with_span, ids)]),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -315,13 +315,15 @@ class _Lines:
     log = debug = info = warn = warning = fatal = failure = err = error = critical = exception = msg
 
 
-def _with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def with_request(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: the id of the request that is being served."""
     if request_id := context.request_id():
         event.setdefault("request_id", request_id)
     return event
 
 
-def _with_span(ids: Find, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def with_span(ids: Find, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: the ids of the span that is current."""
     if "trace_id" not in event and (found := ids()) is not None:
         event.update(named(found))
     return event

@@ -48,7 +48,7 @@ def encoded(shown: Shown, resource: Mapping[str, str], times: Times) -> bytes:
 
 
 def post(url: str, body: bytes, timeout: float) -> Failure | None:
-    """Send one request to a collector; None when it has taken it. Each wait for it ends after so many seconds."""
+    """Send one request to a collector; None when it has taken it. `timeout` is that of `collector.post`."""
     answer = collector.post(url, _PATH, body, timeout)
     return answer if isinstance(answer, Failure) else _judged(answer)
 

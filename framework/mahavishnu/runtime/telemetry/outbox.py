@@ -22,7 +22,8 @@ ROOM = 2048
 _BATCH = 512
 _EVERY = 1000  # ms
 _PATH = "/v1/traces"
-_PATIENCE = 3.0  # seconds, for each wait
+_PATIENCE = 3.0  # seconds, for each try
+_LATE = "no time is left"
 _PAUSES = (1.0, 2.0, 4.0)
 _CHANCE = SystemRandom()
 
@@ -50,11 +51,16 @@ class Outbox(SpanProcessor):
             self._batches = BatchSpanProcessor(sender, 2 * ROOM, _EVERY, _BATCH)
 
     def close(self) -> None:
-        """Send what waits, and take no more; a collector that does not answer is waited for a few seconds."""
-        batches, self._batches = self._batches, None
-        if batches is not None and self._sender is not None:
-            self._sender.hurry()
-            batches.shutdown()  # type: ignore[no-untyped-call]  # the SDK has no types here
+        """Send what waits, and take no more; a collector is waited for LAST in all, whatever it does, and no longer."""
+        (batches, self._batches), sender = (self._batches, None), self._sender
+        if batches is not None and sender is not None:
+            sender.hurry()
+            # By itself it waits for half a minute.
+            ending = threading.Thread(target=batches.shutdown, daemon=True)
+            ending.start()
+            ending.join(LAST / SECOND)
+            if ending.is_alive():
+                sender.give_up(self._taken)
 
     def on_end(self, span: ReadableSpan) -> None:
         """One more, if its trace is kept."""
@@ -91,12 +97,19 @@ class _Sender(SpanExporter):
         self._ending = threading.Event()
         self._until: float | None = None
         self._well = True
+        self._over = False
         self.done = 0
 
     def hurry(self) -> None:
         """From now on wait for nothing, and in all a few seconds at the most."""
         self._until = time.monotonic() + LAST / SECOND
         self._ending.set()
+
+    def give_up(self, taken: int) -> None:
+        """Of so many spans those are lost that are not done by now, however that goes on."""
+        self._over = True
+        self._count("failed", taken - self.done)
+        self._said(Failure(_LATE))
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Send them; nothing is raised."""
@@ -105,9 +118,10 @@ class _Sender(SpanExporter):
             lost -= self._exported(spans)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the next batch is sent
             self._said(Failure(type(fault).__name__))
-        self._count("failed", lost)
-        self._count("exported", len(spans) - lost)
-        self.done += len(spans)
+        if not self._over:
+            self._count("failed", lost)
+            self._count("exported", len(spans) - lost)
+            self.done += len(spans)
         return SpanExportResult.FAILURE if lost else SpanExportResult.SUCCESS
 
     def _exported(self, spans: Sequence[ReadableSpan]) -> int:
@@ -132,7 +146,7 @@ class _Sender(SpanExporter):
 
     def _posted(self, body: bytes) -> bytes | Failure:
         left = _PATIENCE if self._until is None else min(_PATIENCE, self._until - time.monotonic())
-        return Failure("no time is left") if left <= 0 else post(self._url, _PATH, body, left)
+        return Failure(_LATE) if left <= 0 else post(self._url, _PATH, body, left)
 
     def _said(self, failure: Failure | None) -> None:
         if self._well is not (failure is None):

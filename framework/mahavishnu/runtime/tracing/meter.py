@@ -10,6 +10,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.breaker import BREAKER_TRANSITIONS
 from mahavishnu.policies.retry import RETRIES
 from mahavishnu.policy import Counter, Histogram
+from mahavishnu.runtime.current import inherited
 from mahavishnu.runtime.spans import Facts, Note
 from mahavishnu.runtime.telemetry.cells import Exemplar, HistogramCell
 from mahavishnu.series import EXEMPLIFIED, LIMIT_DECISIONS
@@ -35,6 +36,10 @@ def tracing_of(spec: Spec) -> Tracing | None:
     settings = spec.observability.traces
     if settings is None:
         return None
+    parents = inherited()
+    if parents is not None and parents.tracing is not None:  # also the app's own spans are made by it
+        parents.tracing.become(settings)
+        return parents.tracing
     try:
         from mahavishnu.runtime.tracing.traces import Tracing
     except ImportError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from random import SystemRandom
@@ -19,10 +18,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import Attributes
 
 from mahavishnu.runtime.spans import Facts, Ids
-from mahavishnu.runtime.telemetry.collector import LAST, aside
+from mahavishnu.runtime.telemetry.collector import aside
 from mahavishnu.runtime.telemetry.outbox import Outbox
 from mahavishnu.spec import Traces
-from mahavishnu.units import SECOND, Percent
+from mahavishnu.units import Percent
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service
@@ -48,6 +47,7 @@ class Tracing:
         self._url = settings.otlp
         self._name = name
         self._tracer: Tracer = NoOpTracer()
+        self._made: TracerProvider | None = None
         self._outbox: Outbox | None = None
         self._service: Callable[[], Service] | None = None
 
@@ -66,16 +66,23 @@ class Tracing:
             return
         if self._outbox is None:
             self._outbox = Outbox(self._url, self._count, self._tell)
-            self._provide(self._outbox, instance)
+            self._made = self._provider(instance)
+            self._made.add_span_processor(self._outbox)
+            self._tracer = self._made.get_tracer(_NAME)
             atexit.register(self._outbox.close)
         self._outbox.open()
+
+    def adopt(self) -> None:
+        """From now on make the app's own spans, too, unless it has set a provider for them by now: it cannot later."""
+        if self._made is not None and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            trace.set_tracer_provider(self._made)
 
     async def flush(self) -> None:
         """Send what waits, or give up soon: the process has little time to end."""
         if self._outbox is None:
             return
         try:
-            await asyncio.wait_for(aside(self._outbox.close), LAST / SECOND)
+            await aside(self._outbox.close)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
             self._tell(type(fault).__name__)
 
@@ -122,13 +129,6 @@ class Tracing:
             span_limits=SpanLimits(max_attribute_length=_VALUE),
             shutdown_on_exit=False,
         )
-
-    def _provide(self, outbox: Outbox, instance: str) -> None:
-        provider = self._provider(instance)
-        provider.add_span_processor(outbox)
-        self._tracer = provider.get_tracer(_NAME)
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # nobody else has one
-            trace.set_tracer_provider(provider)
 
     def _count(self, outcome: str, count: int) -> None:
         if self._service is not None and count:
