@@ -7,6 +7,7 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from io import StringIO
+from typing import Any
 
 import pytest
 from starlette.middleware import Middleware
@@ -19,7 +20,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.runtime.current import forget
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, call, harden, limits, run, site
+from tests.runtime.asgi_client import House, call, harden, limits, run, site, spec_of
 
 SPEC = limits(
     search={"rate": "3/minute", "match": {"tool": "search*"}},
@@ -214,11 +215,61 @@ def test_disabled_means_not_there(house: House, monkeypatch: pytest.MonkeyPatch)
     assert outcomes(limit(tool="search_a")(lambda: None), 9) == [True] * 9
 
 
-def test_a_plain_function_cannot_await_a_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told so, and never let in for it."""
-    monkeypatch.setattr(type(house.app.service.store), "waits", True)
-    with pytest.raises(MahavishnuError, match="async def"):
-        limit(tool="search_a")(lambda: None)()
+SHARED = spec_of(
+    store="redis://cache:6379",
+    limits={
+        "fleet": {"rate": "3/minute", "match": {"tool": "search*"}},
+        "own": {"rate": "3/minute", "scope": "process", "match": {"tool": "*"}},
+        "off": {"rate": "3/minute", "mode": "off", "match": {"tool": "*"}},
+    },
+)
+
+
+class Later:
+    """The store in memory as a shared one, which must be awaited for what all processes count."""
+
+    waits = True
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+
+    async def take(self, *asked: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.memory.take(*asked)
+
+
+def test_a_plain_function_cannot_await_a_store(house: House) -> None:
+    """It does not start, and a block is never let in: either is told what to do."""
+    house = harden(site(), SHARED)
+    engine: Any = house.app.service.engine
+    engine.store = Later(engine.store)
+    with pytest.raises(
+        MahavishnuError, match=r"limit `fleet` .* `tests.test_tool_limits.* plain function: make"
+    ):
+        limit(tool="search_a")(lambda: None)
+    with pytest.raises(MahavishnuError, match="use `async with`"), limit(tool="search_a"):
+        pytest.fail("it was let in")
+
+    @limit(tool="search_a")
+    async def search() -> None: ...
+
+    assert outcomes(lambda: run(search()), 4) == [True] * 3 + [False]
+
+
+def test_a_plain_function_asks_what_its_process_counts_beside_a_shared_store(house: House) -> None:
+    """`scope: process` is decided at once, for calls of tools and for requests."""
+    own = {"rate": "2/minute", "scope": "process"}
+    requests = {
+        "fleet": {"rate": "9/minute", "match": {"path": "/fleet"}},
+        "own": {**own, "match": {"path": "/"}},
+    }
+    tools = {"tools": {**own, "match": {"tool": "*"}}}
+    house = harden(site(), spec_of(store="redis://cache:6379", limits={**requests, **tools}))
+    engine: Any = house.app.service.engine
+    engine.store = Later(engine.store)
+    assert outcomes(limit(tool="build")(lambda: None), 3) == [True, True, False]
+    assert [engine.plan(route, "GET").later for route in ("/", "/fleet")] == [False, True]
+    assert [run(house.status()) for _ in range(3)] == [200, 200, 429]
 
 
 def test_an_object_with_an_async_call_is_no_plain_function(house: House) -> None:

@@ -12,8 +12,10 @@ from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
+from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
+from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.requests.identity import UNKNOWN
@@ -47,7 +49,7 @@ def limit(*, tool: str, client: str | None = None) -> ToolLimit:
 class ToolLimit:
     """The limits of one tool; safe to share between threads, tasks and event loops.
 
-    A plain function and a `with` block can only ask a store that answers at once; with a shared one, be async.
+    A plain function and a `with` block can only ask what answers at once: no rate that a shared store decides.
     """
 
     def __init__(self, tool: str, client: str | None = None) -> None:
@@ -55,7 +57,10 @@ class ToolLimit:
         self.client = client
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
-        """Limit the calls of a function, `async` or not."""
+        """Limit the calls of a function, `async` or not.
+
+        Raises MahavishnuError for a plain one of whose calls a shared store would decide.
+        """
         if generates(function):
             raise TypeError(f"{self!r} cannot limit a generator: put `with` or `async with` around its use")
         if is_async(function):
@@ -67,6 +72,7 @@ class ToolLimit:
                 return await coroutine(*args, **kwargs)
 
             return cast("Callable[P, R]", call_async)
+        self._expect(called(function))
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -96,12 +102,17 @@ class ToolLimit:
     def __repr__(self) -> str:
         return f"limit(tool={self.tool!r})"
 
+    def _expect(self, function: str) -> None:
+        """A plain function is called as this tool; whoever looks at the app tells of all such faults at once."""
+        plain = (self.tool, function)
+        if not NAMED.asked:
+            plain_tools.fit(spec_at_work(), [plain])
+        plain_tools.PLAIN.add(plain)
+
     def _ask(self) -> None:
         engine, admission = self._planned()
-        if admission.plan.rates and engine.store.waits:
-            raise MahavishnuError(
-                f"{self!r}: the spec's store must be awaited, so make the function `async def`"
-            )
+        if admission.plan.later:
+            raise MahavishnuError(f"{self!r}: the shared store must be awaited: use `async with`")
         if admission.plan.rates:
             # Plain functions run in threads, and the state of a rate is read and written in two steps.
             with _charging:

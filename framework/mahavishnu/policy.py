@@ -379,6 +379,11 @@ class Store(Protocol):
 
     @property
     def waits(self) -> bool: ...
+    @property
+    def memory(self) -> Store:
+        """Where it counts what is this process's own: one that never waits."""
+        ...
+
     def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taken | Awaitable[Taken]:
         """Decide all charges at once: every enforced one is admitted and consumed, or none is."""
         ...

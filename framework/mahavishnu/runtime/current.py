@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime import names
+from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.spec import Spec
 
 if TYPE_CHECKING:
@@ -72,3 +73,4 @@ def forget() -> None:
     AT_WORK.service = None
     _specs.clear()
     names.forget()
+    plain_tools.forget()
