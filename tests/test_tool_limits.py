@@ -10,8 +10,10 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, SimpleUser
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -151,6 +153,29 @@ async def test_a_refusal_after_the_response_has_begun_ends_it(house: House) -> N
         assert (await house.call(path="/begun")).body == b"ab"
     with pytest.raises(RateLimited):
         await house.call(path="/begun")
+
+
+class Names(AuthenticationBackend):
+    """Whom a request names is accepted."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        name = conn.headers.get("x-user")
+        return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+
+@pytest.mark.parametrize("hook", [None, lambda scope: getattr(scope.get("user"), "username", None)])
+def test_a_call_counts_for_whom_the_app_has_accepted_by_then(hook: Any) -> None:
+    """Its own authentication may be inside; who is nobody still counts for his address."""
+    app = site(Route("/", search), middleware=[Middleware(AuthenticationMiddleware, backend=Names())])
+    house = harden(app, SPEC, identify=hook)
+
+    def bodies(name: str) -> list[bytes]:
+        said: dict[str, Any] = {"headers": {"x-user": name} if name else {}, "query_string": b"handled=1"}
+        return [run(house.call(client=f"203.0.113.{number}", **said)).body for number in range(3)]
+
+    assert bodies("ann") == [b"found", b"found", b"limits.each"]
+    assert bodies("bob") == [b"found", b"found", b"limits.each"]
+    assert bodies("") == [b"found"] * 3
 
 
 def test_a_worker_says_for_whom_it_calls(house: House) -> None:

@@ -18,7 +18,7 @@ from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.naming import NAMED
-from mahavishnu.runtime.requests.identity import UNKNOWN
+from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
 from mahavishnu.spec import Spec
 from mahavishnu.words import meant
 
@@ -30,8 +30,8 @@ _charging = threading.Lock()
 def limit(*, tool: str, client: str | None = None) -> ToolLimit:
     """The limits with `match: {tool: …}` that name this tool: a decorator, and a block of `with` or `async with`.
 
-    Calls count for whom the request around them counts, or for `client`; outside of a request and without it,
-    for one caller that all share. All limits let a call in, or none is charged.
+    Calls count for whom the request around them counts, also for what it has left running, or for `client`; outside of a
+    request and without it, for one caller that all share. All limits let a call in, or none is charged.
 
     Raises:
         MahavishnuError: no limit of the spec matches the tool, or another spec is at work in this process.
@@ -130,16 +130,18 @@ class ToolLimit:
         _settle(admission)
 
     def _planned(self) -> tuple[Engine, Admission]:
-        engine = service_at_work().engine
-        request = current_request()
+        service, request = service_at_work(), current_request()
+        engine = service.engine
         route = "" if request is None else request.route
         plan = Plan() if variables.disabled() else engine.tool_plan(self.tool, route)
-        return engine, Admission("", self._caller(request), plan, engine.clock.now())
+        return engine, Admission("", self._caller(service.identity, request), plan, engine.clock.now())
 
-    def _caller(self, request: Request | None) -> Caller:
+    def _caller(self, identity: Identity | None, request: Request | None) -> Caller:
         if self.client is not None:
             return Caller(UNKNOWN, Principal(self.client))
-        return Caller(UNKNOWN) if request is None else request.caller
+        caller = Caller(UNKNOWN) if request is None else request.caller
+        scope = getattr(request, "scope", None) if caller.principal is None else None
+        return caller if identity is None or scope is None else identity.by_now(caller, scope)
 
 
 def _settle(admission: Admission) -> None:

@@ -61,6 +61,7 @@ class Edition:
             unix="unix" in spec.service.trusted_proxies,
             shared=self._undistinguished,
         )
+        service.identity = self._identity
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
         if self.lasting.draining:
@@ -90,7 +91,7 @@ class Edition:
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
         made = Passage(send, plan, caller, name, scope["path"], self._headers, self.now)
-        made.service = service
+        made.service, made.scope = service, scope
         return made
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,6 +103,7 @@ class Edition:
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
+        admission.scope = scope
         token = HERE.set(entered(admission))
         try:
             await self._converse(admission, scope, receive, send)
