@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from io import StringIO
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, SimpleUser
@@ -22,7 +25,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.runtime.current import forget
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, call, harden, limits, run, site, spec_of
+from tests.runtime.asgi_client import House, call, harden, limits, run, scope_of, site, spec_of
 
 SPEC = limits(
     search={"rate": "3/minute", "match": {"tool": "search*"}},
@@ -163,7 +166,11 @@ class Names(AuthenticationBackend):
         return None if name is None else (AuthCredentials(), SimpleUser(name))
 
 
-@pytest.mark.parametrize("hook", [None, lambda scope: getattr(scope.get("user"), "username", None)])
+def _known(scope: Any) -> Any:
+    return getattr(scope.get("user"), "username", None)
+
+
+@pytest.mark.parametrize("hook", [None, _known])
 def test_a_call_counts_for_whom_the_app_has_accepted_by_then(hook: Any) -> None:
     """Its own authentication may be inside; who is nobody still counts for his address."""
     app = site(Route("/", search), middleware=[Middleware(AuthenticationMiddleware, backend=Names())])
@@ -176,6 +183,62 @@ def test_a_call_counts_for_whom_the_app_has_accepted_by_then(hook: Any) -> None:
     assert bodies("ann") == [b"found", b"found", b"limits.each"]
     assert bodies("bob") == [b"found", b"found", b"limits.each"]
     assert bodies("") == [b"found"] * 3
+
+
+def test_a_call_in_a_session_counts_for_whom_its_own_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MCP SDK runs them all in the context of the request that opened it, and says which one it answers."""
+    answered: ContextVar[Any] = ContextVar("request_ctx")
+    told = SimpleNamespace(request_ctx=answered)
+    monkeypatch.setitem(sys.modules, "mcp.server.lowlevel.server", cast("Any", told))
+
+    async def called(request: Any) -> bool:
+        answered.set(SimpleNamespace(request=request))
+        return await let_in()
+
+    async def opened(_: Request) -> Response:
+        asked = ["ann", "ann", "ann", "bob", "", "", ""]
+        return PlainTextResponse(repr([await called(HTTPConnection(_from(name))) for name in asked]))
+
+    house = harden(site(Route("/", opened)), SPEC, identify=_named)
+    answer = run(house.call(headers={"x-user": "ann"}))
+    assert answer.body == b"[True, True, False, True, True, True, False]"
+    assert [run(called(HTTPConnection(_from("ann")))), run(called(None))] == [False, True]
+
+
+def _from(name: str) -> Any:
+    return scope_of(headers={"x-user": name}, client="198.51.100.9")
+
+
+def _named(scope: Any) -> str:
+    return str(dict(scope["headers"]).get(b"x-user", b"").decode())
+
+
+async def let_in() -> bool:
+    """Whether one call is."""
+    with contextlib.suppress(RateLimited):
+        async with limit(tool="search_products"):
+            return True
+    return False
+
+
+async def test_what_a_request_leaves_running_counts_for_it() -> None:
+    """A task that outlives its request still calls for whom that was."""
+    left: list[asyncio.Task[bool]] = []
+    go = asyncio.Event()
+
+    async def later() -> bool:
+        await go.wait()
+        return await let_in()
+
+    async def handler(_: Request) -> Response:
+        left.extend(asyncio.create_task(later()) for _ in range(3))
+        return PlainTextResponse("ok")
+
+    house = harden(site(Route("/", handler)), SPEC)
+    for client in ("198.51.100.1", "198.51.100.2"):
+        assert await house.status(client=client) == 200
+    go.set()
+    assert await asyncio.gather(*left) == [True, True, False] * 2
 
 
 def test_a_worker_says_for_whom_it_calls(house: House) -> None:

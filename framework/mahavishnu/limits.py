@@ -18,6 +18,7 @@ from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.naming import NAMED
+from mahavishnu.runtime.requests.answered import answered
 from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
 from mahavishnu.spec import Spec
 from mahavishnu.words import meant
@@ -30,8 +31,8 @@ _charging = threading.Lock()
 def limit(*, tool: str, client: str | None = None) -> ToolLimit:
     """The limits with `match: {tool: …}` that name this tool: a decorator, and a block of `with` or `async with`.
 
-    Calls count for whom the request around them counts, also for what it has left running, or for `client`; outside of a
-    request and without it, for one caller that all share. All limits let a call in, or none is charged.
+    Calls count for whom the request around them counts, also those of what it has left running, or for `client`;
+    outside of a request and without it, for one caller that all share. All limits let a call in, or none is charged.
 
     Raises:
         MahavishnuError: no limit of the spec matches the tool, or another spec is at work in this process.
@@ -140,7 +141,9 @@ class ToolLimit:
         if self.client is not None:
             return Caller(UNKNOWN, Principal(self.client))
         caller = Caller(UNKNOWN) if request is None else request.caller
-        scope = getattr(request, "scope", None) if caller.principal is None else None
+        scope = answered()
+        if scope is None and caller.principal is None:
+            scope = getattr(request, "scope", None)
         return caller if identity is None or scope is None else identity.by_now(caller, scope)
 
 

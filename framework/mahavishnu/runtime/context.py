@@ -25,8 +25,8 @@ class Degraded(NamedTuple):
 class Request:
     """One request, for whatever it calls; `deadline` is in ns of the engine's clock, None once it has answered.
 
-    `service` is the one it began with (None: whichever is at work): a reload changes nothing for it. `scope` is what the
-    server and the app have said of it by now.
+    `service` is the one it began with (None: whichever is at work): a reload changes nothing for it. `scope` is what
+    the server and the app have said of it by now.
     """
 
     __slots__ = ("caller", "deadline", "degraded", "request_id", "scope", "service", "trace")
