@@ -18,14 +18,15 @@ from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from mahavishnu import limit
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.runtime.current import forget
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, call, harden, limits, run, scope_of, site, spec_of
+from tests.runtime.asgi_client import House, call, handshake, harden, limits, run, scope_of, site, spec_of
 
 SPEC = limits(
     search={"rate": "3/minute", "match": {"tool": "search*"}},
@@ -164,6 +165,29 @@ class Names(AuthenticationBackend):
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
         name = conn.headers.get("x-user")
         return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+
+def test_a_refused_call_stands_in_the_line_of_its_request(house: House) -> None:
+    """Also where the app has answered well; nothing else of the answer is different."""
+    answers = [run(house.call(query_string=b"handled=1")) for _ in range(4)]
+    assert [one.status for one in answers] == [200] * 4
+    assert [one.body for one in answers[2:]] == [b"limits.each"] * 2
+    lines = [one for one in house.lines if one["event"] == "request"]
+    assert [one.get("refused_by") for one in lines] == [None, None, "each", "each"]
+    assert [one["level"] for one in lines] == ["info"] * 4
+    assert not any("where" in one for one in lines)
+
+
+async def test_a_refused_call_stands_in_the_line_of_its_websocket() -> None:
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        seen = [await let_in() for _ in range(3)]
+        assert seen == [True, True, False]
+        await websocket.close()
+
+    house = harden(site(WebSocketRoute("/", socket)), SPEC)
+    await handshake(house.app, "/")
+    assert house.lines[-1]["refused_by"] == "each"
 
 
 def _known(scope: Any) -> Any:

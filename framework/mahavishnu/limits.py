@@ -12,6 +12,7 @@ from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
+from mahavishnu.policy import Decision
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
@@ -20,6 +21,7 @@ from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.requests.answered import answered
 from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
+from mahavishnu.runtime.tracing.log import refusal
 from mahavishnu.spec import Spec
 from mahavishnu.words import meant
 
@@ -118,7 +120,7 @@ class ToolLimit:
             # Plain functions run in threads, and the state of a rate is read and written in two steps.
             with _charging:
                 engine.charge(admission)
-        _settle(admission)
+        self._settle(admission)
 
     async def _ask_async(self) -> None:
         engine, admission = self._planned()
@@ -128,7 +130,23 @@ class ToolLimit:
                 waiting = engine.charge(admission)
         if waiting is not None:
             await waiting
-        _settle(admission)
+        self._settle(admission)
+
+    def _settle(self, admission: Admission) -> None:
+        if admission.taken is not None:
+            admission.plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
+        if admission.refused is not None:
+            self._tell(admission.refused)
+            refused = admission.refused
+            raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)
+
+    def _tell(self, refused: Decision) -> None:
+        """Say that a call was refused: an app may catch what is raised, and answer as if nothing had happened."""
+        request, tracing = current_request(), service_at_work().tracing
+        if isinstance(request, Admission):
+            request.denied = refused._replace(where="")
+        if tracing is not None:
+            tracing.note("mahavishnu.limit.refused", {**refusal(refused), "mahavishnu.tool": self.tool})
 
     def _planned(self) -> tuple[Engine, Admission]:
         service, request = service_at_work(), current_request()
@@ -145,14 +163,6 @@ class ToolLimit:
         if scope is None and caller.principal is None:
             scope = getattr(request, "scope", None)
         return caller if identity is None or scope is None else identity.by_now(caller, scope)
-
-
-def _settle(admission: Admission) -> None:
-    if admission.taken is not None:
-        admission.plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
-    refused = admission.refused
-    if refused is not None:
-        raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)
 
 
 def _unmatched(tool: str, spec: Spec) -> MahavishnuError:

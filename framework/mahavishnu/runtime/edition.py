@@ -242,7 +242,8 @@ class Edition:
         self.service.log.warning("clients without an address", help=help)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        facts = {"route": admission.route, "client": admission.caller.address, **refusal(admission.refused)}
+        refused = admission.refused or admission.denied
+        facts = {"route": admission.route, "client": admission.caller.address, **refusal(refused)}
         self.service.log.info("websocket", **facts, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:

@@ -52,7 +52,7 @@ class Passage(Admission):
         self._now = now
         self.began = self.entered = now()
         self.deadline: int | None = None
-        self.refused: Decision | None = None
+        self.refused = self.denied = None
         self.taken: Taken | None = None
         self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
