@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,6 +200,19 @@ def test_what_is_named_is_seen_though_the_spec_has_it_not(spec: str, tmp_path: P
     assert seen.dependencies == (("pay",) if "pay" in spec else ())
 
 
+def test_plain_functions_are_named_with_their_tools(tmp_path: Path) -> None:
+    """All of them, whether their limits can be asked or not: the app is seen to its end."""
+    text = "mahavishnu: 1\nservice: {name: shop, app: 'main:app'}\n"
+    spec = f"{text}store: redis://cache:6379\nlimits: {{a: {{rate: 5/minute, match: {{tool: '*'}}}}}}\n"
+    (tmp_path / "mahavishnu.yaml").write_text(spec, encoding="utf-8")
+    calls = "@limit(tool='add')\ndef add(): ...\n@limit(tool='find')\nasync def find(): ...\n"
+    seen = looked(tmp_path, f"from mahavishnu import limit\n{calls}{APP}")
+
+    assert isinstance(seen, checks.App)
+    assert seen.plain == (("add", "main.add"),)
+    assert seen.tools == ("add", "find")
+
+
 NAMING = """
 import asyncio, contextlib
 from mahavishnu import dependency, limit
@@ -218,7 +232,7 @@ def test_before_there_is_a_spec_an_app_may_name_what_it_likes(tmp_path: Path) ->
     (tmp_path / "main.py").write_text(NAMING + APP, encoding="utf-8")
     seen = appinfo.unwritten(Service(name="shop", app="main:app"), tmp_path / "mahavishnu.yaml")
 
-    named = {"dependencies": ("bank", "post_office"), "tools": ("search",)}
+    named: dict[str, Any] = {"dependencies": ("bank", "post_office"), "tools": ("search",)}
     assert seen == checks.App(routes_of(looked(tmp_path, APP)), "nowhere", **named)
 
 

@@ -32,6 +32,21 @@ class Users(AuthenticationMiddleware):
     """One that hands every request on, as Starlette's own."""
 
 
+class Context:
+    """One of the MCP SDK's or FastMCP's, which hand every request on."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+
+class Told(Context):
+    """The other one of them."""
+
+
+Context.__module__, Context.__qualname__ = "fastmcp.server.http", "RequestContextMiddleware"
+Told.__module__, Told.__qualname__ = "mcp.server.auth.middleware.auth_context", "AuthContextMiddleware"
+
+
 class Tenants:
     """One of which nobody knows what it answers."""
 
@@ -90,6 +105,7 @@ def _looking(monkeypatch: pytest.MonkeyPatch) -> None:
         (lambda: added(Tenants, Hardening), []),
         (lambda: added(Tenants, Mine, CORSMiddleware), ["CORSMiddleware"]),
         (lambda: added(Hardening, Users, GZipMiddleware), []),
+        (lambda: added(Hardening, Told, Users, Context), []),
         (lambda: added(functools.partial(Hardening, identify=None), hidden), ["hidden"]),
         (lambda: added(broken, hooked, functools.partial(Tenants, a=1)), ["Tenants"]),
         (lambda: added(Hardening, app=FastAPI()), []),

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import ContextVar
 from io import StringIO
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, SimpleUser
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from mahavishnu import limit
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.runtime.current import forget
 from mahavishnu.testing import VirtualClock
-from tests.runtime.asgi_client import House, call, harden, limits, run, site
+from tests.runtime.asgi_client import House, call, handshake, harden, limits, run, scope_of, site, spec_of
 
 SPEC = limits(
     search={"rate": "3/minute", "match": {"tool": "search*"}},
@@ -152,6 +159,112 @@ async def test_a_refusal_after_the_response_has_begun_ends_it(house: House) -> N
         await house.call(path="/begun")
 
 
+class Names(AuthenticationBackend):
+    """Whom a request names is accepted."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        name = conn.headers.get("x-user")
+        return None if name is None else (AuthCredentials(), SimpleUser(name))
+
+
+def test_a_refused_call_stands_in_the_line_of_its_request(house: House) -> None:
+    """Also where the app has answered well; nothing else of the answer is different."""
+    answers = [run(house.call(query_string=b"handled=1")) for _ in range(4)]
+    assert [one.status for one in answers] == [200] * 4
+    assert [one.body for one in answers[2:]] == [b"limits.each"] * 2
+    lines = [one for one in house.lines if one["event"] == "request"]
+    assert [one.get("refused_by") for one in lines] == [None, None, "each", "each"]
+    assert [one["level"] for one in lines] == ["info"] * 4
+    assert not any("where" in one for one in lines)
+
+
+async def test_a_refused_call_stands_in_the_line_of_its_websocket() -> None:
+    async def socket(websocket: WebSocket) -> None:
+        await websocket.accept()
+        seen = [await let_in() for _ in range(3)]
+        assert seen == [True, True, False]
+        await websocket.close()
+
+    house = harden(site(WebSocketRoute("/", socket)), SPEC)
+    await handshake(house.app, "/")
+    assert house.lines[-1]["refused_by"] == "each"
+
+
+def _known(scope: Any) -> Any:
+    return getattr(scope.get("user"), "username", None)
+
+
+@pytest.mark.parametrize("hook", [None, _known])
+def test_a_call_counts_for_whom_the_app_has_accepted_by_then(hook: Any) -> None:
+    """Its own authentication may be inside; who is nobody still counts for his address."""
+    app = site(Route("/", search), middleware=[Middleware(AuthenticationMiddleware, backend=Names())])
+    house = harden(app, SPEC, identify=hook)
+
+    def bodies(name: str) -> list[bytes]:
+        said: dict[str, Any] = {"headers": {"x-user": name} if name else {}, "query_string": b"handled=1"}
+        return [run(house.call(client=f"203.0.113.{number}", **said)).body for number in range(3)]
+
+    assert bodies("ann") == [b"found", b"found", b"limits.each"]
+    assert bodies("bob") == [b"found", b"found", b"limits.each"]
+    assert bodies("") == [b"found"] * 3
+
+
+def test_a_call_in_a_session_counts_for_whom_its_own_request_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MCP SDK runs them all in the context of the request that opened it, and says which one it answers."""
+    answered: ContextVar[Any] = ContextVar("request_ctx")
+    told = SimpleNamespace(request_ctx=answered)
+    monkeypatch.setitem(sys.modules, "mcp.server.lowlevel.server", cast("Any", told))
+
+    async def called(request: Any) -> bool:
+        answered.set(SimpleNamespace(request=request))
+        return await let_in()
+
+    async def opened(_: Request) -> Response:
+        asked = ["ann", "ann", "ann", "bob", "", "", ""]
+        return PlainTextResponse(repr([await called(HTTPConnection(_from(name))) for name in asked]))
+
+    house = harden(site(Route("/", opened)), SPEC, identify=_named)
+    answer = run(house.call(headers={"x-user": "ann"}))
+    assert answer.body == b"[True, True, False, True, True, True, False]"
+    assert [run(called(HTTPConnection(_from("ann")))), run(called(None))] == [False, True]
+
+
+def _from(name: str) -> Any:
+    return scope_of(headers={"x-user": name}, client="198.51.100.9")
+
+
+def _named(scope: Any) -> str:
+    return str(dict(scope["headers"]).get(b"x-user", b"").decode())
+
+
+async def let_in() -> bool:
+    """Whether one call is."""
+    with contextlib.suppress(RateLimited):
+        async with limit(tool="search_products"):
+            return True
+    return False
+
+
+async def test_what_a_request_leaves_running_counts_for_it() -> None:
+    """A task that outlives its request still calls for whom that was."""
+    left: list[asyncio.Task[bool]] = []
+    go = asyncio.Event()
+
+    async def later() -> bool:
+        await go.wait()
+        return await let_in()
+
+    async def handler(_: Request) -> Response:
+        left.extend(asyncio.create_task(later()) for _ in range(3))
+        return PlainTextResponse("ok")
+
+    house = harden(site(Route("/", handler)), SPEC)
+    for client in ("198.51.100.1", "198.51.100.2"):
+        assert await house.status(client=client) == 200
+    go.set()
+    assert await asyncio.gather(*left) == [True, True, False] * 2
+
+
 def test_a_worker_says_for_whom_it_calls(house: House) -> None:
     """Without a request and without a client all calls share one budget."""
     assert outcomes(limit(tool="build", client="ann")(lambda: None), 3) == [True, True, False]
@@ -214,11 +327,61 @@ def test_disabled_means_not_there(house: House, monkeypatch: pytest.MonkeyPatch)
     assert outcomes(limit(tool="search_a")(lambda: None), 9) == [True] * 9
 
 
-def test_a_plain_function_cannot_await_a_store(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told so, and never let in for it."""
-    monkeypatch.setattr(type(house.app.service.store), "waits", True)
-    with pytest.raises(MahavishnuError, match="async def"):
-        limit(tool="search_a")(lambda: None)()
+SHARED = spec_of(
+    store="redis://cache:6379",
+    limits={
+        "fleet": {"rate": "3/minute", "match": {"tool": "search*"}},
+        "own": {"rate": "3/minute", "scope": "process", "match": {"tool": "*"}},
+        "off": {"rate": "3/minute", "mode": "off", "match": {"tool": "*"}},
+    },
+)
+
+
+class Later:
+    """The store in memory as a shared one, which must be awaited for what all processes count."""
+
+    waits = True
+
+    def __init__(self, memory: Any) -> None:
+        self.memory = memory
+
+    async def take(self, *asked: Any) -> Any:
+        await asyncio.sleep(0)
+        return self.memory.take(*asked)
+
+
+def test_a_plain_function_cannot_await_a_store(house: House) -> None:
+    """It does not start, and a block is never let in: either is told what to do."""
+    house = harden(site(), SHARED)
+    engine: Any = house.app.service.engine
+    engine.store = Later(engine.store)
+    with pytest.raises(
+        MahavishnuError, match=r"limit `fleet` .* `tests.test_tool_limits.* plain function: make"
+    ):
+        limit(tool="search_a")(lambda: None)
+    with pytest.raises(MahavishnuError, match="use `async with`"), limit(tool="search_a"):
+        pytest.fail("it was let in")
+
+    @limit(tool="search_a")
+    async def search() -> None: ...
+
+    assert outcomes(lambda: run(search()), 4) == [True] * 3 + [False]
+
+
+def test_a_plain_function_asks_what_its_process_counts_beside_a_shared_store(house: House) -> None:
+    """`scope: process` is decided at once, for calls of tools and for requests."""
+    own = {"rate": "2/minute", "scope": "process"}
+    requests = {
+        "fleet": {"rate": "9/minute", "match": {"path": "/fleet"}},
+        "own": {**own, "match": {"path": "/"}},
+    }
+    tools = {"tools": {**own, "match": {"tool": "*"}}}
+    house = harden(site(), spec_of(store="redis://cache:6379", limits={**requests, **tools}))
+    engine: Any = house.app.service.engine
+    engine.store = Later(engine.store)
+    assert outcomes(limit(tool="build")(lambda: None), 3) == [True, True, False]
+    assert [engine.plan(route, "GET").later for route in ("/", "/fleet")] == [False, True]
+    assert [run(house.status()) for _ in range(3)] == [200, 200, 429]
 
 
 def test_an_object_with_an_async_call_is_no_plain_function(house: House) -> None:

@@ -59,8 +59,8 @@ def _seen(said: Any) -> App:
     routes = tuple(
         (str(path), frozenset(methods) if methods else None) for path, methods in said.pop("routes")
     )
-    where = said.pop("where")
-    return App(routes, where, **{key: tuple(map(str, names)) for key, names in said.items()})
+    where, plain = said.pop("where"), tuple((str(tool), str(name)) for tool, name in said.pop("plain"))
+    return App(routes, where, **{key: tuple(map(str, names)) for key, names in said.items()}, plain=plain)
 
 
 def _last_line(text: str) -> str:

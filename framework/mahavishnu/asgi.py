@@ -25,6 +25,7 @@ from mahavishnu.runtime.current import current, give_back, succeed, use
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.life import Life
+from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.requests.exchange import Message, Receive, Send
@@ -195,6 +196,7 @@ class Hardening:
             return None
         if faults := tuple(loaded.locate(one) for one in needed(before.spec, loaded.spec)):
             raise SpecError(faults)
+        plain_tools.fit(loaded.spec)
         after = before.after(loaded)
         edition = self._at_work(after)
 

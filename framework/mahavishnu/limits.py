@@ -12,11 +12,16 @@ from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
+from mahavishnu.policy import Decision
+from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
+from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
 from mahavishnu.runtime.naming import NAMED
-from mahavishnu.runtime.requests.identity import UNKNOWN
+from mahavishnu.runtime.requests.answered import answered
+from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
+from mahavishnu.runtime.tracing.log import refusal
 from mahavishnu.spec import Spec
 from mahavishnu.words import meant
 
@@ -28,8 +33,8 @@ _charging = threading.Lock()
 def limit(*, tool: str, client: str | None = None) -> ToolLimit:
     """The limits with `match: {tool: …}` that name this tool: a decorator, and a block of `with` or `async with`.
 
-    Calls count for whom the request around them counts, or for `client`; outside of a request and without it,
-    for one caller that all share. All limits let a call in, or none is charged.
+    Calls count for whom the request around them counts, also those of what it has left running, or for `client`;
+    outside of a request and without it, for one caller that all share. All limits let a call in, or none is charged.
 
     Raises:
         MahavishnuError: no limit of the spec matches the tool, or another spec is at work in this process.
@@ -47,7 +52,7 @@ def limit(*, tool: str, client: str | None = None) -> ToolLimit:
 class ToolLimit:
     """The limits of one tool; safe to share between threads, tasks and event loops.
 
-    A plain function and a `with` block can only ask a store that answers at once; with a shared one, be async.
+    A plain function and a `with` block can only ask what answers at once: no rate that a shared store decides.
     """
 
     def __init__(self, tool: str, client: str | None = None) -> None:
@@ -55,7 +60,10 @@ class ToolLimit:
         self.client = client
 
     def __call__(self, function: Callable[P, R], /) -> Callable[P, R]:
-        """Limit the calls of a function, `async` or not."""
+        """Limit the calls of a function, `async` or not.
+
+        Raises MahavishnuError for a plain one of whose calls a shared store would decide.
+        """
         if generates(function):
             raise TypeError(f"{self!r} cannot limit a generator: put `with` or `async with` around its use")
         if is_async(function):
@@ -67,6 +75,7 @@ class ToolLimit:
                 return await coroutine(*args, **kwargs)
 
             return cast("Callable[P, R]", call_async)
+        self._expect(called(function))
 
         @functools.wraps(function)
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -96,17 +105,22 @@ class ToolLimit:
     def __repr__(self) -> str:
         return f"limit(tool={self.tool!r})"
 
+    def _expect(self, function: str) -> None:
+        """A plain function is called as this tool; whoever looks at the app tells of all such faults at once."""
+        plain = (self.tool, function)
+        if not NAMED.asked:
+            plain_tools.fit(spec_at_work(), [plain])
+        plain_tools.PLAIN.add(plain)
+
     def _ask(self) -> None:
         engine, admission = self._planned()
-        if admission.plan.rates and engine.store.waits:
-            raise MahavishnuError(
-                f"{self!r}: the spec's store must be awaited, so make the function `async def`"
-            )
+        if admission.plan.later:
+            raise MahavishnuError(f"{self!r}: the shared store must be awaited: use `async with`")
         if admission.plan.rates:
             # Plain functions run in threads, and the state of a rate is read and written in two steps.
             with _charging:
                 engine.charge(admission)
-        _settle(admission)
+        self._settle(admission)
 
     async def _ask_async(self) -> None:
         engine, admission = self._planned()
@@ -116,27 +130,39 @@ class ToolLimit:
                 waiting = engine.charge(admission)
         if waiting is not None:
             await waiting
-        _settle(admission)
+        self._settle(admission)
+
+    def _settle(self, admission: Admission) -> None:
+        if admission.taken is not None:
+            admission.plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
+        if admission.refused is not None:
+            self._tell(admission.refused)
+            refused = admission.refused
+            raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)
+
+    def _tell(self, refused: Decision) -> None:
+        """Say that a call was refused: an app may catch what is raised, and answer as if nothing had happened."""
+        request, tracing = current_request(), service_at_work().tracing
+        if isinstance(request, Admission):
+            request.denied = refused._replace(where="")
+        if tracing is not None:
+            tracing.note("mahavishnu.limit.refused", {**refusal(refused), "mahavishnu.tool": self.tool})
 
     def _planned(self) -> tuple[Engine, Admission]:
-        engine = service_at_work().engine
-        request = current_request()
+        service, request = service_at_work(), current_request()
+        engine = service.engine
         route = "" if request is None else request.route
         plan = Plan() if variables.disabled() else engine.tool_plan(self.tool, route)
-        return engine, Admission("", self._caller(request), plan, engine.clock.now())
+        return engine, Admission("", self._caller(service.identity, request), plan, engine.clock.now())
 
-    def _caller(self, request: Request | None) -> Caller:
+    def _caller(self, identity: Identity | None, request: Request | None) -> Caller:
         if self.client is not None:
             return Caller(UNKNOWN, Principal(self.client))
-        return Caller(UNKNOWN) if request is None else request.caller
-
-
-def _settle(admission: Admission) -> None:
-    if admission.taken is not None:
-        admission.plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
-    refused = admission.refused
-    if refused is not None:
-        raise RateLimited(refused.limit, refused.detail, refused.retry_after, refused.status)
+        caller = Caller(UNKNOWN) if request is None else request.caller
+        scope = answered()
+        if scope is None and caller.principal is None:
+            scope = getattr(request, "scope", None)
+        return caller if identity is None or scope is None else identity.by_now(caller, scope)
 
 
 def _unmatched(tool: str, spec: Spec) -> MahavishnuError:

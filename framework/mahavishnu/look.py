@@ -11,6 +11,7 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
+from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.routing.routes import routes_of
 
@@ -35,6 +36,7 @@ def seen(target: str) -> dict[str, object]:
         **standing_of(app)._asdict(),
         "tools": sorted(NAMED.tools),
         "dependencies": sorted(NAMED.dependencies),
+        "plain": sorted(PLAIN),
     }
 
 

@@ -383,6 +383,11 @@ class Store(Protocol):
 
     @property
     def waits(self) -> bool: ...
+    @property
+    def memory(self) -> Store:
+        """Where it counts what is this process's own: one that never waits."""
+        ...
+
     def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taken | Awaitable[Taken]:
         """Decide all charges at once: every enforced one is admitted and consumed, or none is."""
         ...
@@ -567,7 +572,8 @@ class Decision(NamedTuple):
 
     `retry_after` is exact nanoseconds (None: waiting does not help); `problem` is the type of RFC 9457;
     `counted` is the status in the series and the log, where that is not the one sent; `where` is the line of the spec
-    (empty: none), told to the log alone, where a dependency refused and no limit did (None).
+    (empty: none), told to the log alone, where a dependency refused, or a call of a tool was refused: whose span says
+    so. None where a limit refused the request.
     """
 
     allowed: bool

@@ -345,6 +345,12 @@ class Spec(Settings):
         """Whether all processes count together."""
         return self.store != MEMORY
 
+    def awaited(self, tool: str) -> tuple[str, ...]:
+        """The limits of a tool's calls that the shared store decides: its answer must be awaited."""
+        rates = ((name, one) for name, one in self.limits.items() if isinstance(one, Rate) and self.shared)
+        calls = ((name, one) for name, one in rates if one.match is not None and one.match.calls(tool))
+        return tuple(name for name, one in calls if one.scope == "fleet" and one.mode != "off")
+
     @property
     def heard(self) -> tuple[str, ...]:
         """The channels that hear of alerts where no route says otherwise: all but those of the heartbeat alone."""

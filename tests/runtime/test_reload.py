@@ -816,6 +816,22 @@ async def test_a_websocket_goes_on_with_the_spec_at_work(tmp_path: Path) -> None
     assert seen == [2 * SECOND, None, None]
 
 
+async def test_no_reload_lets_a_shared_store_decide_of_a_plain_function(tmp_path: Path) -> None:
+    """It could not be called any more: the spec at work stays, and the log says which function it is."""
+
+    def said(scope: str) -> dict[str, Any]:
+        search = {"rate": "3/minute", "scope": scope, "match": {"tool": "search"}}
+        return {"store": "redis://cache:6379", **rates(a=search)}
+
+    world = World(tmp_path, said("process"))
+    search = mahavishnu.limit(tool="search")(lambda: 7)
+    await world.reload(**said("fleet"))
+    (refused,) = world.events("spec refused")
+    assert "limit `a` is decided by the shared store" in refused["what"]
+    assert "test_reload" in refused["what"]
+    assert search() == 7
+
+
 # --- who asks for it ------------------------------------------------------------------------------
 
 

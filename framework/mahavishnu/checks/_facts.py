@@ -25,7 +25,8 @@ class App(NamedTuple):
     """What an app has and names when it is imported.
 
     Hardening stands `around` it, only in what is `mounted` in it at `mounts`, `aside` around something else, or
-    `nowhere`; `outside` are the middlewares that requests meet before it. `tools` have a limit in the code.
+    `nowhere`; `outside` are the middlewares that requests meet before it. `tools` have a limit in the code; those
+    that are `plain` functions are named with the function.
     """
 
     routes: Routes
@@ -34,6 +35,7 @@ class App(NamedTuple):
     mounts: tuple[str, ...] = ()
     tools: tuple[str, ...] = ()
     dependencies: tuple[str, ...] = ()
+    plain: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ CODE = Code(
     "a middleware outside of Hardening",
     "The middleware that is added last is the outermost. What one outside of Hardening answers by itself, like the 401 "
     "of a login, passes no limit, log or series, also before `/readyz` and `/metrics`. One that hands every request on "
-    "does no harm there; Starlette's for authentication, sessions and gzip are not told of.",
+    "does no harm there; Starlette's for authentication, sessions and gzip are not told of, nor FastMCP's.",
     'app.add_middleware(Hardening), and below it `@app.middleware("http")`',
     "Add Hardening after all others, or put `Hardening(app)` around the whole app. One that is meant to be outside is "
     "named in `service: {outside: [Tenants]}`.",

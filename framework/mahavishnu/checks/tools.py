@@ -14,7 +14,8 @@ CODE = Code(
     "MV413",
     "a tool that the spec or the code does not name",
     "A limit of a tool holds where the code says `limit(tool=…)`: for one that no code names it refuses nothing, and "
-    "its alerts never fire. A tool that no limit matches stops the app when it is imported.",
+    "its alerts never fire. A tool that no limit matches stops the app when it is imported. What a name is around "
+    "cannot be seen: `@limit` above `@mcp.tool` limits nothing, for what that registers is the function below.",
     'limits: {search: {rate: 5/minute, match: {tool: serach}}} beside `@limit(tool="search")`',
     "Write the same name on both sides. What is only called later, as `async with limit(tool=…)` within a function, is "
     'not seen: let the module make it once, `search = limit(tool="search")`, and use that.',

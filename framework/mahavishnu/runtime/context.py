@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from mahavishnu.policy import Scope
 from mahavishnu.runtime.keys import Caller
 
 if TYPE_CHECKING:
@@ -25,13 +26,15 @@ class Degraded(NamedTuple):
 class Request:
     """One request, for whatever it calls; `deadline` is in ns of the engine's clock, None once it has answered.
 
-    `service` is the one it began with (None: whichever is at work): a reload changes nothing for it.
+    `service` is the one it began with (None: whichever is at work): a reload changes nothing for it. `scope` is what
+    the server and the app have said of it by now.
     """
 
-    __slots__ = ("caller", "deadline", "degraded", "request_id", "service", "trace")
+    __slots__ = ("caller", "deadline", "degraded", "request_id", "scope", "service", "trace")
 
     degraded: Mapping[str, Degraded]  # by dependency; not there before anything was
     trace: Trace  # not there where nobody traces
+    scope: Scope  # not there where no server serves it
 
     route = ""
     """The template of its route."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime import names
+from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.spec import Spec
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def forget() -> None:
     AT_WORK.service = AT_WORK.parents = None
     _specs.clear()
     names.forget()
+    plain_tools.forget()
 
 
 def _leave_to_parent() -> None:

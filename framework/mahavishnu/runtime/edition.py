@@ -62,6 +62,7 @@ class Edition:
             unix="unix" in spec.service.trusted_proxies,
             shared=self._undistinguished,
         )
+        service.identity = self._identity
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
         if self.lasting.draining:
@@ -91,7 +92,7 @@ class Edition:
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
         made = Passage(send, plan, caller, name, scope["path"], self._headers, self.now)
-        made.service = service
+        made.service, made.scope = service, scope
         return made
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -103,6 +104,7 @@ class Edition:
         plan = engine.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
+        admission.scope = scope
         token = HERE.set(entered(admission))
         try:
             await self._converse(admission, scope, receive, send)
@@ -242,7 +244,8 @@ class Edition:
         self.service.log.warning("clients without an address", help=help)
 
     def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        facts = {"route": admission.route, "client": admission.caller.address, **refusal(admission.refused)}
+        refused = admission.refused or admission.denied
+        facts = {"route": admission.route, "client": admission.caller.address, **refusal(refused)}
         self.service.log.info("websocket", **facts, **fault)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:

@@ -21,6 +21,7 @@ from mahavishnu.runtime.limits.engine import Engine, Plan
 from mahavishnu.runtime.limits.offenders import Refusals
 from mahavishnu.runtime.process import Usage, started, usage
 from mahavishnu.runtime.requests.ended import Ended
+from mahavishnu.runtime.requests.identity import Identity
 from mahavishnu.runtime.requests.linger import Linger
 from mahavishnu.runtime.requests.ops import SHORT, Ops
 from mahavishnu.runtime.secret_values import resolved
@@ -109,6 +110,8 @@ class Service:
         loaded: Loaded | None = None,
         before: Service | None = None,
     ) -> None:
+        self.identity: Identity | None = None
+        """Who knows who asks; nobody does where there is no middleware."""
         several = spec.service.workers > 1
         self.lasting: Lasting = before.lasting if before else Lasting(started(of_several=several))
         self.clock = clock

@@ -15,13 +15,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.routing import Route, Router, WebSocketRoute
+from starlette.websockets import WebSocket
 
-from mahavishnu import dependency
+from mahavishnu import dependency, limit
 from mahavishnu.dependencies import Dependency
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, Parked, Throttled
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, Parked, RateLimited, Throttled
 from tests.otlp_receiver import Collector, Exporting
-from tests.runtime.asgi_client import House, harden, run, site
+from tests.runtime.asgi_client import House, handshake, harden, run, site
 from tests.runtime.telemetry.test_otlp import served
 from tests.runtime.tracing.traced import current, events, exchanged, facts, tracing
 
@@ -42,6 +43,48 @@ def test_a_refusal_is_an_event_of_the_request(receiver: Collector) -> None:
     }
     assert facts(second)["http.response.status_code"] == 429
     assert second.status.code == Status.STATUS_CODE_UNSET
+
+
+@pytest.mark.parametrize("caught", [True, False])
+def test_a_refused_call_of_a_tool_is_an_event_of_the_span_it_is_in(receiver: Collector, caught: bool) -> None:
+    """Once, whether the handler lets it through or answers something else."""
+
+    async def handler(_: Request) -> Response:
+        with suppress(*([RateLimited] if caught else [])):
+            async with limit(tool="search"):
+                pass
+        return Response()
+
+    limits = {"few": {"rate": "1/minute", "match": {"tool": "search"}}}
+    app = ExceptionMiddleware(Router([Route("/", handler)]))
+    house = exchanged(receiver, app, tracing(receiver.url, limits=limits), {}, {})
+    first, second = receiver.spans()
+    assert events(first) == []
+    ((name, told),) = events(second)
+    assert name == "mahavishnu.limit.refused"
+    assert told == {
+        "mahavishnu.limit": "few",
+        "mahavishnu.reason": "limit `few` allows 1/minute; retry in 60 s",
+        "mahavishnu.retry_after": 60.0,
+        "mahavishnu.tool": "search",
+    }
+    assert facts(second)["http.response.status_code"] == (200 if caught else 429)
+    assert house.lines[-1]["refused_by"] == "few"
+
+
+async def test_a_refused_call_of_a_tool_is_an_event_of_its_websocket_once(receiver: Collector) -> None:
+    async def socket(_: WebSocket) -> None:
+        async with limit(tool="search"), limit(tool="search"):
+            pass
+
+    limits, app = (
+        {"few": {"rate": "1/minute", "match": {"tool": "search"}}},
+        site(WebSocketRoute("/", socket)),
+    )
+    async with served(harden(app, tracing(receiver.url, limits=limits), clock=Exporting())) as house:
+        await handshake(house.app, "/")
+    (span,) = receiver.spans()
+    assert [name for name, _ in events(span)] == ["mahavishnu.limit.refused"]
 
 
 def test_what_a_dependency_refuses_is_said_by_the_span_of_its_call(receiver: Collector) -> None:

@@ -84,7 +84,7 @@ class Plan:
 
     `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
     special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are held to no
-    more than a plain time; `later`: whether the store of the rates answers later.
+    more than a plain time; `later`: whether one of the rates is kept where the answer comes later.
     """
 
     key: tuple[str, str] = ("", "")
@@ -109,19 +109,20 @@ class Plan:
 
 
 class Admission(Request):
-    """What a request holds while it runs; `refused` is set when it was not let in.
+    """What a request holds while it runs; `refused` is set when it was not let in, `denied` when a call in it was not.
 
     `taken` is what it was charged, or `left` what it is told of that, where nothing can be given back any more.
     `entered` is when it came past the gates: before that it waited, and the work is not to blame.
     """
 
-    __slots__ = ("entered", "gates", "left", "plan", "refused", "taken")
+    __slots__ = ("denied", "entered", "gates", "left", "plan", "refused", "taken")
 
     def __init__(self, request_id: str, caller: Caller, plan: Plan, began: int) -> None:
         super().__init__(request_id, caller)
         self.plan = plan
         self.entered = began
         self.refused: Decision | None = None
+        self.denied: Decision | None = None
         self.taken: Taken | None = None
         self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
@@ -272,7 +273,8 @@ class Engine:
             if len(self._tools) >= _TOOLS:
                 self._tools.clear()
             rates = tuple(one for one in self._every() if one.match is not None and one.match.calls(tool))
-            plan = Plan(("", ""), rates, *_counted(rates, route, tool), told=_told(rates))
+            counted, told = _counted(rates, route, tool), _told(rates)
+            plan = Plan(("", ""), rates, *counted, told=told, later=self._later(rates))
             self._tools[tool, route] = plan
         return plan
 
@@ -298,10 +300,10 @@ class Engine:
 
     def decide(self, admission: Admission) -> Awaitable[None] | None:
         """As `charge`, where the case is not the usual one."""
-        if self.store.waits:
-            return self.charged(admission)
         plan, caller = admission.plan, admission.caller
-        taken: Any = self.store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
+        if plan.later:
+            return self.charged(admission)
+        taken: Any = self.store.memory.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
         admission.taken = taken
         if taken.denied:
             self._denied(admission, taken)
@@ -443,7 +445,8 @@ class Engine:
             if self._applies(name, route, method)
         )
         keys, allowed = _counted(rates, route)
-        store = self.store
+        later = self._later(rates)
+        store = self.store if later else self.store.memory
         alone = all(not one.name.endswith(BEFORE) for one in rates)
         return Plan(
             (route, method),
@@ -458,8 +461,12 @@ class Engine:
             if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
             else None,
             timeout is None or timeout.plain,
-            bool(rates) and store.waits,
+            later,
         )
+
+    def _later(self, rates: Iterable[RateLimit]) -> bool:
+        """Whether one of these is kept where the answer comes later."""
+        return self.store.waits and any(one.shared for one in rates)
 
     def _size_limit(self, name: str, limit: Body) -> SizeLimit:
         return SizeLimit(name, limit, self._cells[name].allowed, self._margins[name], limit.timed)

@@ -1,13 +1,15 @@
 """What responses say of limits and of safety: RateLimit fields, problem details, security headers.
 
-RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 9457.
+RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 9457. Clients of MCP are told in its own
+language, for its SDK shows an agent nothing else of an answer that is no 200.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from sys import modules
 from typing import Protocol
 
 from mahavishnu.policy import Decision, Taken
@@ -25,6 +27,7 @@ _TITLES = {
     503: "Service Unavailable",
     504: "Gateway Timeout",
 }
+_REFUSED = -32005  # among the codes that JSON-RPC leaves to servers, and MCP to implementations
 QUOTA_EXCEEDED = f"{_TYPES}quota-exceeded"
 REDUCED_CAPACITY = f"{_TYPES}temporary-reduced-capacity"
 
@@ -100,27 +103,38 @@ class Told:
 NOTHING_TOLD = Told(())
 
 
-def problem(decision: Decision) -> tuple[bytes, list[Header]]:
-    """The body of a refusal as problem+json, and the headers that belong to it."""
+def problem(decision: Decision, *, rpc: bool = False) -> tuple[bytes, list[Header]]:
+    """The body of a refusal as problem+json, or as an error of JSON-RPC, and the headers that belong to it."""
     _, limit, status, kind, detail, after, _, _ = decision
-    body, headers = _problem(kind, status, detail, limit, None if after is None else seconds(after))
+    body, headers = _problem(kind, status, detail, limit, None if after is None else seconds(after), rpc)
     return body, [*headers]
+
+
+def speaks_rpc(headers: Iterable[Header]) -> bool:
+    """Whether a POST with these comes from a client of MCP, where the process has its SDK and so may be a server of it.
+
+    Such a client accepts both kinds of answers, JSON and events.
+    """
+    if "mcp" not in modules:  # to look through the headers costs a twentieth of a refusal
+        return False
+    accepted = b"".join([value for name, value in headers if name == b"accept"]).lower()
+    return b"text/event-stream" in accepted and b"application/json" in accepted
 
 
 @lru_cache(maxsize=256)  # in a flood most are told the same, for the times are whole seconds
 def _problem(
-    kind: str, status: int, detail: str, limit: str, after: int | None
+    kind: str, status: int, detail: str, limit: str, after: int | None, rpc: bool
 ) -> tuple[bytes, Sequence[Header]]:
-    said = {
+    said: dict[str, object] = {
         "type": kind,
         "title": _TITLES.get(status, "Refused"),
         "status": status,
         "detail": detail,
         "violated-policies": [limit],
     }
-    body = json.dumps(said).encode()
+    body = json.dumps(_rpc_error(said, after) if rpc else said).encode()
     headers = [
-        (b"content-type", b"application/problem+json"),
+        (b"content-type", b"application/json" if rpc else b"application/problem+json"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
     ]
@@ -129,6 +143,13 @@ def _problem(
     if after is not None:
         headers.append((b"retry-after", b"%d" % after))
     return body, headers
+
+
+def _rpc_error(said: Mapping[str, object], after: int | None) -> Mapping[str, object]:
+    """The problem as an error of JSON-RPC 2.0, of a request whose id nobody has read."""
+    data = said if after is None else {**said, "retry_after": after}
+    error = {"code": _REFUSED, "message": said["detail"] or said["title"], "data": data}
+    return {"jsonrpc": "2.0", "id": None, "error": error}
 
 
 def missing(headers: Iterable[Header], present: Iterable[Header]) -> tuple[Header, ...]:

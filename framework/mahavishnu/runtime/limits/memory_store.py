@@ -37,6 +37,11 @@ class MemoryStore:
         self._tables: dict[str, Table] = {}
         self._rows: dict[int, _Row] = {}
 
+    @property
+    def memory(self) -> MemoryStore:
+        """All that is counted here is this process's own."""
+        return self
+
     def take(self, charges: Sequence[Charge], keys: Sequence[str]) -> Taking:
         """Decide all charges at once: every enforced one is admitted and consumed, or none is.
 

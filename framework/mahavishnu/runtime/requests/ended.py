@@ -59,6 +59,8 @@ def _settle(waiting: list[Entry]) -> None:
     since_1970 = time.time_ns() - entries[0][0].clock.now()  # of one clock, whose services follow one another
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
+        if one.denied is not None:
+            one.refused = one.refused or one.denied  # from now on it is only told of
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
         service.access.add(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:

@@ -10,7 +10,7 @@ from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Admission, Plan
-from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem
+from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem, speaks_rpc
 from mahavishnu.runtime.requests.bounded import Bounded
 from mahavishnu.runtime.requests.watch import Deadline, Watch
 
@@ -52,7 +52,7 @@ class Passage(Admission):
         self._now = now
         self.began = self.entered = now()
         self.deadline: int | None = None
-        self.refused: Decision | None = None
+        self.refused = self.denied = None
         self.taken: Taken | None = None
         self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
@@ -112,7 +112,7 @@ class Passage(Admission):
         if self.refused is None or self.status:
             return
         self.refusing = True
-        body, headers = problem(self.refused)
+        body, headers = self._problem(self.refused)
         await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
         self.status = self.refused.counted or self.refused.status
         bounded = self.bounded if self.refused.status == 413 else None
@@ -125,12 +125,16 @@ class Passage(Admission):
     async def turn_away(self) -> None:
         """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
         refused = cast("Decision", self.refused)
-        body, headers = problem(refused)
+        body, headers = self._problem(refused)
         headers += (b"x-request-id", self.request_id.encode()), *self._headers, *self._fields()
         self.answered, self.status = self._now(), refused.status
         await self._send({"type": "http.response.start", "status": refused.status, "headers": headers})
         self.sent = len(body)
         await self._send({"type": "http.response.body", "body": body})
+
+    def _problem(self, refused: Decision) -> tuple[bytes, list[Header]]:
+        """The refusal in the language of its client."""
+        return problem(refused, rpc=self.plan.key[1] == "POST" and speaks_rpc(self.scope["headers"]))
 
     def _fields(self) -> tuple[Header, ...]:
         """The RateLimit fields, if it was charged."""

@@ -107,6 +107,11 @@ class Identity:
         headers: Headers = scope["headers"]
         return Caller(self._client(hop, headers).caller.address, principal, headers)
 
+    def by_now(self, caller: Caller, scope: Scope) -> Caller:
+        """The same caller as whom the app has verified since he came: its authentication may be inside."""
+        principal = self._principal(scope)
+        return Caller(caller.address, principal, caller.believed)
+
     def address(self, scope: Scope) -> str:
         """The client's address: the socket's peer or, behind trusted proxies, the last hop they did not add."""
         client = scope.get("client")

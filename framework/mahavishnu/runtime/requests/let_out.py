@@ -18,7 +18,7 @@ def answer(error: BaseException) -> Decision | None:
 def _said(error: BaseException) -> Decision | None:
     if isinstance(error, RateLimited):
         kind = QUOTA_EXCEEDED if error.status == 429 else REDUCED_CAPACITY
-        return Decision(False, error.limit, error.status, kind, error.what, error.retry_after)
+        return Decision(False, error.limit, error.status, kind, error.what, error.retry_after, where="")
     if isinstance(error, DependencyError):
         detail = f"dependency `{error.dependency}`: {error.what}"
         status, kind = _status(error)

@@ -12,6 +12,8 @@ _ANSWERS_NOTHING = frozenset(
         "starlette.middleware.authentication.AuthenticationMiddleware",  # Hardening counts by the user that it finds
         "starlette.middleware.sessions.SessionMiddleware",  # and so may a hook that reads the session
         "starlette.middleware.gzip.GZipMiddleware",
+        "mcp.server.auth.middleware.auth_context.AuthContextMiddleware",  # stands with FastMCP's authentication
+        "fastmcp.server.http.RequestContextMiddleware",
     }
 )
 """Middlewares that may be outside of Hardening without a word: their requests all come to it."""
