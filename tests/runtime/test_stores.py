@@ -246,7 +246,7 @@ def test_what_an_outage_may_let_through() -> None:
     deploy = {"replicas": {"max": 12}}
     said = [*outage(spec_of(store="redis://redis", limits=limits, deploy=deploy))]
     assert len(said) == 3
-    assert "up to 3,900/minute" in said[0]
+    assert "up to 7,800 through in 1m" in said[0]
     assert "nothing through: 503" in said[1]
     assert "everything through" in said[2]
     assert [*outage(spec_of(limits=limits, deploy=deploy))] == []
