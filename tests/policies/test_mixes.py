@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -140,9 +141,9 @@ def test_a_limit_at_its_most_stays_there() -> None:
 def test_no_mix_over_seeds_is_a_slowdown_and_overload_is_one() -> None:
     """Mixes of an idle process, and of an overloaded one, with work that scatters within each route, too."""
     shares = (0.05, 0.5, 0.95), (0.95, 0.5, 0.05), (0.5,), (0.1,)
-    runs = [
-        (mix, way, seed) for mix in shares for way in (always, exponential, lognormal) for seed in range(2)
-    ]
+    seeds = 3 if os.environ.get("FULL") == "1" else 1
+    ways = always, exponential, lognormal
+    runs = [(mix, way, seed) for mix in shares for way in ways for seed in range(seeds)]
     away = [refused(idle(*mix, scatter=way, seed=seed, each=120 / len(mix))) for mix, way, seed in runs]
     figure(
         f"refused by an idle process of any mix of routes, {len(away)} runs, the most",
@@ -155,9 +156,9 @@ def test_no_mix_over_seeds_is_a_slowdown_and_overload_is_one() -> None:
         seen(**over, seed=seed, routes=mixed(*mix, each=60, fast=0.2, slow=1.8, scatter=way))
         for mix in pairwise((0.9, 0.3, 0.7))
         for way in (always, exponential)
-        for seed in range(3)
+        for seed in range(seeds)
     ]
-    work = [0.2 + 1.6 * share for share in (0.3, 0.7) for _ in range(6)]
+    work = [0.2 + 1.6 * share for share in (0.3, 0.7) for _ in range(2 * seeds)]
     good = [one.goodput * each for one, each in zip(busy, work, strict=True)]
     off = max(abs(one.limit() / 20 - 1) for one in busy)
     figure(

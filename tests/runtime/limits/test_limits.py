@@ -127,20 +127,23 @@ def test_the_promise_of_retry_after_is_kept(algorithm: str) -> None:
 @pytest.mark.proof
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_ten_thousand_promises_are_kept(algorithm: str) -> None:
-    """The long run, over 200 random sets of rates."""
+    """The long run, over 200 random sets of rates; over 60 by default."""
     chance = random.Random(f"more promises {algorithm}")
-    kept = sum(run(_promises(chance, algorithm, 50)) for _ in range(200))
+    sets = 200 if os.environ.get("FULL") == "1" else 60
+    kept, made = sum(run(_promises(chance, algorithm, 50)) for _ in range(sets)), 50 * sets
     figure(
-        f"{algorithm}: admitted after retry_after, refused 1 ms before", "10000 of 10000", f"{kept} of 10000"
+        f"{algorithm}: admitted after retry_after, refused 1 ms before",
+        f"{made} of {made}",
+        f"{kept} of {made}",
     )
-    assert kept == 10_000
+    assert kept == made
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize(("limit", "expected"), CROWDS, ids=str)
 def test_ten_thousand_at_once_twenty_times(limit: dict[str, Any], expected: int) -> None:
     """200,000 decisions per limit; sampled: a quarter of them."""
-    times = 20 if os.environ.get("FULL") == "1" else 5
+    times = 20 if os.environ.get("FULL") == "1" else 3
 
     async def scenario() -> int:
         house = harden(site(), limits(calls=limit))
