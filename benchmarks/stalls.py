@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mahavishnu.algorithms import Gcra
 from mahavishnu.clock import SystemClock
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 
 CLIENTS = 1_000_000

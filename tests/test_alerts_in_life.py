@@ -21,7 +21,7 @@ from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.errors import BreakerOpen, Throttled
 from mahavishnu.policies.breaker import BreakerGuard
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.current import use
 from mahavishnu.runtime.dead_letters.redriver import Redriver

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.algorithms import SHIFT, Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 
 MS = 10**6
 SECOND = 10**9

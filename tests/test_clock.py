@@ -15,7 +15,7 @@ from weakref import ref
 import pytest
 
 from mahavishnu.clock import SystemClock
-from mahavishnu.policy import Handle
+from mahavishnu.protocols import Handle
 
 MS = 1_000_000
 _WHO: ContextVar[str] = ContextVar("who", default="nobody")

@@ -36,7 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "queries",
         "queries.*",
     ),
-    ("series", "policy", "algorithms", "clock"),
+    ("series", "settings", "policy", "protocols", "algorithms", "clock"),
     ("policies", "policies.*", "targets", "notify", "store"),
     ("spec",),
     ("alerts", "alerts.*", "container", "contract", "derived", "derived.*", "checks", "checks.*"),

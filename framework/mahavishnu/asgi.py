@@ -17,7 +17,7 @@ from mahavishnu.clock import process_clock
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
-from mahavishnu.policy import Clock, Scope
+from mahavishnu.protocols import Clock, Scope
 from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE

@@ -14,7 +14,7 @@ from heapq import heapify, heappop, heappush
 from typing import Protocol
 from weakref import WeakKeyDictionary, ref
 
-from mahavishnu.policy import Clock, Handle, Watched
+from mahavishnu.protocols import Clock, Handle, Watched
 from mahavishnu.units import SECOND
 
 _FEW = 128
@@ -22,7 +22,7 @@ _UNARMED = -1
 
 
 class SystemClock:
-    """Implements `policy.Clock`; every time and delay is in nanoseconds."""
+    """Implements `protocols.Clock`; every time and delay is in nanoseconds."""
 
     runs = True
 

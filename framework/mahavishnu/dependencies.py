@@ -38,7 +38,7 @@ from mahavishnu.functions import generates, is_async
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
-from mahavishnu.policy import Site
+from mahavishnu.protocols import Site
 from mahavishnu.runtime.calls import fallback
 from mahavishnu.runtime.calls.attempts import Attempts
 from mahavishnu.runtime.calls.blocks import Blocks

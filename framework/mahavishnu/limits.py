@@ -12,7 +12,7 @@ from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal

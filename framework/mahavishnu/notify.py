@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model
 from mahavishnu.addresses import reachable
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
-from mahavishnu.policy import Keyed, Name, OneOf, SecretRef, Settings
+from mahavishnu.settings import Keyed, Name, OneOf, SecretRef, Settings
 from mahavishnu.signals import Severity
 from mahavishnu.unfit import unfit
 

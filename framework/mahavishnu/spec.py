@@ -28,7 +28,8 @@ from mahavishnu.policies.retry import Retry
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.throttle import Throttle
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import Limit, Name, OneOf, Policy, SecretRef, Settings, exactly
+from mahavishnu.policy import Limit, Policy
+from mahavishnu.settings import Name, OneOf, SecretRef, Settings, exactly, listed
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.unfit import unfit
@@ -91,10 +92,6 @@ def _whole_day(length: Duration) -> Duration:
         what = f"logs kept for {length}: what keeps them forgets whole files, of hours or days"
         raise unfit(what, "write `1d` or more")
     return length
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 class Service(Settings):
@@ -235,7 +232,7 @@ class Logs(Settings):
     these names, for the client that makes a request again adds its own."""
     kept_in: Annotated[
         tuple[Keeper, ...],
-        BeforeValidator(_listed, json_schema_input_type=Keeper | list[Keeper]),
+        BeforeValidator(listed, json_schema_input_type=Keeper | list[Keeper]),
     ] = ()
     """Where the lines lie, and are forgotten as `retention.logs` says: `journald` (Compose then writes to it), `files`
     (below `/var/log`; also where nothing is said), or the store to which a collector ships them."""

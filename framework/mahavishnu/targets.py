@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 
-from mahavishnu.policy import SecretRef, Settings
+from mahavishnu.settings import SecretRef, Settings
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Cpu, Duration, Percent, Size
 

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.clock import replaced
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.policy import Watched
+from mahavishnu.protocols import Watched
 from mahavishnu.signals import AgreementError, Signal, exposed
 from mahavishnu.units import Duration
 from mahavishnu.words import meant
 
 
 class VirtualClock:
-    """Implements `policy.Clock` in virtual nanoseconds: no test sleeps, and time is exact.
+    """Implements `protocols.Clock` in virtual nanoseconds: no test sleeps, and time is exact.
 
     With `auto`, whoever sleeps moves the time himself, so that retries and waits pass at once. Dead letters are
     kept in memory.

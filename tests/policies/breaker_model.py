@@ -14,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
-from mahavishnu.policy import Leaf, Outcome, Site
+from mahavishnu.protocols import Leaf, Outcome, Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Percent
 from tests.metering import metrics_for

@@ -23,7 +23,7 @@ from pydantic import ValidationError
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
-from mahavishnu.policy import Advice, Outcome, Site
+from mahavishnu.protocols import Advice, Outcome, Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Duration
 from tests.figures import figure

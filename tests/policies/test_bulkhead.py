@@ -13,7 +13,7 @@ import pytest
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import BulkheadFull
 from mahavishnu.policies.bulkhead import Bulkhead, BulkheadGuard
-from mahavishnu.policy import Outcome, Site
+from mahavishnu.protocols import Outcome, Site
 from mahavishnu.testing import VirtualClock
 from tests.metering import metrics_for, value
 

@@ -18,7 +18,7 @@ from mahavishnu.errors import RateLimited
 from mahavishnu.policies._gradient import START
 from mahavishnu.policies._places import Places
 from mahavishnu.policies.concurrency import Concurrency, Slots
-from mahavishnu.policy import Refusal
+from mahavishnu.protocols import Refusal
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure
 from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site

@@ -25,7 +25,7 @@ from mahavishnu.policies._faults import (
     retry_after,
 )
 from mahavishnu.policies.retry import RESERVE, Retrier, Retry
-from mahavishnu.policy import Outcome, Site
+from mahavishnu.protocols import Outcome, Site
 from mahavishnu.testing import VirtualClock
 from tests.metering import metrics_for, value
 

@@ -12,7 +12,7 @@ import pytest
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.loading import yaml_tree
 from mahavishnu.policies.breaker import Breaker, BreakerGuard, Closed
-from mahavishnu.policy import Site
+from mahavishnu.protocols import Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Duration
 from tests.figures import figure

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from mahavishnu.errors import Throttled
 from mahavishnu.policies.throttle import Throttle, ThrottleGuard
-from mahavishnu.policy import Leaf, Outcome, Site
+from mahavishnu.protocols import Leaf, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.testing import VirtualClock
 from tests.metering import metrics_for, value

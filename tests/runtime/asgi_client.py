@@ -15,7 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mahavishnu.asgi import Hardening
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.process import Usage
 from mahavishnu.spec import Spec

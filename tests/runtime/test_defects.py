@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route, Router
 
 from mahavishnu.algorithms import Gcra
 from mahavishnu.asgi import Hardening
-from mahavishnu.policy import Taken
+from mahavishnu.protocols import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Admission

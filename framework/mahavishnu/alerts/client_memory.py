@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.policy import Metered
 from mahavishnu.promql import total
+from mahavishnu.protocols import Metered
 from mahavishnu.series import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec

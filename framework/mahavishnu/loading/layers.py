@@ -27,7 +27,7 @@ from mahavishnu.loading.yaml_tree import (
     merge,
     resolve,
 )
-from mahavishnu.policy import Settings
+from mahavishnu.settings import Settings
 from mahavishnu.variables import RESERVED
 from mahavishnu.words import nearest
 

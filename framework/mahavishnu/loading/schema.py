@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mahavishnu.loading.shape import keys_of, places
-from mahavishnu.policy import Settings
+from mahavishnu.settings import Settings
 from mahavishnu.spec import Spec
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

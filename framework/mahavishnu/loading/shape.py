@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from mahavishnu.errors import Path
 from mahavishnu.loading.meanings import meanings
-from mahavishnu.policy import Keyed, OneOf, SecretRef, Settings
+from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings
 from mahavishnu.spec import Spec
 from mahavishnu.store import HoldsSecret
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, Field, StringConstraints
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
-from mahavishnu.policy import Leaf, Outcome, Word
+from mahavishnu.protocols import Leaf, Outcome, Word
 from mahavishnu.unfit import unfit
 from mahavishnu.units import SECOND
 

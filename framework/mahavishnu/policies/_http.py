@@ -10,14 +10,11 @@ from pydantic import BeforeValidator, Field, StringConstraints
 
 from mahavishnu.promql import Expr, Number, total
 from mahavishnu.series import HTTP_DURATION
+from mahavishnu.settings import listed
 from mahavishnu.signals import Signal
 from mahavishnu.units import Duration
 
 FAILED = "5.."
-
-
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
 
 
 BudgetHeader = Annotated[
@@ -29,7 +26,7 @@ BudgetHeader = Annotated[
 BudgetHeaders = Annotated[
     tuple[BudgetHeader, ...],
     Field(min_length=1, max_length=4),
-    BeforeValidator(_listed, json_schema_input_type=BudgetHeader | list[BudgetHeader]),
+    BeforeValidator(listed, json_schema_input_type=BudgetHeader | list[BudgetHeader]),
 ]
 
 

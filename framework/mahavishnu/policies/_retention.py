@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from mahavishnu.cron import Schedule
-from mahavishnu.policy import Settings
+from mahavishnu.settings import Settings
 from mahavishnu.unfit import unfit
 from mahavishnu.units import DAY, HOUR, Duration
 

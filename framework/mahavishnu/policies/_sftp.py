@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import Field, StringConstraints
 
-from mahavishnu.policy import SecretRef, Settings
+from mahavishnu.settings import SecretRef, Settings
 
 _PORT = 22
 _HOSTS = r"[A-Za-z0-9._,:\[\]-]+"

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, 
 from mahavishnu.cron import Schedule
 from mahavishnu.policies._retention import Keep
 from mahavishnu.policies._sftp import Ssh, server
-from mahavishnu.policy import Keyed, OneOf, Policy, SecretRef, Settings, camel
+from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Expr, absent, highest
 from mahavishnu.series import (
     BACKUP_AGE,
@@ -32,6 +32,7 @@ from mahavishnu.series import (
     COPIES,
     STEPS,
 )
+from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.store import HoldsSecret
 from mahavishnu.unfit import unfit
@@ -94,10 +95,6 @@ Repository = Annotated[
 ]
 
 
-def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
 def _different(places: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(places)) < len(places):
         what = "the same repository is named twice: that is one copy"
@@ -108,7 +105,7 @@ def _different(places: tuple[str, ...]) -> tuple[str, ...]:
 Repositories = Annotated[
     tuple[Repository, ...],
     Field(min_length=1, max_length=len(COPIES)),
-    BeforeValidator(_listed, json_schema_input_type=Repository | list[Repository]),
+    BeforeValidator(listed, json_schema_input_type=Repository | list[Repository]),
     AfterValidator(_different),
 ]
 _BACKENDS = ("AWS_", "AZURE_", "B2_", "GOOGLE_", "OS_", "RCLONE_", "ST_")

@@ -14,9 +14,11 @@ from pydantic import Field, model_validator
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
-from mahavishnu.policy import Count, Guard, Leaf, Outcome, Policy, Site, Word, camel
+from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Call, highest, lowest, total
+from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
+from mahavishnu.settings import Count
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent

@@ -9,9 +9,11 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, ClassVar
 
 from mahavishnu.errors import BulkheadFull
-from mahavishnu.policy import Count, Guard, Leaf, Meter, Outcome, Policy, Site, camel
+from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
+from mahavishnu.protocols import Guard, Leaf, Meter, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
+from mahavishnu.settings import Count
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import Duration
 

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policies._slowdown import ANY, Kind
-from mahavishnu.policy import Clock, Count, Gate, Limit, Match, Meter, Refusal, camel
+from mahavishnu.policy import Limit, Match, camel
 from mahavishnu.promql import Call, lowest, total
+from mahavishnu.protocols import Clock, Gate, Meter, Refusal
 from mahavishnu.series import (
     LIMIT_DECISIONS,
     LIMIT_FOUND,
@@ -25,6 +26,7 @@ from mahavishnu.series import (
     LIMIT_SHED,
     LIMIT_UTILISATION,
 )
+from mahavishnu.settings import Count
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from mahavishnu.policy import Count, Settings
+from mahavishnu.settings import Count, Settings
 from mahavishnu.store import SHARED, HoldsSecret, leads_to_a_server, no_password
 from mahavishnu.units import Duration, Size
 

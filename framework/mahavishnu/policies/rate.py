@@ -9,9 +9,11 @@ from pydantic import model_validator
 
 from mahavishnu import units
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm, Count, Limit, Per, camel
+from mahavishnu.policy import Limit, Per, camel
 from mahavishnu.promql import total
+from mahavishnu.protocols import Algorithm
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR
+from mahavishnu.settings import Count
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration

@@ -11,8 +11,9 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from mahavishnu.policies._faults import Words, retry_after
-from mahavishnu.policy import Leaf, Policy, Site, camel
+from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
+from mahavishnu.protocols import Leaf, Site
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import Duration, Percent
 

@@ -19,11 +19,12 @@ from pydantic import AfterValidator, PrivateAttr, model_validator
 from mahavishnu.policies import _http
 from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indicator, Requests
 from mahavishnu.policies._written import Query
-from mahavishnu.policy import Count, Match, Policy, Settings, camel
+from mahavishnu.policy import Match, Policy, camel
 from mahavishnu.promql import Expr, Number, Selector
 from mahavishnu.queries.instances import outside
 from mahavishnu.queries.written import NoAge, NoEvents, QueryError, read
 from mahavishnu.series import SLO_REQUESTS
+from mahavishnu.settings import Count, Settings
 from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, plain

@@ -10,9 +10,11 @@ from typing import ClassVar
 from mahavishnu.errors import Throttled
 from mahavishnu.policies._faults import Words
 from mahavishnu.policies._window import BUCKETS, Window
-from mahavishnu.policy import Count, Guard, Leaf, Mode, Outcome, Policy, Site, camel
+from mahavishnu.policy import Mode, Policy, camel
 from mahavishnu.promql import total
+from mahavishnu.protocols import Guard, Leaf, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
+from mahavishnu.settings import Count
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent

@@ -7,7 +7,7 @@ from functools import partial
 
 from starlette.responses import PlainTextResponse, Response
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.requests.identity import Identity
 from mahavishnu.runtime.requests.ops import Ops
 from mahavishnu.runtime.service import Service

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from itertools import count
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE, current_request

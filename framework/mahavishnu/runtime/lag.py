@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mahavishnu.policy import Clock, Meter
+from mahavishnu.protocols import Clock, Meter
 from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import LAG, LATE
 from mahavishnu.units import SECOND

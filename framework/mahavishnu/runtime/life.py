@@ -7,7 +7,7 @@ from collections.abc import Callable
 from multiprocessing.util import Finalize
 from weakref import WeakMethod
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.ending import at_exit, hold_back, let_through
 from mahavishnu.runtime.multiprocess.crowd import Crowd

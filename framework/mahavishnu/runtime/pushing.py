@@ -12,7 +12,7 @@ from random import SystemRandom
 from types import ModuleType
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.workers import Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instance

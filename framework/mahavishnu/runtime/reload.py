@@ -13,7 +13,7 @@ from pathlib import Path
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.loading.yaml_tree import LARGEST
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.timer import Timer
 from mahavishnu.series import SPEC_RELOADS

@@ -12,7 +12,7 @@ from mahavishnu.backup import evidence
 from mahavishnu.contract import shown, spec_hash
 from mahavishnu.errors import Finding, MahavishnuError
 from mahavishnu.load import Loaded
-from mahavishnu.policy import Advice, Clock, Histogram, Site
+from mahavishnu.protocols import Advice, Clock, Histogram, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
 from mahavishnu.runtime.calls.fallback import fallbacks_of
 from mahavishnu.runtime.dead_letters.office import Office, office

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.layers import SECRETS
-from mahavishnu.policy import Clock, Meter
+from mahavishnu.protocols import Clock, Meter
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.spec import Spec

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Context
 
-from mahavishnu.policy import Clock, Handle
+from mahavishnu.protocols import Clock, Handle
 
 
 class Timer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.limits.engine import Admission

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from tests.figures import figure
 from tests.runtime.calls.worlds import World, all_but
 

@@ -25,7 +25,7 @@ from mahavishnu.dependencies import Dependency
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
 from mahavishnu.policies.retry import RESERVE
 from mahavishnu.policies.timeout import MARGIN
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.call import surrounding
 from mahavishnu.runtime.context import deadline

@@ -19,7 +19,7 @@ import mahavishnu
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import DependencyError
 from mahavishnu.policies.breaker import Closed
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls import flat
 from mahavishnu.runtime.calls.call import Terms, surrounding
 from mahavishnu.runtime.calls.operation import Operation

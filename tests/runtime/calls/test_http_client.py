@@ -19,7 +19,7 @@ import mahavishnu
 from mahavishnu.clock import SystemClock
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.timeout import MARGIN
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec

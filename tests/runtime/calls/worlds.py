@@ -9,7 +9,7 @@ from typing import Any
 import mahavishnu
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
-from mahavishnu.policy import Site
+from mahavishnu.protocols import Site
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.calls.dependency import build_dependencies
 from mahavishnu.runtime.context import HERE, Request

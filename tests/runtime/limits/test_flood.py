@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from mahavishnu.algorithms import Gcra
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.process import usage
 from mahavishnu.testing import VirtualClock

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.spec import Spec

@@ -13,7 +13,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mahavishnu.asgi import Hardening
-from mahavishnu.policy import Standing
+from mahavishnu.protocols import Standing
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.telemetry.cells import CounterCell
 from mahavishnu.testing import VirtualClock

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Taking
 from mahavishnu.testing import VirtualClock
 from tests.figures import figure

@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from mahavishnu.algorithms import Gcra
-from mahavishnu.policy import Algorithm, Decision
+from mahavishnu.protocols import Algorithm, Decision
 from mahavishnu.runtime.limits.fields import Told, problem
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.limits.memory_store import MemoryStore

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 from mahavishnu.runtime.limits.carried import carried
 from mahavishnu.runtime.redis.taken import Plan
 from tests.runtime.redis.servers import Charged, Server, server

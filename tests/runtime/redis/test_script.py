@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import Algorithm, Standing
+from mahavishnu.protocols import Algorithm, Standing
 from mahavishnu.runtime.redis.link import pack
 from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis.taken import Answer, Plan

@@ -23,7 +23,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.derived.outage import outage
 from mahavishnu.policies.rate import Rate
-from mahavishnu.policy import Taken
+from mahavishnu.protocols import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.known import Known

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.clock import SystemClock
-from mahavishnu.policy import Algorithm, Taken
+from mahavishnu.protocols import Algorithm, Taken
 from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Plan
 from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
@@ -180,7 +180,7 @@ def test_lines_are_written_in_pieces_that_stay_whole() -> None:
 
 
 WRITER = """
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.telemetry.logs import AccessLog
 from mahavishnu.spec import Logs
 from tests.runtime.asgi_client import harden, run, site, spec_of

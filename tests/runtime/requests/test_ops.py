@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from tests.runtime.asgi_client import Answer, House, handshake, harden, site, spec_of
 
 TOKEN = "correct horse battery staple"

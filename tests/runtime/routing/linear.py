@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.routing.routes import is_mount, resolved_routes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Self
 
-from mahavishnu.policy import Leaf, Outcome
+from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 

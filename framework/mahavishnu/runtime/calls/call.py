@@ -11,7 +11,7 @@ from mahavishnu.policies._faults import leaves as parts
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policies.timeout import MARGIN
-from mahavishnu.policy import Leaf, Outcome
+from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.alarm import Alarm, alarm

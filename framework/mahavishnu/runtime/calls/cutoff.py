@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mahavishnu.policy import Handle
+from mahavishnu.protocols import Handle
 
 Timer = Callable[[int, Callable[[], object]], Handle]
 """How a clock sets a timer: its `deadline` for delays that recur, its `call_later` for all others."""

@@ -12,7 +12,7 @@ from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import FULL, Retrier
 from mahavishnu.policies.throttle import ThrottleGuard
-from mahavishnu.policy import Guard, Guarding, Leaf, Outcome, Site
+from mahavishnu.protocols import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime.calls.call import Call, Terms, surrounding
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec

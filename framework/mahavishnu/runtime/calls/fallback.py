@@ -17,7 +17,7 @@ from uuid import uuid4
 from mahavishnu.errors import BadAnswer, DependencyError, MahavishnuError, Parked
 from mahavishnu.policies._faults import outcome_of, outcome_of_answer, status_of, why
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
-from mahavishnu.policy import Clock, Meter, Outcome
+from mahavishnu.protocols import Clock, Meter, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.calls.degraded import mark
 from mahavishnu.runtime.calls.operation import Operation

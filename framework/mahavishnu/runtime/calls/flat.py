@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from mahavishnu.policies.timeout import MARGIN
-from mahavishnu.policy import Outcome
+from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard

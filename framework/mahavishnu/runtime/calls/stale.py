@@ -7,7 +7,7 @@ from collections import OrderedDict, deque
 from typing import NamedTuple
 
 from mahavishnu.policies.fallback import StaleCache
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 
 
 class _Kept(NamedTuple):

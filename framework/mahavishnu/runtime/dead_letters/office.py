@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.layers import SECRETS
 from mahavishnu.policies.dead_letters import DeadLetters
-from mahavishnu.policy import Clock, Counter, Meter
+from mahavishnu.protocols import Clock, Counter, Meter
 from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import (
     REQUEST,

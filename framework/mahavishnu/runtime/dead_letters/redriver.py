@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
 from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Standing, Stats
 from mahavishnu.runtime.dead_letters.office import Office

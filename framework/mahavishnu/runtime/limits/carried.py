@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mahavishnu.policy import Algorithm
+from mahavishnu.protocols import Algorithm
 
 
 def carried(state: Any, old: Algorithm, new: Algorithm, now: int) -> Any:

@@ -12,7 +12,8 @@ from weakref import WeakMethod
 from mahavishnu.contract import Contract
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
-from mahavishnu.policy import (
+from mahavishnu.policy import Limit, Match
+from mahavishnu.protocols import (
     BEFORE,
     Clock,
     Counter,
@@ -20,8 +21,6 @@ from mahavishnu.policy import (
     Gate,
     Gated,
     Histogram,
-    Limit,
-    Match,
     Meter,
     Metered,
     Store,

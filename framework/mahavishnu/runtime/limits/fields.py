@@ -12,7 +12,7 @@ from functools import lru_cache
 from sys import modules
 from typing import Protocol
 
-from mahavishnu.policy import Decision, Taken
+from mahavishnu.protocols import Decision, Taken
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.units import SECOND
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mahavishnu.policy import Counter, Taken
+from mahavishnu.protocols import Counter, Taken
 from mahavishnu.units import SECOND
 
 _PERIOD = 30 * SECOND

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mahavishnu.policy import Algorithm, Charge, Clock, Meter, Standing
+from mahavishnu.protocols import Algorithm, Charge, Clock, Meter, Standing
 from mahavishnu.runtime.limits.carried import carried
 
 _CAP = 100_000

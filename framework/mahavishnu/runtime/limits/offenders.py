@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import NamedTuple
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.units import MINUTE
 
 _SIZE = 128

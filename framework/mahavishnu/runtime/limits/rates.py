@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mahavishnu.policy import BEFORE, Algorithm, CallMatch, Counter, Decision, Limit, Metered
+from mahavishnu.policy import CallMatch, Limit
+from mahavishnu.protocols import BEFORE, Algorithm, Counter, Decision, Metered
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.named import made

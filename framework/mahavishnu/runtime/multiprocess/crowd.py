@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.meeting import seats
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.multiprocess.workers import PERIOD, Workers

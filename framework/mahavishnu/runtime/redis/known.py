@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 
 AGAIN = 2_000_000_000
 """For how long a server that was lost is taken to be, ns."""

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from typing import Any
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing, words_of

@@ -7,7 +7,7 @@ from hashlib import blake2b
 from typing import Protocol
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
-from mahavishnu.policy import BEFORE, Charge, Standing
+from mahavishnu.protocols import BEFORE, Charge, Standing
 
 WIDTH = 5
 """How many numbers the script answers for each rate: whether it fits, and four of its state."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mahavishnu.policy import Meter
+from mahavishnu.protocols import Meter
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from mahavishnu.policy import Charge, Clock, Meter, Taken
+from mahavishnu.protocols import Charge, Clock, Meter, Taken
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Taking
 from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
@@ -25,7 +25,7 @@ _RULE = "g1.1000000.1"
 
 
 class RedisStore:
-    """Implements `policy.Store` on a shared server, and without it on what each rate declares for that case.
+    """Implements `protocols.Store` on a shared server, and without it on what each rate declares for that case.
 
     The server's own clock decides; this host's is used for deadlines only. One connection for each event
     loop carries the calls of all its requests. Nothing here raises for a fault of the server.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol, cast
 
-from mahavishnu.policy import Charge, Standing, Taken
+from mahavishnu.protocols import Charge, Standing, Taken
 from mahavishnu.runtime.redis.link import pack
 from mahavishnu.runtime.redis.rates import DIGITS, WIDTH, Counted, Veil, twin
 from mahavishnu.runtime.redis.script import TAKE
@@ -105,7 +105,7 @@ class _Each:
 
 
 class Answer(_Each):
-    """What the server said; implements `policy.Taken` over the shared charges of a plan."""
+    """What the server said; implements `protocols.Taken` over the shared charges of a plan."""
 
     __slots__ = ("_back", "_keys", "_numbers", "admitted", "denied", "plan")
 
@@ -148,7 +148,7 @@ class Part(NamedTuple):
 
 
 class Joined(_Each):
-    """What several have said, as one; implements `policy.Taken`."""
+    """What several have said, as one; implements `protocols.Taken`."""
 
     __slots__ = ("_by_place", "admitted", "denied", "parts")
 
@@ -169,7 +169,7 @@ class Joined(_Each):
 
 
 class Waived(_Each):
-    """Nobody counts, and nobody is refused; implements `policy.Taken`."""
+    """Nobody counts, and nobody is refused; implements `protocols.Taken`."""
 
     __slots__ = ("_charges",)
 
@@ -185,7 +185,7 @@ class Waived(_Each):
 
 
 class Closed(_Each):
-    """Refused for want of the server, until it may be there again; implements `policy.Taken`."""
+    """Refused for want of the server, until it may be there again; implements `protocols.Taken`."""
 
     __slots__ = ("_retry_after", "_waived", "admitted", "denied", "lost")
 

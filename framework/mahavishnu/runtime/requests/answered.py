@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from contextvars import ContextVar
 from typing import Any, cast
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 
 _SDK = "mcp.server.lowlevel.server"
 

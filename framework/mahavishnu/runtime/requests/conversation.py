@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from mahavishnu.policy import Decision, Scope
+from mahavishnu.protocols import Decision, Scope
 from mahavishnu.runtime.limits.fields import problem
 from mahavishnu.runtime.requests.exchange import Message, Send
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, cast
 
-from mahavishnu.policy import Decision, Gate, Taken
+from mahavishnu.protocols import Decision, Gate, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mahavishnu.addresses import Address, Network, canonical
 from mahavishnu.functions import is_async
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller, Headers, Principal
 from mahavishnu.runtime.named import made
 from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from mahavishnu.policy import Clock
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.calls.cutoff import Cutoff
 from mahavishnu.units import SECOND
 

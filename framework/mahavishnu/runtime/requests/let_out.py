@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mahavishnu.errors import BadAnswer, CallTimeout, DependencyError, RateLimited
 from mahavishnu.policies._faults import leaves
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 
 

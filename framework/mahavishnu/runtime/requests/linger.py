@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from mahavishnu.policy import Clock, Scope
+from mahavishnu.protocols import Clock, Scope
 from mahavishnu.runtime.calls.cutoff import Cutoff
 from mahavishnu.runtime.requests.exchange import Receive, Send
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs
 
 from mahavishnu.algorithms import Gcra
-from mahavishnu.policy import Algorithm, Clock, Decision
+from mahavishnu.protocols import Algorithm, Clock, Decision
 from mahavishnu.runtime.keys import outside
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, Header, problem
 from mahavishnu.runtime.limits.memory_store import MemoryStore

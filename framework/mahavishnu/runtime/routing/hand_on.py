@@ -8,7 +8,7 @@ from operator import itemgetter
 from types import SimpleNamespace
 from typing import Any
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 
 HANDED = "mahavishnu.route"
 """The key of a scope under which a route travels. A middleware of ours always sets it, to None if there is nothing to

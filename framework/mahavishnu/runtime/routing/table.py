@@ -10,7 +10,7 @@ from starlette._utils import get_route_path  # pyright: ignore[reportPrivateUsag
 from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor, UUIDConvertor
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
-from mahavishnu.policy import Scope
+from mahavishnu.protocols import Scope
 from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
 from mahavishnu.runtime.routing.routes import is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes

@@ -11,7 +11,7 @@ from statistics import median
 from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.policies._retention import guaranteed
-from mahavishnu.policy import Meter
+from mahavishnu.protocols import Meter
 from mahavishnu.series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,

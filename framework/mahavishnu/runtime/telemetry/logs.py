@@ -15,7 +15,7 @@ from typing import Any, Protocol, TextIO, cast
 
 import structlog
 
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime import context
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.spans import Ids

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from mahavishnu.errors import DependencyError
 from mahavishnu.policies._faults import status_of, status_of_fault
-from mahavishnu.policy import Leaf, Outcome
+from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.spans import Facts

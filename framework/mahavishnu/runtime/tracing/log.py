@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from mahavishnu.policy import Decision
+from mahavishnu.protocols import Decision
 from mahavishnu.runtime.spans import Facts
 from mahavishnu.runtime.telemetry.cells import Exemplar
 from mahavishnu.runtime.telemetry.logs import AccessLog, Served, named

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.breaker import BREAKER_TRANSITIONS
 from mahavishnu.policies.retry import RETRIES
-from mahavishnu.policy import Counter, Histogram
+from mahavishnu.protocols import Counter, Histogram
 from mahavishnu.runtime.current import inherited
 from mahavishnu.runtime.spans import Facts, Note
 from mahavishnu.runtime.telemetry.cells import Exemplar, HistogramCell
