@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.contract import Contract, contract
-from mahavishnu.load import accept
+from mahavishnu.contract import Contract
+from mahavishnu.policies.threshold import Threshold
 from mahavishnu.promql import Call, Selector
 from mahavishnu.signals import Alert, Source
 from mahavishnu.units import MINUTE, SECOND
 from tests import reading
-from tests.monitoring import accepts
+from tests.generators.test_prometheus import EVERYTHING, QUERIED
+from tests.monitoring import accepts, made, shop
 
 _prove: Any = import_module("mahavishnu.generators._prove")
 _thresholds: Any = import_module("mahavishnu.generators._thresholds")
@@ -29,11 +30,6 @@ MISSED = 8  # one scrape in so many fails
 LOOKED = 20  # scrapes during which an alert must not have cleared
 
 
-@pytest.fixture(scope="module")
-def shop() -> Contract:
-    return contract(accept(ROOT / "mahavishnu.yaml").spec)
-
-
 def _instants(alert: Alert) -> Iterator[str]:
     """What of the alert's query is gone at once when a scrape fails."""
     held = {id(one) for node in alert.expr.walk() if isinstance(node, Call) for one in node.args}
@@ -42,10 +38,14 @@ def _instants(alert: Alert) -> Iterator[str]:
             yield str(node)
 
 
-def test_no_alert_that_waits_asks_for_what_one_failed_scrape_takes_away(shop: Contract) -> None:
-    """Its `for` would begin anew each time."""
-    waiting = [one for one in shop.alerts if one.hold]
-    assert len(waiting) > 40
+@pytest.mark.parametrize(
+    "of", [made(EVERYTHING), made(QUERIED), shop()], ids=["everything", "queried", "shop"]
+)
+def test_no_alert_that_waits_asks_for_what_one_failed_scrape_takes_away(of: Contract) -> None:
+    """Its `for` would begin anew each time; a threshold's own query is what its user wrote."""
+    queries = {name for name, one in of.spec.alerts.thresholds.items() if not isinstance(one, Threshold)}
+    waiting = [one for one in of.alerts if one.hold and queries.isdisjoint(one.path)]
+    assert len(waiting) > 5
     assert {one.name: found for one in waiting if (found := [*_instants(one)])} == {}
 
 
@@ -96,18 +96,19 @@ def _rules(alerts: Sequence[Alert]) -> dict[str, Any]:
     }
 
 
-def test_alerts_go_on_though_scrapes_fail(shop: Contract, tmp_path: Path) -> None:
+def test_alerts_go_on_though_scrapes_fail(tmp_path: Path) -> None:
     """One in eight, for as long as the fault lasts: too few for the replica to be `ReplicaDown`."""
+    of = shop()
     quick = [
         one
-        for one in _prove._plain(shop)
-        if _reach(one, shop) <= 20 * MINUTE
-        and all(of.signal.source is Source.RUNTIME for of in one.expr.selectors())
+        for one in _prove._plain(of)
+        if _reach(one, of) <= 20 * MINUTE
+        and all(base.signal.source is Source.RUNTIME for base in one.expr.selectors())
     ]
     assert len(quick) > 30
     rules, tests = tmp_path / "rules.yml", tmp_path / "rules.test.yml"
     rules.write_text(json.dumps(_rules(quick)))
-    asked = [_test(pack, shop) for pack in _thresholds._packs(quick, shop)]
+    asked = [_test(pack, of) for pack in _thresholds._packs(quick, of)]
     said = {"rule_files": [rules.name], "evaluation_interval": f"{SCRAPE}s", "tests": asked}
     tests.write_text(json.dumps(said))
     accepts("promtool", "test", "rules", tests)
