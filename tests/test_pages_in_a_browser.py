@@ -124,7 +124,7 @@ BREAKS = {
     "reads as Markdown": ("- **Severity**:", "- ** Severity **:"),
     "its title": ("# ShopDown", "#ShopDown"),
     "its parts": ("## Mitigation", "##Mitigation"),
-    "its commands": ("\n\n    max(up{", "\n    max(up{"),
+    "its commands": ("\n\n    job:up:max{", "\n    job:up:max{"),
     "links": ("](<https://", "](<ftp://"),
 }
 
