@@ -151,6 +151,10 @@ class Selector(Expr):
         """The same selector restricted by one more equality, first in the braces."""
         return replace(self, matchers=(Matcher(label, "=", value), *self.matchers))
 
+    def over(self, window: Duration, function: str) -> Call:
+        """What a function says of its samples in a window."""
+        return Call(function, (replace(self, window=window),))
+
     def map_selectors(self, change: Callable[[Selector], Selector]) -> Expr:
         return change(self)
 

@@ -155,7 +155,7 @@ class Signal:
     def lately(self, **matchers: str) -> Call:
         """The value when last scraped, two minutes ago at the most: a scrape that fails leaves none behind, and with an
         instant value every alert on it would wait for its `for` anew."""
-        return Call("last_over_time", (replace(self.select(**matchers), window=_LATELY),))
+        return self.select(**matchers).over(_LATELY, "last_over_time")
 
     def part(self, suffix: str, **matchers: str) -> Selector:
         """The current value of a histogram's part: `_bucket` (with its label `le`), `_count` or `_sum`."""
@@ -188,7 +188,7 @@ class Signal:
         wanted = Kind.HISTOGRAM if suffix else Kind.COUNTER
         if self.kind is not wanted:
             raise AgreementError(f"{function} of {self.name}{suffix}: {self.name} is a {self.kind}")
-        return Call(function, (replace(self._selector(suffix, matchers), window=window),))
+        return self._selector(suffix, matchers).over(window, function)
 
     def _selector(self, suffix: str, matchers: Mapping[str, str]) -> Selector:
         return Selector(self, suffix, tuple(self._matcher(key, value) for key, value in matchers.items()))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.promql import Call
 from mahavishnu.series import ANY_UP, UP
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
@@ -44,20 +42,20 @@ def _down() -> Alert:
 def _replica_down() -> Alert:
     """Where others answer, they do its work and raise their alerts.
 
-    It is averaged, because one that answers now and then is no better than one that never does: each scrape that fails
-    resets the `for` of every other alert on it.
+    It is averaged, because one that answers now and then is no better than one that never does.
     """
     window = Duration.parse("5m")
     return Alert(
         name="ReplicaDown",
         severity=Severity.P3,
-        expr=Call("avg_over_time", (replace(UP.select(), window=window),)) <= _HALF,
+        expr=UP.select().over(window, "avg_over_time") <= _HALF,
         hold=window,
         summary="Prometheus reaches a replica in $value of its scrapes.",
         unit="ratio",
         meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path, or not in "
         "time.",
-        impact="The others serve its requests, where there are others. Alerts on it are blind, or do not last.",
+        impact="The others serve its requests, where there are others. Alerts on it are blind while it does not "
+        "answer.",
         action="Look at that replica's process and its log; then at Prometheus' page of targets.",
         path=("service",),
         proof=(Feed(UP.select(), healthy=1, faulty=0),),

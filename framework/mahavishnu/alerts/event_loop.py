@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.promql import Call
 from mahavishnu.series import LAG, LAG_LATELY, LATE
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
@@ -30,7 +28,7 @@ def _lagging() -> Alert:
     return Alert(
         name="EventLoopLagging",
         severity=Severity.P3,
-        expr=Call("avg_over_time", (replace(late, window=window),)) > LATE.seconds,
+        expr=late.over(window, "avg_over_time") > LATE.seconds,
         hold=window,
         summary="The event loop runs everything $value late.",
         unit="seconds",

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 
-from mahavishnu.promql import Call, Number, Selector, highest
+from mahavishnu.promql import Call, Number, highest
 from mahavishnu.series import ANY_UP, START, UP
 from mahavishnu.signals import Alert, Feed, Recording, Severity, Signal
 from mahavishnu.units import Duration
@@ -34,17 +33,13 @@ def alerts(*_: object) -> Iterator[Alert]:
     yield _restarting()
 
 
-def _lately(shown: Selector) -> Selector:
-    return replace(shown, window=AGAIN)
-
-
 def _flapping() -> Alert:
     """One outage is that of `Down`, and over when it is; several belong together, however short each of them is."""
-    lately = _lately(ANY_UP.select())
+    anybody = ANY_UP.select()
     return Alert(
         name="Flapping",
         severity=Severity.P1,
-        expr=(Call("avg_over_time", (lately,)) < _ENOUGH).and_(Call("changes", (lately,)) > 2),
+        expr=(anybody.over(AGAIN, "avg_over_time") < _ENOUGH).and_(anybody.over(AGAIN, "changes") > 2),
         summary=f"The service goes and comes: in {AGAIN} anybody answered in only $value of Prometheus' scrapes.",
         unit="ratio",
         meaning=f"In the last {AGAIN} no replica answered on its metrics path for more than a tenth of the time, in "
@@ -63,7 +58,7 @@ def _restarting() -> Alert:
     return Alert(
         name="Restarting",
         severity=Severity.P3,
-        expr=Call("changes", (_lately(START.select()),)) >= TIMES,
+        expr=START.select().over(AGAIN, "changes") >= TIMES,
         summary=f"A replica has been started anew $value times in {AGAIN}.",
         meaning=f"The process of the one in the alert's label `instance` has ended {TIMES} or more times in {AGAIN}, "
         "and each time another one has taken its place. A spec that is read anew starts nothing.",

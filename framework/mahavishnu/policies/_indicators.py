@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Protocol
 
-from mahavishnu.promql import BOOL, Aggregate, Binary, Call, Expr, Number, Selector, absent, highest, total
+from mahavishnu.promql import BOOL, Aggregate, Binary, Expr, Number, Selector, absent, highest, total
 from mahavishnu.queries.instances import example, meets
 from mahavishnu.queries.search import misdated, shows
 from mahavishnu.series import SLO_REQUESTS
@@ -98,11 +98,11 @@ class Events:
         return every is failed
 
     def ratio(self, window: Duration) -> Expr:
-        failed, every = (total(_over("rate", one, window)) for one in (self.failed, self.every))
+        failed, every = (total(one.over(window, "rate")) for one in (self.failed, self.every))
         return failed.or_(Number(Decimal(0)) * every) / (every > 0)
 
     def events(self, window: Duration) -> Expr:
-        return total(_over("increase", self.every, window))
+        return total(self.every.over(window, "increase"))
 
     def missing(self, window: Duration) -> Expr:
         return absent(self.events(window) > 0)
@@ -159,7 +159,7 @@ class Freshness:
         return Recording(self.stale, late, (("slo", self.slo),))
 
     def ratio(self, window: Duration) -> Expr:
-        return Call("avg_over_time", (replace(self.stale.select(slo=self.slo), window=window),))
+        return self.stale.select(slo=self.slo).over(window, "avg_over_time")
 
     def events(self, window: Duration) -> None:
         return None
@@ -178,7 +178,3 @@ class Freshness:
         if len(watched) != 1 or watched[0].signal.kind is not Kind.GAUGE or watched[0].window is not None:
             raise AgreementError(f"an age is told by one gauge as it is now, and not by `{self.age}`")
         return (Feed(example(watched[0]), healthy=self.fresh.seconds / 2, faulty=None),)
-
-
-def _over(function: str, selector: Selector, window: Duration) -> Call:
-    return Call(function, (replace(selector, window=window),))

@@ -15,7 +15,7 @@ from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Policy, camel
-from mahavishnu.promql import Call, highest, lowest, total
+from mahavishnu.promql import highest, lowest, total
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.settings import Count
@@ -154,7 +154,7 @@ class Breaker(Policy):
         state = BREAKER_STATE.closed(dependency=name)
         closed = state.lately(dependency=name, state="closed")
         opened = state.select(dependency=name, state="open")
-        lately = Call("max_over_time", (replace(opened, window=_LATELY),))
+        lately = opened.over(_LATELY, "max_over_time")
         each = ("dependency", "instance")
         held = self.mode == "open"
         return Alert(

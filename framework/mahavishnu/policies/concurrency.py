@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -13,7 +12,7 @@ from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policies._slowdown import ANY, Kind
 from mahavishnu.policy import Limit, Match, camel
-from mahavishnu.promql import Call, lowest, total
+from mahavishnu.promql import lowest, total
 from mahavishnu.protocols import Clock, Gate, Meter, Refusal
 from mahavishnu.series import (
     LIMIT_DECISIONS,
@@ -140,7 +139,7 @@ class Concurrency(Limit):
         holds nobody back is not asked to grow: it stays low for as long as few come.
         """
         quota, each = LIMIT_QUOTA.select(limit=name), ("limit", "instance")
-        lately = Call("avg_over_time", (replace(quota, window=_WINDOW),))
+        lately = quota.over(_WINDOW, "avg_over_time")
         decisions = LIMIT_DECISIONS.closed(limit=name)
         waited = total(LIMIT_NEAR.rate(_WINDOW, limit=name), *each)
         refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial), *each)

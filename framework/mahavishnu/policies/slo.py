@@ -220,28 +220,25 @@ class Slo(Policy):
         stale = (indicator.recording(),) if isinstance(indicator, Freshness) else ()
         ratios = [Recording(ratio_signal(one, name), indicator.ratio(one), labels) for one in self._windows()]
         left = Number(Decimal(1)) - ratio_signal(self.period, name).select(slo=name) / decimal(self.budget)
-        waiting = self.severities and self.min_requests is not None
-        windows = {*(one.tier.long for one in self._live()), self.period} if waiting else ()
         counted = [
             Recording(events_signal(one, name), events, labels)
-            for one in sorted(windows)
+            for one in sorted({window for window, _ in self._waiting()})
             if (events := indicator.events(one)) is not None
         ]
         return (*stale, *ratios, *counted, Recording(budget_signal(name), left, labels))
 
     def bounds(self, name: str) -> tuple[tuple[Signal, Decimal], ...]:
         ratios = ((ratio_signal(window, name), decimal(self.budget)) for window in self._windows())
-        waiting = [(one.tier.long, least) for one, least in self._waiting()]
-        waiting += [] if self.spends_from is None else [(self.period, self.spends_from)]
-        events = ((events_signal(window, name), Decimal(least)) for window, least in waiting)
+        events = ((events_signal(window, name), Decimal(least)) for window, least in self._waiting())
         return (*ratios, *events, (budget_signal(name), Decimal(0)))
 
-    def _waiting(self) -> Iterator[tuple[Burn, int]]:
-        """The burn rates that wait for so many requests."""
-        for burn in self._live():
-            least = self.waits_for(burn)
-            if least is not None and self.fresh is None:
-                yield burn, least
+    def _waiting(self) -> Iterator[tuple[Duration, int]]:
+        """The windows that must hold so many requests before an alert is raised on them."""
+        if self.severities:
+            waits = [(burn.tier.long, self.waits_for(burn)) for burn in self._live()]
+            for window, least in (*waits, (self.period, self.spends_from)):
+                if least is not None:
+                    yield window, least
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         if not self.severities:
@@ -349,8 +346,7 @@ class Slo(Policy):
 
     def _traffic(self) -> int:
         """Events a minute in a proof: enough for every alert to be raised."""
-        waited = (self.waits_for(burn) or 0 for burn in self._live())
-        return max([PER_MINUTE, self.spends_from or 0, *waited])
+        return max([PER_MINUTE, *(least for _, least in self._waiting())])
 
     def _gone(self, burn: Burn) -> Duration:
         hour = int(Duration.parse("1h"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -72,7 +71,7 @@ def _asks_no_level(node: Expr) -> bool:
 
 def _never_less(total: Selector) -> str:
     """What is said of a total that is asked for as if it could sink again."""
-    growth = Call("increase", (replace(total, window=_USUAL),))
+    growth = total.over(_USUAL, "increase")
     return (
         f"`{total}` is all that it has counted since the process began, and is never less: ask how it grows, "
         f"like `{growth}`"
