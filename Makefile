@@ -17,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo run test proof bench lint format tools judges containers examples wheel lock clean
+.PHONY: help venv demo run test proof bench lint style types pyright format tools judges containers examples wheel lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,12 +44,18 @@ proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1
 bench: $(BENCH)/.bench ## against the peers, as ratios measured in one run
 	$(BENCH)/bin/python -m benchmarks.run $(ARGS)
 
-lint: $(VENV)/.dev ## ruff, mypy and pyright, all strict
+lint: style types pyright ## ruff, mypy and pyright, all strict
+
+style: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/pyright
 	$(BIN)/shellcheck .ci/run tests/tools/fetch tests/tools/browser
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+pyright: $(VENV)/.dev
+	$(BIN)/pyright
 
 format: $(VENV)/.dev ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix --quiet . || true

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mahavishnu.cli import run
-from mahavishnu.loading import faults
+from mahavishnu.loading import secrecy
 from mahavishnu.loading.shape import places
 from tests.figures import figure
 
@@ -143,5 +143,5 @@ def test_without_any_rule_some_are_shown(
     rule: str, tmp_path: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The proof above can fail, and no rule is there for nothing."""
-    monkeypatch.setattr(faults, rule, str if rule.startswith("without") else _no)
+    monkeypatch.setattr(secrecy, rule, str if rule.startswith("without") else _no)
     assert leaks(broken, 200, tmp_path / "mahavishnu.yaml", said) != []

@@ -15,7 +15,7 @@ import pytest
 
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
-from mahavishnu.loading import faults
+from mahavishnu.loading import translations
 from tests.figures import figure, pace
 
 ROOT = Path(__file__).parents[1]
@@ -106,11 +106,11 @@ def test_thousands_of_broken_specs(
     path = tmp_path / "mahavishnu.yaml"
     strange: list[str] = []
 
-    def unforeseen(error: faults.Error) -> Problem:
+    def unforeseen(error: translations.Error) -> Problem:
         strange.append(error.kind)
         return Problem("MV108", error.path, error.kind)
 
-    monkeypatch.setattr(faults, "unforeseen", unforeseen)
+    monkeypatch.setattr(translations, "unforeseen", unforeseen)
     times: list[float] = []
     errors = 0
     for number in range(ROUNDS):
@@ -235,7 +235,7 @@ def test_a_crash_would_be_seen(
     def crash(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(faults, "judge", crash)
+    monkeypatch.setattr(translations, "judge", crash)
     path = tmp_path / "mahavishnu.yaml"
     path.write_bytes(SEEDS[0].read_bytes())
 

@@ -83,7 +83,7 @@ NEVER: tuple[tuple[str, str], ...] = (
 
 # One door per dependency: the modules that may import it, and how many of them may.
 DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
-    "annotated_types": (("loading.faults",), 1),  # how pydantic says a bound
+    "annotated_types": (("loading.translations",), 1),  # how pydantic says a bound
     "fastmcp": (("mcp",), 1),
     "hiredis": (("runtime.redis.link",), 1),
     "httpx": (("runtime.calls.http_client", "runtime.calls.http_fallback"), 2),

@@ -11,7 +11,8 @@ from typing import NoReturn
 from mahavishnu import checks, codes, variables
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
-from mahavishnu.loading import faults, yaml_tree
+from mahavishnu.loading import faults, secrecy, yaml_tree
+from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import dotted, keys_of
 from mahavishnu.loading.yaml_tree import Mapping, Mark, Node, Scalar
 from mahavishnu.spec import Spec
@@ -134,7 +135,7 @@ class _Source:
         data = _bytes(path, self.file)
         self.text = data.decode("utf-8-sig", "replace")
         reading = yaml_tree.read(data, self.file)
-        self.lines = faults.masked(reading.lines, reading.tree)
+        self.lines = secrecy.masked(reading.lines, reading.tree)
         self.reading = replace(reading, findings=tuple(self._hidden(one) for one in reading.findings))
         self.tree = self._root(reading.tree)
 
@@ -230,8 +231,8 @@ def _environment_faults(source: _Source, environment: str | None) -> Iterator[Fi
 
 def _known(path: Path, tree: Mapping) -> bool:
     """Whether a path of an environment ends in a word of the format: it may be removed unwritten."""
-    above = faults.place_at(path[:-1], tree)
-    return faults.place_at(path, tree) is not None and not (above and above.named)
+    above = place_at(path[:-1], tree)
+    return place_at(path, tree) is not None and not (above and above.named)
 
 
 def _idle(patch: Mapping, tree: Mapping, under: Node | None, path: Path) -> Iterator[Problem]:

@@ -16,7 +16,7 @@ from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import Level, Path
 from mahavishnu.load import Loaded, load
-from mahavishnu.loading.faults import SECRET_FILE
+from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted
 from mahavishnu.loading.yaml_tree import Scalar, at
 

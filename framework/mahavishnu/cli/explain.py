@@ -19,7 +19,7 @@ from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
 from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.load import Loaded, accept
-from mahavishnu.loading.faults import place_at
+from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import Place, dotted, keys_of, places
 from mahavishnu.loading.yaml_tree import Mapping, at
 from mahavishnu.signals import Alert, Signal, Source, boundary_text, exposed

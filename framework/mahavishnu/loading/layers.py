@@ -14,7 +14,7 @@ from pathlib import Path as File
 
 from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, Path, SpecError
-from mahavishnu.loading.faults import SECRET_FILE
+from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of
 from mahavishnu.loading.yaml_tree import (
     Entry,
