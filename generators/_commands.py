@@ -58,6 +58,39 @@ def verbs(contract: Contract, *words: str) -> str:
     return shlex.join(["mahavishnu", *words, *contract.options])
 
 
+def running(contract: Contract) -> str:
+    """Compare the spec with the service, its Prometheus and its Alertmanager."""
+    words = (
+        f'mahavishnu diff --live "${{SERVICE:-http://127.0.0.1:{contract.spec.service.port}}}"',
+        '--prometheus "${PROMETHEUS:-http://127.0.0.1:9090}"',
+        '--alertmanager "${ALERTMANAGER:-http://127.0.0.1:9093}"',
+        shlex.join(contract.options),
+    )
+    return " ".join(words).rstrip()
+
+
+def letters(contract: Contract) -> list[Command]:
+    """What is kept as dead letters, seen from where they lie."""
+    apart = contract.spec.dead_letters.file is not None and contract.spec.deploy.replicas.max > 1
+    purpose = "Which calls are kept, and why they failed" + (", in one replica of several" if apart else "")
+    return _where_letters_lie(contract, purpose, "list")
+
+
+def redriven(contract: Contract) -> list[Command]:
+    """Let all of them try anew."""
+    return _where_letters_lie(contract, "Let all of them try anew", "redrive", "--all")
+
+
+def _where_letters_lie(contract: Contract, purpose: str, *words: str) -> list[Command]:
+    places = targets(contract)
+    inside = [
+        one
+        for place in places
+        for one in place.titled(Command(purpose, place.inside(["mahavishnu", "dead-letters", *words])))
+    ]
+    return inside or [Command(f"{purpose}; where the service runs", verbs(contract, "dead-letters", *words))]
+
+
 def wanted(contract: Contract) -> list[str]:
     """The variables that Compose wants to have, whatever it is asked to do."""
     spec = contract.spec

@@ -98,6 +98,7 @@ def _page(
         "behind": _behind(rests, panel),
         "looks": _looks(contract, str(alert.path[0]), _url(contract.spec, alert)),
         "numbers": Code(numbers.rstrip("\n")) if numbers else None,
+        "redriven": _blocks(_commands.redriven(contract) if alert.path[0] == "dead_letters" else ()),
         "mode": alert.path in _enforced(contract),
         "restarts": _blocks(
             one for place in places if len(alert.path) == 1 for one in place.titled(place.restart())
@@ -129,6 +130,8 @@ def _looks(contract: Contract, section: str, url: str | None) -> list[Block]:
     found = [Command("Whether it takes requests", _commands.get(contract, "/readyz"))]
     if section == "limits":
         found += _commands.refused(contract)
+    if section == "dead_letters":
+        found += _commands.letters(contract)
     for place in _commands.targets(contract):
         logs = place.jobs() if section == "backups" else [place.logs()]
         found += place.titled(*place.state(), *logs, *place.reach(url))
@@ -239,6 +242,7 @@ def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, obje
         "requests": _service_queries(boards),
         "spec": Code(_metric(contract, "mahavishnu_spec_")),
         "drift": Code(_commands.verbs(contract, "generate", "--check", "--out", contract.place)),
+        "running": Code(_commands.running(contract)),
         "restarts": _blocks(one for place in places for one in place.titled(place.restart())),
         "refused": _blocks(_commands.refused(contract)),
         "example": Code(_commands.verbs(contract, "explain", contract.alerts[0].name)),

@@ -212,10 +212,11 @@ class Dependency:
     def httpx_client(self, **options: Any) -> Client:
         """An httpx.Client with these options; its `base_url` and `timeout` are the spec's unless said.
 
-        Safe methods are repeated, others with `extensions={"idempotent": True}`. 5xx counts as a failure. The timeout
-        ends with the head of an answer; from then on a `timeout` among the options or of the request holds for each
-        part of it, else the dependency's. Transports among the options, also those of `mounts`, are inside of what
-        guards; as with any transport of one's own, httpx reads no proxy from the environment then: say `proxy`.
+        Safe methods are repeated, others with `extensions={"idempotent": True}`. With `fallback: dead_letter` a POST
+        that fails without that extension is counted as lost. 5xx counts as a failure. The timeout ends with the head
+        of an answer; from then on a `timeout` among the options or of the request holds for each part of it, else the
+        dependency's. Transports among the options, also those of `mounts`, are inside of what guards; as with any
+        transport of one's own, httpx reads no proxy from the environment then: say `proxy`.
         """
         from mahavishnu.runtime.calls.http_client import client
 

@@ -244,6 +244,9 @@ if TYPE_CHECKING or "pytest" in sys.modules:
         """Every middleware and dependency runs on one virtual clock in this test, and nothing sleeps.
 
         All of them start anew, with the spec's file as it is then: also those of an app that other tests ask, too.
+        The clock moves where the code waits by it. A time in the real world, like a fake dependency's `sleep`, moves
+        nothing, so no timeout ends it: let the fake wait for ever, ask in a task, `await clock.settle()`, and
+        `clock.advance("2s")`.
         """
         clock = VirtualClock(auto=True)
         _start_anew()

@@ -142,15 +142,21 @@ def typed(of: Mapping[str, str], program: str) -> list[list[str]]:
     return [shlex.split(part) for one in found for part in one.split(" | ") if part.startswith(program)]
 
 
-def test_our_own_verbs_work(ours: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is carried out in the folder of the spec; `test` is proved by its own tests."""
+def test_our_own_verbs_work(
+    ours: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is carried out in the folder of the spec; `test` is proved by its own tests, `diff` asks where nobody is."""
     shutil.copy(ROOT / "mahavishnu.yaml", tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     every = sorted(typed(ours, "mahavishnu"), key=lambda words: "--check" in words)
-    assert {words[1] for words in every} == {"check", "config", "explain", "generate", "test"}
+    assert {words[1] for words in every} == {"check", "config", "diff", "explain", "generate", "test"}
     for words in every:
-        if words[1] != "test":
+        if words[1] == "diff":
+            closed = [re.sub(r"\$\{\w+:-(.*)\}", "http://127.0.0.1:9", word) for word in words]
+            assert cli.run(closed[1:]) == 2
+            assert "http://127.0.0.1:9" in capsys.readouterr().err
+        elif words[1] != "test":
             assert cli.run(words[1:]) == 0, words
 
 
@@ -263,6 +269,28 @@ def test_an_image_without_a_tag_is_not_rolled_out() -> None:
     assert "OVERLAY" not in pinned
 
 
+PARKING = {
+    "dead_letters": {"store": "sqlite:data/letters.db"},
+    "dependencies": {"payment": {"timeout": "1s", "retry": {"attempts": 2}, "fallback": "dead_letter"}},
+}
+
+
+@pytest.mark.parametrize("verb", ["list", "redrive --all"])
+def test_letters_are_seen_where_they_lie(verb: str) -> None:
+    """On the host of who types it there may be none, or somebody else's."""
+    page = pages(made({**SMALL, **PARKING}))["ShopDeadLettersQuarantined.md"]
+    found = [one for one in commands(page) if f"mahavishnu dead-letters {verb}" in one]
+    assert found == [
+        f"docker compose -f deploy/compose/compose.yaml exec shop mahavishnu dead-letters {verb}",
+        f"kubectl -n default exec deployment/shop -c app -- mahavishnu dead-letters {verb}",
+    ]
+
+
+def test_without_a_place_they_are_seen_where_the_service_runs() -> None:
+    page = pages(made({**SMALL, **PARKING, "deploy": {"targets": {}}}))["ShopDeadLettersQuarantined.md"]
+    assert "mahavishnu dead-letters list" in commands(page)
+
+
 def test_whether_a_dependency_is_reached() -> None:
     """What is run beside the service says so, and fails where nobody listens."""
     said = [sys.executable, "-c", _commands._REACH, "127.0.0.1"]
@@ -295,7 +323,15 @@ def test_a_spec_by_another_name_is_named(env: str | None) -> None:
     said = pages(replace(made(BACKED), file="other shop.yaml", env=env))
     backups = re.findall(r"mahavishnu backup \w+ [^`\n]+", said["disaster-recovery.md"])
     found = [*typed(said, "mahavishnu"), *map(shlex.split, backups)]
-    assert {words[1] for words in found} == {"backup", "check", "config", "explain", "generate", "test"}
+    assert {words[1] for words in found} == {
+        "backup",
+        "check",
+        "config",
+        "diff",
+        "explain",
+        "generate",
+        "test",
+    }
     assert all(named == words[words.index("--spec") :][: len(named)] for words in found), found
     assert f"leave `{shlex.join(named)}` out" in said["disaster-recovery.md"]
     assert "--spec" not in "".join(pages(made(BACKED)).values())

@@ -57,7 +57,8 @@ def _lost(one: str) -> Alert:
         impact="Work that somebody asked for will not be done. Callers of `full` and `lost` were told so; those of "
         "`expired` and `displaced` were promised the opposite.",
         action="Heal the dependency. Until then raise dead_letters.entries, dead_letters.size or "
-        "retention.dead_letters; `mahavishnu dead-letters list` says what is in the way.",
+        "retention.dead_letters; the list of dead letters says what is in the way. The log's `call lost` says of a "
+        "single call why it was not kept.",
         path=("dead_letters",),
         proof=(
             Feed(DEAD_LETTERS_PARKED.select(dependency=one, outcome="full"), healthy=0, faulty=60),
@@ -77,8 +78,8 @@ def _quarantined(one: str) -> Alert:
         meaning="They were tried as often as dead_letters.redrive allows, or their dependency said that they are "
         "wrong (4xx).",
         impact="Their work is not done, and nothing tries again by itself.",
-        action="`mahavishnu dead-letters list` and `show` say why. Once that is mended `mahavishnu dead-letters "
-        "redrive` lets them try anew; `drop` gives one up.",
+        action="The list of dead letters says why, and `dead-letters show` with the id of one says more. Mend that, "
+        "then let them try anew; `dead-letters drop` gives one up.",
         path=("dead_letters",),
         proof=(Feed(DEAD_LETTERS.select(dependency=one, state="quarantined"), healthy=0, faulty=3),),
     )

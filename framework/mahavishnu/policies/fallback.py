@@ -111,7 +111,7 @@ class DeadLetter(Fallback):
     keyword: ClassVar[str] = "dead_letter"
 
     dead_letter: Literal[True]
-    """The call becomes a dead letter, as `dead_letters` says."""
+    """The call becomes a dead letter, as `dead_letters` says; a POST only with the extension `idempotent`."""
 
     @property
     def impact(self) -> str:

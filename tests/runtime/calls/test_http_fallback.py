@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from mahavishnu import watching
-from mahavishnu.errors import BreakerOpen, MahavishnuError, Parked
+from mahavishnu.errors import BreakerOpen, Parked
 from mahavishnu.runtime.calls.http_client import RequestParked
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.letters import Letter
@@ -65,6 +65,13 @@ class Parts(httpx.SyncByteStream, httpx.AsyncByteStream):
 
     async def aclose(self) -> None:
         self.closed += 1
+
+
+def stood_in(world: World) -> Any:
+    """What stands in for calls of `stripe`."""
+    fallbacks = world.service.dependencies["stripe"].fallbacks
+    assert fallbacks is not None
+    return fallbacks.stand_in
 
 
 class Caller:
@@ -337,15 +344,35 @@ def test_what_only_reads_is_not_kept(form: str) -> None:
     assert kept(world) == []
 
 
-def test_what_would_be_lost_is_refused_by_name(form: str) -> None:
-    """Before it is sent, whether the dependency is well or not."""
+def test_what_can_be_no_letter_is_sent_all_the_same(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dependency that is well answers it; that it would be lost is said once."""
+    world, backend = World(**LETTER), Backend()
+    told: list[str] = []
+
+    def tell(event: str, **facts: str) -> None:
+        told.append(f"{event}: {facts['reason']}")
+
+    monkeypatch.setattr(stood_in(world), "_tell", tell)
+    ask = Caller(form, world, backend)
+    assert [ask("POST", json={}).status_code for _ in range(2)] == [200, 200]
+    assert told == [
+        'calls cannot be kept: POST is kept only when it is sent whole, with extensions={"idempotent": True}'
+    ]
+    assert value(world.service.metrics, "mahavishnu_dead_letters_parked_total", outcome="lost") == 0
+
+
+def test_what_fails_and_can_be_no_letter_is_counted_as_lost(form: str) -> None:
+    """That is what DeadLettersLost wakes somebody for; the caller has the dependency's own error, with a note."""
     world, backend = World(**LETTER), Backend()
     ask = Caller(form, world, backend)
-    with pytest.raises(
-        MahavishnuError, match="POST cannot become a dead letter: send it whole, with extensions"
-    ):
+    backend.status = 0
+    with pytest.raises(httpx.ConnectError, match="gone") as caught:
         ask("POST", json={})
-    assert backend.seen == []
+    assert caught.value.__notes__ == ["and the call to stripe could not be kept as a dead letter"]
+    backend.status = 503
+    assert ask("POST", json={}).status_code == 503
+    assert kept(world) == []
+    assert value(world.service.metrics, "mahavishnu_dead_letters_parked_total", outcome="lost") == 2
 
 
 def test_inside_a_function_that_is_kept_any_request_may_be_sent(form: str) -> None:

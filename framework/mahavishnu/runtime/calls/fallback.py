@@ -159,6 +159,7 @@ class LetterBox:
         """Whether a header of this name is never kept."""
         self._office = office
         self._tell = tell
+        self._warned: set[str] = set()
 
     def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Letter:
         try:
@@ -194,6 +195,17 @@ class LetterBox:
         here = copy_context()  # another thread may end it, in whose own the log would not name the request
         self._office.park(letter).add_done_callback(lambda kept: here.run(self._end, letter, told, kept))
         return told
+
+    def lose(self, error: Exception, reason: str) -> None:
+        """Count and log a failed call that can be no letter."""
+        self._office.parked(self.name, "lost")
+        self._tell("call lost", dependency=self.name, error=why(error), reason=reason)
+
+    def warn(self, reason: str) -> None:
+        """Say once that calls like this one would be lost, while they still succeed."""
+        if reason not in self._warned:
+            self._warned.add(reason)
+            self._tell("calls cannot be kept", dependency=self.name, reason=reason)
 
     def _end(self, letter: Letter, told: Future[str], future: Future[Kept]) -> None:
         fault = future.exception()
@@ -371,15 +383,20 @@ def replaced(fallbacks: Fallbacks, ticket: Any) -> Any:
 def parked(fallbacks: Fallbacks, ticket: Letter, error: Exception, letter: str) -> Any:
     """Raise Parked for a call that is kept as this letter; NOTHING when it could not be (the id is empty)."""
     if not letter:
-        fallbacks.failed(LetterBox.kind)
-        error.add_note(f"and the call to {fallbacks.name} could not be kept as a dead letter")
-        return NOTHING
+        return unkept(fallbacks, error)
     fallbacks.served(LetterBox.kind, letter=letter)
     what = f"the call failed ({why(error)}) and is kept as dead letter {letter}: it will be made again"
     try:
         raise Parked(fallbacks.name, "fallback", what, letter=letter, key=ticket.key) from error
     finally:
         del error  # an error whose frame holds it would live until the garbage collector comes
+
+
+def unkept(fallbacks: Fallbacks, error: Exception) -> Any:
+    """NOTHING, counted and noted: the caller learns from the error itself that nobody makes the call again."""
+    fallbacks.failed(LetterBox.kind)
+    error.add_note(f"and the call to {fallbacks.name} could not be kept as a dead letter")
+    return NOTHING
 
 
 def replaceable(fault: Exception, within: bool) -> bool:

@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 
-from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.calls.degraded import DEGRADED, word
 from mahavishnu.runtime.calls.fallback import (
     NOTHING,
@@ -24,6 +23,7 @@ from mahavishnu.runtime.calls.fallback import (
     LetterBox,
     parked,
     replaced,
+    unkept,
 )
 from mahavishnu.runtime.calls.stale import Copies
 from mahavishnu.runtime.context import Degraded
@@ -99,21 +99,32 @@ class Asked:
         return [(DEGRADED, word(Degraded(self._fallbacks.name, kind, age)).encode())]
 
 
+class _Unkept(Asked):
+    """A request with an effect that nobody may make again: it is sent, and if it fails that is told as a loss."""
+
+    def __init__(self, fallbacks: Fallbacks, box: LetterBox, method: str) -> None:
+        super().__init__(fallbacks, None)
+        self._box = box
+        self._reason = f'{method} is kept only when it is sent whole, with extensions={{"idempotent": True}}'
+        box.warn(self._reason)
+
+    def instead(self, error: Exception) -> Any:
+        self._box.lose(error, self._reason)
+        return unkept(self._fallbacks, error)
+
+    async def instead_async(self, error: Exception) -> Any:
+        return self.instead(error)
+
+
 def asked(
     fallbacks: Fallbacks, request: httpx.Request, repeatable: bool, propagate: str | None
 ) -> Asked | None:
-    """The request as one in whose place something may stand; None where nothing may.
-
-    Raises MahavishnuError for a request that would be lost: it has an effect, and cannot be made again.
-    """
+    """The request as one in whose place something may stand; None where nothing may."""
     box = fallbacks.stand_in
     if fallbacks.idle() or box is None or (isinstance(box, LetterBox) and request.method in _SAFE):
         return None
     if not repeatable:
-        if isinstance(box, LetterBox):
-            what = f"dependency `{fallbacks.name}`: {request.method} cannot become a dead letter"
-            raise MahavishnuError(f'{what}: send it whole, with extensions={{"idempotent": True}}')
-        return None
+        return _Unkept(fallbacks, box, request.method) if isinstance(box, LetterBox) else None
     if isinstance(box, LetterBox):
         key = request.headers.setdefault(_KEY, box.new_key())
         return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate, box.hides)))
