@@ -13,6 +13,11 @@ MARKDOWN = MarkdownIt("commonmark").enable("table")
 _BLOCK = re.compile(r"<!-- (.+?) -->\n```\w*\n(.*?)\n```", re.DOTALL)
 
 
+def pages() -> tuple[Path, ...]:
+    """README, and the pages that it leads to."""
+    return (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+
+
 def blocks(page: str) -> dict[str, str]:
     """The marked blocks of a page at the top of the project: marker -> text with its last newline."""
     return {marker: f"{text}\n" for marker, text in _BLOCK.findall((ROOT / page).read_text())}

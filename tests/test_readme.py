@@ -1,4 +1,4 @@
-"""README's every command and snippet, carried out in an empty folder."""
+"""Every command and snippet of README and of the pages in docs/, carried out in an empty folder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from tests.judges import judge
-from tests.pages import ROOT, blocks
+from tests.pages import ROOT, blocks, pages
 from tests.stack import serving
 
-README = blocks("README.md")
-COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", (ROOT / "README.md").read_text(), re.MULTILINE)
-
-SNIPPETS = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1:]
-
-
+PAGES = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in pages()}
+README = {marker: text for page in PAGES for marker, text in blocks(page).items()}
+COMMANDS = re.findall(r"^(mahavishnu [a-z][^\n]*?)   +", PAGES["README.md"], re.MULTILINE)
+SNIPPETS = [
+    text
+    for page in PAGES.values()
+    for before, text in re.findall(r"^(.*)\n```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    if before != "<!-- spec -->"
+]
 PLAIN = """
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -56,6 +59,31 @@ def run(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         line, cwd=folder, env={**env, "PATH": path}, capture_output=True, text=True, check=False
     )
+
+
+CARRIED_OUT = {"spec", "finding", "app", "tests", "letters", "workers", "tools"}
+"""The marked blocks, each by a test of its own below."""
+
+
+def test_no_block_is_left_out() -> None:
+    """What is fenced is carried out: YAML as a snippet, what is marked by its test, and the lists of commands."""
+    assert set(README) == CARRIED_OUT
+    for name, page in PAGES.items():
+        marked = [*blocks(name)]
+        fences = re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+        left = [text for kind, text in fences if kind != "yaml" and f"{text}" not in README.values()]
+        lists = [one for one in left if one.startswith(("make ", "mahavishnu "))]
+        assert left == lists, (name, marked)
+
+
+def test_every_link_leads_somewhere() -> None:
+    for name, page in PAGES.items():
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page)
+        assert [one for one in links if not (ROOT / name).parent.joinpath(one).exists()] == [], name
+
+
+def test_every_page_is_linked() -> None:
+    assert {name for name in PAGES if f"]({name})" not in PAGES["README.md"]} == {"README.md"}
 
 
 def test_there_are_commands() -> None:
@@ -146,6 +174,37 @@ def test_a_user_can_test_his_service(folder: Path) -> None:
     assert "1 failed" in run(folder, f"{sys.executable} -m pytest -q test_shop.py").stdout
 
 
+def test_a_tool_is_limited(folder: Path) -> None:
+    """The snippet is whole but for FastMCP, in whose place its least stands here; the third call is refused."""
+    limits = 'limits: {search: {rate: 2/hour, scope: process, match: {tool: "search*"}}}\n'
+    assert changed(folder, limits, "mahavishnu check --no-app").returncode == 0
+    before = """
+import asyncio, sys, types
+from starlette.applications import Starlette
+class FastMCP:
+    def __init__(self, name, auth): ...
+    def tool(self, function): return function
+    def http_app(self, middleware): return Starlette(middleware=middleware)
+sys.modules["fastmcp"] = types.SimpleNamespace(FastMCP=FastMCP)
+verifier = None
+"""
+    asked = """
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+async def called(request):
+    await search_products("tea")
+    return PlainTextResponse("found")
+app.add_route("/", called)
+with TestClient(app) as client:
+    print([client.get("/").status_code for _ in range(3)])
+"""
+    code = before + README["tools"].replace("str: ...", "str: return words") + asked
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert "[200, 200, 429]" in ran.stdout, ran.stderr
+
+
 def test_a_call_that_fails_is_kept(folder: Path) -> None:
     """The snippet is whole: its handler answers 202, and the letter is in the file."""
     parking(folder)
@@ -172,10 +231,7 @@ print(asyncio.run(handle({"id": "order-7"})))
 @pytest.mark.parametrize("target", ["demo", "test", "proof", "bench"])
 def test_make_target(target: str) -> None:
     """The Makefile has what README names; the targets' own work is done by what they call."""
-    assert (
-        f"`make {target}`" in (ROOT / "README.md").read_text()
-        or f"make {target} " in (ROOT / "README.md").read_text()
-    )
+    assert f"`make {target}`" in PAGES["README.md"] or f"make {target} " in PAGES["README.md"]
     ran = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
 

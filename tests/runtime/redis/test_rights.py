@@ -41,8 +41,8 @@ def redis() -> Iterator[Server]:
 
 
 def rights() -> list[str]:
-    """What the README says that a restricted user needs."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """What docs/fleets.md says that a restricted user needs."""
+    text = (ROOT / "docs/fleets.md").read_text(encoding="utf-8")
     (said,) = re.findall(r"`(~\{mahavishnu:shop\}\*[^`]*)`", " ".join(text.split()))
     return [*str(said).split(" "), "+pttl", "+client|setname", "+info"]
 
