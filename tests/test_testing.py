@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -331,3 +332,37 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess("-q").assert_outcomes(passed=7)
+
+
+def test_a_fake_that_never_answers_is_ended_by_the_clock(tmp_path: Path) -> None:
+    """As README says: in a task, settled, and the clock advanced."""
+    (tmp_path / "test_slow.py").write_text(SLOW)
+    (tmp_path / "mahavishnu.yaml").write_text(
+        'mahavishnu: 1\nservice: {name: shop, app: "app:app"}\ndependencies: {stock: {timeout: 300ms}}\n'
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_slow.py"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in ran.stdout, ran.stdout
+
+
+SLOW = """
+import asyncio
+import pytest
+from mahavishnu import dependency
+from mahavishnu.errors import CallTimeout
+
+stock = dependency("stock")
+
+@stock
+async def ask():
+    await asyncio.Event().wait()
+
+def test_slow(hardening):
+    async def asked():
+        task = asyncio.create_task(ask())
+        await hardening.clock.settle()
+        hardening.clock.advance("300ms")
+        with pytest.raises(CallTimeout):
+            await asyncio.wait_for(task, 5)
+    asyncio.run(asked())
+"""
