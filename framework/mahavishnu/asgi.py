@@ -163,8 +163,10 @@ class Hardening:
         finally:
             lasting.active -= 1
             HERE.reset(token)
-            ended = edition.now() if passage.told is None else passage.told
-            lasting.ended.add(edition.service, passage, ended)
+            if passage.told is not None:
+                lasting.ended.add(edition.service, passage, passage.told)
+            elif passage.service is not None:  # else it has been told of while the app held on
+                lasting.ended.add(edition.service, passage, edition.now())
             if passage.bounded is not None:
                 # Each has the other: whoever ends comes first, and leaves no work for the garbage collector.
                 bounded, passage.bounded = passage.bounded, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from asyncio import CancelledError
+from asyncio import CancelledError, current_task
 from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import count
@@ -172,6 +172,7 @@ class Edition:
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All that may refuse a request, around the app, where something else stands before it."""
         passage: Passage = current_request()  # type: ignore[assignment]  # of a request it is one
+        passage.through = send
         try:
             if self.admits(passage, scope, receive):
                 if not passage.running:
@@ -217,8 +218,11 @@ class Edition:
 
     async def refuse(self, passage: Passage, send: Send) -> None:
         """Answer with the refusal; what was refused before the handler ran has spent no quota."""
-        if passage.refusing:  # which has failed: nobody listens
-            return
+        refusing = passage.refusing
+        if refusing is not None:
+            if refusing is current_task():  # which has failed: nobody listens
+                return
+            await refusing  # beside the app, which held on
         refused = passage.refused
         if refused is not None and refused.status in _OF_THE_EDGE:
             self.service.refusals.saw(refused.limit, passage.caller.client)

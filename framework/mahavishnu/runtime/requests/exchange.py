@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from mahavishnu.protocols import Decision, Gate, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission, Plan
+from mahavishnu.runtime.limits.engine import Plan
 from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem, speaks_rpc
 from mahavishnu.runtime.requests.bounded import Bounded
-from mahavishnu.runtime.requests.watch import Deadline, Watch
+from mahavishnu.runtime.requests.watch import Deadline, Timed, Watch
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Passage(Admission):
+class Passage(Timed):
     """One HTTP request: exactly one start, nothing held back, headers added on the way.
 
     Once it is refused, the app's own answer is dropped: the refusal takes its place. `began`, `answered` (the
     response's start) and `told` (its end: what the app does after that, nobody waits for) are times of the clock
-    `now`, `sent` counts the body's bytes, `fault` names what was raised.
+    `now`, `sent` counts the body's bytes, `fault` names what was raised. `refusing` is the task that answers with the
+    refusal, or has tried to; `through` is what its messages go through, where that is not `send` itself.
     """
 
     __slots__ = (
         "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
-        "refusing", "running", "sent", "status", "told", "watch",
+        "refusing", "running", "sent", "status", "through", "told", "watch",
     )  # fmt: skip
+
+    through: Send  # not there where nothing is between
 
     def __init__(
         self,
@@ -61,7 +66,8 @@ class Passage(Admission):
         self.answered: int | None = None
         self.told: int | None = None
         self.fault: str | None = None
-        self.refusing = self.running = self.cancelled = False
+        self.refusing: asyncio.Task[Any] | None = None
+        self.running = self.cancelled = False
         self.status = self.sent = 0
 
     def degrade(self, one: Degraded) -> None:
@@ -72,8 +78,8 @@ class Passage(Admission):
 
     def send(self, message: Message) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""
-        if self.refused is not None and not self.refusing:
-            return _dropped()
+        if self.refused is not None:
+            return self._of_the_refusal(message) if self.refusing is asyncio.current_task() else _dropped()
         kind = message["type"]
         if kind == "http.response.body":
             before = self.sent
@@ -111,7 +117,7 @@ class Passage(Admission):
         """Answer with the refusal through `send`, unless the response has begun already."""
         if self.refused is None or self.status:
             return
-        self.refusing = True
+        self.refusing = asyncio.current_task()
         body, headers = self._problem(self.refused)
         await send({"type": "http.response.start", "status": self.refused.status, "headers": headers})
         self.status = self.refused.counted or self.refused.status
@@ -120,7 +126,22 @@ class Passage(Admission):
         await send({"type": "http.response.body", "body": body, "more_body": unread})
         if bounded is not None:
             bounded.unread = unread
-        self.refusing = False
+        self.refusing = None
+
+    def overdue(self) -> None:
+        """Its time is up, and its app is cancelled: its client waits no longer for one that holds on, as one that
+        waits for a thread has to. What only waits for its turn ends at once."""
+        if self.running and not self.status:
+            self.refusing = asyncio.get_running_loop().create_task(self._beside())
+
+    async def _beside(self) -> None:
+        """Answer beside the app, and let that be told of: when the app ends, if it ever does, all is done."""
+        with suppress(OSError):  # whom a server tells so that the client has gone
+            await self.refuse(getattr(self, "through", self.send))
+        if self.service is not None and self.status:
+            deadline, told = self.deadline, self.told
+            self.service.lasting.ended.add(self.service, self, self._now() if told is None else told)
+            self.deadline, self.told = deadline, None  # whatever it still calls is late
 
     async def turn_away(self) -> None:
         """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
@@ -170,9 +191,24 @@ class Passage(Admission):
         if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not isinstance(error, Exception)
+        if self.refusing is not None and self.refusing is not asyncio.current_task():
+            self.refusing.cancel()
         status: object = self.status  # the app's word
         if not isinstance(status, int):  # which is why the server has raised
             self.status = 0
+
+    def _of_the_refusal(self, message: Message) -> Awaitable[None]:
+        """Pass on a message of the refusal. The app may still run: when its time ends is none of this."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = message["headers"]
+            added = ((b"x-request-id", self.request_id.encode()), *self._headers, *self._fields())
+            message = {**message, "headers": [*headers, *missing(added, headers)]}
+        else:
+            self.sent = len(message["body"])
+            if not message["more_body"]:
+                self.told = self._now()
+        return self._send(message)
 
     def _started(self, message: Message) -> Message:
         """The start of the response with our headers; it ends the deadline."""

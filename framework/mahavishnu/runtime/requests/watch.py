@@ -13,6 +13,16 @@ from mahavishnu.runtime.limits.engine import Admission, Engine, TimeLimit
 _GONE: Any = None
 
 
+class Timed(Admission):
+    """A request whose time is limited."""
+
+    __slots__ = ()
+
+    def overdue(self) -> None:
+        """Its time is up, and its app is cancelled; which may hold on all the same."""
+        raise NotImplementedError
+
+
 class Deadline(Alarm):
     """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always.
 
@@ -24,7 +34,7 @@ class Deadline(Alarm):
     idle = None
     engine: Engine
     of: TimeLimit
-    request: Admission
+    request: Timed
 
     def part(self, last: bool) -> None:  # noqa: ARG002 - as of a `Watch`
         """The response begins."""
@@ -55,10 +65,11 @@ class Deadline(Alarm):
     def _cancel(self) -> None:
         if self.due:
             _refuse(self.engine, self.of, self.request)
-        super()._cancel()
+            super()._cancel()
+            self.request.overdue()
 
 
-def deadline(engine: Engine, of: TimeLimit, request: Admission, began: int) -> Deadline:
+def deadline(engine: Engine, of: TimeLimit, request: Timed, began: int) -> Deadline:
     """The deadline of a request, which is served by the current task."""
     made = Deadline()
     made.engine, made.of, made.request = engine, of, request
@@ -81,7 +92,7 @@ class Watch(Cutoff):
     __slots__ = ("_engine", "_of", "_request", "idle")
 
     def __init__(
-        self, engine: Engine, of: TimeLimit, request: Admission, headers: Iterable[tuple[bytes, bytes]]
+        self, engine: Engine, of: TimeLimit, request: Timed, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
         self._engine = engine
         self._of = of
@@ -113,6 +124,10 @@ class Watch(Cutoff):
         self.end(None)
         if self._request.refused is None:
             _count(self._engine, self._of, took)
+
+    def _cancel(self) -> None:
+        super()._cancel()
+        self._request.overdue()
 
     def _given_up(self) -> None:
         """The caller waits no longer: nothing that is done now reaches him."""
