@@ -60,7 +60,11 @@ def backup_image(contract: Contract) -> str:
 
 
 def command(contract: Contract) -> list[str]:
-    """How uvicorn starts the service; the middleware resolves clients and writes the log itself."""
+    """How uvicorn starts the service; the middleware resolves clients and writes the log itself.
+
+    It answers a lifespan for every app, so a server that insists on one does not start with a spec, a secret or an app
+    that cannot be used; by itself uvicorn would take the fault for an app without lifespan, and answer all with 500.
+    """
     service = contract.spec.service
     return [
         "uvicorn",
@@ -69,6 +73,7 @@ def command(contract: Contract) -> list[str]:
         f"--port={service.port}",
         f"--app-dir={service.app_dir}",
         "--http=mahavishnu.server:HeadDeadline",
+        *(["--lifespan=on"] if service.hardening == "app" else []),
         *([f"--workers={service.workers}"] if service.workers > 1 else []),
         "--no-proxy-headers",
         "--no-server-header",

@@ -219,7 +219,9 @@ class Hardening:
             return
         if self._stale:
             self._set_up()
-        if self._disabled:
+        if self._disabled and kind == "lifespan":
+            await _lived(self.app, scope, receive, send, unknown=lambda _: None)
+        elif self._disabled:
             read = kind == "http" and scope["method"] in ("GET", "HEAD")
             answer = PROBES.get(_path(scope)) if read else None
             await (self.app if answer is None else answer(scope))(scope, receive, send)
@@ -280,11 +282,9 @@ class Hardening:
         scope[HANDED] = None
         self._begin(scope)
         self.service.lag.start()
-        heard = False
 
         async def watched() -> Message:
-            nonlocal heard
-            message, heard = await receive(), True
+            message = await receive()
             if message["type"] == "lifespan.shutdown":
                 await self.life.stop()
                 self.drain()
@@ -297,14 +297,10 @@ class Hardening:
                 await self.life.end()  # the server may end as soon as it hears of it
             await send(message)
 
-        try:
-            await self.app(scope, watched, told)
-        except Exception as fault:
-            if heard:
-                raise
+        def unknown(fault: Exception) -> None:
             self.service.log.info("no lifespan", error=type(fault).__name__)
-        if not heard:
-            await _lived(watched, told)
+
+        await _lived(self.app, scope, watched, told, unknown)
 
 
 MADE = WeakSet[Hardening]()
@@ -319,11 +315,28 @@ def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
     return service
 
 
-async def _lived(receive: Receive, send: Send) -> None:
-    """Start and end for an app that knows no lifespan, like Django's: what is around it has an end to keep."""
-    for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
-        await receive()
-        await send({"type": answer})
+async def _lived(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, unknown: Callable[[Exception], object]
+) -> None:
+    """Start and end, also for an app that knows no lifespan, like Django's: what is around it has an end to keep, and
+    a server that was told `--lifespan=on` would not start."""
+    heard = False
+
+    async def hears() -> Message:
+        nonlocal heard
+        message, heard = await receive(), True
+        return message
+
+    try:
+        await app(scope, hears, send)
+    except Exception as fault:
+        if heard:
+            raise
+        unknown(fault)
+    if not heard:
+        for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
+            await receive()
+            await send({"type": answer})
 
 
 def _found(spec: Path | str | None) -> Path:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
 import stat
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -111,6 +113,48 @@ def test_the_server_leaves_the_walk_to_the_middleware() -> None:
     image = generated("compose", LARGE)["compose/Dockerfile"]
     assert "--no-proxy-headers" in image.splitlines()[-1]
     assert "FORWARDED_ALLOW_IPS" not in image
+
+
+STARTED = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from mahavishnu.asgi import Hardening
+
+app = Starlette(middleware=[Middleware(Hardening)])
+"""
+
+
+def test_a_server_that_cannot_enforce_the_spec_does_not_start(tmp_path: Path) -> None:
+    """Starlette makes its middlewares only once it is asked something: the lifespan asks first, and is insisted on."""
+    told = {"store": "${REDIS_URL}", "secrets": ["REDIS_URL"], "limits": {"calls": {"rate": "9/minute"}}}
+    spec = merged(SMALL, {**told, "service": {"app": "main:app"}})
+    (tmp_path / "main.py").write_text(STARTED)
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(spec))
+    done = subprocess.run(
+        [sys.executable, "-m", *_started(spec)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 3
+    assert "REDIS_URL" in done.stderr
+    assert "Application startup complete" not in done.stderr
+
+
+def test_an_app_that_is_hardened_elsewhere_may_have_no_lifespan() -> None:
+    """Then nobody answers for it."""
+    assert "--lifespan=on" in _started(SMALL)
+    assert "--lifespan=on" not in _started(merged(SMALL, {"service": {"hardening": "elsewhere"}}))
+
+
+def _started(spec: Mapping[str, Any]) -> list[str]:
+    """The command of the image."""
+    words: list[str] = json.loads(
+        generated("compose", spec)["compose/Dockerfile"].splitlines()[-1].removeprefix("CMD ")
+    )
+    return words
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -146,6 +146,16 @@ async def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
     assert (await house.call()).body == b"ok"
 
 
+@pytest.mark.parametrize("app", [plain, silent])
+async def test_an_app_without_lifespan_starts_where_nothing_is_enforced(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is generated insists on a lifespan: what is to save a service must not keep it from its start."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", "1")
+    said = await lifespan(Hardening(app, limits()))
+    assert said == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
 async def test_an_app_that_cannot_start_is_left_to_say_so() -> None:
     """Its exception reaches the server, which does not start."""
 
