@@ -55,6 +55,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
+        "app_names",
         "asgi",
         "mcp",
         "testing",

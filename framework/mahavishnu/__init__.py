@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
@@ -25,31 +26,19 @@ __all__ = [
     "watching",
 ]
 
+_HOMES = {
+    "degraded": "runtime.calls.degraded",
+    "dependency": "dependencies",
+    "idempotency_key": "runtime.dead_letters.handlers",
+    "limit": "limits",
+    "redriving": "worker",
+    "request_id": "runtime.context",
+    "watching": "runtime.calls.degraded",
+}
+
 
 def __getattr__(name: str) -> object:
     """Load the runtime only for those who call it; reading a spec needs none of it."""
-    if name == "dependency":
-        from mahavishnu.dependencies import dependency
-
-        return dependency
-    if name == "limit":
-        from mahavishnu.limits import limit
-
-        return limit
-    if name == "redriving":
-        from mahavishnu.worker import redriving
-
-        return redriving
-    if name in ("degraded", "watching"):
-        from mahavishnu.runtime.calls import degraded
-
-        return getattr(degraded, name)
-    if name == "idempotency_key":
-        from mahavishnu.runtime.dead_letters.handlers import idempotency_key
-
-        return idempotency_key
-    if name == "request_id":
-        from mahavishnu.runtime.context import request_id
-
-        return request_id
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -24,6 +24,7 @@ from typing import (
 )
 
 from mahavishnu import variables
+from mahavishnu.app_names import NAMED
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import (
     BadAnswer,
@@ -50,7 +51,6 @@ from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.current import current, expect, inherited, use
 from mahavishnu.runtime.dead_letters.handlers import handle
 from mahavishnu.runtime.dead_letters.letters import Letter
-from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.spec import Dependency as Settings

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from mahavishnu import variables
+from mahavishnu.app_names import NAMED
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.functions import generates, is_async
@@ -18,7 +19,6 @@ from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
-from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.requests.answered import answered
 from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
 from mahavishnu.runtime.tracing.log import refusal

@@ -11,8 +11,8 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
+from mahavishnu.app_names import NAMED
 from mahavishnu.runtime.limits.plain_tools import PLAIN
-from mahavishnu.runtime.naming import NAMED
 from mahavishnu.runtime.routing.routes import routes_of
 
 UNWRITTEN = "--unwritten"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.runtime import names
+from mahavishnu.runtime import operation_names
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.spec import Spec
 
@@ -80,7 +80,7 @@ def forget() -> None:
     """Start anew; for tests."""
     AT_WORK.service = AT_WORK.parents = None
     _specs.clear()
-    names.forget()
+    operation_names.forget()
     plain_tools.forget()
 
 

@@ -8,7 +8,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import PurePath
 from typing import Any
 
-from mahavishnu.runtime import names
+from mahavishnu.runtime import operation_names
 from mahavishnu.runtime.calls.call import Terms
 from mahavishnu.runtime.dead_letters.parcel import Parcel
 
@@ -40,7 +40,7 @@ class Operation:
         self.terms = terms
         self.key = key
         self.name: str = called(function)
-        self.twin = names.taken(dependency, self.name, function)
+        self.twin = operation_names.taken(dependency, self.name, function)
         """Its name means another function already: nothing that is kept by it is ever its own."""
         self.again: Callable[..., Any] | None = None
         self.known: tuple[Any, ...] = (NOBODY,)

@@ -9,7 +9,6 @@ from mahavishnu.policy import CallMatch, Limit
 from mahavishnu.protocols import BEFORE, Algorithm, Counter, Decision, Metered
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.limits.margin import Margin
-from mahavishnu.runtime.named import made
 from mahavishnu.units import Duration, Rate
 
 
@@ -86,7 +85,8 @@ class RateLimit:
             detail = f"limit `{name}` is closed while its store cannot be asked"
             return Decision(False, name, 503, REDUCED_CAPACITY, detail, wait)
         detail = self.words if wait is None else f"{self.words}; retry in {seconds(wait)} s"
-        return made(Decision, (False, name, 429, QUOTA_EXCEEDED, detail, wait, None, None))
+        # a flood is refused here: in 0.7 us, where `Decision(…)` makes it 0.9
+        return tuple.__new__(Decision, (False, name, 429, QUOTA_EXCEEDED, detail, wait, None, None))  # pyright: ignore[reportUnknownMemberType]
 
 
 def longest(denied: Iterable[Decision]) -> Decision:

@@ -13,7 +13,6 @@ from mahavishnu.addresses import Address, Network, canonical
 from mahavishnu.functions import is_async
 from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller, Headers, Principal
-from mahavishnu.runtime.named import made
 from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of
 
 Identify = Callable[[Scope], str | Principal | None]
@@ -199,7 +198,7 @@ class Identity:
             return None
         number = int.from_bytes(packed, "big") if self._trusted_four else 0
         trusted = any(number & mask == network for network, mask in self._trusted_four)
-        return made(_Hop, (text, Caller(text), trusted, False))
+        return _Hop(text, Caller(text), trusted)
 
 
 def bucket(address: str) -> str:
