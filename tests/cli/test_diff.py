@@ -276,6 +276,28 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
             assert list(live.alertmanager.differences(told, made, wanted)) != []
 
 
+@pytest.mark.judge
+def test_an_older_copy_of_the_rules_beside_the_right_one_is_told(home: Path) -> None:
+    """Of a real Prometheus, which evaluates both, in whatever order it has read them."""
+    assert run(["generate"]) == 0
+    rules = home / "deploy/prometheus/rules.yml"
+    text = rules.read_text()
+    old = text.replace("- name: shop-", "- name: old-shop-").replace(
+        "for: 2m", "for: 2h\n        keep_firing_for: 1d", 1
+    )
+    rules.with_name("rules-old.yml").write_text(old)
+    config = rules.with_name("both.yml")
+    config.write_text("rule_files: [rules*.yml]")
+    rules.with_name("rules.test.yml").unlink()
+    rules.with_name("rules.slow.test.yml").unlink()
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    with prometheus(config, home) as asked:
+        found = [one for one in live.prometheus.differences(asked, made, text, ()) if "ShopDown" in one]
+    twice, *others = sorted(found)
+    assert re.fullmatch(r"rule ShopDown is loaded 2 times, in group \S+ of \S+ and group \S+ of \S+", twice)
+    assert others == ["rule ShopDown keeps firing for 86400 s", "rule ShopDown waits for 7200 s"]
+
+
 def scraped(home: Path, **said: str) -> list[str]:
     """What is said of a target's pace, of a Prometheus that says this of it."""
     made = contract(load(home / "mahavishnu.yaml").declared)
