@@ -372,13 +372,13 @@ def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> No
     rules = (folder / "deploy/prometheus/rules.yml").read_text()
     config = (folder / "deploy/alertmanager/alertmanager.yml").read_text()
     scraping = [(folder / "deploy/prometheus/prometheus.yml").read_text()]
-    assert lasting(lambda: live.service(shop, made)) == []
-    assert lasting(lambda: live.prometheus(asked, made, rules, scraping)) == []
-    assert lasting(lambda: live.alertmanager(told, made, config)) == []
+    assert lasting(lambda: live.service.differences(shop, made)) == []
+    assert lasting(lambda: live.prometheus.differences(asked, made, rules, scraping)) == []
+    assert lasting(lambda: live.alertmanager.differences(told, made, config)) == []
     changed = rules.replace("> 0.72", "> 0.73", 1)
     assert changed != rules
-    assert len(list(live.prometheus(asked, made, changed, scraping))) == 1
-    assert len(list(live.alertmanager(told, made, config.replace("/P3", "/P2", 1)))) == 1
+    assert len(list(live.prometheus.differences(asked, made, changed, scraping))) == 1
+    assert len(list(live.alertmanager.differences(told, made, config.replace("/P3", "/P2", 1)))) == 1
 
 
 def lasting(differences: Callable[[], Iterable[str]]) -> list[str]:

@@ -50,8 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "alerting",
         "templated",
         "live",
-        "heard",
-        "pace",
+        "live.*",
     ),
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (

@@ -207,7 +207,9 @@ def test_one_prometheus_and_one_alertmanager_serve_both(ear: Heard, tmp_path: Pa
         for one in services:
             files = texts(one)
             scraping = [files["prometheus/prometheus.yml"], files["prometheus/scrape.kubernetes.yml"]]
-            found = [*live.prometheus(asked, one, files["prometheus/rules.yml"], scraping)]
+            found = [*live.prometheus.differences(asked, one, files["prometheus/rules.yml"], scraping)]
             assert [line for line in found if line.startswith(("rule ", "group "))] == []
             assert [line for line in found if "scraped every" in line or "answer within" in line] == []
-            assert [*live.alertmanager(told.url, one, files["alertmanager/alertmanager.yml"])] == []
+            assert [
+                *live.alertmanager.differences(told.url, one, files["alertmanager/alertmanager.yml"])
+            ] == []

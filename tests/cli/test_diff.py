@@ -19,6 +19,7 @@ from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.cli import run
 from mahavishnu.contract import Contract, contract
+from mahavishnu.live.normal import normal
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from mahavishnu.signals import Kind, Source
@@ -96,7 +97,7 @@ def test_places_are_those_of_all_workers_together(home: Path) -> None:
     assert one in text
     for shows, says in ((two, []), (one, ["limit reports is enforced as 4, and this spec says 8"])):
         with serving(text.replace(one, shows)) as url:
-            assert [line for line in live.service(url, made) if line.startswith("limit ")] == says
+            assert [line for line in live.service.differences(url, made) if line.startswith("limit ")] == says
 
 
 BACKED_UP = {
@@ -145,7 +146,7 @@ def test_a_backup_that_has_not_reported_yet_is_no_difference(report: Evidence | 
     made = contract(load(home / "mahavishnu.yaml").declared)
     text = shown(home)
     with serving(text) as url:
-        assert [*live.service(url, made)] == []
+        assert [*live.service.differences(url, made)] == []
     names = {re.split("[{ ]", line)[0]: "" for line in text.splitlines() if line[0] != "#"}
     assert unseen(names, made) == []
     del names["mahavishnu_dead_letters"]
@@ -156,7 +157,11 @@ def unseen(names: Mapping[str, str], made: Contract) -> list[str]:
     """What is missed in a Prometheus that knows these series, and says all at once, whatever it is asked."""
     data: dict[str, object] = {"groups": [], "activeTargets": [], "activeAlertmanagers": [], **names}
     with serving(json.dumps({"data": data})) as url:
-        return [one for one in live.prometheus(url, made, "groups: []", ()) if one.startswith("there is no")]
+        return [
+            one
+            for one in live.prometheus.differences(url, made, "groups: []", ())
+            if one.startswith("there is no")
+        ]
 
 
 def test_what_is_reported_is_all_that_is_not_there_from_the_start(home: Path) -> None:
@@ -225,7 +230,7 @@ def test_a_prometheus_that_was_told_nothing_forgets_after_15_days(home: Path) ->
     (home / "prometheus.yml").write_text("{}")
     made = contract(load(home / "mahavishnu.yaml").declared)
     with prometheus(home / "prometheus.yml", home) as asked:
-        found = list(live.prometheus(asked, made, "groups: []", ()))
+        found = list(live.prometheus.differences(asked, made, "groups: []", ()))
     assert "it keeps its series for 15d, and retention.metrics is 45d" in found
 
 
@@ -259,7 +264,7 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
             ("tier: fast", "tier: slow", "rule ShopSloLatencyBurnP1 is not loaded, or with other labels"),
         ):
             assert old in text
-            found = list(live.prometheus(asked, made, text.replace(old, new, 1), scraping))
+            found = list(live.prometheus.differences(asked, made, text.replace(old, new, 1), scraping))
             assert any(says in one for one in found), found
         changes = {
             "receiver: shop-P2": "receiver: shop-P1",
@@ -268,7 +273,29 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
         }
         for old, new in changes.items():
             wanted = config.read_text().replace(old, new, 1)
-            assert list(live.alertmanager(told, made, wanted)) != []
+            assert list(live.alertmanager.differences(told, made, wanted)) != []
+
+
+@pytest.mark.judge
+def test_an_older_copy_of_the_rules_beside_the_right_one_is_told(home: Path) -> None:
+    """Of a real Prometheus, which evaluates both, in whatever order it has read them."""
+    assert run(["generate"]) == 0
+    rules = home / "deploy/prometheus/rules.yml"
+    text = rules.read_text()
+    old = text.replace("- name: shop-", "- name: old-shop-").replace(
+        "for: 2m", "for: 2h\n        keep_firing_for: 1d", 1
+    )
+    rules.with_name("rules-old.yml").write_text(old)
+    config = rules.with_name("both.yml")
+    config.write_text("rule_files: [rules*.yml]")
+    rules.with_name("rules.test.yml").unlink()
+    rules.with_name("rules.slow.test.yml").unlink()
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    with prometheus(config, home) as asked:
+        found = [one for one in live.prometheus.differences(asked, made, text, ()) if "ShopDown" in one]
+    twice, *others = sorted(found)
+    assert re.fullmatch(r"rule ShopDown is loaded 2 times, in group \S+ of \S+ and group \S+ of \S+", twice)
+    assert others == ["rule ShopDown keeps firing for 86400 s", "rule ShopDown waits for 7200 s"]
 
 
 def scraped(home: Path, **said: str) -> list[str]:
@@ -280,7 +307,11 @@ def scraped(home: Path, **said: str) -> list[str]:
     folder = home / "deploy/prometheus"
     texts = [(folder / name).read_text() for name in ("prometheus.yml", "scrape.kubernetes.yml")]
     with serving(json.dumps({"data": data})) as url:
-        return [one for one in live.prometheus(url, made, "groups: []", texts) if one.startswith("target ")]
+        return [
+            one
+            for one in live.prometheus.differences(url, made, "groups: []", texts)
+            if one.startswith("target ")
+        ]
 
 
 def test_how_often_a_target_is_asked_is_compared(home: Path) -> None:
@@ -346,7 +377,7 @@ def added(old: str, new: str) -> list[str]:
     assert ROUTED.count(old) == 1
     status = {"config": {"original": ROUTED.replace(old, new)}}
     with serving(json.dumps(status)) as url:
-        return list(live.alertmanager(url, contract_of(SPEC), ROUTED))
+        return list(live.alertmanager.differences(url, contract_of(SPEC), ROUTED))
 
 
 @pytest.mark.parametrize(
@@ -460,7 +491,7 @@ def test_what_takes_or_silences_alerts_of_this_service_is_told(old: str, new: st
 )
 def test_matchers_have_no_order_and_strings_have(one: str, other: str, same: bool) -> None:
     """Also where a value holds braces, commas or quotes."""
-    assert (live.normal(one) == live.normal(other)) is same
+    assert (normal(one) == normal(other)) is same
 
 
 @pytest.mark.parametrize(
@@ -488,5 +519,5 @@ def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str,
         "storageRetention": kept,
     }
     with serving(json.dumps({"data": data})) as url:
-        found = list(live.prometheus(url, made, "groups: []", ()))
+        found = list(live.prometheus.differences(url, made, "groups: []", ()))
     assert any("it keeps its series for" in one for one in found) is not same

@@ -43,14 +43,18 @@ def diff(
     texts = {one.path: one.text for one in files(loaded, made)} if prometheus or alertmanager else {}
     found = 0
     if live:
-        found += _told("service", live, running.service(live, made))
+        found += _told("service", live, running.service.differences(live, made))
     if prometheus:
         rules = texts["prometheus/rules.yml"]
         scraping = [texts[one] for one in _SCRAPING if one in texts]
-        found += _told("prometheus", prometheus, running.prometheus(prometheus, made, rules, scraping))
+        found += _told(
+            "prometheus", prometheus, running.prometheus.differences(prometheus, made, rules, scraping)
+        )
     if alertmanager:
         config = texts["alertmanager/alertmanager.yml"]
-        found += _told("alertmanager", alertmanager, running.alertmanager(alertmanager, made, config))
+        found += _told(
+            "alertmanager", alertmanager, running.alertmanager.differences(alertmanager, made, config)
+        )
     raise typer.Exit(int(found > 0))
 
 

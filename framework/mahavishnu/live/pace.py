@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
@@ -28,6 +29,11 @@ def paces(configs: Iterable[str], job: str) -> Iterator[Pace]:
         for one in whole.get("scrape_configs") or ():
             if one.get("job_name") == job:
                 yield _pace(one, whole.get("global") or {})
+
+
+def length(said: str) -> Duration:
+    """A length as Prometheus spells it, which has years, of 365 days."""
+    return Duration.parse(re.sub(r"(\d+)y", lambda match: f"{365 * int(match[1])}d", said))
 
 
 def _pace(job: Mapping[str, Any], everywhere: Mapping[str, Any]) -> Pace:
