@@ -95,7 +95,7 @@ DOORS: Mapping[str, tuple[tuple[str, ...], int]] = {
     "pydantic_core": (("*",), 99),
     "pydantic_settings": (("load", "loading.layers"), 1),
     "pytest": (("testing",), 1),
-    "redis": (("runtime.redis.address",), 1),
+    "redis": (("runtime.redis.address", "runtime.redis.blocking"), 2),
     "rich": (("cli", "cli.*"), 99),
     "ruamel": (("load", "loading.yaml_tree"), 1),
     "starlette": (("asgi", "runtime.built_in", "runtime.edition", "runtime.routing.table", "testing"), 5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import sqlite3
 import stat
 import threading
@@ -603,6 +604,61 @@ def test_a_server_without_memory_still_lets_letters_be_made_again_and_go() -> No
             assert letters.prune(-1) == 2
         assert (letters.stats().entries, letters.stats().size) == (0, 0)
         letters.close()
+
+
+def test_a_server_that_became_a_replica_is_left_for_the_one_that_its_name_leads_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A planned failover: the old one stays up, keeps its connections, and takes nothing any more."""
+    led, found = ["127.0.0.2"], socket.getaddrinfo
+
+    def lookup(host: Any, *more: Any, **said: Any) -> Any:
+        return found(led[0] if host == "redis.example" else host, *more, **said)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with server("--bind", "127.0.0.2") as old, server("--bind", "127.0.0.3", "--port", str(old.port)) as new:
+        letters = RedisLetters(f"redis://redis.example:{old.port}", "shop")
+        assert keep(letters, letter()) == ["stored"]
+        old.client().replicaof("127.0.0.3", str(old.port))
+        with pytest.raises(LettersUnreachable, match="ReadOnly"):  # the name leads nowhere else yet
+            keep(letters, letter())
+        led[0] = "127.0.0.3"
+        assert keep(letters, letter()) == ["stored"]
+        assert new.client().dbsize() > 0
+        letters.close()
+
+
+def test_a_cluster_is_followed_to_the_node_that_has_the_letters() -> None:
+    """Each of its nodes will do for the URL, and a slot that moves takes no letter with it."""
+    with server("--cluster-enabled", "yes") as first, server("--cluster-enabled", "yes") as second:
+        joined(first, second)
+        for other in (first, second):
+            letters = RedisLetters(other.url, "shop")
+            assert keep(letters, letter()) == ["stored"]
+            assert letters.server.connection_pool.connection_kwargs["port"] == second.port
+            letters.close()
+        letters = RedisLetters(first.url, "shop")
+        assert letters.stats().entries == 2
+        assert len(letters.some(10)) == 2
+        second.kill()
+        with pytest.raises(LettersUnreachable):  # the cluster is down, or sends to who is gone
+            keep(letters, letter())
+        letters.close()
+
+
+def joined(first: Server, second: Server) -> None:
+    """Two nodes of one cluster; the slot of our letters is the second one's."""
+    slot = first.client().execute_command("CLUSTER", "KEYSLOT", "{mahavishnu:shop:letters}")
+    first.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, slot - 1, slot + 1, 16383)
+    second.client().execute_command("CLUSTER", "ADDSLOTS", slot)
+    second.client().execute_command("CLUSTER", "SET-CONFIG-EPOCH", 2)
+    first.client().execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
+    for _ in range(1000):
+        states = [one.client().execute_command("CLUSTER", "INFO") for one in (first, second)]
+        if all(b"cluster_state:ok" in str(state).encode() for state in states):
+            return
+        time.sleep(0.02)
+    raise TimeoutError("the nodes make no cluster")
 
 
 def losing_one_answer(letters: RedisLetters) -> list[Any]:

@@ -6,8 +6,8 @@ need a second structure, and a move between the two. A sorted set by due time ho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 from uuid import uuid4
 
@@ -21,7 +21,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     Standing,
     Stats,
 )
-from mahavishnu.runtime.redis.address import FAULTS, REFUSED, blocking
+from mahavishnu.runtime.redis.blocking import FAULTS, REFUSED, Blocking
 
 _SCRIPT = """
 local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -187,10 +187,15 @@ class RedisLetters:
     batch = 1
 
     def __init__(self, url: str, service: str, now: Callable[[], int] | None = None) -> None:
-        self.server: Any = blocking(url)
+        self._servers = Blocking(url)
         self._base = f"{{mahavishnu:{service}:letters}}"
         self.now = now
         self._script = self.server.register_script(_SCRIPT)
+
+    @property
+    def server(self) -> Any:
+        """The client of the server at work."""
+        return self._servers.server
 
     def together(self) -> nullcontext[None]:
         return nullcontext()
@@ -230,17 +235,20 @@ class RedisLetters:
     def some(self, most: int, dependency: str | None = None) -> Sequence[Letter]:
         found: list[Letter] = []
         for start in range(0, 2**31, _BATCH):
-            with self._said():
-                ids = self.server.zrange(f"{self._base}:born", start, start + _BATCH - 1)
+            ids = self._ids(start)
             read = (self.find(one.decode()) for one in ids)
             found += [one for one in read if one and dependency in (None, one.dependency)]
             if len(found) >= most or len(ids) < _BATCH:
                 break
         return found[:most]
 
+    def _ids(self, start: int) -> Sequence[bytes]:
+        last = start + _BATCH - 1
+        ids: Sequence[bytes] = self._asked(lambda server: server.zrange(f"{self._base}:born", start, last))
+        return ids
+
     def find(self, name: str) -> Letter | None:
-        with self._said():
-            fields = self.server.hgetall(f"{self._base}:l:{name}")
+        fields = self._asked(lambda server: server.hgetall(f"{self._base}:l:{name}"))
         return _letter(fields) if fields else None
 
     def redrive(self, ids: Iterable[str]) -> int:
@@ -250,18 +258,17 @@ class RedisLetters:
         return int(self._ask("drop", *ids))
 
     def close(self) -> None:
-        self.server.close()
+        self._servers.close()
 
     def _ask(self, verb: str, *words: str | int | bytes) -> Any:
         now = 0 if self.now is None else self.now()
-        with self._said():
-            return self._script(keys=[self._base], args=[verb, now, *words])
+        said = {"keys": [self._base], "args": [verb, now, *words]}
+        return self._asked(lambda server: self._script(**said, client=server))
 
-    @contextmanager
-    def _said(self) -> Generator[None, None, None]:
-        """Faults in words of our own, without addresses and passwords."""
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        """The answer; faults in words of our own, without addresses and passwords."""
         try:
-            yield
+            return self._servers.ask(question)
         except FAULTS as fault:
             reason = f"{type(fault).__name__}: {str(fault).split(' ', 1)[0]}" if fault.args else "no answer"
             kind = LettersUnreachable if isinstance(fault, REFUSED) else LettersSilent

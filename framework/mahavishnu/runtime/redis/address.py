@@ -1,4 +1,4 @@
-"""Where a Redis or Valkey server is, and how to speak to it: the only door to redis-py, which reads the URL."""
+"""Where a Redis or Valkey server is, and how to speak to it: redis-py reads the URL."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from redis import Redis, connection
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
+from redis import connection
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.units import SECOND
 
 DEADLINE = 20_000_000
 """How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
-FAULTS = (RedisError, OSError)
-"""What a blocking client raises."""
-REFUSED = ResponseError
-"""What it raises of those where the server has answered."""
 _PORT = 6379
-_PATIENCE = 2.0  # seconds that a blocking client waits for an answer
 _SCHEMES = {"valkey:": "redis:", "valkeys:": "rediss:"}
 
 
@@ -49,17 +41,9 @@ class Address:
         return replace(self, host=host or self.host, port=port, path=None)
 
 
-def blocking(url: str) -> Any:
-    """A client for a thread of its own, which connects with its first call; raises as `address`."""
-    address(url)
-    said: dict[str, Any] = {"socket_timeout": _PATIENCE, "socket_connect_timeout": _PATIENCE}
-    said["retry"] = Retry(NoBackoff(), 1)  # over a connection that the server has closed meanwhile
-    return cast("Any", Redis).from_url(_theirs(url), **said)
-
-
 def address(url: str) -> Address:
     """What a URL says; raises MahavishnuError without its text (it may hold a password)."""
-    url = _theirs(url)
+    url = theirs(url)
     try:
         said: Mapping[str, Any] = _parsed(url)
         return _address(said, secure=url.startswith("rediss:"))
@@ -69,7 +53,7 @@ def address(url: str) -> Address:
         raise MahavishnuError(f"{what}: write one like rediss://user:password@host:6379/0") from None
 
 
-def _theirs(url: str) -> str:
+def theirs(url: str) -> str:
     """The URL with a scheme that redis-py knows."""
     for ours, theirs in _SCHEMES.items():
         url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
