@@ -12,7 +12,8 @@ from mahavishnu.errors import Path
 from mahavishnu.promql import Call, Expr, Matcher, Selector
 from mahavishnu.units import Duration
 
-_LATELY = Duration.parse("2m")
+LATELY = Duration.parse("2m")
+"""How old the last scrape is at the most."""
 _MATCHER_SUFFIXES = {"": "=", "_not": "!=", "_re": "=~", "_not_re": "!~"}
 
 
@@ -155,7 +156,7 @@ class Signal:
     def lately(self, **matchers: str) -> Call:
         """The value when last scraped, two minutes ago at the most: a scrape that fails leaves none behind, and with an
         instant value every alert on it would wait for its `for` anew."""
-        return self.select(**matchers).over(_LATELY, "last_over_time")
+        return self.select(**matchers).over(LATELY, "last_over_time")
 
     def part(self, suffix: str, **matchers: str) -> Selector:
         """The current value of a histogram's part: `_bucket` (with its label `le`), `_count` or `_sum`."""

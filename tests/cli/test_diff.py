@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Iterator, Mapping
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -22,8 +25,10 @@ from mahavishnu.contract import Contract, contract
 from mahavishnu.live.normal import normal
 from mahavishnu.load import load
 from mahavishnu.runtime import current
-from mahavishnu.signals import Kind, Source
-from tests.monitoring import MINIMAL
+from mahavishnu.series import HTTP_DURATION
+from mahavishnu.signals import Source, exposed
+from tests.judges import judge
+from tests.monitoring import MINIMAL, texts
 from tests.monitoring import made as contract_of
 from tests.stack import alertmanager, prometheus, serving
 
@@ -147,16 +152,27 @@ def test_a_backup_that_has_not_reported_yet_is_no_difference(report: Evidence | 
     text = shown(home)
     with serving(text) as url:
         assert [*live.service.differences(url, made)] == []
-    names = {re.split("[{ ]", line)[0]: "" for line in text.splitlines() if line[0] != "#"}
+    names = {re.split("[{ ]", line)[0] for line in text.splitlines() if line[0] != "#"}
     assert unseen(names, made) == []
-    del names["mahavishnu_dead_letters"]
-    assert unseen(names, made) == ["there is no mahavishnu_dead_letters"]
+    for gone in ("mahavishnu_dead_letters", "mahavishnu_slo_requests_total"):
+        assert unseen(names - {gone}, made) == [f"there is no {gone}"]
 
 
-def unseen(names: Mapping[str, str], made: Contract) -> list[str]:
-    """What is missed in a Prometheus that knows these series, and says all at once, whatever it is asked."""
-    data: dict[str, object] = {"groups": [], "activeTargets": [], "activeAlertmanagers": [], **names}
-    with serving(json.dumps({"data": data})) as url:
+def answers(**said: object) -> str:
+    """What a Prometheus says that says all at once, whatever it is asked."""
+    empty: dict[str, object] = {
+        "groups": [],
+        "activeTargets": [],
+        "activeAlertmanagers": [],
+        "result": [],
+        "yaml": "",
+    }
+    return json.dumps({"data": empty | said})
+
+
+def unseen(names: Iterable[str], made: Contract) -> list[str]:
+    """What is missed in a Prometheus that has lately scraped these series."""
+    with serving(answers(result=[{"metric": {"__name__": name}} for name in names])) as url:
         return [
             one
             for one in live.prometheus.differences(url, made, "groups: []", ())
@@ -165,14 +181,15 @@ def unseen(names: Mapping[str, str], made: Contract) -> list[str]:
 
 
 def test_what_is_reported_is_all_that_is_not_there_from_the_start(home: Path) -> None:
-    """Any other gauge is missed where it is not shown."""
+    """Any other series is missed where it is not shown, but one with labels whose values nobody knows before."""
     (home / "mahavishnu.yaml").write_text(json.dumps(BACKED_UP), encoding="utf-8")
     made, text = contract(load(home / "mahavishnu.yaml").declared), shown(home)
-    gauges = [one for one in made.signals.values() if one.kind is Kind.GAUGE and one.source is Source.RUNTIME]
-    later = {one.name for one in gauges if f"\n{one.name} " not in text and f"\n{one.name}{{" not in text}
+    own = [one for one in made.signals.values() if one.source is Source.RUNTIME]
+    names = {re.split("[{ ]", line)[0] for line in text.splitlines() if line[0] != "#"}
+    later = {one.name for one in own if not names & exposed([one]).keys()}
 
-    assert later == {one.name for one in gauges if one.reported}
-    assert len(later) == 14
+    assert later == {one.name for one in own if one.reported} | {HTTP_DURATION.name}
+    assert len(later) == 15
 
 
 @pytest.mark.parametrize(
@@ -298,18 +315,56 @@ def test_an_older_copy_of_the_rules_beside_the_right_one_is_told(home: Path) -> 
     assert others == ["rule ShopDown keeps firing for 86400 s", "rule ShopDown waits for 7200 s"]
 
 
+@pytest.mark.judge
+def test_what_never_leaves_prometheus_and_what_it_only_remembers_are_told(home: Path) -> None:
+    """Of a real one: alerts and series are dropped, and the series were there yesterday."""
+    yesterday = time.time() - 86400
+    text = "".join(
+        re.sub(r"^(?!#)(\w+)(?:\{(.*)\})? (\S+)$", rf'\1{{job="shop",\2}} \3 {yesterday}', line) + "\n"
+        for line in shown(home).splitlines()
+    ).replace(",}", "}")
+    (home / "old.txt").write_text(text + "# EOF\n")
+    promtool = str(judge("promtool"))
+    command = [
+        promtool,
+        "tsdb",
+        "create-blocks-from",
+        "openmetrics",
+        str(home / "old.txt"),
+        str(home / "tsdb"),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    drop = {"source_labels": ["severity"], "regex": "P1", "action": "drop"}
+    config: dict[str, object] = {"alerting": {"alert_relabel_configs": [drop]}, "scrape_configs": []}
+    (home / "prometheus.yml").write_text(json.dumps(config))
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    rules = texts(made)["prometheus/rules.yml"]
+    with prometheus(home / "prometheus.yml", home, "--storage.tsdb.retention.time=45d") as asked:
+        assert "mahavishnu_slo_requests_total" in read(f"{asked}/api/v1/label/__name__/values")
+        found = list(live.prometheus.differences(asked, made, rules, ()))
+    assert "there is no mahavishnu_slo_requests_total" in found
+    assert any(
+        re.fullmatch(r"alert_relabel_configs drop Shop\w+ and \d+ more: nobody .*", one) for one in found
+    )
+
+
+def read(url: str) -> str:
+    """The text at a URL."""
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
 def scraped(home: Path, **said: str) -> list[str]:
     """What is said of a target's pace, of a Prometheus that says this of it."""
     made = contract(load(home / "mahavishnu.yaml").declared)
     url = "http://shop:8000/metrics"
     target = {"labels": {"job": "shop"}, "health": "up", "scrapeUrl": url, **said}
-    data = {"groups": [], "activeTargets": [target], "activeAlertmanagers": ["one"]}
     folder = home / "deploy/prometheus"
-    texts = [(folder / name).read_text() for name in ("prometheus.yml", "scrape.kubernetes.yml")]
-    with serving(json.dumps({"data": data})) as url:
+    scraping = [(folder / name).read_text() for name in ("prometheus.yml", "scrape.kubernetes.yml")]
+    with serving(answers(activeTargets=[target])) as url:
         return [
             one
-            for one in live.prometheus.differences(url, made, "groups: []", texts)
+            for one in live.prometheus.differences(url, made, "groups: []", scraping)
             if one.startswith("target ")
         ]
 
@@ -511,13 +566,6 @@ def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str,
     """As it spells that: a year has 365 days, and how much time a size holds nobody knows."""
     (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "retention": {"metrics": "365d"}}))
     made = contract(load(home / "mahavishnu.yaml").declared)
-    # A Prometheus that says all at once, whatever it is asked.
-    data: dict[str, object] = {
-        "groups": [],
-        "activeTargets": [],
-        "activeAlertmanagers": [],
-        "storageRetention": kept,
-    }
-    with serving(json.dumps({"data": data})) as url:
+    with serving(answers(storageRetention=kept)) as url:
         found = list(live.prometheus.differences(url, made, "groups: []", ()))
     assert any("it keeps its series for" in one for one in found) is not same
