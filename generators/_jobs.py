@@ -13,13 +13,12 @@ from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
 from mahavishnu.spec import Spec
-from mahavishnu.units import SECOND
+from mahavishnu.units import DAY, SECOND
 
 from ._room import TEMPORARY, mebibytes, storage
 from ._service import host, job_secrets
 
 _LONGEST_NAME = 52  # of a CronJob: its jobs' names are eleven characters longer
-_DAY = 86400
 _HTTPS = 443
 _PORTS = {"https": _HTTPS, "http": 80, "sftp": 22}
 _SECRET = "0secret0"  # noqa: S105  stands for one while an address is taken apart
@@ -51,7 +50,7 @@ def jobs(contract: Contract) -> Iterator[Job]:
                 file,
                 ("mahavishnu", *due.words),
                 due.schedule.sunday_is_0,
-                min(_DAY, int(shortest) // SECOND),
+                min(DAY, int(shortest)) // SECOND,
                 tuple(job_secrets(backup)),
                 mebibytes(scratch),
                 storage(TEMPORARY, scratch),

@@ -36,7 +36,7 @@ from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.store import HoldsSecret
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration, Size
+from mahavishnu.units import DAY, SECOND, Duration, Size
 
 _COPIED = (
     BACKUP_SUCCESS, BACKUP_AGE, BACKUP_SIZE, BACKUP_USUAL_SIZE, BACKUP_DURATION, BACKUP_VERIFIED,
@@ -373,7 +373,7 @@ class _Alerts:
         )
 
     def history_short(self) -> Alert:
-        due = 100 * 86400
+        due = 100 * DAY // SECOND
         return Alert(
             name=self._named("HistoryShort"),
             severity=Severity.P2,
