@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from urllib.parse import urlsplit
 from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
+from mahavishnu.secret_refs import replaced
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, SECOND
 
@@ -101,7 +101,7 @@ def reached(backup: Backup) -> Iterator[tuple[str | None, int]]:
 
 def _endpoint(kind: str, rest: str) -> tuple[str | None, int]:
     """The host and port in `https://user@host:port/…`, `host/bucket`, or `user@host:path` of sftp."""
-    plain = re.sub(r"\$\{\w+\}", _SECRET, rest)
+    plain = replaced(rest, lambda _: _SECRET)
     scp = kind == "sftp" and "//" not in plain
     url = urlsplit(f"//{plain.partition(':')[0]}" if scp else plain if "//" in plain else f"//{plain}")
     try:
