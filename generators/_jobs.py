@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -12,14 +11,14 @@ from urllib.parse import urlsplit
 from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
+from mahavishnu.secret_refs import replaced
 from mahavishnu.spec import Spec
-from mahavishnu.units import SECOND
+from mahavishnu.units import DAY, SECOND
 
 from ._room import TEMPORARY, mebibytes, storage
 from ._service import host, job_secrets
 
 _LONGEST_NAME = 52  # of a CronJob: its jobs' names are eleven characters longer
-_DAY = 86400
 _HTTPS = 443
 _PORTS = {"https": _HTTPS, "http": 80, "sftp": 22}
 _SECRET = "0secret0"  # noqa: S105  stands for one while an address is taken apart
@@ -51,7 +50,7 @@ def jobs(contract: Contract) -> Iterator[Job]:
                 file,
                 ("mahavishnu", *due.words),
                 due.schedule.sunday_is_0,
-                min(_DAY, int(shortest) // SECOND),
+                min(DAY, int(shortest)) // SECOND,
                 tuple(job_secrets(backup)),
                 mebibytes(scratch),
                 storage(TEMPORARY, scratch),
@@ -102,7 +101,7 @@ def reached(backup: Backup) -> Iterator[tuple[str | None, int]]:
 
 def _endpoint(kind: str, rest: str) -> tuple[str | None, int]:
     """The host and port in `https://user@host:port/…`, `host/bucket`, or `user@host:path` of sftp."""
-    plain = re.sub(r"\$\{\w+\}", _SECRET, rest)
+    plain = replaced(rest, lambda _: _SECRET)
     scp = kind == "sftp" and "//" not in plain
     url = urlsplit(f"//{plain.partition(':')[0]}" if scp else plain if "//" in plain else f"//{plain}")
     try:

@@ -12,8 +12,8 @@ from mahavishnu.contract import Contract
 from mahavishnu.notify import Channel
 from mahavishnu.policies.backup import Backup, Command, Postgres, Source
 from mahavishnu.policy import camel
+from mahavishnu.secret_refs import names_in
 from mahavishnu.spec import Spec
-from mahavishnu.store import secrets_of
 from mahavishnu.units import SECOND, Duration
 
 from ._render import yaml_document
@@ -23,7 +23,6 @@ UID = 10001
 # Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
 _KEEP_ALIVE = 65
 UNRELEASED = "unreleased"
-_SECRET = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
 
 
 def host(contract: Contract) -> str:
@@ -98,14 +97,14 @@ def sidecar_secrets(spec: Spec) -> dict[str, list[str]]:
     target = spec.deploy.targets.compose
     if target is None or not target.monitoring:
         return {}
-    password = secrets_of(target.grafana_password or "")
+    password = names_in(target.grafana_password or "")
     return {"alertmanager": alert_secrets(spec), "grafana": [*password]}
 
 
 def app_secrets(spec: Spec) -> list[str]:
     """The secrets that the service is told: its stores', its operators', and all that nobody else uses."""
-    stores = {name for store in spec.stores for name in secrets_of(store)}
-    own = {*stores, *(secrets_of(spec.ops.token) if spec.ops else ())}
+    stores = {name for store in spec.stores for name in names_in(store)}
+    own = {*stores, *(names_in(spec.ops.token) if spec.ops else ())}
     others = {*alert_secrets(spec), *sidecar_secrets(spec).get("grafana", ()), *_repository_secrets(spec)}
     return sorted({*spec.secrets} - others | own)
 
@@ -129,15 +128,15 @@ def _repository_secrets(spec: Spec) -> set[str]:
 def _of_repositories(backup: Backup) -> set[str]:
     key = backup.ssh.key if backup.ssh else ""
     said = (backup.password, *backup.to, *backup.credentials, backup.verify.scratch or "", key)
-    return {name for text in said for name in secrets_of(text)}
+    return {name for text in said for name in names_in(text)}
 
 
 def _of_source(source: Source) -> set[str]:
     match source:
         case Postgres():
-            return {*secrets_of(source.postgres)}
+            return {*names_in(source.postgres)}
         case Command():
-            return {name for text in source.secrets for name in secrets_of(text)}
+            return {name for text in source.secrets for name in names_in(text)}
         case _:
             return set()
 
@@ -161,5 +160,5 @@ def _fraction(text: str) -> Decimal:
 
 def _named(channel: Channel) -> Iterator[str]:
     for _, value in channel:
-        if isinstance(value, str) and (match := _SECRET.fullmatch(value)):
-            yield match[1]
+        if isinstance(value, str):
+            yield from names_in(value)

@@ -9,6 +9,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.notify import HEARTBEAT, NOBODY, Channel, Email, PagerDuty, Quiet, Slack, Webhook, receiver
 from mahavishnu.policy import camel
+from mahavishnu.secret_refs import name_of
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
 
@@ -214,7 +215,7 @@ def _mail(one: Email) -> dict[str, str | bool]:
 
 
 def _file(secret: str) -> str:
-    return f"{_SECRETS}/{secret.removeprefix('${').removesuffix('}')}"
+    return f"{_SECRETS}/{name_of(secret)}"
 
 
 def _quiet(job: str, severity: Severity) -> str:

@@ -11,8 +11,9 @@ from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.derived import uploads
 from mahavishnu.policies.backup import Backup, Postgres
+from mahavishnu.secret_refs import names_in
 from mahavishnu.spec import Spec
-from mahavishnu.store import PORT, endpoint, secrets_of
+from mahavishnu.store import PORT, endpoint
 from mahavishnu.targets import SCALED_TO, Kubernetes
 from mahavishnu.units import Size
 
@@ -156,7 +157,7 @@ def _job_flows(name: str, backup: Backup) -> Iterator[dict[str, object]]:
         for flow in flows(place, port) if place else somewhere:
             yield {"name": name, "secret": None, **flow}
     if isinstance(backup.source, Postgres):
-        secret = secrets_of(backup.source.postgres)[0]
+        secret = names_in(backup.source.postgres)[0]
         yield {"name": name, "secret": secret, "peers": (*ELSEWHERE, ANY_POD), "ports": tcp(_POSTGRES)}
 
 
@@ -188,6 +189,6 @@ def _stores(url: str) -> Iterator[dict[str, object]]:
     """A store of limits or dead letters. Where its host is a secret: whoever listens on a port that Redis has."""
     if place := endpoint(url):
         yield from ({"secret": None, **flow} for flow in flows(*place))
-    elif secrets_of(url) and not url.startswith("unix:"):
+    elif names_in(url) and not url.startswith("unix:"):
         ports = tcp(PORT, PORT + 1)
-        yield {"secret": secrets_of(url)[0], "peers": (*ELSEWHERE, ANY_POD), "ports": ports}
+        yield {"secret": names_in(url)[0], "peers": (*ELSEWHERE, ANY_POD), "ports": ports}

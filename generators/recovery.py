@@ -10,6 +10,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
+from mahavishnu.secret_refs import name_of
 
 from ._render import Code, Mark, render
 from ._service import jobs_secrets
@@ -63,7 +64,7 @@ def _what(backup: Backup) -> str:
         case Sqlite(sqlite=path):
             return f"the SQLite database {path}"
         case Postgres(postgres=reference):
-            return f"the PostgreSQL database of the secret {reference[2:-1]}"
+            return f"the PostgreSQL database of the secret {name_of(reference)}"
         case Directory(directory=path):
             return f"the folder {path}"
         case Command(command=words):

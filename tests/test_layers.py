@@ -26,6 +26,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "units",
         "variables",
         "promql",
+        "secret_refs",
         "signals",
         "caches",
         "codes",

@@ -7,8 +7,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from mahavishnu.secret_refs import REFERENCE
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
-SecretRef = Annotated[str, StringConstraints(pattern=r"^\$\{[A-Z][A-Z0-9_]*\}$")]
+SecretRef = Annotated[str, StringConstraints(pattern=rf"^{REFERENCE}$")]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
 

@@ -9,14 +9,14 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from mahavishnu.addresses import reachable
+from mahavishnu.secret_refs import REFERENCE, replaced
 from mahavishnu.unfit import unfit
 
 MEMORY = "memory://"
 """Each process by itself."""
 PORT = 6379
-_NAME = r"\$\{[A-Z][A-Z0-9_]*\}"
 _HOST = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|\[[0-9a-f:.]+\])"
-_LOGIN = rf"([A-Za-z0-9._-]*:{_NAME}@)?"
+_LOGIN = rf"([A-Za-z0-9._-]*:{REFERENCE}@)?"
 _SECONDS = r"([1-9](\.[0-9]{1,3})?|0\.[0-9]{0,2}[1-9]0{0,2})"
 _OPTION = rf"(db=[0-9]{{1,3}}|socket_timeout={_SECONDS})"
 _OPTIONS = rf"(\?{_OPTION}(&{_OPTION})?)?"
@@ -24,7 +24,7 @@ _SERVER = rf"(redis|valkey)s?://{_LOGIN}{_HOST}(:[0-9]{{1,5}})?(/[0-9]{{1,3}})?{
 _SOCKET = rf"unix://{_LOGIN}(/[A-Za-z0-9._-]+)+{_OPTIONS}"
 
 
-SHARED = rf"({_NAME}|{_SERVER}|{_SOCKET})"
+SHARED = rf"({REFERENCE}|{_SERVER}|{_SOCKET})"
 """A server, as a pattern."""
 
 
@@ -59,14 +59,9 @@ StoreUrl = Annotated[
 ]
 
 
-def secrets_of(url: str) -> tuple[str, ...]:
-    """The names of the secrets that stand in it."""
-    return tuple(re.findall(r"\$\{(\w+)\}", url))
-
-
 def endpoint(url: str) -> tuple[str, int] | None:
     """The host and port that are asked; None where they are a secret, a socket file, or nobody's."""
-    parts = urlsplit(re.sub(r"\$\{\w+\}", "x", url))
+    parts = urlsplit(replaced(url, lambda _: "x"))
     if parts.scheme in ("memory", "unix") or not parts.hostname:
         return None
     return parts.hostname, parts.port or PORT

@@ -41,6 +41,8 @@ _SIZES = {
 }  # fmt: skip
 # A ceiling on every number: beyond it no real service lives, and arithmetic stays inside 63 bits.
 _LARGEST = 2**62
+PARTS = 10**8
+"""In so many parts every percentage is a whole number, for it has at most six decimals: comparisons are exact."""
 _OFTEN_MS = 100
 """From here on a bare number may well be meant in milliseconds, as other tools read it."""
 
@@ -298,6 +300,11 @@ class Percent(Quantity):
             number = Decimal(str(value))
             return f"{_digits(plain(number * 100 if number <= 1 else number))}%"
         return cls.examples[0]
+
+    @property
+    def parts(self) -> int:
+        """How many of `PARTS`."""
+        return int(self.ratio * PARTS)
 
     def __str__(self) -> str:
         return f"{_digits(plain(self.ratio * 100))}%"

@@ -23,8 +23,8 @@ from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
+from mahavishnu.secret_refs import name_of, names_in
 from mahavishnu.series import STEPS
-from mahavishnu.store import secrets_of
 from mahavishnu.units import SECOND
 
 
@@ -60,7 +60,7 @@ class Job:
 
     def secret(self, reference: str) -> str:
         """The value behind `${NAME}`; raises MahavishnuError where nothing says it."""
-        return secret(reference[2:-1])
+        return secret(name_of(reference))
 
     @property
     def mark(self) -> str:
@@ -70,11 +70,11 @@ class Job:
     def repositories(self) -> dict[str, Repository]:
         """Its repositories by the names of the copies; raises NoRestic first."""
         found, password = version(), self.secret(self.backup.password)
-        credentials = {one[2:-1]: self.secret(one) for one in self.backup.credentials}
+        credentials = {name_of(one): self.secret(one) for one in self.backup.credentials}
         cache = self.state / "scratch/.cache"
         made: dict[str, Repository] = {}
         for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
-            told = [secret(name) for name in secrets_of(place)]
+            told = [secret(name) for name in names_in(place)]
             entry = self._entry(place)
             key = (entry.key,) if entry else ()
             clean = hiding((password, *key, *credentials.values(), *told))

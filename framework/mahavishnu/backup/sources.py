@@ -17,6 +17,7 @@ from mahavishnu.backup import child, postgres, sqlite
 from mahavishnu.backup.hiding import hiding
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
+from mahavishnu.secret_refs import name_of
 
 _BLOCK = 1 << 20
 _NO_TEXT = re.compile("[\udc80-\udcff]")
@@ -215,7 +216,7 @@ def _shown(path: Path) -> str:
 
 def _run(source: Command, to: Path, secret: Callable[[str], str]) -> None:
     """The command's output into a file; only what ends with 0 is a backup."""
-    told = {reference[2:-1]: secret(reference) for reference in source.secrets}
+    told = {name_of(reference): secret(reference) for reference in source.secrets}
     with to.open("wb") as file:
         done = child.run(source.command, told, stdout=file)
     if done.code:

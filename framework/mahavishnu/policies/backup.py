@@ -13,6 +13,7 @@ from mahavishnu.policies._retention import Keep
 from mahavishnu.policies._sftp import Ssh, server
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Expr, absent, highest
+from mahavishnu.secret_refs import REFERENCE, name_of
 from mahavishnu.series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,
@@ -36,7 +37,7 @@ from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.store import HoldsSecret
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration, Size
+from mahavishnu.units import DAY, SECOND, Duration, Size
 
 _COPIED = (
     BACKUP_SUCCESS, BACKUP_AGE, BACKUP_SIZE, BACKUP_USUAL_SIZE, BACKUP_DURATION, BACKUP_VERIFIED,
@@ -82,11 +83,10 @@ def _no_password(value: object) -> object:
 
 
 _PLACE = r"[A-Za-z0-9_.~:/@\[\]-]"
-_NAMED = r"\$\{[A-Z][A-Z0-9_]*\}"
 Repository = Annotated[
     str,
     StringConstraints(
-        pattern=rf"^((s3|sftp|rest|b2|azure|gs|swift|rclone):({_PLACE}|{_NAMED})+|{_FILE})$",
+        pattern=rf"^((s3|sftp|rest|b2|azure|gs|swift|rclone):({_PLACE}|{REFERENCE})+|{_FILE})$",
         max_length=400,
     ),
     BeforeValidator(_no_password),
@@ -111,13 +111,13 @@ Repositories = Annotated[
 _BACKENDS = ("AWS_", "AZURE_", "B2_", "GOOGLE_", "OS_", "RCLONE_", "ST_")
 
 
-def _backends_own(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if not name[2:-1].startswith(_BACKENDS):
-            what = f"restic reads no variable `{name[2:-1]}`"
+def _backends_own(credentials: tuple[str, ...]) -> tuple[str, ...]:
+    for name in map(name_of, credentials):
+        if not name.startswith(_BACKENDS):
+            what = f"restic reads no variable `{name}`"
             help = "give the secret the name that restic's backend reads, like `${AWS_ACCESS_KEY_ID}`"
             raise unfit(what, help)
-    return names
+    return credentials
 
 
 class Sqlite(Keyed):
@@ -373,7 +373,7 @@ class _Alerts:
         )
 
     def history_short(self) -> Alert:
-        due = 100 * 86400
+        due = 100 * DAY // SECOND
         return Alert(
             name=self._named("HistoryShort"),
             severity=Severity.P2,

@@ -21,7 +21,7 @@ from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.settings import Count
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration, Percent
+from mahavishnu.units import PARTS, Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
 _DEFAULT_RATE = Percent(Decimal("0.5"))
@@ -32,8 +32,6 @@ _TURNS = _OFTEN + 1
 _LONGEST = Duration.parse("1d")
 """Where that many turns take longer, nobody would call it restless."""
 _LONGER = 10
-# A percentage has at most six decimals: in parts of 10^8 it is a whole number, and comparisons are exact.
-_PARTS = 10**8
 
 BREAKER_STATE = Signal(
     "mahavishnu_breaker_state",
@@ -476,7 +474,7 @@ class BreakerGuard:
             return True
         calls, wrong, slow = closed.window.totals
         return calls >= self._min_calls and (
-            wrong * _PARTS >= calls * self._wrong_parts or slow * _PARTS >= calls * self._slow_parts
+            wrong * PARTS >= calls * self._wrong_parts or slow * PARTS >= calls * self._slow_parts
         )
 
     def _report(self, probe: _Probe, cancelled: bool, failed: bool, slow: bool, now: int) -> bool:
@@ -578,10 +576,10 @@ def _nothing(fresh: int, ns: int) -> None:
 
 
 def _parts(rate: Percent | None) -> int:
-    """The rate in parts of `_PARTS`; without a rate more than any share can reach."""
-    return int(rate.ratio * _PARTS) if rate else _NEVER
+    """The rate in parts of `PARTS`; without a rate more than any share can reach."""
+    return rate.parts if rate else _NEVER
 
 
 def _share(rate: Percent, of: int) -> int:
     """The smallest number that is at least this share."""
-    return -(-int(rate.ratio * _PARTS) * of // _PARTS)
+    return -(-rate.parts * of // PARTS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -13,8 +12,6 @@ from mahavishnu.units import Duration, Size
 
 FILE = "sqlite:"
 _STEP = r"\.?[A-Za-z0-9_-][A-Za-z0-9._-]*"  # of a path; a folder at least, which is the letters' own
-_WINDOW = Duration.parse("5m")
-_FULL_RATIO = Decimal("0.8")
 
 LetterStore = Annotated[
     str,

@@ -15,14 +15,13 @@ from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.protocols import Leaf, Site
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
-from mahavishnu.units import Duration, Percent
+from mahavishnu.units import PARTS, Duration, Percent
 
 RESERVE = 10
 """What a full budget holds: at 20%, there are never more retries than 10 and a fifth of the calls that succeeded."""
 
-_PARTS = 10**8  # of one retry; a percentage of one is then a whole number
-FULL = RESERVE * _PARTS
-"""What the tokens of a full budget are."""
+FULL = RESERVE * PARTS
+"""What the tokens of a full budget are: a retry takes `PARTS` of them."""
 _WINDOW = Duration.parse("5m")
 _DENIED_RATIO = Decimal("0.25")
 
@@ -113,9 +112,9 @@ class Purse:
     def take(self) -> bool:
         """Take what one retry costs; False where so much is not there."""
         with self._lock:
-            if self.tokens < _PARTS:
+            if self.tokens < PARTS:
                 return False
-            self.tokens -= _PARTS
+            self.tokens -= PARTS
             self.told()
             return True
 
@@ -150,7 +149,7 @@ class Retrier:
         self._base = int(settings.base)
         self._longest = int(settings.max)
         self._words = frozenset(settings.retry_on)
-        self._deposit = int(settings.budget.ratio * _PARTS)
+        self._deposit = settings.budget.parts
         self.purse: Purse = Purse() if before is None else before.purse
         self._random = site.random
         self._wall = wall

@@ -17,9 +17,8 @@ from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.settings import Count
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
-from mahavishnu.units import Duration, Percent
+from mahavishnu.units import PARTS, Duration, Percent
 
-_PARTS = 10**8
 _WINDOW = Duration.parse("5m")
 _HELD_RATIO = Decimal("0.1")
 _ASKED, _ACCEPTED = range(2)
@@ -126,7 +125,7 @@ class ThrottleGuard:
 
     def _set(self, settings: Throttle) -> None:
         self._width = settings.window // BUCKETS
-        self._accepts = int(settings.accepts.ratio * _PARTS)
+        self._accepts = settings.accepts.parts
         self._most = float(settings.most.ratio)
         self._min_calls = settings.min_calls
         self._refused_on = frozenset(settings.refused_on)
@@ -219,7 +218,7 @@ class ThrottleGuard:
 
     def _share(self) -> float:
         asked, accepted = self._counts.totals
-        excess = asked * self._accepts - accepted * _PARTS
+        excess = asked * self._accepts - accepted * PARTS
         if excess <= 0 or asked < self._min_calls:
             return 0.0
         return min(self._most, excess / (self._accepts * (asked + 1)))

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.layers import SECRETS
+from mahavishnu.secret_refs import REFERENCE, name_of, replaced
 
 
 def secret(name: str, folder: Path = SECRETS) -> str:
@@ -25,6 +26,6 @@ def secret(name: str, folder: Path = SECRETS) -> str:
 
 def resolved(url: str, folder: Path = SECRETS) -> str:
     """A URL with its secrets put in: as it is where it is one secret as a whole, else escaped as a part of it."""
-    if re.fullmatch(r"\$\{\w+\}", url):
-        return secret(url[2:-1], folder)
-    return re.sub(r"\$\{(\w+)\}", lambda found: quote(secret(found[1], folder), safe=""), url)
+    if re.fullmatch(REFERENCE, url):
+        return secret(name_of(url), folder)
+    return replaced(url, lambda name: quote(secret(name, folder), safe=""))

@@ -16,14 +16,13 @@ from mahavishnu.runtime import budget
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, replaceable
-from mahavishnu.runtime.calls.http_fallback import Asked, asked, made_again_by
+from mahavishnu.runtime.calls.http_fallback import SAFE, Asked, asked, made_again_by
 from mahavishnu.runtime.spans import Facts
 from mahavishnu.units import SECOND
 
 Client = httpx.Client
 AsyncClient = httpx.AsyncClient
 
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _PHASES = ("connect", "read", "write", "pool")
 _PORTS = {"http": 80, "https": 443}
 _MOST = 2**16
@@ -370,7 +369,7 @@ async def _read_async(response: httpx.Response) -> None:
 
 def _repeatable(request: httpx.Request) -> bool:
     """Whether sending it twice does no harm (a safe method, or the request says so) and is possible."""
-    safe = request.method in _SAFE or request.extensions.get("idempotent") is True
+    safe = request.method in SAFE or request.extensions.get("idempotent") is True
     return safe and isinstance(request.stream, httpx.ByteStream)
 
 

@@ -31,6 +31,8 @@ from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
 from mahavishnu.runtime.dead_letters.parcel import Unreadable
 
+SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110, section 9.2.1)."""
 _KEY = "idempotency-key"
 # What a request says of its way, of its form or of this one try, not of what is asked.
 _OF_THE_WAY = frozenset(
@@ -38,7 +40,6 @@ _OF_THE_WAY = frozenset(
     tracestate user-agent via x-request-id idempotency-key""".split()  # noqa: SIM905 - read as words
 )
 _OF_ONE_ANSWER = frozenset((b"connection", b"keep-alive", b"set-cookie", b"transfer-encoding", b"age"))
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _Found = Callable[[], httpx.Client | httpx.AsyncClient | None]
 _CLIENTS: dict[str, list[_Found]] = {}
 """By dependency, those that nobody had closed when the newest was made; they are not kept alive for that."""
@@ -121,7 +122,7 @@ def asked(
 ) -> Asked | None:
     """The request as one in whose place something may stand; None where nothing may."""
     box = fallbacks.stand_in
-    if fallbacks.idle() or box is None or (isinstance(box, LetterBox) and request.method in _SAFE):
+    if fallbacks.idle() or box is None or (isinstance(box, LetterBox) and request.method in SAFE):
         return None
     if not repeatable:
         return _Unkept(fallbacks, box, request.method) if isinstance(box, LetterBox) else None

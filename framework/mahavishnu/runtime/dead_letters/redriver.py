@@ -30,7 +30,6 @@ SEEN = 120 * PERIOD
 """Nothing is given up before a process is as old, ns: what its counter holds at the first scrape no rate ever shows."""
 AT_ONCE = 8
 """So many calls of one dependency are made again at a time, by one process."""
-_MS = 1_000_000
 _LONGEST = 300  # characters of an error that are kept
 # Statuses of the dependency's own making that may be others the next time.
 _PASSING = frozenset({408, 409, 421, 423, 425, 429})

@@ -302,24 +302,22 @@ class Engine:
         plan, caller = admission.plan, admission.caller
         if plan.later:
             return self.charged(admission)
-        taken: Any = self.store.memory.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
-        admission.taken = taken
-        if taken.denied:
-            self._denied(admission, taken)
-        else:
-            for cell in plan.allowed:
-                cell.value += 1
+        taken = self.store.memory.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
+        self._taken(admission, taken)
         return None
 
     async def charged(self, admission: Admission) -> None:
         """Decide all rates of its plan in a store that answers later."""
         plan, caller = admission.plan, admission.caller
         asked: Any = self.store.take(plan.rates, [read(caller) + suffix for read, suffix in plan.keys])
-        admission.taken = taken = await asked
+        self._taken(admission, await asked)
+
+    def _taken(self, admission: Admission, taken: Any) -> None:
+        admission.taken = taken
         if taken.denied:
             self._denied(admission, taken)
         else:
-            for cell in plan.allowed:
+            for cell in admission.plan.allowed:
                 cell.value += 1
 
     def try_enter(self, admission: Admission) -> bool:

@@ -32,13 +32,12 @@ from mahavishnu.series import (
 )
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
-from mahavishnu.units import SECOND
+from mahavishnu.units import DAY, SECOND
 
 NONE = math.nan
 """No such series now."""
 _AHEAD = 3600
 """A report that lies so many seconds in the future is not believed."""
-_DAY = 86400
 _Read = Callable[[Copy, float], float | None]
 
 
@@ -111,7 +110,7 @@ def _due(span: float) -> _Read:
     def due(one: Copy, _: float) -> float:
         began = max(one.first or one.newest, one.since or 0)
         promised = span if one.promised is None else min(span, one.promised)
-        return max(0.0, min(promised, one.newest - began - _DAY))
+        return max(0.0, min(promised, one.newest - began - DAY // SECOND))
 
     return due
 
