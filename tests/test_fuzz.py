@@ -15,7 +15,7 @@ import pytest
 
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
-from mahavishnu.loading import translations
+from mahavishnu.loading import faults, translations
 from tests.figures import figure, pace
 
 ROOT = Path(__file__).parents[1]
@@ -235,7 +235,7 @@ def test_a_crash_would_be_seen(
     def crash(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(translations, "judge", crash)
+    monkeypatch.setattr(faults, "judge", crash)
     path = tmp_path / "mahavishnu.yaml"
     path.write_bytes(SEEDS[0].read_bytes())
 
