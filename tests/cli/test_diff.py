@@ -23,6 +23,7 @@ from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.cli import run
 from mahavishnu.contract import Contract, contract
 from mahavishnu.live.normal import normal
+from mahavishnu.live.note import Note
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from mahavishnu.series import HTTP_DURATION
@@ -352,6 +353,18 @@ def read(url: str) -> str:
     """The text at a URL."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         return str(answer.read().decode())
+
+
+def test_a_note_is_printed_and_is_no_difference(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 0: rules of one's own turn no pipeline red."""
+    monkeypatch.setattr(live.prometheus, "differences", lambda *_, **__: [Note("a rule is somebody's own")])
+    assert run(["diff", "--prometheus", "http://a"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "prometheus    http://a  no differences",
+        "  note: a rule is somebody's own",
+    ]
 
 
 def scraped(home: Path, **said: str) -> list[str]:

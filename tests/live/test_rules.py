@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mahavishnu.live.note import Note
 from mahavishnu.live.rules import differences
 
 DOWN: dict[str, Any] = {
@@ -90,3 +91,40 @@ def test_what_changes_whether_an_alert_is_told_is_compared(
     assert [*differences(edited, WANTED)] == [says]
     wanted = [WANTED[0], {**WANTED[1], **group, "rules": [DOWN | rule]}]
     assert [*differences(edited, wanted)] == []
+
+
+QUEUE: dict[str, Any] = {
+    "alert": "ShopQueueTooLong",
+    "expr": "queue > 9",
+    "labels": {"severity": "P3", "service": "shop"},
+}
+TOLD = "rule ShopQueueTooLong of group queues of own.yml is somebody's own: this spec says nothing of it"
+
+
+def test_a_rule_of_ones_own_is_told_without_being_a_difference() -> None:
+    """In a group that is not named as ours; what cannot be proved has no other place, and its labels have it told."""
+    found = [*differences([*OURS, loaded("queues", "own.yml", QUEUE)], WANTED)]
+
+    assert found == [TOLD]
+    assert isinstance(found[0], Note)
+    assert [
+        *differences([*OURS, loaded("queues", "own.yml", QUEUE | {"labels": {"service": "db"}})], WANTED)
+    ] == []
+
+
+@pytest.mark.parametrize(
+    ("group", "rule"),
+    [
+        ("shop-old", QUEUE),
+        ("shop-service", QUEUE),
+        ("queues", DOWN | {"labels": {"severity": "P4", "service": "shop"}}),
+        ("queues", UP | {"labels": {"service": "shop", "slo": "older"}}),
+    ],
+)
+def test_what_is_named_as_ours_is_a_difference(group: str, rule: dict[str, Any]) -> None:
+    """Its group, as one of an older spec has it; an alert of ours with other labels; a series of ours."""
+    (found,) = differences([*OURS, loaded(group, "own.yml", rule)], WANTED)
+
+    name = rule.get("alert") or rule["record"]
+    assert found == f"rule {name} of group {group} of own.yml is loaded, and this spec knows nothing of it"
+    assert not isinstance(found, Note)

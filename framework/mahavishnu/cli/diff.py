@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import typer
@@ -12,6 +12,7 @@ from mahavishnu.cli._generation import files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import printable
 from mahavishnu.contract import contract
+from mahavishnu.live.note import Note
 from mahavishnu.load import accept
 
 _MOST = 20
@@ -59,11 +60,17 @@ def diff(
 
 
 def _told(kind: str, url: str, differences: Iterable[str]) -> int:
-    """Print what differs; how many there are."""
-    found = list(dict.fromkeys(differences))
+    """Print what differs, and what is good to know; how many differences there are."""
+    said = list(dict.fromkeys(differences))
+    found = [one for one in said if not isinstance(one, Note)]
     print(f"{kind:<13} {url}  {len(found) or 'no'} difference{'' if len(found) == 1 else 's'}")
-    for one in found[:_MOST]:
-        print(f"  {printable(one)}")
-    if len(found) > _MOST:
-        print(f"  … and {len(found) - _MOST} more")
+    _listed(found)
+    _listed([f"note: {one}" for one in said if isinstance(one, Note)])
     return len(found)
+
+
+def _listed(lines: Sequence[str]) -> None:
+    for one in lines[:_MOST]:
+        print(f"  {printable(one)}")
+    if len(lines) > _MOST:
+        print(f"  … and {len(lines) - _MOST} more")

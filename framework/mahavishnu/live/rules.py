@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from mahavishnu.live.normal import normal
+from mahavishnu.live.note import Note
 from mahavishnu.units import Duration
 
 Rule = Mapping[str, Any]
@@ -80,10 +81,16 @@ def _other(wanted: Rule, loaded: Rule) -> list[str]:
 
 
 def _unknown(loaded: Rules, wanted: Rules) -> Iterator[str]:
+    """Rules of this service that the spec has not: people have some of their own beside ours, in their own groups."""
     owners = {json.loads(labels).get("service") for _, labels in wanted}
-    for name, labels in loaded.keys() - wanted.keys():
-        if json.loads(labels).get("service") in owners:
-            yield f"rule {name} is loaded, and this spec knows nothing of it"
+    names = {name for name, _ in wanted}
+    for name, labels in sorted(loaded.keys() - wanted.keys()):
+        owner = json.loads(labels).get("service")
+        for one in loaded[name, labels] if owner in owners else ():
+            if name in names or str(one.group["name"]).startswith(f"{owner}-"):
+                yield f"rule {name} of {one} is loaded, and this spec knows nothing of it"
+            else:
+                yield Note(f"rule {name} of {one} is somebody's own: this spec says nothing of it")
 
 
 def _evaluated(loaded: Rules, wanted: Groups) -> Iterator[str]:

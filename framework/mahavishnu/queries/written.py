@@ -29,7 +29,8 @@ class Unproved(QueryError):
     """A query of which no test can show that it holds."""
 
     help = (
-        "ask in another way; what cannot be proved belongs into rules of your own, beside the generated ones"
+        "ask in another way; what cannot be proved belongs into rules of your own, beside the generated ones, in a "
+        "group that is not named `<service>-…` as theirs are"
     )
 
 
