@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from tests.runtime.dead_letters.letterboxes import (
     stored,
     take,
 )
-from tests.runtime.redis.servers import Server, server
+from tests.runtime.redis.servers import Server, free_port, server
 
 
 @pytest.fixture
@@ -630,13 +630,14 @@ def test_a_server_that_became_a_replica_is_left_for_the_one_that_its_name_leads_
 
 def test_a_cluster_is_followed_to_the_node_that_has_the_letters() -> None:
     """Each of its nodes will do for the URL, and a slot that moves takes no letter with it."""
-    with server("--cluster-enabled", "yes") as first, server("--cluster-enabled", "yes") as second:
+    with clustered() as first, clustered() as second:
         joined(first, second)
         for other in (first, second):
             letters = RedisLetters(other.url, "shop")
             assert keep(letters, letter()) == ["stored"]
             assert letters.server.connection_pool.connection_kwargs["port"] == second.port
             letters.close()
+            assert [one for one in second.client().client_list() if one["addr"].startswith("127.")] == []
         letters = RedisLetters(first.url, "shop")
         assert letters.stats().entries == 2
         assert len(letters.some(10)) == 2
@@ -646,13 +647,19 @@ def test_a_cluster_is_followed_to_the_node_that_has_the_letters() -> None:
         letters.close()
 
 
+def clustered() -> AbstractContextManager[Server]:
+    """A server that may join a cluster; its bus listens on 10,000 above its port by itself, where no port may be."""
+    return server("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+
+
 def joined(first: Server, second: Server) -> None:
     """Two nodes of one cluster; the slot of our letters is the second one's."""
     slot = first.client().execute_command("CLUSTER", "KEYSLOT", "{mahavishnu:shop:letters}")
     first.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, slot - 1, slot + 1, 16383)
     second.client().execute_command("CLUSTER", "ADDSLOTS", slot)
     second.client().execute_command("CLUSTER", "SET-CONFIG-EPOCH", 2)
-    first.client().execute_command("CLUSTER", "MEET", "127.0.0.1", second.port)
+    bus = second.client().config_get("cluster-port")["cluster-port"]
+    first.client().execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, bus)
     for _ in range(1000):
         states = [one.client().execute_command("CLUSTER", "INFO") for one in (first, second)]
         if all(b"cluster_state:ok" in str(state).encode() for state in states):

@@ -60,7 +60,7 @@ class Blocking:
 
     def close(self) -> None:
         """Let go of every connection."""
-        self.server.close()
+        self._leave()
         self._seed.close()
 
     def _followed(self, question: Callable[[Any], Any]) -> Any:
