@@ -18,6 +18,9 @@ _REACH = (
     'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
 )
 _SINCE = "15m"
+# Where it is asked unless whoever types it says otherwise.
+_PROMETHEUS = "${PROMETHEUS:-http://127.0.0.1:9090}"
+_ALERTMANAGER = "${ALERTMANAGER:-http://127.0.0.1:9093}"
 
 
 class Command(NamedTuple):
@@ -29,21 +32,22 @@ class Command(NamedTuple):
 
 def ask(expr: Expr) -> str:
     """Ask Prometheus for the value of a query now."""
-    return (
-        'curl -fsSG "${PROMETHEUS:-http://127.0.0.1:9090}/api/v1/query" '
-        f"--data-urlencode {shlex.quote(f'query={expr.render()}')}"
-    )
+    return f'curl -fsSG "{_PROMETHEUS}/api/v1/query" --data-urlencode {shlex.quote(f"query={expr.render()}")}'
 
 
 def firing() -> str:
     """Ask Prometheus which alerts there are."""
-    return 'curl -fsS "${PROMETHEUS:-http://127.0.0.1:9090}/api/v1/alerts"'
+    return f'curl -fsS "{_PROMETHEUS}/api/v1/alerts"'
 
 
 def get(contract: Contract, path: str, *options: str) -> str:
     """Ask the service itself."""
     words = "".join(f"{one} " for one in options)
-    return f'curl -fsS {words}"${{SERVICE:-http://127.0.0.1:{contract.spec.service.port}}}{path}"'
+    return f'curl -fsS {words}"{_service(contract)}{path}"'
+
+
+def _service(contract: Contract) -> str:
+    return f"${{SERVICE:-http://127.0.0.1:{contract.spec.service.port}}}"
 
 
 def refused(contract: Contract) -> Iterator[Command]:
@@ -61,9 +65,9 @@ def verbs(contract: Contract, *words: str) -> str:
 def running(contract: Contract) -> str:
     """Compare the spec with the service, its Prometheus and its Alertmanager."""
     words = (
-        f'mahavishnu diff --live "${{SERVICE:-http://127.0.0.1:{contract.spec.service.port}}}"',
-        '--prometheus "${PROMETHEUS:-http://127.0.0.1:9090}"',
-        '--alertmanager "${ALERTMANAGER:-http://127.0.0.1:9093}"',
+        f'mahavishnu diff --live "{_service(contract)}"',
+        f'--prometheus "{_PROMETHEUS}"',
+        f'--alertmanager "{_ALERTMANAGER}"',
         shlex.join(contract.options),
     )
     return " ".join(words).rstrip()
@@ -104,14 +108,14 @@ def silence(alert: str, hold: str = "1h") -> str:
     """Hold one alert back for a while."""
     matcher = shlex.quote(f"alertname={quoted(alert)}")
     return (
-        'amtool --alertmanager.url "${ALERTMANAGER:-http://127.0.0.1:9093}" silence add '
+        f'amtool --alertmanager.url "{_ALERTMANAGER}" silence add '
         f'{matcher} --duration {hold} --comment "being worked on"'
     )
 
 
 def silences() -> str:
     """What is held back."""
-    return 'amtool --alertmanager.url "${ALERTMANAGER:-http://127.0.0.1:9093}" silence query'
+    return f'amtool --alertmanager.url "{_ALERTMANAGER}" silence query'
 
 
 def keepers(contract: Contract) -> Iterator[tuple[str, list[Command]]]:
