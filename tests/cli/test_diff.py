@@ -359,7 +359,11 @@ def test_a_note_is_printed_and_is_no_difference(
     home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit code 0: rules of one's own turn no pipeline red."""
-    monkeypatch.setattr(live.prometheus, "differences", lambda *_, **__: [Note("a rule is somebody's own")])
+
+    def noted(*_: object) -> list[str]:
+        return [Note("a rule is somebody's own")]
+
+    monkeypatch.setattr(live.prometheus, "differences", noted)
     assert run(["diff", "--prometheus", "http://a"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "prometheus    http://a  no differences",
