@@ -21,10 +21,12 @@ import pytest
 from mahavishnu import compile as compiler
 from mahavishnu import folder
 from mahavishnu.artifact import Artifact
-from mahavishnu.compile import LOCK, CompileError, Drift, Kind, OverwriteError, drift, write
+from mahavishnu.compile import CompileError, OverwriteError, drift, write
 from mahavishnu.contract import contract
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.lock import LOCK
 from mahavishnu.spec import Spec
+from mahavishnu.survey import Drift, Kind
 
 OLD = (
     Artifact("compose/Dockerfile", "FROM scratch\n"),

@@ -10,8 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mahavishnu.artifact import Artifact
-from mahavishnu.compile import LOCK, Kind, OverwriteError, drift, write
+from mahavishnu.compile import OverwriteError, drift, write
+from mahavishnu.lock import LOCK
 from mahavishnu.notes import BEGIN, END, blank, carried, written
+from mahavishnu.survey import Kind
 
 HEAD, TAIL = "# ShopDown\n\nIt is down.\n\n## Notes\n", "\nThe end.\n"
 

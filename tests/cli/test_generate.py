@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from mahavishnu.cli import run
-from mahavishnu.compile import LOCK
+from mahavishnu.lock import LOCK
 from tests.figures import figure
 from tests.generators.specs import LARGE, merged
 

@@ -15,12 +15,14 @@ from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.cli import FINDINGS, FINE, _ends, _output, _unchanged
 from mahavishnu.cli._targets import Target, target, targets
-from mahavishnu.compile import Drift, Kind, OverwriteError, Written
+from mahavishnu.compile import OverwriteError, Written
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
 from mahavishnu.derived.panels import dashboards
 from mahavishnu.errors import MahavishnuError, SpecError
 from mahavishnu.load import NAME, Loaded, accept
+from mahavishnu.lock import LOCK
+from mahavishnu.survey import Drift, Kind
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _IGNORED = ".dockerignore"
@@ -188,7 +190,7 @@ def _read(spec: Path) -> Iterator[str]:
 
 def _remember(run: Run, read: Iterable[str]) -> None:
     """What makes the same words have the same answer: what was read, as it was then, and the files themselves."""
-    written = [run.out / path for path in (*(one.path for one in run.artifacts), compiler.LOCK)]
+    written = [run.out / path for path in (*(one.path for one in run.artifacts), LOCK)]
     # Whoever puts a file of his own beside ours, or a link in the place of one, changes the answer, too.
     folders = {folder for path in written for folder in path.parents if folder.is_relative_to(run.out)}
     said = _unchanged.Said(_unmoved(run), _output.full(run.loaded.findings, _output.coloured(sys.stderr)))
@@ -202,7 +204,7 @@ def _unmoved(run: Run) -> str:
 def _show(drifts: Iterable[Drift], out: Path) -> None:
     for one in drifts:
         print(f"{one.kind}: {out / one.path}", file=sys.stderr)
-        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != compiler.LOCK else []
+        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != LOCK else []
         shown = lines[:_LONGEST_DIFF]
         if len(lines) > len(shown):
             shown.append(f"… and {len(lines) - len(shown)} more lines")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mahavishnu import codes, variables
+from mahavishnu.artifact import HEADER
 from mahavishnu.cli._folders import own
-from mahavishnu.compile import HEADER
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.load import NAME, find_spec
 

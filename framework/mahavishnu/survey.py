@@ -1,0 +1,144 @@
+"""What is found where files are to be generated: the state of each path, and what becomes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from mahavishnu import __version__, folder, lock, notes
+from mahavishnu.artifact import Artifact
+from mahavishnu.diffs import diff
+from mahavishnu.lock import LOCK, Lock
+
+_NOTES = "what people wrote into it would be lost: take it elsewhere, then remove the file\n"
+_IRREGULAR = "no regular file: links are not followed, folders not replaced\n"
+
+
+class Kind(StrEnum):
+    """How a file differs from what the spec says."""
+
+    MISSING = "missing"
+    STALE = "stale"
+    EDITED = "edited"
+    ORPHANED = "orphaned"
+    FOREIGN = "foreign"
+
+
+class Drift(NamedTuple):
+    """One file that is not as the spec says: how, which (below the output folder), and a diff for people."""
+
+    kind: Kind
+    path: str
+    diff: str = ""
+
+
+class Survey(NamedTuple):
+    """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs."""
+
+    wanted: Mapping[str, bytes]
+    found: Mapping[str, bytes | None]
+    digests: Mapping[str, str]
+    known: Mapping[str, AbstractSet[str]]
+    spec_hash: str
+    elsewhere: Mapping[str, AbstractSet[str]]
+
+    @classmethod
+    def of(
+        cls, out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None
+    ) -> Survey:
+        """Look at the folder; with `only`, not at what is outside the folders of these names."""
+        fresh = {one.path: one.text.encode() for one in artifacts}
+        every = lock.read(folder.scan(out, [LOCK]).get(LOCK)).digests
+        known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
+        elsewhere = {path: one for path, one in every.items() if path not in known}
+        found = folder.scan(out, {LOCK, *fresh, *known})
+        wanted = {
+            path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
+        }
+        digests = {path: lock.digest(content) for path, content in wanted.items()}
+        return cls(wanted, found, digests, known, spec_hash, elsewhere)
+
+    def paths(self) -> set[str]:
+        return {LOCK, *self.wanted, *self.known}
+
+    def changed(self) -> tuple[str, ...]:
+        return tuple(sorted(path for path, content in self.wanted.items() if self.found.get(path) != content))
+
+    def removed(self) -> tuple[str, ...]:
+        return tuple(sorted(path for path in self.known if path in self.found and path not in self.wanted))
+
+    def drifts(self) -> tuple[Drift, ...]:
+        """Everything that is not as it should be, the lock last."""
+        paths = sorted({*self.wanted, *self.found} - {LOCK})
+        drifts = [one for path in paths if (one := self._drift(path))]
+        return (*drifts, *self._drift_of_lock())
+
+    def obstacles(self, *, force: bool) -> tuple[Drift, ...]:
+        """What may not be overwritten: edits and foreign files; by force still what is no regular file, and notes."""
+        foreign = tuple(one for one in self.drifts() if one.kind in (Kind.EDITED, Kind.FOREIGN))
+        if not force:
+            return foreign
+        lost = {one.path for one in foreign if self._loses_notes(one.path)}
+        kept = (one._replace(diff=_NOTES) if one.path in lost else one for one in foreign)
+        return tuple(one for one in kept if one.path in lost or self.found[one.path] is None)
+
+    def rounds(self) -> list[list[folder.Step]]:
+        """What is to be written, each round on the disk before the next one."""
+        changes = [folder.Step(path, self.wanted[path]) for path in self.changed()]
+        changes += [folder.Step(path, None) for path in self.removed()]
+        if not changes and self.found.get(LOCK) == self.lock():
+            return []
+        both, last = folder.Step(LOCK, self._lock_of_both()), folder.Step(LOCK, self.lock())
+        # Where there was nothing to remember, as in a first run, the two locks say the same.
+        return [[both], changes, *([[last]] if last != both else [])]
+
+    def lock(self) -> bytes:
+        """The lock of a finished run: one digest for each file."""
+        return self._lock({path: {digest} for path, digest in self.digests.items()})
+
+    def _lock_of_both(self) -> bytes:
+        """The lock of a run under way: every digest that a file of ours may have, before or after."""
+        both = {path: set(digests) for path, digests in self.known.items()}
+        for path, digest in self.digests.items():
+            both.setdefault(path, set()).add(digest)
+        return self._lock(both)
+
+    def _lock(self, files: Mapping[str, AbstractSet[str]]) -> bytes:
+        return Lock({**self.elsewhere, **files}, self.spec_hash, __version__).text()
+
+    def _drift(self, path: str) -> Drift | None:
+        if path not in self.found:
+            return Drift(Kind.MISSING, path)
+        found, wanted = self.found[path], self.wanted.get(path)
+        if found is None:
+            return Drift(Kind.FOREIGN, path, _IRREGULAR)
+        if found == wanted:
+            return None
+        if lock.digest(found) in self.known.get(path, ()) and not (wanted is None and self._noted(path)):
+            return Drift(
+                Kind.ORPHANED if wanted is None else Kind.STALE, path, diff(path, found, wanted or b"")
+            )
+        return Drift(
+            Kind.EDITED if path in self.known else Kind.FOREIGN, path, diff(path, wanted or b"", found)
+        )
+
+    def _noted(self, path: str) -> bool:
+        """Whether people have written something into a file."""
+        return bool(notes.written(self.found.get(path) or b""))
+
+    def _loses_notes(self, path: str) -> bool:
+        """Whether what people wrote into a page would not be there any more: it goes away, or its marks are gone."""
+        if path not in self.wanted:
+            return self._noted(path)
+        return notes.placed(self.wanted[path]) and not notes.placed(self.found.get(path) or b"")
+
+    def _drift_of_lock(self) -> tuple[Drift, ...]:
+        if LOCK not in self.found:
+            return (Drift(Kind.MISSING, LOCK),)
+        found = self.found[LOCK]
+        if found is None:
+            return (Drift(Kind.FOREIGN, LOCK, _IRREGULAR),)
+        return () if found == self.lock() else (Drift(Kind.STALE, LOCK, diff(LOCK, found, self.lock())),)
