@@ -13,7 +13,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.compile import OverwriteError, drift, write
 from mahavishnu.lock import LOCK
 from mahavishnu.notes import BEGIN, END, blank, carried, written
-from mahavishnu.survey import Kind
+from mahavishnu.survey import Drift, Kind
 
 HEAD, TAIL = "# ShopDown\n\nIt is down.\n\n## Notes\n", "\nThe end.\n"
 
@@ -94,12 +94,24 @@ def test_a_page_without_a_mark_is_an_edit(out: Path, gone: str) -> None:
     assert WORDS in noted(out)
 
 
+def refused(out: Path, wanted: tuple[Artifact, ...], force: bool) -> tuple[Drift, ...]:
+    """What is in the way of a run, which changes nothing."""
+    before = noted(out)
+    with pytest.raises(OverwriteError) as refusal:
+        write(out, wanted, "new", force=force)
+    assert noted(out) == before
+    return refusal.value.drifts
+
+
 @pytest.mark.parametrize("force", [False, True])
 def test_a_page_with_notes_is_not_thrown_away(out: Path, force: bool) -> None:
     """When its alert is gone the page is an obstacle, not litter; who does not want it removes it."""
-    with pytest.raises(OverwriteError, match=r"ShopDown.md \(edited\)"):
-        write(out, OLD[1:], "new", force=force)
-    assert WORDS in noted(out)
+    (found,) = refused(out, OLD[1:], force)
+    assert (found.kind, found.path) == (Kind.NOTED, "runbooks/ShopDown.md")
+    assert "git mv" in found.diff
+    assert WORDS.decode().strip() in found.diff  # what would be lost, and not what was generated
+    assert "It is down." not in found.diff
+    assert found in drift(out, OLD[1:], "new")
     (out / "runbooks/ShopDown.md").unlink()
     write(out, OLD[1:], "new", force=force)
     assert drift(out, OLD[1:], "new") == ()
@@ -132,11 +144,43 @@ def test_by_force_notes_are_not_lost_with_their_marks(out: Path, gone: str) -> N
     """What is a note cannot be told any more: it is left to who wrote it."""
     file = out / "runbooks/ShopDown.md"
     file.write_bytes(noted(out).replace(gone.encode(), b"<!-- -->"))
-    with pytest.raises(OverwriteError) as refusal:
-        write(out, NEW, "new", force=True)
-    assert [one.path for one in refusal.value.drifts] == ["runbooks/ShopDown.md"]
-    assert "take it elsewhere" in refusal.value.drifts[0].diff
-    assert WORDS in noted(out)
+    for force in (False, True):
+        (found,) = refused(out, NEW, force)
+        assert (found.kind, found.path) == (Kind.NOTED, "runbooks/ShopDown.md")
+        assert "put it back" in found.diff
+    file.write_bytes(b"")
+    write(out, NEW, "new", force=True)  # of a page that is empty nothing can be lost
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_template_without_marks_loses_no_notes(out: Path, force: bool) -> None:
+    """Whoever writes a page anew cannot know of the marks: he is told, before it costs what others have written."""
+    bare = (Artifact("runbooks/ShopDown.md", "# Mine\n"), OLD[1])
+    (found,) = refused(out, bare, force)
+    assert found.kind is Kind.NOTED
+    assert "`{{ begin }}` and `{{ end }}`" in found.diff
+    assert WORDS.decode().strip() in found.diff
+    assert found in drift(out, bare, "new")
+    (out / "runbooks/ShopDown.md").write_bytes(blank(noted(out)))
+    assert write(out, bare, "new").changed == ("runbooks/ShopDown.md",)  # nobody has written anything
+
+
+def test_a_page_that_got_a_new_name_takes_its_notes_along(out: Path) -> None:
+    """Moved there by hand it is still what was generated, though at another place: no force is needed."""
+    renamed = (Artifact("runbooks/StoreDown.md", NEW[0].text), OLD[1])
+    refused(out, renamed, force=False)
+    (out / "runbooks/ShopDown.md").rename(out / "runbooks/StoreDown.md")
+    assert write(out, renamed, "new").changed == ("runbooks/StoreDown.md",)
+    moved = (out / "runbooks/StoreDown.md").read_bytes()
+    assert (written(moved), blank(moved)) == (WORDS, NEW[0].text.encode())
+    assert drift(out, renamed, "new") == ()
+
+
+def test_blank_lines_are_no_notes(out: Path) -> None:
+    """A line break that an editor left between the marks keeps no page alive."""
+    file = out / "runbooks/ShopDown.md"
+    file.write_bytes(carried(noted(out), b"\n \n"))
+    assert write(out, OLD[1:], "new").removed == ("runbooks/ShopDown.md",)
 
 
 def test_a_page_without_notes_goes_with_its_alert(tmp_path: Path) -> None:

@@ -10,21 +10,38 @@ from typing import NamedTuple
 
 from mahavishnu import __version__, folder, lock, notes
 from mahavishnu.artifact import Artifact
-from mahavishnu.diffs import diff
+from mahavishnu.diffs import diff, visible
 from mahavishnu.lock import LOCK, Lock
 
-_NOTES = "what people wrote into it would be lost: take it elsewhere, then remove the file\n"
 _IRREGULAR = "no regular file: links are not followed, folders not replaced\n"
+_GONE = (
+    "nothing makes this page any more; where it has a new name, `git mv` it there, and its notes come along\n"
+)
+_NO_PLACE = (
+    "what is generated here has no place for notes: where your template makes it, let it write `{{ begin }}` and "
+    "`{{ end }}`, each in a line of its own\n"
+)
+_UNMARKED = "a mark around its notes is gone, so that nobody can tell them from the rest: put it back\n"
 
 
 class Kind(StrEnum):
     """How a file differs from what the spec says."""
 
     MISSING = "missing"
+    """It is not there."""
     STALE = "stale"
-    EDITED = "edited"
+    """It is as an earlier run wrote it."""
     ORPHANED = "orphaned"
+    """It is as an earlier run wrote it, and nothing makes it any more."""
+    EDITED = "edited"
+    """It was generated, and somebody has changed it since."""
     FOREIGN = "foreign"
+    """It is in the place of one of ours, and no run is known to have written it."""
+    NOTED = "noted"
+    """What people wrote into it would be lost."""
+
+
+_REFUSED = frozenset({Kind.EDITED, Kind.FOREIGN, Kind.NOTED})
 
 
 class Drift(NamedTuple):
@@ -78,12 +95,10 @@ class Survey(NamedTuple):
 
     def obstacles(self, *, force: bool) -> tuple[Drift, ...]:
         """What may not be overwritten: edits and foreign files; by force still what is no regular file, and notes."""
-        foreign = tuple(one for one in self.drifts() if one.kind in (Kind.EDITED, Kind.FOREIGN))
-        if not force:
-            return foreign
-        lost = {one.path for one in foreign if self._loses_notes(one.path)}
-        kept = (one._replace(diff=_NOTES) if one.path in lost else one for one in foreign)
-        return tuple(one for one in kept if one.path in lost or self.found[one.path] is None)
+        found = (one for one in self.drifts() if one.kind in _REFUSED)
+        return tuple(
+            one for one in found if not force or one.kind is Kind.NOTED or self.found[one.path] is None
+        )
 
     def rounds(self) -> list[list[folder.Step]]:
         """What is to be written, each round on the disk before the next one."""
@@ -115,9 +130,11 @@ class Survey(NamedTuple):
         found, wanted = self.found[path], self.wanted.get(path)
         if found is None:
             return Drift(Kind.FOREIGN, path, _IRREGULAR)
+        if lost := self._lost(path, found, wanted):
+            return Drift(Kind.NOTED, path, lost)
         if found == wanted:
             return None
-        if lock.digest(found) in self.known.get(path, ()) and not (wanted is None and self._noted(path)):
+        if self._generated(path, found):
             return Drift(
                 Kind.ORPHANED if wanted is None else Kind.STALE, path, diff(path, found, wanted or b"")
             )
@@ -125,15 +142,20 @@ class Survey(NamedTuple):
             Kind.EDITED if path in self.known else Kind.FOREIGN, path, diff(path, wanted or b"", found)
         )
 
-    def _noted(self, path: str) -> bool:
-        """Whether people have written something into a file."""
-        return bool(notes.written(self.found.get(path) or b""))
+    def _generated(self, path: str, found: bytes) -> bool:
+        """Whether a file is as a run wrote it: there, or, where one of ours goes, elsewhere, as after `git mv`."""
+        places = (path,) if path not in self.wanted else self.known
+        digest = lock.digest(found)
+        return any(digest in self.known.get(place, ()) for place in places)
 
-    def _loses_notes(self, path: str) -> bool:
-        """Whether what people wrote into a page would not be there any more: it goes away, or its marks are gone."""
-        if path not in self.wanted:
-            return self._noted(path)
-        return notes.placed(self.wanted[path]) and not notes.placed(self.found.get(path) or b"")
+    def _lost(self, path: str, found: bytes, wanted: bytes | None) -> str:
+        """Why what people wrote into a page would be lost, and their words; nothing where it would not be."""
+        words = notes.written(found).strip()
+        if wanted is not None and notes.placed(wanted):
+            told = bool(found.strip()) and not notes.placed(found) and not self._generated(path, found)
+            return _UNMARKED if told else ""
+        why = _GONE if wanted is None else _NO_PLACE
+        return "".join(f"{line}\n" for line in (why.rstrip(), *visible(words + b"\n"))) if words else ""
 
     def _drift_of_lock(self) -> tuple[Drift, ...]:
         if LOCK not in self.found:

@@ -19,6 +19,7 @@ import yaml
 
 from mahavishnu.cli import run
 from mahavishnu.lock import LOCK
+from mahavishnu.notes import BEGIN
 from tests.figures import figure
 from tests.generators.specs import LARGE, merged
 
@@ -166,7 +167,8 @@ def test_without_options_it_ends_as_with_them(
     for words in ([], ["--out", "deploy"]):
         code = run(["generate", *words])
         said = capsys.readouterr()
-        told.append((code, re.sub(r"\d+\.\d s", "", said.out), said.err))
+        err = said.err.replace("generate --out deploy", "generate")  # what is advised has the same words
+        told.append((code, re.sub(r"\d+\.\d s", "", said.out), err))
         if state == "good":
             shutil.rmtree(home / "deploy")
     assert told[0] == told[1]
@@ -222,7 +224,8 @@ def test_an_edit_is_refused_with_its_diff(home: Path, capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert "edited: deploy/prometheus/rules.yml" in error
     assert re.search(r"^  \+.*severity: P4", error, re.MULTILINE)
-    assert "`--force`" in error
+    assert "edited: changed since they were generated" in error
+    assert "`mahavishnu generate --force` writes over them" in error
     assert tree(home) == before
     assert run(["generate", "--force"]) == 0
     assert run(["generate", "--check"]) == 0
@@ -282,6 +285,28 @@ def test_a_template_of_ones_own(home: Path) -> None:
     assert run(["generate"]) == 0
     made = yaml.safe_load((home / "deploy/kubernetes/pdb.yaml").read_text())
     assert made == {"kind": "Mine", "name": "shop-api", "owner": "a: b"}
+
+
+@pytest.mark.parametrize("words", [[], ["--force"], ["--check"]])
+def test_a_template_of_ones_own_without_marks_costs_no_notes(
+    home: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Whatever is asked, the answer is the same: what it needs, what would be lost, and where to go with it."""
+    run(["generate"])
+    page = home / "deploy/runbooks/ShopApiDown.md"
+    page.write_text(page.read_text().replace(BEGIN, f"{BEGIN}\n\nCall Bob.\n"))
+    mine = home / ".mahavishnu/templates/runbooks/alert.md.j2"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("# {{ alert.name }}\n")
+    before = tree(home)
+    capsys.readouterr()
+    assert run(["generate", *words]) == 1
+    told = "".join(capsys.readouterr())
+    assert "noted: deploy/runbooks/ShopApiDown.md\n" in told
+    assert "  Call Bob.\n" in told
+    assert "`{{ begin }}` and `{{ end }}`" in told
+    assert told.count("\nnoted: what people wrote there would be lost, which not even `--force` does") == 1
+    assert tree(home) == before
 
 
 def test_a_refused_spec_changes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

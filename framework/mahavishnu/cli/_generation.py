@@ -13,7 +13,7 @@ from pathlib import Path
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
-from mahavishnu.cli import FINDINGS, FINE, _ends, _output, _unchanged
+from mahavishnu.cli import FINDINGS, FINE, _drifts, _ends, _output, _unchanged
 from mahavishnu.cli._targets import Target, target, targets
 from mahavishnu.compile import OverwriteError, Written
 from mahavishnu.contract import Contract, contract
@@ -22,17 +22,10 @@ from mahavishnu.derived.panels import dashboards
 from mahavishnu.errors import MahavishnuError, SpecError
 from mahavishnu.load import NAME, Loaded, accept
 from mahavishnu.lock import LOCK
-from mahavishnu.survey import Drift, Kind
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _IGNORED = ".dockerignore"
-_LONGEST_DIFF = 60
 _WIDTH = 60
-_CHANGED = (
-    "these files are not as they were generated. Take the change into the spec, or into a template of your own in "
-    ".mahavishnu/templates; `--force` writes over it."
-)
-_IN_THE_WAY = "these files are written over not even by `--force`."
 
 
 class NoSuchFamily(MahavishnuError):
@@ -162,9 +155,9 @@ def _ignored(file: Path) -> tuple[str, ...]:
 
 def _check(run: Run) -> int:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
-    _show(drifts, run.out)
+    _drifts.show(drifts, run.out)
     if drifts:
-        print(f"{_output.count(len(drifts), 'file')} not as the spec says: run `{run.command}`")
+        print(_drifts.counted(drifts, run.command))
         return FINDINGS
     print(_unmoved(run))
     return FINE
@@ -174,8 +167,9 @@ def _write(run: Run, force: bool, began: float) -> int:
     try:
         done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
     except OverwriteError as refusal:
-        _show(refusal.drifts, run.out)
-        print(f"nothing was written: {_IN_THE_WAY if force else _CHANGED}", file=sys.stderr)
+        _drifts.show(refusal.drifts, run.out)
+        told = _drifts.advice(refusal.drifts, run.command)
+        print("\n".join(("nothing was written", *told)), file=sys.stderr)
         return FINDINGS
     print(_summary(run, done, time.monotonic() - began))
     return FINE
@@ -199,17 +193,6 @@ def _remember(run: Run, read: Iterable[str]) -> None:
 
 def _unmoved(run: Run) -> str:
     return f"{_output.count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
-
-
-def _show(drifts: Iterable[Drift], out: Path) -> None:
-    for one in drifts:
-        print(f"{one.kind}: {out / one.path}", file=sys.stderr)
-        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != LOCK else []
-        shown = lines[:_LONGEST_DIFF]
-        if len(lines) > len(shown):
-            shown.append(f"… and {len(lines) - len(shown)} more lines")
-        for line in shown:
-            print(f"  {line}", file=sys.stderr)
 
 
 def _about(family: str, made: Contract, paths: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import typer
 
 # ruff: noqa: PT028  (a verb, no test)
 from mahavishnu import compile as compiler
+from mahavishnu.cli import _drifts
 from mahavishnu.cli._generation import Run, prepared
 from mahavishnu.cli._options import EnvOption, OutOption, SpecOption
 from mahavishnu.cli._targets import target
@@ -89,7 +90,7 @@ def _current(run: Run) -> None:
     for one in wrong:
         print(f"{run.out / one.path}: {one.kind}", file=sys.stderr)
     if wrong:
-        print(f"these files are not what the spec says; run `{run.command}`", file=sys.stderr)
+        print(_drifts.counted(wrong, run.command), file=sys.stderr)
         raise typer.Exit(1)
 
 

@@ -1,0 +1,62 @@
+"""What is told of files that are not as the spec says: what differs in each, and for each state what to do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from mahavishnu.cli import _output
+from mahavishnu.lock import LOCK
+from mahavishnu.survey import Drift, Kind
+
+_LONGEST = 60
+_RUN = "run `{command}`"
+# In the order in which they are told: what a person has to do himself, what `--force` does, what any run does.
+_ADVICE = {
+    Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: take it elsewhere, then remove "
+    "the file",
+    Kind.EDITED: "changed since they were generated: take the change into the spec, or into a template of your own in "
+    ".mahavishnu/templates; `{command} --force` writes over them, and removes those that nothing makes any more",
+    Kind.FOREIGN: "ours go there, and no run is known to have written these: move what is yours elsewhere; after a "
+    f"merge, or where {LOCK} was lost, `{{command}} --force` writes over them",
+    Kind.MISSING: _RUN,
+    Kind.STALE: _RUN,
+    Kind.ORPHANED: _RUN,
+}
+
+
+def show(drifts: Iterable[Drift], out: Path) -> None:
+    """Each file, and what differs in it where that is not plain."""
+    for one in drifts:
+        print(f"{one.kind}: {out / one.path}", file=sys.stderr)
+        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != LOCK else []
+        shown = lines[:_LONGEST]
+        if len(lines) > len(shown):
+            shown.append(f"… and {len(lines) - len(shown)} more lines")
+        for line in shown:
+            print(f"  {line}", file=sys.stderr)
+
+
+def counted(drifts: Sequence[Drift], command: str) -> str:
+    """How many files are not as the spec says, and what to do."""
+    head = f"{_output.count(len(drifts), 'file')} not as the spec says"
+    told = [*_sentences(drifts)]
+    if told == [_RUN]:
+        return f"{head}: {_RUN.format(command=command)}"
+    return "\n".join((head, *advice(drifts, command)))
+
+
+def advice(drifts: Sequence[Drift], command: str) -> list[str]:
+    """A line for each thing to do, with the states that it is about; `command` is what generates the files."""
+    present = {one.kind for one in drifts}
+    lines: list[str] = []
+    for sentence in _sentences(drifts):
+        kinds = ", ".join(kind for kind, said in _ADVICE.items() if kind in present and said == sentence)
+        lines.append(f"{kinds}: {sentence.format(command=command)}")
+    return lines
+
+
+def _sentences(drifts: Iterable[Drift]) -> Iterator[str]:
+    present = {one.kind for one in drifts}
+    yield from dict.fromkeys(said for kind, said in _ADVICE.items() if kind in present)
