@@ -20,7 +20,7 @@ import pytest
 
 from mahavishnu import compile as compiler
 from mahavishnu import folder
-from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import HEADER, Artifact, header
 from mahavishnu.compile import CompileError, OverwriteError, drift, write
 from mahavishnu.contract import contract
 from mahavishnu.errors import MahavishnuError
@@ -147,15 +147,20 @@ def test_what_lies_elsewhere_is_not_ours(out: Path) -> None:
 
 
 def test_every_kind_of_drift_has_its_name(out: Path) -> None:
-    """Missing, stale, edited, orphaned and foreign files are told apart, with what differs."""
+    """They are told apart, with what differs."""
     (out / "prometheus/rules.yml").write_text("groups: [mine]\n")
+    (out / "compose/Dockerfile").unlink()
+    (out / "compose/Dockerfile").symlink_to("elsewhere")
+    (out / "kubernetes").mkdir()
+    (out / "kubernetes/pdb.yaml").write_text("mine: true\n")
     (out / "prometheus/extra.yml").write_text("extra\n")
     found = drift(out, NEW, "new")
     assert kinds(found) == {
         "cloud_run/service.yaml": "orphaned",
+        "compose/Dockerfile": "irregular",
         "compose/compose.yaml": "stale",
-        "kubernetes/pdb.yaml": "missing",
-        "prometheus/extra.yml": "foreign",
+        "kubernetes/pdb.yaml": "foreign",
+        "prometheus/extra.yml": "beside",
         "prometheus/rules.yml": "edited",
         LOCK: "stale",
     }
@@ -173,10 +178,10 @@ def test_looking_for_drift_writes_nothing(out: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_a_file_in_the_place_of_the_folder_is_foreign(tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_folder_is_told_of(tmp_path: Path) -> None:
     """It is told of, and not taken for a folder that is yet to be made."""
     (tmp_path / "deploy").write_text("mine")
-    assert kinds(drift(tmp_path / "deploy", OLD, "old"))["."] == "foreign"
+    assert kinds(drift(tmp_path / "deploy", OLD, "old"))["."] == "irregular"
     with pytest.raises(CompileError, match="File exists"):
         write(tmp_path / "deploy", OLD, "old")
     assert tree(tmp_path) == {"deploy": "mine"}
@@ -259,20 +264,67 @@ def test_force_overwrites_edits_and_what_is_in_the_way(out: Path) -> None:
     (out / "prometheus/extra.yml").write_text("mine")
     write(out, NEW, "new", force=True)
     assert files(out) == expected(NEW) | {"prometheus/extra.yml": "mine"}
-    assert kinds(drift(out, NEW, "new")) == {"prometheus/extra.yml": "foreign"}
+    assert kinds(drift(out, NEW, "new")) == {"prometheus/extra.yml": "beside"}
 
 
-def test_an_empty_foreign_file_has_no_difference_to_show(out: Path) -> None:
-    """Least of all one of line breaks, for which there would be a remedy."""
-    (out / "prometheus/.gitkeep").touch()
-    assert drift(out, OLD, "old") == (Drift(Kind.FOREIGN, "prometheus/.gitkeep", ""),)
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("name", ["extra.yml", "extra.yaml", "rules_LOCAL_42.yml", "dashboard.json"])
+def test_what_a_reader_of_the_folder_would_load_is_told_and_hinders_nothing(
+    out: Path, name: str, force: bool
+) -> None:
+    """`kubectl apply -f` and Prometheus read whole folders: a file nobody generated does not slip in unseen."""
+    (out / "prometheus" / name).write_text("mine\n")
+    assert drift(out, OLD, "old") == (Drift(Kind.BESIDE, f"prometheus/{name}"),)
+    done = write(out, NEW, "new", force=force)
+    assert "prometheus/rules.yml" in done.changed
+    assert done.told == (Drift(Kind.BESIDE, f"prometheus/{name}"),)
+    assert (out / "prometheus" / name).read_text() == "mine\n"
 
 
-def test_a_foreign_file_beside_ours_is_refused(out: Path) -> None:
-    """`kubectl apply -f` and Prometheus read whole folders: a file nobody generated does not slip in."""
-    (out / "prometheus/extra.yml").write_text("mine\n")
-    with pytest.raises(OverwriteError, match=r"prometheus/extra.yml \(foreign\)"):
-        write(out, OLD, "old")
+@pytest.mark.parametrize(
+    "name",
+    [".gitkeep", ".DS_Store", "._rules.yml", ".rules.yml.swp", "rules.yml~", "#rules.yml#", "rules.yml.orig",
+     "rules.yml.rej", "rules.yml.bak", "README.md", "notes.txt", "sub/rules.yml"],
+)  # fmt: skip
+def test_what_nobody_could_take_for_ours_is_nobodys_business(out: Path, name: str) -> None:
+    """What editors, merges and systems leave there, though it begins as ours do; and folders of one's own."""
+    (out / "prometheus" / name).parent.mkdir(exist_ok=True)
+    (out / "prometheus" / name).write_text("mine\n" if name.endswith(".md") else HEADER)
+    assert drift(out, OLD, "old") == ()
+    assert write(out, NEW, "new").told == ()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link", "unreadable"])
+def test_what_lies_beside_is_not_opened(out: Path, kind: str) -> None:
+    """Whatever it is: to read it could take for ever, or fail. A link is one to who loads the folder, too."""
+    place = out / "prometheus/extra.md"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+    elif kind == "link":
+        place = place.with_suffix(".yml")
+        place.symlink_to("nowhere")
+    else:
+        place.write_text("mine")
+        place.chmod(0)
+    assert kinds(drift(out, OLD, "old")) == ({"prometheus/extra.yml": "beside"} if kind == "link" else {})
+    write(out, NEW, "new")
+
+
+def test_where_no_tool_reads_a_folder_a_file_is_told_only_if_it_says_that_it_is_ours(out: Path) -> None:
+    """As the page of an alert that is gone, when the lock that knew it was lost with a merge."""
+    page = Artifact("runbooks/ShopDown.md", f"{header('x.md')}# It is down\n")
+    gone = Artifact("runbooks/ShopLate.md", f"{header('x.md')}# It is late\n")
+    write(out, (*OLD, gone, page), "old")
+    (out / "runbooks/mine.md").write_text("# What I know\n")
+    (out / "runbooks/data.yml").write_text("mine\n")
+    (out / LOCK).unlink()
+    told = (Drift(Kind.BESIDE, "runbooks/ShopLate.md"),)
+    assert write(out, (*OLD, page), "old").told == told
+    assert drift(out, (*OLD, page), "old") == told
+    (out / "runbooks/ShopLate.md").unlink()
+    assert drift(out, (*OLD, page), "old") == ()
 
 
 # --- links and odd files --------------------------------------------------------------------------

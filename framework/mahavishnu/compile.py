@@ -31,11 +31,12 @@ class OverwriteError(CompileError):
 
 
 class Written(NamedTuple):
-    """What one run did, as paths below the output folder."""
+    """What one run did, as paths below the output folder, and what it left that is to be told of."""
 
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    told: tuple[Drift, ...] = ()
 
 
 def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact, ...]:
@@ -99,7 +100,8 @@ def write(
             folder.apply(out, survey.rounds())
     except OSError as fault:
         raise CompileError(f"cannot write `{fault.filename or out}`: {fault.strerror or fault}") from fault
-    return Written(survey.changed(), survey.removed(), tuple(sorted({*survey.wanted} - {*survey.changed()})))
+    unchanged = tuple(sorted({*survey.wanted} - {*survey.changed()}))
+    return Written(survey.changed(), survey.removed(), unchanged, survey.left())
 
 
 def _fault(path: str, made: Container[str], folders: Container[str]) -> str:

@@ -24,13 +24,21 @@ class Step(NamedTuple):
     content: bytes | None
 
 
-def scan(root: Path, paths: Iterable[str]) -> dict[str, bytes | None]:
-    """Every file at one of the paths, and every other file beside them, except in the root itself.
+class Seen(NamedTuple):
+    """What is at the paths that were asked for, and which other files lie beside them, except in the root itself.
 
     None: no regular file but a link, a folder in the place of a file, or a file in the place of a folder.
     """
+
+    files: dict[str, bytes | None]
+    beside: list[str]
+
+
+def scan(root: Path, paths: Iterable[str]) -> Seen:
+    """Read the files at the paths; what lies beside them is not opened."""
     wanted = set(paths)
-    found: dict[str, bytes | None] = {}
+    owned = {_parent(path) for path in wanted} - {_HERE}
+    seen = Seen({}, [])
     entered: set[str] = set()
     for folder in _folders(wanted):
         if folder != _HERE and _parent(folder) not in entered:
@@ -39,10 +47,22 @@ def scan(root: Path, paths: Iterable[str]) -> dict[str, bytes | None]:
         mode = _mode(here)
         if stat.S_ISDIR(mode) or (folder == _HERE and os.path.isdir(here)):
             entered.add(folder)
-            found.update(_files(root, folder, wanted))
+            for path, is_folder in _entries(root, folder):
+                if path in wanted:
+                    seen.files[path] = _content(_in(root, path))
+                elif folder in owned and not is_folder:
+                    seen.beside.append(path)
         elif mode:
-            found[folder or "."] = None
-    return found
+            seen.files[folder or "."] = None
+    return seen
+
+
+def begins(root: Path, path: str, start: bytes) -> bool:
+    """Whether a file begins so; not one that cannot be read, or that is no regular one."""
+    try:
+        return (_content(_in(root, path), len(start)) or b"") == start
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -108,21 +128,19 @@ def _folders(paths: Iterable[str]) -> list[str]:
     return sorted({folder for path in paths for folder in above(path)})
 
 
-def _files(root: Path, folder: str, wanted: set[str]) -> Iterator[tuple[str, bytes | None]]:
-    owned = folder != _HERE and any(_parent(path) == folder for path in wanted)
+def _entries(root: Path, folder: str) -> Iterator[tuple[str, bool]]:
+    """The paths in a folder, and whether each is a folder itself; not what is on its way."""
     with os.scandir(_in(root, folder)) as entries:
         for entry in entries:
-            path = os.path.join(folder, entry.name)
-            beside = owned and not entry.is_dir(follow_symlinks=False) and not entry.name.startswith(_STAGED)
-            if path in wanted or beside:
-                yield path, _content(_in(root, path))
+            if not entry.name.startswith(_STAGED):
+                yield os.path.join(folder, entry.name), entry.is_dir(follow_symlinks=False)
 
 
-def _content(path: str) -> bytes | None:
+def _content(path: str, most: int = -1) -> bytes | None:
     if not stat.S_ISREG(os.lstat(path).st_mode):
         return None
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
-        return file.read()
+        return file.read(most)
 
 
 def _mode(path: str) -> int:

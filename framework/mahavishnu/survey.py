@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
 from mahavishnu import __version__, folder, lock, notes
-from mahavishnu.artifact import Artifact
+from mahavishnu.artifact import Artifact, header
 from mahavishnu.diffs import diff, visible
 from mahavishnu.lock import LOCK, Lock
 
-_IRREGULAR = "no regular file: links are not followed, folders not replaced\n"
 _GONE = (
     "nothing makes this page any more; where it has a new name, `git mv` it there, and its notes come along\n"
 )
@@ -39,9 +38,17 @@ class Kind(StrEnum):
     """It is in the place of one of ours, and no run is known to have written it."""
     NOTED = "noted"
     """What people wrote into it would be lost."""
+    IRREGULAR = "irregular"
+    """No regular file: a link, a folder in the place of a file, or a file in the place of a folder."""
+    BESIDE = "beside"
+    """It is in nobody's place, but could be taken for one of ours."""
 
 
-_REFUSED = frozenset({Kind.EDITED, Kind.FOREIGN, Kind.NOTED})
+_ASKS = frozenset({Kind.EDITED, Kind.FOREIGN})
+_NEVER = frozenset({Kind.NOTED, Kind.IRREGULAR})
+# What is written over when somebody says so, what is written over never; the rest hinders nobody, and this stays:
+_STAYS = frozenset({Kind.BESIDE})
+_LOADED = (".yml", ".yaml", ".json")
 
 
 class Drift(NamedTuple):
@@ -61,6 +68,7 @@ class Survey(NamedTuple):
     known: Mapping[str, AbstractSet[str]]
     spec_hash: str
     elsewhere: Mapping[str, AbstractSet[str]]
+    beside: tuple[str, ...]
 
     @classmethod
     def of(
@@ -68,15 +76,16 @@ class Survey(NamedTuple):
     ) -> Survey:
         """Look at the folder; with `only`, not at what is outside the folders of these names."""
         fresh = {one.path: one.text.encode() for one in artifacts}
-        every = lock.read(folder.scan(out, [LOCK]).get(LOCK)).digests
+        every = lock.read(folder.scan(out, [LOCK]).files.get(LOCK)).digests
         known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
         elsewhere = {path: one for path, one in every.items() if path not in known}
-        found = folder.scan(out, {LOCK, *fresh, *known})
+        found, others = folder.scan(out, {LOCK, *fresh, *known})
         wanted = {
             path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
         }
         digests = {path: lock.digest(content) for path, content in wanted.items()}
-        return cls(wanted, found, digests, known, spec_hash, elsewhere)
+        beside = tuple(sorted(_confusable(out, others, {*fresh, *known})))
+        return cls(wanted, found, digests, known, spec_hash, elsewhere, beside)
 
     def paths(self) -> set[str]:
         return {LOCK, *self.wanted, *self.known}
@@ -91,14 +100,17 @@ class Survey(NamedTuple):
         """Everything that is not as it should be, the lock last."""
         paths = sorted({*self.wanted, *self.found} - {LOCK})
         drifts = [one for path in paths if (one := self._drift(path))]
-        return (*drifts, *self._drift_of_lock())
+        beside = (Drift(Kind.BESIDE, path) for path in self.beside)
+        return (*drifts, *beside, *self._drift_of_lock())
 
     def obstacles(self, *, force: bool) -> tuple[Drift, ...]:
         """What may not be overwritten: edits and foreign files; by force still what is no regular file, and notes."""
-        found = (one for one in self.drifts() if one.kind in _REFUSED)
-        return tuple(
-            one for one in found if not force or one.kind is Kind.NOTED or self.found[one.path] is None
-        )
+        kinds = _NEVER if force else _NEVER | _ASKS
+        return tuple(one for one in self.drifts() if one.kind in kinds)
+
+    def left(self) -> tuple[Drift, ...]:
+        """What is as it was when everything has been written, and is to be told of."""
+        return tuple(one for one in self.drifts() if one.kind in _STAYS)
 
     def rounds(self) -> list[list[folder.Step]]:
         """What is to be written, each round on the disk before the next one."""
@@ -129,7 +141,7 @@ class Survey(NamedTuple):
             return Drift(Kind.MISSING, path)
         found, wanted = self.found[path], self.wanted.get(path)
         if found is None:
-            return Drift(Kind.FOREIGN, path, _IRREGULAR)
+            return Drift(Kind.IRREGULAR, path)
         if lost := self._lost(path, found, wanted):
             return Drift(Kind.NOTED, path, lost)
         if found == wanted:
@@ -162,5 +174,20 @@ class Survey(NamedTuple):
             return (Drift(Kind.MISSING, LOCK),)
         found = self.found[LOCK]
         if found is None:
-            return (Drift(Kind.FOREIGN, LOCK, _IRREGULAR),)
+            return (Drift(Kind.IRREGULAR, LOCK),)
         return () if found == self.lock() else (Drift(Kind.STALE, LOCK, diff(LOCK, found, self.lock())),)
+
+
+def _confusable(out: Path, beside: Iterable[str], ours: AbstractSet[str]) -> Iterator[str]:
+    """Files that somebody could take for ours: who loads the whole folder, or a person, since they say so themselves.
+
+    What is hidden is nobody's business, and what editors and merges leave has an ending that nobody loads.
+    """
+    loaded = {path.rpartition("/")[0] for path in ours if path.endswith(_LOADED)}
+    for path in beside:
+        place, _, name = path.rpartition("/")
+        if name.startswith("."):
+            continue
+        start = header(path).encode()
+        if (place in loaded and name.endswith(_LOADED)) or (start and folder.begins(out, path, start)):
+            yield path

@@ -188,11 +188,11 @@ def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[
 
 
 def test_check_finds_every_drift_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Stale, missing, edited, orphaned and foreign files, each by name, exit 1."""
+    """Each by name and with what to do, exit 1."""
     run(["generate"])
     deploy = home / "deploy"
     (deploy / "compose/Dockerfile").unlink()
-    (deploy / "compose/compose.yaml").write_text("mine\n")
+    (deploy / "compose/compose.yaml").write_text("mine\n" + (deploy / "compose/compose.yaml").read_text())
     (deploy / "kubernetes/extra.yaml").write_text("mine\n")
     without_host = {"deploy": {"targets": {"kubernetes": {"host": None}}, "shutdown": "50s"}}
     say(home, merged(SPEC, without_host))
@@ -203,12 +203,15 @@ def test_check_finds_every_drift_and_writes_nothing(home: Path, capsys: pytest.C
     drifts = {path: kind for kind, path in re.findall(r"^([a-z]+): (deploy/.*)$", shown.err, re.MULTILINE)}
     assert drifts["deploy/compose/Dockerfile"] == "missing"
     assert drifts["deploy/compose/compose.yaml"] == "edited"
-    assert drifts["deploy/kubernetes/extra.yaml"] == "foreign"
+    assert drifts["deploy/kubernetes/extra.yaml"] == "beside"
     assert drifts["deploy/kubernetes/ingress.yaml"] == "orphaned"
     assert drifts["deploy/kubernetes/deployment.yaml"] == "stale"
     assert drifts[f"deploy/{LOCK}"] == "stale"
     assert "  +mine" in shown.err
-    assert f"{len(drifts)} files not as the spec says" in shown.out
+    first, *told = shown.out.splitlines()
+    assert first == f"{len(drifts)} files not as the spec says"
+    assert [line.split(": ")[0] for line in told] == ["edited", "beside", "missing, stale, orphaned"]
+    assert told[-1] == "missing, stale, orphaned: run `mahavishnu generate`"
     assert tree(home) == before
 
 
@@ -285,6 +288,28 @@ def test_a_template_of_ones_own(home: Path) -> None:
     assert run(["generate"]) == 0
     made = yaml.safe_load((home / "deploy/kubernetes/pdb.yaml").read_text())
     assert made == {"kind": "Mine", "name": "shop-api", "owner": "a: b"}
+
+
+def test_files_beside_send_nobody_round_in_circles(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All three say the same of them, none is stopped by them, and once they are moved all is well."""
+    run(["generate"])
+    (home / "deploy/runbooks/.ShopApiDown.md.swp").touch()
+    (home / "deploy/prometheus/rules.yml.orig").touch()
+    mine = home / "deploy/grafana/dashboards/mine.json"
+    mine.write_text("{}")
+    say(home, OTHER)
+    for words, code in ((["--check"], 1), ([], 0), (["--force"], 0), (["--check"], 1)):
+        capsys.readouterr()
+        assert run(["generate", *words]) == code
+        told = "".join(capsys.readouterr())
+        assert "beside: deploy/grafana/dashboards/mine.json\n" in told
+        assert "remove them, or move them into a folder of your own\n" in told
+        assert "swp" not in told
+        assert "orig" not in told
+    assert "generate`" not in told  # which would not help
+    (home / "deploy/grafana/dashboards/of_mine").mkdir()
+    mine.rename(home / "deploy/grafana/dashboards/of_mine/mine.json")
+    assert run(["generate", "--check"]) == 0
 
 
 @pytest.mark.parametrize("words", [[], ["--force"], ["--check"]])

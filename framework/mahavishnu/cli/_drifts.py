@@ -16,10 +16,13 @@ _RUN = "run `{command}`"
 _ADVICE = {
     Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: take it elsewhere, then remove "
     "the file",
+    Kind.IRREGULAR: "links are not followed, and folders not replaced, not even by `--force`: move it elsewhere",
     Kind.EDITED: "changed since they were generated: take the change into the spec, or into a template of your own in "
     ".mahavishnu/templates; `{command} --force` writes over them, and removes those that nothing makes any more",
     Kind.FOREIGN: "ours go there, and no run is known to have written these: move what is yours elsewhere; after a "
     f"merge, or where {LOCK} was lost, `{{command}} --force` writes over them",
+    Kind.BESIDE: "nothing generates them, and who reads their folder takes them for ours: remove them, or move them "
+    "into a folder of your own",
     Kind.MISSING: _RUN,
     Kind.STALE: _RUN,
     Kind.ORPHANED: _RUN,
@@ -36,6 +39,12 @@ def show(drifts: Iterable[Drift], out: Path) -> None:
             shown.append(f"… and {len(lines) - len(shown)} more lines")
         for line in shown:
             print(f"  {line}", file=sys.stderr)
+
+
+def tell(head: str, drifts: Sequence[Drift], out: Path, command: str) -> None:
+    """What a run met, and what to do about it."""
+    show(drifts, out)
+    print("\n".join((*filter(None, (head,)), *advice(drifts, command))), file=sys.stderr)
 
 
 def counted(drifts: Sequence[Drift], command: str) -> str:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
@@ -46,10 +47,10 @@ def generate(
     meant = target(spec, out)
     asked = bool(_unchanged.ASKED.get())
     read = _unchanged.seen(_read(meant.spec)) if asked else []
-    code, run = _generated(meant, env, check=check, only=only, force=force, stdout=stdout)
-    if code == FINE and asked and not stdout:
+    end, run = _generated(meant, env, check=check, only=only, force=force, stdout=stdout)
+    if asked and not stdout and not end.told:
         _remember(run, read)
-    return code
+    return end.code
 
 
 def generate_each(
@@ -59,7 +60,7 @@ def generate_each(
     worst = FINE
     for one in targets(places):
         try:
-            code, _ = _generated(one, env, check=check, only=only, force=force)
+            code = _generated(one, env, check=check, only=only, force=force)[0].code
         except SpecError as error:
             code = _ends.refused(error)
         worst = max(worst, code)
@@ -74,14 +75,21 @@ def _generated(
     only: Iterable[str],
     force: bool,
     stdout: bool = False,
-) -> tuple[int, Run]:
+) -> tuple[Ended, Run]:
     began = time.monotonic()
     run = prepared(meant, env, only)
     _output.report(run.loaded.findings)
     if stdout:
         print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
-        return FINE, run
+        return Ended(FINE), run
     return (_check(run) if check else _write(run, force, began)), run
+
+
+class Ended(NamedTuple):
+    """How a run came out: its exit code, and whether anything was told that is to be told again."""
+
+    code: int
+    told: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,26 +161,26 @@ def _ignored(file: Path) -> tuple[str, ...]:
     return tuple(line for line in lines if line and not line.startswith("#"))
 
 
-def _check(run: Run) -> int:
+def _check(run: Run) -> Ended:
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
     _drifts.show(drifts, run.out)
     if drifts:
         print(_drifts.counted(drifts, run.command))
-        return FINDINGS
+        return Ended(FINDINGS, told=True)
     print(_unmoved(run))
-    return FINE
+    return Ended(FINE)
 
 
-def _write(run: Run, force: bool, began: float) -> int:
+def _write(run: Run, force: bool, began: float) -> Ended:
     try:
         done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
     except OverwriteError as refusal:
-        _drifts.show(refusal.drifts, run.out)
-        told = _drifts.advice(refusal.drifts, run.command)
-        print("\n".join(("nothing was written", *told)), file=sys.stderr)
-        return FINDINGS
+        _drifts.tell("nothing was written", refusal.drifts, run.out, run.command)
+        return Ended(FINDINGS, told=True)
     print(_summary(run, done, time.monotonic() - began))
-    return FINE
+    if done.told:
+        _drifts.tell("", done.told, run.out, run.command)
+    return Ended(FINE, told=bool(done.told))
 
 
 def _read(spec: Path) -> Iterator[str]:
