@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "folder",
         "functions",
         "lock",
+        "merges",
         "notes",
         "words",
         "queries",

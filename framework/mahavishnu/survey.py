@@ -12,6 +12,7 @@ from mahavishnu import __version__, folder, lock, notes
 from mahavishnu.artifact import Artifact, header
 from mahavishnu.diffs import diff, visible
 from mahavishnu.lock import LOCK, Lock
+from mahavishnu.merges import unmerged
 
 _GONE = (
     "nothing makes this page any more; where it has a new name, `git mv` it there, and its notes come along\n"
@@ -38,25 +39,34 @@ class Kind(StrEnum):
     """It is in the place of one of ours, and no run is known to have written it."""
     NOTED = "noted"
     """What people wrote into it would be lost."""
+    CONFLICTED = "conflicted"
+    """A merge left its marks in it."""
+    UNMERGED = "unmerged"
+    """It is as a run wrote it, but that a merge left its marks in what people wrote there."""
     IRREGULAR = "irregular"
     """No regular file: a link, a folder in the place of a file, or a file in the place of a folder."""
     BESIDE = "beside"
     """It is in nobody's place, but could be taken for one of ours."""
 
 
-_ASKS = frozenset({Kind.EDITED, Kind.FOREIGN})
+# What is written over only when somebody says so, and what not even then; the rest hinders nobody.
+_ASKS = frozenset({Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN})
 _NEVER = frozenset({Kind.NOTED, Kind.IRREGULAR})
-# What is written over when somebody says so, what is written over never; the rest hinders nobody, and this stays:
-_STAYS = frozenset({Kind.BESIDE})
-_LOADED = (".yml", ".yaml", ".json")
+_LOADED = (".yml", ".yaml", ".json")  # of a whole folder, by Prometheus, Grafana, `kubectl apply -f`
 
 
 class Drift(NamedTuple):
-    """One file that is not as the spec says: how, which (below the output folder), and a diff for people."""
+    """One file that is not as the spec says: how, which (below the output folder), a diff for people, and its line."""
 
     kind: Kind
     path: str
     diff: str = ""
+    line: int = 0
+
+    @property
+    def place(self) -> str:
+        """The path, with the line where it is about one."""
+        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 class Survey(NamedTuple):
@@ -100,17 +110,23 @@ class Survey(NamedTuple):
         """Everything that is not as it should be, the lock last."""
         paths = sorted({*self.wanted, *self.found} - {LOCK})
         drifts = [one for path in paths if (one := self._drift(path))]
-        beside = (Drift(Kind.BESIDE, path) for path in self.beside)
-        return (*drifts, *beside, *self._drift_of_lock())
+        return (*drifts, *self._beside(), *self._drift_of_lock())
 
     def obstacles(self, *, force: bool) -> tuple[Drift, ...]:
         """What may not be overwritten: edits and foreign files; by force still what is no regular file, and notes."""
         kinds = _NEVER if force else _NEVER | _ASKS
-        return tuple(one for one in self.drifts() if one.kind in kinds)
+        found = tuple(one for one in self.drifts() if one.kind in kinds)
+        # A lock with the marks of a merge says why files are not known, and is written anew where all of them are.
+        return found if any(one.path != LOCK or one.kind is not Kind.CONFLICTED for one in found) else ()
 
     def left(self) -> tuple[Drift, ...]:
-        """What is as it was when everything has been written, and is to be told of."""
-        return tuple(one for one in self.drifts() if one.kind in _STAYS)
+        """What is still to be told of when everything has been written."""
+        pages = ((path, unmerged(page)) for path, page in sorted(self.wanted.items()))
+        notes_of = (Drift(Kind.UNMERGED, path, line=marks.line) for path, marks in pages if marks)
+        return (*notes_of, *self._beside())
+
+    def _beside(self) -> tuple[Drift, ...]:
+        return tuple(Drift(Kind.BESIDE, path) for path in self.beside)
 
     def rounds(self) -> list[list[folder.Step]]:
         """What is to be written, each round on the disk before the next one."""
@@ -144,15 +160,22 @@ class Survey(NamedTuple):
             return Drift(Kind.IRREGULAR, path)
         if lost := self._lost(path, found, wanted):
             return Drift(Kind.NOTED, path, lost)
+        marks = unmerged(found)
+        if found == wanted or self._generated(path, found):
+            if marks:  # in the notes, then
+                return Drift(Kind.UNMERGED, path, line=marks.line)
+            return self._ours(path, found, wanted)
+        if marks:
+            return Drift(Kind.CONFLICTED, path, line=marks.line)
+        kind = Kind.EDITED if path in self.known else Kind.FOREIGN
+        return Drift(kind, path, diff(path, wanted or b"", found))
+
+    def _ours(self, path: str, found: bytes, wanted: bytes | None) -> Drift | None:
+        """What becomes of a file that is as a run wrote it."""
         if found == wanted:
             return None
-        if self._generated(path, found):
-            return Drift(
-                Kind.ORPHANED if wanted is None else Kind.STALE, path, diff(path, found, wanted or b"")
-            )
-        return Drift(
-            Kind.EDITED if path in self.known else Kind.FOREIGN, path, diff(path, wanted or b"", found)
-        )
+        kind = Kind.ORPHANED if wanted is None else Kind.STALE
+        return Drift(kind, path, diff(path, found, wanted or b""))
 
     def _generated(self, path: str, found: bytes) -> bool:
         """Whether a file is as a run wrote it: there, or, where one of ours goes, elsewhere, as after `git mv`."""
@@ -175,6 +198,8 @@ class Survey(NamedTuple):
         found = self.found[LOCK]
         if found is None:
             return (Drift(Kind.IRREGULAR, LOCK),)
+        if marks := unmerged(found):
+            return (Drift(Kind.CONFLICTED, LOCK, line=marks.line),)
         return () if found == self.lock() else (Drift(Kind.STALE, LOCK, diff(LOCK, found, self.lock())),)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from mahavishnu import alerting
 from mahavishnu.artifact import Artifact
 from mahavishnu.loading import yaml_tree
+from mahavishnu.merges import unmerged
 
 _ASKS = "expr"
 _FILE = "let the template write every `expr` that ours writes, and no other"
@@ -40,6 +41,9 @@ def faults(own: Iterable[Artifact], ours: Iterable[Artifact]) -> Iterator[str]:
     resolved = {Asked(query.expr.render()) for one in plain.values() for query in one.queries}
     for one in own:
         if one.text != plain[one.path].text:
+            if found := unmerged(one.text.encode()):
+                yield f"`{one.path}` has `{found.mark}` in line {found.line}: a merge left its marks in your template"
+                continue
             try:
                 mine, wanted = _read(one), _read(plain[one.path])
             except ValueError as fault:

@@ -112,6 +112,13 @@ def test_files_of_another_spec_prove_nothing(home: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.judge
+def test_a_file_beside_ours_is_no_part_of_the_proof(home: Path) -> None:
+    """`generate --check` tells of it; what was generated is proved all the same."""
+    (home / "deploy/prometheus/mine.yml").write_text("groups: []\n", encoding="utf-8")
+    assert run(["test"]) == 0
+
+
+@pytest.mark.judge
 def test_an_edited_rule_is_caught_before_it_is_tested(home: Path) -> None:
     """Even one that promtool would accept."""
     path = home / "deploy/prometheus/rules.yml"

@@ -16,6 +16,9 @@ _RUN = "run `{command}`"
 _ADVICE = {
     Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: take it elsewhere, then remove "
     "the file",
+    Kind.CONFLICTED: "a merge left its marks there: say in the spec what holds, then `{command} --force` writes these "
+    "files anew, and keeps the notes of both sides",
+    Kind.UNMERGED: "a merge left its marks in the notes: keep what holds of both sides, and remove the marks",
     Kind.IRREGULAR: "links are not followed, and folders not replaced, not even by `--force`: move it elsewhere",
     Kind.EDITED: "changed since they were generated: take the change into the spec, or into a template of your own in "
     ".mahavishnu/templates; `{command} --force` writes over them, and removes those that nothing makes any more",
@@ -32,7 +35,7 @@ _ADVICE = {
 def show(drifts: Iterable[Drift], out: Path) -> None:
     """Each file, and what differs in it where that is not plain."""
     for one in drifts:
-        print(f"{one.kind}: {out / one.path}", file=sys.stderr)
+        print(f"{one.kind}: {out / one.place}", file=sys.stderr)
         lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != LOCK else []
         shown = lines[:_LONGEST]
         if len(lines) > len(shown):

@@ -23,6 +23,7 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.notify import NOBODY, receiver
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
+from mahavishnu.survey import Kind
 
 _SOURCES = {
     "promtool": "it comes with Prometheus: `apt-get install prometheus`, or https://prometheus.io/download",
@@ -86,7 +87,7 @@ def _found(name: str) -> str:
 def _current(run: Run) -> None:
     """Exit unless the files are those that the spec would generate now."""
     drifts = compiler.drift(run.out, run.artifacts, run.made.hash)
-    wrong = [one for one in drifts if one.path.startswith(_FOLDERS)]
+    wrong = [one for one in drifts if one.path.startswith(_FOLDERS) and one.kind is not Kind.BESIDE]
     for one in wrong:
         print(f"{run.out / one.path}: {one.kind}", file=sys.stderr)
     if wrong:

@@ -18,6 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from mahavishnu import codes
 from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Where
+from mahavishnu.merges import unmerged
 
 _UNBROKEN = re.compile(r"[^\s,\[\]{}]{500,}")
 _UNTAGGED = "remove it; quote the value where it is text"
@@ -169,6 +170,7 @@ def read(data: bytes, file: str) -> Reading:
     try:
         text = _decoded(data)
         lines = reader.lines = tuple(re.split(r"\r\n|\r|\n", text))
+        _no_conflict(data, lines)
         _no_directives(lines)
         _no_long_tags(lines)
         tree = reader.document(text)
@@ -340,6 +342,14 @@ def _decoded(data: bytes) -> str:
 def _after(text: str) -> Mark:
     lines = re.split(r"\r\n|\r|\n", text)
     return Mark(len(lines), len(lines[-1].removeprefix("\ufeff")) + 1)
+
+
+def _no_conflict(data: bytes, lines: tuple[str, ...]) -> None:
+    """Whatever a reader of YAML says of the marks of a merge, it is not what is wrong."""
+    if found := unmerged(data):
+        what = f"a merge left its marks in this file, here `{short(found.mark)}`"
+        help = "keep what holds of both sides, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`"
+        raise _Stopped(codes.SYNTAX, Mark(found.line, 1, len(lines[found.line - 1])), what, help)
 
 
 def _no_long_tags(lines: tuple[str, ...]) -> None:
