@@ -36,6 +36,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "lock",
         "merges",
         "notes",
+        "versions",
         "words",
         "queries",
         "queries.*",

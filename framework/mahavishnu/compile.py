@@ -31,12 +31,14 @@ class OverwriteError(CompileError):
 
 
 class Written(NamedTuple):
-    """What one run did, as paths below the output folder, and what it left that is to be told of."""
+    """What one run did, as paths below the output folder, what it left that is to be told of, and another version
+    that had written what is written anew."""
 
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     unchanged: tuple[str, ...]
     told: tuple[Drift, ...] = ()
+    before: str = ""
 
 
 def compile(contract: Contract, templates: Path | None = None) -> tuple[Artifact, ...]:
@@ -88,8 +90,8 @@ def write(
 
     First goes a lock that knows the old and the new digest of every file, then the files, then the final
     lock: after a crash at any point every file is whole, and the next run still tells its own from edits.
-    Raises OverwriteError for edited and foreign files (`force` overwrites edits, and foreign files in the
-    place of ours, but never notes), CompileError when space or rights do not suffice.
+    Raises OverwriteError for edited and foreign files, marks of a merge and files of a newer version (`force`
+    overwrites them, but never notes, nor what is no regular file), CompileError when space or rights do not suffice.
     """
     try:
         with folder.alone(out):
@@ -101,7 +103,7 @@ def write(
     except OSError as fault:
         raise CompileError(f"cannot write `{fault.filename or out}`: {fault.strerror or fault}") from fault
     unchanged = tuple(sorted({*survey.wanted} - {*survey.changed()}))
-    return Written(survey.changed(), survey.removed(), unchanged, survey.left())
+    return Written(survey.changed(), survey.removed(), unchanged, survey.left(), survey.other_version())
 
 
 def _fault(path: str, made: Container[str], folders: Container[str]) -> str:

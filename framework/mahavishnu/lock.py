@@ -39,7 +39,8 @@ def read(content: bytes | None) -> Lock:
     except (ValueError, TypeError, AttributeError):
         return Lock({})
     kept = {path: known for path, known in digests.items() if lawful(path)}
-    return Lock(kept, str(said.get("spec", "")), str(said.get("version", "")))
+    spec, version = (one if isinstance(one := said.get(key), str) else "" for key in ("spec", "version"))
+    return Lock(kept, spec, version)
 
 
 def lawful(path: str) -> bool:

@@ -13,6 +13,7 @@ from mahavishnu.artifact import Artifact, header
 from mahavishnu.diffs import diff, visible
 from mahavishnu.lock import LOCK, Lock
 from mahavishnu.merges import unmerged
+from mahavishnu.versions import later
 
 _GONE = (
     "nothing makes this page any more; where it has a new name, `git mv` it there, and its notes come along\n"
@@ -45,12 +46,16 @@ class Kind(StrEnum):
     """It is as a run wrote it, but that a merge left its marks in what people wrote there."""
     IRREGULAR = "irregular"
     """No regular file: a link, a folder in the place of a file, or a file in the place of a folder."""
+    NEWER = "newer"
+    """A later version than this one wrote what the lock knows, and would write it otherwise."""
+    OLDER = "older"
+    """An earlier version than this one did."""
     BESIDE = "beside"
     """It is in nobody's place, but could be taken for one of ours."""
 
 
 # What is written over only when somebody says so, and what not even then; the rest hinders nobody.
-_ASKS = frozenset({Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN})
+_ASKS = frozenset({Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN})
 _NEVER = frozenset({Kind.NOTED, Kind.IRREGULAR})
 _LOADED = (".yml", ".yaml", ".json")  # of a whole folder, by Prometheus, Grafana, `kubectl apply -f`
 
@@ -70,7 +75,10 @@ class Drift(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs."""
+    """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs.
+
+    `elsewhere` are those of files that were not looked at; `before` is the version that wrote the lock, if it says so.
+    """
 
     wanted: Mapping[str, bytes]
     found: Mapping[str, bytes | None]
@@ -79,6 +87,7 @@ class Survey(NamedTuple):
     spec_hash: str
     elsewhere: Mapping[str, AbstractSet[str]]
     beside: tuple[str, ...]
+    before: str
 
     @classmethod
     def of(
@@ -86,16 +95,17 @@ class Survey(NamedTuple):
     ) -> Survey:
         """Look at the folder; with `only`, not at what is outside the folders of these names."""
         fresh = {one.path: one.text.encode() for one in artifacts}
-        every = lock.read(folder.scan(out, [LOCK]).files.get(LOCK)).digests
-        known = {path: one for path, one in every.items() if only is None or path.split("/")[0] in only}
-        elsewhere = {path: one for path, one in every.items() if path not in known}
+        before = lock.read(folder.scan(out, [LOCK]).files.get(LOCK))
+        every = before.digests.items()
+        known = {path: one for path, one in every if only is None or path.split("/")[0] in only}
+        elsewhere = {path: one for path, one in every if path not in known}
         found, others = folder.scan(out, {LOCK, *fresh, *known})
         wanted = {
             path: notes.carried(page, notes.written(found.get(path) or b"")) for path, page in fresh.items()
         }
         digests = {path: lock.digest(content) for path, content in wanted.items()}
         beside = tuple(sorted(_confusable(out, others, {*fresh, *known})))
-        return cls(wanted, found, digests, known, spec_hash, elsewhere, beside)
+        return cls(wanted, found, digests, known, spec_hash, elsewhere, beside, before.version)
 
     def paths(self) -> set[str]:
         return {LOCK, *self.wanted, *self.known}
@@ -125,6 +135,11 @@ class Survey(NamedTuple):
         notes_of = (Drift(Kind.UNMERGED, path, line=marks.line) for path, marks in pages if marks)
         return (*notes_of, *self._beside())
 
+    def other_version(self) -> str:
+        """The version whose files this one writes anew; nothing where it is the same, or a part is left as it is."""
+        differs = any(one.kind in (Kind.NEWER, Kind.OLDER) for one in self._drift_of_lock())
+        return self.before if differs and not self.elsewhere else ""
+
     def _beside(self) -> tuple[Drift, ...]:
         return tuple(Drift(Kind.BESIDE, path) for path in self.beside)
 
@@ -140,17 +155,25 @@ class Survey(NamedTuple):
 
     def lock(self) -> bytes:
         """The lock of a finished run: one digest for each file."""
-        return self._lock({path: {digest} for path, digest in self.digests.items()})
+        return self._lock(self._final(), self._version())
 
     def _lock_of_both(self) -> bytes:
         """The lock of a run under way: every digest that a file of ours may have, before or after."""
         both = {path: set(digests) for path, digests in self.known.items()}
         for path, digest in self.digests.items():
             both.setdefault(path, set()).add(digest)
-        return self._lock(both)
+        return self._lock(both, self._version())
 
-    def _lock(self, files: Mapping[str, AbstractSet[str]]) -> bytes:
-        return Lock({**self.elsewhere, **files}, self.spec_hash, __version__).text()
+    def _final(self) -> Mapping[str, AbstractSet[str]]:
+        return {path: {digest} for path, digest in self.digests.items()}
+
+    def _version(self) -> str:
+        """This version; the one before where this one writes the same, or has not looked at everything."""
+        same = self.elsewhere or self._lock(self._final(), self.before) == self.found.get(LOCK)
+        return self.before if self.before and same else __version__
+
+    def _lock(self, files: Mapping[str, AbstractSet[str]], version: str) -> bytes:
+        return Lock({**self.elsewhere, **files}, self.spec_hash, version).text()
 
     def _drift(self, path: str) -> Drift | None:
         if path not in self.found:
@@ -174,8 +197,9 @@ class Survey(NamedTuple):
         """What becomes of a file that is as a run wrote it."""
         if found == wanted:
             return None
-        kind = Kind.ORPHANED if wanted is None else Kind.STALE
-        return Drift(kind, path, diff(path, found, wanted or b""))
+        if wanted is None:
+            return Drift(Kind.ORPHANED, path)
+        return Drift(Kind.STALE, path, diff(path, found, wanted))
 
     def _generated(self, path: str, found: bytes) -> bool:
         """Whether a file is as a run wrote it: there, or, where one of ours goes, elsewhere, as after `git mv`."""
@@ -200,7 +224,14 @@ class Survey(NamedTuple):
             return (Drift(Kind.IRREGULAR, LOCK),)
         if marks := unmerged(found):
             return (Drift(Kind.CONFLICTED, LOCK, line=marks.line),)
-        return () if found == self.lock() else (Drift(Kind.STALE, LOCK, diff(LOCK, found, self.lock())),)
+        if found == self.lock():
+            return ()
+        told = f"generated by {self.before}, and this is {__version__}\n"
+        if later(self.before, __version__):
+            return (Drift(Kind.NEWER, LOCK, told),)
+        return (
+            Drift(Kind.OLDER, LOCK, told) if later(__version__, self.before) else Drift(Kind.STALE, LOCK),
+        )
 
 
 def _confusable(out: Path, beside: Iterable[str], ours: AbstractSet[str]) -> Iterator[str]:

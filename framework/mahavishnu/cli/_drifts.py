@@ -20,10 +20,12 @@ _ADVICE = {
     "files anew, and keeps the notes of both sides",
     Kind.UNMERGED: "a merge left its marks in the notes: keep what holds of both sides, and remove the marks",
     Kind.IRREGULAR: "links are not followed, and folders not replaced, not even by `--force`: move it elsewhere",
+    Kind.NEWER: "a newer version generated these files: install it, or go back with `{command} --force`",
     Kind.EDITED: "changed since they were generated: take the change into the spec, or into a template of your own in "
     ".mahavishnu/templates; `{command} --force` writes over them, and removes those that nothing makes any more",
     Kind.FOREIGN: "ours go there, and no run is known to have written these: move what is yours elsewhere; after a "
     f"merge, or where {LOCK} was lost, `{{command}} --force` writes over them",
+    Kind.OLDER: "an older version generated these files: `{command}` writes them as this one does",
     Kind.BESIDE: "nothing generates them, and who reads their folder takes them for ours: remove them, or move them "
     "into a folder of your own",
     Kind.MISSING: _RUN,
@@ -36,7 +38,7 @@ def show(drifts: Iterable[Drift], out: Path) -> None:
     """Each file, and what differs in it where that is not plain."""
     for one in drifts:
         print(f"{one.kind}: {out / one.place}", file=sys.stderr)
-        lines = one.diff.splitlines() if one.kind is not Kind.ORPHANED and one.path != LOCK else []
+        lines = one.diff.splitlines()
         shown = lines[:_LONGEST]
         if len(lines) > len(shown):
             shown.append(f"… and {len(lines) - len(shown)} more lines")
@@ -71,4 +73,10 @@ def advice(drifts: Sequence[Drift], command: str) -> list[str]:
 
 def _sentences(drifts: Iterable[Drift]) -> Iterator[str]:
     present = {one.kind for one in drifts}
-    yield from dict.fromkeys(said for kind, said in _ADVICE.items() if kind in present)
+    known = dict.fromkeys(said for kind, said in _ADVICE.items() if kind in present)
+    if {
+        Kind.NEWER,
+        Kind.OLDER,
+    } & present:  # where the version is the reason, its advice is the one for what differs
+        known.pop(_RUN, None)
+    yield from known

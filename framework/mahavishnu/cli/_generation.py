@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from mahavishnu import __version__
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
@@ -240,6 +241,8 @@ def _summary(run: Run, done: Written, took: float) -> str:
     most = bound(run.made)
     told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
     lines.append(f"series          {told}")
+    if done.before:
+        lines.append(f"version         {done.before} before, {__version__} now")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
     lines.append(f"{_output.count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
