@@ -14,8 +14,8 @@ _LONGEST = 60
 _RUN = "run `{command}`"
 # In the order in which they are told: what a person has to do himself, what `--force` does, what any run does.
 _ADVICE = {
-    Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: take it elsewhere, then remove "
-    "the file",
+    Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: do as it says there, or take "
+    "the words elsewhere and remove the file",
     Kind.CONFLICTED: "a merge left its marks there: say in the spec what holds, then `{command} --force` writes these "
     "files anew, and keeps the notes of both sides",
     Kind.UNMERGED: "a merge left its marks in the notes: keep what holds of both sides, and remove the marks",

@@ -31,7 +31,7 @@ def generate(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Write rules, routes, and what Compose and Kubernetes need; all of it agrees with what the app enforces.
 
-    A file that was changed by hand, or that nobody generated, is refused with its diff: nothing is written.
+    A file that was changed by hand, or that lies where one of ours goes, is refused with its diff: nothing is written.
     It goes to `deploy`, beside a spec that is found or given as PATH, else where you are; --out says otherwise.
     Templates in .mahavishnu/templates beside the spec go before our own of the same name.
     """

@@ -29,8 +29,8 @@ class Unproved(QueryError):
     """A query of which no test can show that it holds."""
 
     help = (
-        "ask in another way; what cannot be proved belongs into rules of your own, beside the generated ones, in a "
-        "group that is not named `<service>-…` as theirs are"
+        "ask in another way; what cannot be proved belongs into rules of your own, in a folder of your own, and in a "
+        "group that is not named `<service>-…` as those of the generated ones are"
     )
 
 
