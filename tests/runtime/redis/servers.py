@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ class Server:
     def __init__(self, folder: Path, port: int, *options: str) -> None:
         self.folder, self.port, self.options = folder, port, options
         self.socket = folder / "redis.sock"
+        self.bus = 0
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -109,6 +110,87 @@ def _started(folder: Path, options: tuple[str, ...]) -> Server:
             one.start()
             return one
     raise TimeoutError("redis-server starts on no port")
+
+
+class Cluster:
+    """Three primaries, of which each has a third of the slots, and a replica for each."""
+
+    def __init__(self, nodes: Sequence[Server]) -> None:
+        self.primaries, self.replicas = [*nodes[:3]], [*nodes[3:]]
+        self.nodes = [*nodes]
+
+    def join(self) -> None:
+        """Make one of them, and wait until all agree."""
+        for place, one in enumerate(self.primaries):
+            _ask(one, "CLUSTER", "ADDSLOTSRANGE", 5461 * place, 16383 if place == 2 else 5461 * place + 5460)
+        for one in self.nodes[1:]:
+            to = self.nodes[0]
+            _ask(one, "CLUSTER", "MEET", "127.0.0.1", to.port, to.bus)
+        _until(lambda: all(len(_slots(one)) == 3 for one in self.nodes))
+        for primary, replica in zip(self.primaries, self.replicas, strict=True):
+            _ask(replica, "CLUSTER", "REPLICATE", _ask(primary, "CLUSTER", "MYID"))
+        _until(lambda: all(len(each) == 4 for one in self.nodes for each in _slots(one)))
+        _until(lambda: all(b"cluster_state:ok" in _ask(one, "CLUSTER", "INFO") for one in self.nodes))
+
+    def of(self, key: str) -> int:
+        """The place of the primary that has this key."""
+        return min(2, int(_ask(self.nodes[0], "CLUSTER", "KEYSLOT", key)) // 5461)
+
+    def kill(self, place: int) -> None:
+        """A primary is killed, and its replica, which has all that it had, takes its place."""
+        self._copied(place)
+        self.primaries[place].kill()
+        self.fail_over(place)
+
+    def fail_over(self, place: int) -> None:
+        """A replica takes the place of its primary, which becomes one where it is there."""
+        if self.primaries[place].process:
+            self._copied(place)
+        primary, replica = self.primaries[place], self.replicas[place]
+        self.primaries[place], self.replicas[place] = replica, primary
+        _ask(replica, "CLUSTER", "FAILOVER", "TAKEOVER")
+        alive = [one for one in self.nodes if one.process]
+        ports = {one.port for one in self.primaries}
+        _until(lambda: all({each[2][1] for each in _slots(one)} == ports for one in alive))
+        _until(lambda: all(b"cluster_state:ok" in _ask(one, "CLUSTER", "INFO") for one in alive))
+
+    def _copied(self, place: int) -> None:
+        _until(lambda: b"master_link_status:up" in _ask(self.replicas[place], "INFO", "replication"))
+        assert _ask(self.primaries[place], "WAIT", 1, 5000) == 1
+
+
+def _ask(one: Server, *words: str | int) -> Any:
+    with one.client() as client:
+        client.response_callbacks.clear()
+        return client.execute_command(words[0], *words[1:])
+
+
+def _slots(one: Server) -> list[Any]:
+    return list(_ask(one, "CLUSTER", "SLOTS"))
+
+
+def _until(holds: Callable[[], bool], within: float = 20.0) -> None:
+    end = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < end, "the cluster does not agree"
+        time.sleep(0.02)
+
+
+@contextmanager
+def cluster() -> Generator[Cluster, None, None]:
+    """A running cluster; it ends with the block."""
+    settings = {"enabled": "yes", "node-timeout": "1000", "replica-validity-factor": "0"}
+    options = [word for name, value in settings.items() for word in (f"--cluster-{name}", value)]
+    options += ["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
+    with ExitStack() as stack:
+        nodes: list[Server] = []
+        for _ in range(6):
+            bus = free_port()
+            nodes.append(stack.enter_context(server(*options, "--cluster-port", str(bus))))
+            nodes[-1].bus = bus
+        made = Cluster(nodes)
+        made.join()
+        yield made
 
 
 class Charged(NamedTuple):

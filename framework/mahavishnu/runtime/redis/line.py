@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import random
 import socket
-import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
@@ -17,6 +14,8 @@ from mahavishnu.protocols import Clock
 from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing, words_of
+from mahavishnu.runtime.redis.nodes import HOPS, Nodes
+from mahavishnu.runtime.redis.reasons import LOST, OF_THE_SERVER, SLOW, reason
 from mahavishnu.units import SECOND
 
 Probe = Callable[[Link], Awaitable[object]]
@@ -26,12 +25,6 @@ _OPENING = 1.0  # seconds that a connection, its greeting and its probe may take
 _ROW = 3  # so many late answers or errors in a row mean that it is the server
 _FIRST, _LAST = SECOND // 4, 2 * SECOND
 _STEADY = 5 * SECOND
-_HOPS = 5
-_LOST, _SLOW = "the connection was lost", "no answer in time"
-# Not the fault of one call: every other one would fare alike.
-_OF_THE_SERVER = frozenset(
-    {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
-) | frozenset({"CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS"})
 
 
 class Line:
@@ -47,7 +40,7 @@ class Line:
         seen: Callable[[float, int], object] = nothing,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self._seed = self._address = address
+        self._nodes = Nodes(address)
         self._name, self._clock, self._probe, self._known, self._seen = name, clock, probe, known, seen
         self._waits = known.worth_waiting()
         self._link: Link | None = None
@@ -101,10 +94,10 @@ class Line:
         if link is None or answer is LATE:
             return
         if answer is GONE:  # which may also be said by an earlier connection
-            bad, why = link.gone, _LOST
+            bad, why = link.gone, LOST
         else:
             why = self._words(answer) or "no answer of ours"
-            bad = failure(answer) in _OF_THE_SERVER or link.wrong >= _ROW
+            bad = failure(answer) in OF_THE_SERVER or link.wrong >= _ROW
             self._follow(answer)
         if bad:
             self._down(why)
@@ -129,12 +122,12 @@ class Line:
     def _lost(self, link: Link) -> None:
         """The connection has ended by itself."""
         if link is self._link:
-            self._down(_LOST)
+            self._down(LOST)
 
     def _slow(self, link: Link) -> None:
         """Answers have not come in time."""
         if link is self._link and link.late >= _ROW:
-            self._down(_SLOW)
+            self._down(SLOW)
 
     def _down(self, why: str) -> None:
         link, self._link = self._link, None
@@ -168,8 +161,8 @@ class Line:
             try:
                 link = await self._opened()
             except Exception as fault:  # noqa: BLE001  also a host that is no name: whoever stops to try never comes back
-                self._say(_reason(fault))
-                self._address = self._seed
+                self._say(reason(fault))
+                self._nodes.failed()
                 self._pause = self._longer()
             else:
                 self._since, self._link = self._clock.now(), link
@@ -182,12 +175,12 @@ class Line:
         """As `_open`, in time; it may have ended since, for it is handed over some turns of the event loop later."""
         link = await asyncio.wait_for(self._open(), _OPENING)
         if link.gone:
-            raise _Refused(_LOST)
+            raise _Refused(LOST)
         return link
 
     async def _open(self) -> Link:
         """A link over which the probe was answered, at whichever node of a cluster that is."""
-        for _ in range(_HOPS):
+        for _ in range(HOPS):
             link = await self._connect()
             try:
                 answer = await self._greet(link)
@@ -195,7 +188,9 @@ class Line:
                 link.close()
                 raise
             if failure(answer) is None and answer not in (LATE, GONE):
-                link.within(self._address.deadline / SECOND)
+                link.within(self._nodes.at.deadline / SECOND)
+                self._nodes.answered()
+                link.call("CLUSTER", "SLOTS").add_done_callback(self._learn)
                 return link
             link.close()
             if not self._follow(answer):
@@ -204,20 +199,19 @@ class Line:
 
     def _follow(self, answer: object) -> bool:
         """Whether it says that another node serves our keys (`MOVED slot host:port`); that is where to go."""
-        if failure(answer) != "MOVED":
-            return False
-        host, _, port = detail(answer).split(" ")[-1].rpartition(":")
-        if not port.isdecimal():
-            return False
-        self._address = self._address.moved(host, int(port))
-        return True
+        return failure(answer) == "MOVED" and self._nodes.moved(detail(answer))
+
+    def _learn(self, asked: asyncio.Future[Any]) -> None:
+        """Nobody waits for what else there is to ask, should this node be lost."""
+        if not asked.cancelled():
+            self._nodes.learn(asked.result())
 
     def _words(self, answer: object) -> str | None:
-        return words_of(answer, self._address.login)
+        return words_of(answer, self._nodes.at.login)
 
     async def _greet(self, link: Link) -> object:
         """Say who we are, and ask the first question; a wrong password must not look like a wrong question."""
-        to = self._address
+        to = self._nodes.at
         asked = [link.call("AUTH", *to.login)] if to.login else []
         asked.append(link.call("CLIENT", "SETNAME", self._name))
         if to.database:
@@ -232,7 +226,7 @@ class Line:
         return await self._probe(link)
 
     async def _connect(self) -> Link:
-        to = self._address
+        to = self._nodes.at
 
         def link() -> Link:
             return Link(_OPENING, self._lost, self._slow, self._seen)
@@ -262,15 +256,3 @@ _HARMLESS = ("ERR", "NOPERM")  # an older server knows no names, one without a p
 
 class _Refused(Exception):
     """The server is there, and does not serve us."""
-
-
-def _reason(fault: Exception) -> str:
-    """In words, and without addresses, so that the same fault is the same words at every try."""
-    if isinstance(fault, asyncio.TimeoutError):
-        return _SLOW
-    if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
-        return f"TLS: {fault.reason}"
-    number = fault.errno if isinstance(fault, OSError) else None
-    if number is not None and number in errno.errorcode:
-        return os.strerror(number)
-    return str(fault) or type(fault).__name__

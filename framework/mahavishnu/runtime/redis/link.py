@@ -16,13 +16,13 @@ from weakref import WeakKeyDictionary
 import hiredis
 from hiredis import ProtocolError, Reader, ReplyError
 
+from mahavishnu.runtime.redis import reasons
+
 LATE = object()
 """The answer of a call that got none in time."""
 GONE = object()
 """The answer of a call whose connection was lost."""
 _MORE = object()
-_WORDY = ("ERR", "NOPERM")  # errors of many kinds; others have a name for each
-_LONGEST = 200
 Word = str | int | bytes
 _pack: Callable[[tuple[Word, ...]], bytes] = cast("Any", hiredis).pack_command
 
@@ -220,23 +220,12 @@ def nothing(*_: object) -> None:
 
 def failure(answer: object) -> str | None:
     """The first word of an error (`READONLY`, `LOADING`, …); None when the answer is none."""
-    if not isinstance(answer, ReplyError):
-        return None
-    return str(answer).split(" ", 1)[0] or "ERR"
+    return reasons.name_of(str(answer)) if isinstance(answer, ReplyError) else None
 
 
 def words_of(answer: object, secrets: Iterable[str] = ()) -> str | None:
-    """An error as people are told of it: its name, or all it says where that is how one knows what to do.
-
-    That is one line without these secrets, and without what was asked.
-    """
-    name = failure(answer)
-    if name not in _WORDY:
-        return name
-    said = " ".join(str(answer).split()).split(", with args beginning with", 1)[0]
-    for secret in filter(None, secrets):
-        said = said.replace(secret, "…")
-    return said[:_LONGEST]
+    """An error as people are told of it, without these secrets; None when the answer is none."""
+    return reasons.words_of(str(answer), secrets) if isinstance(answer, ReplyError) else None
 
 
 def detail(answer: object) -> str:
