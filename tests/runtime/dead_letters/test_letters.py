@@ -10,7 +10,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ from tests.runtime.dead_letters.letterboxes import (
     stored,
     take,
 )
-from tests.runtime.redis.servers import Server, free_port, server
+from tests.runtime.redis.servers import Server, server
 
 
 @pytest.fixture
@@ -588,7 +588,7 @@ def test_a_server_without_memory_still_lets_letters_be_made_again_and_go() -> No
         letters = RedisLetters(one.url, "shop")
         keep(letters, *(letter(f"order-{number}", payload=b"x" * 1000) for number in range(4)), bounds=wide)
         one.client().config_set("maxmemory", 1)
-        with pytest.raises(LettersUnreachable, match="OutOfMemory") as told:
+        with pytest.raises(LettersUnreachable, match="OOM") as told:
             keep(letters, letter(), bounds=wide)
         assert not isinstance(told.value, LettersSilent)  # others may ask for what it does
         done, back, bad, kept = (take(letters, most=1)[0] for _ in range(4))
@@ -620,52 +620,12 @@ def test_a_server_that_became_a_replica_is_left_for_the_one_that_its_name_leads_
         letters = RedisLetters(f"redis://redis.example:{old.port}", "shop")
         assert keep(letters, letter()) == ["stored"]
         old.client().replicaof("127.0.0.3", str(old.port))
-        with pytest.raises(LettersUnreachable, match="ReadOnly"):  # the name leads nowhere else yet
+        with pytest.raises(LettersUnreachable, match="READONLY"):  # the name leads nowhere else yet
             keep(letters, letter())
         led[0] = "127.0.0.3"
         assert keep(letters, letter()) == ["stored"]
         assert new.client().dbsize() > 0
         letters.close()
-
-
-def test_a_cluster_is_followed_to_the_node_that_has_the_letters() -> None:
-    """Each of its nodes will do for the URL, and a slot that moves takes no letter with it."""
-    with clustered() as first, clustered() as second:
-        joined(first, second)
-        for other in (first, second):
-            letters = RedisLetters(other.url, "shop")
-            assert keep(letters, letter()) == ["stored"]
-            assert letters.server.connection_pool.connection_kwargs["port"] == second.port
-            letters.close()
-            assert [one for one in second.client().client_list() if one["addr"].startswith("127.")] == []
-        letters = RedisLetters(first.url, "shop")
-        assert letters.stats().entries == 2
-        assert len(letters.some(10)) == 2
-        second.kill()
-        with pytest.raises(LettersUnreachable):  # the cluster is down, or sends to who is gone
-            keep(letters, letter())
-        letters.close()
-
-
-def clustered() -> AbstractContextManager[Server]:
-    """A server that may join a cluster; its bus listens on 10,000 above its port by itself, where no port may be."""
-    return server("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
-
-
-def joined(first: Server, second: Server) -> None:
-    """Two nodes of one cluster; the slot of our letters is the second one's."""
-    slot = first.client().execute_command("CLUSTER", "KEYSLOT", "{mahavishnu:shop:letters}")
-    first.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, slot - 1, slot + 1, 16383)
-    second.client().execute_command("CLUSTER", "ADDSLOTS", slot)
-    second.client().execute_command("CLUSTER", "SET-CONFIG-EPOCH", 2)
-    bus = second.client().config_get("cluster-port")["cluster-port"]
-    first.client().execute_command("CLUSTER", "MEET", "127.0.0.1", second.port, bus)
-    for _ in range(1000):
-        states = [one.client().execute_command("CLUSTER", "INFO") for one in (first, second)]
-        if all(b"cluster_state:ok" in str(state).encode() for state in states):
-            return
-        time.sleep(0.02)
-    raise TimeoutError("the nodes make no cluster")
 
 
 def losing_one_answer(letters: RedisLetters) -> list[Any]:

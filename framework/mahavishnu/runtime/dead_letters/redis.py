@@ -270,9 +270,8 @@ class RedisLetters:
         try:
             return self._servers.ask(question)
         except FAULTS as fault:
-            reason = f"{type(fault).__name__}: {str(fault).split(' ', 1)[0]}" if fault.args else "no answer"
             kind = LettersUnreachable if isinstance(fault, REFUSED) else LettersSilent
-            raise kind(f"the server of the dead letters: {reason}") from None
+            raise kind(f"the server of the dead letters: {self._servers.words(fault)}") from None
 
 
 def _letter(fields: Mapping[bytes, bytes]) -> Letter:

@@ -43,7 +43,7 @@ class Address:
 
 def address(url: str) -> Address:
     """What a URL says; raises MahavishnuError without its text (it may hold a password)."""
-    url = theirs(url)
+    url = _theirs(url)
     try:
         said: Mapping[str, Any] = _parsed(url)
         return _address(said, secure=url.startswith("rediss:"))
@@ -53,7 +53,13 @@ def address(url: str) -> Address:
         raise MahavishnuError(f"{what}: write one like rediss://user:password@host:6379/0") from None
 
 
-def theirs(url: str) -> str:
+def options(url: str) -> dict[str, Any]:
+    """What a URL that can be used says beside the place, as redis-py takes it."""
+    place = ("host", "port", "path", "connection_class")
+    return {name: value for name, value in _parsed(_theirs(url)).items() if name not in place}
+
+
+def _theirs(url: str) -> str:
     """The URL with a scheme that redis-py knows."""
     for ours, theirs in _SCHEMES.items():
         url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
