@@ -32,7 +32,10 @@ def differences(url: str, made: Contract, rules: str, scraping: Iterable[str]) -
     yield from scraped.differences(
         [one for one in targets if one["labels"].get("job") == made.job], made, [*paces(scraping, made.job)]
     )
-    yield from missing(_scraped(base, made.job), made)
+    if names := _scraped(base, made.job):
+        yield from missing(names, made)
+    else:
+        yield f"it has no series of job {made.job} from the last {LATELY}"
     alerting = configuration(_sections(data(f"{base}/status/config")["yaml"]))
     yield from sending.differences(alerting, _alerts(written))
     if not data(f"{base}/alertmanagers")["activeAlertmanagers"]:
