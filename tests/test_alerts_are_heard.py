@@ -22,6 +22,7 @@ from examples.shop.stage import Stage, staged
 from mahavishnu import live
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
+from mahavishnu.live.fetch import Site
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree
 from tests.figures import figure
@@ -372,13 +373,13 @@ def agrees(made: Contract, shop: str, asked: str, told: str, folder: Path) -> No
     rules = (folder / "deploy/prometheus/rules.yml").read_text()
     config = (folder / "deploy/alertmanager/alertmanager.yml").read_text()
     scraping = [(folder / "deploy/prometheus/prometheus.yml").read_text()]
-    assert lasting(lambda: live.service.differences(shop, made)) == []
-    assert lasting(lambda: live.prometheus.differences(asked, made, rules, scraping)) == []
-    assert lasting(lambda: live.alertmanager.differences(told, made, config)) == []
+    assert lasting(lambda: live.service.differences(Site(shop), made)) == []
+    assert lasting(lambda: live.prometheus.differences(Site(asked), made, rules, scraping)) == []
+    assert lasting(lambda: live.alertmanager.differences(Site(told), made, config)) == []
     changed = rules.replace("> 0.72", "> 0.73", 1)
     assert changed != rules
-    assert len(list(live.prometheus.differences(asked, made, changed, scraping))) == 1
-    assert len(list(live.alertmanager.differences(told, made, config.replace("/P3", "/P2", 1)))) == 1
+    assert len(list(live.prometheus.differences(Site(asked), made, changed, scraping))) == 1
+    assert len(list(live.alertmanager.differences(Site(told), made, config.replace("/P3", "/P2", 1)))) == 1
 
 
 def lasting(differences: Callable[[], Iterable[str]]) -> list[str]:

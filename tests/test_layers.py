@@ -33,6 +33,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "diffs",
         "folder",
         "functions",
+        "hurried",
         "lock",
         "merges",
         "notes",

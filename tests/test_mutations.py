@@ -23,7 +23,7 @@ from mahavishnu.agreement import agreement
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
-from mahavishnu.live.fetch import Unreachable
+from mahavishnu.live.fetch import Site, Unreachable
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree
 from mahavishnu.notify import Email
@@ -282,10 +282,10 @@ async def _scraped(shop: Shop) -> str:
 
 def differs(text: str, made: Contract, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What `mahavishnu diff` says of it, and what a shop that has been through much would show besides."""
-    fetch: Callable[[str], str] = lambda _: text  # noqa: E731
-    monkeypatch.setattr(live.service, "fetch", fetch)
+    fetch: Callable[[Site, str], str] = lambda _site, _path: text  # noqa: E731
+    monkeypatch.setattr(Site, "text", fetch)
     try:
-        yield from live.service.differences("http://shop", made)
+        yield from live.service.differences(Site("http://shop"), made)
     except Unreachable as fault:
         yield str(fault)
     names = set(re.findall(r"^(?!#)([a-z_]+?)(?:_bucket|_count|_sum)?[{ ]", text, re.MULTILINE))

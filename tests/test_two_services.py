@@ -13,6 +13,7 @@ import pytest
 
 from mahavishnu import live
 from mahavishnu.contract import Contract
+from mahavishnu.live.fetch import Site
 from mahavishnu.policy import camel
 from mahavishnu.signals import Severity
 from tests.generators.test_alertmanager_live import Alertmanager
@@ -207,9 +208,9 @@ def test_one_prometheus_and_one_alertmanager_serve_both(ear: Heard, tmp_path: Pa
         for one in services:
             files = texts(one)
             scraping = [files["prometheus/prometheus.yml"], files["prometheus/scrape.kubernetes.yml"]]
-            found = [*live.prometheus.differences(asked, one, files["prometheus/rules.yml"], scraping)]
+            found = [*live.prometheus.differences(Site(asked), one, files["prometheus/rules.yml"], scraping)]
             assert [line for line in found if line.startswith(("rule ", "group "))] == []
             assert [line for line in found if "scraped every" in line or "answer within" in line] == []
             assert [
-                *live.alertmanager.differences(told.url, one, files["alertmanager/alertmanager.yml"])
+                *live.alertmanager.differences(Site(told.url), one, files["alertmanager/alertmanager.yml"])
             ] == []

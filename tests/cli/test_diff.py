@@ -8,8 +8,10 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
@@ -22,6 +24,8 @@ from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.cli import run
 from mahavishnu.contract import Contract, contract
+from mahavishnu.live import fetch
+from mahavishnu.live.fetch import Site
 from mahavishnu.live.normal import normal
 from mahavishnu.live.note import Note
 from mahavishnu.load import load
@@ -31,6 +35,7 @@ from mahavishnu.signals import Source, exposed
 from tests.judges import judge
 from tests.monitoring import MINIMAL, texts
 from tests.monitoring import made as contract_of
+from tests.otlp_receiver import dripping
 from tests.stack import alertmanager, prometheus, serving
 
 SPEC = {
@@ -103,7 +108,9 @@ def test_places_are_those_of_all_workers_together(home: Path) -> None:
     assert one in text
     for shows, says in ((two, []), (one, ["limit reports is enforced as 4, and this spec says 8"])):
         with serving(text.replace(one, shows)) as url:
-            assert [line for line in live.service.differences(url, made) if line.startswith("limit ")] == says
+            assert [
+                line for line in live.service.differences(Site(url), made) if line.startswith("limit ")
+            ] == says
 
 
 BACKED_UP = {
@@ -152,7 +159,7 @@ def test_a_backup_that_has_not_reported_yet_is_no_difference(report: Evidence | 
     made = contract(load(home / "mahavishnu.yaml").declared)
     text = shown(home)
     with serving(text) as url:
-        assert [*live.service.differences(url, made)] == []
+        assert [*live.service.differences(Site(url), made)] == []
     names = {re.split("[{ ]", line)[0] for line in text.splitlines() if line[0] != "#"}
     assert unseen(names, made) == []
     for gone in ("mahavishnu_dead_letters", "mahavishnu_slo_requests_total"):
@@ -177,7 +184,7 @@ def unseen(names: Iterable[str], made: Contract) -> list[str]:
     with serving(answers(result=[{"metric": {"__name__": name}} for name in names])) as url:
         return [
             one
-            for one in live.prometheus.differences(url, made, "groups: []", ())
+            for one in live.prometheus.differences(Site(url), made, "groups: []", ())
             if one.startswith("there is no")
         ]
 
@@ -216,6 +223,112 @@ def test_who_does_not_answer_is_no_agreement(
     assert "hunter2" not in said
 
 
+def test_each_is_asked_though_another_does_not_answer(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what was found before somebody stopped to answer is told; exit code 2, for not all is known."""
+    (home / "mahavishnu.yaml").write_text(json.dumps(SPEC), encoding="utf-8")
+    half = json.dumps({"data": {"groups": []}})
+    with serving(half) as url:
+        assert run(["diff", "--live", "http://127.0.0.1:9", "--prometheus", url, "--alertmanager", url]) == 2
+    told = capsys.readouterr()
+    assert re.search(rf"prometheus +{url}  \d+ differences, and not all was compared\n", told.out)
+    assert "rule ShopDown is not loaded" in told.out
+    assert [line.split(": ")[-1] for line in told.err.splitlines()] == [
+        "[Errno 111] Connection refused",
+        f"what answers at {url} is no Prometheus".split(": ")[-1],
+        f"what answers at {url} is no Alertmanager".split(": ")[-1],
+    ]
+
+
+def test_a_login_is_read_from_a_file_and_shown_to_nobody(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is sent with each question; one that cannot be read is not said again."""
+    (home / "login").write_text("Authorization: Bearer hunter2\n\nX-Scope-OrgID: a b\n")
+    (home / "torn").write_text("X-Scope-OrgID: a\nhunter2\n")
+    with asking(shown(home)) as (url, asked):
+        assert run(["diff", "--live", url]) == 2
+        assert run(["diff", "--live", url, "--header-file", "login"]) == 0
+        assert run(["diff", "--live", url, "--header-file", "torn"]) == 2
+        assert run(["diff", "--live", url, "--header-file", "none"]) == 2
+    assert asked == [None, "a b"]
+    told = " ".join(capsys.readouterr().err.split())
+    assert "answers 401 Unauthorized: say a login by --header-file" in told
+    assert "torn:2 is no header" in told
+    assert "none cannot be read" in told
+    assert "hunter2" not in told
+
+
+@contextmanager
+def asking(text: str) -> Generator[tuple[str, list[str | None]]]:
+    """A server that answers to whoever knows the password; its URL, and the tenant in each question."""
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["X-Scope-OrgID"])
+            self.send_response(200 if self.headers["Authorization"] == "Bearer hunter2" else 401)
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+            """Quietly."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("status", [301, 308])
+def test_a_redirect_is_told_and_not_followed(
+    status: int, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A login would go with it, wherever it leads."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Location", "https://elsewhere.example.com/")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the base)
+            """Quietly."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        assert run(["diff", "--live", f"http://127.0.0.1:{server.server_address[1]}"]) == 2
+        server.shutdown()
+    assert "ask where that leads, https://elsewhere.example.com/" in capsys.readouterr().err
+
+
+def test_who_drips_has_no_more_time_than_who_is_silent(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is one time for the whole of an answer."""
+    monkeypatch.setattr(fetch, "_LONGEST", 0.2)
+    with dripping() as url:
+        assert run(["diff", "--live", url]) == 2
+    assert "timed out" in capsys.readouterr().err
+
+
+def test_lines_are_short_and_show_where_texts_part(home: Path) -> None:
+    """Receivers have whole templates in them."""
+    assert run(["generate"]) == 0
+    made = contract(load(home / "mahavishnu.yaml").declared)
+    config = (home / "deploy/alertmanager/alertmanager.yml").read_text()
+    for loaded, said in (
+        ("route: {receiver: a}\nreceivers: [{name: a}]", "receivers.shop-P1 is not there"),
+        (
+            config.replace("{{ with .CommonAnnotations.action", "{{ with .CommonAnnotations.doing"),
+            "ns.doing }}",
+        ),
+    ):
+        with serving(json.dumps({"config": {"original": loaded}})) as url:
+            found = list(live.alertmanager.differences(Site(url), made, config))
+        assert any(said in one for one in found), found
+        assert max(map(len, found)) < 400
+
+
 def _databases(listener: socket.socket) -> None:
     """What a server says that speaks another protocol."""
     with listener.accept()[0] as asked:
@@ -249,7 +362,7 @@ def test_a_prometheus_that_was_told_nothing_forgets_after_15_days(home: Path) ->
     (home / "prometheus.yml").write_text("{}")
     made = contract(load(home / "mahavishnu.yaml").declared)
     with prometheus(home / "prometheus.yml", home) as asked:
-        found = list(live.prometheus.differences(asked, made, "groups: []", ()))
+        found = list(live.prometheus.differences(Site(asked), made, "groups: []", ()))
     assert "it keeps its series for 15d, and retention.metrics is 45d" in found
 
 
@@ -283,7 +396,7 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
             ("tier: fast", "tier: slow", "rule ShopSloLatencyBurnP1 is not loaded, or with other labels"),
         ):
             assert old in text
-            found = list(live.prometheus.differences(asked, made, text.replace(old, new, 1), scraping))
+            found = list(live.prometheus.differences(Site(asked), made, text.replace(old, new, 1), scraping))
             assert any(says in one for one in found), found
         changes = {
             "receiver: shop-P2": "receiver: shop-P1",
@@ -292,7 +405,7 @@ def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
         }
         for old, new in changes.items():
             wanted = config.read_text().replace(old, new, 1)
-            assert list(live.alertmanager.differences(told, made, wanted)) != []
+            assert list(live.alertmanager.differences(Site(told), made, wanted)) != []
 
 
 @pytest.mark.judge
@@ -311,7 +424,7 @@ def test_an_older_copy_of_the_rules_beside_the_right_one_is_told(home: Path) -> 
     rules.with_name("rules.slow.test.yml").unlink()
     made = contract(load(home / "mahavishnu.yaml").declared)
     with prometheus(config, home) as asked:
-        found = [one for one in live.prometheus.differences(asked, made, text, ()) if "ShopDown" in one]
+        found = [one for one in live.prometheus.differences(Site(asked), made, text, ()) if "ShopDown" in one]
     twice, *others = sorted(found)
     assert re.fullmatch(r"rule ShopDown is loaded 2 times, in group \S+ of \S+ and group \S+ of \S+", twice)
     assert others == ["rule ShopDown keeps firing for 86400 s", "rule ShopDown waits for 7200 s"]
@@ -343,7 +456,7 @@ def test_what_never_leaves_prometheus_and_what_it_only_remembers_are_told(home: 
     rules = texts(made)["prometheus/rules.yml"]
     with prometheus(home / "prometheus.yml", home, "--storage.tsdb.retention.time=45d") as asked:
         assert "mahavishnu_slo_requests_total" in read(f"{asked}/api/v1/label/__name__/values")
-        found = list(live.prometheus.differences(asked, made, rules, ()))
+        found = list(live.prometheus.differences(Site(asked), made, rules, ()))
     assert "it has no series of job shop from the last 2m" in found
     assert any(
         re.fullmatch(r"alert_relabel_configs drop Shop\w+ and \d+ more: nobody .*", one) for one in found
@@ -361,8 +474,8 @@ def test_a_note_is_printed_and_is_no_difference(
 ) -> None:
     """Exit code 0: rules of one's own turn no pipeline red."""
 
-    def noted(*_: object) -> list[str]:
-        return [Note("a rule is somebody's own")]
+    def noted(*_: object) -> Iterator[str]:
+        yield Note("a rule is somebody's own")
 
     monkeypatch.setattr(live.prometheus, "differences", noted)
     assert run(["diff", "--prometheus", "http://a"]) == 0
@@ -382,7 +495,7 @@ def scraped(home: Path, **said: str) -> list[str]:
     with serving(answers(activeTargets=[target])) as url:
         return [
             one
-            for one in live.prometheus.differences(url, made, "groups: []", scraping)
+            for one in live.prometheus.differences(Site(url), made, "groups: []", scraping)
             if one.startswith("target ")
         ]
 
@@ -450,7 +563,7 @@ def added(old: str, new: str) -> list[str]:
     assert ROUTED.count(old) == 1
     status = {"config": {"original": ROUTED.replace(old, new)}}
     with serving(json.dumps(status)) as url:
-        return list(live.alertmanager.differences(url, contract_of(SPEC), ROUTED))
+        return list(live.alertmanager.differences(Site(url), contract_of(SPEC), ROUTED))
 
 
 @pytest.mark.parametrize(
@@ -585,5 +698,5 @@ def test_how_long_prometheus_keeps_its_series_is_compared(home: Path, kept: str,
     (home / "mahavishnu.yaml").write_text(json.dumps({**SPEC, "retention": {"metrics": "365d"}}))
     made = contract(load(home / "mahavishnu.yaml").declared)
     with serving(answers(storageRetention=kept)) as url:
-        found = list(live.prometheus.differences(url, made, "groups: []", ()))
+        found = list(live.prometheus.differences(Site(url), made, "groups: []", ()))
     assert any("it keeps its series for" in one for one in found) is not same

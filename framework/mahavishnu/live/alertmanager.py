@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import cast
 
 from mahavishnu.contract import Contract
 from mahavishnu.live import heard
-from mahavishnu.live.fetch import configuration, fetch
+from mahavishnu.live.excerpt import excerpts
+from mahavishnu.live.fetch import Site, Unreachable, configuration
 from mahavishnu.loading import yaml_tree
 
 _HIDDEN = "<secret>"
@@ -17,10 +18,13 @@ _HIDDEN = "<secret>"
 _WRITTEN = re.compile(r"(route|inhibit_rules|time_intervals|mute_time_intervals)\b.*|receivers\.[^.]+\.\w+")
 
 
-def differences(url: str, made: Contract, config: str) -> Iterator[str]:
+def differences(site: Site, made: Contract, config: str) -> Iterator[str]:
     """Where a running Alertmanager says something else of this service's alerts, or nothing; secrets are not shown."""
-    status = json.loads(fetch(f"{url.rstrip('/')}/api/v2/status"))
-    loaded = configuration(cast("dict[str, Any]", status)["config"]["original"])
+    try:
+        said = json.loads(site.text("/api/v2/status"))["config"]["original"]
+    except (ValueError, KeyError, TypeError):
+        raise Unreachable(f"what answers at {site.url} is no Alertmanager") from None
+    loaded = configuration(str(said))
     yield from _differs(heard.part(configuration(config), made.job), heard.part(loaded, made.job), "")
 
 
@@ -33,8 +37,11 @@ def _differs(wanted: object, loaded: object, path: str) -> Iterator[str]:
         yield from _more(asked, found, path)
     elif isinstance(wanted, list) and isinstance(loaded, list):
         yield from _items(cast("list[object]", wanted), cast("list[object]", loaded), path)
+    elif loaded is None and wanted is not None:
+        yield f"{path} is not there, and this spec says `{yaml_tree.short(f'{wanted}')}`"
     elif loaded != _HIDDEN and f"{wanted}" != f"{loaded}":
-        yield f"{path} is `{loaded}`, and this spec says `{wanted}`"
+        there, here = excerpts(f"{loaded}", f"{wanted}")
+        yield f"{path} is `{there}`, and this spec says `{here}`"
 
 
 def _more(wanted: Mapping[str, object], loaded: Mapping[str, object], path: str) -> Iterator[str]:

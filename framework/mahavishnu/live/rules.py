@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from mahavishnu.live.excerpt import excerpts
 from mahavishnu.live.normal import normal
 from mahavishnu.live.note import Note
 from mahavishnu.units import Duration
@@ -63,7 +64,8 @@ def _loaded(name: str, found: list[Placed], wanted: list[Placed]) -> Iterator[st
 
 def _differs(name: str, found: Rule, wanted: Rule) -> Iterator[str]:
     if normal(found["query"]) != normal(wanted["expr"]):
-        yield f"rule {name} asks `{found['query']}`"
+        there, here = excerpts(str(found["query"]), str(wanted["expr"]))
+        yield f"rule {name} asks `{there}`, and this spec `{here}`"
     if "alert" in wanted and found["duration"] != _seconds(wanted.get("for")):
         yield f"rule {name} waits for {found['duration']:g} s"
     kept = found.get("keepFiringFor") or 0  # before 2.42 there is none

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mahavishnu.contract import Contract
-from mahavishnu.live.fetch import Unreachable, fetch
+from mahavishnu.live.fetch import Site, Unreachable
 from mahavishnu.live.missing import missing
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.series import LIMIT_QUOTA, SPEC_INFO
@@ -16,13 +16,12 @@ _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})? (\S+)(?: \S+)?")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
-def differences(url: str, made: Contract) -> Iterator[str]:
+def differences(site: Site, made: Contract) -> Iterator[str]:
     """Where a running service differs: its spec, its series with their labels and boundaries, its numbers."""
     path = made.spec.observability.metrics.path
-    text = fetch(f"{url.rstrip('/')}{path}")
-    samples = list(_samples(text))
+    samples = list(_samples(site.text(path)))
     if SPEC_INFO.name not in {name for name, _, _ in samples}:
-        raise Unreachable(f"what answers at {url}{path} is no service of mahavishnu")
+        raise Unreachable(f"what answers at {site.url}{path} is no service of mahavishnu")
     for name, labels, _ in samples:
         if name == SPEC_INFO.name and labels.get("hash") != made.hash:
             yield f"the spec at work is {labels.get('hash')}, and this one is {made.hash}"

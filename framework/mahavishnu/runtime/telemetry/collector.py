@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
+from mahavishnu import hurried
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.secret_values import secret
-from mahavishnu.runtime.telemetry import hurried
 from mahavishnu.units import SECOND
 
 T = TypeVar("T")
@@ -112,18 +112,4 @@ def _seconds(said: str) -> float:
     return min(float(said), 300) if said.isascii() and said.isdigit() else 0
 
 
-def _opener() -> urllib.request.OpenerDirector:
-    """What opens URLs and follows no redirect: that would go without the body, but with the headers' secrets."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        hurried.Plain,
-        hurried.Secure,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
-
-
-_OPENER = _opener()
+_OPENER = hurried.opener()

@@ -8,13 +8,29 @@ from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from io import BufferedReader, RawIOBase
 from socket import socket
 from typing import Any, cast
-from urllib.request import HTTPHandler, HTTPSHandler, Request
+from urllib.request import (
+    HTTPDefaultErrorHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+)
 
 _PIECE = 16 * 1024
 """What goes out by TLS at once, in bytes."""
 
 
-class Plain(HTTPHandler):
+def opener() -> OpenerDirector:
+    """What opens URLs and follows no redirect: that would go without a body, but with the headers' secrets."""
+    made = OpenerDirector()
+    for handler in (ProxyHandler, _Plain, _Secure, HTTPDefaultErrorHandler, HTTPErrorProcessor):
+        made.add_handler(handler())
+    return made
+
+
+class _Plain(HTTPHandler):
     """Opens `http` URLs."""
 
     def http_open(self, req: Request) -> HTTPResponse:
@@ -22,7 +38,7 @@ class Plain(HTTPHandler):
         return self.do_open(_Connection, req)
 
 
-class Secure(HTTPSHandler):
+class _Secure(HTTPSHandler):
     """Opens `https` URLs."""
 
     def https_open(self, req: Request) -> HTTPResponse:
