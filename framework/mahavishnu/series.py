@@ -390,8 +390,8 @@ WORKER_DEATHS = Signal(
 PUSHES = Signal(
     "mahavishnu_otlp_pushes_total",
     Kind.COUNTER,
-    "How often these series were pushed to the collector, by whether it took them.",
-    (Label("outcome", ("ok", "failed")),),
+    "How often these series were pushed to the collector, by whether it took all of them, a part, or none.",
+    (Label("outcome", ("ok", "partial", "failed")),),
     waived="Where they fail nobody who is pushed to sees it; the log says so, and the collector knows who is silent.",
     unit=Unit.PUSHES,
 )

@@ -33,7 +33,8 @@ class Pushing:
 
     What is pushed are totals: what a failed push held is in the next one too, so nothing is kept for it, and one
     that is due while another is under way is the same one. After a failure it is tried again in one second, then in
-    two, four, and so on up to the usual time, or when the collector asks for it.
+    two, four, and so on up to the usual time, or when the collector asks for it; what it would refuse again, or has
+    taken in part, is not tried again: the next one is as usual.
     """
 
     def __init__(
@@ -49,7 +50,8 @@ class Pushing:
         self._since = wall()
         otlp = _otlp() if service().spec.observability.metrics.otlp else None
         self._otlp = otlp if clock.runs else None  # a collector knows no test's own time
-        self._failures = 0
+        self._failures = self._tries = 0
+        self._outcome = "ok"
         self._timer = Timer(clock, self._due)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -79,7 +81,7 @@ class Pushing:
         try:
             await asyncio.wait_for(self._last(), LAST / SECOND)
         except Exception as fault:  # noqa: BLE001 - whatever it is, the process ends
-            self._tell(type(fault).__name__)
+            self._tell(Failure(type(fault).__name__))
 
     async def _last(self) -> None:
         heard: set[Number | Observations] | None = None
@@ -91,20 +93,20 @@ class Pushing:
             await self._push()
             self._follow()
 
-    async def _push(self) -> float:
-        """Push now; returns for how many ns the collector wants to be left alone."""
+    async def _push(self) -> Failure | None:
+        """Push now; None where all was taken, or somebody else pushes."""
         since, service = self._leads(), self._service()
         settings = service.spec.observability.metrics
         if self._otlp is None or since is None or settings.otlp is None:
-            return 0
+            return None
         body = self._otlp.encoded(
             service.metrics.shown(), self._resource(), self._otlp.Times(since, self._wall())
         )
         timeout = min(_PATIENCE, int(settings.every)) / SECOND
         post = partial(self._otlp.post, settings.otlp, body, timeout)
         failure: Failure | None = await aside(post)
-        self._tell(None if failure is None else failure.reason)
-        return 0 if failure is None else failure.after * SECOND
+        self._tell(failure)
+        return failure
 
     def _leads(self) -> int | None:
         """Since when is counted, where it is this process that pushes."""
@@ -128,22 +130,26 @@ class Pushing:
             "service.instance.id": instance(worker=self._workers() is not None),
         }
 
-    def _tell(self, reason: str | None) -> None:
-        service = self._service()
-        service.metrics.counter(PUSHES, outcome="ok" if reason is None else "failed").inc()
-        if reason is not None and self._failures == 0:
-            service.log.warning(
-                "series not pushed", reason=reason, to=service.spec.observability.metrics.otlp
-            )
-        elif reason is None and self._failures:
+    def _tell(self, failure: Failure | None) -> None:
+        service, before = self._service(), self._outcome
+        self._outcome = "ok" if failure is None else "partial" if failure.partial else "failed"
+        service.metrics.counter(PUSHES, outcome=self._outcome).inc()
+        if failure is None and self._failures:
             service.log.info("series pushed again", failures=self._failures)
-        self._failures = 0 if reason is None else self._failures + 1
+        elif failure is not None and self._outcome != before:
+            event = "series pushed in part" if failure.partial else "series not pushed"
+            service.log.warning(event, reason=failure.reason, to=service.spec.observability.metrics.otlp)
+        self._failures = 0 if failure is None else self._failures + 1
+        self._tries = 0 if failure is None or failure.final else self._tries + 1
 
-    def _pause(self, asked: float) -> float:
+    def _pause(self, failure: Failure | None) -> float:
         every = int(self._service().spec.observability.metrics.every)
-        if self._failures == 0:
+        if failure is None:
             return every
-        return max(asked, _CHANCE.uniform(0.5, 1) * min(every, SECOND << min(self._failures - 1, 20)))
+        asked = failure.after * SECOND
+        if failure.final:
+            return max(asked, every)
+        return max(asked, _CHANCE.uniform(0.5, 1) * min(every, SECOND << min(self._tries - 1, 20)))
 
     def _due(self) -> None:
         # By way of the loop: whoever moves a virtual clock may be another thread.
@@ -156,11 +162,11 @@ class Pushing:
 
     async def _again(self) -> None:
         try:
-            asked = await self._push()
+            failure = await self._push()
         except Exception as fault:  # noqa: BLE001 - whatever it is, the next one is pushed
-            self._tell(type(fault).__name__)
-            asked = 0
-        self._timer.start(int(self._pause(asked)))
+            failure = Failure(type(fault).__name__)
+            self._tell(failure)
+        self._timer.start(int(self._pause(failure)))
 
 
 def _otlp() -> ModuleType:

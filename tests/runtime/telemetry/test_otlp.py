@@ -76,11 +76,16 @@ def outcomes(house: House) -> tuple[float, float]:
     return shown[name.format("ok")], shown[name.format("failed")]
 
 
+def in_part(house: House) -> float:
+    """How often only a part of it was taken."""
+    return house.samples()["mahavishnu_otlp_pushes_total{outcome=partial}"]
+
+
 async def tick(house: House, seconds: float = EVERY) -> None:
     """Let so much time pass, and one push that is due be done."""
-    before = sum(outcomes(house))
+    before = sum((*outcomes(house), in_part(house)))
     house.clock.advance(int(seconds * 10**9))
-    await until(lambda: sum(outcomes(house)) > before)
+    await until(lambda: sum((*outcomes(house), in_part(house))) > before)
     await house.clock.settle()
 
 
@@ -180,7 +185,7 @@ async def test_what_workers_count_that_end_while_the_last_word_is_pushed_is_push
 
 async def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector) -> None:
     """In 1, 2, 4, 8 seconds or a little less, so that not all come together; never later than usual; said once."""
-    receiver.status = 500
+    receiver.status = 503
     async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
         await tick(house)
         for most in (1, 2, 4, 8, EVERY, EVERY):
@@ -197,10 +202,52 @@ async def test_a_collector_that_is_gone_is_asked_again_soon(receiver: Collector)
         assert outcomes(house) == (1, 7)
         told = [line for line in house.lines if line["event"].startswith("series")]
         assert [line["event"] for line in told] == ["series not pushed", "series pushed again"]
-        assert told[0]["reason"] == "HTTP 500"
+        assert told[0]["reason"] == "HTTP 503"
         assert told[1]["failures"] == 7
         # Nothing is missing: what is pushed are totals.
         assert receiver.samples()["mahavishnu_limit_decisions_total{limit=few,outcome=allowed}"] == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 500])
+async def test_what_would_be_refused_again_is_not_pushed_before_its_time(
+    receiver: Collector, status: int
+) -> None:
+    """The next one, in the usual time, holds more than what was refused."""
+    receiver.status = status
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        await tick(house)
+        for failed in (2, 3):
+            house.clock.advance(EVERY * 10**9 - 1)
+            await asyncio.sleep(0.02)
+            assert len(receiver.pushed) == failed - 1
+            await tick(house, 1e-6)
+            assert outcomes(house) == (0, failed)
+
+
+async def test_what_is_taken_in_part_counts_as_that(receiver: Collector) -> None:
+    """It is no failure, nor tried again before its time; the log says so once, with the collector's reason."""
+    said = ExportMetricsServiceResponse()
+    said.partial_success.rejected_data_points = 3
+    said.partial_success.error_message = "too many series for tenant"
+    async with served(harden(site(), pushing(receiver.url), clock=Exporting())) as house:
+        receiver.body = said.SerializeToString()
+        await tick(house)
+        house.clock.advance(EVERY * 10**9 - 1)
+        await asyncio.sleep(0.02)
+        await tick(house, 1e-6)
+        assert (*outcomes(house), in_part(house)) == (0, 0, 2)
+        receiver.status = 400
+        await tick(house)
+        receiver.status, receiver.body = 200, b""
+        await tick(house)
+        assert (*outcomes(house), in_part(house)) == (1, 1, 2)
+    told = [(line["event"], line.get("reason")) for line in house.lines if line["event"].startswith("series")]
+    assert [event for event, _ in told] == [
+        "series pushed in part",
+        "series not pushed",
+        "series pushed again",
+    ]
+    assert told[0][1] == "3 series were rejected: too many series for tenant"
 
 
 async def test_a_collector_that_wants_to_be_left_alone_is(receiver: Collector) -> None:
@@ -255,13 +302,20 @@ def test_each_way_to_fail_has_a_reason(receiver: Collector, monkeypatch: pytest.
     partial = ExportMetricsServiceResponse()
     partial.partial_success.rejected_data_points = 3
     receiver.body = partial.SerializeToString()
-    assert post(receiver.url, b"", 5) == Failure("3 series were rejected", final=True)
+    assert post(receiver.url, b"", 5) == Failure("3 series were rejected", final=True, partial=True)
+    partial.partial_success.error_message = "too many series\nfor tenant"
+    receiver.body = partial.SerializeToString()
+    said = "3 series were rejected: too many series for tenant"
+    assert post(receiver.url, b"", 5) == Failure(said, final=True, partial=True)
     receiver.body = b"<html>"
     assert post(receiver.url, b"", 5) is None
     receiver.status, receiver.said = 404, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}
-    assert post(receiver.url, b"", 5) == Failure("HTTP 404", final=True)
+    assert post(receiver.url, b"", 5) == Failure("HTTP 404: <html>", final=True)
     receiver.said = {"retry-after": "99999"}
-    assert post(receiver.url, b"", 5) == Failure("HTTP 404", 300, final=True)
+    assert post(receiver.url, b"", 5) == Failure("HTTP 404: <html>", 300, final=True)
+    receiver.status, receiver.said, receiver.body = 400, {}, b"key s/ecret: out of order sample"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s%2Fecret")
+    assert post(receiver.url, b"", 5) == Failure("HTTP 400: key <secret>: out of order sample", final=True)
     receiver.delay = 0.5
     found = post(receiver.url, b"", 0.05)
     assert found is not None

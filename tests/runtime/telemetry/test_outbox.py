@@ -168,10 +168,11 @@ async def test_what_would_be_refused_again_is_not_sent_again(
 def test_what_a_collector_rejects_is_counted_as_failed(receiver: Collector) -> None:
     said = ExportTraceServiceResponse()
     said.partial_success.rejected_spans = 2
+    said.partial_success.error_message = "too old"
     receiver.body = said.SerializeToString()
     house = exchanged(receiver, site(), tracing(receiver.url), *[NOTHING] * 5)
     assert outcomes(house) == (3, 2, 0)
-    assert [line["reason"] for line in house.lines if "reason" in line] == ["2 spans were rejected"]
+    assert [line["reason"] for line in house.lines if "reason" in line] == ["2 spans were rejected: too old"]
 
 
 async def test_a_span_that_has_no_bytes_takes_no_other_with_it(receiver: Collector) -> None:

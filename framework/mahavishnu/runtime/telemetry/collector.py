@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from mahavishnu import hurried
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.secret_values import secret
+from mahavishnu.runtime.telemetry.remarks import worded
 from mahavishnu.units import SECOND
 
 T = TypeVar("T")
@@ -26,7 +27,7 @@ LAST = 3 * SECOND
 """How long a last word may take: less than the margin between a server's time to end and its end, ns."""
 _HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
 _TYPE = "application/x-protobuf"
-_LONGEST = 64 * 1024
+_LONGEST, _REMARK = 64 * 1024, 4096
 _PASSING = frozenset((429, 502, 503, 504))
 # Hosts are encoded so. A fork in the middle of its first import, in a thread, would never find it.
 codecs.lookup("idna")
@@ -35,12 +36,19 @@ codecs.lookup("idna")
 class Failure(NamedTuple):
     """Why a collector has not taken what it was sent, and after how many seconds it wants to be asked again.
 
-    `final`: it would say the same of the same again.
+    `final`: it would say the same of the same again. `partial`: it has taken the rest.
     """
 
     reason: str
     after: float = 0
     final: bool = False
+    partial: bool = False
+
+
+def refused(number: int, what: str, said: str) -> Failure:
+    """A collector that has taken all but so many, and what it says of these."""
+    reason = worded(f"{number} {what} were rejected", said.encode(), headers().values())
+    return Failure(reason, final=True, partial=True)
 
 
 def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
@@ -56,11 +64,20 @@ def post(url: str, path: str, body: bytes, timeout: float) -> bytes | Failure:
     except HTTPError as fault:
         with fault:
             after = _seconds(fault.headers.get("retry-after", ""))
-            return Failure(f"HTTP {fault.code}", after, fault.code not in _PASSING)
+            reason = worded(f"HTTP {fault.code}", _said(fault), headers().values())
+            return Failure(reason, after, fault.code not in _PASSING)
     except OSError as fault:
         return Failure(str(fault) or type(fault).__name__)
     except (ValueError, HTTPException) as fault:
         return Failure(type(fault).__name__)  # its words may hold a header, which may be a secret
+
+
+def _said(fault: HTTPError) -> bytes:
+    """What stands below an error, as far as it comes; in time, like all of an answer."""
+    try:
+        return fault.read(_REMARK)
+    except (OSError, HTTPException, ValueError):
+        return b""
 
 
 def _place(url: str, path: str) -> str:

@@ -48,7 +48,7 @@ def encoded(shown: Shown, resource: Mapping[str, str], times: Times) -> bytes:
 
 
 def post(url: str, body: bytes, timeout: float) -> Failure | None:
-    """Send one request to a collector; None when it has taken it. `timeout` is that of `collector.post`."""
+    """Send one request to a collector; None when it has taken all of it. `timeout` is that of `collector.post`."""
     answer = collector.post(url, _PATH, body, timeout)
     return answer if isinstance(answer, Failure) else _judged(answer)
 
@@ -57,9 +57,9 @@ def _judged(answer: bytes) -> Failure | None:
     said = ExportMetricsServiceResponse()
     with suppress(Exception):  # protobuf's own error; a collector that says nothing of the kind has taken all
         said.ParseFromString(answer)
-    if said.partial_success.rejected_data_points:
-        return Failure(f"{said.partial_success.rejected_data_points} series were rejected", final=True)
-    return None
+    partial = said.partial_success
+    rejected = partial.rejected_data_points
+    return collector.refused(rejected, "series", partial.error_message) if rejected else None
 
 
 def _counter(scope: ScopeMetrics, signal: Signal, cells: Mapping[LabelValues, float], times: Times) -> None:

@@ -10,11 +10,14 @@ from contextlib import suppress
 from random import SystemRandom
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from mahavishnu.runtime.telemetry.collector import LAST, Failure, post
+from mahavishnu.runtime.telemetry.collector import LAST, Failure, post, refused
 from mahavishnu.units import SECOND
 
 ROOM = 2048
@@ -131,8 +134,9 @@ class _Sender(SpanExporter):
         if isinstance(answer, Failure):
             self._said(answer)
             return 0
-        rejected = min(_rejected(answer), good)
-        self._said(Failure(f"{rejected} spans were rejected") if rejected else None)
+        partial = _partial(answer)
+        rejected = min(int(partial.rejected_spans), good)
+        self._said(refused(rejected, "spans", partial.error_message) if rejected else None)
         return good - rejected
 
     def _asked(self, body: bytes) -> bytes | Failure:
@@ -175,8 +179,8 @@ def _bytes(spans: Iterable[ReadableSpan]) -> bytes:
     return bytes(encode_spans([*spans]).SerializeToString())
 
 
-def _rejected(answer: bytes) -> int:
+def _partial(answer: bytes) -> ExportTracePartialSuccess:
     said = ExportTraceServiceResponse()
     with suppress(Exception):  # protobuf's own error; a collector that says nothing of the kind has taken all
         said.ParseFromString(answer)
-    return int(said.partial_success.rejected_spans)
+    return said.partial_success
