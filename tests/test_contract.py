@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.contract import Contract, agree, contract, spec_hash
+from mahavishnu.contract import Contract, agree, contract
 from mahavishnu.promql import Matcher, Selector
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS
 from mahavishnu.signals import AgreementError, Kind, Signal
-from mahavishnu.spec import Spec
+from mahavishnu.spec import Spec, spec_hash
 from tests.runtime.asgi_client import spec_of
 
 SAID: dict[str, Any] = {

@@ -12,8 +12,8 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.cli import run
-from mahavishnu.contract import spec_hash
 from mahavishnu.load import load
+from mahavishnu.spec import spec_hash
 from tests.generators.specs import SMALL, merged
 
 PATCH = {"limits": {"per_client": {"rate": "7/minute", "scope": "process"}}}

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 
 from mahavishnu import variables
 from mahavishnu.clock import process_clock
-from mahavishnu.contract import spec_hash
 from mahavishnu.errors import SpecError
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.protocols import Clock, Scope
@@ -37,7 +36,7 @@ from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.signal_handlers import on_signal
 from mahavishnu.runtime.traced_edition import TracedEdition
-from mahavishnu.spec import Spec
+from mahavishnu.spec import Spec, spec_hash
 
 __all__ = ["Hardening", "Identify", "Principal"]
 

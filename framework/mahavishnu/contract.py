@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -14,8 +13,11 @@ from mahavishnu.alerts import (
     client_memory,
     drift,
     event_loop,
+    http_server,
     outbound,
     parking,
+    process,
+    pushes,
     restarts,
     shared_store,
     spans_lost,
@@ -25,17 +27,7 @@ from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Expr, Selector
 from mahavishnu.queries import closure
 from mahavishnu.queries.recorded import Recorded
-from mahavishnu.series import (
-    CPU,
-    CPU_LIMIT,
-    HEAD_TIMEOUTS,
-    HTTP_ACTIVE,
-    HTTP_DURATION,
-    MEMORY,
-    MEMORY_LIMIT,
-    PUSHES,
-    SPEC_INFO,
-)
+from mahavishnu.series import SPEC_INFO
 from mahavishnu.signals import (
     AgreementError,
     Alert,
@@ -44,7 +36,7 @@ from mahavishnu.signals import (
     Signal,
     Source,
 )
-from mahavishnu.spec import Spec
+from mahavishnu.spec import Spec, spec_hash
 
 Thing = TypeVar("Thing")
 
@@ -56,12 +48,15 @@ class Concern(Protocol):
         """Its series."""
         ...
 
-    def alerts(self, spec: Spec, hash: str, /) -> Iterable[Alert]:
-        """Its alerts, for the rules of a spec with this hash."""
+    def alerts(self, spec: Spec, /) -> Iterable[Alert]:
+        """Its alerts."""
         ...
 
 
 _CONCERNS: tuple[Concern, ...] = (
+    http_server,
+    process,
+    pushes,
     answering,
     restarts,
     event_loop,
@@ -175,7 +170,7 @@ def _contract(of: _Itself[Spec]) -> Contract:
         replace(one, expr=scoped(one.expr, job), labels=(("service", job), *one.labels)) for one in recorded
     )
     alerts = [
-        *(alert for concern in _CONCERNS for alert in concern.alerts(spec, bare.hash)),
+        *(alert for concern in _CONCERNS for alert in concern.alerts(spec)),
         *(alert for name, policy in policies for alert in policy.alerts(name)),
     ]
     named = tuple(_named(alert, job) for alert in alerts)
@@ -187,8 +182,9 @@ def _contract(of: _Itself[Spec]) -> Contract:
 
 def shown(spec: Spec) -> Contract:
     """The part of a contract that a process needs: its series, without the rules over them."""
+    common = (one for concern in _CONCERNS for one in concern.signals(spec))
     own = (one for name, policy in _policies(spec) for one in policy.signals(name))
-    signals = {one.name: one for one in merge([*_service_signals(spec), *own])}
+    signals = {one.name: one for one in merge([*common, *own])}
     return Contract(spec, spec_hash(spec), signals, (), ())
 
 
@@ -218,12 +214,6 @@ def _asked(bare: Contract) -> Mapping[str, Signal]:
     return {**bare.signals, SPEC_INFO.name: SPEC_INFO.closed(hash=bare.hash)}
 
 
-def spec_hash(spec: Spec) -> str:
-    """Sixteen hex digits that differ for specs that differ; secrets stay symbolic in it."""
-    text = spec.model_dump_json(by_alias=True, exclude={"environment", "environments"})
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 def merge(signals: Iterable[Signal]) -> tuple[Signal, ...]:
     """One signal per name: the union of the label values and of the buckets of all that carry it."""
     alike: dict[str, list[Signal]] = {}
@@ -243,14 +233,6 @@ def _queries(made: Contract) -> Iterator[Expr]:
     for alert in made.alerts:
         yield alert.expr
         yield from (feed.series for feed in alert.proof)
-
-
-def _service_signals(spec: Spec) -> Iterator[Signal]:
-    yield from (HTTP_DURATION, HTTP_ACTIVE, HEAD_TIMEOUTS, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT)
-    if spec.observability.metrics.otlp is not None:
-        yield PUSHES
-    for concern in _CONCERNS:
-        yield from concern.signals(spec)
 
 
 def _named(alert: Alert, job: str) -> Alert:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
 from decimal import Decimal
@@ -388,3 +389,9 @@ class Spec(Settings):
         yield from (
             (("alerts", "thresholds", name), name, one) for name, one in self.alerts.thresholds.items()
         )
+
+
+def spec_hash(spec: Spec) -> str:
+    """Sixteen hex digits that differ for specs that differ; secrets stay symbolic in it."""
+    text = spec.model_dump_json(by_alias=True, exclude={"environment", "environments"})
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,1 +1,1 @@
-"""Alerts that no single policy owns: a module for each concern, with the series that it asks for."""
+"""What a service shows and raises whatever its policies are: a module for each concern."""

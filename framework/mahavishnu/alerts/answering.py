@@ -17,7 +17,7 @@ def signals(_: object) -> Iterator[Signal]:
     yield UP
 
 
-def alerts(*_: object) -> Iterator[Alert]:
+def alerts(_: object) -> Iterator[Alert]:
     """Nobody answers, or one replica does not."""
     yield _down()
     yield _replica_down()

@@ -18,7 +18,7 @@ def signals(_: object) -> Iterator[Signal]:
     yield LIMIT_STORE_SHARED
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """Where any rate is counted: the memory for its clients can be full."""
     window = Duration.parse("5m")
     if any(isinstance(limit, Metered) and limit.mode != "off" for limit in spec.limits.values()):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.series import SPEC_INFO, SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
 from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.spec import Spec, spec_hash
 from mahavishnu.units import Duration
 
 _OTHER = "0000000000000000"
@@ -16,10 +17,10 @@ def signals(_: object) -> Iterator[Signal]:
     yield from (SPEC_INFO, SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS)
 
 
-def alerts(_: object, hash: str) -> Iterator[Alert]:
-    """Those of a spec with this hash, which is written into the rules."""
+def alerts(spec: Spec) -> Iterator[Alert]:
+    """Those of this spec, whose hash is written into the rules."""
     yield _refused()
-    yield _drifted(hash)
+    yield _drifted(spec_hash(spec))
 
 
 def _refused() -> Alert:

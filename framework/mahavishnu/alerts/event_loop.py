@@ -16,7 +16,7 @@ def signals(_: object) -> Iterator[Signal]:
     yield LAG_LATELY
 
 
-def alerts(*_: object) -> Iterator[Alert]:
+def alerts(_: object) -> Iterator[Alert]:
     """It is late for minutes."""
     yield _lagging()
 

@@ -23,7 +23,7 @@ def signals(spec: Spec) -> Iterator[Signal]:
         yield from (one.closed(dependency=name) for one in shown)
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """One for each dependency."""
     yield from map(_failing, spec.dependencies)
 

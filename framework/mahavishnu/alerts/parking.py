@@ -32,7 +32,7 @@ def signals(spec: Spec) -> Iterator[Signal]:
         yield from (DEAD_LETTERS_DROPPED, DEAD_LETTERS_FULL, DEAD_LETTERS_UP)
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """One for each way in which they can hurt."""
     if spec.parking:
         one = spec.parking[0]

@@ -27,7 +27,7 @@ def signals(_: object) -> Iterator[Signal]:
     yield START
 
 
-def alerts(*_: object) -> Iterator[Alert]:
+def alerts(_: object) -> Iterator[Alert]:
     """A service that is away now and then, and one replica that does not live long."""
     yield _flapping()
     yield _restarting()

@@ -25,7 +25,7 @@ def signals(spec: Spec) -> Iterator[Signal]:
         yield from (STORE_CALLS, STORE_DURATION, STORE_UP)
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """It is lost; or it answers, but not always."""
     if spec.shared:
         yield from (_lost(), _flaky())

@@ -17,7 +17,7 @@ def signals(spec: Spec) -> Iterator[Signal]:
         yield SPANS
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """Spans that a collector does not take, or not fast enough; one that is replaced takes seconds, not minutes."""
     if spec.observability.traces is not None:
         yield _lost()

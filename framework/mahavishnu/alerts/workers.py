@@ -17,7 +17,7 @@ def signals(spec: Spec) -> Iterator[Signal]:
         yield from (WORKERS, WORKER_DEATHS, WORKER_FAULTS)
 
 
-def alerts(spec: Spec, _: str) -> Iterator[Alert]:
+def alerts(spec: Spec) -> Iterator[Alert]:
     """Fewer than the spec asks for, or one that dies again and again: neither `up` nor a probe that the others answer
     can tell."""
     if spec.service.workers > 1:

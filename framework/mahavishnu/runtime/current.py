@@ -6,11 +6,10 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from mahavishnu.contract import spec_hash
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime import operation_names
 from mahavishnu.runtime.limits import plain_tools
-from mahavishnu.spec import Spec
+from mahavishnu.spec import Spec, spec_hash
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.service import Service

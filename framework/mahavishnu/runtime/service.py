@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mahavishnu import variables
 from mahavishnu.backup import evidence
-from mahavishnu.contract import shown, spec_hash
+from mahavishnu.contract import shown
 from mahavishnu.errors import Finding, MahavishnuError
 from mahavishnu.load import Loaded
 from mahavishnu.protocols import Advice, Clock, Histogram, Site
@@ -62,7 +63,7 @@ from mahavishnu.series import (
     WORKERS,
 )
 from mahavishnu.signals import Signal
-from mahavishnu.spec import Logs, Spec
+from mahavishnu.spec import Logs, Spec, spec_hash
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.limits.memory_store import MemoryStore
@@ -299,23 +300,19 @@ class Service:
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
         gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
         gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
-        self._begin(SPEC_RELOADS)
-        if self.spec.service.workers > 1:
+        if WORKERS.name in self.contract.signals:
             gauge(WORKERS, lambda: 1)
-            self.metrics.counter(WORKER_DEATHS)
-            self._begin(WORKER_FAULTS)
-        if self.spec.observability.metrics.otlp is not None:
-            self._begin(PUSHES)
-        if self.tracing is not None:
-            self._begin(SPANS)
+        for signal in (SPEC_RELOADS, WORKER_DEATHS, WORKER_FAULTS, PUSHES, SPANS):
+            if signal.name in self.contract.signals:
+                self._begin(signal)
         self.metrics.read_counter(CPU, lambda: process().cpu)
         self.metrics.read_counter(LIMIT_STORE_SHARED, lambda: self.store.shared)
 
     def _begin(self, signal: Signal) -> None:
-        """Show a counter of one label at 0: Prometheus takes a first value for where it began."""
-        (label,) = signal.labels
-        for each in label.values or ():
-            self.metrics.counter(signal, **{label.name: each})
+        """Show a counter at 0, by all values of its labels: Prometheus takes a first value for where it began."""
+        names = [label.name for label in signal.labels]
+        for values in product(*(label.values or () for label in signal.labels)):
+            self.metrics.counter(signal, **dict(zip(names, values, strict=True)))
 
 
 def start(
