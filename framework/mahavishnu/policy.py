@@ -10,11 +10,12 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.promql import Expr, total
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.settings import Keyed, Settings, listed
-from mahavishnu.signals import Alert, Recording, Signal
+from mahavishnu.signals import WINDOW, Alert, Recording, Signal
 from mahavishnu.unfit import unfit
-from mahavishnu.units import plain
+from mahavishnu.units import Duration, plain
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Mode = Literal["observe", "enforce", "off"]
@@ -133,6 +134,12 @@ class Limit(Policy):
     def denial(self) -> str:
         """The outcome under which a request beyond the limit is counted."""
         return "observed" if self.mode == "observe" else "refused"
+
+    def share(self, name: str, over: Duration = WINDOW) -> Expr:
+        """What part of its requests was beyond the limit."""
+        decisions = LIMIT_DECISIONS.closed(limit=name)
+        beyond = total(decisions.rate(over, limit=name, outcome=self.denial))
+        return beyond / total(decisions.rate(over, limit=name))
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         shown = (LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION)

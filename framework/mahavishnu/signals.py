@@ -12,6 +12,8 @@ from mahavishnu.errors import Path
 from mahavishnu.promql import Call, Expr, Matcher, Selector
 from mahavishnu.units import Duration
 
+WINDOW = Duration.parse("5m")
+"""Over what alerts and panels look at growth, where nothing asks for another window."""
 LATELY = Duration.parse("2m")
 """How old the last scrape is at the most."""
 _MATCHER_SUFFIXES = {"": "=", "_not": "!=", "_re": "=~", "_not_re": "!~"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.series import ANY_UP, UP
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
 _HALF = Decimal("0.5")
@@ -44,12 +44,11 @@ def _replica_down() -> Alert:
 
     It is averaged, because one that answers now and then is no better than one that never does.
     """
-    window = Duration.parse("5m")
     return Alert(
         name="ReplicaDown",
         severity=Severity.P3,
-        expr=UP.select().over(window, "avg_over_time") <= _HALF,
-        hold=window,
+        expr=UP.select().over(WINDOW, "avg_over_time") <= _HALF,
+        hold=WINDOW,
         summary="Prometheus reaches a replica in $value of its scrapes.",
         unit="ratio",
         meaning="The one in the alert's label `instance` is known, and does not answer on its metrics path, or not in "

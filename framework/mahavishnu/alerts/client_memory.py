@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from mahavishnu.promql import total
 from mahavishnu.protocols import Metered
 from mahavishnu.series import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec
-from mahavishnu.units import Duration
 
 
 def signals(_: object) -> Iterator[Signal]:
@@ -20,13 +19,12 @@ def signals(_: object) -> Iterator[Signal]:
 
 def alerts(spec: Spec) -> Iterator[Alert]:
     """Where any rate is counted: the memory for its clients can be full."""
-    window = Duration.parse("5m")
     if any(isinstance(limit, Metered) and limit.mode != "off" for limit in spec.limits.values()):
         yield Alert(
             name="LimitStoreFull",
             severity=Severity.P3,
-            expr=total(LIMIT_STORE_SHARED.rate(window)) > 0,
-            hold=window,
+            expr=total(LIMIT_STORE_SHARED.rate(WINDOW)) > 0,
+            hold=WINDOW,
             summary="The memory for the clients of a limit is full: new ones share what one of them may ask.",
             meaning="A limit has as many clients as a process remembers. Further ones share 1,024 buckets until "
             "others have rested.",

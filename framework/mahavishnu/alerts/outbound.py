@@ -8,11 +8,10 @@ from decimal import Decimal
 from mahavishnu.policy import camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
-_WINDOW = Duration.parse("5m")
 _FAILING_RATIO = Decimal("0.1")
 
 
@@ -31,8 +30,8 @@ def alerts(spec: Spec) -> Iterator[Alert]:
 def _failing(name: str) -> Alert:
     """More calls fail than anybody gets used to, though perhaps too few for a breaker, or there is none."""
     calls = DEPENDENCY_CALLS.closed(dependency=name)
-    bad = total(calls.rate(_WINDOW, dependency=name, outcome_re="failure|timeout"))
-    made = total(calls.rate(_WINDOW, dependency=name, outcome_re="success|failure|timeout"))
+    bad = total(calls.rate(WINDOW, dependency=name, outcome_re="failure|timeout"))
+    made = total(calls.rate(WINDOW, dependency=name, outcome_re="success|failure|timeout"))
     return Alert(
         name=f"Dependency{camel(name)}Failing",
         severity=Severity.P3,

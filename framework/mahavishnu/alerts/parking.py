@@ -16,11 +16,10 @@ from mahavishnu.series import (
     DEAD_LETTERS_REDRIVEN,
     DEAD_LETTERS_UP,
 )
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
-_WINDOW = Duration.parse("5m")
 _FULL_RATIO = Decimal("0.8")
 
 
@@ -44,8 +43,8 @@ def alerts(spec: Spec) -> Iterator[Alert]:
 
 
 def _lost(one: str) -> Alert:
-    unkept = total(DEAD_LETTERS_PARKED.rate(_WINDOW, outcome_re="full|lost"))
-    dropped = total(DEAD_LETTERS_DROPPED.rate(_WINDOW))
+    unkept = total(DEAD_LETTERS_PARKED.rate(WINDOW, outcome_re="full|lost"))
+    dropped = total(DEAD_LETTERS_DROPPED.rate(WINDOW))
     return Alert(
         name="DeadLettersLost",
         severity=Severity.P1,

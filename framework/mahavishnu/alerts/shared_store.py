@@ -7,12 +7,11 @@ from decimal import Decimal
 
 from mahavishnu.promql import total
 from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 _FLAKY = Decimal("0.05")
-_WINDOW = Duration.parse("5m")
 _IMPACT = (
     "Each limit does what its `on_store_failure` says: `local` counts in every process apart, `open` lets "
     "everything through, `closed` answers 503. `mahavishnu check` says how much that is."
@@ -49,11 +48,11 @@ def _lost() -> Alert:
 
 def _flaky() -> Alert:
     ok, skipped = STORE_CALLS.select(outcome="ok"), STORE_CALLS.select(outcome="skipped")
-    failed = total(STORE_CALLS.rate(_WINDOW, outcome_not="ok"))
+    failed = total(STORE_CALLS.rate(WINDOW, outcome_not="ok"))
     return Alert(
         name="LimitStoreFlaky",
         severity=Severity.P3,
-        expr=failed / total(STORE_CALLS.rate(_WINDOW)) > _FLAKY,
+        expr=failed / total(STORE_CALLS.rate(WINDOW)) > _FLAKY,
         hold=Duration.parse("10m"),
         summary="The shared store of the limits did not decide $value of the requests.",
         unit="ratio",

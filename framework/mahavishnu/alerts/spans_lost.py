@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.promql import total
 from mahavishnu.series import SPANS
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
@@ -24,11 +24,10 @@ def alerts(spec: Spec) -> Iterator[Alert]:
 
 
 def _lost() -> Alert:
-    window = Duration.parse("5m")
     return Alert(
         name="SpansLost",
         severity=Severity.P4,
-        expr=total(SPANS.rate(window, outcome_not="exported")) > 0,
+        expr=total(SPANS.rate(WINDOW, outcome_not="exported")) > 0,
         hold=Duration.parse("10m"),
         summary="$value spans a second are lost: traces have gaps, or are missing.",
         meaning="The collector at `observability.traces.otlp` does not take spans (failed), or slower than they "

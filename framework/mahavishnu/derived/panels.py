@@ -39,13 +39,11 @@ from mahavishnu.series import (
     SLO_REQUESTS,
     UP,
 )
-from mahavishnu.signals import Across, AgreementError, Alert, Kind, Label, Signal, Source
-from mahavishnu.units import Duration
+from mahavishnu.signals import WINDOW, Across, AgreementError, Alert, Kind, Label, Signal, Source
 
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
 """Grafana's own names of units."""
 
-_WINDOW = Duration.parse("5m")
 _LONGEST_UID = 40  # Grafana's
 _QUANTILES = (Decimal("0.5"), Decimal("0.95"), Decimal("0.99"))
 _TITLES = {
@@ -319,12 +317,12 @@ def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -
     )
     if signal.kind is Kind.HISTOGRAM:
         shares = _QUANTILES if not by else (Decimal("0.95"),)
-        rates = total(signal.bucket_rate(_WINDOW, None, **where), "le", *by)
+        rates = total(signal.bucket_rate(WINDOW, None, **where), "le", *by)
         for share in shares:
             yield Query(scoped(quantile(share, rates), made.job), by, f"p{share * 100:.0f}")
         return
     if signal.kind is Kind.COUNTER:
-        expr: Expr = total(signal.rate(_WINDOW, **where), *by)
+        expr: Expr = total(signal.rate(WINDOW, **where), *by)
     elif name is None or signal.source is Source.RULE:
         expr = _of_several(signal, where, by)
     else:
@@ -439,7 +437,7 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
 @lru_cache(maxsize=4)
 def _requests(made: Contract) -> tuple[Panel, ...]:
     """Rate, errors and duration of requests, by route."""
-    requests, failed = HTTP_DURATION.count_rate(_WINDOW), _failed()
+    requests, failed = HTTP_DURATION.count_rate(WINDOW), _failed()
     route, status = "http_route", "http_response_status_code"
     share = _part(total(failed, route), total(requests, route))
     overall = _part(total(failed), total(requests))
@@ -463,7 +461,7 @@ def _process(made: Contract) -> tuple[Panel, ...]:
     """What the processes use of what they were given."""
     deploy, here = made.spec.deploy, ("instance",)
     memory = {"": MEMORY.select(), "given": highest(MEMORY_LIMIT.select())}
-    cores = {"": CPU.rate(_WINDOW), "given": highest(CPU_LIMIT.select())}
+    cores = {"": CPU.rate(WINDOW), "given": highest(CPU_LIMIT.select())}
     given, least = deploy.resources, Decimal(deploy.replicas.min)
     return (
         _panel(made, "Replicas that answer", {"": total(UP.select())}, "short", (), [least]),
@@ -486,7 +484,7 @@ def _panel(
 
 
 def _failed() -> Expr:
-    return HTTP_DURATION.count_rate(_WINDOW, http_response_status_code_re="5..")
+    return HTTP_DURATION.count_rate(WINDOW, http_response_status_code_re="5..")
 
 
 def _part(some: Expr, every: Expr) -> Expr:
@@ -495,4 +493,4 @@ def _part(some: Expr, every: Expr) -> Expr:
 
 
 def _slowest(share: Decimal, *by: str) -> Expr:
-    return quantile(share, total(HTTP_DURATION.bucket_rate(_WINDOW), "le", *by))
+    return quantile(share, total(HTTP_DURATION.bucket_rate(WINDOW), "le", *by))

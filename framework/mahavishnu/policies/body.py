@@ -6,7 +6,6 @@ from decimal import Decimal
 from typing import ClassVar
 
 from mahavishnu.policy import Limit, camel
-from mahavishnu.promql import total
 from mahavishnu.series import LIMIT_DECISIONS
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration, Size, Throughput
@@ -49,12 +48,11 @@ class Body(Limit):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
-        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         return (
             Alert(
                 name=f"Limit{camel(name)}TooLarge",
                 severity=Severity.P4,
-                expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
+                expr=self.share(name, _WINDOW) > _REFUSED_RATIO,
                 # No longer a window than it waits, so that no single body can raise it.
                 hold=_WINDOW,
                 summary=f"$value of the requests of limit {name} have a body {self.beyond()}.",

@@ -19,14 +19,14 @@ from mahavishnu.promql import highest, lowest, total
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.settings import Count
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import PARTS, Duration, Percent
 
 _STATES = ("closed", "open", "half_open")
 _DEFAULT_RATE = Percent(Decimal("0.5"))
-_WINDOW = Duration.parse("30m")
-_LATELY = Duration.parse("5m")
+_SHORTEST = Duration.parse("30m")
+"""The shortest time over which its turns are counted."""
 _OFTEN = 5
 _TURNS = _OFTEN + 1
 _LONGEST = Duration.parse("1d")
@@ -145,14 +145,14 @@ class Breaker(Policy):
 
     def _turns(self) -> Duration:
         """A time in which it can close often enough, though it stays open for as long as it may each time."""
-        return max(_WINDOW, Duration(_TURNS * self.longest_open))
+        return max(_SHORTEST, Duration(_TURNS * self.longest_open))
 
     def _not_closed(self, name: str) -> Alert:
         """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
         state = BREAKER_STATE.closed(dependency=name)
         closed = state.lately(dependency=name, state="closed")
         opened = state.select(dependency=name, state="open")
-        lately = opened.over(_LATELY, "max_over_time")
+        lately = opened.over(WINDOW, "max_over_time")
         each = ("dependency", "instance")
         held = self.mode == "open"
         return Alert(

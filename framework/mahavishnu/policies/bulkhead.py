@@ -14,13 +14,12 @@ from mahavishnu.promql import total
 from mahavishnu.protocols import Guard, Leaf, Meter, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.settings import Count
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import Duration
 
 if TYPE_CHECKING:  # what only reads a spec loads no event loop
     import asyncio
 
-_WINDOW = Duration.parse("5m")
 _FULL_RATIO = Decimal("0.9")
 _REFUSED_RATIO = Decimal("0.01")
 _ACTION = "See whether {name} became slow; if it did not, raise dependencies.{name}.bulkhead.concurrency."
@@ -96,11 +95,11 @@ class Bulkhead(Policy):
 
     def _refusing(self, name: str) -> Alert:
         refusals, calls = BULKHEAD_REFUSALS.closed(dependency=name), DEPENDENCY_CALLS.closed(dependency=name)
-        refused = total(refusals.rate(_WINDOW, dependency=name))
+        refused = total(refusals.rate(WINDOW, dependency=name))
         return Alert(
             name=f"Dependency{camel(name)}BulkheadRefusing",
             severity=Severity.P2,
-            expr=refused / total(calls.rate(_WINDOW, dependency=name)) > _REFUSED_RATIO,
+            expr=refused / total(calls.rate(WINDOW, dependency=name)) > _REFUSED_RATIO,
             hold=Duration.parse("10m"),
             summary=f"The bulkhead of dependency {name} refuses $value of its calls.",
             unit="ratio",

@@ -26,14 +26,13 @@ from mahavishnu.series import (
     LIMIT_UTILISATION,
 )
 from mahavishnu.settings import Count
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 if TYPE_CHECKING:  # what only reads a spec loads no event loop
     import asyncio
 
-_WINDOW = Duration.parse("5m")
 _HOLD = Duration.parse("5m")
 _SOON = Duration.parse("2m")
 _NEARLY_FULL = Decimal("0.9")
@@ -139,10 +138,10 @@ class Concurrency(Limit):
         holds nobody back is not asked to grow: it stays low for as long as few come.
         """
         quota, each = LIMIT_QUOTA.select(limit=name), ("limit", "instance")
-        lately = quota.over(_WINDOW, "avg_over_time")
+        lately = quota.over(WINDOW, "avg_over_time")
         decisions = LIMIT_DECISIONS.closed(limit=name)
-        waited = total(LIMIT_NEAR.rate(_WINDOW, limit=name), *each)
-        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial), *each)
+        waited = total(LIMIT_NEAR.rate(WINDOW, limit=name), *each)
+        refused = total(decisions.rate(WINDOW, limit=name, outcome=self.denial), *each)
         return Alert(
             name=f"Limit{camel(name)}AtFloor",
             severity=Severity.P2,
@@ -165,12 +164,11 @@ class Concurrency(Limit):
 
     def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
-        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         places = "as many as it can do" if self.adaptive else f"all {self.concurrency} places"
         return Alert(
             name=f"Limit{camel(name)}QueueFull",
             severity=Severity.P2,
-            expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
+            expr=self.share(name) > _REFUSED_RATIO,
             hold=_HOLD,
             summary=f"Limit {name} finds no place for $value of its requests.",
             unit="ratio",

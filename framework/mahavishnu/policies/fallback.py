@@ -13,11 +13,10 @@ from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_FALLBACKS
 from mahavishnu.settings import Count, OneOf
-from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Size
 
-_WINDOW = Duration.parse("5m")
 _DEGRADED_RATIO = Decimal("0.05")
 _WORDS: dict[str, dict[str, Any]] = {
     "dead_letter": {"dead_letter": True},
@@ -31,8 +30,8 @@ class Fallback(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         fallbacks = DEPENDENCY_FALLBACKS.closed(dependency=name, fallback=self.keyword)
         calls = DEPENDENCY_CALLS.closed(dependency=name)
-        degraded = total(fallbacks.rate(_WINDOW, dependency=name, outcome="served"))
-        answered = total(calls.rate(_WINDOW, dependency=name, outcome="success"))
+        degraded = total(fallbacks.rate(WINDOW, dependency=name, outcome="served"))
+        answered = total(calls.rate(WINDOW, dependency=name, outcome="success"))
         return (
             Alert(
                 name=f"Dependency{camel(name)}Degraded",

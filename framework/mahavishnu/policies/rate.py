@@ -14,11 +14,10 @@ from mahavishnu.promql import total
 from mahavishnu.protocols import Algorithm
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR
 from mahavishnu.settings import Count
-from mahavishnu.signals import Alert, Feed, Severity
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
-_WINDOW = Duration.parse("5m")
 _REFUSED_RATIO = Decimal("0.05")
 _NEAR_RATIO = Decimal("0.2")
 _ENOUGH = 10
@@ -119,11 +118,10 @@ class Rate(Limit):
     def _refusing(self, name: str) -> Alert:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         refuses = "would refuse" if self.mode == "observe" else "refuses"
-        refused = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         return Alert(
             name=f"Limit{camel(name)}Refusing",
             severity=Severity.P3,
-            expr=refused / total(decisions.rate(_WINDOW, limit=name)) > _REFUSED_RATIO,
+            expr=self.share(name) > _REFUSED_RATIO,
             hold=Duration.parse("10m"),
             summary=f"Limit {name} ({self.rate}) {refuses} $value of its requests.",
             unit="ratio",
@@ -140,13 +138,13 @@ class Rate(Limit):
         )
 
     def _nearly(self, name: str) -> Alert:
-        near = total(LIMIT_NEAR.rate(_WINDOW, limit=name))
+        near = total(LIMIT_NEAR.rate(WINDOW, limit=name))
         whom = "everybody" if self.per == ("global",) else "its client"
         allowed = LIMIT_DECISIONS.select(limit=name, outcome="allowed")
         return Alert(
             name=f"Limit{camel(name)}NearlyExhausted",
             severity=Severity.P4,
-            expr=near / total(LIMIT_DECISIONS.rate(_WINDOW, limit=name, outcome="allowed")) > _NEAR_RATIO,
+            expr=near / total(LIMIT_DECISIONS.rate(WINDOW, limit=name, outcome="allowed")) > _NEAR_RATIO,
             hold=Duration.parse("20m"),
             summary=f"$value of what limit {name} ({self.rate}) lets in leaves {whom} hardly anything.",
             unit="ratio",

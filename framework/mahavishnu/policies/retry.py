@@ -14,7 +14,7 @@ from mahavishnu.policies._faults import Words, retry_after
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.protocols import Leaf, Site
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.units import PARTS, Duration, Percent
 
 RESERVE = 10
@@ -22,7 +22,6 @@ RESERVE = 10
 
 FULL = RESERVE * PARTS
 """What the tokens of a full budget are: a retry takes `PARTS` of them."""
-_WINDOW = Duration.parse("5m")
 _DENIED_RATIO = Decimal("0.25")
 
 RETRIES = Signal(
@@ -70,8 +69,8 @@ class Retry(Policy):
         if self.attempts == 1:
             return ()
         retries = RETRIES.closed(dependency=name)
-        denied = total(retries.rate(_WINDOW, dependency=name, outcome="budget"))
-        wanted = total(retries.rate(_WINDOW, dependency=name, outcome_re="retried|budget"))
+        denied = total(retries.rate(WINDOW, dependency=name, outcome="budget"))
+        wanted = total(retries.rate(WINDOW, dependency=name, outcome_re="retried|budget"))
         return (
             Alert(
                 name=f"Dependency{camel(name)}RetryBudgetExhausted",

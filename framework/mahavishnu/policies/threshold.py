@@ -31,11 +31,10 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
 )
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
-_WINDOW = Duration.parse("5m")
 _PER_MINUTE = 600
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
 
@@ -276,7 +275,7 @@ def _latency(when: Condition) -> Reading:
         )
 
     share = Decimal(when.aspect.removeprefix("p")) / 100
-    return Reading(quantile(share, total(durations.bucket_rate(_WINDOW), "le")), "seconds", proof)
+    return Reading(quantile(share, total(durations.bucket_rate(WINDOW), "le")), "seconds", proof)
 
 
 def _cpu(_: str) -> Reading:
@@ -291,21 +290,21 @@ def _cpu(_: str) -> Reading:
             (CPU_LIMIT.select(), cores, cores),
         )
 
-    return Reading(CPU.rate(_WINDOW) / CPU_LIMIT.lately(), "ratio", proof)
+    return Reading(CPU.rate(WINDOW) / CPU_LIMIT.lately(), "ratio", proof)
 
 
 def _errors(_: str) -> Reading:
     one = {"http_request_method": "GET", "http_route": "/"}
     ok = HTTP_DURATION.part("_count", **one, http_response_status_code="200")
     failed = HTTP_DURATION.part("_count", **one, http_response_status_code="500")
-    return Reading(_http.error_ratio(_WINDOW), "ratio", _split(failed, ok))
+    return Reading(_http.error_ratio(WINDOW), "ratio", _split(failed, ok))
 
 
 def _refused(name: str) -> Reading:
     # `observed` is what an observing limit would have refused; of the two only one ever moves.
-    over = total(LIMIT_DECISIONS.rate(_WINDOW, limit=name, outcome_re="refused|observed"))
+    over = total(LIMIT_DECISIONS.rate(WINDOW, limit=name, outcome_re="refused|observed"))
     parts = [LIMIT_DECISIONS.select(limit=name, outcome=outcome) for outcome in ("refused", "allowed")]
-    return Reading(over / total(LIMIT_DECISIONS.rate(_WINDOW, limit=name)), "ratio", _split(*parts))
+    return Reading(over / total(LIMIT_DECISIONS.rate(WINDOW, limit=name)), "ratio", _split(*parts))
 
 
 def _utilisation(name: str) -> Reading:
@@ -314,15 +313,15 @@ def _utilisation(name: str) -> Reading:
 
 
 def _failures(name: str) -> Reading:
-    failed = total(DEPENDENCY_CALLS.rate(_WINDOW, dependency=name, outcome_re="failure|timeout"))
-    made = total(DEPENDENCY_CALLS.rate(_WINDOW, dependency=name, outcome_re="success|failure|timeout"))
+    failed = total(DEPENDENCY_CALLS.rate(WINDOW, dependency=name, outcome_re="failure|timeout"))
+    made = total(DEPENDENCY_CALLS.rate(WINDOW, dependency=name, outcome_re="success|failure|timeout"))
     parts = [DEPENDENCY_CALLS.select(dependency=name, outcome=outcome) for outcome in ("failure", "success")]
     return Reading(failed / made, "ratio", _split(*parts))
 
 
 def _slow(name: str) -> Reading:
-    slow = total(BREAKER_CALLS.rate(_WINDOW, dependency=name, speed="slow"))
-    every = total(BREAKER_CALLS.rate(_WINDOW, dependency=name))
+    slow = total(BREAKER_CALLS.rate(WINDOW, dependency=name, speed="slow"))
+    every = total(BREAKER_CALLS.rate(WINDOW, dependency=name))
     parts = [BREAKER_CALLS.select(dependency=name, speed=speed) for speed in ("slow", "fast")]
     return Reading(slow / every, "ratio", _split(*parts))
 

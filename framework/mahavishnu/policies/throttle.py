@@ -15,11 +15,10 @@ from mahavishnu.promql import total
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.settings import Count
-from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.unfit import unfit
 from mahavishnu.units import PARTS, Duration, Percent
 
-_WINDOW = Duration.parse("5m")
 _HELD_RATIO = Decimal("0.1")
 _ASKED, _ACCEPTED = range(2)
 
@@ -77,14 +76,14 @@ class Throttle(Policy):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         throttled, calls = THROTTLED.closed(dependency=name), DEPENDENCY_CALLS.closed(dependency=name)
-        held = total(throttled.rate(_WINDOW, dependency=name))
+        held = total(throttled.rate(WINDOW, dependency=name))
         enforced = self.mode == "enforce"
         bound = min(_HELD_RATIO, self.most.ratio / 2)  # more than `most` is never kept back
         return (
             Alert(
                 name=f"Dependency{camel(name)}Throttled",
                 severity=Severity.P2,
-                expr=held / total(calls.rate(_WINDOW, dependency=name)) > bound,
+                expr=held / total(calls.rate(WINDOW, dependency=name)) > bound,
                 hold=Duration.parse("5m"),
                 summary=f"$value of the calls to {name} are {'' if enforced else 'to be '}kept back.",
                 unit="ratio",

@@ -7,14 +7,12 @@ from typing import ClassVar
 
 from mahavishnu.policies._http import BudgetHeaders
 from mahavishnu.policy import Limit, camel
-from mahavishnu.promql import total
 from mahavishnu.series import LIMIT_DECISIONS
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
 
 MARGIN = 10_000_000
 """Nanoseconds kept back from a dependency's time, so that the service can still answer without it."""
-_WINDOW = Duration.parse("5m")
 _LATE_RATIO = Decimal("0.01")
 
 
@@ -37,7 +35,6 @@ class Timeout(Limit):
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
-        late = total(decisions.rate(_WINDOW, limit=name, outcome=self.denial))
         # A stream that pauses for too long is cut, and counted, only where it is enforced.
         idle = self.idle if self.mode == "enforce" else None
         paused = f", or paused for more than {idle}" if idle else ""
@@ -45,7 +42,7 @@ class Timeout(Limit):
             Alert(
                 name=f"Limit{camel(name)}TimingOut",
                 severity=Severity.P2,
-                expr=late / total(decisions.rate(_WINDOW, limit=name)) > _LATE_RATIO,
+                expr=self.share(name) > _LATE_RATIO,
                 hold=Duration.parse("5m"),
                 summary=f"$value of the requests of limit {name} took longer than {self.timeout}{paused}.",
                 unit="ratio",
