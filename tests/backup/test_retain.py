@@ -14,9 +14,9 @@ from mahavishnu.backup.job import Job
 from mahavishnu.backup.restic import Taken, parsed
 from mahavishnu.backup.retain import Plan, plan
 from mahavishnu.cron import Schedule
+from mahavishnu.policies._backup_series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
 from mahavishnu.policies._retention import Keep, kept
 from mahavishnu.runtime.telemetry.backups import show
-from mahavishnu.series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 from tests.backup.world import spec

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from mahavishnu.alerts.drift import SPEC_RELOAD_TIME
 from mahavishnu.contract import contract
+from mahavishnu.policies._backup_series import BACKUP_AGE
 from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
 from mahavishnu.queries.written import Unproved
-from mahavishnu.series import BACKUP_AGE, SPEC_RELOAD_TIME
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 from tests.monitoring import MINIMAL

@@ -8,12 +8,12 @@ from io import StringIO
 
 import pytest
 
+from mahavishnu.alerts.event_loop import LAG, LATE
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.lag import PERIOD, Lag
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import LAG, LATE
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, call, harden, limits, run, site
 from tests.runtime.requests.test_drain import lifespan

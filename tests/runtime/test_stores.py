@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mahavishnu.alerts.shared_store import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
 from mahavishnu.derived.outage import outage
@@ -28,7 +29,6 @@ from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.runtime.asgi_client import call, spec_of
 from tests.runtime.redis.servers import Server, free_port, server
 from tests.runtime.redis.test_store import PER_CLIENT, Fleet

@@ -6,9 +6,23 @@ from collections.abc import Iterator
 
 from mahavishnu.promql import total
 from mahavishnu.protocols import Metered
-from mahavishnu.series import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
-from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Severity, Signal, Unit
 from mahavishnu.spec import Spec
+
+LIMIT_STORE_KEYS = Signal(
+    "mahavishnu_limit_store_keys",
+    Kind.GAUGE,
+    "Clients whose rate state is held in memory.",
+    across=Across.SUM,
+    waived="The clients held are looked at; what is too many is counted by the store itself, and an alert.",
+)
+LIMIT_STORE_SHARED = Signal(
+    "mahavishnu_limit_store_shared_total",
+    Kind.COUNTER,
+    "Decisions on a bucket that clients share, because the memory for a limit's clients is full.",
+    waived="Asked for where a rate is counted; without one nothing is stored.",
+    unit=Unit.REQUESTS,
+)
 
 
 def signals(_: object) -> Iterator[Signal]:

@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.series import SPEC_INFO, SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.series import SPEC_INFO
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec, spec_hash
 from mahavishnu.units import Duration
 
 _OTHER = "0000000000000000"
+
+SPEC_RELOAD_SUCCESSFUL = Signal(
+    "mahavishnu_spec_reload_successful",
+    Kind.GAUGE,
+    "1 when the spec's file was taken as it last changed, 0 when it was refused and the old spec holds.",
+    across=Across.MIN,
+    unit=Unit.FLAG,
+)
+SPEC_RELOAD_TIME = Signal(
+    "mahavishnu_spec_reload_timestamp_seconds",
+    Kind.GAUGE,
+    "When the spec's file was last read and found good, in seconds since 1970.",
+    across=Across.MIN,
+    waived="When it was is looked at; that it failed is an alert of its own.",
+    unit=Unit.POINT,
+)
+SPEC_RELOADS = Signal(
+    "mahavishnu_spec_reloads_total",
+    Kind.COUNTER,
+    "How often the spec's file was read anew, by what came of it.",
+    (Label("outcome", ("applied", "unchanged", "refused")),),
+    waived="A reload that fails is an alert by its gauge; these say how often.",
+    unit=Unit.RELOADS,
+)
 
 
 def signals(_: object) -> Iterator[Signal]:

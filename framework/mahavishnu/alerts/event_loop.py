@@ -5,8 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from mahavishnu.series import LAG, LAG_LATELY, LATE
-from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Severity, Signal, Unit
+from mahavishnu.units import Duration
+
+LATE = Duration.parse("100ms")
+"""By how much an event loop may be late: more is overload, whatever else is measured."""
+LAG = Signal(
+    "mahavishnu_event_loop_lag_seconds",
+    Kind.HISTOGRAM,
+    "How late the event loop runs what is due, looked at ten times a second.",
+    buckets=tuple(
+        map(Decimal, ("0.001", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5"))
+    ),
+    waived="Added up over workers: how late each was is looked at; the one that is the latest is an alert.",
+    unit=Unit.LOOKS,
+)
+LAG_LATELY = Signal(
+    "mahavishnu_event_loop_late_seconds",
+    Kind.GAUGE,
+    "How late the event loop ran what was due, on the average of the last whole half minute; of workers, the latest.",
+    across=Across.MAX,
+    unit=Unit.SECONDS,
+)
 
 
 def signals(_: object) -> Iterator[Signal]:

@@ -7,20 +7,50 @@ from decimal import Decimal
 
 from mahavishnu.policies.dead_letters import Redrive
 from mahavishnu.promql import highest, total
-from mahavishnu.series import (
-    DEAD_LETTERS,
-    DEAD_LETTERS_AGE,
-    DEAD_LETTERS_DROPPED,
-    DEAD_LETTERS_FULL,
-    DEAD_LETTERS_PARKED,
-    DEAD_LETTERS_REDRIVEN,
-    DEAD_LETTERS_UP,
-)
-from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.series import DEAD_LETTERS, DEAD_LETTERS_AGE
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 _FULL_RATIO = Decimal("0.8")
+
+DEAD_LETTERS_PARKED = Signal(
+    "mahavishnu_dead_letters_parked_total",
+    Kind.COUNTER,
+    "Failed calls by what became of them: stored, known (the same key is there already), full or lost (kept nowhere).",
+    (Label("dependency"), Label("outcome", ("stored", "known", "full", "lost"))),
+    unit=Unit.CALLS,
+)
+DEAD_LETTERS_REDRIVEN = Signal(
+    "mahavishnu_dead_letters_redriven_total",
+    Kind.COUNTER,
+    "Dead letters that were taken up: done, failed (tried again later), deferred (not called), quarantined, or "
+    "unhandled (this process has no code for them).",
+    (Label("dependency"), Label("outcome", ("done", "failed", "deferred", "quarantined", "unhandled"))),
+    waived="Every end of an attempt is looked at; what is stuck or given up is judged by itself.",
+    unit=Unit.LETTERS,
+)
+DEAD_LETTERS_DROPPED = Signal(
+    "mahavishnu_dead_letters_dropped_total",
+    Kind.COUNTER,
+    "Dead letters that were given up unredriven: expired (retention) or displaced (when_full).",
+    (Label("reason", ("expired", "displaced")),),
+    unit=Unit.LETTERS,
+)
+DEAD_LETTERS_FULL = Signal(
+    "mahavishnu_dead_letters_full_ratio",
+    Kind.GAUGE,
+    "How much of the room for dead letters is used, by number or by size, whichever is more.",
+    across=Across.MAX,
+    unit=Unit.SHARE,
+)
+DEAD_LETTERS_UP = Signal(
+    "mahavishnu_dead_letters_store_up",
+    Kind.GAUGE,
+    "1 while this process can read and write its dead letters.",
+    across=Across.MIN,
+    unit=Unit.FLAG,
+)
 
 
 def signals(spec: Spec) -> Iterator[Signal]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.promql import Call, Number, highest
-from mahavishnu.series import ANY_UP, START, UP
-from mahavishnu.signals import Alert, Feed, Recording, Severity, Signal
+from mahavishnu.series import ANY_UP, UP
+from mahavishnu.signals import Across, Alert, Feed, Kind, Recording, Severity, Signal, Unit
 from mahavishnu.units import Duration
 
 AGAIN = Duration.parse("30m")
@@ -15,6 +15,14 @@ AGAIN = Duration.parse("30m")
 TIMES = 3
 """So many are no deployment: that starts each replica once, and on a cluster under another address."""
 _ENOUGH = Decimal("0.9")
+
+START = Signal(
+    "process_start_time_seconds",
+    Kind.GAUGE,
+    "Start time of the process since unix epoch in seconds; of several workers, that of the server they belong to.",
+    across=Across.MAX,
+    unit=Unit.POINT,
+)
 
 
 def recordings() -> tuple[Recording, ...]:

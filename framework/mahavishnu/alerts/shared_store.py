@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.promql import total
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
-from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
@@ -15,6 +14,30 @@ _FLAKY = Decimal("0.05")
 _IMPACT = (
     "Each limit does what its `on_store_failure` says: `local` counts in every process apart, `open` lets "
     "everything through, `closed` answers 503. `mahavishnu check` says how much that is."
+)
+
+STORE_CALLS = Signal(
+    "mahavishnu_limit_store_calls_total",
+    Kind.COUNTER,
+    "Calls to the shared store of limits, by how they ended; skipped: it was lost, and not asked.",
+    (Label("outcome", ("ok", "error", "timeout", "skipped")),),
+    unit=Unit.STORE_CALLS,
+)
+STORE_DURATION = Signal(
+    "mahavishnu_limit_store_duration_seconds",
+    Kind.HISTOGRAM,
+    "Time from a call to the shared store of limits to its answer.",
+    (),
+    tuple(Decimal(bound) for bound in ("0.0005", "0.001", "0.0025", "0.005", "0.01", "0.02", "0.05", "0.1")),
+    waived="How long it takes is looked at; too long is a timeout of the store, and an alert.",
+    unit=Unit.STORE_CALLS,
+)
+STORE_UP = Signal(
+    "mahavishnu_limit_store_up",
+    Kind.GAUGE,
+    "1 while the shared store of limits answers this process.",
+    across=Across.MIN,
+    unit=Unit.FLAG,
 )
 
 

@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.promql import total
-from mahavishnu.series import SPANS
-from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
+
+SPANS = Signal(
+    "mahavishnu_spans_total",
+    Kind.COUNTER,
+    "Spans of sampled traces: exported, dropped (too many waited), or failed (the collector did not take them).",
+    (Label("outcome", ("exported", "dropped", "failed")),),
+    unit=Unit.SPANS,
+)
 
 
 def signals(spec: Spec) -> Iterator[Signal]:

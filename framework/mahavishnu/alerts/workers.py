@@ -5,10 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.alerts.restarts import AGAIN, TIMES
-from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS, WORKERS
-from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
+
+WORKERS = Signal(
+    "mahavishnu_workers",
+    Kind.GAUGE,
+    "Worker processes whose series are in these, and that have lately said them.",
+    across=Across.SUM,
+)
+WORKER_FAULTS = Signal(
+    "mahavishnu_worker_series_faults_total",
+    Kind.COUNTER,
+    "Series of workers that are not in these: unwritten, or written and unread because they are damaged or foreign.",
+    (Label("fault", ("unwritten", "unread")),),
+    waived="What cannot be read of a worker is left out, and a worker that is missing is an alert.",
+    unit=Unit.FAULTS,
+)
+WORKER_DEATHS = Signal(
+    "mahavishnu_worker_deaths_total",
+    Kind.COUNTER,
+    "Workers that ended without a last word: killed, or crashed. Those that are replaced in good order are none.",
+    unit=Unit.DEATHS,
+)
 
 
 def signals(spec: Spec) -> Iterator[Signal]:

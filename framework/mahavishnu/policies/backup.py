@@ -9,41 +9,32 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from mahavishnu.cron import Schedule
-from mahavishnu.policies._retention import Keep
-from mahavishnu.policies._sftp import Ssh, server
-from mahavishnu.policy import Policy, camel
-from mahavishnu.promql import Expr, absent, highest
-from mahavishnu.secret_refs import REFERENCE, name_of
-from mahavishnu.series import (
+from mahavishnu.policies._backup_series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,
-    BACKUP_DRILLED,
-    BACKUP_DURATION,
     BACKUP_GUARANTEED,
     BACKUP_HISTORY,
     BACKUP_HISTORY_DUE,
     BACKUP_RESTORE,
     BACKUP_SIZE,
-    BACKUP_SNAPSHOTS,
     BACKUP_STEP,
-    BACKUP_SUCCESS,
     BACKUP_USUAL_SIZE,
-    BACKUP_VERIFIED,
     BACKUP_VERIFIED_AGE,
+    COPIED,
     COPIES,
     STEPS,
 )
+from mahavishnu.policies._retention import Keep
+from mahavishnu.policies._sftp import Ssh, server
+from mahavishnu.policy import Policy, camel
+from mahavishnu.promql import Expr, absent, highest
+from mahavishnu.secret_refs import REFERENCE, name_of
 from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
 from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.store import HoldsSecret
 from mahavishnu.unfit import unfit
 from mahavishnu.units import DAY, SECOND, Duration, Size
 
-_COPIED = (
-    BACKUP_SUCCESS, BACKUP_AGE, BACKUP_SIZE, BACKUP_USUAL_SIZE, BACKUP_DURATION, BACKUP_VERIFIED,
-    BACKUP_VERIFIED_AGE, BACKUP_DRILLED, BACKUP_DRILL_AGE, BACKUP_RESTORE, BACKUP_SNAPSHOTS, BACKUP_HISTORY,
-    BACKUP_HISTORY_DUE,
-)  # fmt: skip
 _HOLD = Duration.parse("5m")
 _SHRUNK = Decimal("0.5")
 _SHORT = Decimal("0.9")
@@ -265,7 +256,7 @@ class Backup(Policy):
         return COPIES[: len(self.to)]
 
     def signals(self, name: str) -> tuple[Signal, ...]:
-        copied = tuple(one.closed(backup=name, copy=self.copies) for one in _COPIED)
+        copied = tuple(one.closed(backup=name, copy=self.copies) for one in COPIED)
         return (*copied, BACKUP_GUARANTEED.closed(backup=name), BACKUP_STEP.closed(backup=name, step=STEPS))
 
     def alerts(self, name: str) -> tuple[Alert, ...]:

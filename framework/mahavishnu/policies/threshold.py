@@ -13,11 +13,11 @@ from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from mahavishnu.policies import _http
+from mahavishnu.policies._backup_series import BACKUP_AGE
 from mahavishnu.policies._written import not_too_long
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Binary, Expr, Operand, Selector, highest, operand, quantile, total
 from mahavishnu.series import (
-    BACKUP_AGE,
     BREAKER_CALLS,
     CPU,
     CPU_LIMIT,

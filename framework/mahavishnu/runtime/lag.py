@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mahavishnu.alerts.event_loop import LAG, LATE
 from mahavishnu.protocols import Clock, Meter
 from mahavishnu.runtime.timer import Timer
-from mahavishnu.series import LAG, LATE
 from mahavishnu.units import SECOND
 
 PERIOD = 100_000_000

@@ -11,6 +11,7 @@ from functools import partial
 from random import SystemRandom
 from types import ModuleType
 
+from mahavishnu.alerts.pushes import PUSHES
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.workers import Workers
@@ -18,7 +19,6 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.collector import LAST, Failure, aside, instance
 from mahavishnu.runtime.telemetry.snapshot import Number, Observations, added
 from mahavishnu.runtime.timer import Timer
-from mahavishnu.series import PUSHES
 from mahavishnu.units import SECOND
 
 _MISSING = "`observability.metrics.otlp` needs one more package: pip install 'mahavishnu[otel]'"

@@ -11,12 +11,12 @@ from hashlib import blake2b
 from pathlib import Path
 
 from mahavishnu import codes
+from mahavishnu.alerts.drift import SPEC_RELOADS
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.loading.yaml_tree import LARGEST
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.timer import Timer
-from mahavishnu.series import SPEC_RELOADS
 
 PERIOD = 2_000_000_000
 """How often the file is looked at, ns: a change is taken once it has read the same at two looks."""

@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from mahavishnu import variables
+from mahavishnu.alerts.client_memory import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
+from mahavishnu.alerts.drift import SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
+from mahavishnu.alerts.event_loop import LAG_LATELY
+from mahavishnu.alerts.http_server import HEAD_TIMEOUTS
+from mahavishnu.alerts.pushes import PUSHES
+from mahavishnu.alerts.restarts import START
+from mahavishnu.alerts.spans_lost import SPANS
+from mahavishnu.alerts.workers import WORKER_DEATHS, WORKER_FAULTS, WORKERS
 from mahavishnu.backup import evidence
 from mahavishnu.contract import shown
 from mahavishnu.errors import Finding, MahavishnuError
@@ -39,28 +47,15 @@ from mahavishnu.runtime.tracing.meter import NotedMeter, tracing_of
 from mahavishnu.series import (
     CPU,
     CPU_LIMIT,
-    HEAD_TIMEOUTS,
     HTTP_ACTIVE,
     HTTP_DURATION,
-    LAG_LATELY,
-    LIMIT_STORE_KEYS,
-    LIMIT_STORE_SHARED,
     MEMORY,
     MEMORY_LIMIT,
     METHODS,
-    PUSHES,
     ROUTES_SHOWN,
-    SPANS,
     SPEC_INFO,
-    SPEC_RELOAD_SUCCESSFUL,
-    SPEC_RELOAD_TIME,
-    SPEC_RELOADS,
-    START,
     STATUSES_OWN,
     UNMATCHED,
-    WORKER_DEATHS,
-    WORKER_FAULTS,
-    WORKERS,
 )
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Logs, Spec, spec_hash

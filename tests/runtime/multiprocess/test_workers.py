@@ -23,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mahavishnu.alerts.workers import WORKER_FAULTS
 from mahavishnu.runtime.multiprocess import halves
 from mahavishnu.runtime.multiprocess.halves import MOST
 from mahavishnu.runtime.multiprocess.held import Held
@@ -32,7 +33,6 @@ from mahavishnu.runtime.telemetry.cells import Exemplar
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.runtime.telemetry.shown import Shown
 from mahavishnu.runtime.telemetry.snapshot import Snapshot, encoded
-from mahavishnu.series import WORKER_FAULTS
 from mahavishnu.signals import Across, AgreementError, Kind, Label, Signal
 
 CALLS = Signal("calls_total", Kind.COUNTER, "Calls.", (Label("to"),))

@@ -10,12 +10,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 
+from mahavishnu.alerts.shared_store import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.algorithms import Gcra
 from mahavishnu.clock import SystemClock
 from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.metering import value
 from tests.runtime.redis.servers import Charged, Server, free_port, server
 

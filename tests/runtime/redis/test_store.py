@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from mahavishnu.alerts.shared_store import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.asgi import Hardening
 from mahavishnu.clock import SystemClock
@@ -31,7 +32,6 @@ from mahavishnu.runtime.redis.line import Line
 from mahavishnu.runtime.redis.link import GONE, Link, nothing
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.metering import value
 from tests.runtime.asgi_client import call, ok, site, spec_of
 from tests.runtime.redis.servers import Charged, Server, free_port, server

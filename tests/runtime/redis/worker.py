@@ -11,13 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 
+from mahavishnu.alerts.shared_store import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.clock import SystemClock
 from mahavishnu.protocols import Algorithm, Taken
 from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 from tests.metering import value
 from tests.runtime.redis.servers import Charged
 

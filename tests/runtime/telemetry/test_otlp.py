@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AGGREGATION_TEMPORALITY_CUMULATIVE
 
+from mahavishnu.alerts.drift import SPEC_RELOADS
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.multiprocess.workers import Workers
 from mahavishnu.runtime.pushing import Pushing
@@ -22,7 +23,6 @@ from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry import otlp
 from mahavishnu.runtime.telemetry.collector import Failure
 from mahavishnu.runtime.telemetry.otlp import post
-from mahavishnu.series import SPEC_RELOADS
 from mahavishnu.spec import Spec
 from tests.otlp_receiver import Collector, Exporting, collector, dripping
 from tests.runtime.asgi_client import House, harden, run, site, spec_of

@@ -11,6 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mahavishnu.alerts.parking import (
+    DEAD_LETTERS_DROPPED,
+    DEAD_LETTERS_FULL,
+    DEAD_LETTERS_PARKED,
+    DEAD_LETTERS_REDRIVEN,
+    DEAD_LETTERS_UP,
+)
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.layers import SECRETS
 from mahavishnu.policies.dead_letters import DeadLetters
@@ -27,16 +34,7 @@ from mahavishnu.runtime.dead_letters.letters import (
 )
 from mahavishnu.runtime.dead_letters.sqlite import IN_MEMORY, OLDEST, SqliteLetters
 from mahavishnu.runtime.secret_values import resolved
-from mahavishnu.series import (
-    DEAD_LETTERS,
-    DEAD_LETTERS_AGE,
-    DEAD_LETTERS_DROPPED,
-    DEAD_LETTERS_FULL,
-    DEAD_LETTERS_PARKED,
-    DEAD_LETTERS_REDRIVEN,
-    DEAD_LETTERS_UP,
-    LETTER_STATES,
-)
+from mahavishnu.series import DEAD_LETTERS, DEAD_LETTERS_AGE, LETTER_STATES
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from mahavishnu.alerts.workers import WORKER_FAULTS
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
@@ -12,7 +13,6 @@ from mahavishnu.runtime.multiprocess.workers import PERIOD, Workers
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.telemetry.cells import alone
 from mahavishnu.runtime.timer import Timer
-from mahavishnu.series import WORKER_FAULTS
 from mahavishnu.spec import Service as Served
 
 _SHARE = 50

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
+from mahavishnu.alerts.workers import WORKER_DEATHS, WORKER_FAULTS
 from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.telemetry.snapshot import EMPTY, Snapshot, added, encoded, last_whole
-from mahavishnu.series import WORKER_DEATHS, WORKER_FAULTS
 from mahavishnu.units import SECOND
 
 PERIOD = SECOND

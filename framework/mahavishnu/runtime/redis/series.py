@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mahavishnu.alerts.shared_store import STORE_CALLS, STORE_DURATION, STORE_UP
 from mahavishnu.protocols import Meter
-from mahavishnu.series import STORE_CALLS, STORE_DURATION, STORE_UP
 
 
 class Outcomes:

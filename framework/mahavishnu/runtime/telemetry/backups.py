@@ -10,9 +10,7 @@ from statistics import median
 
 from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
-from mahavishnu.policies._retention import guaranteed
-from mahavishnu.protocols import Meter
-from mahavishnu.series import (
+from mahavishnu.policies._backup_series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,
     BACKUP_DRILLED,
@@ -30,6 +28,8 @@ from mahavishnu.series import (
     BACKUP_VERIFIED_AGE,
     STEPS,
 )
+from mahavishnu.policies._retention import guaranteed
+from mahavishnu.protocols import Meter
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, SECOND
