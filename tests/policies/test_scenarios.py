@@ -11,7 +11,8 @@ import pytest
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.loading import yaml_tree
-from mahavishnu.policies.breaker import Breaker, BreakerGuard, Closed
+from mahavishnu.policies._breaker_states import Closed
+from mahavishnu.policies.breaker import Breaker, BreakerGuard
 from mahavishnu.protocols import Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Duration

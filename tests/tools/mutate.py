@@ -39,7 +39,8 @@ class Subject(NamedTuple):
 SUBJECTS = {
     "breaker": Subject(
         {
-            "mahavishnu.policies.breaker": ("Closed", "_HalfOpen", "BreakerGuard", "_parts", "_share"),
+            "mahavishnu.policies.breaker": ("BreakerGuard", "_parts", "_share"),
+            "mahavishnu.policies._breaker_states": ("Closed", "HalfOpen"),
             "mahavishnu.policies._window": ("Window",),
         },
         (

@@ -12,8 +12,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mahavishnu.errors import BreakerOpen
+from mahavishnu.policies._breaker_states import NOT_BEGUN, Closed, HalfOpen, Held, Open, Probe, State, name_of
 from mahavishnu.policies._faults import Words, worst
-from mahavishnu.policies._window import BUCKETS, Window
+from mahavishnu.policies._window import BUCKETS
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import highest, lowest, total
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
@@ -195,108 +196,6 @@ class Breaker(Policy):
         )
 
 
-_CALLS, _WRONG, _SLOW = range(3)
-
-
-class Closed:
-    """Calls pass and are counted over the window.
-
-    While it is `well`, nothing in the window is wrong, so good calls up to `until`, the end of the newest bucket, need
-    not be judged: `fresh` counts them, and they join the window when the next one does that has to be;
-    `ns` is how long they took together.
-    """
-
-    __slots__ = ("fresh", "ns", "passes", "since", "streak", "until", "well", "window")
-
-    def __init__(self, since: int) -> None:
-        self.window = Window(3)
-        self.fresh = self.ns = self.streak = self.until = 0
-        self.well = self.passes = True
-        self.since = since
-
-    def fold(self) -> tuple[int, int]:
-        """Let the fresh ones join the window; how many there were, and how long they took together."""
-        fresh, ns = self.fresh, self.ns  # no thread comes between: CPython switches at calls and jumps back
-        self.fresh = self.ns = 0
-        self.window.add(_CALLS, fresh)
-        return fresh, ns
-
-    def add(self, failed: bool, slow: bool) -> None:
-        window = self.window
-        window.add(_CALLS)
-        window.add(_WRONG, failed)
-        window.add(_SLOW, slow)
-        self.streak = self.streak + 1 if failed else 0
-        self.well = not (self.streak or window.totals[_WRONG] or window.totals[_SLOW])
-
-
-class _Open:
-    """Nothing passes before `until`; `probing`: the probes that opened it, if any did, which may yet say otherwise."""
-
-    __slots__ = ("passes", "probing", "until")
-
-    def __init__(self, until: int, probing: _HalfOpen | None = None) -> None:
-        self.passes = False
-        self.until = until
-        self.probing = probing
-
-
-_NOT_BEGUN = 1 << 63
-"""The end of the lease of a probe that still waits for something else, which ends that."""
-
-
-class _HalfOpen:
-    """A few leased probes pass; what they report decides. Of those that are `lost` a failure is assumed."""
-
-    __slots__ = ("leases", "lost", "passes", "reported", "slow", "wrong")
-
-    def __init__(self) -> None:
-        self.passes = False
-        self.leases: dict[_Probe, int] = {}
-        self.lost: set[_Probe] = set()
-        self.reported = self.wrong = self.slow = 0
-
-    def lose(self, now: int) -> None:
-        """Whose lease is over is lost."""
-        for probe in [probe for probe, until in self.leases.items() if until <= now]:
-            del self.leases[probe]
-            self.lost.add(probe)
-            self.add(failed=True, slow=False)
-
-    def find(self, probe: _Probe) -> bool:
-        """A probe is back: whether its report is still to come; what was assumed of it no longer counts."""
-        if probe in self.lost:
-            self.lost.remove(probe)
-            self.reported -= 1
-            self.wrong -= 1
-            return True
-        return self.leases.pop(probe, None) is not None
-
-    def add(self, failed: bool, slow: bool) -> None:
-        self.reported += 1
-        self.wrong += failed
-        self.slow += slow
-
-
-class _Held:
-    """Nothing is judged: its mode says `open` or `closed`."""
-
-    __slots__ = ("name", "passes")
-
-    def __init__(self, name: str) -> None:
-        self.passes = False
-        self.name = name
-
-
-class _Probe:
-    """The permit of one call while half open."""
-
-    __slots__ = ("state",)
-
-    def __init__(self, state: _HalfOpen) -> None:
-        self.state = state
-
-
 class BreakerGuard:
     """The state machine of one breaker. Thread-safe; no lock is held while a call runs.
 
@@ -322,13 +221,13 @@ class BreakerGuard:
         self.show(site)
         self._set(settings, site.timeout)
         now = self._clock.now()
-        self.now_state: Closed | _Open | _HalfOpen | _Held = self._held or Closed(now)
+        self.now_state: State = self._held or Closed(now)
         """The state object; a `Closed` one is itself the permit of whoever comes while it is in force."""
 
     def _set(self, settings: Breaker, timeout: int | None) -> None:
         failing, slowing = settings.failing(), settings.slowing()
         self._enforced = settings.mode in ("enforce", "open")
-        self._held = _Held(settings.mode) if settings.mode in ("open", "closed") else None
+        self._held = Held(settings.mode) if settings.mode in ("open", "closed") else None
         self._window = int(settings.window)
         self._width = settings.window // BUCKETS  # exact: no duration is finer than a millisecond
         self._min_calls = settings.min_calls
@@ -359,7 +258,7 @@ class BreakerGuard:
                 state.window.advance(now // width)
                 state.window.gather(now // self._width)
                 state.until = 0
-            elif isinstance(state, _HalfOpen):
+            elif isinstance(state, HalfOpen):
                 self._decide(state, now)
 
     def enter(self, left: int | None = None) -> object:
@@ -383,7 +282,7 @@ class BreakerGuard:
         failed = outcome is not Outcome.SUCCESS
         slow = duration > self.slow_call
         with self._lock:
-            if isinstance(permit, _Probe):
+            if isinstance(permit, Probe):
                 counted = self._report(permit, outcome is Outcome.CANCELLED, failed, slow, now)
             elif isinstance(permit, Closed) and permit is self.now_state and outcome is not Outcome.CANCELLED:
                 self._record(permit, failed, slow, now)
@@ -395,7 +294,7 @@ class BreakerGuard:
 
     def renew(self, permit: object) -> None:
         """A probe that begins, or makes progress, is not lost: its lease starts anew."""
-        if type(permit) is _Probe:
+        if type(permit) is Probe:
             with self._lock:
                 if permit in permit.state.leases:
                     permit.state.leases[permit] = self._clock.now() + self._lease
@@ -407,9 +306,9 @@ class BreakerGuard:
     def refuses(self) -> bool:
         """Whether it is open, and enforced."""
         state = self.now_state
-        if type(state) is _Open:
+        if type(state) is Open:
             return self._enforced and self._clock.now() < state.until
-        return type(state) is _Held and self._enforced
+        return type(state) is Held and self._enforced
 
     def busy(self) -> bool:
         """Whether somebody is about to change its state."""
@@ -418,7 +317,7 @@ class BreakerGuard:
     @property
     def state(self) -> str:
         """`closed`, `open` or `half_open`; half open begins with the first call after it was open."""
-        return _name(self.now_state)
+        return name_of(self.now_state)
 
     def _judged(self, outcome: Outcome, leaves: Sequence[Leaf]) -> Outcome:
         if outcome is Outcome.CANCELLED or (self._failure_on is None and not self._ignored):
@@ -433,21 +332,21 @@ class BreakerGuard:
         return Outcome.SUCCESS if self._failure_on.isdisjoint(words) else Outcome.FAILURE
 
     def _enter(self, now: int) -> object:
-        if isinstance(self.now_state, _Open) and now >= self.now_state.until:
-            self._become(_HalfOpen())
+        if isinstance(self.now_state, Open) and now >= self.now_state.until:
+            self._become(HalfOpen())
         self._expire(now)
         state = self.now_state
-        if isinstance(state, _HalfOpen) and state.reported + len(state.leases) < self._probes:
-            probe = _Probe(state)
-            state.leases[probe] = _NOT_BEGUN
+        if isinstance(state, HalfOpen) and state.reported + len(state.leases) < self._probes:
+            probe = Probe(state)
+            state.leases[probe] = NOT_BEGUN
             return probe
         if isinstance(state, Closed):
             return state
         if not self._enforced:
             return None
-        if isinstance(state, _Held):
+        if isinstance(state, Held):
             raise BreakerOpen(self._name, "breaker", "the breaker is held open by its `mode`")
-        until = state.until if isinstance(state, _Open) else min(now + self._lease, *state.leases.values())
+        until = state.until if isinstance(state, Open) else min(now + self._lease, *state.leases.values())
         raise BreakerOpen(self._name, "breaker", f"the breaker is {_WORDS[type(state)]}", until - now)
 
     def _record(self, closed: Closed, failed: bool, slow: bool, now: int) -> None:
@@ -477,13 +376,13 @@ class BreakerGuard:
             wrong * PARTS >= calls * self._wrong_parts or slow * PARTS >= calls * self._slow_parts
         )
 
-    def _report(self, probe: _Probe, cancelled: bool, failed: bool, slow: bool, now: int) -> bool:
+    def _report(self, probe: Probe, cancelled: bool, failed: bool, slow: bool, now: int) -> bool:
         probing, state = probe.state, self.now_state
         if cancelled:
             self._expire(now)
             probing.leases.pop(probe, None)
             return False
-        if not probing.find(probe) or probing is not (state.probing if isinstance(state, _Open) else state):
+        if not probing.find(probe) or probing is not (state.probing if isinstance(state, Open) else state):
             return False
         probing.add(failed, slow)
         if probing is state:
@@ -493,11 +392,11 @@ class BreakerGuard:
 
     def _expire(self, now: int) -> None:
         state = self.now_state
-        if isinstance(state, _HalfOpen):
+        if isinstance(state, HalfOpen):
             state.lose(now)
             self._decide(state, now)
 
-    def _decide(self, probing: _HalfOpen, now: int) -> None:
+    def _decide(self, probing: HalfOpen, now: int) -> None:
         if probing.wrong >= self._wrong_probes or probing.slow >= self._slow_probes:
             if probing is self.now_state:
                 self._trip(now, probing)
@@ -509,18 +408,18 @@ class BreakerGuard:
     def trip(self) -> bool:
         """Open now, as too many failures would; False where `mode` holds it."""
         with self._lock:
-            if isinstance(self.now_state, _Held):
+            if isinstance(self.now_state, Held):
                 return False
             self._trip(self._clock.now())
             return True
 
-    def _trip(self, now: int, probing: _HalfOpen | None = None) -> None:
+    def _trip(self, now: int, probing: HalfOpen | None = None) -> None:
         """Open, twice as long as the time before."""
         span = min(self._longest, self._open_for << self._trips)
         if span < self._longest:
             self._trips += 1
         span += int(span * _SPREAD * (self._random() - 0.5))
-        self._become(_Open(now + span, probing))
+        self._become(Open(now + span, probing))
         if self._advice is not None:
             self._advice.tell_open(self._name, span)
 
@@ -528,14 +427,14 @@ class BreakerGuard:
         """It is open elsewhere, for so long: here too, if anything is wrong here."""
         with self._lock:
             if isinstance(self.now_state, Closed) and not self.now_state.well:
-                self._become(_Open(self._clock.now() + span))
+                self._become(Open(self._clock.now() + span))
 
-    def _become(self, state: Closed | _Open | _HalfOpen | _Held) -> None:
+    def _become(self, state: State) -> None:
         before, self.now_state = self.now_state, state
         if isinstance(before, Closed):
             self._fold(before)
             before.until = 0
-        self._transitions[_name(state)].inc()
+        self._transitions[name_of(state)].inc()
 
     def show(self, site: Site) -> None:
         """Show the state, and count, through this site's meter; ask and tell through its store."""
@@ -556,19 +455,14 @@ class BreakerGuard:
 
     def _is(self, state: str) -> float:
         now_state = self.now_state
-        due = type(now_state) is _Open and self._clock.now() >= now_state.until
-        return float(state == ("half_open" if due else _name(now_state)))
+        due = type(now_state) is Open and self._clock.now() >= now_state.until
+        return float(state == ("half_open" if due else name_of(now_state)))
 
 
-_NAMES: dict[type, str] = {Closed: "closed", _Open: "open", _HalfOpen: "half_open"}
-_WORDS: dict[type, str] = {_Open: "open", _HalfOpen: "half open, and every probe is taken"}
+_WORDS: dict[type, str] = {Open: "open", HalfOpen: "half open, and every probe is taken"}
 _NEVER = 2**62
 _SPREAD = 0.4
 """The time it stays open is spread over +-20%, so that a fleet does not probe all at once."""
-
-
-def _name(state: Closed | _Open | _HalfOpen | _Held) -> str:
-    return state.name if isinstance(state, _Held) else _NAMES[type(state)]
 
 
 def _nothing(fresh: int, ns: int) -> None:

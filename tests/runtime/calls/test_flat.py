@@ -18,7 +18,7 @@ from starlette.routing import Route
 import mahavishnu
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import DependencyError
-from mahavishnu.policies.breaker import Closed
+from mahavishnu.policies._breaker_states import Closed
 from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls import flat
 from mahavishnu.runtime.calls.call import Terms, surrounding
