@@ -164,10 +164,8 @@ class Hardening:
             HERE.reset(token)
             if passage.told is not None:
                 lasting.ended.add(edition.service, passage, passage.told)
-            elif passage.service is not None:
-                lasting.ended.add(edition.service, passage, edition.now())
-            else:  # it has been told of while the app held on, which is over now
-                passage.deadline = None
+            else:
+                await edition.untold(passage, receive)
             if passage.bounded is not None:
                 # Each has the other: whoever ends comes first, and leaves no work for the garbage collector.
                 bounded, passage.bounded = passage.bounded, None

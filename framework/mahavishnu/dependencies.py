@@ -42,7 +42,7 @@ from mahavishnu.policies.fallback import Static
 from mahavishnu.protocols import Site
 from mahavishnu.runtime.calls import fallback
 from mahavishnu.runtime.calls.attempts import Attempts
-from mahavishnu.runtime.calls.blocks import Blocks
+from mahavishnu.runtime.calls.blocks import Blocks, between
 from mahavishnu.runtime.calls.call import Call, Terms
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.calls.flat import guarded
@@ -189,23 +189,33 @@ class Dependency:
         _leave(call, fault)
 
     async def __aenter__(self) -> Self:
-        """Guard a block in a task: breaker, bulkhead and timeout."""
+        """Guard a block in a task: breaker, bulkhead and timeout.
+
+        Nothing ends a block in a generator, for its task is that of its reader, who may be slow: it is counted and told
+        of as one in a thread, and returns its place when the generator is closed. For answers that are handed on as
+        they come take `httpx_async_client().stream`.
+        """
         guard = self._without_fallback("a block")
         call = guard.calls(guard, False)
         await call.enter_async()
+        if call.watched and between(1):
+            call.lift()
         self._blocks.begun(call)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _leave(self._blocks.ended(self.name), fault)
+        call = self._blocks.ended(self.name)
+        if not call.watched:
+            call.guard.outlasted(call.began, streams=True)
+        _leave(call, fault)
 
     def attempts(self) -> Attempts:
         """Attempts for `for` or `async for`, each to be used as `with attempt: …`.
 
         The loop ends after the first that succeeds, or raises what the last one raised. The timeout ends attempts of
-        `async for` alone.
+        `async for` alone, and not those in a generator (see `async with`).
         """
         return Attempts(lambda: self._without_fallback("a loop of attempts"))
 

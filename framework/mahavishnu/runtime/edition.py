@@ -21,6 +21,7 @@ from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
 from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
+from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer
@@ -207,6 +208,18 @@ class Edition:
         self.free(passage)
         if passage.refused is not None:
             await self.refuse(passage, send)
+
+    async def untold(self, passage: Passage, receive: Receive) -> None:
+        """Tell of a request whose response has no end; also where it is the app that has left it so, without a word."""
+        if passage.service is None:  # it has been told of while the app held on, whom nobody waits for any more
+            passage.deadline = None
+            return
+        ended = self.now()
+        try:
+            if passage.unended and not await gone(receive):
+                passage.fault = "incomplete"
+        finally:
+            self.lasting.ended.add(self.service, passage, ended)
 
     def free(self, passage: Passage) -> None:
         """What the app held is free, what it kept to is counted."""

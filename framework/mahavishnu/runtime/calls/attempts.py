@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from mahavishnu.protocols import Leaf, Outcome
+from mahavishnu.runtime.calls.blocks import between
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
 
@@ -72,14 +73,14 @@ class Attempt:
         self.number = call.attempt
 
     def __enter__(self) -> Self:
-        if self._watched:
+        if self._watched and not between(1):
             self._call.watch()
         return self
 
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> bool:
         pause: int | None = None
-        if not self._watched:
-            self._call.guard.outlasted(self._call.began)
+        if not self._call.watched:
+            self._call.guard.outlasted(self._call.began, streams=self._watched)
         try:
             pause = self._call.answered(None) if fault is None else self._call.failed(fault)
         finally:

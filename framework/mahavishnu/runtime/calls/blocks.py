@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import TypeGuard
 
 from mahavishnu.runtime.calls.call import Call, surrounding
 
@@ -13,6 +14,7 @@ _frame: Callable[[int], FrameType] = getattr(sys, "_getframe")  # noqa: B009 - n
 _BLOCK = 3
 """How far it is from `_generator` to a block: the methods here and of the dependency are between."""
 _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_ENTERS = ("__enter__", "__aenter__")
 
 
 class Blocks:
@@ -41,12 +43,33 @@ class Blocks:
         return call
 
 
+def between(depth: int) -> bool:
+    """Whether others run in the midst of the block that is being entered, so many frames above whoever asks.
+
+    A generator hands out its parts from within the block: its task is its reader's (PEP 789). That of a context manager
+    is different: what runs meanwhile is inside of it.
+    """
+    frame: FrameType | None = _frame(depth + 1)
+    while frame is not None:
+        if frame.f_code.co_flags & _GENERATORS:
+            if not _of_contextlib(frame.f_back):
+                return True
+        elif frame.f_code.co_name not in _ENTERS and not _of_contextlib(frame):
+            return False
+        frame = frame.f_back
+    return False
+
+
 def _generator() -> FrameType | None:
     """The generator that has the block, itself or in a stack of contextlib; None where it is no generator."""
     frame: FrameType | None = _frame(_BLOCK)
-    while frame is not None and frame.f_globals.get("__name__") == "contextlib":
+    while _of_contextlib(frame):
         frame = frame.f_back
     return frame if frame is not None and frame.f_code.co_flags & _GENERATORS else None
+
+
+def _of_contextlib(frame: FrameType | None) -> TypeGuard[FrameType]:
+    return frame is not None and frame.f_globals.get("__name__") == "contextlib"
 
 
 def _innermost(name: str) -> Call:

@@ -182,6 +182,11 @@ class Call:
         if self.limit is not None:
             self._alarm = alarm(self.guard.clock, self.began, self.limit, recurs=not self._cut)
 
+    @property
+    def watched(self) -> bool:
+        """Whether anything ends the attempt with its timeout."""
+        return self._alarm is not None
+
     def lift(self) -> None:
         """Let the attempt go on, whatever its timeout."""
         self._timeout(None)

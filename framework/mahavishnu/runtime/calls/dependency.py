@@ -202,15 +202,18 @@ class DependencyGuard:
         slow = QUICK if self.breaker is None else self.breaker.slow_call
         self.quick.most = -1 if owed else min(QUICK, slow)
 
-    def outlasted(self, began: int) -> None:
-        """Say once where an attempt that nothing can end, begun then (ns), took much longer than its timeout."""
+    def outlasted(self, began: int, *, streams: bool = False) -> None:
+        """Say once where an attempt that nothing can end, begun then (ns), took much longer than its timeout: of a
+        thread, or of a generator that `streams`."""
         late, took = self.late, self.clock.now() - began
         if late is None or took <= late:
             return
         self.late = None
+        what = "a block whose generator is read by others" if streams else "a synchronous attempt"
+        client = "httpx_async_client().stream" if streams else "httpx_client()"
         help = (
-            "a synchronous attempt cannot be ended from outside: give your client this timeout, "
-            f'or take dependency("{self.name}").httpx_client(), which has it'
+            f"{what} cannot be ended from outside: give your client this timeout, "
+            f'or take dependency("{self.name}").{client}, which has it'
         )
         self.tell(
             "attempt outlasted its timeout",

@@ -97,7 +97,9 @@ class Passage(Timed):
                 self.told = now()  # there is nothing that a server would have to send before it
         elif kind == "http.response.start":
             message = self._started(message)
-        elif kind == "http.response.pathsend":
+        elif kind == "http.response.pathsend" or (
+            kind == "http.response.zerocopysend" and not message.get("more_body", False)
+        ):
             if self.watch is not None:
                 self.watch.part(True)
             return self._end(message)
@@ -178,6 +180,11 @@ class Passage(Timed):
         refused = self.refused
         given_up = refused is not None and refused.counted is not None
         return self.answered is None and (self.cancelled or given_up)
+
+    @property
+    def unended(self) -> bool:
+        """Whether its app has begun a response and left it so, and nobody has said why."""
+        return self.status != 0 and self.refused is None and self.fault is None
 
     def over(self) -> None:
         """The app has ended: so has its time."""
