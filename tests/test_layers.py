@@ -277,12 +277,11 @@ def circles(arrows: Arrows) -> list[str]:
 
 
 def needs(of: Sources) -> Arrows:
-    """What each module needs to run. Packages are left out: a package may gather its own modules."""
-    modules = of.keys() - packages(of)
+    """What each module needs to run."""
     return {
         module: {name for each in imports(module, of, at_run_time=True) if (name := ours(each)) is not None}
-        & (modules - {module})
-        for module in modules
+        & (of.keys() - {module})
+        for module in of
     }
 
 
@@ -422,9 +421,15 @@ def test_a_planted_second_bridge_is_found(module: str, text: str) -> None:
 
 
 def test_a_planted_cycle_is_found() -> None:
-    assert circles(needs({**CLEAN, "errors": "from mahavishnu import units"})) == [
-        "errors -> units -> errors"
-    ]
+    assert circles(needs({**CLEAN, "errors": "from mahavishnu import units"})) == ["units -> errors -> units"]
+
+
+def test_a_planted_cycle_through_a_package_is_found() -> None:
+    around = {
+        "cli": "from mahavishnu.cli import _ends\nFINE = 0",
+        "cli._ends": "from mahavishnu.cli import FINE",
+    }
+    assert circles(needs({**CLEAN, **around})) == ["cli -> cli._ends -> cli"]
 
 
 def test_a_planted_circle_of_rooms_is_found() -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import checks, cli
+from mahavishnu import checks
 from mahavishnu.cli import _output, run
 from mahavishnu.cli._run import function_of
+from mahavishnu.cli._verbs import VERBS, page
 from mahavishnu.errors import Finding, Level, MahavishnuError, Where
 from mahavishnu.loading import schema
 from tests.figures import figure
@@ -141,7 +142,7 @@ def test_an_error_of_our_own_is_its_sentence(
 
 def test_every_verb_of_the_help_exists() -> None:
     """The table in front of the lazy imports names real functions."""
-    assert all(callable(function_of(verb)) for verb in cli.VERBS)
+    assert all(callable(function_of(verb)) for verb in VERBS)
 
 
 def test_the_page_is_the_one_the_parser_would_print(
@@ -150,11 +151,11 @@ def test_the_page_is_the_one_the_parser_would_print(
     """`--help` is answered without the parser of options, and says what that says."""
     monkeypatch.setenv("COLUMNS", "80")
     assert run(["--help"]) == 0
-    assert capsys.readouterr().out == cli.page() + "\n"
+    assert capsys.readouterr().out == page() + "\n"
     done = subprocess.run(
         [sys.executable, "-m", "mahavishnu", "--help"], capture_output=True, text=True, check=True
     )
-    assert done.stdout == cli.page() + "\n"
+    assert done.stdout == page() + "\n"
 
 
 def test_help_imports_no_verb_and_no_model() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, said, unread
+from mahavishnu.cli._exit import CANNOT_RUN, FINDINGS, FINE, INTERRUPTED, said, unread
 from mahavishnu.errors import MahavishnuError, SpecError
 
 

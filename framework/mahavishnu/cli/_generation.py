@@ -15,7 +15,8 @@ from mahavishnu import __version__
 from mahavishnu import compile as compiler
 from mahavishnu.agreement import agreement
 from mahavishnu.artifact import Artifact
-from mahavishnu.cli import FINDINGS, FINE, _drifts, _ends, _output, _unchanged
+from mahavishnu.cli import _drifts, _ends, _output, _unchanged
+from mahavishnu.cli._exit import FINDINGS, FINE
 from mahavishnu.cli._targets import Target, target, targets
 from mahavishnu.compile import OverwriteError, Written
 from mahavishnu.contract import Contract, contract

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mahavishnu.cli import VERBS
 from mahavishnu.cli._ends import ended
+from mahavishnu.cli._verbs import VERBS
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mahavishnu import live as running
-from mahavishnu.cli import CANNOT_RUN, FINDINGS, FINE
+from mahavishnu.cli._exit import CANNOT_RUN, FINDINGS, FINE
 from mahavishnu.cli._generation import files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import printable

@@ -211,7 +211,9 @@ class Edition:
 
     async def untold(self, passage: Passage, receive: Receive) -> None:
         """Tell of a request whose response has no end; also where it is the app that has left it so, without a word."""
-        if passage.service is None:  # it has been told of while the app held on, whom nobody waits for any more
+        if (
+            passage.service is None
+        ):  # it has been told of while the app held on, whom nobody waits for any more
             passage.deadline = None
             return
         ended = self.now()
