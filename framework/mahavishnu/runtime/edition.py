@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from asyncio import CancelledError, current_task
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 
@@ -24,7 +24,7 @@ from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
 from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
-from mahavishnu.runtime.requests.let_out import answer
+from mahavishnu.runtime.requests.let_out import answer, failed
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
@@ -115,7 +115,7 @@ class Edition:
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         engine = self.service.engine
         talk = Conversation(scope, send, partial(engine.lasting, admission, None))
-        fault: dict[str, str] = {}
+        fault: BaseException | None = None
         let_in = False
         try:
             await engine.admit(admission)
@@ -128,7 +128,7 @@ class Edition:
         except BaseException as error:
             said = None if talk.over else answer(error)
             if said is None:
-                fault["error"] = type(error).__name__
+                fault = error
                 raise
             admission.refused = said
             await talk.refuse(said)
@@ -136,7 +136,7 @@ class Edition:
             engine.release(admission, None)
             if not let_in:
                 await engine.give_back(admission)
-            self._log_websocket(admission, fault)
+            self._tell_of_websocket(admission, fault)
 
     def admits(self, passage: Passage, scope: Scope, receive: Receive) -> bool:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
@@ -211,9 +211,7 @@ class Edition:
 
     async def untold(self, passage: Passage, receive: Receive) -> None:
         """Tell of a request whose response has no end; also where it is the app that has left it so, without a word."""
-        if (
-            passage.service is None
-        ):  # it has been told of while the app held on, whom nobody waits for any more
+        if passage.service is None:  # it was told of while the app held on, for whom nobody waits any more
             passage.deadline = None
             return
         ended = self.now()
@@ -262,10 +260,16 @@ class Edition:
         help = "add `unix` to `service.trusted_proxies`, and let the proxy there write `service.forwarded`"
         self.service.log.warning("clients without an address", help=help)
 
-    def _log_websocket(self, admission: Admission, fault: Mapping[str, str]) -> None:
-        refused = admission.refused or admission.denied
-        facts = {"route": admission.route, "client": admission.caller.address, **refusal(refused)}
-        self.service.log.info("websocket", **facts, **fault)
+    def _tell_of_websocket(self, admission: Admission, fault: BaseException | None) -> None:
+        facts = {"route": admission.route, "client": admission.caller.address}
+        facts |= refusal(admission.refused or admission.denied)
+        log, outcome = self.service.log.info, "ended" if admission.refused is None else "refused"
+        if fault is not None:
+            facts["error"] = type(fault).__name__
+            if failed(fault):
+                log, outcome = self.service.log.error, "failed"
+        self.service.websockets[outcome].inc()
+        log("websocket", **facts)
 
     def _with_cors(self, app: ASGIApp) -> ASGIApp:
         cors = self.service.spec.security.cors

@@ -12,7 +12,7 @@ from mahavishnu import variables
 from mahavishnu.alerts.client_memory import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
 from mahavishnu.alerts.drift import SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
 from mahavishnu.alerts.event_loop import LAG_LATELY
-from mahavishnu.alerts.http_server import HEAD_TIMEOUTS
+from mahavishnu.alerts.http_server import HEAD_TIMEOUTS, WEBSOCKETS
 from mahavishnu.alerts.pushes import PUSHES
 from mahavishnu.alerts.restarts import START
 from mahavishnu.alerts.spans_lost import SPANS
@@ -118,6 +118,10 @@ class Service:
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
         self.metrics.settles("requests", self.lasting.ended.settle)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
+        self.websockets = {
+            outcome: self.metrics.counter(WEBSOCKETS, outcome=outcome)
+            for outcome in WEBSOCKETS.label("outcome").values or ()
+        }
         self.store: MemoryStore | RedisStore = self._store(before)
         self.refusals: Refusals = before.refusals if before else Refusals(clock)
         self.tracing: Tracing | None = before.tracing if before else tracing_of(spec)

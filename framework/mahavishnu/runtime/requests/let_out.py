@@ -7,12 +7,20 @@ from mahavishnu.policies._faults import leaves
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 
+_GONE = ("ClientDisconnected", "WebSocketDisconnect")
+"""What uvicorn and Starlette raise where the client of a websocket has gone."""
+
 
 def answer(error: BaseException) -> Decision | None:
     """What the client is told; of a group the refusal that lasts longest. None: it, or a part of it, is a fault."""
     said = [_said(each) for each in leaves(error)]
     refused = [one for one in said if one is not None]
     return max(refused, key=lambda one: one.retry_after or 0) if len(refused) == len(said) else None
+
+
+def failed(error: BaseException) -> bool:
+    """Whether a websocket's handler has: who is cancelled has not, nor whose client has gone."""
+    return any(isinstance(each, Exception) and type(each).__name__ not in _GONE for each in leaves(error))
 
 
 def _said(error: BaseException) -> Decision | None:
