@@ -43,7 +43,7 @@ def hardened(
         names=True,
         counted=lambda: total(metrics.expose()[0], "http_server_request_duration_seconds_count"),
         sink=sink if on.log else None,
-        flush=hardening.service.lasting.ended.settle,
+        flush=hardening.service.process_state.ended.settle,
         payments=payments,
     )
 

@@ -20,7 +20,7 @@ from mahavishnu.load import load
 from mahavishnu.policies._backup_series import STEPS
 from mahavishnu.queries.firing import samples
 from mahavishnu.runtime import current
-from mahavishnu.runtime.dead_letters.office import Office
+from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.process import Usage
 from mahavishnu.testing import VirtualClock
@@ -164,12 +164,12 @@ class Shop:
         return service.store
 
     @property
-    def office(self) -> Office:
+    def dead_letters(self) -> DeadLetterQueue:
         """Where its dead letters are kept."""
         service = current.current()
         assert service is not None
-        assert service.office is not None
-        return service.office
+        assert service.dead_letters is not None
+        return service.dead_letters
 
     async def redrive(self) -> None:
         """Look for dead letters that are due, and make their calls."""

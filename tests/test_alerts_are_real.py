@@ -39,7 +39,7 @@ async def coming_and_going(shop: Shop) -> None:
 
 async def restarted(shop: Shop) -> None:
     """Another process is there each minute."""
-    lasting = shop.hardening.service.lasting
+    lasting = shop.hardening.service.process_state
     lasting.began += 60
     await shop.scrape()
 
@@ -101,15 +101,15 @@ async def payment_down(shop: Shop) -> None:
     await shop.scrape()
     shop.payment.failing = 0
     # Somebody gives up what would take hours to be made again.
-    shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(10**5)[150:]]))
+    shop.dead_letters.writer.ask(lambda letters: letters.drop([one.id for one in letters.some(10**5)[150:]]))
 
 
 @contextmanager
 def room_for(letters: int, shop: Shop) -> Generator[None]:
     """There is room for so many orders that cannot be paid."""
-    bounds, shop.office.bounds = shop.office.bounds, Bounds(letters, 10**6, displace=False)
+    bounds, shop.dead_letters.bounds = shop.dead_letters.bounds, Bounds(letters, 10**6, displace=False)
     yield
-    shop.office.bounds = bounds
+    shop.dead_letters.bounds = bounds
 
 
 async def orders_lost(shop: Shop) -> None:
@@ -128,7 +128,7 @@ async def cards_declined(shop: Shop) -> None:
     await shop.hardening.life.redriver.look()
     await shop.scrape()
     shop.payment.status = 200
-    shop.office.desk.ask(lambda letters: letters.drop([one.id for one in letters.some(100)]))
+    shop.dead_letters.writer.ask(lambda letters: letters.drop([one.id for one in letters.some(100)]))
     await shop.hardening.life.redriver.look()
 
 
@@ -146,7 +146,7 @@ async def orders_stuck(shop: Shop) -> None:
 
 async def letters_gone(shop: Shop) -> None:
     """The disk or the server of the dead letters does not answer, and is well again after the scrape."""
-    letters: Any = shop.office.desk.letters
+    letters: Any = shop.dead_letters.writer.letters
     letters.together = letters_unreachable
     await shop.redrive()
     await shop.scrape()

@@ -483,7 +483,7 @@ def test_letters_that_a_new_process_gives_up_at_its_start_are_told_of(
     """A shorter retention is deployed: what a counter holds at its first scrape, no rate ever shows."""
     clock = VirtualClock()
     kept = SqliteLetters(str(tmp_path / "letters.db"), lambda: clock.now() // 10**6)
-    monkeypatch.setattr("mahavishnu.runtime.dead_letters.office._letters", Mock(return_value=kept))
+    monkeypatch.setattr("mahavishnu.runtime.dead_letters.queue._letters", Mock(return_value=kept))
     keep(kept, letter(), letter(), pause=10**12)
     clock.advance("2d")
     call = {"url": "http://payment", "fallback": "dead_letter"}

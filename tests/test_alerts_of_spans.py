@@ -28,7 +28,7 @@ class Traced(Shop):
         """Once all that waits was sent, or given up."""
         tracing = self.hardening.service.tracing
         assert tracing is not None
-        self.hardening.service.lasting.ended.settle()
+        self.hardening.service.process_state.ended.settle()
         await tracing.flush()
         tracing.start(lambda: self.hardening.service, "shop-1")
         await super().scrape()

@@ -40,7 +40,7 @@ class Worker:
 
     def kill(self) -> None:
         """End as with kill -9: without a last word."""
-        telling: Any = self.hardening.life.telling
+        telling: Any = self.hardening.life.publisher
         telling._timer.stop()
         telling.workers.alive.let_go()
         telling.workers = None
@@ -101,8 +101,10 @@ def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """Nothing else does: no sum goes down when a worker dies, so no rate jumps."""
     promtool = judge("promtool")
     fault, wanted = CASES[case]
-    monkeypatch.setattr("mahavishnu.runtime.multiprocess.telling.PERIOD", PACE)
-    monkeypatch.setattr("mahavishnu.runtime.multiprocess.telling.place", Mock(return_value=tmp_path / "met"))
+    monkeypatch.setattr("mahavishnu.runtime.multiprocess.publisher.PERIOD", PACE)
+    monkeypatch.setattr(
+        "mahavishnu.runtime.multiprocess.publisher.place", Mock(return_value=tmp_path / "met")
+    )
     file, rules = tmp_path / "mahavishnu.yaml", tmp_path / "rules.yml"
     file.write_text((ROOT / "mahavishnu.yaml").read_text().replace("service:\n", "service:\n  workers: 2\n"))
     made = contract(load(file).spec)

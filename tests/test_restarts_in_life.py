@@ -40,7 +40,7 @@ class Replicas:
     def process(self) -> Service:
         """One that has just been started."""
         service = start(spec_of(), self.clock, lambda: Usage(0, 0), io.StringIO())
-        service.lasting.began = self.clock.now() / 10**9
+        service.process_state.began = self.clock.now() / 10**9
         return service
 
     def restart(self, *numbers: int) -> None:
@@ -168,7 +168,7 @@ def test_a_reload_is_no_restart(tmp_path: Path) -> None:
     file = tmp_path / "mahavishnu.yaml"
     file.write_text('mahavishnu: 1\nservice: {name: shop, app: "shop:app"}\n')
     service = start(load(file), VirtualClock())
-    service.lasting.began = 7.0
+    service.process_state.began = 7.0
     after = service.after(load(file))
     after.take_over(service)
     assert "\nprocess_start_time_seconds 7.0\n" in after.metrics.expose()[0].decode()

@@ -44,7 +44,10 @@ class Told(Context):
 
 
 Context.__module__, Context.__qualname__ = "fastmcp.server.http", "RequestContextMiddleware"
-Told.__module__, Told.__qualname__ = "mcp.server.auth.middleware.auth_context", "AuthContextMiddleware"
+Told.__module__, Told.__qualname__ = (
+    "mcp.server.auth.middleware.auth_context",
+    "AuthContextMiddleware",
+)
 
 
 class Tenants:

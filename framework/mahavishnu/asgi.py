@@ -102,8 +102,8 @@ class Hardening:
         source = spec if isinstance(spec, Spec) else self._loaded()
         before = _without_middleware(source if isinstance(source, Spec) else source.spec, ticks)
         self._edition = self._at_work(start(source, ticks, process, log_to, before))
-        self.service.lasting.hardens = True
-        self.service.lasting.loaded_at = wall()
+        self.service.process_state.hardens = True
+        self.service.process_state.loaded_at = wall()
         self.life = Life(lambda: self.service, ticks, self.drain, self.reloader)
         self._aside = True
         self._before = use(self.service)
@@ -132,45 +132,45 @@ class Hardening:
         if answer is not None and scope["method"] in ("GET", "HEAD"):
             await answer(scope)(scope, receive, send)
             return
-        passage = edition.passage(scope, send)
-        token = HERE.set([None, passage] if HERE.get()[0] is None else entered(passage))
-        lasting = edition.lasting
-        lasting.active += 1
+        exchange = edition.exchange(scope, send)
+        token = HERE.set([None, exchange] if HERE.get()[0] is None else entered(exchange))
+        state = edition.process_state
+        state.active += 1
         around = edition.around
         try:
             if around:
-                await edition.inside(scope, receive, passage.send)
-            elif edition.admits(passage, scope, receive):
-                if not passage.running:
-                    await edition.wait(passage)
-                if passage.running:
-                    await edition.app(scope, passage.bounded or receive, passage.send)
-                if passage.bounded is not None or passage.gates is not None:
-                    edition.free(passage)
-                elif passage.watch is not None:
-                    passage.over()
-                if passage.refused is not None:
-                    await edition.refuse(passage, passage.send)
-            elif (refused := passage.refused) is not None and refused.status == 429:
-                await passage.turn_away()
+                await edition.inside(scope, receive, exchange.send)
+            elif edition.admits(exchange, scope, receive):
+                if not exchange.running:
+                    await edition.wait(exchange)
+                if exchange.running:
+                    await edition.app(scope, exchange.bounded or receive, exchange.send)
+                if exchange.bounded is not None or exchange.gates is not None:
+                    edition.free(exchange)
+                elif exchange.watch is not None:
+                    exchange.over()
+                if exchange.refused is not None:
+                    await edition.refuse(exchange, exchange.send)
+            elif (refused := exchange.refused) is not None and refused.status == 429:
+                await exchange.turn_away()
             else:
-                await edition.refuse(passage, passage.send)
+                await edition.refuse(exchange, exchange.send)
         except BaseException as error:
-            if around or not await edition.excuses(passage, error, passage.send):
-                passage.failed(error)
+            if around or not await edition.excuses(exchange, error, exchange.send):
+                exchange.failed(error)
                 raise
         finally:
-            lasting.active -= 1
+            state.active -= 1
             HERE.reset(token)
-            if passage.told is not None:
-                lasting.ended.add(edition.service, passage, passage.told)
+            if exchange.told is not None:
+                state.ended.add(edition.service, exchange, exchange.told)
             else:
-                await edition.untold(passage, receive)
-            if passage.bounded is not None:
+                await edition.untold(exchange, receive)
+            if exchange.bounded is not None:
                 # Each has the other: whoever ends comes first, and leaves no work for the garbage collector.
-                bounded, passage.bounded = passage.bounded, None
+                bounded, exchange.bounded = exchange.bounded, None
                 if bounded.unread:
-                    await lasting.linger(scope, receive, send, edition.service.clock)
+                    await state.linger(scope, receive, send, edition.service.clock)
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
@@ -277,7 +277,7 @@ class Hardening:
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         on_signal("SIGTERM", self.drain)
-        self.service.lasting.draining = False  # a server may start again in its process
+        self.service.process_state.draining = False  # a server may start again in its process
         scope[HANDED] = None
         self._begin(scope)
         self.service.lag.start()
@@ -309,7 +309,7 @@ MADE = WeakSet[Hardening]()
 def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
     """The service at work, where it only has guarded calls so far: as those that an app makes when it is imported."""
     service = current()
-    if service is None or service.lasting.hardens or service.clock is not clock or service.spec != spec:
+    if service is None or service.process_state.hardens or service.clock is not clock or service.spec != spec:
         return None
     return service
 

@@ -288,7 +288,7 @@ class Dependency:
             )
         if not isinstance(said, Static):
             try:
-                _ = operation.parcel
+                _ = operation.codec
             except TypeError as fault:
                 raise TypeError(f"dependency `{self.name}`: {fault}") from None
 
@@ -406,7 +406,7 @@ def _leave(call: Call, fault: BaseException | None) -> None:
 
 async def _made_again(operation: Operation, guarded: Callable[..., Any], letter: Letter) -> None:
     """The call of a letter, made again; raises what it raises, and BadAnswer for an answer that says it failed."""
-    args, kwargs = operation.parcel.unwrap(letter.payload)
+    args, kwargs = operation.codec.unwrap(letter.payload)
     function = operation.again or guarded
     if is_async(function):
         answer = await function(*args, **kwargs)

@@ -40,7 +40,7 @@ class Watched(World):
         self.fill(5000)
         self.series: dict[str, list[float | None]] = {}
         self.app = Hardening(Starlette(), spec=str(home / "mahavishnu.yaml"))
-        self.app.service.lasting.wall = lambda: time.time() + self.ahead
+        self.app.service.process_state.wall = lambda: time.time() + self.ahead
 
     def wait(self, minutes: int = 25) -> int:
         """So many scrapes; the number of the last minute."""

@@ -701,7 +701,15 @@ def test_threads_share_the_probes() -> None:
 
 
 WORDS = st.lists(
-    st.sampled_from(["timeout", 404, 503, f"{Told.__module__}.Told", f"{Told.__module__}.Declined"]),
+    st.sampled_from(
+        [
+            "timeout",
+            404,
+            503,
+            f"{Told.__module__}.Told",
+            f"{Told.__module__}.Declined",
+        ]
+    ),
     unique=True,
     max_size=3,
 ).map(tuple)

@@ -134,7 +134,7 @@ def test_it_is_busy_while_somebody_changes_the_budget() -> None:
     """Who must not wait, as a finalizer, asks before."""
     made, _ = retrier()
     seen: list[bool] = []
-    made.purse.told = lambda: seen.append(made.busy())
+    made.budget.told = lambda: seen.append(made.busy())
     assert made.pause(1, None, None) is not None
     made.deposit()
     assert (seen, made.busy()) == ([True, True], False)

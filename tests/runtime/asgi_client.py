@@ -186,7 +186,7 @@ class House:
     @property
     def lines(self) -> list[dict[str, Any]]:
         """The log's records."""
-        self.app.service.lasting.ended.settle()
+        self.app.service.process_state.ended.settle()
         return [json.loads(line) for line in self.stream.getvalue().splitlines()]
 
     def count(self, limit: str, outcome: str) -> float:

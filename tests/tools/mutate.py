@@ -50,7 +50,7 @@ SUBJECTS = {
         ),
     ),
     "retry": Subject(
-        {"mahavishnu.policies.retry": ("Purse", "Retrier")},
+        {"mahavishnu.policies.retry": ("RetryBudget", "Retrier")},
         ("tests/policies/test_retry.py", "tests/runtime/calls/test_dependency.py"),
     ),
     "limiter": Subject(

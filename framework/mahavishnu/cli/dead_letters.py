@@ -20,7 +20,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import accept
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter, Letters
-from mahavishnu.runtime.dead_letters.office import letters_of
+from mahavishnu.runtime.dead_letters.queue import letters_of
 from mahavishnu.runtime.telemetry.logs import Redactor
 from mahavishnu.spec import Spec
 

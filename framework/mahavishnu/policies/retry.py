@@ -92,7 +92,7 @@ class Retry(Policy):
         )
 
 
-class Purse:
+class RetryBudget:
     """What is left of a retry budget, at first all of it; it outlives the settings that fill it. Thread-safe."""
 
     def __init__(self) -> None:
@@ -149,7 +149,7 @@ class Retrier:
         self._longest = int(settings.max)
         self._words = frozenset(settings.retry_on)
         self._deposit = settings.budget.parts
-        self.purse: Purse = Purse() if before is None else before.purse
+        self.budget: RetryBudget = RetryBudget() if before is None else before.budget
         self._random = site.random
         self._wall = wall
         counters = RETRIES.label("outcome").values or ()
@@ -160,15 +160,15 @@ class Retrier:
 
     def fullness(self) -> float:
         """How full the budget is, from 0 to 1."""
-        return self.purse.tokens / FULL
+        return self.budget.tokens / FULL
 
     def deposit(self) -> None:
         """One call has succeeded, and is not worth another try."""
-        self.purse.put(self._deposit)
+        self.budget.put(self._deposit)
 
     def busy(self) -> bool:
         """Whether somebody is changing the budget."""
-        return self.purse.busy()
+        return self.budget.busy()
 
     def wants(self, leaves: Sequence[Leaf]) -> bool:
         """Whether this end is worth another try: that of a group is when every exception in it is."""
@@ -202,7 +202,7 @@ class Retrier:
             late = pause > remaining
         if late:
             return "deadline"
-        return "retried" if self.purse.take() else "budget"
+        return "retried" if self.budget.take() else "budget"
 
 
 def _nothing() -> None:

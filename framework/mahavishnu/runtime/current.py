@@ -89,7 +89,7 @@ def _leave_to_parent() -> None:
     Not where a middleware has yet to begin: a server may import the app before it forks its workers.
     """
     service = AT_WORK.service
-    if service is not None and (service.lasting.begun or not service.lasting.hardens):
+    if service is not None and (service.process_state.begun or not service.process_state.hardens):
         AT_WORK.service, AT_WORK.parents = None, service
 
 

@@ -20,7 +20,7 @@ from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
-from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
+from mahavishnu.runtime.requests.exchange import Exchange, Receive, Send
 from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
@@ -51,7 +51,7 @@ class Edition:
         spec = service.spec
         self.app = app
         self.service = service
-        self.lasting = service.lasting
+        self.process_state = service.process_state
         self.now = service.clock.now
         self._routes = routes
         self._ids = _ids()
@@ -66,7 +66,7 @@ class Edition:
         service.identity = self._identity
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
-        if self.lasting.draining:
+        if self.process_state.draining:
             self._headers.append(_CLOSE)
         self.inside = self._with_cors(self._guard)
         self.around = spec.security.cors is not None
@@ -75,11 +75,11 @@ class Edition:
 
     def drain(self) -> None:
         """Say `not ready` from now on, and close connections with their next response."""
-        if not self.lasting.draining:
-            self.lasting.draining = True
+        if not self.process_state.draining:
+            self.process_state.draining = True
             self._headers.append(_CLOSE)
 
-    def passage(self, scope: Scope, send: Send) -> Passage:
+    def exchange(self, scope: Scope, send: Send) -> Exchange:
         """The request that begins now."""
         find = self._routes.find  # a function in an attribute is quicker to call by a name
         found = find(scope)
@@ -92,7 +92,7 @@ class Edition:
         plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
-        made = Passage(send, plan, caller, name, scope["path"], self._headers, self.now)
+        made = Exchange(send, plan, caller, name, scope["path"], self._headers, self.now)
         made.service, made.scope = service, scope
         return made
 
@@ -138,110 +138,110 @@ class Edition:
                 await engine.give_back(admission)
             self._tell_of_websocket(admission, fault)
 
-    def admits(self, passage: Passage, scope: Scope, receive: Receive) -> bool:
+    def admits(self, exchange: Exchange, scope: Scope, receive: Receive) -> bool:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
-        plan, engine = passage.plan, self.service.engine
+        plan, engine = exchange.plan, self.service.engine
         if plan.body is not None:
-            passage.bounded = Bounded(engine, plan.body, passage, receive)
-            passage.bounded.announced(scope["headers"])
-            if passage.refused is not None:
+            exchange.bounded = Bounded(engine, plan.body, exchange, receive)
+            exchange.bounded.announced(scope["headers"])
+            if exchange.refused is not None:
                 return False
         if plan.rates and not plan.later:
-            usual = plan.usual if not plan.gates or plan.has_room() else None
-            if usual is None or not usual.charge(passage):  # as `engine.charge`, with one call less
-                engine.decide(passage)
-            if passage.refused is not None:
+            fast = plan.fast if not plan.gates or plan.has_room() else None
+            if fast is None or not fast.charge(exchange):  # as `engine.charge`, with one call less
+                engine.decide(exchange)
+            if exchange.refused is not None:
                 return False
         if plan.timeout is not None:  # what answers at once comes before any timer
             if plan.plain:
-                passage.watch = deadline(engine, plan.timeout, passage, passage.began)
+                exchange.watch = deadline(engine, plan.timeout, exchange, exchange.began)
             else:
-                passage.watch = Watch(engine, plan.timeout, passage, scope["headers"])
-        passage.running = not plan.later and (not plan.gates or engine.try_enter(passage))
+                exchange.watch = Watch(engine, plan.timeout, exchange, scope["headers"])
+        exchange.running = not plan.later and (not plan.gates or engine.try_enter(exchange))
         return True
 
-    async def wait(self, passage: Passage) -> None:
+    async def wait(self, exchange: Exchange) -> None:
         """For what the store says of its rates, and for a place: then it is `running`, or refused."""
-        plan, engine = passage.plan, self.service.engine
+        plan, engine = exchange.plan, self.service.engine
         if plan.later:
-            await engine.charged(passage)
-        tried = passage.gates is not None
-        if plan.gates and (tried or not engine.try_enter(passage)):
-            await engine.enter(passage)
-        passage.running = passage.refused is None
+            await engine.charged(exchange)
+        tried = exchange.gates is not None
+        if plan.gates and (tried or not engine.try_enter(exchange)):
+            await engine.enter(exchange)
+        exchange.running = exchange.refused is None
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All that may refuse a request, around the app, where something else stands before it."""
-        passage: Passage = current_request()  # type: ignore[assignment]  # of a request it is one
-        passage.through = send
+        exchange: Exchange = current_request()  # type: ignore[assignment]  # of a request it is one
+        exchange.through = send
         try:
-            if self.admits(passage, scope, receive):
-                if not passage.running:
-                    await self.wait(passage)
-                if passage.running:
-                    await self.app(scope, passage.bounded or receive, send)
+            if self.admits(exchange, scope, receive):
+                if not exchange.running:
+                    await self.wait(exchange)
+                if exchange.running:
+                    await self.app(scope, exchange.bounded or receive, send)
         except BaseException as error:
-            if not await self.excuses(passage, error, send):
+            if not await self.excuses(exchange, error, send):
                 raise
         else:
-            await self.over(passage, send)
+            await self.over(exchange, send)
 
-    async def excuses(self, passage: Passage, error: BaseException, send: Send) -> bool:
+    async def excuses(self, exchange: Exchange, error: BaseException, send: Send) -> bool:
         """The app has ended so: whether it is no fault, but a limit or a dependency that has ended it. Answers it."""
-        watch, excused = passage.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
+        watch, excused = exchange.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
         if isinstance(error, CancelledError):
             excused = watch is not None and watch.end(error)
-            passage.cancelled = not excused
-        self.free(passage)
-        said = None if passage.status else answer(error)
+            exchange.cancelled = not excused
+        self.free(exchange)
+        said = None if exchange.status else answer(error)
         if said is not None:  # of a tool or a dependency that the app has called
-            excused, passage.refused = True, passage.refused or said
+            excused, exchange.refused = True, exchange.refused or said
         # Where a fault comes from a refusal, as with an app that wraps it, the refusal is the answer all the same.
-        if passage.refused is not None and (excused or isinstance(error, Exception)):
-            await self.refuse(passage, send)
-        elif not passage.running:  # as what is refused before the handler ran
-            await self.service.engine.give_back(passage)
+        if exchange.refused is not None and (excused or isinstance(error, Exception)):
+            await self.refuse(exchange, send)
+        elif not exchange.running:  # as what is refused before the handler ran
+            await self.service.engine.give_back(exchange)
         return excused
 
-    async def over(self, passage: Passage, send: Send) -> None:
+    async def over(self, exchange: Exchange, send: Send) -> None:
         """The app has ended; if it was refused meanwhile, that is the answer."""
-        self.free(passage)
-        if passage.refused is not None:
-            await self.refuse(passage, send)
+        self.free(exchange)
+        if exchange.refused is not None:
+            await self.refuse(exchange, send)
 
-    async def untold(self, passage: Passage, receive: Receive) -> None:
+    async def untold(self, exchange: Exchange, receive: Receive) -> None:
         """Tell of a request whose response has no end; also where it is the app that has left it so, without a word."""
-        if passage.service is None:  # it was told of while the app held on, for whom nobody waits any more
-            passage.deadline = None
+        if exchange.service is None:  # it was told of while the app held on, for whom nobody waits any more
+            exchange.deadline = None
             return
         ended = self.now()
         try:
-            if passage.unended and not await gone(receive):
-                passage.fault = "incomplete"
+            if exchange.unended and not await gone(receive):
+                exchange.fault = "incomplete"
         finally:
-            self.lasting.ended.add(self.service, passage, ended)
+            self.process_state.ended.add(self.service, exchange, ended)
 
-    def free(self, passage: Passage) -> None:
+    def free(self, exchange: Exchange) -> None:
         """What the app held is free, what it kept to is counted."""
-        passage.over()
-        if passage.gates is not None:
-            self.service.engine.release(passage, passage.took(), answered=not passage.gone)
-        if passage.bounded is not None:
-            passage.bounded.ended()
+        exchange.over()
+        if exchange.gates is not None:
+            self.service.engine.release(exchange, exchange.took(), answered=not exchange.gone)
+        if exchange.bounded is not None:
+            exchange.bounded.ended()
 
-    async def refuse(self, passage: Passage, send: Send) -> None:
+    async def refuse(self, exchange: Exchange, send: Send) -> None:
         """Answer with the refusal; what was refused before the handler ran has spent no quota."""
-        refusing = passage.refusing
+        refusing = exchange.refusing
         if refusing is not None:
             if refusing is current_task():  # which has failed: nobody listens
                 return
             await refusing  # beside the app, which held on
-        refused = passage.refused
+        refused = exchange.refused
         if refused is not None and refused.status in _OF_THE_EDGE:
-            self.service.refusals.saw(refused.limit, passage.caller.client)
-        if not passage.running:
-            await self.service.engine.give_back(passage)
-        await passage.refuse(send)
+            self.service.refusals.saw(refused.limit, exchange.caller.client)
+        if not exchange.running:
+            await self.service.engine.give_back(exchange)
+        await exchange.refuse(send)
 
     def _request_id(self, scope: Scope) -> str:
         """A new id, or the one that a trusted proxy has given."""

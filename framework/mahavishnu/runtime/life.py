@@ -11,7 +11,7 @@ from mahavishnu.protocols import Clock
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.ending import at_exit, hold_back, let_through
 from mahavishnu.runtime.multiprocess.crowd import Crowd
-from mahavishnu.runtime.multiprocess.telling import Telling
+from mahavishnu.runtime.multiprocess.publisher import SnapshotPublisher
 from mahavishnu.runtime.pushing import Pushing
 from mahavishnu.runtime.reload import Reloader
 from mahavishnu.runtime.service import Service
@@ -34,20 +34,20 @@ class Life:
         self._reloader = reloader
         self._unheard: Finalize[object] | None = None
         self._crowd = Crowd(service, clock)
-        self._pushing = Pushing(service, clock, lambda: self.telling.workers)
+        self._pushing = Pushing(service, clock, lambda: self.publisher.workers)
         self.redriver = Redriver(service, clock)
-        self.telling = Telling(service, clock)
+        self.publisher = SnapshotPublisher(service, clock)
 
     def begin(self) -> None:
         """From now on and on this event loop."""
         service = self._service()
-        service.lasting.begun = True
+        service.process_state.begun = True
         self.redriver.start()
-        self.telling.start()
+        self.publisher.start()
         self._crowd.start()
         self._pushing.start()
         if service.tracing is not None:
-            service.tracing.start(self._service, instance(worker=self.telling.workers is not None))
+            service.tracing.start(self._service, instance(worker=self.publisher.workers is not None))
         if self._reloader is not None:
             self._reloader.start()
             on_signal("SIGHUP", self._reloader.ask, alone=True)
@@ -73,11 +73,11 @@ class Life:
         """The last word: no request is served any more."""
         if self._unheard is not None:
             self._unheard.cancel()
-        self.telling.say()  # those that have ended are settled by it
+        self.publisher.say()  # those that have ended are settled by it
         tracing = self._service().tracing
         await asyncio.gather(self._pushing.flush(), *([] if tracing is None else [tracing.flush()]))
-        self.telling.say()  # what came of that
-        self.telling.stop()
+        self.publisher.say()  # what came of that
+        self.publisher.stop()
 
     def end_unheard(self) -> None:
         """Drain and say the last word also where no server says that it ends, like that of an app that is mounted."""

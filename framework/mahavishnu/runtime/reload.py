@@ -104,7 +104,7 @@ class Reloader:
         if take is not None:
             take()
         self._judge(read, "unchanged" if take is None else "applied")
-        self._service().lasting.loaded_at = self._wall()
+        self._service().process_state.loaded_at = self._wall()
 
     def _refuse(self, read: bytes, findings: tuple[Finding, ...]) -> None:
         self._judge(read, "refused")
@@ -118,7 +118,7 @@ class Reloader:
     def _judge(self, read: bytes, outcome: str) -> None:
         self._judged = self._seen = read
         service = self._service()
-        service.lasting.loaded = outcome != "refused"
+        service.process_state.loaded = outcome != "refused"
         service.metrics.counter(SPEC_RELOADS, outcome=outcome).inc()
 
     def _asked(self) -> None:

@@ -24,7 +24,7 @@ from mahavishnu.load import Loaded
 from mahavishnu.protocols import Advice, Clock, Histogram, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
 from mahavishnu.runtime.calls.fallback import fallbacks_of
-from mahavishnu.runtime.dead_letters.office import Office, office
+from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, queue_of
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.limits.engine import Engine, Plan
 from mahavishnu.runtime.limits.offenders import Refusals
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from mahavishnu.runtime.tracing.traces import Tracing
 
 
-class Lasting:
+class ProcessState:
     """What outlives every spec of a process.
 
     When it began, how many requests are being served, whether it is about to end, whether the spec's file was good
@@ -74,7 +74,7 @@ class Lasting:
     a middleware has it, or it only guards calls, and whether that one has begun to serve.
     """
 
-    office: Office | None = None
+    dead_letters: DeadLetterQueue | None = None
     hardens = False
     begun = False
 
@@ -109,14 +109,16 @@ class Service:
         self.identity: Identity | None = None
         """Who knows who asks; nobody does where there is no middleware."""
         several = spec.service.workers > 1
-        self.lasting: Lasting = before.lasting if before else Lasting(started(of_several=several))
+        self.process_state: ProcessState = (
+            before.process_state if before else ProcessState(started(of_several=several))
+        )
         self.clock = clock
         self.spec = spec
         self._loaded = loaded
         self.contract = shown(spec)
         self.hash = spec_hash(loaded.declared) if loaded else self.contract.hash
         self.metrics: Metrics = Metrics(self.contract.signals, before.metrics if before else None)
-        self.metrics.settles("requests", self.lasting.ended.settle)
+        self.metrics.settles("requests", self.process_state.ended.settle)
         self.head_timeouts = self.metrics.counter(HEAD_TIMEOUTS)
         self.websockets = {
             outcome: self.metrics.counter(WEBSOCKETS, outcome=outcome)
@@ -137,7 +139,9 @@ class Service:
             say=loaded.where if loaded else nowhere,
         )
         self.log, self.access = _logs(spec.observability.logs, log_to, before, self.tracing)
-        self.office: Office | None = office(spec, clock, self.metrics, time.time, self.lasting)
+        self.dead_letters: DeadLetterQueue | None = queue_of(
+            spec, clock, self.metrics, time.time, self.process_state
+        )
         self.stand_by(before)
         self._process, self.log_to = process, log_to
         self._http: dict[str, dict[str, set[int]]] = before._http if before else {}  # noqa: SLF001 - one of its own kind
@@ -152,12 +156,12 @@ class Service:
     @property
     def active(self) -> int:
         """How many requests are being served."""
-        return self.lasting.active
+        return self.process_state.active
 
     @property
     def draining(self) -> bool:
         """Whether the process is about to end."""
-        return self.lasting.draining
+        return self.process_state.draining
 
     def after(self, loaded: Loaded) -> Service:
         """The service of a new spec, in this one's place once it takes over."""
@@ -178,8 +182,8 @@ class Service:
         if self.tracing is not None and self.spec.observability.traces is not None:
             self.tracing.become(self.spec.observability.traces)
         self.lag.late = self.engine.lagging
-        if self.office is not None:
-            self.office.become(self.spec, self.metrics)
+        if self.dead_letters is not None:
+            self.dead_letters.become(self.spec, self.metrics)
         self.refusals.know(self._limits())
 
     def tell(self, event: str, loaded: Loaded) -> None:
@@ -198,7 +202,9 @@ class Service:
         held = {name: one.fallbacks for name, one in before.dependencies.items()} if before else {}
         old = {name: one for name, one in held.items() if one is not None}
         note = nothing if self.tracing is None else self.tracing.note
-        made = fallbacks_of(self.spec, self.clock, self.metrics, self.office, self.log.warning, old, note)
+        made = fallbacks_of(
+            self.spec, self.clock, self.metrics, self.dead_letters, self.log.warning, old, note
+        )
         for name, guard in self.dependencies.items():
             guard.fallbacks, guard.tell = made[name], self.log.warning
             guard.stands_by = made[name].stand_in is not None or self.tracing is not None
@@ -223,7 +229,7 @@ class Service:
         self.log.warning("the store evicts keys when its memory is full", policy=policy, help=help)
 
     def _wall(self) -> float:
-        return self.lasting.wall()
+        return self.process_state.wall()
 
     def _limits(self) -> list[str]:
         return [name for name, limit in self.spec.limits.items() if limit.mode != "off"]
@@ -292,13 +298,13 @@ class Service:
         gauge(MEMORY, lambda: process().memory)
         gauge(MEMORY_LIMIT, lambda: int(resources.memory))
         gauge(CPU_LIMIT, lambda: float(resources.cpu.cores))
-        gauge(HTTP_ACTIVE, lambda: self.lasting.active)
+        gauge(HTTP_ACTIVE, lambda: self.process_state.active)
         gauge(LAG_LATELY, lambda: self.lag.mean)
         gauge(LIMIT_STORE_KEYS, self.store.keys)
-        gauge(START, lambda: self.lasting.began)
+        gauge(START, lambda: self.process_state.began)
         gauge(SPEC_INFO, lambda: 1, hash=self.hash)
-        gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.lasting.loaded))
-        gauge(SPEC_RELOAD_TIME, lambda: self.lasting.loaded_at)
+        gauge(SPEC_RELOAD_SUCCESSFUL, lambda: float(self.process_state.loaded))
+        gauge(SPEC_RELOAD_TIME, lambda: self.process_state.loaded_at)
         if WORKERS.name in self.contract.signals:
             gauge(WORKERS, lambda: 1)
         for signal in (SPEC_RELOADS, WORKER_DEATHS, WORKER_FAULTS, PUSHES, SPANS):

@@ -8,7 +8,7 @@ from mahavishnu.protocols import Scope
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.limits.engine import Admission
-from mahavishnu.runtime.requests.exchange import Passage, Receive, Send
+from mahavishnu.runtime.requests.exchange import Exchange, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service
@@ -35,9 +35,9 @@ class TracedEdition(Edition):
         self._untraced, self.inside = self.inside, self._traced
         self.around = True
 
-    def passage(self, scope: Scope, send: Send) -> Passage:
+    def exchange(self, scope: Scope, send: Send) -> Exchange:
         """The request that begins now, with its span."""
-        made = super().passage(scope, send)
+        made = super().exchange(scope, send)
         made.trace = self._begin(scope, made)
         return made
 
@@ -56,7 +56,7 @@ class TracedEdition(Edition):
             span.end({}, fault)
 
     async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
-        span = cast("Passage", current_request()).trace
+        span = cast("Exchange", current_request()).trace
         around = span.enter()
         try:
             await self._untraced(scope, receive, send)

@@ -32,10 +32,10 @@ from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Degraded, request_id
 from mahavishnu.runtime.current import forget, succeed
-from mahavishnu.runtime.dead_letters.desk import Desk
+from mahavishnu.runtime.dead_letters.codec import CallCodec, Unreadable
 from mahavishnu.runtime.dead_letters.letters import LettersUnreachable
-from mahavishnu.runtime.dead_letters.parcel import Parcel, Unreadable
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.runtime.dead_letters.writer import LetterWriter
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
@@ -489,8 +489,8 @@ def test_two_calls_do_not_share_a_key(name: str, amount: int) -> None:
 def test_what_was_not_displaced_in_the_end_is_not_counted() -> None:
     """A step that fails as a whole has displaced nobody: no alert speaks of a letter that is still there."""
     world = World(fallback="dead_letter", also={"dead_letters": {"entries": 1, "when_full": "displace"}})
-    assert world.service.office is not None
-    letters: Any = world.service.office.desk.letters
+    assert world.service.dead_letters is not None
+    letters: Any = world.service.dead_letters.writer.letters
     series = "mahavishnu_dead_letters_dropped_total"
 
     @world.stripe(idempotent=True)
@@ -515,13 +515,13 @@ def test_what_was_not_displaced_in_the_end_is_not_counted() -> None:
     assert value(world.service.metrics, series, reason="displaced") == 1
 
 
-Slow = Callable[[Desk], threading.Event]
-"""Makes a desk slow until what it returns is set."""
+Slow = Callable[[LetterWriter], threading.Event]
+"""Makes a writer slow until what it returns is set."""
 
 
-def begun(desk: Desk) -> threading.Event:
+def begun(writer: LetterWriter) -> threading.Event:
     """It has begun to keep the letter, and takes its time."""
-    gate, letters = threading.Event(), cast("Any", desk.letters)
+    gate, letters = threading.Event(), cast("Any", writer.letters)
 
     def put(*said: Any) -> Any:
         letters.begun = True
@@ -532,14 +532,14 @@ def begun(desk: Desk) -> threading.Event:
     return gate
 
 
-def lost(desk: Desk) -> threading.Event:
+def lost(writer: LetterWriter) -> threading.Event:
     """It is busy with others, and then cannot keep it."""
 
     def put(*_: Any) -> Any:
         raise LettersUnreachable("the disk is full")
 
-    cast("Any", desk.letters).put = put
-    return held_up(desk)
+    cast("Any", writer.letters).put = put
+    return held_up(writer)
 
 
 async def charged(stripe: Dependency) -> None:
@@ -560,19 +560,19 @@ async def posted(stripe: Dependency) -> None:
 
 
 class Left:
-    """A call that fails while the desk is slow, and whose request is ended before its letter is kept."""
+    """A call that fails while the writer is slow, and whose request is ended before its letter is kept."""
 
     def __init__(self, folder: Path) -> None:
         self.world = World(fallback="dead_letter")
         self.told: list[tuple[str, str]] = []
         self.world.service.log = Mock(warning=self._warning)
         self.world.service.stand_by()
-        office = self.world.service.office
-        assert office is not None
-        self.desk = office.desk = Desk(SqliteLetters(str(folder / "dead.db"), Time()))
+        queue = self.world.service.dead_letters
+        assert queue is not None
+        self.writer = queue.writer = LetterWriter(SqliteLetters(str(folder / "dead.db"), Time()))
 
     async def go(self, slow: Slow, call: Callable[[Dependency], Awaitable[None]]) -> None:
-        gate = slow(self.desk)
+        gate = slow(self.writer)
         with serving("r1"):
             task = asyncio.ensure_future(call(self.world.stripe))
         while not self._handed_over():  # noqa: ASYNC110 - a thread tells no event
@@ -581,7 +581,7 @@ class Left:
         with pytest.raises(asyncio.CancelledError):
             await task
         gate.set()
-        self.desk.close()
+        self.writer.close()
 
     def parked(self, outcome: str) -> float:
         return value(self.world.service.metrics, "mahavishnu_dead_letters_parked_total", outcome=outcome)
@@ -590,9 +590,9 @@ class Left:
         self.told.append((event, request_id()))
 
     def _handed_over(self) -> bool:
-        desk: Any = self.desk
-        waits = desk._thread is not None and desk._queue.qsize() == 1
-        return bool(getattr(desk.letters, "begun", waits))
+        writer: Any = self.writer
+        waits = writer._thread is not None and writer._queue.qsize() == 1
+        return bool(getattr(writer.letters, "begun", waits))
 
 
 @pytest.mark.parametrize("slow", [held_up, begun])
@@ -603,9 +603,9 @@ def test_a_letter_is_kept_and_told_of_where_nobody_waits_any_more(
     """The deadline of its request passes first: nothing else would say that the call was ever asked for."""
     left = Left(tmp_path)
     asyncio.run(left.go(slow, call))
-    assert [one.request for one in left.desk.ask(lambda letters: letters.some(9)).result()] == ["r1"]
+    assert [one.request for one in left.writer.ask(lambda letters: letters.some(9)).result()] == ["r1"]
     assert (left.parked("stored"), left.told) == (1, [("call parked", "r1")])
-    left.desk.close()
+    left.writer.close()
 
 
 def test_a_letter_is_said_to_be_lost_where_nobody_waits_any_more(tmp_path: Path) -> None:
@@ -872,7 +872,7 @@ def test_what_a_cache_holds_goes_on_under_another_spec() -> None:
 
 
 def test_dead_letters_go_on_under_another_spec_and_do_not_move() -> None:
-    """The office is the process's; where it keeps them is settled when the process starts."""
+    """The queue is the process's; where it keeps them is settled when the process starts."""
     world = World(fallback="dead_letter")
     before = world.service
     said = before.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -881,12 +881,12 @@ def test_dead_letters_go_on_under_another_spec_and_do_not_move() -> None:
     moved = {**said, "dead_letters": {"store": "redis://letters:6379"}}
     bare = Service(Spec.model_validate(without), world.clock, before=before)
     bare.take_over(before)
-    assert bare.office is None
+    assert bare.dead_letters is None
     after = Service(Spec.model_validate(changed), world.clock, before=bare)
     after.take_over(bare)
-    assert after.office is before.office
-    assert after.office is not None
-    assert after.office.bounds.entries == 7
+    assert after.dead_letters is before.dead_letters
+    assert after.dead_letters is not None
+    assert after.dead_letters.bounds.entries == 7
     (problem,) = needed(before.spec, Spec.model_validate(moved))
     assert problem.path == ("dead_letters", "store")
 
@@ -933,11 +933,11 @@ def test_arguments_come_back_as_they_were() -> None:
         order: Order, tags: set[str], *more: Decimal, at: date, plain: Any = None, **rest: tuple[int, int]
     ) -> None: ...
 
-    parcel = Parcel(charge)
+    codec = CallCodec(charge)
     order = Order(UUID(int=7), Decimal("1.10"), date(2026, 1, 2))
     args = (order, {"a", "b"}, Decimal(1), Decimal("2.50"))
     kwargs: dict[str, Any] = {"at": date(2026, 2, 3), "x": (1, 2)}
-    assert parcel.unwrap(parcel.wrap(args, kwargs)) == (args, kwargs)
+    assert codec.unwrap(codec.wrap(args, kwargs)) == (args, kwargs)
 
 
 @pytest.mark.parametrize(
@@ -949,7 +949,7 @@ def test_what_does_not_fit_the_function_any_more_is_said_to_be_so(payload: bytes
     def charge(order: int) -> None: ...
 
     with pytest.raises(Unreadable):
-        Parcel(charge).unwrap(payload)
+        CallCodec(charge).unwrap(payload)
 
 
 def test_a_dependency_without_fallback_costs_nothing_more() -> None:

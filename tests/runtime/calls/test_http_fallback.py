@@ -242,9 +242,9 @@ def test_bodies_that_are_being_read_share_the_room(end: str) -> None:
 
 def kept(world: World) -> list[Letter]:
     """The letters of the world."""
-    office = world.service.office
-    assert office is not None
-    return list(office.desk.ask(lambda letters: letters.some(100)).result())
+    queue = world.service.dead_letters
+    assert queue is not None
+    return list(queue.writer.ask(lambda letters: letters.some(100)).result())
 
 
 @pytest.mark.parametrize("status", [0, 503])

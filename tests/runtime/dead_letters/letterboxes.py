@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import Bounds, Letter, Letters
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.runtime.dead_letters.writer import LetterWriter
 from tests.runtime.redis.servers import Server
 
 STORES = ["sqlite", "redis"]
@@ -62,14 +62,14 @@ def take(letters: Letters, dependency: str = "payment", most: int = 10, attempts
         return list(letters.take(dependency, most, LEASE, attempts))
 
 
-def held_up(desk: Desk) -> threading.Event:
-    """Keep the desk's thread busy from now on, until what is returned is set."""
+def held_up(writer: LetterWriter) -> threading.Event:
+    """Keep the writer's thread busy from now on, until what is returned is set."""
     gate, busy = threading.Event(), Future[None]()
 
     def hold(_: Letters) -> None:
         busy.set_result(None)
         gate.wait()
 
-    desk.ask(hold)
+    writer.ask(hold)
     busy.result()
     return gate

@@ -22,7 +22,6 @@ import redis.exceptions
 from mahavishnu.clock import SystemClock
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.dead_letters import sqlite
-from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import (
     LEFT_BEHIND,
     Bounds,
@@ -31,9 +30,10 @@ from mahavishnu.runtime.dead_letters.letters import (
     LettersUnreachable,
     Standing,
 )
-from mahavishnu.runtime.dead_letters.office import letters_of, office
+from mahavishnu.runtime.dead_letters.queue import letters_of, queue_of
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.runtime.dead_letters.writer import LetterWriter
 from mahavishnu.spec import Spec
 from tests.runtime.dead_letters.letterboxes import (
     LEASE,
@@ -497,9 +497,9 @@ class Day:
 
     def __init__(self, desks: ExitStack) -> None:
         self.seconds = 1_800_000_000.0
-        self._desks = desks
+        self._writers = desks
 
-    def process(self) -> Desk:
+    def process(self) -> LetterWriter:
         """A process that starts now."""
         spec = Spec.model_validate(
             {
@@ -508,10 +508,10 @@ class Day:
                 "dependencies": {"payment": {"fallback": "dead_letter"}},
             }
         )
-        made = office(spec, SystemClock(), Mock(), lambda: self.seconds, Mock(office=None))
+        made = queue_of(spec, SystemClock(), Mock(), lambda: self.seconds, Mock(dead_letters=None))
         assert made is not None
-        self._desks.callback(made.desk.close)
-        return made.desk
+        self._writers.callback(made.writer.close)
+        return made.writer
 
 
 @pytest.fixture
@@ -536,10 +536,10 @@ def test_processes_agree_on_the_time_whenever_the_clock_was_set(day: Day) -> Non
 
 def test_nothing_is_given_up_because_somebody_sets_the_clock(day: Day) -> None:
     """A letter is as old as the process that looks has seen it grow, whatever the time of day is said to be."""
-    desk = day.process()
-    desk.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
+    writer = day.process()
+    writer.ask(lambda letters: letters.put(letter(), 0, ROOM)).result()
     day.seconds += 365 * 86400
-    assert desk.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
+    assert writer.ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 0
     assert day.process().ask(lambda letters: letters.prune(10 * 86_400_000)).result() == 1
 
 
@@ -667,39 +667,39 @@ def test_who_asks_again_because_the_answer_was_lost_takes_up_the_same(
         assert all(0 < ms <= LEASE for ms in left)
 
 
-# --- the desk --------------------------------------------------------------------------------------
+# --- the writer --------------------------------------------------------------------------------------
 
 
 def test_the_desk_does_what_was_asked_meanwhile_in_one_commit(tmp_path: Path, now: Time) -> None:
     """Many who ask at once wait for one write to the disk."""
     letters = SqliteLetters(str(tmp_path / "dead.db"), now)
-    desk = Desk(letters)
-    gate = held_up(desk)
+    writer = LetterWriter(letters)
+    gate = held_up(writer)
     commits: list[str] = []
     letters.base.set_trace_callback(lambda text: commits.append(text) if text == "COMMIT" else None)
-    asked = [desk.ask(lambda of: of.put(letter(), 0, ROOM)) for _ in range(40)]
+    asked = [writer.ask(lambda of: of.put(letter(), 0, ROOM)) for _ in range(40)]
     gate.set()
     assert {one.result()[0] for one in asked} == {"stored"}
     assert len(commits) == 2  # of the one that held the others up, and of theirs
-    desk.close()
+    writer.close()
 
 
 def test_one_that_fails_takes_nobody_with_it(tmp_path: Path, now: Time) -> None:
     """Steps that were asked for together are tried apart."""
     letters = SqliteLetters(str(tmp_path / "dead.db"), now)
-    desk = Desk(letters)
-    gate = held_up(desk)
-    good = desk.ask(lambda of: of.put(letter("a"), 0, ROOM))
-    bad = desk.ask(lambda _: 1 // 0)
-    also = desk.ask(lambda of: of.put(letter("b"), 0, ROOM))
+    writer = LetterWriter(letters)
+    gate = held_up(writer)
+    good = writer.ask(lambda of: of.put(letter("a"), 0, ROOM))
+    bad = writer.ask(lambda _: 1 // 0)
+    also = writer.ask(lambda of: of.put(letter("b"), 0, ROOM))
     gate.set()
     assert (good.result()[0], also.result()[0]) == ("stored", "stored")
     with pytest.raises(ZeroDivisionError):
         bad.result()
-    assert desk.ask(lambda of: of.stats().entries).result() == 2
-    desk.close()
-    assert desk.ask(lambda of: of.stats().entries).result() == 2  # opened again
-    desk.close()
+    assert writer.ask(lambda of: of.stats().entries).result() == 2
+    writer.close()
+    assert writer.ask(lambda of: of.stats().entries).result() == 2  # opened again
+    writer.close()
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -707,15 +707,15 @@ def test_all_who_ask_silent_letters_wait_but_once(tmp_path: Path, now: Time, bat
     """Not each after the other for a whole patience; who asks later finds them again."""
     letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
     letters.batch = batch
-    desk, tried = Desk(letters), list[None]()
-    gate = held_up(desk)
+    writer, tried = LetterWriter(letters), list[None]()
+    gate = held_up(writer)
 
     def silent() -> Any:
         tried.append(None)
         raise LettersSilent("no answer")
 
     letters.together = silent
-    asked = [desk.ask(lambda of: of.stats().entries) for _ in range(5)]
+    asked = [writer.ask(lambda of: of.stats().entries) for _ in range(5)]
     assert asked[3].cancel()
     gate.set()
     for one in (*asked[:3], asked[4]):
@@ -723,8 +723,8 @@ def test_all_who_ask_silent_letters_wait_but_once(tmp_path: Path, now: Time, bat
             one.result(9)
     assert len(tried) == 1
     del letters.together
-    assert desk.ask(lambda of: of.stats().entries).result(9) == 0
-    desk.close()
+    assert writer.ask(lambda of: of.stats().entries).result(9) == 0
+    writer.close()
 
 
 def test_letters_that_fall_silent_while_steps_are_tried_apart_are_asked_no_more(
@@ -732,8 +732,8 @@ def test_letters_that_fall_silent_while_steps_are_tried_apart_are_asked_no_more(
 ) -> None:
     """One step fails, they are tried apart, and then the disk goes."""
     letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
-    desk, tried, together = Desk(letters), list[None](), letters.together
-    gate = held_up(desk)
+    writer, tried, together = LetterWriter(letters), list[None](), letters.together
+    gate = held_up(writer)
 
     def failing() -> Any:
         tried.append(None)
@@ -742,13 +742,13 @@ def test_letters_that_fall_silent_while_steps_are_tried_apart_are_asked_no_more(
         return together()
 
     letters.together = failing
-    asked = [desk.ask(lambda _: 1 // 0) for _ in range(3)]
+    asked = [writer.ask(lambda _: 1 // 0) for _ in range(3)]
     gate.set()
     for one in asked:
         with pytest.raises(LettersSilent):
             one.result(9)
     assert len(tried) == 2
-    desk.close()
+    writer.close()
 
 
 def test_a_file_that_another_one_does_not_let_go_is_silent(
@@ -765,68 +765,70 @@ def test_a_file_that_another_one_does_not_let_go_is_silent(
 
 def test_who_is_cancelled_before_his_turn_has_stored_nothing(tmp_path: Path, now: Time) -> None:
     """He is told nothing, so nothing may happen later."""
-    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
-    gate = held_up(desk)
-    asked = desk.ask(lambda of: of.put(letter(), 0, ROOM))
+    writer = LetterWriter(SqliteLetters(str(tmp_path / "dead.db"), now))
+    gate = held_up(writer)
+    asked = writer.ask(lambda of: of.put(letter(), 0, ROOM))
     assert asked.cancel()
     gate.set()
-    assert desk.ask(lambda of: of.stats().entries).result() == 0
-    desk.close()
+    assert writer.ask(lambda of: of.stats().entries).result() == 0
+    writer.close()
 
 
 def test_who_asks_while_it_closes_is_answered(tmp_path: Path, now: Time) -> None:
     """A call may fail while the process ends: it is kept, the end comes, and two threads never share the file."""
-    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
-    gate = held_up(desk)
+    writer = LetterWriter(SqliteLetters(str(tmp_path / "dead.db"), now))
+    gate = held_up(writer)
     (first,) = (one for one in threading.enumerate() if one.name == "mahavishnu-letters")
-    closing = threading.Thread(target=desk.close, daemon=True)
+    closing = threading.Thread(target=writer.close, daemon=True)
     closing.start()
-    inside: Any = desk
+    inside: Any = writer
     while inside._thread is first:
         time.sleep(0.001)
-    workers = [desk.ask(lambda of: (of.put(letter(), 0, ROOM), threading.current_thread())) for _ in range(3)]
+    workers = [
+        writer.ask(lambda of: (of.put(letter(), 0, ROOM), threading.current_thread())) for _ in range(3)
+    ]
     assert not any(one.running() for one in workers)
     gate.set()
     assert {one.result(9)[1] is first for one in workers} == {False}
     closing.join(9)
     assert not closing.is_alive()
-    desk.close()
+    writer.close()
 
 
 def test_one_that_was_cancelled_does_not_end_the_desk(tmp_path: Path, now: Time) -> None:
     """Not even where the letters cannot be reached just then."""
     letters: Any = SqliteLetters(str(tmp_path / "dead.db"), now)
-    desk = Desk(letters)
-    gate = held_up(desk)
-    assert desk.ask(lambda of: of.stats()).cancel()
+    writer = LetterWriter(letters)
+    gate = held_up(writer)
+    assert writer.ask(lambda of: of.stats()).cancel()
     letters.together = lambda: SqliteLetters.together(SqliteLetters(str(tmp_path), now))  # a folder
     gate.set()
-    inside: Any = desk
+    inside: Any = writer
     while inside._queue.qsize():
         time.sleep(0.01)
     time.sleep(0.05)
     with pytest.raises(LettersUnreachable):
-        desk.ask(lambda of: of.stats()).result(2)
-    desk.close()
+        writer.ask(lambda of: of.stats()).result(2)
+    writer.close()
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="only where processes fork")
 def test_a_fork_keeps_letters_of_its_own(tmp_path: Path, now: Time) -> None:
     """No thread comes along, and the parent's connection is the parent's."""
-    desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), now))
-    desk.ask(lambda of: of.put(letter("a"), 0, ROOM)).result(9)
+    writer = LetterWriter(SqliteLetters(str(tmp_path / "dead.db"), now))
+    writer.ask(lambda of: of.put(letter("a"), 0, ROOM)).result(9)
 
     def child() -> None:
-        desk.ask(lambda of: of.put(letter("b"), 0, ROOM)).result(9)
-        desk.close()
+        writer.ask(lambda of: of.put(letter("b"), 0, ROOM)).result(9)
+        writer.close()
 
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join(20)
     assert process.exitcode == 0
-    assert desk.ask(lambda of: of.stats().entries).result(9) == 2
-    desk.close()
+    assert writer.ask(lambda of: of.stats().entries).result(9) == 2
+    writer.close()
 
 
 def test_who_opens_a_file_that_another_one_makes_waits_for_it(tmp_path: Path, now: Time) -> None:

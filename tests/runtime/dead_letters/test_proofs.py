@@ -22,7 +22,7 @@ import mahavishnu
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import BreakerOpen, Parked
 from mahavishnu.runtime.current import forget
-from mahavishnu.runtime.dead_letters import office as offices
+from mahavishnu.runtime.dead_letters import queue as offices
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec

@@ -24,11 +24,11 @@ from mahavishnu.runtime.calls import http_fallback
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.dead_letters import handlers
-from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
-from mahavishnu.runtime.dead_letters.office import Office
+from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
 from mahavishnu.runtime.dead_letters.redriver import AT_ONCE, LEASE, Redriver
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.runtime.dead_letters.writer import LetterWriter
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
@@ -47,10 +47,10 @@ class Shop:
         self.down: Exception | None = ConnectionError()
         self.done: list[tuple[str, int]] = []
         self.clock = self.world.clock
-        found = self.world.service.office
+        found = self.world.service.dead_letters
         assert found is not None
-        self.office: Office = found
-        self.office.random = lambda: 1.0
+        self.dead_letters: DeadLetterQueue = found
+        self.dead_letters.random = lambda: 1.0
         self.redriver = Redriver(lambda: self.world.service, self.clock)
 
         @self.world.stripe(idempotent=True)
@@ -74,7 +74,7 @@ class Shop:
         await self.redriver.settle()
 
     def letters(self) -> list[Letter]:
-        return list(self.office.desk.ask(lambda letters: letters.some(1000)).result())
+        return list(self.dead_letters.writer.ask(lambda letters: letters.some(1000)).result())
 
     def redriven(self, outcome: str) -> float:
         series = "mahavishnu_dead_letters_redriven_total"
@@ -135,7 +135,7 @@ def test_what_fails_again_waits_longer_and_is_then_quarantined() -> None:
 
 def shop_now(shop: Shop) -> int:
     """The time that letters are judged by, ns."""
-    letters: Any = shop.office.desk.letters
+    letters: Any = shop.dead_letters.writer.letters
     return int(letters._now()) * 10**6
 
 
@@ -248,8 +248,8 @@ def test_what_is_being_taken_up_at_the_end_is_given_back_untried(
 
     async def scenario() -> None:
         shop, loop = Shop(), asyncio.get_running_loop()
-        memory: Any = shop.office.desk.letters
-        shop.office.desk = Desk(SqliteLetters(str(tmp_path / "dead.db"), memory._now))
+        memory: Any = shop.dead_letters.writer.letters
+        shop.dead_letters.writer = LetterWriter(SqliteLetters(str(tmp_path / "dead.db"), memory._now))
         await shop.park()
         shop.down = None
 
@@ -269,7 +269,7 @@ def test_what_is_being_taken_up_at_the_end_is_given_back_untried(
         await ending
         (letter,) = shop.letters()
         assert (shop.done, letter.token, letter.attempts, shop.redriven("deferred")) == ([], "", 0, 1)
-        shop.office.desk.close()
+        shop.dead_letters.writer.close()
 
     run(scenario)
 
@@ -320,7 +320,9 @@ def test_the_lease_of_a_long_call_is_renewed() -> None:
         for _ in range(10):
             await shop.redriver.look()
             shop.clock.advance(LEASE * 10**6 // 2)
-        assert shop.office.desk.ask(lambda letters: letters.take("stripe", 9, LEASE, 9)).result() == []
+        assert (
+            shop.dead_letters.writer.ask(lambda letters: letters.take("stripe", 9, LEASE, 9)).result() == []
+        )
         gate.set()
         await shop.redriver.settle()
         assert (calls[0], shop.letters()) == (1, [])
@@ -459,7 +461,7 @@ def test_letters_of_a_dependency_that_keeps_none_any_more_are_told_of() -> None:
         log = shop.world.service.log = Mock()
         await shop.look()
         assert log.warning.mock_calls == []
-        shop.office.park(other).result()
+        shop.dead_letters.park(other).result()
         for _ in range(3):
             await shop.look()
         (told,) = log.warning.mock_calls
@@ -725,7 +727,7 @@ def test_letters_that_are_too_old_are_given_up_and_counted() -> None:
 
     async def scenario() -> None:
         shop = Shop()
-        shop.office.keep = 180_000
+        shop.dead_letters.keep = 180_000
         shop.down = ConnectionError()
         await shop.park()
         await shop.look(179 * SECOND)
@@ -825,9 +827,9 @@ def test_it_lives_as_long_as_the_server() -> None:
 
     async def scenario() -> None:
         app = App()
-        office = app.hardening.service.office
-        assert office is not None
-        office.random = lambda: 1.0
+        queue = app.hardening.service.dead_letters
+        assert queue is not None
+        queue.random = lambda: 1.0
         import mahavishnu
 
         down, gate, begun = [True], asyncio.Event(), list[int]()
@@ -851,7 +853,7 @@ def test_it_lives_as_long_as_the_server() -> None:
             assert sorted(begun) == [1, 2]
 
         await app.live(during())
-        (letter,) = office.desk.ask(lambda letters: letters.some(9)).result()
+        (letter,) = queue.writer.ask(lambda letters: letters.some(9)).result()
         assert (letter.token, letter.attempts) == ("", 0)
         assert app.clock.timers == 0
 

@@ -18,7 +18,7 @@ import mahavishnu
 from mahavishnu.asgi import Hardening
 from mahavishnu.errors import Parked
 from mahavishnu.runtime.current import forget
-from mahavishnu.runtime.dead_letters import office, redriver
+from mahavishnu.runtime.dead_letters import queue, redriver
 from mahavishnu.runtime.dead_letters.letters import Letters
 from mahavishnu.spec import Spec
 
@@ -77,13 +77,13 @@ def spec(store: str) -> Spec:
 
 async def forgotten(hardening: Hardening, key: str) -> None:
     """What a careless redriver does: it notes the call as done before it is."""
-    found = hardening.service.office
-    assert isinstance(found, office.Office)
+    found = hardening.service.dead_letters
+    assert isinstance(found, queue.DeadLetterQueue)
 
     def drop(letters: Letters) -> None:
         letters.drop([one.id for one in letters.some(1000) if one.key == key])
 
-    await asyncio.wrap_future(found.desk.ask(drop))
+    await asyncio.wrap_future(found.writer.ask(drop))
     await asyncio.sleep(0.02)
 
 
@@ -120,11 +120,11 @@ async def live(store: str, journal: Journal, life: int, mode: str) -> None:
         except Parked:
             journal.promise(f"{life}-{number}")
         await asyncio.sleep(0.005)
-    found = hardening.service.office
-    assert isinstance(found, office.Office)
+    found = hardening.service.dead_letters
+    assert isinstance(found, queue.DeadLetterQueue)
     deadline, left = time.monotonic() + 60, -1
     while time.monotonic() < deadline and not (healthy and left == 0):
-        left = await asyncio.wrap_future(found.desk.ask(lambda letters: letters.stats().entries))
+        left = await asyncio.wrap_future(found.writer.ask(lambda letters: letters.stats().entries))
         await asyncio.sleep(0.02)
     await hardening.life.redriver.stop()
     say("empty" if left == 0 else f"{left} left")

@@ -16,8 +16,8 @@ import pytest
 from mahavishnu import limits
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.runtime.limits import engine, unrolled
+from mahavishnu.runtime.limits.fast_path import FastPath
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Shard, Taking
-from mahavishnu.runtime.limits.usual import Usual
 from mahavishnu.runtime.redis.link import Link
 from tests.figures import figure
 from tests.runtime.limits.histories import (
@@ -151,8 +151,8 @@ BUGS = (
     Bug(unrolled, "_LOOK", "cost# + ", "", tasks),
     Bug(unrolled, "_NAME", "{name}", "''", tasks),
     Bug(unrolled, "_TAKE", "clock + ahead#", "clock + state#", tasks),
-    Bug(Usual, "_refuse", "wait > longest", "wait < longest", tasks),
-    Bug(Usual, "_rested", "shard.renewed(key)", "None", tasks),
+    Bug(FastPath, "_refuse", "wait > longest", "wait < longest", tasks),
+    Bug(FastPath, "_rested", "shard.renewed(key)", "None", tasks),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from mahavishnu.algorithms import Gcra
 from mahavishnu.protocols import Algorithm, Decision
-from mahavishnu.runtime.limits.fields import Told, problem
+from mahavishnu.runtime.limits.fields import RateLimitFields, problem
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.telemetry.cells import CounterCell
@@ -174,7 +174,7 @@ def test_times_are_never_rounded_down() -> None:
     one_a_while = [Rated("a", Gcra(1, 10**9 + 1, 1), Margin(1, CounterCell()))]
     store = MemoryStore(VirtualClock())
     store.take(one_a_while, [""])
-    told = Told(one_a_while)
+    told = RateLimitFields(one_a_while)
     assert told.fields(told.numbers(store.take(one_a_while, [""])))[1] == (b"ratelimit", b'"a";r=0;t=2')
 
 

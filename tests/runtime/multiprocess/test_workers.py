@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mahavishnu.alerts.workers import WORKER_FAULTS
-from mahavishnu.runtime.multiprocess import halves
-from mahavishnu.runtime.multiprocess.halves import MOST
+from mahavishnu.runtime.multiprocess import double_buffer
+from mahavishnu.runtime.multiprocess.double_buffer import MOST
 from mahavishnu.runtime.multiprocess.held import Held
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
 from mahavishnu.runtime.multiprocess.workers import PERIOD, Workers
@@ -431,7 +431,7 @@ def _sealed(content: Any) -> bytes:
 def _written(word: bytes) -> bytes:
     """A file in which that was said."""
     with TemporaryFile() as file:
-        halves.write(file.fileno(), word)
+        double_buffer.write(file.fileno(), word)
         return file.read()
 
 
@@ -743,17 +743,17 @@ def test_the_last_word_is_whole_whatever_interrupts_the_next(monkeypatch: pytest
     """Ended after any number of bytes, or without room for them: the one before it is there, and then the next."""
     with TemporaryFile() as place:
         file = place.fileno()
-        assert halves.read(file) == []
+        assert double_buffer.read(file) == []
         for number in range(40):
-            halves.write(file, b"%d" % number * 3000)
+            double_buffer.write(file, b"%d" % number * 3000)
             with monkeypatch.context() as patch:
                 patch.setattr("os.pwrite", partial(_some, 7 * number))
                 with pytest.raises(OSError, match="No space left"):
-                    halves.write(file, b"y" * 9000)
-            assert halves.read(file)[0] == b"%d" % number * 3000
+                    double_buffer.write(file, b"y" * 9000)
+            assert double_buffer.read(file)[0] == b"%d" % number * 3000
         with pytest.raises(ValueError, match="more than"):
-            halves.write(file, b"x" * (MOST + 1))
-        assert halves.read(file)[0] == b"39" * 3000
+            double_buffer.write(file, b"x" * (MOST + 1))
+        assert double_buffer.read(file)[0] == b"39" * 3000
 
 
 def test_what_is_held_is_held_until_it_is_closed(tmp_path: Path) -> None:

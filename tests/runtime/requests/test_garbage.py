@@ -48,12 +48,12 @@ async def test_nothing_is_left_of_a_request(
     """Answered, refused for its body, for its place, or for its rate."""
     house = harden(Router([Route("/", reads, methods=["POST"])]), spec_of(limits=limits))
     await visits(house, bodies, 3)
-    house.app.service.lasting.ended.settle()
+    house.app.service.process_state.ended.settle()
     gc.collect()
     gc.disable()
     try:
         assert await visits(house, bodies, 40) == statuses
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         assert gc.collect() == 0
     finally:
         gc.enable()

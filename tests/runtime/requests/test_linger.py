@@ -146,7 +146,7 @@ def test_the_time_of_a_request_is_that_until_its_refusal() -> None:
         task = asyncio.ensure_future(house.app(scope, receive, collector(answer)))
         await house.clock.settle(8)
         assert (answer.status, answer.json()["status"], answer.complete) == (413, 413, False)
-        assert house.app.service.lasting.active == 0
+        assert house.app.service.process_state.active == 0
         assert house.lines[-1]["duration_ms"] == 0
         for _ in range(2):
             assert not task.done()

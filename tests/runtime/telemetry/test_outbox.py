@@ -40,7 +40,7 @@ async def test_what_has_no_room_is_dropped_and_counted(receiver: Collector) -> N
     async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
         for _ in range(ROOM + 500):
             await house.call()
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         assert outcomes(house) == (0, 0, 500)
         receiver.open.set()
     assert outcomes(house) == (ROOM, 0, 500)
@@ -85,7 +85,7 @@ async def test_a_collector_that_is_back_is_sent_what_waited(
     receiver.status, receiver.said = 503, {"retry-after": "0"}
     async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
         await house.call()
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         await until(lambda: len(receiver.traced) == 1)
         receiver.status = 200
         await until(lambda: outcomes(house) == (1, 0, 0))
@@ -160,7 +160,7 @@ async def test_what_would_be_refused_again_is_not_sent_again(
     receiver.status = status
     async with served(harden(site(), tracing(receiver.url), clock=Exporting())) as house:
         await house.call()
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         await until(lambda: outcomes(house) == (0, 1, 0))
     assert len(receiver.traced) == 1
 

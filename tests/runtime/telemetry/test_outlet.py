@@ -83,7 +83,7 @@ def test_who_stops_reading_stops_nobody(ends: tuple[int, TextIO]) -> None:
     async def asked(*paths: str) -> None:
         for path in paths:
             assert await house.status(path=path) in (200, 404)
-            house.app.service.lasting.ended.settle()
+            house.app.service.process_state.ended.settle()
 
     in_time(asked(*["/", "/told", LONG] * 200))
     before = read(ours)
@@ -104,7 +104,7 @@ def test_who_reads_is_told_all(tmp_path: Path) -> None:
                 await house.status(path=LONG)
 
         in_time(asked())
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
     assert len((tmp_path / "log").read_text().splitlines()) == 100
 
 

@@ -360,7 +360,7 @@ async def test_a_histogram_remembers_a_trace_that_is_kept(receiver: Collector) -
 
     async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
         await house.call()
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         answer = await house.call(
             path="/metrics", headers={"accept": "application/openmetrics-text; version=1.0.0"}
         )
@@ -403,7 +403,7 @@ async def test_what_is_not_kept_is_no_exemplar(receiver: Collector) -> None:
     spec = tracing(receiver.url, "0.0001%", dependencies={"stripe": {}})
     async with served(harden(site(Route("/", handler)), spec, clock=Exporting())) as house:
         await house.call()
-        house.app.service.lasting.ended.settle()
+        house.app.service.process_state.ended.settle()
         answer = await house.call(path="/metrics", headers={"accept": "application/openmetrics-text"})
     assert b"http_server_request_duration_seconds_count" in answer.body
     assert b"mahavishnu_dependency_duration_seconds_count" in answer.body

@@ -104,7 +104,7 @@ class DependencyGuard:
         self.retrier: Retrier | None = None
         if settings.retry is not None:
             self.retrier = Retrier(settings.retry, site, before=before.retrier if before else None)
-        self._left = before.retrier.purse if before and before.retrier and not self.retrier else None
+        self._left = before.retrier.budget if before and before.retrier and not self.retrier else None
         """The budget of retries of the guard before it, where this one has none."""
         within = self.retrier.within if self.retrier else None
         self.hurries: bool = within is not None and (self.timeout is None or within < self.timeout)
@@ -193,12 +193,12 @@ class DependencyGuard:
 
     def _watch_budget(self) -> None:
         if self.retrier is not None:
-            self.retrier.purse.told = self._measure
+            self.retrier.budget.told = self._measure
         self._measure()
 
     def _measure(self) -> None:
         """Say how long a quick call takes at the most: none is one while its success adds to the budget of retries."""
-        owed = self.retrier is not None and self.retrier.purse.tokens < FULL
+        owed = self.retrier is not None and self.retrier.budget.tokens < FULL
         slow = QUICK if self.breaker is None else self.breaker.slow_call
         self.quick.most = -1 if owed else min(QUICK, slow)
 

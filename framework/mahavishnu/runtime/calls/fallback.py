@@ -25,7 +25,7 @@ from mahavishnu.runtime.calls.stale import Stale
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.handlers import keyed, redriven
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
-from mahavishnu.runtime.dead_letters.office import Kept, Office
+from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, Kept
 from mahavishnu.runtime.spans import Note, nothing
 from mahavishnu.runtime.telemetry.logs import Redactor
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
@@ -123,7 +123,7 @@ class LastAnswer:
 
     def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
         try:
-            asked = operation.parcel.wrap(args, kwargs)
+            asked = operation.codec.wrap(args, kwargs)
         except TypeError as fault:
             raise MahavishnuError(f"dependency `{operation.dependency}`: {fault}") from None
         return blake2b(operation.name.encode() + b"\0" + asked, digest_size=24).digest()
@@ -148,22 +148,22 @@ class LastAnswer:
             raise Missing from fault
 
 
-class LetterBox:
+class DeadLetterFallback:
     """The call itself, kept to be made again."""
 
     kind = "dead_letter"
 
-    def __init__(self, name: str, office: Office, tell: Tell, secrets: Redactor) -> None:
+    def __init__(self, name: str, queue: DeadLetterQueue, tell: Tell, secrets: Redactor) -> None:
         self.name = name
         self.hides = secrets.hides
         """Whether a header of this name is never kept."""
-        self._office = office
+        self._queue = queue
         self._tell = tell
         self._warned: set[str] = set()
 
     def ticket(self, operation: Operation, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Letter:
         try:
-            payload = operation.parcel.wrap(args, kwargs)
+            payload = operation.codec.wrap(args, kwargs)
         except TypeError as fault:
             raise MahavishnuError(f"dependency `{self.name}`: {fault}") from None
         key: Any = self.new_key() if operation.key is None else operation.key(*args, **kwargs)
@@ -193,12 +193,12 @@ class LetterBox:
         letter, told = replace(ticket, error=why(error)), Future[str]()
         told.set_running_or_notify_cancel()  # what runs cannot be cancelled any more
         here = copy_context()  # another thread may end it, in whose own the log would not name the request
-        self._office.park(letter).add_done_callback(lambda kept: here.run(self._end, letter, told, kept))
+        self._queue.park(letter).add_done_callback(lambda kept: here.run(self._end, letter, told, kept))
         return told
 
     def lose(self, error: Exception, reason: str) -> None:
         """Count and log a failed call that can be no letter."""
-        self._office.parked(self.name, "lost")
+        self._queue.parked(self.name, "lost")
         self._tell("call lost", dependency=self.name, error=why(error), reason=reason)
 
     def warn(self, reason: str) -> None:
@@ -211,7 +211,7 @@ class LetterBox:
         fault = future.exception()
         kept = Kept("lost", "") if fault is not None else future.result()
         try:
-            self._office.parked(self.name, kept.outcome)
+            self._queue.parked(self.name, kept.outcome)
             self._log(letter, kept, fault)
         finally:  # whatever a log does, somebody may wait
             told.set_result(kept.id)
@@ -235,7 +235,7 @@ def fallbacks_of(
     spec: Spec,
     clock: Clock,
     meter: Meter,
-    office: Office | None,
+    queue: DeadLetterQueue | None,
     tell: Tell,
     before: Mapping[str, Fallbacks],
     note: Note = nothing,
@@ -244,21 +244,21 @@ def fallbacks_of(
 
     def stand_in(name: str) -> StandIn | None:
         old = before[name].stand_in if name in before else None
-        return _stand_in(name, spec, clock, office, tell, old)
+        return _stand_in(name, spec, clock, queue, tell, old)
 
     return {name: Fallbacks(name, stand_in(name), meter, note) for name in spec.dependencies}
 
 
 def _stand_in(
-    name: str, spec: Spec, clock: Clock, office: Office | None, tell: Tell, old: StandIn | None
+    name: str, spec: Spec, clock: Clock, queue: DeadLetterQueue | None, tell: Tell, old: StandIn | None
 ) -> StandIn | None:
     said = spec.dependencies[name].fallback
     if isinstance(said, Static):
         return FixedValue(said)
     if isinstance(said, StaleCache):
         return LastAnswer(Stale(said, clock, old.stale if isinstance(old, LastAnswer) else None), tell)
-    if isinstance(said, DeadLetter) and office is not None:
-        return LetterBox(name, office, tell, Redactor(spec.observability.logs.redact))
+    if isinstance(said, DeadLetter) and queue is not None:
+        return DeadLetterFallback(name, queue, tell, Redactor(spec.observability.logs.redact))
     return None
 
 
@@ -334,7 +334,7 @@ class _Step:
 
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked, and whatever code of its own raises."""
-        if isinstance(self._stand_in, LetterBox):
+        if isinstance(self._stand_in, DeadLetterFallback):
             letter = self._stand_in.park(self._ticket, error).result()
             return parked(self._fallbacks, self._ticket, error, letter)
         if self._operation.own is None:
@@ -343,7 +343,7 @@ class _Step:
             return self._operation.own(*self._args, **self._kwargs, error=error)
 
     async def instead_async(self, error: Exception) -> Any:
-        if isinstance(self._stand_in, LetterBox):
+        if isinstance(self._stand_in, DeadLetterFallback):
             letter = await asyncio.wrap_future(self._stand_in.park(self._ticket, error))
             return parked(self._fallbacks, self._ticket, error, letter)
         if self._operation.own is None:
@@ -384,7 +384,7 @@ def parked(fallbacks: Fallbacks, ticket: Letter, error: Exception, letter: str) 
     """Raise Parked for a call that is kept as this letter; NOTHING when it could not be (the id is empty)."""
     if not letter:
         return unkept(fallbacks, error)
-    fallbacks.served(LetterBox.kind, letter=letter)
+    fallbacks.served(DeadLetterFallback.kind, letter=letter)
     what = f"the call failed ({why(error)}) and is kept as dead letter {letter}: it will be made again"
     try:
         raise Parked(fallbacks.name, "fallback", what, letter=letter, key=ticket.key) from error
@@ -394,7 +394,7 @@ def parked(fallbacks: Fallbacks, ticket: Letter, error: Exception, letter: str) 
 
 def unkept(fallbacks: Fallbacks, error: Exception) -> Any:
     """NOTHING, counted and noted: the caller learns from the error itself that nobody makes the call again."""
-    fallbacks.failed(LetterBox.kind)
+    fallbacks.failed(DeadLetterFallback.kind)
     error.add_note(f"and the call to {fallbacks.name} could not be kept as a dead letter")
     return NOTHING
 

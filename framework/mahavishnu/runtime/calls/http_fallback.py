@@ -18,18 +18,18 @@ import httpx
 from mahavishnu.runtime.calls.degraded import DEGRADED, word
 from mahavishnu.runtime.calls.fallback import (
     NOTHING,
+    DeadLetterFallback,
     Fallbacks,
     LastAnswer,
-    LetterBox,
     parked,
     replaced,
     unkept,
 )
 from mahavishnu.runtime.calls.stale import Copies
 from mahavishnu.runtime.context import Degraded
+from mahavishnu.runtime.dead_letters.codec import Unreadable
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter
-from mahavishnu.runtime.dead_letters.parcel import Unreadable
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 """Methods that change nothing (RFC 9110, section 9.2.1)."""
@@ -67,7 +67,7 @@ class Asked:
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked."""
         box = self._fallbacks.stand_in
-        if isinstance(box, LetterBox):
+        if isinstance(box, DeadLetterFallback):
             letter = box.park(self._ticket, error).result()
             return parked(self._fallbacks, self._ticket, error, letter)
         return self._replaced()
@@ -75,7 +75,7 @@ class Asked:
     async def instead_async(self, error: Exception) -> Any:
         """As `instead`, for tasks."""
         box = self._fallbacks.stand_in
-        if isinstance(box, LetterBox):
+        if isinstance(box, DeadLetterFallback):
             letter = await asyncio.wrap_future(box.park(self._ticket, error))
             return parked(self._fallbacks, self._ticket, error, letter)
         return self._replaced()
@@ -103,7 +103,7 @@ class Asked:
 class _Unkept(Asked):
     """A request with an effect that nobody may make again: it is sent, and if it fails that is told as a loss."""
 
-    def __init__(self, fallbacks: Fallbacks, box: LetterBox, method: str) -> None:
+    def __init__(self, fallbacks: Fallbacks, box: DeadLetterFallback, method: str) -> None:
         super().__init__(fallbacks, None)
         self._box = box
         self._reason = f'{method} is kept only when it is sent whole, with extensions={{"idempotent": True}}'
@@ -122,11 +122,11 @@ def asked(
 ) -> Asked | None:
     """The request as one in whose place something may stand; None where nothing may."""
     box = fallbacks.stand_in
-    if fallbacks.idle() or box is None or (isinstance(box, LetterBox) and request.method in SAFE):
+    if fallbacks.idle() or box is None or (isinstance(box, DeadLetterFallback) and request.method in SAFE):
         return None
     if not repeatable:
-        return _Unkept(fallbacks, box, request.method) if isinstance(box, LetterBox) else None
-    if isinstance(box, LetterBox):
+        return _Unkept(fallbacks, box, request.method) if isinstance(box, DeadLetterFallback) else None
+    if isinstance(box, DeadLetterFallback):
         key = request.headers.setdefault(_KEY, box.new_key())
         return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate, box.hides)))
     return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)

@@ -10,7 +10,7 @@ from typing import Any
 
 from mahavishnu.runtime import operation_names
 from mahavishnu.runtime.calls.call import Terms
-from mahavishnu.runtime.dead_letters.parcel import Parcel
+from mahavishnu.runtime.dead_letters.codec import CallCodec
 
 
 class _Nobody:
@@ -45,7 +45,7 @@ class Operation:
         self.again: Callable[..., Any] | None = None
         self.known: tuple[Any, ...] = (NOBODY,)
         self.own = None
-        self._parcel: Parcel | None = None
+        self._codec: CallCodec | None = None
 
     @property
     def own(self) -> Callable[..., Any] | None:
@@ -58,17 +58,17 @@ class Operation:
         self.known = (NOBODY, *self.known[1:])
 
     @property
-    def parcel(self) -> Parcel:
+    def codec(self) -> CallCodec:
         """Writes and reads its arguments; raises TypeError where that can never be."""
-        if self._parcel is None:
-            parcel = Parcel(self.function)
+        if self._codec is None:
+            codec = CallCodec(self.function)
             if self.name.endswith("<lambda>"):
                 raise TypeError(f"`{self.name}` is kept by its name, and no lambda has one: use `def`")
             if self.twin:
                 what = f"another function is called `{self.name}`, which is all that is kept of either"
                 raise TypeError(f"{what}: give each a name of its own, and what it holds as arguments")
-            self._parcel = parcel
-        return self._parcel
+            self._codec = codec
+        return self._codec
 
 
 def called(function: Callable[..., Any]) -> str:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from mahavishnu.errors import Parked
 from mahavishnu.policies._faults import REFUSALS, leaves, status_of_fault, why
 from mahavishnu.protocols import Clock
+from mahavishnu.runtime.dead_letters.codec import Unreadable
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving
 from mahavishnu.runtime.dead_letters.letters import Letter, Letters, LettersUnreachable, Standing, Stats
-from mahavishnu.runtime.dead_letters.office import Office
-from mahavishnu.runtime.dead_letters.parcel import Unreadable
+from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
 from mahavishnu.runtime.timer import Timer
 from mahavishnu.units import SECOND
 
@@ -56,7 +56,7 @@ class Redriver:
 
     def start(self) -> None:
         """Look from now on, on the running event loop, where the spec at work keeps letters."""
-        if not self._timer.running and self._look is None and self._service().office is not None:
+        if not self._timer.running and self._look is None and self._service().dead_letters is not None:
             self._loop, self._ending = asyncio.get_running_loop(), False
             self._timer.start(PERIOD)
 
@@ -70,89 +70,89 @@ class Redriver:
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
-        office = self._service().lasting.office
-        if office is not None:
-            await asyncio.to_thread(office.desk.close)
+        queue = self._service().process_state.dead_letters
+        if queue is not None:
+            await asyncio.to_thread(queue.writer.close)
 
     async def look(self) -> None:
         """Take up what is due; begin to make the calls."""
-        office = self._service().office
-        if office is None:
+        queue = self._service().dead_letters
+        if queue is None:
             return
         try:
-            await self._keep_up(office)
-            for name in office.parking:
+            await self._keep_up(queue)
+            for name in queue.parking:
                 if not self._ending:
-                    await self._take(office, name)
-            self._found(office, "")
+                    await self._take(queue, name)
+            self._found(queue, "")
         except LettersUnreachable as fault:
-            self._found(office, str(fault))
+            self._found(queue, str(fault))
 
     async def settle(self) -> None:
         """Wait for the calls that are being made; for tests."""
         await asyncio.gather(*self._running)
 
-    async def _keep_up(self, office: Office) -> None:
+    async def _keep_up(self, queue: DeadLetterQueue) -> None:
         """Renew what is held, give up what is too old, and see what there is: one step for all."""
-        held, keep = [*self._running.values()], office.keep
+        held, keep = [*self._running.values()], queue.keep
         seen = self._clock.now() - self._began >= SEEN
 
         def step(letters: Letters) -> tuple[int, Stats]:
             letters.renew(held, LEASE)
             return letters.prune(keep) if seen else 0, letters.stats()
 
-        expired, stats = await asyncio.wrap_future(office.desk.ask(step))
-        office.dropped("expired", expired)
-        office.seen(stats)
-        for name in stats.of.keys() - set(office.parking) - self._strange:
+        expired, stats = await asyncio.wrap_future(queue.writer.ask(step))
+        queue.dropped("expired", expired)
+        queue.seen(stats)
+        for name in stats.of.keys() - set(queue.parking) - self._strange:
             self._stranger(name, stats.of[name])
 
-    async def _take(self, office: Office, name: str) -> None:
+    async def _take(self, queue: DeadLetterQueue, name: str) -> None:
         guard = self._service().dependencies[name]
         free = AT_ONCE - sum(one.dependency == name for one in self._running.values())
         if free <= 0 or any(one.refuses() for one in guard.guards):
             return
-        attempts = office.settings.redrive.attempts
+        attempts = queue.settings.redrive.attempts
         for letter in await asyncio.wrap_future(
-            office.desk.ask(lambda letters: letters.take(name, free, LEASE, attempts))
+            queue.writer.ask(lambda letters: letters.take(name, free, LEASE, attempts))
         ):
             if self._ending:
-                await self._untried(office, letter)
+                await self._untried(queue, letter)
             else:
-                self._make(office, letter)
+                self._make(queue, letter)
 
-    def _make(self, office: Office, letter: Letter) -> None:
+    def _make(self, queue: DeadLetterQueue, letter: Letter) -> None:
         # In a context of its own: it is no request that makes it.
-        task = asyncio.get_running_loop().create_task(self._redo(office, letter), context=Context())
+        task = asyncio.get_running_loop().create_task(self._redo(queue, letter), context=Context())
         self._running[task] = letter
         task.add_done_callback(self._ended)
 
-    async def _redo(self, office: Office, letter: Letter) -> None:
+    async def _redo(self, queue: DeadLetterQueue, letter: Letter) -> None:
         """Make one call again, and note what came of it."""
         try:
             await self._call(letter)
         except Unhandled:
             self._unhandled(letter)
-            await self._back(office, letter, "unhandled", "no code for it in this process", attempted=False)
+            await self._back(queue, letter, "unhandled", "no code for it in this process", attempted=False)
         except asyncio.CancelledError:
-            await self._untried(office, letter)
+            await self._untried(queue, letter)
             raise
         except Unreadable as fault:
-            await self._back(office, letter, "quarantined", str(fault), quarantine=True)
+            await self._back(queue, letter, "quarantined", str(fault), quarantine=True)
         except Exception as fault:  # noqa: BLE001 - whatever the code does, the letter is not lost
-            await self._failed(office, letter, fault)
+            await self._failed(queue, letter, fault)
         else:
-            await self._done(office, letter)
+            await self._done(queue, letter)
 
-    async def _failed(self, office: Office, letter: Letter, fault: Exception) -> None:
+    async def _failed(self, queue: DeadLetterQueue, letter: Letter, fault: Exception) -> None:
         if _kept_elsewhere(letter, fault):
-            await self._done(office, letter)
+            await self._done(queue, letter)
             return
         if refused := _refused(fault):
-            await self._back(office, letter, "deferred", refused, attempted=False)
+            await self._back(queue, letter, "deferred", refused, attempted=False)
             return
-        last = letter.attempts >= office.settings.redrive.attempts or _final(fault)
-        await self._back(office, letter, "quarantined" if last else "failed", why(fault), quarantine=last)
+        last = letter.attempts >= queue.settings.redrive.attempts or _final(fault)
+        await self._back(queue, letter, "quarantined" if last else "failed", why(fault), quarantine=last)
 
     async def _call(self, letter: Letter) -> None:
         handler = handler_of(letter)
@@ -161,15 +161,15 @@ class Redriver:
         with redriving(letter):
             await handler(letter)
 
-    async def _done(self, office: Office, letter: Letter) -> None:
-        await self._note(office, letter, "done", lambda letters: letters.done(letter))
+    async def _done(self, queue: DeadLetterQueue, letter: Letter) -> None:
+        await self._note(queue, letter, "done", lambda letters: letters.done(letter))
 
-    async def _untried(self, office: Office, letter: Letter) -> None:
-        await self._back(office, letter, "deferred", letter.error, attempted=False)
+    async def _untried(self, queue: DeadLetterQueue, letter: Letter) -> None:
+        await self._back(queue, letter, "deferred", letter.error, attempted=False)
 
     async def _back(
         self,
-        office: Office,
+        queue: DeadLetterQueue,
         letter: Letter,
         outcome: str,
         error: str,
@@ -177,17 +177,17 @@ class Redriver:
         attempted: bool = True,
         quarantine: bool = False,
     ) -> None:
-        pause = office.pause(letter.attempts + attempted)
+        pause = queue.pause(letter.attempts + attempted)
         step = partial(_put_back, letter, pause, error[:_LONGEST], attempted, quarantine)
-        await self._note(office, letter, outcome, step)
+        await self._note(queue, letter, outcome, step)
 
     async def _note(
-        self, office: Office, letter: Letter, outcome: str, step: Callable[[Letters], None]
+        self, queue: DeadLetterQueue, letter: Letter, outcome: str, step: Callable[[Letters], None]
     ) -> None:
         """Tell the letters; where they cannot be told the lease ends by itself, and the call is made once more."""
-        office.redriven(letter.dependency, outcome)
+        queue.redriven(letter.dependency, outcome)
         with suppress(LettersUnreachable):
-            await asyncio.shield(asyncio.wrap_future(office.desk.ask(step)))
+            await asyncio.shield(asyncio.wrap_future(queue.writer.ask(step)))
 
     def _unhandled(self, letter: Letter) -> None:
         which = (letter.dependency, letter.operation)
@@ -205,11 +205,11 @@ class Redriver:
                 "letters of unknown dependency", dependency=name, letters=count, help=help
             )
 
-    def _found(self, office: Office, reason: str) -> None:
-        up, office.up = office.up, not reason
+    def _found(self, queue: DeadLetterQueue, reason: str) -> None:
+        up, queue.up = queue.up, not reason
         if up and reason:
             self._service().log.error("dead letters unreachable", reason=reason)
-        elif office.up and not up:
+        elif queue.up and not up:
             self._service().log.info("dead letters found")
 
     def _ended(self, task: asyncio.Task[None]) -> None:

@@ -29,12 +29,12 @@ from mahavishnu.protocols import (
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.context import Request
 from mahavishnu.runtime.keys import Caller, Key, key_of
-from mahavishnu.runtime.limits.fields import NOTHING_TOLD, REDUCED_CAPACITY, Told
+from mahavishnu.runtime.limits.fast_path import FastPath
+from mahavishnu.runtime.limits.fields import NOTHING_TOLD, REDUCED_CAPACITY, RateLimitFields
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.limits.offenders import Refusals
 from mahavishnu.runtime.limits.rates import Cells, RateLimit, longest
-from mahavishnu.runtime.limits.usual import Usual
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
 _TOOLS = 1000  # that a program may call by name
@@ -81,7 +81,7 @@ class TimeLimit:
 class Plan:
     """The limits that one route and method meet, what their RateLimit fields say, and their cells of the series.
 
-    `keys` name the buckets of the rates, `allowed` count what they let in; `usual` decides them where nothing is
+    `keys` name the buckets of the rates, `allowed` count what they let in; `fast` decides them where nothing is
     special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are held to no
     more than a plain time; `later`: whether one of the rates is kept where the answer comes later.
     """
@@ -93,8 +93,8 @@ class Plan:
     gates: tuple[GateLimit, ...] = ()
     body: SizeLimit | None = None
     timeout: TimeLimit | None = None
-    told: Told = NOTHING_TOLD
-    usual: Usual | None = None
+    told: RateLimitFields = NOTHING_TOLD
+    fast: FastPath | None = None
     plain: bool = False
     later: bool = False
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
@@ -294,8 +294,8 @@ class Engine:
         """Decide all rates of its plan: at once, or once what is returned has been awaited."""
         plan = admission.plan
         # What waits for a place may be refused after all: it is decided in the way from which there is one back.
-        usual = plan.usual if not plan.gates or plan.has_room() else None
-        return None if usual is not None and usual.charge(admission) else self.decide(admission)
+        fast = plan.fast if not plan.gates or plan.has_room() else None
+        return None if fast is not None and fast.charge(admission) else self.decide(admission)
 
     def decide(self, admission: Admission) -> Awaitable[None] | None:
         """As `charge`, where the case is not the usual one."""
@@ -454,8 +454,8 @@ class Engine:
             None if body is None else self._size_limit(*body),
             timeout,
             _told(rates),
-            Usual(store, rates, keys, self.refusals)
-            if alone and rates and isinstance(store, MemoryStore) and Usual.fits(rates)
+            FastPath(store, rates, keys, self.refusals)
+            if alone and rates and isinstance(store, MemoryStore) and FastPath.fits(rates)
             else None,
             timeout is None or timeout.plain,
             later,
@@ -502,9 +502,9 @@ def _off(limit: Limit) -> Limit:
     return limit.model_copy(update={"mode": "off"})
 
 
-def _told(rates: Iterable[RateLimit]) -> Told:
+def _told(rates: Iterable[RateLimit]) -> RateLimitFields:
     """What clients are told of these; nobody sees those that only hold on."""
-    return Told([one for one in rates if not one.name.endswith(BEFORE)])
+    return RateLimitFields([one for one in rates if not one.name.endswith(BEFORE)])
 
 
 def _counted(

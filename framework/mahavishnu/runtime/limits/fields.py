@@ -67,7 +67,7 @@ class Rate(Protocol):
     def margin(self) -> Margin: ...
 
 
-class Told:
+class RateLimitFields:
     """The RateLimit fields of a plan: what never changes is written once.
 
     `rates` are those that a request meets, in their places among its charges. A client is told of the enforced
@@ -100,7 +100,7 @@ class Told:
         return (self._policy, (b"ratelimit", self._words % numbers)) if numbers else ()
 
 
-NOTHING_TOLD = Told(())
+NOTHING_TOLD = RateLimitFields(())
 
 
 def problem(decision: Decision, *, rpc: bool = False) -> tuple[bytes, list[Header]]:

@@ -8,7 +8,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from mahavishnu.runtime.multiprocess import halves
+from mahavishnu.runtime.multiprocess import double_buffer
 from mahavishnu.runtime.multiprocess.held import Held
 
 _OPEN = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -42,14 +42,14 @@ class PrivateFolder:
         # Without waiting: what somebody has put there may be a pipe that nobody writes to.
         file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _OPEN, dir_fd=self._folder)
         try:
-            return halves.read(file)
+            return double_buffer.read(file)
         finally:
             os.close(file)
 
     def write(self, held: Held, word: bytes) -> None:
         """Write the next word into a file that is held; raises OSError when it cannot, ValueError when it is too
         large."""
-        halves.write(held.file, word)
+        double_buffer.write(held.file, word)
 
     def keep(self, name: str) -> None:
         """Let a file, if it is there, look new: what is days old is removed from temporary folders."""

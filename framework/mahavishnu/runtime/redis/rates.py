@@ -51,7 +51,7 @@ def tag(service: str) -> str:
     return f"{{mahavishnu:{service}}}"
 
 
-class Veil:
+class KeyHash:
     """Callers' keys as 32 hex digits: nobody's address, name or credential can be read in the store."""
 
     __slots__ = ("_keyed",)
@@ -61,9 +61,9 @@ class Veil:
 
     def over(self, key: str) -> str:
         """The digits of one key, the same in every process of the service."""
-        veiled = self._keyed.copy()
-        veiled.update(key.encode("utf-8", "surrogatepass"))
-        return veiled.hexdigest()
+        digest = self._keyed.copy()
+        digest.update(key.encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
 
 
 DIGITS = 32

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol, cast
 
 from mahavishnu.protocols import Charge, Standing, Taken
 from mahavishnu.runtime.redis.link import pack
-from mahavishnu.runtime.redis.rates import DIGITS, WIDTH, Counted, Veil, twin
+from mahavishnu.runtime.redis.rates import DIGITS, WIDTH, Counted, KeyHash, twin
 from mahavishnu.runtime.redis.script import TAKE
 
 
@@ -35,9 +35,9 @@ class Plan:
     """The charges of a route, sorted by who counts them, with everything worked out that is always the same."""
 
     __slots__ = (
+        "_hash",
         "_numbers",
         "_packed",
-        "_veil",
         "charges",
         "closed",
         "local",
@@ -49,7 +49,7 @@ class Plan:
 
     def __init__(self, charges: Sequence[Charge], service: str) -> None:
         self.charges = charges
-        self._veil = Veil(service)
+        self._hash = KeyHash(service)
         placed = tuple(enumerate(cast("Sequence[_Fleet]", charges)))
         self.shared = _group(one for one in placed if one[1].shared)
         self.own = _group(one for one in placed if not one[1].shared)
@@ -72,13 +72,13 @@ class Plan:
 
     def named(self, keys: Sequence[str]) -> list[str]:
         """The names of the buckets on the server."""
-        over = self._veil.over
+        over = self._hash.over
         places = zip(self.twins, self.shared.places, strict=True)
         return [one.prefix + over(keys[place]) for one, place in places]
 
     def question(self, keys: Sequence[str]) -> bytes:
         """The whole call of the script by its name, as it is sent: all but the digits of the keys never changes."""
-        over, parts = self._veil.over, [self._packed[0]]
+        over, parts = self._hash.over, [self._packed[0]]
         for more, place in zip(self._packed[1:], self.shared.places):  # noqa: B905 - in front of every request
             parts += over(keys[place]).encode(), more
         return b"".join(parts)

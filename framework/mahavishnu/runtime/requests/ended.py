@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.requests.exchange import Passage
+    from mahavishnu.runtime.requests.exchange import Exchange
     from mahavishnu.runtime.service import Service
 
 _MOST = 64
-Entry = tuple["Service", "Passage", int, int]
+Entry = tuple["Service", "Exchange", int, int]
 """The service a request began with, the request, how long it took, and when it ended by the service's clock (ns)."""
 
 
@@ -29,7 +29,7 @@ class Ended:
         self._waiting: list[Entry] = []
         weakref.finalize(self, _settle, self._waiting)
 
-    def add(self, service: Service, one: Passage, ended: int) -> None:
+    def add(self, service: Service, one: Exchange, ended: int) -> None:
         """A request has ended at this time of the service's clock."""
         one.service = None  # what it leaves running goes on with whichever spec is at work,
         one.deadline = None  # and nobody waits for it

@@ -21,7 +21,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-class Passage(Timed):
+class Exchange(Timed):
     """One HTTP request: exactly one start, nothing held back, headers added on the way.
 
     Once it is refused, the app's own answer is dropped: the refusal takes its place. `began`, `answered` (the
@@ -142,7 +142,7 @@ class Passage(Timed):
             await self.refuse(getattr(self, "through", self.send))
         if self.service is not None and self.status:
             deadline, told = self.deadline, self.told
-            self.service.lasting.ended.add(self.service, self, self._now() if told is None else told)
+            self.service.process_state.ended.add(self.service, self, self._now() if told is None else told)
             self.deadline, self.told = deadline, None  # whatever it still calls is late
 
     async def turn_away(self) -> None:

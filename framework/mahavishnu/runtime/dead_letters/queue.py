@@ -22,7 +22,6 @@ from mahavishnu.errors import MahavishnuError
 from mahavishnu.loading.layers import SECRETS
 from mahavishnu.policies.dead_letters import DeadLetters
 from mahavishnu.protocols import Clock, Counter, Meter
-from mahavishnu.runtime.dead_letters.desk import Desk
 from mahavishnu.runtime.dead_letters.letters import (
     REQUEST,
     Bounds,
@@ -33,6 +32,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     Stats,
 )
 from mahavishnu.runtime.dead_letters.sqlite import IN_MEMORY, OLDEST, SqliteLetters
+from mahavishnu.runtime.dead_letters.writer import LetterWriter
 from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.series import DEAD_LETTERS, DEAD_LETTERS_AGE, LETTER_STATES
 from mahavishnu.signals import Signal
@@ -54,13 +54,13 @@ class Kept(NamedTuple):
     displaced: int = 0
 
 
-class Office:
+class DeadLetterQueue:
     """Keeps failed calls, and shows how many wait; it outlives the specs that bound it."""
 
     def __init__(
         self, letters: Letters, *, threaded: bool, random: Callable[[], float] = _random.random
     ) -> None:
-        self.desk = Desk(letters, threaded=threaded)
+        self.writer = LetterWriter(letters, threaded=threaded)
         self.up = True
         self.random = random
         self._stats = Stats({}, 0, 0)
@@ -96,7 +96,7 @@ class Office:
             # Who asks twice because the first answer was lost has stored it all the same.
             return Kept("stored" if name == letter.id else outcome, name, displaced)
 
-        future = self.desk.ask(put)
+        future = self.writer.ask(put)
         future.add_done_callback(self._displaced)
         return future
 
@@ -157,25 +157,25 @@ def _asked(letter: Letter) -> tuple[str, Mapping[str, object]]:
     return letter.operation, {name: value for name, value in said.items() if name not in headers}
 
 
-class Lasting(Protocol):
+class _State(Protocol):
     """What outlives specs."""
 
-    office: Office | None
+    dead_letters: DeadLetterQueue | None
 
 
-def office(
-    spec: Spec, clock: Clock, meter: Meter, wall: Callable[[], float], lasting: Lasting
-) -> Office | None:
-    """The process's office, where the spec parks anything; one of a spec before still has to `become` this one's.
+def queue_of(
+    spec: Spec, clock: Clock, meter: Meter, wall: Callable[[], float], state: _State
+) -> DeadLetterQueue | None:
+    """The process's queue, where the spec parks anything; one of a spec before still has to `become` this one's.
 
     On a clock that stands still, as tests have, letters are in memory, and nothing is left to a thread.
     """
     if not spec.parking:
         return None
-    if lasting.office is None:
-        lasting.office = Office(_letters(spec, clock, wall), threaded=clock.runs)
-        lasting.office.become(spec, meter)
-    return lasting.office
+    if state.dead_letters is None:
+        state.dead_letters = DeadLetterQueue(_letters(spec, clock, wall), threaded=clock.runs)
+        state.dead_letters.become(spec, meter)
+    return state.dead_letters
 
 
 def letters_of(

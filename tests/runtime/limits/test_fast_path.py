@@ -80,7 +80,7 @@ async def story(spec: Any, moves: list[tuple[int, int, bool]]) -> list[Any]:
 def long_way(engine: Engine, planned: Callable[[Engine, str, str], Plan], route: str, method: str) -> Plan:
     """A plan whose requests are decided by all the parts."""
     plan = planned(engine, route, method)
-    object.__setattr__(plan, "usual", None)
+    object.__setattr__(plan, "fast", None)
     return plan
 
 
@@ -224,14 +224,14 @@ def test_a_request_that_began_before_a_reload_leaves_nothing_that_the_rate_at_wo
 def ways_taken(house: House, method: str) -> list[bool]:
     """Of each request from now on that is decided the usual way, whether that was the end of it."""
     plan, ways = house.app.service.engine.plan("/", method), list[bool]()
-    usual = plan.usual
-    assert usual is not None
+    fast = plan.fast
+    assert fast is not None
 
     def charge(admission: Any) -> bool:
-        ways.append(usual.charge(admission))
+        ways.append(fast.charge(admission))
         return ways[-1]
 
-    object.__setattr__(plan, "usual", SimpleNamespace(charge=charge))
+    object.__setattr__(plan, "fast", SimpleNamespace(charge=charge))
     return ways
 
 

@@ -19,7 +19,7 @@ class _Asked(NamedTuple):
     future: Future[Any]
 
 
-class Desk:
+class LetterWriter:
     """Runs steps on letters, one after another; without `threaded` in the thread that asks, at once.
 
     A step's future is done when what it did is durable. What fails together is tried apart; but where the letters are

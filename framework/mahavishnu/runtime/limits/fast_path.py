@@ -26,7 +26,7 @@ No named tuple: to take one apart takes four times as long.
 """
 
 
-class Usual:
+class FastPath:
     """The rates of one route. What they say is what the store, the algorithms and the fields say, step by step.
 
     Those are asked when the case is not the usual one, as with a new client where there is no room for one.

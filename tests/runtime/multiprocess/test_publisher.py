@@ -40,7 +40,9 @@ def several(**sections: Any) -> Spec:
 @pytest.fixture
 def met(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which all apps of a test meet, as if they were processes of one parent."""
-    monkeypatch.setattr("mahavishnu.runtime.multiprocess.telling.place", Mock(return_value=tmp_path / "met"))
+    monkeypatch.setattr(
+        "mahavishnu.runtime.multiprocess.publisher.place", Mock(return_value=tmp_path / "met")
+    )
     return tmp_path / "met"
 
 

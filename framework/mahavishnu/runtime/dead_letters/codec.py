@@ -17,7 +17,7 @@ class Unreadable(Exception):
     """What was kept does not fit the function as it is now."""
 
 
-class Parcel:
+class CallCodec:
     """Writes and reads the arguments of one function, each by its annotation, as pydantic does.
 
     Raises TypeError for a function of which some argument can never be written down.

@@ -16,10 +16,10 @@ from mahavishnu.runtime.timer import Timer
 from mahavishnu.spec import Service as Served
 
 _SHARE = 50
-"""Telling takes at most one part in so many of the time: who has very much to tell does it less often."""
+"""Publishing takes at most one part in so many of the time: who has very much to tell does it less often."""
 
 
-class Telling:
+class SnapshotPublisher:
     """What a process does so that its series are shown by whichever worker is asked; `service` is the one at work."""
 
     def __init__(self, service: Callable[[], Service], clock: Clock) -> None:
