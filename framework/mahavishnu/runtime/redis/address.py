@@ -16,6 +16,19 @@ DEADLINE = 20_000_000
 """How long an answer may take, ns; `?socket_timeout=` of the URL, in seconds, says another one."""
 _PORT = 6379
 _SCHEMES = {"valkey:": "redis:", "valkeys:": "rediss:"}
+_TLS = frozenset(
+    {
+        "ssl_ca_certs",
+        "ssl_ca_path",
+        "ssl_cert_reqs",
+        "ssl_check_hostname",
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_password",
+    }
+)
+# Others are of another client that has the same URL; of what is said of TLS somebody's safety depends.
+_OPTIONS = _TLS | {"username", "password", "db", "socket_timeout"}
 
 
 _parsed: Callable[[str], Mapping[str, Any]] = cast("Any", connection).parse_url
@@ -46,6 +59,7 @@ def address(url: str) -> Address:
     url = _theirs(url)
     try:
         said: Mapping[str, Any] = _parsed(url)
+        _refuse(said)
         return _address(said, secure=url.startswith("rediss:"))
     except (ValueError, TypeError, OSError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) else type(fault).__name__
@@ -55,8 +69,7 @@ def address(url: str) -> Address:
 
 def options(url: str) -> dict[str, Any]:
     """What a URL that can be used says beside the place, as redis-py takes it."""
-    place = ("host", "port", "path", "connection_class")
-    return {name: value for name, value in _parsed(_theirs(url)).items() if name not in place}
+    return {name: value for name, value in _parsed(_theirs(url)).items() if name in _OPTIONS}
 
 
 def _theirs(url: str) -> str:
@@ -64,6 +77,16 @@ def _theirs(url: str) -> str:
     for ours, theirs in _SCHEMES.items():
         url = theirs + url.removeprefix(ours) if url.startswith(ours) else url
     return url
+
+
+def _refuse(said: Mapping[str, Any]) -> None:
+    """What is asked of TLS and not carried out."""
+    for name in said:
+        if name.startswith("ssl_") and name not in _TLS:
+            known = ", ".join(f"`{each}`" for each in sorted(_TLS))
+            raise MahavishnuError(
+                f"the URL of the store: `{name}` is not supported: of TLS it may say {known}"
+            )
 
 
 def _address(said: Mapping[str, Any], secure: bool) -> Address:
@@ -97,5 +120,6 @@ def _tls(said: Mapping[str, Any]) -> ssl.SSLContext:
     if lax:
         context.verify_mode = ssl.CERT_NONE
     if said.get("ssl_certfile"):
-        context.load_cert_chain(said["ssl_certfile"], said.get("ssl_keyfile"))
+        # Without a password, OpenSSL would ask for it at the terminal.
+        context.load_cert_chain(said["ssl_certfile"], said.get("ssl_keyfile"), said.get("ssl_password", ""))
     return context

@@ -26,7 +26,7 @@ from redis.retry import Retry
 
 from mahavishnu.runtime.redis.address import address, options
 from mahavishnu.runtime.redis.nodes import HOPS, Nodes
-from mahavishnu.runtime.redis.reasons import LOST, OF_THE_SERVER, SLOW, name_of, reason, words_of
+from mahavishnu.runtime.redis.reasons import LOST, OF_THE_SERVER, SILENT, SLOW, name_of, reason, words_of
 
 FAULTS = (RedisError, OSError)
 """What a blocking client raises."""
@@ -81,7 +81,10 @@ class Blocking:
     def words(self, fault: Exception) -> str:
         """What it has raised as people are told of it: without addresses and secrets."""
         said = _said(fault)
-        return _cause(fault) if said is None else words_of(said, self._nodes.at.login)
+        if said is not None:
+            return words_of(said, self._nodes.at.login)
+        cause = _cause(fault)
+        return SILENT if cause == LOST and not self._knows else cause
 
     def close(self) -> None:
         """Let go of every connection."""

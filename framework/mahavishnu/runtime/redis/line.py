@@ -15,7 +15,7 @@ from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, detail, failure, nothing, words_of
 from mahavishnu.runtime.redis.nodes import HOPS, Nodes
-from mahavishnu.runtime.redis.reasons import LOST, OF_THE_SERVER, SLOW, reason
+from mahavishnu.runtime.redis.reasons import OF_THE_SERVER, SLOW, reason
 from mahavishnu.units import SECOND
 
 Probe = Callable[[Link], Awaitable[object]]
@@ -94,7 +94,7 @@ class Line:
         if link is None or answer is LATE:
             return
         if answer is GONE:  # which may also be said by an earlier connection
-            bad, why = link.gone, LOST
+            bad, why = link.gone, link.why
         else:
             why = self._words(answer) or "no answer of ours"
             bad = failure(answer) in OF_THE_SERVER or link.wrong >= _ROW
@@ -122,7 +122,7 @@ class Line:
     def _lost(self, link: Link) -> None:
         """The connection has ended by itself."""
         if link is self._link:
-            self._down(LOST)
+            self._down(link.why)
 
     def _slow(self, link: Link) -> None:
         """Answers have not come in time."""
@@ -175,7 +175,7 @@ class Line:
         """As `_open`, in time; it may have ended since, for it is handed over some turns of the event loop later."""
         link = await asyncio.wait_for(self._open(), _OPENING)
         if link.gone:
-            raise _Refused(LOST)
+            raise _Refused(link.why)
         return link
 
     async def _open(self) -> Link:
@@ -194,7 +194,7 @@ class Line:
                 return link
             link.close()
             if not self._follow(answer):
-                raise _Refused(self._words(answer) or "no answer")
+                raise _Refused(self._words(answer) or (SLOW if answer is LATE else link.why))
         raise _Refused("sent from node to node")
 
     def _follow(self, answer: object) -> bool:

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextvars import Context
+from ssl import SSLError
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -60,6 +61,8 @@ class Link(asyncio.Protocol):
         self._unheard: WeakKeyDictionary[asyncio.Future[Any], Any] = WeakKeyDictionary()
         self.late = self.wrong = 0
         """How many calls in a row got no answer in time, or an error."""
+        self.why = reasons.SILENT
+        """Where it has ended: why, in words."""
 
     @property
     def gone(self) -> bool:
@@ -106,20 +109,26 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  asyncio's name
+    def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if isinstance(
+            exc, SSLError
+        ):  # which comes after the handshake: it is the last thing that a server says
+            self.why = reasons.reason(exc)
         self._forget()
         self._lost(self)
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed(data)
+        self.why = reasons.LOST
         now = self._loop.time()
         try:
             answer = self._reader.gets()
             while answer is not _MORE:
                 answer = self._answered(self._sent[0], answer, now)
         except (IndexError, ProtocolError):
-            self.close()  # whoever it is, it does not speak the protocol
+            self.why = reasons.STRANGE
+            self.close()
 
     def _answered(self, batch: _Batch, answer: object, now: float) -> object:
         """Hand on this answer and those that are here of the same write; what comes after them."""

@@ -9,6 +9,8 @@ import ssl
 from collections.abc import Iterable
 
 LOST, SLOW = "the connection was lost", "no answer in time"
+STRANGE = "it does not speak the protocol of Redis"
+SILENT = "it hangs up without a word: perhaps it wants TLS (`rediss://`), or a certificate"
 OF_THE_SERVER = frozenset(
     {"READONLY", "LOADING", "OOM", "NOAUTH", "WRONGPASS", "NOPERM", "MOVED"}
 ) | frozenset({"CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS"})
@@ -21,8 +23,8 @@ def reason(fault: BaseException) -> str:
     """Of a connection that cannot be made, or has failed."""
     if isinstance(fault, asyncio.TimeoutError):
         return SLOW
-    if isinstance(fault, ssl.SSLError) and fault.reason:  # its number is none of the system's
-        return f"TLS: {fault.reason}"
+    if isinstance(fault, ssl.SSLError):  # its number is none of the system's
+        return f"TLS: {fault.reason}" if fault.reason else LOST
     number = fault.errno if isinstance(fault, OSError) else None
     if number is not None and number in errno.errorcode:
         return os.strerror(number)
