@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from mahavishnu.backup.due import dues
 from mahavishnu.contract import Contract
+from mahavishnu.ground.secret_refs import replaced
 from mahavishnu.policies.backup import Backup, Directory, Postgres, Sqlite
-from mahavishnu.secret_refs import replaced
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, SECOND
 

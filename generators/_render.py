@@ -20,10 +20,10 @@ from typing import Any, NamedTuple, cast
 import jinja2
 from jinja2.meta import find_referenced_templates
 
-from mahavishnu.caches import caches
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.caches import caches
+from mahavishnu.ground.words import meant
 from mahavishnu.units import Quantity
-from mahavishnu.words import meant
 
 # Plain to a reader of YAML 1.1 and of 1.2 alike: a word that looks like nothing but a word …
 _WORD = re.compile(r"/?[A-Za-z][A-Za-z0-9_./-]*")

@@ -9,10 +9,10 @@ from decimal import Decimal
 from typing import Any, cast
 
 from mahavishnu.contract import Contract
+from mahavishnu.ground.secret_refs import names_in
 from mahavishnu.notify import Channel
 from mahavishnu.policies.backup import Backup, Command, Postgres, Source
 from mahavishnu.policy import camel
-from mahavishnu.secret_refs import names_in
 from mahavishnu.spec import Spec
 from mahavishnu.units import SECOND, Duration
 

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
+from mahavishnu.ground.secret_refs import name_of
 from mahavishnu.notify import HEARTBEAT, NOBODY, Channel, Email, PagerDuty, Quiet, Slack, Webhook, receiver
 from mahavishnu.policy import camel
-from mahavishnu.secret_refs import name_of
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
 

@@ -10,8 +10,8 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.derived import uploads
+from mahavishnu.ground.secret_refs import names_in
 from mahavishnu.policies.backup import Backup, Postgres
-from mahavishnu.secret_refs import names_in
 from mahavishnu.spec import Spec
 from mahavishnu.store import PORT, endpoint
 from mahavishnu.targets import SCALED_TO, Kubernetes

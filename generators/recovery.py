@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
+from mahavishnu.ground.secret_refs import name_of
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
-from mahavishnu.secret_refs import name_of
 
 from ._render import Code, Mark, render
 from ._service import jobs_secrets

@@ -12,7 +12,7 @@ from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import dashboard_url, panel_url, runbook_file
 from mahavishnu.derived.panels import Dashboard, Panel, Spot, behind, dashboards, spots
 from mahavishnu.errors import Path
-from mahavishnu.notes import BEGIN, END
+from mahavishnu.files.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
 from mahavishnu.policies.rate import Rate
 from mahavishnu.signals import Alert, Severity

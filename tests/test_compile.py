@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import __version__, folder
+from mahavishnu import __version__
 from mahavishnu import compile as compiler
 from mahavishnu.artifact import HEADER, Artifact, header
 from mahavishnu.compile import CompileError, OverwriteError, drift, write
 from mahavishnu.contract import contract
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.lock import LOCK
+from mahavishnu.files import folder
+from mahavishnu.files.lock import LOCK
+from mahavishnu.files.survey import Drift, Kind
 from mahavishnu.spec import Spec
-from mahavishnu.survey import Drift, Kind
 
 OLD = (
     Artifact("compose/Dockerfile", "FROM scratch\n"),

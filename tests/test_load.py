@@ -8,11 +8,11 @@ import pytest
 
 from mahavishnu.cli._output import concise, full
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.ground.variables import RESERVED
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.loading import layers
 from mahavishnu.loading.shape import dotted, places
 from mahavishnu.policies.rate import Rate
-from mahavishnu.variables import RESERVED
 
 SPECS = Path(__file__).parent / "specs"
 BASE = """\

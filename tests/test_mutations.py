@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mahavishnu import appinfo, live
-from mahavishnu.agreement import agreement
+from mahavishnu import live
+from mahavishnu.agreement.proof import agreement
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.inspection import appinfo
 from mahavishnu.live.fetch import Site, Unreachable
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree

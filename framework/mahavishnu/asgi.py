@@ -12,9 +12,9 @@ from weakref import WeakSet
 
 from starlette.types import ASGIApp
 
-from mahavishnu import variables
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import SpecError
+from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.protocols import Clock, Scope
 from mahavishnu.runtime.built_in import PROBES

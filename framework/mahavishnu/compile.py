@@ -8,13 +8,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from mahavishnu import folder, templated
-from mahavishnu.agreement import agreement
+from mahavishnu.agreement import templated
+from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact, header
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.lock import LOCK, lawful
-from mahavishnu.survey import Drift, Survey
+from mahavishnu.files import folder
+from mahavishnu.files.lock import LOCK, lawful
+from mahavishnu.files.survey import Drift, Survey
 
 
 class CompileError(MahavishnuError):

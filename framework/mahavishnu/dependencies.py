@@ -23,8 +23,6 @@ from typing import (
     overload,
 )
 
-from mahavishnu import variables
-from mahavishnu.app_names import NAMED
 from mahavishnu.clock import process_clock
 from mahavishnu.errors import (
     BadAnswer,
@@ -35,7 +33,10 @@ from mahavishnu.errors import (
     Parked,
     Throttled,
 )
-from mahavishnu.functions import generates, is_async
+from mahavishnu.ground import variables
+from mahavishnu.ground.functions import generates, is_async
+from mahavishnu.ground.words import meant
+from mahavishnu.inspection.app_names import NAMED
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static
@@ -55,7 +56,6 @@ from mahavishnu.runtime.service import Service, start
 from mahavishnu.runtime.telemetry.collector import instance
 from mahavishnu.spec import Dependency as Settings
 from mahavishnu.spec import Spec
-from mahavishnu.words import meant
 
 if TYPE_CHECKING:
     from mahavishnu.runtime.calls.http_client import AsyncClient, Client

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-from mahavishnu import variables
-from mahavishnu.app_names import NAMED
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
-from mahavishnu.functions import generates, is_async
+from mahavishnu.ground import variables
+from mahavishnu.ground.functions import generates, is_async
+from mahavishnu.ground.words import meant
+from mahavishnu.inspection.app_names import NAMED
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
@@ -23,7 +24,6 @@ from mahavishnu.runtime.requests.answered import answered
 from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
 from mahavishnu.runtime.tracing.log import refusal
 from mahavishnu.spec import Spec
-from mahavishnu.words import meant
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -8,15 +8,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path as File
 from typing import NoReturn
 
-from mahavishnu import checks, codes, variables
-from mahavishnu.codes import Code
+from mahavishnu import checks
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
+from mahavishnu.ground import codes, variables
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import meant
 from mahavishnu.loading import faults, secrecy, yaml_tree
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import dotted, keys_of
 from mahavishnu.loading.yaml_tree import Mapping, Mark, Node, Scalar
 from mahavishnu.spec import Spec
-from mahavishnu.words import meant
 
 NAME = "mahavishnu.yaml"
 

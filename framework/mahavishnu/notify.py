@@ -8,12 +8,12 @@ from zoneinfo import TZPATH, available_timezones
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
 
-from mahavishnu.addresses import reachable
+from mahavishnu.ground.addresses import reachable
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.settings import Keyed, Name, OneOf, SecretRef, Settings
 from mahavishnu.signals import Severity
-from mahavishnu.unfit import unfit
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _TWINS = frozenset({"posix", "right", "posixrules"})

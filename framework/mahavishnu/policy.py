@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.promql import Expr, total
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.settings import Keyed, Settings, listed
 from mahavishnu.signals import WINDOW, Alert, Recording, Signal
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, plain
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]

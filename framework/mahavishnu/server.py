@@ -16,7 +16,7 @@ from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from mahavishnu import variables
+from mahavishnu.ground import variables
 from mahavishnu.runtime.current import current
 from mahavishnu.spec import Service
 from mahavishnu.units import SECOND

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from mahavishnu.secret_refs import REFERENCE
+from mahavishnu.ground.secret_refs import REFERENCE
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$", max_length=40)]
 SecretRef = Annotated[str, StringConstraints(pattern=rf"^{REFERENCE}$")]

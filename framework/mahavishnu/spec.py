@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
 
-from mahavishnu.addresses import Network, canonical, reachable
 from mahavishnu.errors import Path
+from mahavishnu.ground.addresses import Network, canonical, reachable
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
 from mahavishnu.policies._http import BudgetHeader
 from mahavishnu.policies._retention import Keep
@@ -33,7 +34,6 @@ from mahavishnu.policy import Limit, Policy
 from mahavishnu.settings import Name, OneOf, SecretRef, Settings, exactly, listed
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
-from mahavishnu.unfit import unfit
 from mahavishnu.units import DAY, SECOND, Duration, Percent
 from mahavishnu.units import Rate as Traffic
 

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from mahavishnu.addresses import reachable
-from mahavishnu.secret_refs import REFERENCE, replaced
-from mahavishnu.unfit import unfit
+from mahavishnu.ground.addresses import reachable
+from mahavishnu.ground.secret_refs import REFERENCE, replaced
+from mahavishnu.ground.unfit import unfit
 
 MEMORY = "memory://"
 """Each process by itself."""

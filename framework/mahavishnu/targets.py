@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StrictBool, StringConstraints, model_validator
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.settings import SecretRef, Settings
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Cpu, Duration, Percent, Size
 
 SCALED_TO = Percent.parse("70%")

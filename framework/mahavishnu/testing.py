@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from mahavishnu.clock import replaced
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.words import meant
 from mahavishnu.protocols import Watched
 from mahavishnu.signals import AgreementError, Signal, exposed
 from mahavishnu.units import Duration
-from mahavishnu.words import meant
 
 
 class VirtualClock:

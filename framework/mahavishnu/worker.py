@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
-from mahavishnu import variables
 from mahavishnu.dependencies import service_at_work
+from mahavishnu.ground import variables
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 
 

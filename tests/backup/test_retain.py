@@ -13,7 +13,7 @@ from mahavishnu.backup.evidence import Copy, Evidence, write
 from mahavishnu.backup.job import Job
 from mahavishnu.backup.restic import Taken, parsed
 from mahavishnu.backup.retain import Plan, plan
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
 from mahavishnu.policies._backup_series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
 from mahavishnu.policies._retention import Keep, kept
 from mahavishnu.runtime.telemetry.backups import show

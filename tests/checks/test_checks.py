@@ -10,8 +10,8 @@ from typing import NamedTuple
 import pytest
 
 from mahavishnu import checks
-from mahavishnu.codes import LOADER
 from mahavishnu.errors import Finding
+from mahavishnu.ground.codes import LOADER
 from mahavishnu.load import Loaded, load
 from mahavishnu.signals import AgreementError
 

@@ -19,8 +19,8 @@ import yaml
 
 from mahavishnu import __version__
 from mahavishnu.cli import run
-from mahavishnu.lock import LOCK
-from mahavishnu.notes import BEGIN
+from mahavishnu.files.lock import LOCK
+from mahavishnu.files.notes import BEGIN
 from tests.figures import figure
 from tests.generators.specs import LARGE, merged
 

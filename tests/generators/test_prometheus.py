@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from mahavishnu.agreement import agreement
+from mahavishnu.agreement.proof import agreement
 from mahavishnu.contract import Contract, agree
 from mahavishnu.promql import Call, Expr, Number, total
 from mahavishnu.queries import written as query
@@ -457,7 +457,7 @@ def test_labels_say_severity_service_and_tier() -> None:
     ("kind", "first"),
     [
         ("runbook_url", "https://runbooks.example.com/shop/MyShopDown.md"),
-        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=23"),
+        ("panel_url", r"https://grafana.example.com/d/my-shop-service?viewPanel=24"),
     ],
 )
 def test_what_is_served_is_linked(kind: str, first: str) -> None:

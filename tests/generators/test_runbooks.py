@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from mahavishnu import cli
 from mahavishnu.contract import Contract
-from mahavishnu.notes import BEGIN, END
+from mahavishnu.files.notes import BEGIN, END
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE
 from tests.monitoring import ROOT, made, shop

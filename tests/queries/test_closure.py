@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.agreement import agreement
+from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.compile import CompileError, compile
 from mahavishnu.contract import Contract

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
 from mahavishnu.policies.backup import Backup
 
 ALIVE = "alive"

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, cast
 
-from mahavishnu import variables
 from mahavishnu.backup import child
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground import variables
 
 FOLDER = variables.STATE
 """The variable that names the folder; without it `.mahavishnu/backups` beside the spec."""

@@ -18,13 +18,13 @@ from mahavishnu.backup.hiding import hiding
 from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.secret_refs import name_of, names_in
 from mahavishnu.load import Loaded
 from mahavishnu.policies._backup_series import STEPS
 from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
-from mahavishnu.secret_refs import name_of, names_in
 from mahavishnu.units import SECOND
 
 

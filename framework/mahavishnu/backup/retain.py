@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from mahavishnu.backup.restic import Taken
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
 from mahavishnu.policies._retention import RULES, Keep, kept
 from mahavishnu.units import DAY, HOUR
 

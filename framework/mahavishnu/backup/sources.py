@@ -16,8 +16,8 @@ from typing import Protocol
 from mahavishnu.backup import child, postgres, sqlite
 from mahavishnu.backup.hiding import hiding
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.secret_refs import name_of
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
-from mahavishnu.secret_refs import name_of
 
 _BLOCK = 1 << 20
 _NO_TEXT = re.compile("[\udc80-\udcff]")

@@ -12,8 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from mahavishnu import folder
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.files import folder
 
 _SIDES = ("-wal", "-shm", "-journal", "")
 """What belongs to a database, and it itself last: never alone in its place, as if it were all."""

@@ -8,8 +8,8 @@ from pkgutil import iter_modules
 from typing import Protocol, cast
 
 from mahavishnu.checks._facts import App, Facts, Routes
-from mahavishnu.codes import Code
 from mahavishnu.errors import Level, Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.signals import AgreementError
 
 

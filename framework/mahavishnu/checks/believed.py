@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network, collapse_addresses
 
-from mahavishnu.addresses import Network
 from mahavishnu.checks._facts import Facts, error, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.addresses import Network
+from mahavishnu.ground.codes import Code
 
 CODE = Code(
     "MV211",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import chain
 
 from mahavishnu.checks._facts import Deadlines, Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit

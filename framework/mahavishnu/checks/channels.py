@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
-from mahavishnu.words import meant
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import meant
 
 CODE = Code(
     "MV402",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import meant
 from mahavishnu.notify import Webhook
-from mahavishnu.words import meant
 
 CODE = Code(
     "MV408",

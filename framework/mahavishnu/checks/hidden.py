@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 
 from mahavishnu import container
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.backup import Directory, Sqlite
 from mahavishnu.spec import Spec
 

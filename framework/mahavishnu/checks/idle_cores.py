@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.threshold import Condition, Threshold
 from mahavishnu.spec import Spec
 from mahavishnu.targets import SCALED_ABOVE

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error, warning
-from mahavishnu.codes import Code
 from mahavishnu.derived.forgetting import LEAST_LOKI, keepers
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 
 CODE = Code(
     "MV708",

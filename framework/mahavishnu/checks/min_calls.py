@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.breaker import Breaker
 from mahavishnu.spec import Dependency, Spec
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from mahavishnu.checks._facts import Facts, requests, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.slo import Burn, Slo
 from mahavishnu.units import Rate
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.spec import Spec
 from mahavishnu.targets import Kubernetes
 

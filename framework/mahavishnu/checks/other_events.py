@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.contract import shown
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies._indicators import Events
 from mahavishnu.signals import AgreementError
 

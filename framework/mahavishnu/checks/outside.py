@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
-from mahavishnu.words import listing, meant
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import listing, meant
 
 CODE = Code(
     "MV412",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 
 CODE = Code(
     "MV212",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
-from mahavishnu.words import listing
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import listing
 
 CODE = Code(
     "MV415",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.derived.history import days
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies._retention import guaranteed
 
 CODE = Code(

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mahavishnu.checks._facts import Facts, Routes, error
-from mahavishnu.codes import Code
 from mahavishnu.contract import Contract, doubts, shown
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.slo import Slo
 from mahavishnu.queries.written import QueryError

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from mahavishnu.checks._attempts import longest_call, told
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.spec import Dependency
 
 CODE = Code(

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from mahavishnu.checks import retry_deadline
 from mahavishnu.checks._attempts import longest_call, told
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 
 CODE = Code(
     "MV302",

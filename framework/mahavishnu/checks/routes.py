@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, Routes, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import meant
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.policy import CallMatch, Match
-from mahavishnu.words import meant
 
 CODE = Code(
     "MV404",

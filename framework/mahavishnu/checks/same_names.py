@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from mahavishnu.checks._facts import Facts
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
 from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from mahavishnu.checks._facts import Facts, error
-from mahavishnu.codes import Code
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import meant
 from mahavishnu.policies.concurrency import Concurrency
 from mahavishnu.policies.threshold import Condition, Threshold
 from mahavishnu.spec import Spec
-from mahavishnu.words import meant
 
 CODE = Code(
     "MV403",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import App, Facts, error, warning
-from mahavishnu.codes import Code
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import Code
+from mahavishnu.ground.words import nearest
 from mahavishnu.policy import CallMatch
-from mahavishnu.words import nearest
 
 CODE = Code(
     "MV413",

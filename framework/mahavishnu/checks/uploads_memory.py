@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, warning
-from mahavishnu.codes import Code
 from mahavishnu.derived import uploads
 from mahavishnu.errors import Problem
+from mahavishnu.ground.codes import Code
 
 CODE = Code(
     "MV607",

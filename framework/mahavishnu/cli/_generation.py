@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from mahavishnu import __version__
 from mahavishnu import compile as compiler
-from mahavishnu.agreement import agreement
+from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.cli import _drifts, _ends, _output, _unchanged
 from mahavishnu.cli._exit import FINDINGS, FINE
@@ -23,8 +23,8 @@ from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
 from mahavishnu.derived.panels import dashboards
 from mahavishnu.errors import MahavishnuError, SpecError
+from mahavishnu.files.lock import LOCK
 from mahavishnu.load import NAME, Loaded, accept
-from mahavishnu.lock import LOCK
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _IGNORED = ".dockerignore"

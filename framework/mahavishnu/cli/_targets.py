@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mahavishnu import codes, variables
 from mahavishnu.artifact import HEADER
 from mahavishnu.cli._folders import own
 from mahavishnu.errors import Finding, Level, SpecError
+from mahavishnu.ground import codes, variables
 from mahavishnu.load import NAME, find_spec
 
 OUT = Path("deploy")

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from mahavishnu import __version__
-from mahavishnu.caches import caches
+from mahavishnu.ground.caches import caches
 
 ASKED: ContextVar[Sequence[str]] = ContextVar("asked", default=())
 """The words of a process of its own; none where nothing is to be remembered."""

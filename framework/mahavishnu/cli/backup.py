@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from mahavishnu import variables
 from mahavishnu.backup import drill as drills
 from mahavishnu.backup import evidence, on_schedule, restic, steps
 from mahavishnu.backup.job import Failed, Job
@@ -21,6 +20,7 @@ from mahavishnu.cli import _told
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.derived.history import promises
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, accept
 
 backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)

@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from mahavishnu import appinfo, variables
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
 from mahavishnu.cli._generation import agreed, files
@@ -23,6 +22,8 @@ from mahavishnu.derived.history import promises
 from mahavishnu.derived.outage import outage
 from mahavishnu.derived.shares import shares
 from mahavishnu.errors import Finding, Level, Problem, SpecError
+from mahavishnu.ground import variables
+from mahavishnu.inspection import appinfo
 from mahavishnu.load import Loaded, environments, load, shown
 from mahavishnu.spec import Service
 

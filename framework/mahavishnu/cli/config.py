@@ -11,10 +11,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from mahavishnu import variables
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import Level, Path
+from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, load
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted

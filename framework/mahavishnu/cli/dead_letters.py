@@ -14,10 +14,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import typer
 
-from mahavishnu import variables
 from mahavishnu.cli import _output
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground import variables
 from mahavishnu.load import accept
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter, Letters
 from mahavishnu.runtime.dead_letters.queue import letters_of

@@ -12,19 +12,19 @@ from typing import Annotated, Any
 import typer
 
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
-from mahavishnu.codes import LOADER, Code
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
 from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
+from mahavishnu.ground.codes import LOADER, Code
+from mahavishnu.ground.words import listing, nearest
 from mahavishnu.load import Loaded, accept
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import Place, dotted, keys_of, places
 from mahavishnu.loading.yaml_tree import Mapping, at
 from mahavishnu.signals import Alert, Signal, Source, boundary_text, exposed
 from mahavishnu.units import Quantity
-from mahavishnu.words import listing, nearest
 
 _HOLDS = {
     "service": "the process and every artifact",

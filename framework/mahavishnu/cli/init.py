@@ -13,16 +13,16 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from mahavishnu import appinfo
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
 from mahavishnu.cli._apps import AppPlace, apps, home
 from mahavishnu.errors import MahavishnuError, Problem
+from mahavishnu.ground.words import unaccented
+from mahavishnu.inspection import appinfo
 from mahavishnu.load import NAME, accept
 from mahavishnu.loading.schema import text as schema_text
 from mahavishnu.policy import camel
 from mahavishnu.spec import Service
-from mahavishnu.words import unaccented
 
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _SCHEMA = Path(".mahavishnu/schema.json")

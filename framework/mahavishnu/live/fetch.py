@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, cast
 from urllib.error import HTTPError, URLError
 from urllib.request import Request
 
-from mahavishnu import hurried
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground import hurried
 from mahavishnu.loading import yaml_tree
 
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/\S*)?")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from mahavishnu import codes
 from mahavishnu.errors import Finding, Path, Problem
+from mahavishnu.ground import codes
 from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted

@@ -12,8 +12,10 @@ from collections.abc import Mapping as Dict
 from dataclasses import dataclass
 from pathlib import Path as File
 
-from mahavishnu import codes
 from mahavishnu.errors import Finding, Level, Path, SpecError
+from mahavishnu.ground import codes
+from mahavishnu.ground.variables import RESERVED
+from mahavishnu.ground.words import nearest
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of
 from mahavishnu.loading.yaml_tree import (
@@ -28,8 +30,6 @@ from mahavishnu.loading.yaml_tree import (
     resolve,
 )
 from mahavishnu.settings import Settings
-from mahavishnu.variables import RESERVED
-from mahavishnu.words import nearest
 
 PREFIX = "MAHAVISHNU_"
 _OVERRIDE = "override "

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from mahavishnu.errors import Path
+from mahavishnu.ground.words import nearest
 from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.hiding import SENSITIVE, covered, without_logins, without_tokens, without_values
 from mahavishnu.loading.placing import along
 from mahavishnu.loading.shape import ROOT, Place, keys_of, places
 from mahavishnu.loading.yaml_tree import Mark, Node, Scalar, scalars, short
-from mahavishnu.words import nearest
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer

@@ -12,8 +12,9 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mahavishnu import codes
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground import codes
+from mahavishnu.ground.words import listing, meant, nearest, unaccented
 from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.secrecy import value
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, places
@@ -21,7 +22,6 @@ from mahavishnu.loading.tree_faults import declared_secrets
 from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, short
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, Duration
-from mahavishnu.words import listing, meant, nearest, unaccented
 
 _LONG = re.compile("`([^`]{80,})`")
 _NO = frozenset({"no", "off", "n", "0", "false"})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu import codes
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground import codes
+from mahavishnu.ground.words import nearest
 from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.secrecy import REFERENCE
 from mahavishnu.loading.shape import Place, dotted, keys_of
 from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, entries_of, scalars, short
-from mahavishnu.words import nearest
 
 MERGE = "<<"
 _UNMERGED = "write the keys out, or let an alias stand for the whole value, like `b: *a`"

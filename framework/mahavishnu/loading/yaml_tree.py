@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from mahavishnu import codes
-from mahavishnu.codes import Code
 from mahavishnu.errors import Finding, Level, Path, Where
-from mahavishnu.merges import unmerged
+from mahavishnu.files.merges import unmerged
+from mahavishnu.ground import codes
+from mahavishnu.ground.codes import Code
 
 _UNBROKEN = re.compile(r"[^\s,\[\]{}]{500,}")
 _UNTAGGED = "remove it; quote the value where it is text"

@@ -12,8 +12,8 @@ from typing import Annotated, Literal, cast
 from pydantic import AfterValidator, Field, StringConstraints
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.protocols import Leaf, Outcome, Word
-from mahavishnu.unfit import unfit
 from mahavishnu.units import SECOND
 
 

@@ -14,9 +14,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.settings import Settings
-from mahavishnu.unfit import unfit
 from mahavishnu.units import DAY, HOUR, Duration
 
 _MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from mahavishnu.unfit import unfit
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.units import Duration
 
 LONGEST_HOLD = Duration.parse("7d")

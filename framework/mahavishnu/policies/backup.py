@@ -7,7 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
+from mahavishnu.ground.secret_refs import REFERENCE, name_of
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._backup_alerts import BackupAlerts
 from mahavishnu.policies._backup_series import (
     BACKUP_GUARANTEED,
@@ -19,11 +21,9 @@ from mahavishnu.policies._backup_series import (
 from mahavishnu.policies._retention import Keep
 from mahavishnu.policies._sftp import Ssh, server
 from mahavishnu.policy import Policy
-from mahavishnu.secret_refs import REFERENCE, name_of
 from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
 from mahavishnu.signals import Alert, Signal
 from mahavishnu.store import HoldsSecret
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Size
 
 READ_PARTS = 7

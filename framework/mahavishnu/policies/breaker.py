@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from mahavishnu.errors import BreakerOpen
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._breaker_states import NOT_BEGUN, Closed, HalfOpen, Held, Open, Probe, State, name_of
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
@@ -21,7 +22,6 @@ from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.settings import Count
 from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
-from mahavishnu.unfit import unfit
 from mahavishnu.units import PARTS, Duration, Percent
 
 _STATES = ("closed", "open", "half_open")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._gradient import LEAST, START, Gradient
 from mahavishnu.policies._places import CRITICAL, NORMAL, RANKS, SHEDDABLE, Places
 from mahavishnu.policies._slowdown import ANY, Kind
@@ -27,7 +28,6 @@ from mahavishnu.series import (
 )
 from mahavishnu.settings import Count
 from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 if TYPE_CHECKING:  # what only reads a spec loads no event loop

@@ -9,12 +9,12 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_FALLBACKS
 from mahavishnu.settings import Count, OneOf
 from mahavishnu.signals import WINDOW, Alert, Feed, Severity
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Size
 
 _DEGRADED_RATIO = Decimal("0.05")

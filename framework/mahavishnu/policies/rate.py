@@ -9,13 +9,13 @@ from pydantic import model_validator
 
 from mahavishnu import units
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policy import Limit, Per, camel
 from mahavishnu.promql import total
 from mahavishnu.protocols import Algorithm
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR
 from mahavishnu.settings import Count
 from mahavishnu.signals import WINDOW, Alert, Feed, Severity
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration
 
 _REFUSED_RATIO = Decimal("0.05")

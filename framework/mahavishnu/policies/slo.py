@@ -16,6 +16,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, PrivateAttr, model_validator
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies import _http
 from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indicator, Requests
 from mahavishnu.policies._written import Query
@@ -26,7 +27,6 @@ from mahavishnu.queries.written import NoAge, NoEvents, QueryError, read
 from mahavishnu.series import SLO_REQUESTS
 from mahavishnu.settings import Count, Settings
 from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source, Unit
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.

@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar, NamedTuple
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies import _http
 from mahavishnu.policies._backup_series import BACKUP_AGE
 from mahavishnu.policies._written import not_too_long
@@ -32,7 +33,6 @@ from mahavishnu.series import (
     MEMORY_LIMIT,
 )
 from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
-from mahavishnu.unfit import unfit
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _PER_MINUTE = 600

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import ClassVar
 
 from mahavishnu.errors import Throttled
+from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._faults import Words
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Mode, Policy, camel
@@ -16,7 +17,6 @@ from mahavishnu.protocols import Guard, Leaf, Outcome, Site
 from mahavishnu.series import DEPENDENCY_CALLS
 from mahavishnu.settings import Count
 from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
-from mahavishnu.unfit import unfit
 from mahavishnu.units import PARTS, Duration, Percent
 
 _HELD_RATIO = Decimal("0.1")

@@ -10,9 +10,9 @@ from contextvars import Context
 from hashlib import blake2b
 from pathlib import Path
 
-from mahavishnu import codes
 from mahavishnu.alerts.drift import SPEC_RELOADS
 from mahavishnu.errors import Finding, Level, SpecError
+from mahavishnu.ground import codes
 from mahavishnu.loading.yaml_tree import LARGEST
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.service import Service

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.codes import RESTART
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.codes import RESTART
 from mahavishnu.loading.shape import dotted
 from mahavishnu.spec import Spec
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.secret_refs import REFERENCE, name_of, replaced
 from mahavishnu.loading.layers import SECRETS
-from mahavishnu.secret_refs import REFERENCE, name_of, replaced
 
 
 def secret(name: str, folder: Path = SECRETS) -> str:

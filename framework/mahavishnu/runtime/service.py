@@ -8,7 +8,6 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from mahavishnu import variables
 from mahavishnu.alerts.client_memory import LIMIT_STORE_KEYS, LIMIT_STORE_SHARED
 from mahavishnu.alerts.drift import SPEC_RELOAD_SUCCESSFUL, SPEC_RELOAD_TIME, SPEC_RELOADS
 from mahavishnu.alerts.event_loop import LAG_LATELY
@@ -20,6 +19,7 @@ from mahavishnu.alerts.workers import WORKER_DEATHS, WORKER_FAULTS, WORKERS
 from mahavishnu.backup import evidence
 from mahavishnu.contract import shown
 from mahavishnu.errors import Finding, MahavishnuError
+from mahavishnu.ground import variables
 from mahavishnu.load import Loaded
 from mahavishnu.protocols import Advice, Clock, Histogram, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-from mahavishnu.addresses import Address
+from mahavishnu.ground.addresses import Address
 
 Header = Literal["x-forwarded-for", "forwarded"]
 

@@ -9,8 +9,8 @@ from ipaddress import IPv6Address
 from socket import AF_INET, inet_pton
 from typing import Any, NamedTuple
 
-from mahavishnu.addresses import Address, Network, canonical
-from mahavishnu.functions import is_async
+from mahavishnu.ground.addresses import Address, Network, canonical
+from mahavishnu.ground.functions import is_async
 from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller, Headers, Principal
 from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of

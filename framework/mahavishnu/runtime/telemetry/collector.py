@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
-from mahavishnu import hurried
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground import hurried
 from mahavishnu.runtime.secret_values import secret
 from mahavishnu.runtime.telemetry.remarks import worded
 from mahavishnu.units import SECOND

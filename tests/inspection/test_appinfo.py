@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mahavishnu import appinfo, checks
+from mahavishnu import checks
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
+from mahavishnu.inspection import appinfo
 from mahavishnu.spec import Service
 
 APP = """

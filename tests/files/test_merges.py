@@ -11,9 +11,9 @@ import pytest
 
 from mahavishnu.cli import run
 from mahavishnu.errors import SpecError
+from mahavishnu.files.merges import Unmerged, unmerged
+from mahavishnu.files.notes import BEGIN
 from mahavishnu.load import load
-from mahavishnu.merges import Unmerged, unmerged
-from mahavishnu.notes import BEGIN
 
 SPEC = """\
 mahavishnu: 1
@@ -109,14 +109,14 @@ def test_a_lock_with_marks_says_why_files_are_not_known(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It vouches for nothing; where nothing else differs it is simply written anew."""
-    line = conflict(home / "deploy/mahavishnu.lock", '"spec"')
+    line = conflict(home / "deploy/mahavishnu.files.lock", '"spec"')
     assert ask(capsys, "--check")[0] == 1
     assert run(["generate"]) == 0
-    conflict(home / "deploy/mahavishnu.lock", '"spec"')
+    conflict(home / "deploy/mahavishnu.files.lock", '"spec"')
     (home / "mahavishnu.yaml").write_text(SPEC.replace("300", "400"))
     code, said = ask(capsys)
     assert code == 1
-    assert f"conflicted: deploy/mahavishnu.lock:{line}\n" in said
+    assert f"conflicted: deploy/mahavishnu.files.lock:{line}\n" in said
     assert "foreign: deploy/prometheus/rules.yml\n" in said
     assert run(["generate", "--force"]) == 0
     assert run(["generate", "--check"]) == 0
@@ -161,7 +161,7 @@ def test_marks_in_a_template_of_ones_own_are_refused(home: Path, capsys: pytest.
     """Else they would be in every page, and each page would say that it is as it should be."""
     mine = home / ".mahavishnu/templates/runbooks/alert.md.j2"
     mine.parent.mkdir(parents=True)
-    shutil.copy(Path(__file__).parents[1] / "templates/runbooks/alert.md.j2", mine)
+    shutil.copy(Path(__file__).parents[2] / "templates/runbooks/alert.md.j2", mine)
     conflict(mine, "## Mitigation")
     code, said = ask(capsys)
     assert code == 2

@@ -11,7 +11,7 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
-from mahavishnu.app_names import NAMED
+from mahavishnu.inspection.app_names import NAMED
 from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.routing.routes import routes_of
 
@@ -29,7 +29,7 @@ def seen(target: str) -> dict[str, object]:
         sys.exit(_first_line(fault))
     if reason := _no_app(app):
         sys.exit(f"it is no ASGI app, for {reason}")
-    from mahavishnu.standing import standing_of  # whoever has a Hardening has loaded most of it
+    from mahavishnu.inspection.standing import standing_of  # whoever has a Hardening has loaded most of it
 
     return {
         "routes": [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)],

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mahavishnu.cron import Schedule
+from mahavishnu.ground.cron import Schedule
 
 START = datetime(2027, 12, 30, 23, 58, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from mahavishnu.versions import later
+from mahavishnu.files.versions import later
 
 ORDERED = (
     "0.0.9",

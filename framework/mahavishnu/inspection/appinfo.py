@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path as File
 from typing import Any
 
-from mahavishnu import codes, variables
 from mahavishnu.checks import App
 from mahavishnu.errors import Problem
+from mahavishnu.ground import codes, variables
 from mahavishnu.spec import Service
 
 _SECONDS = 20
@@ -39,7 +39,7 @@ def _looked(words: Iterable[str], service: Service, spec: File, env: str | None)
     reserved = {variables.SPEC: str(spec.resolve()), variables.ENVIRONMENT: env, variables.DISABLE: "1"}
     said = {**os.environ, "PYTHONPATH": path, **reserved}
     environment = {name: value for name, value in said.items() if value is not None}
-    command = [sys.executable, "-m", "mahavishnu.look", *words]
+    command = [sys.executable, "-m", "mahavishnu.inspection.look", *words]
     try:
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace",

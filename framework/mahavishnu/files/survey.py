@@ -8,12 +8,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-from mahavishnu import __version__, folder, lock, notes
+from mahavishnu import __version__
 from mahavishnu.artifact import Artifact, header
-from mahavishnu.diffs import diff, visible
-from mahavishnu.lock import LOCK, Lock
-from mahavishnu.merges import unmerged
-from mahavishnu.versions import later
+from mahavishnu.files import folder, lock, notes
+from mahavishnu.files.diffs import diff, visible
+from mahavishnu.files.lock import LOCK, Lock
+from mahavishnu.files.merges import unmerged
+from mahavishnu.files.versions import later
 
 _GONE = (
     "nothing makes this page any more; where it has a new name, `git mv` it there, and its notes come along\n"

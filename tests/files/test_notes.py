@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.compile import OverwriteError, drift, write
-from mahavishnu.lock import LOCK
-from mahavishnu.notes import BEGIN, END, blank, carried, written
-from mahavishnu.survey import Drift, Kind
+from mahavishnu.files.lock import LOCK
+from mahavishnu.files.notes import BEGIN, END, blank, carried, written
+from mahavishnu.files.survey import Drift, Kind
 
 HEAD, TAIL = "# ShopDown\n\nIt is down.\n\n## Notes\n", "\nThe end.\n"
 

@@ -16,9 +16,10 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 
-from mahavishnu import asgi, standing
+from mahavishnu import asgi
 from mahavishnu.asgi import Hardening
-from mahavishnu.standing import standing_of
+from mahavishnu.inspection import standing
+from mahavishnu.inspection.standing import standing_of
 
 API = FastAPI()
 API.add_middleware(CORSMiddleware)

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, NamedTuple
 
-from mahavishnu import notes
+from mahavishnu.files import notes
 
-LOCK = "mahavishnu.lock"
+LOCK = "mahavishnu.files.lock"
 _PART = r"(?!\.\.?(/|$))(?!\.mahavishnu-new-)[A-Za-z0-9_.-]{1,140}"  # the longest names of a spec make files of 113
 _PATH = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
 

@@ -8,10 +8,10 @@ import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from mahavishnu import alerting
+from mahavishnu.agreement import alerting
 from mahavishnu.artifact import Artifact
+from mahavishnu.files.merges import unmerged
 from mahavishnu.loading import yaml_tree
-from mahavishnu.merges import unmerged
 
 _ASKS = "expr"
 _FILE = "let the template write every `expr` that ours writes, and no other"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from mahavishnu import codes
 from mahavishnu.errors import Finding, Level
+from mahavishnu.ground import codes
 
 SPEC = "MAHAVISHNU_SPEC"
 ENVIRONMENT = "MAHAVISHNU_ENV"

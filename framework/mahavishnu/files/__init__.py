@@ -1,0 +1,1 @@
+"""What is found where files are generated: earlier runs, people's notes, merges."""

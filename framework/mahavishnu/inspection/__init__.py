@@ -1,0 +1,1 @@
+"""The app, imported and looked at, to hold the spec against it."""
