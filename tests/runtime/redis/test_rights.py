@@ -64,7 +64,7 @@ async def answers(one: Fleet) -> list[bool]:
     return [each.admitted for each in taken]
 
 
-def test_a_user_with_the_rights_that_the_readme_lists_can_do_all_that_is_needed(redis: Server) -> None:
+def test_a_user_with_the_rights_that_the_manual_lists_can_do_all_that_is_needed(redis: Server) -> None:
     """Rates of every kind, what is given back, and the word that breakers leave; and each of the rights is needed."""
 
     async def story() -> None:
