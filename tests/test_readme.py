@@ -23,11 +23,16 @@ from starlette.applications import Starlette
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.cli._verbs import VERBS
+from mahavishnu.cli.backup import backup
+from mahavishnu.cli.dead_letters import Action
+from mahavishnu.notes import BEGIN
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
+from mahavishnu.survey import Kind
 from tests.judges import judge
 from tests.pages import MANUAL, ROOT, Block, anchors, fenced, inline, links
-from tests.stack import free_port, serving
+from tests.stack import alertmanager, free_port, prometheus, serving
+from tests.test_merges import ATTRIBUTES
 
 BLOCKS = [block for page in MANUAL for block in fenced(page)]
 MARKED = {block.marker: block.text for block in BLOCKS if block.marker}
@@ -63,6 +68,9 @@ class FastMCP:
         return function
     def http_app(self, *, middleware): return Starlette(middleware=middleware)
 '''
+ASKS = (Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN)
+NEVER = (Kind.NOTED, Kind.IRREGULAR)
+"""States in which `generate` stops: without `--force`, and with it, too."""
 SAVED = """\
 secrets: [SLACK_WEBHOOK, RESTIC_PASSWORD]
 retention: {backups: {daily: 30}}
@@ -146,6 +154,21 @@ def test_the_command_line_is_listed() -> None:
     assert {command.split()[1] for command in COMMANDS} == set(VERBS)
 
 
+@pytest.mark.parametrize(
+    ("group", "verbs"),
+    [
+        ("backup", {str(one.name) for one in backup.registered_commands}),
+        ("dead-letters", {one.value for one in Action}),
+    ],
+)
+def test_the_verbs_of_a_group_are_listed(group: str, verbs: set[str]) -> None:
+    """README names every one in the line of the group, and its page has a command for each."""
+    (line,) = re.findall(rf"^mahavishnu {group} (.*)$", TEXT["README.md"], re.MULTILINE)
+    first, _, rest = line.partition(" ")
+    assert {first, *rest.rpartition("; ")[2].split(", ")} == verbs
+    assert {command.split()[2] for command in listed(MARKED[f"{group} commands"])} == verbs
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, folder: Path) -> None:
     """The command works on README's own spec."""
@@ -218,6 +241,18 @@ def test_a_user_can_test_the_service(folder: Path) -> None:
     assert "1 failed" in run(folder, f"{sys.executable} -m pytest -q test_shop.py").stdout
 
 
+def test_a_slow_dependency_is_ended_by_the_clock(folder: Path) -> None:
+    """The snippet is a test, and passes at once; with another timeout in the spec the clock moves too little."""
+    (folder / "test_slow.py").write_text(
+        MARKED["slow"].replace("await task", "await asyncio.wait_for(task, 2)")
+    )
+    command = f"{sys.executable} -m pytest -q -p no:cacheprovider test_slow.py"
+    passed = run(folder, command)
+    assert "1 passed" in passed.stdout, passed.stdout + passed.stderr
+    (folder / "mahavishnu.yaml").write_text(MARKED["spec"].replace("timeout: 200ms", "timeout: 300ms"))
+    assert "1 failed" in run(folder, command).stdout
+
+
 def test_a_dependency_guards_every_form_of_a_call(folder: Path) -> None:
     """Each of them runs, and gives back what is in it."""
     asked = """
@@ -250,6 +285,7 @@ def test_a_tool_has_its_limit(folder: Path) -> None:
     (folder / "fastmcp.py").write_text(FASTMCP)
     asked = """
 import asyncio
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from mahavishnu.errors import RateLimited
 
@@ -260,11 +296,15 @@ async def search():
         except RateLimited as refused:
             return turn, refused.limit, refused.place, refused.retry_after > 0
 
+async def lets_it_through(request):
+    return PlainTextResponse(await mcp.tools["search_products"]("red shoes") or "none")
+
+app.add_route("/search", lets_it_through)
 with TestClient(app) as client:
-    print(client.get("/readyz").status_code, client.portal.call(search))
+    print(client.get("/readyz").status_code, client.portal.call(search), client.get("/search").status_code)
 """
     told = python(folder, "verifier = None\n" + MARKED["mcp"] + asked)
-    assert "200 (5, 'search', 'limits.search', True)" in told
+    assert "200 (5, 'search', 'limits.search', True) 429" in told
 
 
 @contextmanager
@@ -337,6 +377,72 @@ def test_a_backup_is_made_proved_and_restored(folder: Path) -> None:
     assert (folder / "orders.db.before-restore").exists()
 
 
+@pytest.mark.judge
+def test_what_runs_is_compared(folder: Path) -> None:
+    """The commands, with real servers: that nothing is scraped is a difference, all else agrees."""
+    put(folder, "secrets: []\nchannels: {}\n")
+    assert run(folder, "mahavishnu generate").returncode == 0
+    (folder / "login").write_text(MARKED["headers"])
+    config = folder / "deploy/alertmanager/alertmanager.yml"
+    login = re.findall("^Authorization: (.*)$", MARKED["headers"], re.MULTILINE)[0]
+    with (
+        serving(shown(folder)) as plain,
+        serving(shown(folder), login) as guarded,
+        prometheus(folder / "deploy/prometheus/prometheus.yml", folder) as asked,
+        alertmanager(config, folder) as told,
+    ):
+        urls = {"--live": plain, "--prometheus": asked, "--alertmanager": told, "--header-file": guarded}
+        for command in listed(MARKED["diff commands"]):
+            option = command.split()[-2]
+            ran = run(folder, command.replace("URL", urls[option]).replace("FILE", "login"))
+            assert ran.returncode == (1 if option == "--prometheus" else 0), ran.stdout + ran.stderr
+            assert "rule " not in ran.stdout
+            assert urls.pop(option) in ran.stdout
+        assert urls == {}
+        assert run(folder, f"mahavishnu diff --live {guarded}").returncode == 2
+
+
+def test_every_state_of_a_file_is_in_the_table() -> None:
+    """With what becomes of it."""
+    rows = re.findall(
+        r"^\| `(\w+)` \| [^|]+ \| (writes|removes|stops)", TEXT["docs/generated-files.md"], re.MULTILINE
+    )
+    assert [state for state, _ in rows] == [*dict.fromkeys(state for state, _ in rows)]
+    assert {state for state, _ in rows} == set(Kind)
+    assert {state for state, end in rows if end == "stops"} == {*ASKS, *NEVER}
+    told = re.findall(
+        r"^\| `(\w+)` .* stops, also with `--force`", TEXT["docs/generated-files.md"], re.MULTILINE
+    )
+    assert set(told) == set(NEVER)
+
+
+def test_the_attributes_are_those_with_which_branches_are_merged() -> None:
+    """tests/test_merges.py merges two with them."""
+    assert MARKED["attributes"] == ATTRIBUTES
+
+
+def test_notes_live_on_in_a_page_of_a_template_of_ones_own(folder: Path) -> None:
+    """With the lines that the manual shows; without them they are in the way."""
+    template = folder / ".mahavishnu/templates/runbooks/alert.md.j2"
+    template.parent.mkdir(parents=True)
+    template.write_text("# {{ alert.name }}\n\n" + MARKED["notes template"])
+    assert run(folder, "mahavishnu generate").returncode == 0
+    page = folder / "deploy/runbooks/ShopDown.md"
+    page.write_text(page.read_text().replace(BEGIN, f"{BEGIN}\nCall Ann."))
+    template.write_text("# The page of {{ alert.name }}\n\n" + MARKED["notes template"])
+    assert run(folder, "mahavishnu generate").returncode == 0
+    assert "# The page of ShopDown" in page.read_text()
+    assert "Call Ann." in page.read_text()
+    template.write_text("# {{ alert.name }}\n")
+    assert "noted: deploy/runbooks/ShopDown.md" in run(folder, "mahavishnu generate --force").stderr
+    assert "Call Ann." in page.read_text()
+
+
+def test_the_targets_are_there() -> None:
+    """README names those that a stranger needs."""
+    assert {"demo", "test", "proof", "bench"} <= set(TARGETS)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_make_target(target: str) -> None:
     """The Makefile has what the manual names; the targets' own work is done by what they call."""
@@ -399,6 +505,11 @@ RUN: dict[str, Callable[..., None]] = {
     "letters": test_a_call_that_fails_is_kept,
     "dead-letters commands": test_a_call_that_fails_is_kept,
     "backup commands": test_a_backup_is_made_proved_and_restored,
+    "slow": test_a_slow_dependency_is_ended_by_the_clock,
+    "diff commands": test_what_runs_is_compared,
+    "headers": test_what_runs_is_compared,
+    "attributes": test_the_attributes_are_those_with_which_branches_are_merged,
+    "notes template": test_notes_live_on_in_a_page_of_a_template_of_ones_own,
 }
 """Which test runs a marked block; the others are YAML, lists of commands, or targets of make."""
 
