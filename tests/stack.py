@@ -69,12 +69,12 @@ def heard() -> Generator[Heard]:
 
 
 @contextmanager
-def serving(text: str) -> Generator[str]:
-    """A server that answers every question with the same text; its URL."""
+def serving(text: str, login: str = "") -> Generator[str]:
+    """A server that answers every question, if it comes with the login, with the same text; its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(200 if self.headers.get("Authorization", "") == login or not login else 401)
             self.end_headers()
             self.wfile.write(text.encode())
 

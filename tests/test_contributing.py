@@ -14,6 +14,7 @@ import pytest
 
 from tests.judges import judge
 from tests.pages import ROOT, blocks
+from tests.test_layers import imports, ours, sources
 
 SPEC = """
 mahavishnu: 1
@@ -63,6 +64,22 @@ def test_the_drawing_of_the_house_is_the_house() -> None:
     package = ROOT / "framework/mahavishnu"
     rooms = {room for room in package.rglob("*") if (room / "__init__.py").is_file()}
     assert rooms - named == set()
+
+
+def test_imports_go_up_the_drawing() -> None:
+    """As the page says; what it does not draw is held by tests/test_layers.py alone."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("## The house in five minutes", 1)[1]
+    lines = re.findall(r"^  (\S+(?: \S+)*)", text.split("```")[1], re.MULTILINE)
+    line = {name.rstrip("/"): number for number, names in enumerate(lines) for name in names.split()}
+    of = sources()
+    pairs = {
+        (module.split(".")[0], found.split(".")[0])
+        for module in of
+        for name in imports(module, of, at_run_time=True)
+        if (found := ours(name))
+    }
+    assert len(line) > 20
+    assert [(a, b) for a, b in pairs if a in line and b in line and line[b] > line[a]] == []
 
 
 @pytest.fixture(scope="module")

@@ -335,7 +335,7 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
 
 
 def test_a_fake_that_never_answers_is_ended_by_the_clock(tmp_path: Path) -> None:
-    """As README says: in a task, settled, and the clock advanced."""
+    """As docs/testing.md says: in a task, settled, and the clock advanced."""
     (tmp_path / "test_slow.py").write_text(SLOW)
     (tmp_path / "mahavishnu.yaml").write_text(
         'mahavishnu: 1\nservice: {name: shop, app: "app:app"}\ndependencies: {stock: {timeout: 300ms}}\n'

@@ -45,7 +45,7 @@ def service(name: str, port: int = 9, **alerts: Any) -> Contract:
 
 
 def together(configs: list[Config]) -> Config:
-    """Files put side by side, as README says: every list of the one followed by that of the other."""
+    """Files put side by side, as docs/environments.md says: every list of the one followed by that of the other."""
     first, *others = configs
     for other in others:
         first["route"]["routes"] += other["route"]["routes"]

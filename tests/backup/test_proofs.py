@@ -1,4 +1,4 @@
-"""What the README promises of backups, against the real restic: sampled by default, FULL=1 at full length."""
+"""What the manual promises of backups, against the real restic: sampled by default, FULL=1 at full length."""
 
 from __future__ import annotations
 

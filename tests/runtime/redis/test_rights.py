@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hiredis import ReplyError
+from redis.exceptions import ResponseError
 from starlette.routing import Route
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
@@ -44,7 +45,8 @@ def rights() -> list[str]:
     """What docs/fleets.md says that a restricted user needs."""
     text = (ROOT / "docs/fleets.md").read_text(encoding="utf-8")
     (said,) = re.findall(r"`(~\{mahavishnu:shop\}\*[^`]*)`", " ".join(text.split()))
-    return [*str(said).split(" "), "+pttl", "+client|setname", "+info"]
+    _, _, table = text.partition("| more rights |")
+    return [*str(said).split(" "), *(one.replace("\\", "") for one in re.findall(r"`(\+[^`]*)`", table))]
 
 
 def user(redis: Server, name: str, *rules: str) -> str:
@@ -64,7 +66,7 @@ async def answers(one: Fleet) -> list[bool]:
     return [each.admitted for each in taken]
 
 
-def test_a_user_with_the_rights_that_the_readme_lists_can_do_all_that_is_needed(redis: Server) -> None:
+def test_a_user_with_the_rights_that_the_manual_lists_can_do_all_that_is_needed(redis: Server) -> None:
     """Rates of every kind, what is given back, and the word that breakers leave; and each of the rights is needed."""
 
     async def story() -> None:
@@ -78,6 +80,15 @@ def test_a_user_with_the_rights_that_the_readme_lists_can_do_all_that_is_needed(
         one.store.close()
 
     asyncio.run(story())
+
+
+def test_a_user_with_them_may_ask_for_the_nodes_of_a_cluster(redis: Server) -> None:
+    """The right has two words, and one without it is told so; this server answers that it is no cluster."""
+    for given, told in ((rights(), "cluster support disabled"), ([], "no permissions")):
+        user(redis, "few", *given)
+        with redis.client(username="few", password="pw") as client, pytest.raises(ResponseError, match=told):
+            client.execute_command("CLUSTER", "SLOTS")
+    assert "+cluster|slots" in rights()
 
 
 @pytest.mark.parametrize("missing", ["+eval", "+evalsha", "+time", "+get", "+set"])
@@ -100,7 +111,7 @@ def test_only_what_is_asked_is_needed(redis: Server) -> None:
     """Who may not set names, ask how much memory there is, or read how long a key lasts has a store all the same."""
 
     async def story() -> None:
-        extra = ("+client|setname", "+info", "+pttl")
+        extra = ("+client|setname", "+info", "+pttl", "+select", "+cluster|slots")
         one = Fleet(user(redis, "few", *(right for right in rights() if right not in extra)))
         assert await answers(one) == [True] * 5 + [False] * 2 + [True]
         assert one.calls("skipped") == 0
