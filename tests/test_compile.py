@@ -26,8 +26,8 @@ from mahavishnu.contract import contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.files import folder
 from mahavishnu.files.lock import LOCK
-from mahavishnu.files.survey import Drift, Kind
 from mahavishnu.spec import Spec
+from mahavishnu.survey import Drift, Kind
 
 OLD = (
     Artifact("compose/Dockerfile", "FROM scratch\n"),

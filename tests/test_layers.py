@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "errors",
         "files",
-        "files.[!s]*",
+        "files.*",
         "ground",
         "ground.*",
         "units",
@@ -49,8 +49,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("runtime", "runtime.*", "generators", "generators.*", "templates", "backup", "backup.*"),
     (
         "asgi",
-        "files.survey",
-        "inspection.app_names",
+        "survey",
         "inspection.look",
         "inspection.standing",
         "mcp",

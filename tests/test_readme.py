@@ -25,14 +25,14 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.cli._verbs import VERBS
 from mahavishnu.cli.backup import backup
 from mahavishnu.cli.dead_letters import Action
-from mahavishnu.notes import BEGIN
+from mahavishnu.files.notes import BEGIN
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.survey import Kind
+from tests.files.test_merges import ATTRIBUTES
 from tests.judges import judge
 from tests.pages import MANUAL, ROOT, Block, anchors, fenced, inline, links
 from tests.stack import alertmanager, free_port, prometheus, serving
-from tests.test_merges import ATTRIBUTES
 
 BLOCKS = [block for page in MANUAL for block in fenced(page)]
 MARKED = {block.marker: block.text for block in BLOCKS if block.marker}
@@ -551,7 +551,7 @@ def test_a_block_that_no_test_runs_is_found(marker: str, language: str, text: st
 WORDS = [(page, word) for page in MANUAL for word in inline(page)]
 SAID = [word for _, word in WORDS if re.match(r"mahavishnu [a-z]", word)]
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "framework").rglob("*.py"))
-NO_MODULES = {"mahavishnu.yaml", "mahavishnu.lock"}
+NO_MODULES = {"mahavishnu.yaml", "mahavishnu.files.lock"}
 
 
 @pytest.mark.parametrize("command", sorted(set(SAID)))

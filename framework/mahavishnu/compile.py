@@ -15,7 +15,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.files import folder
 from mahavishnu.files.lock import LOCK, lawful
-from mahavishnu.files.survey import Drift, Survey
+from mahavishnu.survey import Drift, Survey
 
 
 class CompileError(MahavishnuError):

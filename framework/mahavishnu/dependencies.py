@@ -34,9 +34,9 @@ from mahavishnu.errors import (
     Throttled,
 )
 from mahavishnu.ground import variables
+from mahavishnu.ground.app_names import NAMED
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
-from mahavishnu.inspection.app_names import NAMED
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.policies._faults import status_of
 from mahavishnu.policies.fallback import Static

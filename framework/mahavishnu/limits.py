@@ -11,9 +11,9 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.ground import variables
+from mahavishnu.ground.app_names import NAMED
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
-from mahavishnu.inspection.app_names import NAMED
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request

@@ -13,7 +13,7 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.compile import OverwriteError, drift, write
 from mahavishnu.files.lock import LOCK
 from mahavishnu.files.notes import BEGIN, END, blank, carried, written
-from mahavishnu.files.survey import Drift, Kind
+from mahavishnu.survey import Drift, Kind
 
 HEAD, TAIL = "# ShopDown\n\nIt is down.\n\n## Notes\n", "\nThe end.\n"
 

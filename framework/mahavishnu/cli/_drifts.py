@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mahavishnu.cli import _output
 from mahavishnu.files.lock import LOCK
-from mahavishnu.files.survey import Drift, Kind
+from mahavishnu.survey import Drift, Kind
 
 _LONGEST = 60
 _RUN = "run `{command}`"

@@ -20,10 +20,10 @@ from mahavishnu.cli._options import EnvOption, OutOption, SpecOption
 from mahavishnu.cli._targets import target
 from mahavishnu.contract import Contract
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.files.survey import Kind
 from mahavishnu.notify import NOBODY, receiver
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
+from mahavishnu.survey import Kind
 
 _SOURCES = {
     "promtool": "it comes with Prometheus: `apt-get install prometheus`, or https://prometheus.io/download",

@@ -1,1 +1,1 @@
-"""What is found where files are generated: earlier runs, people's notes, merges."""
+"""Files below a folder: written whole or not at all; what an earlier run, people and merges have left there."""

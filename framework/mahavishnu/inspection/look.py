@@ -11,7 +11,7 @@ import threading
 import traceback
 from typing import Any, NoReturn
 
-from mahavishnu.inspection.app_names import NAMED
+from mahavishnu.ground.app_names import NAMED
 from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.routing.routes import routes_of
 
