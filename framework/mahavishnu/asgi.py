@@ -144,7 +144,7 @@ class Hardening:
                 if not exchange.running:
                     await edition.wait(exchange)
                 if exchange.running:
-                    await edition.app(scope, exchange.bounded or receive, exchange.send)
+                    await edition.app(scope, exchange.bounded or exchange.upload or receive, exchange.send)
                 if exchange.bounded is not None or exchange.gates is not None:
                     edition.free(exchange)
                 elif exchange.watch is not None:

@@ -25,6 +25,7 @@ from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer, failed
+from mahavishnu.runtime.requests.upload import Upload
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
@@ -141,6 +142,8 @@ class Edition:
     def admits(self, exchange: Exchange, scope: Scope, receive: Receive) -> bool:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
         plan, engine = exchange.plan, self.service.engine
+        if plan.uploads:
+            exchange.upload = receive = Upload(receive)
         if plan.body is not None:
             exchange.bounded = Bounded(engine, plan.body, exchange, receive)
             exchange.bounded.announced(scope["headers"])
@@ -179,7 +182,7 @@ class Edition:
                 if not exchange.running:
                     await self.wait(exchange)
                 if exchange.running:
-                    await self.app(scope, exchange.bounded or receive, send)
+                    await self.app(scope, exchange.bounded or exchange.upload or receive, send)
         except BaseException as error:
             if not await self.excuses(exchange, error, send):
                 raise

@@ -38,6 +38,7 @@ class Served(NamedTuple):
     refused: Decision | None = None
     fault: str | None = None
     request_id: str = "4f2a-1"
+    broken: bool = False
 
 
 ROOT = Path(__file__).parents[3]
@@ -59,6 +60,7 @@ _SERVED = st.builds(
     | st.builds(Decision, st.just(False), st.just("dependencies.a.breaker"), where=_TEXT),
     st.none() | _TEXT,
     st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True),
+    st.booleans(),
 )
 
 
@@ -87,7 +89,8 @@ def _logged(settings: Logs, served: Served, took: int) -> str:
         "request_id": served.request_id,
     }
     said = {name: one for name, one in facts.items() if one is not None}
-    (log.error if served.status >= 500 else log.info)("request", **said)
+    failed = served.status >= 500 or (served.fault is not None and served.broken)
+    (log.error if failed else log.info)("request", **said)
     return stream.getvalue()
 
 

@@ -210,6 +210,7 @@ class Served:
     status: int = 200
     sent: int = 7
     request_id: str = "r1"
+    broken: bool = False
 
 
 def _served(words: Callable[[], str], number: int) -> Served:

@@ -38,6 +38,7 @@ from mahavishnu.runtime.limits.rates import Cells, RateLimit, longest
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 
 _TOOLS = 1000  # that a program may call by name
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ class Plan:
 
     `keys` name the buckets of the rates, `allowed` count what they let in; `fast` decides them where nothing is
     special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are held to no
-    more than a plain time; `later`: whether one of the rates is kept where the answer comes later.
+    more than a plain time; `later`: whether one of the rates is kept where the answer comes later; `uploads`: whether
+    their time may be spent by a client who sends a body.
     """
 
     key: tuple[str, str] = ("", "")
@@ -97,6 +99,7 @@ class Plan:
     fast: FastPath | None = None
     plain: bool = False
     later: bool = False
+    uploads: bool = False
     cells: dict[int, Histogram] = field(default_factory=dict[int, Histogram])
 
     def has_room(self) -> bool:
@@ -402,6 +405,15 @@ class Engine:
         detail = f"limit `{name}` gives a response {limit.timeout} to start"
         return self._judged(name, limit, Decision(False, name, 504, REDUCED_CAPACITY, detail))
 
+    def sent_too_slowly(self, name: str, limit: Timeout) -> Decision:
+        """The refusal of a request for whose body its app still waits then.
+
+        It is its client who is slow, so the limit is kept: nothing is wrong with the service.
+        """
+        self._cells[name].allowed.inc()
+        detail = f"limit `{name}` gives a response {limit.timeout} to start; the request's body was not here by then"
+        return Decision(False, name, 408, detail=detail)
+
     def _judged(self, name: str, limit: Limit, refusal: Decision) -> Decision | None:
         cells = self._cells[name]
         self._margins[name].exceeded()
@@ -459,6 +471,7 @@ class Engine:
             else None,
             timeout is None or timeout.plain,
             later,
+            timeout is not None and method not in _WITHOUT_BODY,
         )
 
     def _later(self, rates: Iterable[RateLimit]) -> bool:

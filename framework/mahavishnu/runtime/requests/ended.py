@@ -61,6 +61,8 @@ def _settle(waiting: list[Entry]) -> None:
         status = one.status = one.status or (499 if one.cancelled else 500)
         if one.denied is not None:
             one.refused = one.refused or one.denied  # from now on it is only told of
+        if one.fault is not None:
+            status = one.counted
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
         service.access.add(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:

@@ -14,6 +14,8 @@ from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.engine import Plan
 from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem, speaks_rpc
 from mahavishnu.runtime.requests.bounded import Bounded
+from mahavishnu.runtime.requests.let_out import failed
+from mahavishnu.runtime.requests.upload import Upload
 from mahavishnu.runtime.requests.watch import Deadline, Timed, Watch
 
 Message = MutableMapping[str, Any]
@@ -32,7 +34,7 @@ class Exchange(Timed):
 
     __slots__ = (
         "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
-        "refusing", "running", "sent", "status", "through", "told", "watch",
+        "refusing", "running", "sent", "status", "through", "told", "upload", "watch",
     )  # fmt: skip
 
     through: Send  # not there where nothing is between
@@ -63,6 +65,7 @@ class Exchange(Timed):
         self.gates: list[Gate] | None = None
         self.watch: Deadline | Watch | None = None
         self.bounded: Bounded | None = None
+        self.upload: Upload | None = None
         self.answered: int | None = None
         self.told: int | None = None
         self.fault: str | None = None
@@ -136,6 +139,11 @@ class Exchange(Timed):
         if self.running and not self.status:
             self.refusing = asyncio.get_running_loop().create_task(self._beside())
 
+    @property
+    def uploading(self) -> bool:
+        """Whether its app waits for its client."""
+        return self.upload is not None and self.upload.waits
+
     async def _beside(self) -> None:
         """Answer beside the app, and let that be told of: when the app ends, if it ever does, all is done."""
         with suppress(OSError):  # whom a server tells so that the client has gone
@@ -182,6 +190,16 @@ class Exchange(Timed):
         return self.answered is None and (self.cancelled or given_up)
 
     @property
+    def broken(self) -> bool:
+        """Whether its app has failed, or left its response without an end, though its client was there."""
+        return self.fault is not None and not self.cancelled
+
+    @property
+    def counted(self) -> int:
+        """The status that the series show: a response that its app has broken off was none."""
+        return 500 if self.broken and self.told is None and self.refused is None else self.status
+
+    @property
     def unended(self) -> bool:
         """Whether its app has begun a response and left it so, and nobody has said why."""
         return self.status != 0 and self.refused is None and self.fault is None
@@ -197,12 +215,14 @@ class Exchange(Timed):
         self.fault = type(error).__name__
         if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
-        self.cancelled = not isinstance(error, Exception)
+        self.cancelled = not failed(error)
         if self.refusing is not None and self.refusing is not asyncio.current_task():
             self.refusing.cancel()
         status: object = self.status  # the app's word
         if not isinstance(status, int):  # which is why the server has raised
             self.status = 0
+        elif self.cancelled and status == 500:  # said by what stands around the app, to nobody
+            self.status = 499
 
     def _of_the_refusal(self, message: Message) -> Awaitable[None]:
         """Pass on a message of the refusal. The app may still run: when its time ends is none of this."""

@@ -7,8 +7,8 @@ from mahavishnu.policies._faults import leaves
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 
-_GONE = ("ClientDisconnected", "WebSocketDisconnect")
-"""What uvicorn and Starlette raise where the client of a websocket has gone."""
+_GONE = ("ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect")
+"""What Starlette and uvicorn raise where the client has gone."""
 
 
 def answer(error: BaseException) -> Decision | None:
@@ -19,7 +19,7 @@ def answer(error: BaseException) -> Decision | None:
 
 
 def failed(error: BaseException) -> bool:
-    """Whether a websocket's handler has: who is cancelled has not, nor whose client has gone."""
+    """Whether it is a fault of the app: who is cancelled has none, nor whose client has gone."""
     return any(isinstance(each, Exception) and type(each).__name__ not in _GONE for each in leaves(error))
 
 

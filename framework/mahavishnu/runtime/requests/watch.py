@@ -22,6 +22,11 @@ class Timed(Admission):
         """Its time is up, and its app is cancelled; which may hold on all the same."""
         raise NotImplementedError
 
+    @property
+    def uploading(self) -> bool:
+        """Whether its app waits for a part of its body that its client has not sent."""
+        raise NotImplementedError
+
 
 class Deadline(Alarm):
     """Ends a request whose response has not begun in time, where its limit is `plain`: nearly always.
@@ -140,10 +145,11 @@ class Watch(Cutoff):
         _refuse(self._engine, self._of, self._request)
 
 
-def _refuse(engine: Engine, of: TimeLimit, request: Admission) -> None:
+def _refuse(engine: Engine, of: TimeLimit, request: Timed) -> None:
     """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
     if request.refused is None:
-        request.refused = engine.too_slow(of.name, of.limit)
+        late = engine.sent_too_slowly if request.uploading else engine.too_slow
+        request.refused = late(of.name, of.limit)
 
 
 def _count(engine: Engine, of: TimeLimit, took: int) -> None:

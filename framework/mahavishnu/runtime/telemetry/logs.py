@@ -94,12 +94,15 @@ class Served(Protocol):
     @property
     def fault(self) -> str | None: ...
     @property
+    def broken(self) -> bool: ...
+    @property
     def request_id(self) -> str: ...
 
 
 class AccessLog:
-    """One `request` event for each request, an error from 500 on; `flush` writes those that are held back, and says
-    how many lines were lost before them.
+    """One `request` event for each request, an error from 500 on and where its app has failed.
+
+    `flush` writes those that are held back, and says how many lines were lost before them.
 
     A JSON line is encoded here, byte for byte as the logger would, in a fraction of its time. What this does not
     cover goes through the logger: text for people, fields that are to be redacted.
@@ -108,9 +111,8 @@ class AccessLog:
     def __init__(self, settings: Logs, stream: TextIO | Outlet | None = None) -> None:
         self._outlet = outlet(stream)
         self._log = logger(settings, self._outlet)
-        level = _number(settings.level)
-        self._least = 0 if level <= logging.INFO else 500 if level <= logging.ERROR else math.inf
-        """The least status that the level asks for."""
+        least = _number(settings.level)
+        self._asked = [name for name, level in _LEVELS.items() if level >= least]
         hidden = Redactor(settings.redact).hides
         self._direct = settings.format == "json" and not any(hidden(name) for name in _ACCESS)
         self._heads: dict[tuple[str, str], str] = {}
@@ -120,9 +122,9 @@ class AccessLog:
 
     def add(self, one: Served, took: int, at: int) -> None:
         """Add the event of a request that took so many ns and ended at `at` (ns since 1970), if the level asks."""
-        if one.status < self._least:
+        level = "error" if one.status >= 500 or (one.fault is not None and one.broken) else "info"
+        if level not in self._asked:
             return
-        level = "info" if one.status < 500 else "error"
         if self._direct:
             self._lines.append(self._line(one, took, at, level))
         else:
@@ -222,6 +224,7 @@ def _unusual(one: Served) -> str:
     return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
 
 
+_LEVELS = {"info": logging.INFO, "error": logging.ERROR}  # of a request's event
 _ACCESS = """
     method route path status duration_ms client bytes refused_by where error event request_id level timestamp
     trace_id span_id

@@ -1,0 +1,197 @@
+"""What a client's slowness, or its end, does to the figures of a service: nothing that would wake somebody."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from tests.runtime.asgi_client import (
+    Answer,
+    House,
+    Message,
+    Receive,
+    collector,
+    harden,
+    limits,
+    scope_of,
+    site,
+    spec_of,
+)
+
+KINDS: list[dict[str, Any]] = [{}, {"idle": "5s"}, {"inherit": "grpc-timeout"}]
+
+
+async def echo(request: Request) -> Response:
+    """As a webhook, which needs the whole body to check its signature."""
+    return PlainTextResponse(str(len(await request.body())))
+
+
+async def busy(request: Request) -> Response:
+    """It has the body, and takes its time all the same."""
+    await request.body()
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def passed_on(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    """A middleware as FastAPI's `@app.middleware("http")` makes it."""
+    return await call_next(request)
+
+
+def parts(*messages: Message) -> Receive:
+    """A client that sends these, and then nothing."""
+    waiting = [*messages]
+
+    async def receive() -> Message:
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop(0)
+
+    return receive
+
+
+PART: Message = {"type": "http.request", "body": b"abc", "more_body": True}
+LAST: Message = {"type": "http.request", "body": b"abc", "more_body": False}
+GONE: Message = {"type": "http.disconnect"}
+
+
+def counted(house: House) -> dict[str, float]:
+    """Requests by their status."""
+    found = {name: value for name, value in house.samples().items() if "duration_seconds_count" in name}
+    return {name.partition("status_code=")[2][:3]: value for name, value in found.items() if value}
+
+
+async def late(house: House, receive: Receive, **more: Any) -> Answer:
+    """The answer to a request whose time is up."""
+    answer = Answer()
+    task = asyncio.create_task(house.app(scope_of(**more), receive, collector(answer)))
+    await house.clock.settle()
+    house.clock.advance("2s")
+    await task
+    return answer
+
+
+@pytest.mark.parametrize("more", KINDS)
+@pytest.mark.parametrize("size", [{}, {"size": {"body": "1kB", "min_rate": "1B/s"}}])
+@pytest.mark.parametrize("middleware", [[], [Middleware(BaseHTTPMiddleware, dispatch=passed_on)]])
+async def test_a_body_that_is_not_here_when_the_time_is_up_is_its_clients_fault(
+    more: dict[str, Any], size: dict[str, Any], middleware: list[Middleware]
+) -> None:
+    """408, in no error, and the limit of the service is kept."""
+    spec = limits(request={"timeout": "2s", **more}, **size)
+    house = harden(site(Route("/", echo, methods=["POST"]), middleware=middleware), spec)
+    answer = await late(house, parts(PART), method="POST")
+    assert (answer.status, answer.complete) == (408, True)
+    assert "body was not here" in answer.json()["detail"]
+    (line,) = house.lines
+    assert (line["status"], line["level"], line["refused_by"]) == (408, "info", "request")
+    assert (house.decisions("request"), counted(house)) == ((1, 0, 0), {"408": 1})
+
+
+@pytest.mark.parametrize("endpoint", [busy, echo])
+async def test_who_has_sent_all_has_nothing_to_do_with_it(endpoint: Any) -> None:
+    """Nor does an app get away with asking for no body at all."""
+    house = harden(site(Route("/", endpoint, methods=["POST"])), limits(request={"timeout": "2s"}))
+    if endpoint is echo:
+        assert await house.status("POST", body=[b"abc", b"def"]) == 200
+        assert house.decisions("request") == (1, 0, 0)
+        return
+    assert (await late(house, parts(PART, LAST), method="POST")).status == 504
+    assert house.decisions("request") == (0, 1, 0)
+
+
+async def test_an_app_that_does_not_read_is_late_by_itself() -> None:
+    """Whatever its client sends meanwhile."""
+
+    async def idle(_: Request) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    house = harden(site(Route("/", idle, methods=["POST"])), limits(request={"timeout": "2s"}))
+    assert (await late(house, parts(PART), method="POST")).status == 504
+
+
+@pytest.mark.parametrize("middleware", [[], [Middleware(BaseHTTPMiddleware, dispatch=passed_on)]])
+async def test_a_client_that_hangs_up_in_its_body_is_no_error(middleware: list[Middleware]) -> None:
+    """499, as of one who hangs up later: Starlette tells its app of it by an error, and answers that with 500."""
+    house = harden(site(Route("/", echo, methods=["POST"]), middleware=middleware), limits())
+    with pytest.raises(ClientDisconnect):
+        await house.app(scope_of("POST"), parts(PART, GONE), collector(Answer()))
+    (line,) = house.lines
+    assert (line["status"], line["level"], line["error"]) == (499, "info", "ClientDisconnect")
+    assert counted(house) == {"499": 1}
+
+
+async def test_an_apps_own_error_is_one_also_when_its_client_has_gone() -> None:
+    """It would have been one anyway."""
+
+    async def fails(request: Request) -> Response:
+        try:
+            return await echo(request)
+        except ClientDisconnect:
+            raise ValueError from None
+
+    house = harden(site(Route("/", fails, methods=["POST"])), limits())
+    with pytest.raises(ValueError, match=r"^$"):
+        await house.app(scope_of("POST"), parts(PART, GONE), collector(Answer()))
+    assert [(one["status"], one["level"]) for one in house.lines] == [(500, "error")]
+
+
+def streaming(fault: Exception) -> Any:
+    """An endpoint whose stream ends so."""
+
+    async def made() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise fault
+
+    async def endpoint(_: Request) -> Response:
+        return StreamingResponse(made())
+
+    return endpoint
+
+
+async def test_a_stream_that_its_app_breaks_off_is_an_error() -> None:
+    """Its client has half an answer: the line says which status was sent, the series count a failure."""
+    spec = spec_of(observability={"logs": {"level": "error"}})
+    house = harden(site(Route("/", streaming(ValueError()))), spec)
+    with pytest.raises(ValueError, match=r"^$"):
+        await house.call()
+    (line,) = house.lines
+    assert (line["status"], line["level"], line["error"]) == (200, "error", "ValueError")
+    assert counted(house) == {"500": 1}
+
+
+async def test_a_stream_whose_client_has_gone_is_none() -> None:
+    """Whatever the app is told of it by."""
+    house = harden(site(Route("/", streaming(ClientDisconnect()))), limits())
+    with pytest.raises(ClientDisconnect):
+        await house.call()
+    assert [(one["status"], one["level"]) for one in house.lines] == [(200, "info")]
+    assert counted(house) == {"200": 1}
+
+
+async def test_what_fails_behind_a_whole_answer_is_an_error_of_the_log_alone() -> None:
+    """Its client has all it came for."""
+
+    def fails() -> None:
+        raise ValueError
+
+    async def endpoint(_: Request) -> Response:
+        return PlainTextResponse("all", background=BackgroundTask(fails))
+
+    house = harden(site(Route("/", endpoint)), limits())
+    with pytest.raises(ValueError, match=r"^$"):
+        await house.call()
+    assert [(one["status"], one["level"], one["error"]) for one in house.lines] == [
+        (200, "error", "ValueError")
+    ]
+    assert counted(house) == {"200": 1}
