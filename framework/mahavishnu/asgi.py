@@ -142,9 +142,9 @@ class Hardening:
                 await edition.inside(scope, receive, exchange.send)
             elif edition.admits(exchange, scope, receive):
                 if not exchange.running:
-                    await edition.wait(exchange)
+                    await edition.wait(exchange, receive)
                 if exchange.running:
-                    await edition.app(scope, exchange.bounded or exchange.upload or receive, exchange.send)
+                    await edition.app(scope, exchange.upload or exchange.bounded or receive, exchange.send)
                 if exchange.bounded is not None or exchange.gates is not None:
                     edition.free(exchange)
                 elif exchange.watch is not None:
@@ -168,7 +168,7 @@ class Hardening:
                 await edition.untold(exchange, receive)
             if exchange.bounded is not None:
                 # Each has the other: whoever ends comes first, and leaves no work for the garbage collector.
-                bounded, exchange.bounded = exchange.bounded, None
+                bounded, exchange.bounded, exchange.upload = exchange.bounded, None, None
                 if bounded.unread:
                     await state.linger(scope, receive, send, edition.service.clock)
 

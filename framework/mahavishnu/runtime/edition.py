@@ -25,7 +25,7 @@ from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer, failed
-from mahavishnu.runtime.requests.upload import Upload
+from mahavishnu.runtime.requests.upload import ClientGone, Upload, unless_gone
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
@@ -142,13 +142,13 @@ class Edition:
     def admits(self, exchange: Exchange, scope: Scope, receive: Receive) -> bool:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
         plan, engine = exchange.plan, self.service.engine
-        if plan.uploads:
-            exchange.upload = receive = Upload(receive)
         if plan.body is not None:
             exchange.bounded = Bounded(engine, plan.body, exchange, receive)
             exchange.bounded.announced(scope["headers"])
             if exchange.refused is not None:
                 return False
+        if plan.uploads:
+            exchange.upload = Upload(exchange.bounded or receive)
         if plan.rates and not plan.later:
             fast = plan.fast if not plan.gates or plan.has_room() else None
             if fast is None or not fast.charge(exchange):  # as `engine.charge`, with one call less
@@ -163,14 +163,18 @@ class Edition:
         exchange.running = not plan.later and (not plan.gates or engine.try_enter(exchange))
         return True
 
-    async def wait(self, exchange: Exchange) -> None:
-        """For what the store says of its rates, and for a place: then it is `running`, or refused."""
+    async def wait(self, exchange: Exchange, receive: Receive) -> None:
+        """For what the store says of its rates, and for a place: then it is `running`, or refused.
+
+        Raises ClientGone, so that nobody works for who has hung up, nor waits behind it.
+        """
         plan, engine = exchange.plan, self.service.engine
         if plan.later:
             await engine.charged(exchange)
         tried = exchange.gates is not None
         if plan.gates and (tried or not engine.try_enter(exchange)):
-            await engine.enter(exchange)
+            upload = exchange.upload = exchange.upload or Upload(exchange.bounded or receive)
+            await unless_gone(upload, engine.enter(exchange))
         exchange.running = exchange.refused is None
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -180,9 +184,9 @@ class Edition:
         try:
             if self.admits(exchange, scope, receive):
                 if not exchange.running:
-                    await self.wait(exchange)
+                    await self.wait(exchange, receive)
                 if exchange.running:
-                    await self.app(scope, exchange.bounded or exchange.upload or receive, send)
+                    await self.app(scope, exchange.upload or exchange.bounded or receive, send)
         except BaseException as error:
             if not await self.excuses(exchange, error, send):
                 raise
@@ -195,6 +199,8 @@ class Edition:
         if isinstance(error, CancelledError):
             excused = watch is not None and watch.end(error)
             exchange.cancelled = not excused
+        elif isinstance(error, ClientGone):
+            exchange.cancelled = excused = True
         self.free(exchange)
         said = None if exchange.status else answer(error)
         if said is not None:  # of a tool or a dependency that the app has called

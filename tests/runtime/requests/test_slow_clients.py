@@ -195,3 +195,129 @@ async def test_what_fails_behind_a_whole_answer_is_an_error_of_the_log_alone() -
         (200, "error", "ValueError")
     ]
     assert counted(house) == {"200": 1}
+
+
+# --- the queue ----------------------------------------------------------------------------------------
+
+
+class Client:
+    """Sends a whole body, or half of one, and hangs up when it is told to; one like hypercorn's hands out a queue."""
+
+    def __init__(self, first: Message = LAST) -> None:
+        self.said = asyncio.Queue[Message]()
+        self.said.put_nowait(first)
+        self.answer = Answer()
+
+    def ask(self, house: House) -> asyncio.Task[None]:
+        return asyncio.create_task(house.app(scope_of("POST"), self.said.get, collector(self.answer)))
+
+    def hang_up(self) -> None:
+        self.said.put_nowait(GONE)
+
+
+class Counter:
+    """An app that works for as long as it is told to, and counts for whom."""
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.gate = asyncio.Event()
+
+    async def __call__(self, request: Request) -> Response:
+        self.bodies.append(await request.body())
+        await self.gate.wait()
+        return PlainTextResponse("done")
+
+
+SLOTS: dict[str, Any] = {"slots": {"concurrency": 1, "queue": 2, "wait": "9s"}}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        limits(**SLOTS),
+        limits(**SLOTS, request={"timeout": "9s"}, size={"body": "1kB", "within": "9s"}),
+        spec_of(limits=SLOTS, security={"cors": {"origins": ["https://shop.example"]}}),
+    ],
+    ids=["alone", "with all", "below CORS"],
+)
+async def test_who_hangs_up_in_the_queue_leaves_it(spec: Any) -> None:
+    """Nobody works for him, who waits behind him moves up, and what he was charged is his again."""
+    app = Counter()
+    house = harden(site(Route("/", app.__call__, methods=["POST"])), spec)
+    clients = [Client() for _ in range(4)]
+    tasks = [one.ask(house) for one in clients[:3]]
+    await house.clock.settle()
+    for one in clients[1:3]:
+        one.hang_up()
+    await asyncio.gather(*tasks[1:])
+    assert [(one["status"], one["level"]) for one in house.lines] == [(499, "info")] * 2
+    last = clients[3].ask(house)
+    await house.clock.settle()
+    app.gate.set()
+    await asyncio.gather(tasks[0], last)
+    assert [one.answer.status for one in clients] == [200, 0, 0, 200]
+    assert app.bodies == [b"abc"] * 2
+    assert house.gauge("in_flight", "slots") == 0
+
+
+async def test_who_waits_gets_all_that_has_come_meanwhile() -> None:
+    """Also a body of many parts, of which one is read ahead."""
+    app = Counter()
+    app.gate.set()
+    house = harden(site(Route("/", app.__call__, methods=["POST"])), limits(**SLOTS))
+    holder = Client(PART)
+    first = holder.ask(house)
+    await house.clock.settle()
+    many = Client(PART)
+    for part in (PART, PART, LAST):
+        many.said.put_nowait(part)
+    second = many.ask(house)
+    await house.clock.settle()
+    assert many.said.qsize() == 3
+    holder.said.put_nowait(LAST)
+    await asyncio.gather(first, second)
+    assert app.bodies == [b"abc" * 2, b"abc" * 4]
+
+
+async def test_who_is_cancelled_in_the_queue_is_cancelled() -> None:
+    """By his server, also when he hangs up in the same turn; his place in the queue is free."""
+    app = Counter()
+    house = harden(site(Route("/", app.__call__, methods=["POST"])), limits(**SLOTS))
+    clients = [Client() for _ in range(2)]
+    first, second = [one.ask(house) for one in clients]
+    await house.clock.settle()
+    clients[1].hang_up()
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    app.gate.set()
+    await first
+    assert house.gauge("in_flight", "slots") == 0
+
+
+async def test_a_place_that_is_given_to_who_has_just_gone_goes_on_to_the_next() -> None:
+    """In one turn of the event loop."""
+    app = Counter()
+    house = harden(site(Route("/", app.__call__, methods=["POST"])), limits(**SLOTS))
+    clients = [Client() for _ in range(3)]
+    tasks = [one.ask(house) for one in clients]
+    await house.clock.settle()
+    clients[1].hang_up()
+    app.gate.set()
+    await asyncio.gather(*tasks)
+    assert clients[2].answer.status == 200
+    assert house.gauge("in_flight", "slots") == 0
+
+
+async def test_a_body_that_is_too_large_does_not_wait_for_a_place() -> None:
+    """It is refused when it is seen."""
+    app = Counter()
+    spec = limits(**SLOTS, size={"body": "5B"})
+    house = harden(site(Route("/", app.__call__, methods=["POST"])), spec)
+    holder, large = Client(), Client({"type": "http.request", "body": b"abcdefg", "more_body": False})
+    tasks = [one.ask(house) for one in (holder, large)]
+    await tasks[1]
+    assert large.answer.status == 413
+    app.gate.set()
+    await tasks[0]
+    assert house.gauge("in_flight", "slots") == 0
