@@ -111,13 +111,20 @@ async def call(
     **more: Any,
 ) -> Answer:
     """One request; `body` is sent in these chunks. What was sent until an error is in `answer`."""
-    got = answer if answer is not None else Answer()
-    await app(scope_of(method, path, headers, client, **more), chunks(body), collector(got))
+    got, ended = answer if answer is not None else Answer(), asyncio.Event()
+    keep = collector(got)
+
+    async def send(message: Message) -> None:
+        await keep(message)
+        if got.complete:
+            ended.set()
+
+    await app(scope_of(method, path, headers, client, **more), chunks(body, ended), send)
     return got
 
 
-def chunks(body: Iterable[bytes]) -> Receive:
-    """The receive side of a request with this body; a disconnected client afterwards."""
+def chunks(body: Iterable[bytes], until: asyncio.Event | None = None) -> Receive:
+    """The receive side of a request with this body; a disconnected client afterwards, or after that."""
     parts = list(body) or [b""]
     waiting = [
         {"type": "http.request", "body": part, "more_body": place < len(parts) - 1}
@@ -126,6 +133,8 @@ def chunks(body: Iterable[bytes]) -> Receive:
 
     async def receive() -> Message:
         await asyncio.sleep(0)
+        if not waiting and until is not None:
+            await until.wait()
         return waiting.pop(0) if waiting else {"type": "http.disconnect"}
 
     return receive
