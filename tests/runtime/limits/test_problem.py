@@ -252,6 +252,13 @@ async def test_a_preflight_is_answered_and_costs_nothing() -> None:
     assert [await house.status("OPTIONS") for _ in range(3)] == [200, 200, 429]
 
 
+async def test_a_preflight_that_the_app_answers_counts() -> None:
+    """Anybody may send one, to any handler: one that cost nothing would be a way around the rate."""
+    house = harden(site(), spec_of(limits={"calls": {"rate": "2/hour"}}))
+    asking = {"origin": "https://shop.example.com", "access-control-request-method": "PUT"}
+    assert [await house.status("OPTIONS", headers=asking) for _ in range(3)] == [200, 200, 429]
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "https://shop.example.com.evil.example", "null", ""]
 )
