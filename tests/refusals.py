@@ -336,6 +336,11 @@ MV108 observability: {traces: {otlp: «"http://user:pw@collector:4318"»}}
 MV105 security: {headers: «lax»}
 MV107 security: {cors: {origins: «[]»}}
 MV108 security: {cors: {origins: [«"*"»]}}
+MV108 security: {cors: {origins: [«"*"»], credentials: true}}
+MV104 security: {cors: {origins: ["https://a.example.com"], credentials: «"yes"»}}
+MV104 security: {cors: {origins: ["https://a.example.com"], credentials: «1»}}
+MV108 security: {cors: {origins: ["https://a.example.com"], expose: [«"X Total"»]}}
+MV108 security: {cors: {origins: ["https://a.example.com"], credentials: true, expose: [«"*"»]}}
 MV108 security: {cors: {origins: [«"https://shop.example.com/"»]}}
 MV109 security: {cors: {origins: [«"https://Shop.Example.com"»]}}
 MV109 security: {cors: {origins: [«"https://a.example.com:443"»]}}

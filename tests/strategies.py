@@ -436,5 +436,13 @@ def specs(draw: Draw) -> Mapping:
             {"token": st.sampled_from(["${OPS_TOKEN}", "${HOOK_TOKEN}"])},
             optional={"path": st.just("/-/ops")},
         ),
-        security=st.just({"headers": "strict", "cors": {"origins": ["https://shop.example.com"]}}),
+        security=st.fixed_dictionaries(
+            {
+                "headers": st.just("strict"),
+                "cors": st.fixed_dictionaries(
+                    {"origins": st.just(["https://shop.example.com"])},
+                    optional={"credentials": st.booleans(), "expose": st.just(["X-Total-Count"])},
+                ),
+            }
+        ),
     )

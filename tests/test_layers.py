@@ -50,6 +50,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     (
         "asgi",
         "survey",
+        "inspection.cors",
         "inspection.look",
         "inspection.standing",
         "mcp",

@@ -10,7 +10,15 @@ from ipaddress import ip_address
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, IPvAnyNetwork, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    IPvAnyNetwork,
+    StrictBool,
+    StringConstraints,
+    model_validator,
+)
 
 from mahavishnu.errors import Path
 from mahavishnu.ground.addresses import Network, canonical, reachable
@@ -257,7 +265,7 @@ class Observability(Settings):
 
 
 class Cors(Settings):
-    """Which other origins may call from a browser."""
+    """Which other origins may call from a browser, with any method and header."""
 
     origins: Annotated[
         tuple[
@@ -272,6 +280,17 @@ class Cors(Settings):
         Field(min_length=1),
     ]
     """Their origins, like `https://shop.example.com`."""
+    credentials: StrictBool = False
+    """Whether their pages may send cookies, as that of a session, and read the answers."""
+    expose: tuple[
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"),
+            Field(examples=["X-Total-Count"]),
+        ],
+        ...,
+    ] = ()
+    """Headers of the app's answers that their scripts may read; those of a refusal they may read anyway."""
 
 
 class Security(Settings):

@@ -185,6 +185,21 @@ app.add_middleware(CORSMiddleware)
 
     assert isinstance(seen, checks.App)
     assert (seen.where, seen.outside, seen.mounts) == ("around", ("CORSMiddleware",), ())
+    assert seen.cors == ()
+
+
+def test_a_cors_middleware_in_what_the_app_has_mounted_is_seen(tmp_path: Path) -> None:
+    """With the path at which its app is."""
+    text = """
+from mahavishnu.asgi import Hardening
+from starlette.middleware.cors import CORSMiddleware
+app.mount("/api", CORSMiddleware(bare))
+app.add_middleware(Hardening)
+"""
+    seen = looked(tmp_path, APP + text)
+
+    assert isinstance(seen, checks.App)
+    assert seen.cors == ("/api",)
 
 
 @pytest.mark.parametrize("spec", ["{}", "{pay: {timeout: 1s}}"])

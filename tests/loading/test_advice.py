@@ -195,6 +195,39 @@ def test_a_name_is_advised_by_the_letters_without_their_marks(tmp_path: Path, sa
     assert only(tmp_path, f"limits: {{{said}: {{rate: 5/minute}}}}\n").help == f"write `{name}`"
 
 
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("deploy: {rpo: 25h}\n", "`rpo` belongs under `backups.<name>`"),
+        ('deploy: {retry: {attempts: "3"}}\n', "`retry` belongs under `dependencies.<name>`"),
+        ("security: {credentials: true}\n", "`credentials` belongs under `security.cors`"),
+        (
+            'secrets: [AWS_KEY]\nsecurity: {credentials: ["${AWS_KEY}"]}\n',
+            "`credentials` belongs under `backups.<name>`",
+        ),
+    ],
+)
+def test_a_key_is_sent_where_its_value_fits(tmp_path: Path, text: str, help: str) -> None:
+    """Of several such places to the one; what is wrong within the value is another finding."""
+    assert only(tmp_path, text).help == help
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "deploy: {rpo: true}\n",
+        "deploy: {retry: 3}\n",
+        "security: {credentials: 5}\n",
+        "deploy: {rpo: [25h]}\n",
+    ],
+)
+def test_a_key_is_not_sent_where_its_value_would_be_refused(tmp_path: Path, text: str) -> None:
+    """Whoever followed that would only be told of the next mistake: another thing is meant there."""
+    finding = only(tmp_path, text)
+    assert (finding.code, "belongs under" in finding.help) == ("MV101", False)
+    assert finding.help
+
+
 def test_an_option_is_advised_as_an_option(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,7 +25,8 @@ class App(NamedTuple):
     """What an app has and names when it is imported.
 
     Hardening stands `around` it, only in what is `mounted` in it at `mounts`, `aside` around something else, or
-    `nowhere`; `outside` are the middlewares that requests meet before it. `tools` have a limit in the code; those
+    `nowhere`; `outside` are the middlewares that requests meet before it, `cors` the paths at which a CORSMiddleware
+    stands inside of it, or of an app that it is not seen around. `tools` have a limit in the code; those
     that are `plain` functions are named with the function.
     """
 
@@ -36,6 +37,7 @@ class App(NamedTuple):
     tools: tuple[str, ...] = ()
     dependencies: tuple[str, ...] = ()
     plain: tuple[tuple[str, str], ...] = ()
+    cors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

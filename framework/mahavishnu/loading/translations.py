@@ -132,7 +132,7 @@ def _unknown(error: Error) -> Problem:
     if model and key in model.later:
         return Problem(codes.LATER.id, error.path, f"`{key}` in {owner} {_LATER}", _UNTIL, on_key=True)
     words = list(keys_of(model)) if model else []
-    help = meant(key, words) if nearest(key, words) else _elsewhere(key) or meant(key, words)
+    help = meant(key, words) if nearest(key, words) else _elsewhere(key, error.node) or meant(key, words)
     return Problem(
         codes.UNKNOWN_KEY.id, error.path, f"unknown key `{short(key)}` in {owner}", help, on_key=True
     )
@@ -142,14 +142,31 @@ _UNTIL = "remove it until a version carries it out"
 _LATER = "is part of the format, but this version does not carry it out"
 
 
-def _elsewhere(key: str) -> str:
-    """Where a key belongs that is known in another place only."""
-    homes = {path[:-1] for path, _ in places() if path and path[-1] == key}
+def _elsewhere(key: str, node: Node) -> str:
+    """Where a key belongs that is known in another place, and only in one where its value may stand."""
+    homes = {path[:-1] for path, place in places() if path and path[-1] == key and _takes(place, key, node)}
     return (
         f"`{key}` belongs under `{dotted(homes.pop()).replace('*', '<name>')}`"
         if len(homes) == 1 and () not in homes
         else ""
     )
+
+
+def _takes(place: Place, key: str, node: Node) -> bool:
+    """Whether a value may stand below this key; what is wrong or lacks within it is told there."""
+    if place.word is None:
+        return False
+    try:
+        place.word[0].model_validate({key: _filled_only(node)})
+    except ValidationError as fault:
+        return not any(_of_itself(error, key, node) for error in fault.errors(include_url=False))
+    return True
+
+
+def _of_itself(error: ErrorDetails, key: str, node: Node) -> bool:
+    """Whether this is an error of the whole value below the key: its kind, or its form."""
+    first, *within = error["loc"] or ("",)
+    return first == key and error["type"] != "missing" and (not within or at(node, (within[0],)) is None)
 
 
 def _later(error: Error) -> Problem:

@@ -284,8 +284,14 @@ class Edition:
         cors = self.service.spec.security.cors
         if cors is None:
             return app
-        methods = [method for method in METHODS if method != "_OTHER"]
-        return CORSMiddleware(app, list(cors.origins), methods, ["*"], expose_headers=_EXPOSED)
+        return CORSMiddleware(
+            app,
+            allow_origins=cors.origins,
+            allow_methods=[method for method in METHODS if method != "_OTHER"],
+            allow_headers=["*"],
+            allow_credentials=cors.credentials,
+            expose_headers=[*_EXPOSED, *cors.expose],
+        )
 
 
 def _ids() -> Iterator[str]:

@@ -252,6 +252,13 @@ async def test_a_preflight_is_answered_and_costs_nothing() -> None:
     assert [await house.status("OPTIONS") for _ in range(3)] == [200, 200, 429]
 
 
+async def test_a_preflight_that_the_app_answers_counts() -> None:
+    """Anybody may send one, to any handler: one that cost nothing would be a way around the rate."""
+    house = harden(site(), spec_of(limits={"calls": {"rate": "2/hour"}}))
+    asking = {"origin": "https://shop.example.com", "access-control-request-method": "PUT"}
+    assert [await house.status("OPTIONS", headers=asking) for _ in range(3)] == [200, 200, 429]
+
+
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "https://shop.example.com.evil.example", "null", ""]
 )
@@ -262,3 +269,30 @@ async def test_other_origins_get_no_cors_headers(origin: str) -> None:
     assert answer.status == 200
     assert "access-control-allow-origin" not in answer.headers
     assert "access-control-allow-credentials" not in answer.headers
+
+
+CREDENTIALS = {"origins": ["https://shop.example.com"], "credentials": True, "expose": ["X-Total"]}
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example.com", "https://evil.example"])
+async def test_a_page_may_send_its_cookie_where_the_spec_says_so(origin: str) -> None:
+    """With the preflight, with an answer and with a refusal; a foreign origin gets no leave all the same."""
+    spec = spec_of(security={"cors": CREDENTIALS}, limits={"calls": {"rate": "1/hour"}})
+    house = harden(site(), spec)
+    asking = {"access-control-request-method": "PUT", "access-control-request-headers": "x-csrf"}
+    answers = [await house.call("OPTIONS", headers={"origin": origin, **asking})]
+    answers += [await house.call(headers={"origin": origin}) for _ in range(2)]
+    own = origin == "https://shop.example.com"
+    assert [answer.status for answer in answers] == [200 if own else 400, 200, 429]
+    for answer in answers:
+        assert answer.headers.get("access-control-allow-origin") == (origin if own else None)
+        assert answer.headers["access-control-allow-credentials"] == "true"
+    assert answers[0].headers["access-control-allow-headers"] == "x-csrf"
+
+
+async def test_a_script_may_read_what_the_app_says_of_itself() -> None:
+    """Beside what says why it was refused."""
+    house = harden(site(), spec_of(security={"cors": CREDENTIALS}))
+    answer = await house.call(headers={"origin": "https://shop.example.com"})
+    exposed = answer.headers["access-control-expose-headers"].split(", ")
+    assert {"Retry-After", "X-Request-ID", "X-Total"} < {*exposed}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
 _DEEPEST = 1000  # middlewares in one another; whoever has more stands in a circle
@@ -71,9 +71,14 @@ def _made_by(made: Any) -> Any:
     return made.func if isinstance(made, functools.partial) else made
 
 
-def _may_answer(kind: Any) -> bool:
+def descends(kind: Any, names: Collection[str]) -> bool:
+    """Whether a class, or what is made of it, is one of these or below one of them, by their full names."""
     bases = getattr(_made_by(kind), "__mro__", ())
-    return not any(f"{one.__module__}.{one.__qualname__}" in _ANSWERS_NOTHING for one in bases)
+    return any(f"{one.__module__}.{one.__qualname__}" in names for one in bases)
+
+
+def _may_answer(kind: Any) -> bool:
+    return not descends(kind, _ANSWERS_NOTHING)
 
 
 def _name(kind: Any, dispatch: Any) -> str:
