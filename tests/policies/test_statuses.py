@@ -19,7 +19,9 @@ import requests
 import urllib3
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
+from starlette.websockets import WebSocketDisconnect
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, outcome_of, outcome_of_answer, why
@@ -187,6 +189,12 @@ def test_what_the_app_itself_answers_is_no_failed_call(framework: str) -> None:
 def test_a_request_that_does_not_fit_is_no_failed_call() -> None:
     """FastAPI answers 422, through each dependency that yields."""
     assert outcome_of(RequestValidationError([])) is Outcome.SUCCESS
+
+
+@pytest.mark.parametrize("gone", [ClientDisconnect(), WebSocketDisconnect(1001)], ids=repr)
+def test_a_client_that_has_gone_says_nothing(gone: Exception) -> None:
+    """Its going is thrown through the same blocks; it tells as little as a cancellation."""
+    assert outcome_of(gone) is Outcome.CANCELLED
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,8 @@ Words = tuple[Literal["timeout", "connect", "result"] | Status | Fault, ...]
 status of an HTTP response, or an exception by its name (`ValueError`, `shop.errors.Declined`), subclasses included."""
 
 _DIGITS = 10  # of seconds; three hundred years are as good as any more
-# Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name).
+# Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name); and those of servers
+# whose own client has gone, which is thrown through a dependency of FastAPI that yields.
 _KINDS = {
     ("httpx", "TimeoutException"): "timeout",
     ("httpx", "ConnectTimeout"): "connect",
@@ -51,6 +52,9 @@ _KINDS = {
     ("urllib3", "ProtocolError"): "connect",
     ("aiohttp", "ClientConnectionError"): "connect",
     ("grpc", "FutureTimeoutError"): "timeout",
+    ("starlette", "ClientDisconnect"): "gone",
+    ("starlette", "WebSocketDisconnect"): "gone",
+    ("uvicorn", "ClientDisconnected"): "gone",
     ("socket", "gaierror"): "connect",
     ("builtins", "TimeoutError"): "timeout",
     ("builtins", "ConnectionError"): "connect",
@@ -152,8 +156,8 @@ def _words(fault: BaseException) -> frozenset[Word]:
 def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
-    # A refusal says nothing about a dependency: nobody was called.
-    if isinstance(fault, REFUSALS):
+    # A refusal says nothing about a dependency: nobody was called. Nor does who has asked the app, and is gone.
+    if isinstance(fault, REFUSALS) or "gone" in kinds(type(fault)):
         return Outcome.CANCELLED
     own = own_status(fault)
     if own is not None:

@@ -6,13 +6,14 @@ import asyncio
 import threading
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 import requests
 import urllib3
-from fastapi import Depends, FastAPI, HTTPException
+from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from starlette.testclient import TestClient
 
 from tests.policies.test_statuses import AioResponse, carrying
@@ -95,6 +96,27 @@ def test_the_apps_own_answer_is_no_failed_call_of_what_yields() -> None:
     asked = [client.get(f"/items/{said}").status_code for said in (404, 409, 429, "no-number", 502)]
     assert asked == [404, 409, 429, 422, 502]
     assert (world.calls("success"), world.calls("failure"), world.breaker.state) == (4, 1, "closed")
+
+
+def test_a_websocket_whose_client_leaves_is_no_failed_call() -> None:
+    """Starlette tells the endpoint by an error, and FastAPI tells what yields."""
+    world, app = World(**RETRY), FastAPI()
+
+    async def pay() -> AsyncIterator[str]:
+        async with world.stripe:
+            yield "client"
+
+    @app.websocket("/chat", dependencies=[Depends(pay)])
+    async def _chat(socket: WebSocket) -> None:
+        await socket.accept()
+        await socket.receive_text()
+
+    with (
+        suppress(WebSocketDisconnect),
+        TestClient(app).websocket_connect("/chat"),
+    ):  # it hands on what is raised
+        pass
+    assert (world.calls("cancelled"), world.calls("failure")) == (1, 0)
 
 
 def test_the_apps_own_answer_is_nothing_that_is_repeated() -> None:
