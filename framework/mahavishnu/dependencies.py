@@ -38,7 +38,7 @@ from mahavishnu.ground.app_names import NAMED
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
 from mahavishnu.load import Loaded, accept, find_spec, load
-from mahavishnu.policies._faults import status_of
+from mahavishnu.policies._statuses import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.protocols import Site
 from mahavishnu.runtime.calls import fallback
@@ -157,7 +157,8 @@ class Dependency:
         `key` makes the idempotency key of a call from its arguments; without it every call has one of its own. Inside
         the function it is `mahavishnu.idempotency_key()`, where `fallback: dead_letter` may make the call again.
         Calls with one key are one call: of those with other arguments only the first is kept, and the others fail.
-        An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec.
+        An answer of which `failed(answer)` is true is a failure, though it is handed out: `result` in the spec. Without
+        it the status decides, of clients that are known: httpx, requests, aiohttp, urllib3, urllib and botocore.
 
         The timeout ends an attempt of an `async` function. Nothing can end one of any other function, which runs in a
         thread: give its client the same timeout, or use `httpx_client()`. One that outlasts it is counted as the

@@ -12,6 +12,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Protocol, cast
 
+import httpx
+
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
 from mahavishnu.protocols import Leaf, Outcome, Site
@@ -35,19 +37,12 @@ class Declined(Told):
     """One that is ignored, or recorded, by its name."""
 
 
-class Answer:
-    """What a call answers with."""
-
-    def __init__(self, status: int) -> None:
-        self.status_code = status
-
-
-End = BaseException | Answer | str
+End = BaseException | httpx.Response | str
 ENDS: dict[str, Callable[[], End]] = {
     "ok": lambda: "an answer without a status",
-    "good": lambda: Answer(200),
-    "missing": lambda: Answer(404),
-    "broken": lambda: Answer(503),
+    "good": lambda: httpx.Response(200),
+    "missing": lambda: httpx.Response(404),
+    "broken": lambda: httpx.Response(503),
     "fault": Told,
     "declined": Declined,
     "late": TimeoutError,
@@ -144,7 +139,7 @@ class Reference:
         """Whether it is a failure; None: it is nothing."""
         if isinstance(end, str):
             return False
-        if isinstance(end, Answer):
+        if isinstance(end, httpx.Response):
             return self.word(end.status_code, end.status_code >= 500)
         if isinstance(end, asyncio.CancelledError):
             return None
@@ -303,7 +298,7 @@ class Tasks(_Process):
         self.runner.close()
 
 
-async def _wait(end: asyncio.Future[Any]) -> Answer | str:
+async def _wait(end: asyncio.Future[Any]) -> httpx.Response | str:
     return _told(await end)
 
 
@@ -340,12 +335,12 @@ class Threads(_Process):
         pass
 
 
-def _block(begun: Future[None], end: queue.SimpleQueue[End]) -> Answer | str:
+def _block(begun: Future[None], end: queue.SimpleQueue[End]) -> httpx.Response | str:
     begun.set_result(None)
     return _told(end.get())
 
 
-def _told(end: End) -> Answer | str:
+def _told(end: End) -> httpx.Response | str:
     if isinstance(end, BaseException):
         raise end
     return end

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
 from mahavishnu.ground.unfit import unfit
+from mahavishnu.policies._statuses import own_status, package, status_of, status_of_fault
 from mahavishnu.protocols import Leaf, Outcome, Word
 from mahavishnu.units import SECOND
 
@@ -37,7 +38,8 @@ Words = tuple[Literal["timeout", "connect", "result"] | Status | Fault, ...]
 status of an HTTP response, or an exception by its name (`ValueError`, `shop.errors.Declined`), subclasses included."""
 
 _DIGITS = 10  # of seconds; three hundred years are as good as any more
-# Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name).
+# Classes of clients that are no builtin TimeoutError or ConnectionError, by (top package, name); and those of servers
+# whose own client has gone, which is thrown through a dependency of FastAPI that yields.
 _KINDS = {
     ("httpx", "TimeoutException"): "timeout",
     ("httpx", "ConnectTimeout"): "connect",
@@ -50,15 +52,17 @@ _KINDS = {
     ("urllib3", "ProtocolError"): "connect",
     ("aiohttp", "ClientConnectionError"): "connect",
     ("grpc", "FutureTimeoutError"): "timeout",
+    ("starlette", "ClientDisconnect"): "gone",
+    ("starlette", "WebSocketDisconnect"): "gone",
+    ("uvicorn", "ClientDisconnected"): "gone",
     ("socket", "gaierror"): "connect",
     ("builtins", "TimeoutError"): "timeout",
     ("builtins", "ConnectionError"): "connect",
 }
-_FORKS = {"httpx2": "httpx", "httpcore": "httpx", "httpcore2": "httpx"}
 
 
 def _kinds(of: type) -> frozenset[str]:
-    found = {_KINDS.get((_package(each), each.__name__)) for each in of.__mro__}
+    found = {_KINDS.get((package(each), each.__name__)) for each in of.__mro__}
     return frozenset(kind for kind in found if kind is not None) | {_name(each) for each in of.__mro__}
 
 
@@ -68,17 +72,6 @@ kinds: Callable[[type], frozenset[str]] = lru_cache(maxsize=256)(_kinds)
 
 def _name(of: type) -> str:
     return of.__qualname__ if of.__module__ == "builtins" else f"{of.__module__}.{of.__qualname__}"
-
-
-def status_of(answer: object) -> int | None:
-    """The HTTP status that a response carries in `status_code`; None when it carries none."""
-    status = getattr(answer, "status_code", None)
-    return status if type(status) is int else None
-
-
-def status_of_fault(fault: BaseException) -> int | None:
-    """The HTTP status behind an exception such as httpx.HTTPStatusError; None when there is none."""
-    return status_of(getattr(fault, "response", None))
 
 
 def why(error: BaseException) -> str:
@@ -163,18 +156,30 @@ def _words(fault: BaseException) -> frozenset[Word]:
 def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
-    # A refusal says nothing about a dependency: nobody was called.
-    if isinstance(fault, REFUSALS):
+    # A refusal says nothing about a dependency: nobody was called. Nor does who has asked the app, and is gone.
+    if isinstance(fault, REFUSALS) or "gone" in kinds(type(fault)):
         return Outcome.CANCELLED
+    own = own_status(fault)
+    if own is not None:
+        return _outcome_of_own(fault, own)
     if "timeout" in kinds(type(fault)):
         return Outcome.TIMEOUT
     status = status_of_fault(fault)
-    return Outcome.FAILURE if status is None or status >= 500 else Outcome.SUCCESS
+    # An error beside a good status is about something else, like a body that is no JSON.
+    return Outcome.SUCCESS if status is not None and 300 <= status < 500 else Outcome.FAILURE
 
 
-def _package(of: type) -> str:
-    top = of.__module__.partition(".")[0]
-    return _FORKS.get(top, top)
+def _outcome_of_own(fault: Exception, status: int) -> Outcome:
+    """The app's own answer says nothing of the dependency, unless it was made of what a client has raised."""
+    cause = fault.__cause__ or fault.__context__
+    if isinstance(cause, Exception) and _of_client(cause):
+        return _outcome(cause)
+    return Outcome.SUCCESS if status < 500 else Outcome.FAILURE
+
+
+def _of_client(fault: Exception) -> bool:
+    told = isinstance(fault, REFUSALS) or status_of_fault(fault) is not None
+    return told or not kinds(type(fault)).isdisjoint(("timeout", "connect"))
 
 
 def _header(answer: object, name: str) -> str | None:

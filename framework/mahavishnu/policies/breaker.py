@@ -82,9 +82,11 @@ class Breaker(Policy):
     probes: Annotated[int, Field(strict=True, ge=1, le=100)] = 3
     """How many calls are let through at once to see whether the dependency is well again."""
     failure_on: Words | None = None
-    """What counts as a failure; when absent every exception and 5xx. Anything else is then a success."""
+    """What counts as a failure; when absent 5xx, and every exception but one of a 4xx. Anything else is then a success.
+    Statuses are seen of the clients that `retry_on` names."""
     ignore: Words = ()
-    """What counts as nothing, neither as a failure nor as a success, whatever `failure_on` says."""
+    """What counts as nothing, neither as a failure nor as a success, whatever `failure_on` says. Statuses are seen of
+    the clients that `retry_on` names."""
     scope: Literal["process", "fleet"] = "process"
     """`fleet`: one that opens advises those of all processes, through the shared store, until when it will be; they
     count by themselves all the same, and take no advice while they see nothing but successes."""

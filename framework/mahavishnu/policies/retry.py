@@ -60,7 +60,8 @@ class Retry(Policy):
     within: Duration | None = None
     """How long all tries and pauses together may take; what a request's deadline leaves them when absent."""
     retry_on: Words = ("timeout", "connect", 502, 503, 504)
-    """What is worth another try."""
+    """What is worth another try. A status is seen of httpx, requests, aiohttp, urllib3, urllib and botocore; of other
+    clients the decorator's `failed=` says which answers failed, and `result` names them."""
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         return (RETRIES.closed(dependency=name), RETRY_BUDGET.closed(dependency=name))

@@ -54,7 +54,7 @@ class Throttle(Policy):
     most: Percent = Percent(Decimal("0.9"))
     """The largest share that is kept back: the rest finds out when it is well again."""
     refused_on: Words = ("timeout", "connect", 429, 502, 503, 504)
-    """Which ends of a call mean that it was not accepted."""
+    """Which ends of a call mean that it was not accepted. Statuses are seen of the clients that `retry_on` names."""
     mode: Mode = "enforce"
     """`observe` counts what it would keep back, `off` does nothing."""
 

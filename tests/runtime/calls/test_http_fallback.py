@@ -115,6 +115,60 @@ def test_a_fixed_response_is_marked(form: str, status: int) -> None:
     assert world.calls("success") == 0
 
 
+def test_a_fixed_response_is_as_a_real_one(form: str) -> None:
+    """Whoever measures it, logs it or asks what it answers finds what every response has."""
+    world, backend = World(**STATIC), Backend()
+    hooked: list[int] = []
+
+    def hook(response: httpx.Response) -> None:
+        hooked.append(response.raise_for_status().status_code)
+
+    async def hook_async(response: httpx.Response) -> None:
+        hook(response)
+
+    ask = Caller(form, world, backend, event_hooks={"response": [hook if form == "sync" else hook_async]})
+    backend.status = 0
+    answer = ask()
+    assert (hooked, answer.elapsed.total_seconds() >= 0, answer.is_closed) == ([200], True, True)
+    assert answer.raise_for_status().json() == {"price": 0}
+    assert ({answer.request.url, answer.url}, answer.history) == ({httpx.URL(URL)}, [])
+    assert answer.headers["content-type"] == "application/json"
+    assert int(answer.headers["content-length"]) == len(answer.content) == answer.num_bytes_downloaded
+
+
+def test_a_fixed_response_to_head_has_no_body(form: str) -> None:
+    """Its headers are those that GET would have (RFC 9110, 9.3.2)."""
+    world, backend = World(**STATIC), Backend()
+    ask = Caller(form, world, backend)
+    backend.status = 0
+    answer, full = ask("HEAD"), ask()
+    assert (answer.content, full.content) == (b"", b'{"price":0}')
+    assert answer.headers == full.headers
+    assert answer.elapsed.total_seconds() >= 0
+
+
+@pytest.mark.parametrize("reader", ["bytes", "raw", "lines", "text"])
+def test_a_fixed_response_may_be_read_in_parts(form: str, reader: str) -> None:
+    """As a stream, which is closed and measured at its end; what is not read stays unread."""
+    world, backend = World(**STATIC), Backend()
+    ask = Caller(form, world, backend)
+    backend.status = 0
+
+    def read() -> tuple[list[Any], httpx.Response]:
+        with ask.client.stream("GET", URL) as answer:
+            assert not answer.is_stream_consumed
+            return list(getattr(answer, f"iter_{reader}")()), answer
+
+    async def read_async() -> tuple[list[Any], httpx.Response]:
+        async with ask.client.stream("GET", URL) as answer:
+            assert not answer.is_stream_consumed
+            return [part async for part in getattr(answer, f"aiter_{reader}")()], answer
+
+    parts, answer = read() if form == "sync" else asyncio.run(read_async())
+    assert parts in ([b'{"price":0}'], ['{"price":0}'])
+    assert (answer.is_closed, answer.elapsed.total_seconds() >= 0) == (True, True)
+
+
 def test_nothing_stands_in_for_what_has_an_effect(form: str) -> None:
     """A charge that failed has failed."""
     world, backend = World(**STATIC), Backend()

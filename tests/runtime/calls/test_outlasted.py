@@ -97,6 +97,21 @@ def test_a_late_success_is_handed_out_counted_and_told_once(form: Form, told: li
     assert world.at_rest()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_what_blocks_a_task_is_told_what_would_end_it(form: Form, told: list[dict[str, Any]]) -> None:
+    """There the form itself is the mistake: `with` for `async with`."""
+    world = World(**all_but(retry=None))
+
+    async def task() -> object:
+        return form(world, slow(world, 3))
+
+    assert asyncio.run(task()) == "done"
+    (line,) = told
+    assert "was in a task" in line["help"]
+    assert "write `async with`, `async for` or `async def`" in line["help"]
+    assert "httpx_client" not in line["help"]
+
+
 def test_a_late_success_is_slow_where_the_spec_says_so() -> None:
     """It opens the breaker as any slow call does."""
     world = World(**all_but(breaker=BREAKER))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from mahavishnu.errors import CallTimeout, DependencyError
 from mahavishnu.policies._faults import leaves as parts
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+from mahavishnu.policies._statuses import response_of
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.protocols import Leaf, Outcome
@@ -200,7 +201,7 @@ class Call:
         fault = timeout or fault
         leaves = leaves_of(fault)
         self.end(self._outcome(leaves), leaves)
-        pause = self._again(leaves, [getattr(one, "response", None) for one in parts(fault)])
+        pause = self._again(leaves, [response_of(one) for one in parts(fault)])
         if pause is not None:
             return pause
         if isinstance(fault, DependencyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -209,18 +210,12 @@ class DependencyGuard:
         if late is None or took <= late:
             return
         self.late = None
-        what = "a block whose generator is read by others" if streams else "a synchronous attempt"
-        client = "httpx_async_client().stream" if streams else "httpx_client()"
-        help = (
-            f"{what} cannot be ended from outside: give your client this timeout, "
-            f'or take dependency("{self.name}").{client}, which has it'
-        )
         self.tell(
             "attempt outlasted its timeout",
             dependency=self.name,
             timeout=str(self.settings.timeout),
             took=round(took / SECOND, 3),
-            help=help,
+            help=_ended_by(self.name, streams),
         )
 
     def count(self, outcome: str) -> None:
@@ -292,6 +287,29 @@ class DependencyGuard:
         """Let an error say which line of the spec it comes from."""
         if error.dependency == self.name:
             error.where = error.where or self._say(error.place)
+
+
+def _ended_by(name: str, streams: bool) -> str:
+    """What would end an attempt that nothing has ended."""
+    if not streams and _in_a_task():
+        return (
+            "a synchronous attempt cannot be ended, and this one was in a task: "
+            "write `async with`, `async for` or `async def`, and await the client"
+        )
+    what = "a block whose generator is read by others" if streams else "a synchronous attempt"
+    client = "httpx_async_client().stream" if streams else "httpx_client()"
+    return (
+        f"{what} cannot be ended from outside: give your client this timeout, "
+        f'or take dependency("{name}").{client}, which has it'
+    )
+
+
+def _in_a_task() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _only(kind: type[R], guards: Sequence[object]) -> R | None:

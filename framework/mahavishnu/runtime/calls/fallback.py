@@ -15,7 +15,8 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from mahavishnu.errors import BadAnswer, DependencyError, MahavishnuError, Parked
-from mahavishnu.policies._faults import outcome_of, outcome_of_answer, status_of, why
+from mahavishnu.policies._faults import outcome_of, outcome_of_answer, why
+from mahavishnu.policies._statuses import status_of
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.protocols import Clock, Meter, Outcome
 from mahavishnu.runtime import context

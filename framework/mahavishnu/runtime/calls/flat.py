@@ -7,6 +7,7 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from mahavishnu.policies._statuses import bears, status_of
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
@@ -26,8 +27,6 @@ _here, _enter = HERE.get, HERE.set
 """Bound here: to look a method up costs as much as to call it."""
 Find = Callable[["Service | None"], DependencyGuard]
 Learn = Callable[["Service | None"], tuple[DependencyGuard, bool]]
-_PLAIN = frozenset((type(None), bool, int, float, str, bytes, dict, list, tuple, set))
-"""Answers of these types have no status."""
 
 
 def guarded(find: Find, operation: Operation, settings: Dependency) -> Callable[..., Awaitable[Any]]:
@@ -182,8 +181,8 @@ def _learned(
 
 
 def _harmless(answer: object) -> Any:
-    """The type of an answer, where none of that type has a status; None where this one has."""
+    """The type of an answer, where none of that type has a status; NOBODY where this one's is good; else None."""
     kind = type(answer)
-    if kind in _PLAIN:
+    if not bears(kind):
         return kind
-    return None if getattr(answer, "status_code", None) is not None else NOBODY
+    return None if (status_of(answer) or 0) >= 400 else NOBODY

@@ -49,9 +49,10 @@ _lock = threading.Lock()
 class Asked:
     """One request in whose place something may stand, and what is noted of it before it is made."""
 
-    def __init__(self, fallbacks: Fallbacks, ticket: Any) -> None:
+    def __init__(self, fallbacks: Fallbacks, ticket: Any, *, head: bool = False) -> None:
         self._fallbacks = fallbacks
         self._ticket = ticket
+        self._head = head
 
     def good(self, response: httpx.Response) -> httpx.Response:
         """A good answer: what the cache may keep of it is kept once it was read to its end."""
@@ -90,10 +91,16 @@ class Asked:
             return found
         value, age = found
         if not isinstance(self._fallbacks.stand_in, LastAnswer):
-            return httpx.Response(200, headers=self._mark(None), json=value)
+            return self._fixed(value)
         headers, body = value
         marks = [*self._mark(age), (b"age", str(age).encode())]
         return httpx.Response(200, headers=[*headers, *marks], stream=httpx.ByteStream(body))
+
+    def _fixed(self, value: Any) -> httpx.Response:
+        """A response that has yet to be read, as every one that a transport hands out: httpx measures it by that."""
+        whole = httpx.Response(200, headers=self._mark(None), json=value)
+        body = b"" if self._head else whole.content
+        return httpx.Response(200, headers=whole.headers, stream=httpx.ByteStream(body))
 
     def _mark(self, age: int | None) -> list[tuple[bytes, bytes]]:
         kind = self._fallbacks.stand_in.kind if self._fallbacks.stand_in else ""
@@ -129,7 +136,8 @@ def asked(
     if isinstance(box, DeadLetterFallback):
         key = request.headers.setdefault(_KEY, box.new_key())
         return Asked(fallbacks, box.letter(REQUEST, key, _written(request, propagate, box.hides)))
-    return Asked(fallbacks, _question(request, propagate) if isinstance(box, LastAnswer) else None)
+    question = _question(request, propagate) if isinstance(box, LastAnswer) else None
+    return Asked(fallbacks, question, head=request.method == "HEAD")
 
 
 def made_again_by(name: str, client: httpx.Client | httpx.AsyncClient) -> None:

@@ -1,0 +1,95 @@
+"""Where clients keep the status of an answer, and frameworks that of an error; no other object is looked into."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+_Read = Callable[[Any], object]
+_FORKS = {"httpx2": "httpx", "httpcore": "httpx", "httpcore2": "httpx"}
+
+
+def _at(name: str) -> _Read:
+    return lambda one: getattr(one, name, None)
+
+
+def _of_botocore(fault: Any) -> object:
+    return fault.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+
+
+# By (top package, class), subclasses included. A row of a database or a mock may have such attributes too: to read one
+# there may run code, and says nothing of a dependency.
+_CLIENTS: Mapping[tuple[str, str], _Read] = {
+    ("httpx", "Response"): _at("status_code"),
+    ("requests", "Response"): _at("status_code"),
+    ("starlette", "Response"): _at("status_code"),
+    ("aiohttp", "ClientResponse"): _at("status"),
+    ("aiohttp", "ClientResponseError"): _at("status"),
+    ("urllib3", "HTTPResponse"): _at("status"),
+    ("urllib3", "BaseHTTPResponse"): _at("status"),
+    ("http", "HTTPResponse"): _at("status"),
+    ("urllib", "HTTPError"): _at("code"),
+    ("botocore", "ClientError"): _of_botocore,
+}
+_FRAMEWORKS: Mapping[tuple[str, str], _Read] = {
+    ("starlette", "HTTPException"): _at("status_code"),
+    ("fastapi", "RequestValidationError"): lambda _: 422,
+    ("litestar", "HTTPException"): _at("status_code"),
+    ("werkzeug", "HTTPException"): _at("code"),
+}
+
+
+def package(of: type) -> str:
+    """The top package of a class; forks of httpx go by its name."""
+    top = of.__module__.partition(".")[0]
+    return _FORKS.get(top, top)
+
+
+def _found(table: Mapping[tuple[str, str], _Read], of: type) -> _Read | None:
+    reads = (table.get((package(each), each.__name__)) for each in of.__mro__)
+    return next((read for read in reads if read is not None), None)
+
+
+_client: Callable[[type], _Read | None] = lru_cache(maxsize=256)(partial(_found, _CLIENTS))
+_framework: Callable[[type], _Read | None] = lru_cache(maxsize=256)(partial(_found, _FRAMEWORKS))
+
+
+def bears(of: type) -> bool:
+    """Whether answers of this type have a status."""
+    return _client(of) is not None
+
+
+def status_of(answer: object) -> int | None:
+    """The HTTP status of a client's response; None for anything else."""
+    read = _client(type(answer))
+    return None if read is None else _status(read(answer))
+
+
+def status_of_fault(fault: BaseException) -> int | None:
+    """The HTTP status behind an exception such as httpx.HTTPStatusError; None when there is none."""
+    response = response_of(fault)
+    # The response of an error is one, whoever made it: clients that are not known here, and stand-ins of tests.
+    return status_of(response) if bears(type(response)) else _status(getattr(response, "status_code", None))
+
+
+def response_of(fault: BaseException) -> object:
+    """The response behind an exception, which may be the exception itself; None when there is none."""
+    if bears(type(fault)):
+        return fault
+    if _framework(type(fault)) is not None:
+        return None
+    try:
+        return getattr(fault, "response", None)
+    except Exception:  # noqa: BLE001 - whatever it runs, the call has to end
+        return None
+
+
+def own_status(fault: BaseException) -> int | None:
+    """The status that the app itself answers with by raising this; None when it is no such exception."""
+    read = _framework(type(fault))
+    return None if read is None else _status(read(fault))
+
+
+def _status(said: object) -> int | None:
+    return int(said) if isinstance(said, int) and 100 <= said <= 599 else None
