@@ -29,6 +29,15 @@ def _caches_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _judges_in_one_thread() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
+    """Those written in Go end soon: they need not collect what they leave, and other tests have the other cores."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GOGC", "400")
+        patch.setenv("GOMAXPROCS", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _nothing_at_work() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction]
     """One process has one spec; here, one test has."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ MINIMAL: dict[str, Any] = {
 }
 
 
+@cache
 def shop() -> Contract:
     """The contract of the example."""
     return contract(load(ROOT / "mahavishnu.yaml").spec)

@@ -39,7 +39,7 @@ class Heard:
         self.messages = messages
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
 
     def until(self, enough: Callable[[str, dict[str, Any]], bool], seconds: float = LONGEST) -> None:
         """Hand every message on, with its path, until one is enough; fails when none is for so long."""
@@ -82,7 +82,7 @@ def serving(text: str, login: str = "") -> Generator[str]:
             """Quietly."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}"
     finally:

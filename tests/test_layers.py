@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -148,14 +149,21 @@ class AtRunTime(ast.NodeTransformer):
         return node.orelse if ast.unparse(node.test).endswith("TYPE_CHECKING") else node
 
 
+@cache
+def importing(text: str, *, at_run_time: bool) -> tuple[ast.AST, ...]:
+    """What of a text may import something; each check below asks for those of every module."""
+    tree: ast.AST = ast.parse(text)
+    nodes = ast.walk(AtRunTime().visit(tree) if at_run_time else tree)
+    return tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) or dynamic(node))
+
+
 def imports(module: str, of: Sources, *, at_run_time: bool = False) -> Iterator[str]:
     """Every module that one imports, by its absolute name, wherever in the file the import stands."""
     names = {f"mahavishnu.{name}".rstrip(".") for name in of}
     here = f"mahavishnu.{module}".rstrip(".").split(".")
     if module not in packages(of):
         here = here[:-1]
-    tree: ast.AST = ast.parse(of[module])
-    for node in ast.walk(AtRunTime().visit(tree) if at_run_time else tree):
+    for node in importing(of[module], at_run_time=at_run_time):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -226,7 +234,7 @@ def breaches_of_the_bridge(of: Sources) -> list[str]:
     calls = [
         module
         for module, text in sorted(of.items())
-        for node in ast.walk(ast.parse(text))
+        for node in importing(text, at_run_time=False)
         if (dynamic(node) or "").startswith("mahavishnu.generators")
     ]
     static = [

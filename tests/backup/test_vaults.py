@@ -162,7 +162,7 @@ def test_a_login_that_restic_tries_again_and_again_is_told_at_once(
     """A current one goes on for minutes, and says why where nobody looks; the secret is not in it."""
     world = World(tmp_path, monkeypatch, restic=newer("restic"))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     world.write(by_s3(f"s3:http://127.0.0.1:{server.server_address[1]}/shop/orders"))
     world.fill(1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDREFUSED")

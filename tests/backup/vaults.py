@@ -171,7 +171,7 @@ def answering(status: int) -> Generator[int]:
     """The port of a store that has only one answer."""
     kind = type("Answers", (_Answers,), {"status": status})
     with ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield server.server_port
         finally:

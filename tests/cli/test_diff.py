@@ -274,7 +274,7 @@ def asking(text: str) -> Generator[tuple[str, list[str | None]]]:
             """Quietly."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_address[1]}", asked
         server.shutdown()
 
@@ -295,7 +295,7 @@ def test_a_redirect_is_told_and_not_followed(
             """Quietly."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        Thread(target=server.serve_forever, daemon=True).start()
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         assert run(["diff", "--live", f"http://127.0.0.1:{server.server_address[1]}"]) == 2
         server.shutdown()
     assert "ask where that leads, https://elsewhere.example.com/" in capsys.readouterr().err

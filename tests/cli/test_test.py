@@ -13,6 +13,8 @@ from tests.judges import judge
 from tests.monitoring import MINIMAL
 
 SPEC = {**MINIMAL, "limits": {"per_client": {"rate": "100/minute", "scope": "process"}}}
+# An objective's burn rates take promtool nearly all of its time, and most of these tests are of something else.
+QUICK = {**SPEC, "slos": {}}
 
 
 @pytest.fixture
@@ -22,13 +24,21 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", os.pathsep.join([*tools, "/usr/bin", "/bin"]))
     monkeypatch.delenv("MAHAVISHNU_SPEC", raising=False)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(SPEC), encoding="utf-8")
+    (tmp_path / "mahavishnu.yaml").write_text(json.dumps(QUICK), encoding="utf-8")
     assert run(["generate"]) == 0
     return tmp_path
 
 
+@pytest.fixture
+def whole(home: Path) -> Path:
+    """The same with an objective."""
+    (home / "mahavishnu.yaml").write_text(json.dumps(SPEC), encoding="utf-8")
+    assert run(["generate"]) == 0
+    return home
+
+
 @pytest.mark.judge
-def test_it_says_what_was_proved(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_was_proved(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each proof, and where each severity ends."""
     capsys.readouterr()
     assert run(["test"]) == 0
@@ -99,10 +109,10 @@ def test_a_missing_tool_is_no_pass(
 
 
 @pytest.mark.judge
-def test_files_of_another_spec_prove_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_another_spec_prove_nothing(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The numbers changed, the files did not: exit 1, with the way out."""
     changed = {**SPEC, "slos": {"availability": {"objective": "99.5%"}}}
-    (home / "mahavishnu.yaml").write_text(json.dumps(changed), encoding="utf-8")
+    (whole / "mahavishnu.yaml").write_text(json.dumps(changed), encoding="utf-8")
     capsys.readouterr()
     assert run(["test"]) == 1
     said = capsys.readouterr()
@@ -119,9 +129,9 @@ def test_a_file_beside_ours_is_no_part_of_the_proof(home: Path) -> None:
 
 
 @pytest.mark.judge
-def test_an_edited_rule_is_caught_before_it_is_tested(home: Path) -> None:
+def test_an_edited_rule_is_caught_before_it_is_tested(whole: Path) -> None:
     """Even one that promtool would accept."""
-    path = home / "deploy/prometheus/rules.yml"
+    path = whole / "deploy/prometheus/rules.yml"
     path.write_text(path.read_text(encoding="utf-8").replace("0.0144", "0.0145"), encoding="utf-8")
     assert run(["test"]) == 1
 
@@ -140,7 +150,7 @@ def test_a_proof_that_fails_is_shown_with_its_command(
     assert run(["test"]) == 1
     said = capsys.readouterr()
     assert said.out.count("FAILED") == 6
-    assert said.out.count("passed") == 4
+    assert said.out.count("passed") == 3
     assert "$ amtool config routes test" in said.err
     assert "no such route" in said.err
     assert "6 of the proofs failed" in said.err

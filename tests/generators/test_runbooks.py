@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from mahavishnu import cli
 from mahavishnu.contract import Contract
 from mahavishnu.files.notes import BEGIN, END
+from mahavishnu.load import accept
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE
 from tests.monitoring import ROOT, made, shop
@@ -149,6 +151,9 @@ def test_our_own_verbs_work(
     shutil.copy(ROOT / "mahavishnu.yaml", tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "mahavishnu.cli.explain.accept", cache(accept)
+    )  # one file, and an alert for each page
     every = sorted(typed(ours, "mahavishnu"), key=lambda words: "--check" in words)
     assert {words[1] for words in every} == {"check", "config", "diff", "explain", "generate", "test"}
     for words in every:

@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from mahavishnu.ground.app_names import NAMED
 from mahavishnu.runtime.limits.plain_tools import PLAIN
-from mahavishnu.runtime.routing.routes import routes_of
+from mahavishnu.runtime.routing.layers import layers_of, listed
+from mahavishnu.runtime.routing.routes import is_mount, resolved_routes, routes_of
 
 UNWRITTEN = "--unwritten"
 """Before the app's name: its spec is still to be written."""
@@ -29,15 +30,29 @@ def seen(target: str) -> dict[str, object]:
         sys.exit(_first_line(fault))
     if reason := _no_app(app):
         sys.exit(f"it is no ASGI app, for {reason}")
-    from mahavishnu.inspection.standing import standing_of  # whoever has a Hardening has loaded most of it
-
     return {
         "routes": [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)],
-        **standing_of(app)._asdict(),
+        **_standing(app),
         "tools": sorted(NAMED.tools),
         "dependencies": sorted(NAMED.dependencies),
         "plain": sorted(PLAIN),
     }
+
+
+def _standing(app: Any) -> dict[str, object]:
+    """Where Hardening stands; to know that takes long, and nothing can stand where nobody has loaded it."""
+    if "mahavishnu.asgi" not in sys.modules and not _lists_any(app):
+        return {"where": "nowhere", "outside": (), "mounts": ()}
+    from mahavishnu.inspection.standing import standing_of
+
+    return standing_of(app)._asdict()
+
+
+def _lists_any(app: Any) -> bool:
+    """Whether an app, or one that is mounted in it, lists a middleware: what makes that may load one of ours."""
+    *_, last = layers_of(app)
+    mounted = (route.app for route in filter(is_mount, resolved_routes(last)))
+    return bool(listed(last)) or any(map(_lists_any, mounted))
 
 
 def _made(app: Any) -> Any:

@@ -26,6 +26,18 @@ FULL = os.environ.get("FULL") == "1"
 # So long that the real clock lets nothing expire; the test lets it expire by the given one.
 _KEPT = 10**12
 _SEEN = 10**14
+# Of each key that was just written, for how long it is still there; then it is marked as seen.
+_NOTE = """
+local written = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  if redis.call('PEXPIRETIME', key) ~= tonumber(ARGV[1]) then
+    written[#written + 1] = key
+    written[#written + 1] = redis.call('PTTL', key)
+    redis.call('PEXPIREAT', key, ARGV[1])
+  end
+end
+return written
+"""
 
 
 def timed(text: str) -> str:
@@ -53,6 +65,7 @@ class Lua:
         self.client = client
         self._take = client.register_script(timed(TAKE.text))
         self._give_back = client.register_script(timed(GIVE_BACK.text))
+        self._written = client.register_script(_NOTE)
         self._ends: dict[bytes, int] = {}
 
     def take(self, plan: Plan, keys: Sequence[str], now: int) -> Answer:
@@ -73,14 +86,12 @@ class Lua:
         return script(keys=words[1 : 1 + many], args=[*words[1 + many :], now])
 
     def _note(self, now: int) -> None:
-        """When each key that was just written would be let go, by the given clock; then mark it as seen."""
-        for key in self.client.scan_iter():
-            left = self.client.pttl(key)
+        """When each key that was just written would be let go, by the given clock."""
+        written = iter(self._written(args=[_SEEN]))
+        for key, left in zip(written, written, strict=True):
             assert left > 0, "a key that is kept for ever"
-            if self.client.pexpiretime(key) != _SEEN:
-                self.client.pexpireat(key, _SEEN)
-                if left > _KEPT // 2:  # else it was set by the test itself
-                    self._ends[key] = now + -(-(left - _KEPT) // 1000) * 1000
+            if left > _KEPT // 2:  # else it was set by the test itself
+                self._ends[key] = now + -(-(left - _KEPT) // 1000) * 1000
 
     def _expire(self, now: int) -> None:
         for key, end in list(self._ends.items()):

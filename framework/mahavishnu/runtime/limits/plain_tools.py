@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.spec import Spec
+
+if TYPE_CHECKING:  # who looks at an app that has no spec yet would wait for it
+    from mahavishnu.spec import Spec
 
 PLAIN = set[tuple[str, str]]()
 """Of this process: the tool, and the function's name."""
