@@ -221,7 +221,7 @@ def test_the_compose_stack_runs(podman: Podman, stack: Path) -> None:
     assert get("http://127.0.0.1:9093/-/ready")
     for name in SERVICES:
         podman("healthcheck", "run", f"shop_{name}_1")
-    compiled = json.loads((stack / "mahavishnu.files.lock").read_text())["spec"]
+    compiled = json.loads((stack / "mahavishnu.lock").read_text())["spec"]
     assert f'mahavishnu_spec_info{{hash="{compiled}"}} 1.0' in get("http://127.0.0.1:8680/metrics")
     assert scraped() == "up"
     found = json.loads(get("http://127.0.0.1:9090/api/v1/alertmanagers"))["data"]

@@ -156,4 +156,4 @@ def test_a_new_generator_appears_by_itself(branch: Path) -> None:
     assert (
         "{alert: ShopLimitApartCrowded, severity: P4" in (branch / "deploy/inventory/alerts.yaml").read_text()
     )
-    assert "inventory/alerts.yaml" in (branch / "deploy/mahavishnu.files.lock").read_text()
+    assert "inventory/alerts.yaml" in (branch / "deploy/mahavishnu.lock").read_text()

@@ -38,14 +38,14 @@ def test_the_container_enforces_what_was_generated(
     home: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
 ) -> None:
     """Also when the code names the file that lies beside it, whose numbers are not those of staging."""
-    compiled = json.loads((home / "deploy/mahavishnu.files.lock").read_text())["spec"]
+    compiled = json.loads((home / "deploy/mahavishnu.lock").read_text())["spec"]
     monkeypatch.setenv("MAHAVISHNU_SPEC", str(home / "deploy/compose/mahavishnu.yaml"))
     assert Hardening(Starlette(), spec=named).service.contract.hash == compiled
 
 
 def test_without_the_variable_the_code_decides(home: Path) -> None:
     """On a developer's machine the file that the code names is read; here it is another spec than staging's."""
-    compiled = json.loads((home / "deploy/mahavishnu.files.lock").read_text())["spec"]
+    compiled = json.loads((home / "deploy/mahavishnu.lock").read_text())["spec"]
     assert Hardening(Starlette(), spec="mahavishnu.yaml").service.contract.hash != compiled
 
 
@@ -62,7 +62,7 @@ def test_a_number_with_a_fraction_is_deployed_as_it_is(
     deployed = load(tmp_path / "deploy/compose/mahavishnu.yaml")
     assert (
         spec_hash(deployed.spec)
-        == json.loads((tmp_path / "deploy/mahavishnu.files.lock").read_text())["spec"]
+        == json.loads((tmp_path / "deploy/mahavishnu.lock").read_text())["spec"]
     )
     page = (tmp_path / "deploy/runbooks/ShopDependencyRatesDegraded.md").read_text()
     assert "static: " in page

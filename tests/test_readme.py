@@ -551,7 +551,7 @@ def test_a_block_that_no_test_runs_is_found(marker: str, language: str, text: st
 WORDS = [(page, word) for page in MANUAL for word in inline(page)]
 SAID = [word for _, word in WORDS if re.match(r"mahavishnu [a-z]", word)]
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "framework").rglob("*.py"))
-NO_MODULES = {"mahavishnu.yaml", "mahavishnu.files.lock"}
+NO_MODULES = {"mahavishnu.yaml", "mahavishnu.lock"}
 
 
 @pytest.mark.parametrize("command", sorted(set(SAID)))

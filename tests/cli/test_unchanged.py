@@ -99,7 +99,7 @@ def removed(home: Path) -> None:
 
 def unlocked(home: Path) -> None:
     """What knows which files are ours."""
-    (home / "deploy/mahavishnu.files.lock").unlink()
+    (home / "deploy/mahavishnu.lock").unlink()
 
 
 def templated(home: Path) -> None:

@@ -109,14 +109,14 @@ def test_a_lock_with_marks_says_why_files_are_not_known(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It vouches for nothing; where nothing else differs it is simply written anew."""
-    line = conflict(home / "deploy/mahavishnu.files.lock", '"spec"')
+    line = conflict(home / "deploy/mahavishnu.lock", '"spec"')
     assert ask(capsys, "--check")[0] == 1
     assert run(["generate"]) == 0
-    conflict(home / "deploy/mahavishnu.files.lock", '"spec"')
+    conflict(home / "deploy/mahavishnu.lock", '"spec"')
     (home / "mahavishnu.yaml").write_text(SPEC.replace("300", "400"))
     code, said = ask(capsys)
     assert code == 1
-    assert f"conflicted: deploy/mahavishnu.files.lock:{line}\n" in said
+    assert f"conflicted: deploy/mahavishnu.lock:{line}\n" in said
     assert "foreign: deploy/prometheus/rules.yml\n" in said
     assert run(["generate", "--force"]) == 0
     assert run(["generate", "--check"]) == 0

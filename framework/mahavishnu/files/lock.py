@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mahavishnu.files import notes
 
-LOCK = "mahavishnu.files.lock"
+LOCK = "mahavishnu.lock"
 _PART = r"(?!\.\.?(/|$))(?!\.mahavishnu-new-)[A-Za-z0-9_.-]{1,140}"  # the longest names of a spec make files of 113
 _PATH = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
 
