@@ -60,9 +60,6 @@ def test_a_number_with_a_fraction_is_deployed_as_it_is(
     monkeypatch.chdir(tmp_path)
     assert run(["generate"]) == 0
     deployed = load(tmp_path / "deploy/compose/mahavishnu.yaml")
-    assert (
-        spec_hash(deployed.spec)
-        == json.loads((tmp_path / "deploy/mahavishnu.lock").read_text())["spec"]
-    )
+    assert spec_hash(deployed.spec) == json.loads((tmp_path / "deploy/mahavishnu.lock").read_text())["spec"]
     page = (tmp_path / "deploy/runbooks/ShopDependencyRatesDegraded.md").read_text()
     assert "static: " in page

@@ -113,6 +113,27 @@ def test_without_routes_nobody_judges_them(tmp_path: Path) -> None:
     assert [finding.code for finding in one.crossed(APP)] == ["MV404"]
 
 
+@pytest.mark.parametrize(
+    ("path", "helps"),
+    [
+        ("/api/v1", "`/api/v1/*` stands for everything below it"),
+        ("/items/*", "did you mean `/api/v1/items/*`? the prefix"),
+        ("/upload", "did you mean `/api/v1/upload`? the prefix"),
+        ("/v1/*", "did you mean `/api/v1/*`? the prefix"),
+        ("/*/nowhere", "use one of"),
+        ("/", "`/*` stands for everything below it"),
+    ],
+)
+def test_a_path_without_the_prefix_of_its_router_is_told_with_it(
+    path: str, helps: str, tmp_path: Path
+) -> None:
+    """As it stands in the code of a FastAPI router, whose app adds the rest."""
+    one = loaded(f"limits: {{a: {{rate: 5/minute, match: {{path: '{path}'}}}}}}", tmp_path)
+    routes = (("/api/v1/items/{id}", None), ("/api/v1/items/{id}/parts", None), ("/api/v1/upload", None))
+    (finding,) = one.crossed(checks.App(routes, "around"))
+    assert helps in finding.help
+
+
 def test_a_tool_needs_no_route(tmp_path: Path) -> None:
     """An app may have none that anybody knows, and limit its tools."""
     one = loaded("limits: {a: {rate: 5/minute, match: {tool: search}}}", tmp_path)

@@ -58,10 +58,24 @@ def _method_fits(match: Match, methods: frozenset[str] | None) -> bool:
     return match.method is None or methods is None or match.method in methods
 
 
+def _advice(path: str, templates: list[str]) -> str:
+    """Which routes were probably meant: those below the path, those of a router that has a prefix, or a near one."""
+    below = f"{path.rstrip('/')}/*"
+    if any(Match(path=below).fits(each) for each in templates):
+        return f"`{below}` stands for everything below it"
+    literal = path.partition("*")[0]
+    whole = {
+        each[: each.index(literal)] + path for each in templates if literal.strip("/") and literal in each
+    }
+    if len(whole) == 1:
+        return f"did you mean `{whole.pop()}`? the prefix of a router is a part of the path"
+    return meant(path, templates) or _UNKNOWN
+
+
 def _finding(path: Path, match: Match, routes: Routes) -> Problem:
     fitting = [methods for template, methods in routes if match.fits(template)]
     if match.path is not None and not fitting:
-        help = meant(match.path, sorted({template for template, _ in routes})) or _UNKNOWN
+        help = _advice(match.path, sorted({template for template, _ in routes}))
         return error(CODE, (*path, "path"), f"no route of the app is `{match.path}`", help)
     allowed = sorted({method for methods in fitting for method in methods or ()})
     subject = f"`{match.path}`" if match.path else "any route"
