@@ -123,3 +123,9 @@ def test_advice_keeps_the_number_that_was_meant() -> None:
     fixes = [Percent.fix(0.9995), Percent.fix(95), Duration.fix(30), Rate.fix(120), Size.fix(256), Cpu.fix(2)]
     assert fixes == ["99.95%", "95%", "30s", "120/minute", "256Mi", "2000m"]
     assert [Throughput.fix(value) for value in (5, "2kB", "x")] == ["5KiB/s", "2kB/s", "1KiB/s"]
+
+
+def test_several_rates_are_several_limits() -> None:
+    """Whoever writes a list means all of them."""
+    assert "a limit for each" in Rate.advice(["10/second", "300/minute"])
+    assert "300/minute" in Rate.advice("many")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
@@ -333,6 +334,12 @@ class Rate(Quantity):
     @classmethod
     def fix(cls, value: object) -> str:
         return f"{value}/minute" if _whole(value) else cls.examples[0]
+
+    @classmethod
+    def advice(cls, value: object) -> str:
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            return "a limit has one rate: write a limit for each, with a name of its own; all of them hold"
+        return super(Rate, cls).advice(value)  # the class of `slots` is another one than that of this text
 
     @property
     def per_second(self) -> Decimal:
