@@ -25,7 +25,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, outcome_of, outcome_of_answer, why
-from mahavishnu.policies._statuses import own_status, status_of, status_of_fault
+from mahavishnu.policies._statuses import MOST, READERS, own_status, status_of, status_of_fault
 from mahavishnu.protocols import Outcome
 
 
@@ -225,3 +225,11 @@ def test_what_a_client_raised_is_seen_behind_the_apps_answer(
     with pytest.raises(HTTPException) as caught:
         answer()
     assert outcome_of(caught.value) is outcome
+
+
+def test_types_are_not_kept_for_ever() -> None:
+    """A mock has a type of its own: a test suite, or a process, makes as many as it likes."""
+    for _ in range(3 * MOST):
+        status_of(Mock())
+    assert len(READERS) <= MOST
+    assert status_of(httpx.Response(503)) == 503

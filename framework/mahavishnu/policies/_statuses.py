@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
 from typing import Any
 
 _Read = Callable[[Any], object]
+MOST = 256
+"""Types that are remembered; some code makes one for every object."""
 _FORKS = {"httpx2": "httpx", "httpcore": "httpx", "httpcore2": "httpx"}
 
 
@@ -46,23 +47,28 @@ def package(of: type) -> str:
     return _FORKS.get(top, top)
 
 
-def _found(table: Mapping[tuple[str, str], _Read], of: type) -> _Read | None:
-    reads = (table.get((package(each), each.__name__)) for each in of.__mro__)
-    return next((read for read in reads if read is not None), None)
+class _Readers(dict[type, _Read | None]):
+    """What reads the status of objects of a type; None where none of it has one. Every answer of a call asks."""
+
+    def __init__(self, table: Mapping[tuple[str, str], _Read]) -> None:
+        super().__init__()
+        self._table = table
+
+    def __missing__(self, of: type) -> _Read | None:
+        if len(self) >= MOST:
+            self.clear()
+        found = (self._table.get((package(each), each.__name__)) for each in of.__mro__)
+        self[of] = read = next((one for one in found if one is not None), None)
+        return read
 
 
-_client: Callable[[type], _Read | None] = lru_cache(maxsize=256)(partial(_found, _CLIENTS))
-_framework: Callable[[type], _Read | None] = lru_cache(maxsize=256)(partial(_found, _FRAMEWORKS))
-
-
-def bears(of: type) -> bool:
-    """Whether answers of this type have a status."""
-    return _client(of) is not None
+READERS = _Readers(_CLIENTS)
+_OWN = _Readers(_FRAMEWORKS)
 
 
 def status_of(answer: object) -> int | None:
     """The HTTP status of a client's response; None for anything else."""
-    read = _client(type(answer))
+    read = READERS[type(answer)]
     return None if read is None else _status(read(answer))
 
 
@@ -70,14 +76,14 @@ def status_of_fault(fault: BaseException) -> int | None:
     """The HTTP status behind an exception such as httpx.HTTPStatusError; None when there is none."""
     response = response_of(fault)
     # The response of an error is one, whoever made it: clients that are not known here, and stand-ins of tests.
-    return status_of(response) if bears(type(response)) else _status(getattr(response, "status_code", None))
+    return status_of(response) if READERS[type(response)] else _status(getattr(response, "status_code", None))
 
 
 def response_of(fault: BaseException) -> object:
     """The response behind an exception, which may be the exception itself; None when there is none."""
-    if bears(type(fault)):
+    if READERS[type(fault)] is not None:
         return fault
-    if _framework(type(fault)) is not None:
+    if _OWN[type(fault)] is not None:
         return None
     try:
         return getattr(fault, "response", None)
@@ -87,7 +93,7 @@ def response_of(fault: BaseException) -> object:
 
 def own_status(fault: BaseException) -> int | None:
     """The status that the app itself answers with by raising this; None when it is no such exception."""
-    read = _framework(type(fault))
+    read = _OWN[type(fault)]
     return None if read is None else _status(read(fault))
 
 

@@ -7,7 +7,7 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from mahavishnu.policies._statuses import bears, status_of
+from mahavishnu.policies._statuses import READERS, status_of
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
@@ -183,6 +183,6 @@ def _learned(
 def _harmless(answer: object) -> Any:
     """The type of an answer, where none of that type has a status; NOBODY where this one's is good; else None."""
     kind = type(answer)
-    if not bears(kind):
+    if READERS[kind] is None:
         return kind
     return None if (status_of(answer) or 0) >= 400 else NOBODY
