@@ -27,8 +27,8 @@ _COMPARE: Mapping[str, Callable[[Fraction, Fraction], bool]] = {
     "<=": operator.le,
 }
 
-Over = Callable[[Sequence[bool], Mapping[bool, Fraction], Fraction], Fraction]
-"""What is made of samples that are bad or not, of the level of each kind, and of how far off a float may be."""
+Over = Callable[[Sequence[bool], Mapping[bool, Fraction]], Fraction]
+"""What is made of samples that are bad or not, and of the level of each kind."""
 
 
 def changing(alert: Alert) -> bool:
@@ -47,16 +47,21 @@ def changes(alert: Alert, contract: Contract, pace: Pace) -> Iterator[Test]:
 
 
 class _Condition(NamedTuple):
-    """One of those that must hold together: what is made of the samples within a window, against its bound."""
+    """One of those that must hold together: what is made of the samples within a window, against its bound.
+
+    A float may be a little off, so the bound is two: the highest and the lowest that it may seem to be.
+    """
 
     over: Over
     samples: int
     level: Mapping[bool, Fraction]
     compare: Callable[[Fraction, Fraction], bool]
-    bound: Fraction
+    bounds: tuple[Fraction, Fraction]
 
-    def holds(self, bad: Sequence[bool], closed: bool, off: Fraction) -> bool:
-        return self.compare(self.over(bad[-(self.samples + closed) :], self.level, off), self.bound)
+    def holds(self, bad: Sequence[bool], closed: bool) -> tuple[bool, bool]:
+        found = self.over(bad[-(self.samples + closed) :], self.level)
+        high, low = self.bounds
+        return self.compare(found, high), self.compare(found, low)
 
 
 def _test(word: str, alert: Alert, bad: Sequence[bool], contract: Contract, pace: Pace) -> Test:
@@ -86,7 +91,9 @@ def _conditions(expr: Expr, worlds: Mapping[bool, Steady], pace: Pace) -> Iterat
         case Binary(left=Call(args=(Selector() as over,)) as call, right=Number(value=bound)):
             level = {worse: _level(over, world) for worse, world in worlds.items()}
             samples = (over.window or 0) // pace.step
-            yield _Condition(_OVER[call.name], samples, level, _COMPARE[expr.op], Fraction(bound))
+            made, off = _OVER[call.name]
+            bounds = Fraction(bound) + off, Fraction(bound) - off
+            yield _Condition(made, samples, level, _COMPARE[expr.op], bounds)
         case _:
             raise AgreementError(f"no test is known for `{expr}`, which counts changes")
 
@@ -94,9 +101,9 @@ def _conditions(expr: Expr, worlds: Mapping[bool, Steady], pace: Pace) -> Iterat
 def _answers(needed: Sequence[_Condition], bad: Sequence[bool]) -> set[bool]:
     """What it may answer at the last of these steps: the sample at a window's far end counts in Prometheus 2 alone."""
     return {
-        all(one.holds(bad, closed, off) for one in needed)
+        all(told)
         for closed in (True, False)
-        for off in (-_ROUNDED, _ROUNDED)
+        for told in zip(*(one.holds(bad, closed) for one in needed), strict=True)
     }
 
 
@@ -105,12 +112,16 @@ def _level(over: Selector, world: Steady) -> Fraction:
     return level
 
 
-def _changes(bad: Sequence[bool], level: Mapping[bool, Fraction], _: Fraction) -> Fraction:
+def _changes(bad: Sequence[bool], level: Mapping[bool, Fraction]) -> Fraction:
     return Fraction(sum(map(operator.ne, bad, bad[1:])) if level[False] != level[True] else 0)
 
 
-def _average(bad: Sequence[bool], level: Mapping[bool, Fraction], off: Fraction) -> Fraction:
-    return sum((level[worse] * bad.count(worse) for worse in level), Fraction(0)) / len(bad) + off
+def _average(bad: Sequence[bool], level: Mapping[bool, Fraction]) -> Fraction:
+    worse = bad.count(True)
+    return (level[True] * worse + level[False] * (len(bad) - worse)) / len(bad)
 
 
-_OVER: Mapping[str, Over] = {"changes": _changes, "avg_over_time": _average}
+_OVER: Mapping[str, tuple[Over, Fraction]] = {
+    "changes": (_changes, Fraction(0)),
+    "avg_over_time": (_average, _ROUNDED),
+}

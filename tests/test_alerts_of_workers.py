@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import itertools
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,7 +16,7 @@ import examples.shop.main as shop
 from mahavishnu.asgi import Hardening
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
-from mahavishnu.load import load
+from mahavishnu.load import accept, load
 from mahavishnu.queries.firing import firing
 from tests.judges import judge
 from tests.runtime.asgi_client import App
@@ -105,6 +106,9 @@ def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         "mahavishnu.runtime.multiprocess.publisher.place", Mock(return_value=tmp_path / "met")
     )
+    monkeypatch.setattr(
+        "mahavishnu.asgi.accept", cache(accept)
+    )  # all of them read one file, which stays as it is
     file, rules = tmp_path / "mahavishnu.yaml", tmp_path / "rules.yml"
     file.write_text((ROOT / "mahavishnu.yaml").read_text().replace("service:\n", "service:\n  workers: 2\n"))
     made = contract(load(file).spec)

@@ -46,9 +46,9 @@ def _memory(pid: int) -> float:
 
 
 MOUNTED = f"""{APP}
-from mahavishnu.runtime.multiprocess import telling
+from mahavishnu.runtime.multiprocess import publisher
 from starlette.routing import Mount
-telling.PERIOD = 10**11  # who is not asked tells nothing but his last word
+publisher.PERIOD = 10**11  # who is not asked tells nothing but his last word
 app = Starlette(routes=[Mount("/", app)])
 """
 
