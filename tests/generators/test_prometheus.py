@@ -434,7 +434,8 @@ def test_a_recording_over_another_window_is_noticed(old: str, new: str, tmp_path
     folder = written(of, tmp_path)
     path = folder / "prometheus/rules.yml"
     path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
-    assert ask("promtool", "test", "rules", *proofs(folder)).returncode == 1
+    slow_first = reversed([*proofs(folder)])  # it has few tests, and the other one need not be asked after it
+    assert any(ask("promtool", "test", "rules", one).returncode == 1 for one in slow_first)
 
 
 # --- what the rules say ------------------------------------------------------------------------------------

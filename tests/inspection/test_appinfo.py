@@ -202,6 +202,31 @@ app.add_middleware(Hardening)
     assert seen.cors == ("/api",)
 
 
+LATER = """
+def hardened(app):
+    from mahavishnu.asgi import Hardening
+    return Hardening(app)
+
+shop = Starlette()
+shop.add_middleware(hardened)
+whole = Starlette(routes=[Mount("/shop", shop)])
+"""
+
+
+@pytest.mark.parametrize(
+    ("app", "where", "mounts"),
+    [("shop", "around", ()), ("whole", "mounted", ("/shop",)), ("app", "nowhere", ())],
+)
+def test_what_is_loaded_when_the_server_starts_is_seen(
+    app: str, where: str, mounts: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A function that makes the middleware may import it first."""
+    seen = looked(tmp_path, APP + LATER, f"main:{app}")
+
+    assert isinstance(seen, checks.App)
+    assert (seen.where, seen.mounts) == (where, mounts)
+
+
 @pytest.mark.parametrize("spec", ["{}", "{pay: {timeout: 1s}}"])
 def test_what_is_named_is_seen_though_the_spec_has_it_not(spec: str, tmp_path: Path) -> None:
     """Tools are told all at once; a dependency that nothing describes cannot guard anything."""
