@@ -170,7 +170,7 @@ def _slots(one: Server) -> list[Any]:
     return list(_ask(one, "CLUSTER", "SLOTS"))
 
 
-def _until(holds: Callable[[], bool], within: float = 20.0) -> None:
+def _until(holds: Callable[[], bool], within: float = 60.0) -> None:
     end = time.monotonic() + within
     while not holds():
         assert time.monotonic() < end, "the cluster does not agree"
