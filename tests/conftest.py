@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,17 @@ def receiver() -> Iterator[Collector]:
 
     with collector() as made:
         yield made
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What thousands of tests are made of is no garbage, and need not be looked through while they run.
+
+    Where a figure is measured, the collector works as it does for everybody.
+    """
+    if not any(item.get_closest_marker("proof") for item in session.items):
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.hookimpl(tryfirst=True)
