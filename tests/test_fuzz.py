@@ -112,12 +112,13 @@ def test_thousands_of_broken_specs(
 
     monkeypatch.setattr(translations, "unforeseen", unforeseen)
     times: list[float] = []
-    errors = 0
+    errors, slow = 0, pace()
     for number in range(ROUNDS):
+        slow = slow if number % 20 else pace()  # a shared machine has another one from minute to minute
         path.write_bytes(broken(random.Random(number)))
         begun = time.process_time()
         code, findings = judged(path, capsys)
-        times.append(time.process_time() - begun)
+        times.append((time.process_time() - begun) / slow)
         bad = [one for one in findings if one["severity"] == "error"]
         errors += len(bad)
         assert code == (1 if bad else 0), number
@@ -131,7 +132,6 @@ def test_thousands_of_broken_specs(
         f"{ROUNDS:,} without a traceback",
         f"{len(times):,}; {errors:,} errors, all with a place",
     )
-    p99 /= pace()
     figure(
         "processor time to judge one, 99th percentile, at 60 ns for a turn of a loop",
         "< 250 ms",

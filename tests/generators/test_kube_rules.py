@@ -129,10 +129,12 @@ scales = st.tuples(st.integers(1, 4), st.integers(0, 4)).map(
 )
 
 
-def deployed(spec: dict[str, Any], replicas: dict[str, int]) -> Spec:
-    """A random spec that is deployed to Kubernetes."""
-    kubernetes = {"replicas": replicas, "targets": {"kubernetes": {"ingress_class": "nginx"}}}
-    return Spec.model_validate(merged(spec, {"deploy": kubernetes}))
+def deployed(spec: dict[str, Any], replicas: dict[str, int], *, entered: bool = False) -> Spec:
+    """A random spec that is deployed to Kubernetes, where need be with an Ingress, whatever is drawn."""
+    target = {"ingress_class": "nginx"} | ({"host": "shop.example.com"} if entered else {})
+    proxies = {"service": {"trusted_proxies": ["10.0.0.0/8"]}} if entered else {}
+    kubernetes = {"replicas": replicas, "targets": {"kubernetes": target}}
+    return Spec.model_validate(merged(spec, {"deploy": kubernetes} | proxies))
 
 
 @settings(max_examples=5, derandomize=True)
@@ -150,9 +152,9 @@ def test_many_random_specs_pass() -> None:
     kinds: set[str] = set()
 
     @settings(max_examples=ROUNDS, derandomize=True)
-    @given(scales, specs())
-    def passes(replicas: dict[str, int], spec: dict[str, Any]) -> None:
-        judged = deployed(spec, replicas)
+    @given(scales, specs(), st.booleans())
+    def passes(replicas: dict[str, int], spec: dict[str, Any], entered: bool) -> None:
+        judged = deployed(spec, replicas, entered=entered)
         objects = made(judged)
         seen.append(judged.deploy.replicas)
         kinds.update(one["kind"] for one in objects)
