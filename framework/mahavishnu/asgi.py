@@ -16,7 +16,7 @@ from mahavishnu.clock import process_clock
 from mahavishnu.errors import SpecError
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, accept, find_spec
-from mahavishnu.protocols import Clock, Scope
+from mahavishnu.protocols import Clock, Message, Receive, Scope, Send
 from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE
@@ -27,7 +27,6 @@ from mahavishnu.runtime.life import Life
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.reload import Reloader, Take
-from mahavishnu.runtime.requests.exchange import Message, Receive, Send
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.restart import needed
 from mahavishnu.runtime.routing.hand_on import HANDED

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 Scope = MutableMapping[str, Any]
 """What ASGI says of a connection."""
+Message = MutableMapping[str, Any]
+"""What is received or sent of it."""
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class Handle(Protocol):

@@ -12,7 +12,7 @@ from itertools import count
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from mahavishnu.protocols import Scope
+from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE, current_request
@@ -20,7 +20,7 @@ from mahavishnu.runtime.limits.engine import Admission
 from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
-from mahavishnu.runtime.requests.exchange import Exchange, Receive, Send
+from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow

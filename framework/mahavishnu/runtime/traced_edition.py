@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from mahavishnu.protocols import Scope
+from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.limits.engine import Admission
-from mahavishnu.runtime.requests.exchange import Exchange, Receive, Send
+from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mahavishnu.clock import SystemClock
-from mahavishnu.runtime.requests.intake import GRACE, BodyTooSlow, Intake, Message, patience
+from mahavishnu.protocols import Message
+from mahavishnu.runtime.requests.intake import GRACE, BodyTooSlow, Intake, patience
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import run
 

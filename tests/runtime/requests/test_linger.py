@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.runtime.requests.exchange import Message, Receive
+from mahavishnu.protocols import Message, Receive
 from mahavishnu.runtime.requests.linger import BYTES, ROOM, TIME, Linger
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import Answer, collector, harden, limits, run, scope_of, site

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterable
 
+from mahavishnu.protocols import Message, Receive
 from mahavishnu.runtime.limits.engine import Admission, Engine, SizeLimit
 from mahavishnu.runtime.requests.intake import Intake
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 _DIGITS = 18  # of a length: longer ones exceed every limit
 

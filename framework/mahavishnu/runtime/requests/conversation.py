@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from mahavishnu.protocols import Decision, Scope
+from mahavishnu.protocols import Decision, Message, Scope, Send
 from mahavishnu.runtime.limits.fields import problem
-from mahavishnu.runtime.requests.exchange import Message, Send
 
 _AGAIN = 1013  # "Try Again Later", of IANA's registry for RFC 6455
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-from mahavishnu.protocols import Decision, Gate, Taken
+from mahavishnu.protocols import Decision, Gate, Message, Send, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
@@ -17,10 +17,6 @@ from mahavishnu.runtime.requests.bounded import Bounded
 from mahavishnu.runtime.requests.let_out import failed
 from mahavishnu.runtime.requests.upload import Upload
 from mahavishnu.runtime.requests.watch import Deadline, Timed, Watch
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 
 class Exchange(Timed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from mahavishnu.runtime.requests.exchange import Message, Receive
+from mahavishnu.protocols import Message, Receive
 
 _PARTS = 16
 """So much that has come of a body is dropped before what follows is believed to be more of it."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
 
-from mahavishnu.protocols import Clock
+from mahavishnu.protocols import Clock, Message, Receive
 from mahavishnu.runtime.calls.cutoff import Cutoff
 from mahavishnu.units import SECOND
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 GRACE = 5_000_000_000
 """Nanoseconds that a client may lag behind the rate: a connection takes a moment to get going, and pauses."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from mahavishnu.protocols import Clock, Scope
+from mahavishnu.protocols import Clock, Receive, Scope, Send
 from mahavishnu.runtime.calls.cutoff import Cutoff
-from mahavishnu.runtime.requests.exchange import Receive, Send
 
 BYTES = 16 * 2**20
 """So much of one body is dropped at most (give or take what the server hands over at once)."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from asyncio import CancelledError, Event, Handle, Task, current_task, get_running_loop
-from collections.abc import Awaitable, Callable, MutableMapping
+from asyncio import Event, Task, current_task, get_running_loop
+from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any, cast
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+from mahavishnu.protocols import Message, Receive
+from mahavishnu.runtime.calls.alarm import Alarm
 
 
 class ClientGone(Exception):
@@ -28,7 +28,7 @@ class Upload:
     async def __call__(self) -> Message:
         """The next message."""
         if self._ahead:
-            return self._ahead.pop(0)
+            return self._ahead.pop()
         if self._whole:
             return await self._receive()
         self.waits = True
@@ -50,39 +50,41 @@ class Upload:
             await Event().wait()
 
 
-class _Leaving:
-    """Ends what the current task waits for when its client goes, or sends what is refused."""
+class _Leaving(Alarm):
+    """Ends what the current task waits for when its client goes, or sends what is refused; `why` says which."""
+
+    __slots__ = ("_handle", "_upload", "_watching", "why")
 
     def __init__(self, upload: Upload) -> None:
+        self.task = cast("Task[Any]", current_task())
+        self.cancelling, self.due, self.expired = self.task.cancelling(), 1, False
+        self.why: BaseException = ClientGone()
         self._upload = upload
-        self._task = cast("Task[Any]", current_task())
-        self._before = self._task.cancelling()
         self._watching: Task[None] | None = None
-        self._fault: BaseException | None = None
         # Who does not wait after all, as where the queue is full, costs no task.
-        self._handle: Handle = get_running_loop().call_soon(self._watch, context=Context())
+        self._handle = get_running_loop().call_soon(self._watch, context=Context())
 
-    def stop(self) -> None:
-        """Look no longer."""
+    def end(self, error: BaseException | None) -> bool:
+        """As of any alarm; nobody looks any longer."""
         self._handle.cancel()
         if self._watching is not None:
-            self._watching.remove_done_callback(self._end)
+            self._watching.remove_done_callback(self._told)
             self._watching.cancel()
-
-    def fault(self) -> BaseException | None:
-        """Why the task has been cancelled, where it was from here and from nowhere else."""
-        mine = self._fault is not None and self._task.uncancel() <= self._before
-        return self._fault if mine else None
+        return super().end(error)
 
     def _watch(self) -> None:
         self._watching = get_running_loop().create_task(self._upload.gone())
-        self._watching.add_done_callback(self._end)
+        self._watching.add_done_callback(self._told)
 
-    def _end(self, watching: Task[None]) -> None:
-        if not watching.cancelled():
-            fault = watching.exception()
-            self._fault = ClientGone() if fault is None or isinstance(fault, OSError) else fault
-            self._task.cancel()
+    def _told(self, watching: Task[None]) -> None:
+        if watching.cancelled():
+            return
+        fault = watching.exception()
+        if fault is not None and not isinstance(
+            fault, OSError
+        ):  # by one of those a server says that it has gone
+            self.why = fault
+        self.expire()
 
 
 async def unless_gone(upload: Upload, waiting: Awaitable[None]) -> None:
@@ -90,10 +92,8 @@ async def unless_gone(upload: Upload, waiting: Awaitable[None]) -> None:
     leaving = _Leaving(upload)
     try:
         await waiting
-    except CancelledError:
-        fault = leaving.fault()
-        if fault is None:
-            raise
-        raise fault from None
-    finally:
-        leaving.stop()
+    except BaseException as error:
+        if leaving.end(error):
+            raise leaving.why from None
+        raise
+    leaving.end(None)
