@@ -54,6 +54,7 @@ _KINDS = {
     ("grpc", "FutureTimeoutError"): "timeout",
     ("starlette", "ClientDisconnect"): "gone",
     ("starlette", "WebSocketDisconnect"): "gone",
+    ("litestar", "WebSocketDisconnect"): "gone",
     ("uvicorn", "ClientDisconnected"): "gone",
     ("socket", "gaierror"): "connect",
     ("builtins", "TimeoutError"): "timeout",

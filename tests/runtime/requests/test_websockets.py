@@ -8,14 +8,11 @@ from typing import Any
 import pytest
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
+from uvicorn.protocols.utils import ClientDisconnected
 
 from tests.runtime.asgi_client import House, handshake, harden, limits, site, spec_of
 
 OUTCOMES = ("ended", "refused", "failed")
-
-
-class ClientDisconnected(OSError):
-    """As uvicorn's."""
 
 
 def _house(ends: BaseException | None, spec: Any = None) -> House:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from mahavishnu.errors import BadAnswer, CallTimeout, DependencyError, RateLimited
-from mahavishnu.policies._faults import leaves
+from mahavishnu.policies._faults import kinds, leaves
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
-
-_GONE = ("ClientDisconnect", "ClientDisconnected", "WebSocketDisconnect")
-"""What Starlette and uvicorn raise where the client has gone."""
 
 
 def answer(error: BaseException) -> Decision | None:
@@ -20,7 +17,7 @@ def answer(error: BaseException) -> Decision | None:
 
 def failed(error: BaseException) -> bool:
     """Whether it is a fault of the app: who is cancelled has none, nor whose client has gone."""
-    return any(isinstance(each, Exception) and type(each).__name__ not in _GONE for each in leaves(error))
+    return any(isinstance(each, Exception) and "gone" not in kinds(type(each)) for each in leaves(error))
 
 
 def _said(error: BaseException) -> Decision | None:
