@@ -188,14 +188,15 @@ app.add_middleware(CORSMiddleware)
     assert seen.cors == ()
 
 
-def test_a_cors_middleware_in_what_the_app_has_mounted_is_seen(tmp_path: Path) -> None:
-    """With the path at which its app is."""
-    text = """
-from mahavishnu.asgi import Hardening
+@pytest.mark.parametrize(
+    "hardened", ["", "from mahavishnu.asgi import Hardening\napp.add_middleware(Hardening)\n"]
+)
+def test_a_cors_middleware_in_what_the_app_has_mounted_is_seen(tmp_path: Path, hardened: str) -> None:
+    """With the path at which its app is; also where another file puts Hardening around it."""
+    text = f"""
 from starlette.middleware.cors import CORSMiddleware
 app.mount("/api", CORSMiddleware(bare))
-app.add_middleware(Hardening)
-"""
+{hardened}"""
     seen = looked(tmp_path, APP + text)
 
     assert isinstance(seen, checks.App)

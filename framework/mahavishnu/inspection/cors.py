@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from mahavishnu.runtime.routing.layers import descends, layers_of, listed
-from mahavishnu.runtime.routing.routes import is_mount, resolved_routes
+from mahavishnu.runtime.routing.routes import mounted, resolved_routes
 
 _ITS_NAME = frozenset({"starlette.middleware.cors.CORSMiddleware"})
 
@@ -19,13 +19,5 @@ def cors_in(app: Any, outside: int = 0, path: str = "") -> Iterator[str]:
     if any(descends(kind, _ITS_NAME) for kind in kinds):
         yield path or "/"
     else:
-        yield from _mounted(resolved_routes(last), path)
-
-
-def _mounted(routes: Sequence[Any], prefix: str) -> Iterator[str]:
-    for route in routes:
-        path = f"{prefix}{getattr(route, 'path', '')}"
-        if is_mount(route):
-            yield from cors_in(route.app, path=path)
-        else:  # one of FastAPI's include_router has routes itself
-            yield from _mounted(resolved_routes(route), path)
+        for place, one in mounted(resolved_routes(last), path):
+            yield from cors_in(one, path=place)

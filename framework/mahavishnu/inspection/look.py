@@ -12,9 +12,10 @@ import traceback
 from typing import Any, NoReturn
 
 from mahavishnu.ground.app_names import NAMED
+from mahavishnu.inspection.cors import cors_in
 from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.routing.layers import layers_of, listed
-from mahavishnu.runtime.routing.routes import is_mount, resolved_routes, routes_of
+from mahavishnu.runtime.routing.routes import mounted, resolved_routes, routes_of
 
 UNWRITTEN = "--unwritten"
 """Before the app's name: its spec is still to be written."""
@@ -42,7 +43,7 @@ def seen(target: str) -> dict[str, object]:
 def _standing(app: Any) -> dict[str, object]:
     """Where Hardening stands; to know that takes long, and nothing can stand where nobody has loaded it."""
     if "mahavishnu.asgi" not in sys.modules and not _lists_any(app):
-        return {"where": "nowhere", "outside": (), "mounts": ()}
+        return {"where": "nowhere", "outside": (), "mounts": (), "cors": [*cors_in(app)]}
     from mahavishnu.inspection.standing import standing_of
 
     return standing_of(app)._asdict()
@@ -51,8 +52,7 @@ def _standing(app: Any) -> dict[str, object]:
 def _lists_any(app: Any) -> bool:
     """Whether an app, or one that is mounted in it, lists a middleware: what makes that may load one of ours."""
     *_, last = layers_of(app)
-    mounted = (route.app for route in filter(is_mount, resolved_routes(last)))
-    return bool(listed(last)) or any(map(_lists_any, mounted))
+    return bool(listed(last)) or any(_lists_any(one) for _, one in mounted(resolved_routes(last)))
 
 
 def _made(app: Any) -> Any:

@@ -36,6 +36,16 @@ def is_mount(route: Any) -> bool:
     return hasattr(route, "app") and not hasattr(route, "endpoint")
 
 
+def mounted(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The apps behind these routes with their paths, those of included routers, too."""
+    for route in routes:
+        path = prefix + str(getattr(route, "path", ""))
+        if is_mount(route):
+            yield path, route.app
+        else:
+            yield from mounted(resolved_routes(route), path)
+
+
 def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
     for route in routes:
         path = prefix + str(getattr(route, "path", ""))
