@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
-
-_TURNS = 1_000_000
-_TURN = 60e-9  # seconds
 
 
 class Figure(NamedTuple):
@@ -25,17 +23,18 @@ def figure(name: str, goal: object, measured: object) -> None:
     FIGURES.append(Figure(name, str(goal), str(measured)))
 
 
-def pace() -> float:
-    """How many times slower this machine is now than one on which a turn of a loop takes 60 ns.
+def cheapest(*works: Callable[[], object], rounds: int = 15) -> tuple[float, ...]:
+    """Seconds of processor time that each takes at its best, turn about.
 
-    Limits in milliseconds hold there; measured in the same run, they say something on any other.
+    A machine that is shared has another pace from second to second: the ratio of two of them holds on any.
     """
-    took: list[float] = []
-    for _ in range(5):
-        begun = time.process_time()
-        sum(one * one for one in range(_TURNS))
-        took.append(time.process_time() - begun)
-    return min(took) / _TURNS / _TURN
+    took: list[list[float]] = [[] for _ in works]
+    for _ in range(rounds):
+        for work, times in zip(works, took, strict=True):
+            begun = time.process_time()
+            work()
+            times.append(time.process_time() - begun)
+    return tuple(map(min, took))
 
 
 def table(figures: list[Figure]) -> str:

@@ -10,13 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
+from ruamel.yaml import YAML
 
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.loading import faults, translations
-from tests.figures import figure, pace
+from tests.figures import cheapest, figure
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT / "mahavishnu.yaml"]
@@ -112,13 +114,12 @@ def test_thousands_of_broken_specs(
 
     monkeypatch.setattr(translations, "unforeseen", unforeseen)
     times: list[float] = []
-    errors, slow = 0, pace()
+    errors = 0
     for number in range(ROUNDS):
-        slow = slow if number % 20 else pace()  # a shared machine has another one from minute to minute
         path.write_bytes(broken(random.Random(number)))
         begun = time.process_time()
         code, findings = judged(path, capsys)
-        times.append((time.process_time() - begun) / slow)
+        times.append(time.process_time() - begun)
         bad = [one for one in findings if one["severity"] == "error"]
         errors += len(bad)
         assert code == (1 if bad else 0), number
@@ -132,12 +133,14 @@ def test_thousands_of_broken_specs(
         f"{ROUNDS:,} without a traceback",
         f"{len(times):,}; {errors:,} errors, all with a place",
     )
+    whole = cast("Any", YAML())  # which knows no types
+    read = sorted(cheapest(*[lambda: whole.load(SEEDS[1])] * 30, rounds=1))[15]
     figure(
-        "processor time to judge one, 99th percentile, at 60 ns for a turn of a loop",
-        "< 250 ms",
-        f"{p99 * 1000:.0f} ms",
+        f"processor time to judge one, 99th percentile ({p99 * 1000:.0f} ms) / ruamel.yaml reads a whole one",
+        "< 15",
+        f"{p99 / read:.1f}",
     )
-    assert p99 < 0.25
+    assert p99 / read < 15
 
 
 _M = 2**20  # bytes are read at most
@@ -204,14 +207,16 @@ def test_no_file_is_heavy(tmp_path: Path) -> None:
     found = {name: weighed(tmp_path / "mahavishnu.yaml", HEAVY[name]) for name in chosen}
     slowest = max(found, key=lambda name: found[name][1])
     largest = max(found, key=lambda name: found[name][2])
+    (read,) = cheapest(lambda: cast("Any", YAML(pure=True)).load(HEAVY["written secrets"]), rounds=1)
     figure(
-        f"processor time for the worst of {len(found)} files of 1 MiB ({slowest})",
-        "< 15 s",
-        f"{found[slowest][1]:.1f} s",
+        f"processor time for the worst of {len(found)} files of 1 MiB ({slowest}, {found[slowest][1]:.1f} s)"
+        " / ruamel.yaml reads 1 MiB",
+        "< 5",
+        f"{found[slowest][1] / read:.1f}",
     )
     figure(f"memory for the worst of them ({largest})", "< 256 MiB", f"{found[largest][2]} MiB")
     assert {code for code, _, _ in found.values()} == {1}
-    assert found[slowest][1] < 15
+    assert found[slowest][1] / read < 5
     assert found[largest][2] < 256
 
 

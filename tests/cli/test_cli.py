@@ -173,15 +173,17 @@ def test_help_imports_no_verb_and_no_model() -> None:
 @pytest.mark.proof
 @pytest.mark.alone
 def test_help_answers_at_once() -> None:
-    """Under 0.2 s, interpreter included: the best of ten, for the machine may be busy."""
-    times: list[float] = []
+    """Against an interpreter that does nothing, turn about: the best of ten of each, for the machine may be busy."""
+    times: dict[str, list[float]] = {"-c pass": [], "-m mahavishnu --help": []}
     for _ in range(10):
-        begun = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "mahavishnu", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - begun)
+        for words, took in times.items():
+            begun = time.perf_counter()
+            subprocess.run([sys.executable, *words.split()], capture_output=True, check=True)
+            took.append(time.perf_counter() - begun)
+    nothing, asked = map(min, times.values())
 
-    figure("mahavishnu --help", "< 0.2 s", f"{min(times):.2f} s")
-    assert min(times) < 0.2
+    figure("mahavishnu --help / python -c pass", "< 2.5", f"{asked / nothing:.1f}")
+    assert asked / nothing < 2.5
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:
