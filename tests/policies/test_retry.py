@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
+from email.message import Message
 from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError, URLError
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout
+from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, RateLimited
 from mahavishnu.policies._faults import (
     kinds,
     leaves_of,
@@ -165,6 +168,13 @@ def _status_error(status: int) -> httpx.HTTPStatusError:
         (TimeoutError(), True),
         (CallTimeout("stripe", "timeout", "slow"), True),
         (socket.gaierror(), True),
+        (URLError(socket.gaierror()), True),
+        (URLError(ConnectionRefusedError()), True),
+        (URLError(TimeoutError()), True),
+        (URLError(ssl.SSLError()), False),
+        (URLError("unknown url type: x"), False),
+        (HTTPError("http://x", 503, "Busy", Message(), None), True),
+        (HTTPError("http://x", 500, "Broken", Message(), None), False),
         (httpx.ConnectError("x"), True),
         (httpx.ReadTimeout("x"), True),
         (httpx.RemoteProtocolError("x"), True),
@@ -255,6 +265,9 @@ def test_a_date_that_names_no_zone_is_none_of_this_host(said: str, monkeypatch: 
         (_status_error(404), Outcome.SUCCESS),
         (BreakerOpen("other", "breaker", "open", 1), Outcome.CANCELLED),
         (BulkheadFull("other", "bulkhead", "full"), Outcome.CANCELLED),
+        (RateLimited("tools", "too often", 1), Outcome.CANCELLED),
+        (URLError(TimeoutError()), Outcome.TIMEOUT),
+        (URLError(ConnectionRefusedError()), Outcome.FAILURE),
         (asyncio.CancelledError(), Outcome.CANCELLED),
         (KeyboardInterrupt(), Outcome.CANCELLED),
         (SystemExit(), Outcome.CANCELLED),

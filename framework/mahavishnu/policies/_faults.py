@@ -11,7 +11,7 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, Throttled
+from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, RateLimited, Throttled
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._statuses import own_status, package, status_of, status_of_fault
 from mahavishnu.protocols import Leaf, Outcome, Word
@@ -151,19 +151,26 @@ REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
 
 def _words(fault: BaseException) -> frozenset[Word]:
     status = status_of_fault(fault)
-    return kinds(type(fault)) if status is None else kinds(type(fault)) | {status}
+    return _kinds_of(fault) if status is None else _kinds_of(fault) | {status}
+
+
+def _kinds_of(fault: BaseException) -> frozenset[str]:
+    """Those of its class; and of what urllib has wrapped, whose own class says nothing."""
+    own = kinds(type(fault))
+    reason = getattr(fault, "reason", None) if "urllib.error.URLError" in own else None
+    return own | kinds(type(reason)) if isinstance(reason, OSError) else own
 
 
 def _outcome(fault: BaseException) -> Outcome:
     if not isinstance(fault, Exception):
         return Outcome.CANCELLED
     # A refusal says nothing about a dependency: nobody was called. Nor does who has asked the app, and is gone.
-    if isinstance(fault, REFUSALS) or "gone" in kinds(type(fault)):
+    if isinstance(fault, (*REFUSALS, RateLimited)) or "gone" in kinds(type(fault)):
         return Outcome.CANCELLED
     own = own_status(fault)
     if own is not None:
         return _outcome_of_own(fault, own)
-    if "timeout" in kinds(type(fault)):
+    if "timeout" in _kinds_of(fault):
         return Outcome.TIMEOUT
     status = status_of_fault(fault)
     # An error beside a good status is about something else, like a body that is no JSON.
@@ -180,7 +187,7 @@ def _outcome_of_own(fault: Exception, status: int) -> Outcome:
 
 def _of_client(fault: Exception) -> bool:
     told = isinstance(fault, REFUSALS) or status_of_fault(fault) is not None
-    return told or not kinds(type(fault)).isdisjoint(("timeout", "connect"))
+    return told or not _kinds_of(fault).isdisjoint(("timeout", "connect"))
 
 
 def _header(answer: object, name: str) -> str | None:
