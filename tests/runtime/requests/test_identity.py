@@ -626,15 +626,20 @@ def test_naming_a_caller_is_cheap() -> None:
         return lambda: [work() for _ in range(500)]
 
     bare, host, walked, others = cheapest(
-        *map(many, (
-            lambda: plain.caller(direct),
-            lambda: HTTPConnection(direct).client,
-            lambda: behind_one.caller(proxied),
-            uvicorn,
-        )),
+        *map(
+            many,
+            (
+                lambda: plain.caller(direct),
+                lambda: HTTPConnection(direct).client,
+                lambda: behind_one.caller(proxied),
+                uvicorn,
+            ),
+        ),
         rounds=60,
     )
-    figure("naming the caller, from the socket: ours / Starlette's request.client", "< 1.5", f"{bare / host:.2f}")
+    figure(
+        "naming the caller, from the socket: ours / Starlette's request.client", "< 1.5", f"{bare / host:.2f}"
+    )
     figure("… behind a proxy, 8 headers: uvicorn's proxy headers / ours", "> 1", f"{others / walked:.1f}")
     assert bare / host < 1.5
     assert others / walked > 1
