@@ -18,7 +18,8 @@ from benchmarks.limiters import RATE, Ask, limits, limits_async, pyrate, throttl
 from mahavishnu.clock import SystemClock
 from mahavishnu.contract import contract
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission, Engine
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.engine import Engine
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
@@ -64,7 +65,7 @@ def _engine(algorithm: str) -> Ask:
     )
     said, clock = contract(spec), SystemClock()
     engine = Engine(said, clock, Metrics(said.signals), MemoryStore(clock))
-    plan = engine.plan("/", "GET")
+    plan = engine.planner.plan("/", "GET")
 
     async def ask(client: str) -> bool:
         admission = Admission("", Caller(client), plan, clock.now())

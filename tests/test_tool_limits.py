@@ -354,7 +354,7 @@ def test_a_plain_function_cannot_await_a_store(house: House) -> None:
     """It does not start, and a block is never let in: either is told what to do."""
     house = harden(site(), SHARED)
     engine: Any = house.app.service.engine
-    engine.store = Later(engine.store)
+    engine.store = engine.planner.store = Later(engine.store)
     with pytest.raises(
         MahavishnuError, match=r"limit `fleet` .* `tests.test_tool_limits.* plain function: make"
     ):
@@ -378,9 +378,9 @@ def test_a_plain_function_asks_what_its_process_counts_beside_a_shared_store(hou
     tools = {"tools": {**own, "match": {"tool": "*"}}}
     house = harden(site(), spec_of(store="redis://cache:6379", limits={**requests, **tools}))
     engine: Any = house.app.service.engine
-    engine.store = Later(engine.store)
+    engine.store = engine.planner.store = Later(engine.store)
     assert outcomes(limit(tool="build")(lambda: None), 3) == [True, True, False]
-    assert [engine.plan(route, "GET").later for route in ("/", "/fleet")] == [False, True]
+    assert [engine.planner.plan(route, "GET").later for route in ("/", "/fleet")] == [False, True]
     assert [run(house.status()) for _ in range(3)] == [200, 200, 429]
 
 

@@ -19,7 +19,9 @@ from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Request, current_request
 from mahavishnu.runtime.keys import Caller, Principal
 from mahavishnu.runtime.limits import plain_tools
-from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.engine import Engine
+from mahavishnu.runtime.limits.plan import Plan
 from mahavishnu.runtime.requests.answered import answered
 from mahavishnu.runtime.requests.identity import UNKNOWN, Identity
 from mahavishnu.runtime.tracing.log import refusal
@@ -152,7 +154,7 @@ class ToolLimit:
         service, request = service_at_work(), current_request()
         engine = service.engine
         route = "" if request is None else request.route
-        plan = Plan() if variables.disabled() else engine.tool_plan(self.tool, route)
+        plan = Plan() if variables.disabled() else engine.planner.tool_plan(self.tool, route)
         return engine, Admission("", self._caller(service.identity, request), plan, engine.clock.now())
 
     def _caller(self, identity: Identity | None, request: Request | None) -> Caller:

@@ -14,7 +14,8 @@ from mahavishnu.derived.outage import outage
 from mahavishnu.derived.shares import shares
 from mahavishnu.policies.rate import Rate
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission, Engine
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.engine import Engine
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
@@ -64,7 +65,7 @@ class Counts:
     async def _all_of(self, engine: Engine) -> int:
         admitted = 0
         while True:
-            admission = Admission("", CLIENT, engine.plan("/", "GET"), self._clock.now())
+            admission = Admission("", CLIENT, engine.planner.plan("/", "GET"), self._clock.now())
             await engine.admit(admission)
             if admission.refused is not None:
                 return admitted

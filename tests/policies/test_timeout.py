@@ -284,10 +284,10 @@ async def test_of_several_time_limits_the_most_specific_holds() -> None:
     names = [
         plan.timeout.name if plan.timeout else None
         for plan in (
-            engine.plan("/report", "GET"),
-            engine.plan("/report", "POST"),
-            engine.plan("/reports", "GET"),
-            engine.plan("/", "GET"),
+            engine.planner.plan("/report", "GET"),
+            engine.planner.plan("/report", "POST"),
+            engine.planner.plan("/reports", "GET"),
+            engine.planner.plan("/", "GET"),
         )
     ]
     assert names == ["report", "posts", "under", "request"]

@@ -240,9 +240,9 @@ def site(*routes: BaseRoute, **more: Any) -> Starlette:
 
 
 def run(scenario: Awaitable[Any]) -> Any:
-    """Run a scenario to its end; a scenario that hangs in virtual time fails after ten real seconds."""
+    """Run a scenario to its end; a scenario that hangs in virtual time fails after a real minute."""
 
     async def limited() -> Any:
-        return await asyncio.wait_for(scenario, 10)
+        return await asyncio.wait_for(scenario, 60)
 
     return asyncio.run(limited())

@@ -21,7 +21,7 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.protocols import Taken
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from tests.runtime.asgi_client import (
     Message,
@@ -109,7 +109,7 @@ async def test_a_header_with_underscores_is_nobodys_address() -> None:
 async def test_deciding_does_not_block_the_event_loop() -> None:
     """slowapi speaks to its store synchronously inside async routes; ours in memory answers at once (D6)."""
     engine = harden(site(), limits(calls={"rate": "1/second"})).app.service.engine
-    plan = engine.plan("/", "GET")
+    plan = engine.planner.plan("/", "GET")
     first, second = (Admission("", Caller("203.0.113.1"), plan, 0) for _ in range(2))
     assert engine.charge(first) is engine.charge(second) is None
     assert (first.refused, second.refused is None) == (None, False)
@@ -131,7 +131,7 @@ async def test_a_denied_request_is_not_added(algorithm: str) -> None:
         all={"rate": "10/minute", "algorithm": algorithm, "cost": 1, "match": {"path": "/one"}},
     )
     engine = harden(site(), spec).app.service.engine
-    (rate,) = engine.plan("/one", "GET").rates
+    (rate,) = engine.planner.plan("/one", "GET").rates
     charges = [replace(rate, cost=cost) for cost in (8, 5, 1, 1, 1)]
     allowed = [cast("Taken", engine.store.take([one], ["k"])).admitted for one in charges]
     assert allowed == [True, False, True, True, False]

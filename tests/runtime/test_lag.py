@@ -109,7 +109,7 @@ def test_a_late_loop_holds_an_adaptive_limit_back() -> None:
         async def scenario() -> None:
             house.app.service.lag.start()
             for _ in range(200):
-                slots = house.app.service.engine.plan("/", "GET").gates[0].gate
+                slots = house.app.service.engine.planner.plan("/", "GET").gates[0].gate
                 while slots.try_enter(1):
                     pass
                 assert await slots.enter(1) is not None

@@ -383,7 +383,7 @@ async def test_the_old_keys_hold_until_they_are_refilled(tmp_path: Path) -> None
     assert await world.allowed() == 1
     world.clock.advance("60s")
     await world.clock.settle()
-    assert world.app.service.engine.rates_before == ()
+    assert world.app.service.engine.superseded.held == ()
     assert await world.allowed() == 30
 
 
@@ -407,7 +407,7 @@ async def test_what_callers_of_a_tool_have_used_holds_on_when_they_are_told_apar
     assert await allowed("other") == 0
     world.clock.advance("61s")
     await world.clock.settle()
-    assert world.app.service.engine.rates_before == ()
+    assert world.app.service.engine.superseded.held == ()
     assert [await allowed("one"), await allowed("other")] == [10, 10]
 
 
@@ -457,7 +457,7 @@ async def test_the_old_keys_hold_no_longer_however_often_the_spec_changes(tmp_pa
     assert await world.allowed() == 6
     world.clock.advance("20s")
     await world.clock.settle()
-    assert world.app.service.engine.rates_before == ()
+    assert world.app.service.engine.superseded.held == ()
     assert await world.allowed() == 30
 
 
@@ -474,7 +474,7 @@ async def test_the_old_number_of_a_fleet_holds_no_longer_however_often_the_spec_
     await world.reload(store=store, **rates(a=new, b={"body": "1MiB"}))
     world.clock.advance("60s")
     await world.clock.settle()
-    assert world.app.service.engine.rates_before == ()
+    assert world.app.service.engine.superseded.held == ()
     assert await world.allowed() == 30
 
 
@@ -486,7 +486,7 @@ async def test_each_of_several_old_keys_holds_for_its_own_time(tmp_path: Path) -
     for time, left in (("999ms", 2), ("1ms", 1), ("58999ms", 1), ("1ms", 0)):
         world.clock.advance(time)
         await world.clock.settle()
-        assert len(world.app.service.engine.rates_before) == left
+        assert len(world.app.service.engine.superseded.held) == left
 
 
 async def test_what_an_old_spec_lets_go_of_is_its_own(tmp_path: Path) -> None:
@@ -516,7 +516,7 @@ async def test_a_timer_that_comes_too_early_is_set_again(
     monkeypatch.setattr(world.clock, "call_later", early)
     await world.reload(**rates(a={"rate": "30/minute", "per": "global"}))
     world.clock.advance("60s")
-    assert world.app.service.engine.rates_before == ()
+    assert world.app.service.engine.superseded.held == ()
 
 
 async def test_an_old_spec_is_not_kept_until_its_keys_are_refilled(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mahavishnu.clock import SystemClock
 from mahavishnu.derived.outage import outage
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.redis.address import DEADLINE, address
 from mahavishnu.runtime.redis.store import RedisStore
@@ -285,6 +285,6 @@ def test_a_reload_gives_nothing_back_that_the_fleet_has_counted(after: dict[str,
 
 
 async def _admitted(service: Service, caller: Caller) -> bool:
-    admission = Admission("", caller, service.engine.plan("/", "GET"), service.clock.now())
+    admission = Admission("", caller, service.engine.planner.plan("/", "GET"), service.clock.now())
     await service.engine.admit(admission)
     return admission.refused is None

@@ -16,7 +16,7 @@ from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered
 from mahavishnu.runtime.context import HERE, current_request
-from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
@@ -89,8 +89,8 @@ class Edition:
         else:
             route, scope[HANDED] = found
         service = self.service
-        engine, method = service.engine, scope["method"]
-        plan = engine.plans.get((route, method)) or engine.plan(route, method_label(method))
+        planner, method = service.engine.planner, scope["method"]
+        plan = planner.plans.get((route, method)) or planner.plan(route, method_label(method))
         caller = self._identity.caller(scope)
         name = self._request_id(scope) if self._proxies else next(self._ids)
         made = Exchange(send, plan, caller, name, scope["path"], self._headers, self.now)
@@ -103,7 +103,7 @@ class Edition:
         route = UNMATCHED if found is None else found[0]
         scope[HANDED] = None
         engine = self.service.engine
-        plan = engine.plan(route, "GET")
+        plan = engine.planner.plan(route, "GET")
         name = self._request_id(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
         admission.scope = scope
@@ -143,7 +143,7 @@ class Edition:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
         plan, engine = exchange.plan, self.service.engine
         if plan.body is not None:
-            exchange.bounded = Bounded(engine, plan.body, exchange, receive)
+            exchange.bounded = Bounded(engine.clock, plan.body, exchange, receive)
             exchange.bounded.announced(scope["headers"])
             if exchange.refused is not None:
                 return False
@@ -157,9 +157,9 @@ class Edition:
                 return False
         if plan.timeout is not None:  # what answers at once comes before any timer
             if plan.plain:
-                exchange.watch = deadline(engine, plan.timeout, exchange, exchange.began)
+                exchange.watch = deadline(engine.clock, plan.timeout, exchange, exchange.began)
             else:
-                exchange.watch = Watch(engine, plan.timeout, exchange, scope["headers"])
+                exchange.watch = Watch(engine.clock, plan.timeout, exchange, scope["headers"])
         exchange.running = not plan.later and (not plan.gates or engine.try_enter(exchange))
         return True
 

@@ -26,8 +26,9 @@ from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependenc
 from mahavishnu.runtime.calls.fallback import fallbacks_of
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, queue_of
 from mahavishnu.runtime.lag import Lag
-from mahavishnu.runtime.limits.engine import Engine, Plan
+from mahavishnu.runtime.limits.engine import Engine
 from mahavishnu.runtime.limits.offenders import Refusals
+from mahavishnu.runtime.limits.plan import Plan
 from mahavishnu.runtime.process import Usage, started, usage
 from mahavishnu.runtime.requests.ended import Ended
 from mahavishnu.runtime.requests.identity import Identity

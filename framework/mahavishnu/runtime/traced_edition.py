@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.edition import Edition
-from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.routing.table import RouteTable

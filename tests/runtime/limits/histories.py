@@ -21,7 +21,8 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.errors import RateLimited
 from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission, Engine
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.engine import Engine
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import harden, limits, site, spec_of
@@ -177,7 +178,7 @@ def on_redis(rates: Sequence[Rate], dice: random.Random, url: str, name: str) ->
 
 
 def _requested(engine: Engine, dice: random.Random, calls: int, *, timed: bool) -> list[Call]:
-    plan, order, made = engine.plan("/", "GET"), itertools.count(), list[Call]()
+    plan, order, made = engine.planner.plan("/", "GET"), itertools.count(), list[Call]()
 
     async def asking(who: Sequence[str]) -> None:
         for client in who:

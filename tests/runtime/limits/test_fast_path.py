@@ -17,8 +17,11 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission, Engine, Plan
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.engine import Engine
 from mahavishnu.runtime.limits.memory_store import SHARDS
+from mahavishnu.runtime.limits.plan import Plan
+from mahavishnu.runtime.limits.planner import Planner
 from mahavishnu.runtime.service import Service
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import House, handshake, harden, limits, ok, run, site
@@ -77,21 +80,21 @@ async def story(spec: Any, moves: list[tuple[int, int, bool]]) -> list[Any]:
     return [*seen, [(name, total, [one[1:] for one in top]) for name, (total, _, top) in most]]
 
 
-def long_way(engine: Engine, planned: Callable[[Engine, str, str], Plan], route: str, method: str) -> Plan:
+def long_way(planner: Planner, planned: Callable[[Planner, str, str], Plan], route: str, method: str) -> Plan:
     """A plan whose requests are decided by all the parts."""
-    plan = planned(engine, route, method)
+    plan = planned(planner, route, method)
     object.__setattr__(plan, "fast", None)
     return plan
 
 
 def both_ways(scenario: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
     """What comes of a scenario the short way, and the long way."""
-    planned, short = Engine._planned, run(scenario())  # pyright: ignore[reportPrivateUsage]
+    planned, short = Planner._planned, run(scenario())  # pyright: ignore[reportPrivateUsage]
     try:
-        Engine._planned = lambda one, route, method: long_way(one, planned, route, method)  # type: ignore[method-assign, assignment]  # pyright: ignore[reportPrivateUsage]
+        Planner._planned = lambda one, route, method: long_way(one, planned, route, method)  # type: ignore[method-assign, assignment]  # pyright: ignore[reportPrivateUsage]
         return short, run(scenario())
     finally:
-        Engine._planned = planned  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
+        Planner._planned = planned  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
 
 
 def test_no_request_can_tell_which_way_it_was_decided() -> None:
@@ -200,7 +203,7 @@ def test_a_request_that_began_before_a_reload_leaves_nothing_that_the_rate_at_wo
         clock, caller = VirtualClock(10**12), Caller("203.0.113.1")
         first = Service(limits(calls={"rate": "10/minute"}), clock)
         second = Service(limits(calls=after), clock, before=first)
-        plan = first.engine.plan("/", "GET")
+        plan = first.engine.planner.plan("/", "GET")
 
         async def admits(engine: Engine, plan: Plan) -> bool:
             admission = Admission("", caller, plan, clock.now())
@@ -212,7 +215,7 @@ def test_a_request_that_began_before_a_reload_leaves_nothing_that_the_rate_at_wo
         said = list[bool]()
         for _ in range(9):
             said.append(await admits(first.engine, plan))
-            said.append(await admits(second.engine, second.engine.plan("/", "GET")))
+            said.append(await admits(second.engine, second.engine.planner.plan("/", "GET")))
             clock.advance("10ms")
         return said
 
@@ -223,7 +226,7 @@ def test_a_request_that_began_before_a_reload_leaves_nothing_that_the_rate_at_wo
 
 def ways_taken(house: House, method: str) -> list[bool]:
     """Of each request from now on that is decided the usual way, whether that was the end of it."""
-    plan, ways = house.app.service.engine.plan("/", method), list[bool]()
+    plan, ways = house.app.service.engine.planner.plan("/", method), list[bool]()
     fast = plan.fast
     assert fast is not None
 

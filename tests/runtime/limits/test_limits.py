@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Admission
+from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.spec import Spec
 from tests.figures import figure
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
@@ -43,7 +43,7 @@ async def crowd(house: House, count: int, **more: Any) -> list[int]:
 
 async def refusal(house: House, caller: Caller) -> Decision | None:
     """What the engine decides; refused requests consume nothing, so this may be asked before a request."""
-    plan = house.app.service.engine.plan("/", "GET")
+    plan = house.app.service.engine.planner.plan("/", "GET")
     admission = Admission("", caller, plan, house.clock.now())
     await house.app.service.engine.admit(admission)
     if admission.refused is None:
@@ -258,7 +258,7 @@ async def test_a_store_that_answers_later_is_waited_for_and_then_a_place() -> No
     spec = limits(calls=rate("gcra", "2/hour"), slots={"concurrency": 2})
     house = harden(site(Route("/", handler)), spec)
     engine: Any = house.app.service.engine
-    engine.store = Later(engine.store)
+    engine.store = engine.planner.store = Later(engine.store)
     tasks = [asyncio.create_task(house.status()) for _ in range(3)]
     await house.clock.settle()
     assert (tasks[2].done(), house.app.service.engine.gates["slots"].running) == (True, 2)  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from starlette.routing import Route
 
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Plan
+from mahavishnu.runtime.limits.plan import Plan
 from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
 from mahavishnu.spec import Logs
 from tests.runtime.asgi_client import harden, site, spec_of

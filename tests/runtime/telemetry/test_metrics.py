@@ -203,7 +203,7 @@ def test_the_bound_is_the_number_itself() -> None:
     for route in ("/", "/orders", "unmatched"):
         for method in METHODS:
             for status in (*range(201, 212), *range(90, 620)):
-                service.cell(service.engine.plan(route, method), status).observe(0.1)
+                service.cell(service.engine.planner.plan(route, method), status).observe(0.1)
     assert service.metrics.series() == bound(service.contract).of(2)
 
 

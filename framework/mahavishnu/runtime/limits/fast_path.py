@@ -13,7 +13,7 @@ from mahavishnu.runtime.limits.unrolled import Shape, maker
 from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.limits.engine import Admission
+    from mahavishnu.runtime.limits.admission import Admission
     from mahavishnu.runtime.limits.offenders import Refusals
     from mahavishnu.runtime.limits.unrolled import Charge
 

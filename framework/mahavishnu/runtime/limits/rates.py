@@ -6,20 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from mahavishnu.policy import CallMatch, Limit
-from mahavishnu.protocols import BEFORE, Algorithm, Counter, Decision, Metered
+from mahavishnu.protocols import BEFORE, Algorithm, Decision, Metered
+from mahavishnu.runtime.limits.cells import Cells
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY, seconds
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.units import Duration, Rate
-
-
-@dataclass(frozen=True, slots=True)
-class Cells:
-    """The counters of one limit."""
-
-    allowed: Counter
-    refused: Counter
-    observed: Counter
-    near: Counter
 
 
 class _Nowhere:

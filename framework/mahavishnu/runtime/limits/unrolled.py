@@ -10,7 +10,7 @@ from mahavishnu.algorithms import SHIFT, SPENT
 from mahavishnu.runtime.limits.memory_store import LAST
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.limits.engine import Admission
+    from mahavishnu.runtime.limits.admission import Admission
 
     Charge = Callable[[Admission], bool]
 

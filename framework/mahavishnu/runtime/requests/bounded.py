@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mahavishnu.protocols import Message, Receive
-from mahavishnu.runtime.limits.engine import Admission, Engine, SizeLimit
+from mahavishnu.protocols import Clock, Message, Receive
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.size_limit import SizeLimit
 from mahavishnu.runtime.requests.intake import Intake
 
 _DIGITS = 18  # of a length: longer ones exceed every limit
@@ -23,15 +24,14 @@ class Bounded:
     """
 
     __slots__ = (
-        "_engine", "_intake", "_most", "_of", "_over", "_receive", "_refused", "_request", "read", "unread", "whole",
+        "_intake", "_most", "_of", "_over", "_receive", "_refused", "_request", "read", "unread", "whole",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine, of: SizeLimit, request: Admission, receive: Receive) -> None:
-        self._engine = engine
+    def __init__(self, clock: Clock, of: SizeLimit, request: Admission, receive: Receive) -> None:
         self._of = of
         self._most = of.margin.whole
         self._request = request
-        self._intake = _timed(engine, of, request, receive) if of.timed else None
+        self._intake = _timed(clock, of, request, receive) if of.timed else None
         self._receive = self._intake or receive
         self.read = 0
         self._refused = self._over = self.unread = self.whole = False
@@ -61,7 +61,7 @@ class Bounded:
         """The request has ended: if it has kept to the limit, that is counted."""
         if self._request.refused is None and not self._broken():
             of = self._of
-            of.kept.value += 1
+            of.cells.allowed.value += 1
             left = self._most - self.read
             if left < of.margin.mark:
                 of.margin.left(left)
@@ -70,7 +70,7 @@ class Bounded:
         """Count it, if it is the first time that the limit is not kept; whether it is enforced."""
         if not self._broken():
             self._over = True
-            refusal = self._engine.too_large(self._of)
+            refusal = self._of.too_large()
             self._request.refused = self._request.refused or refusal
             self._refused = refusal is not None
         return self._refused
@@ -79,11 +79,11 @@ class Bounded:
         return self._over or (self._intake is not None and self._intake.slow)
 
 
-def _timed(engine: Engine, of: SizeLimit, request: Admission, receive: Receive) -> Intake:
+def _timed(clock: Clock, of: SizeLimit, request: Admission, receive: Receive) -> Intake:
     limit = of.limit
 
     def late() -> None:
-        request.refused = request.refused or engine.dripping(of)
+        request.refused = request.refused or of.dripping()
 
     enforced = limit.mode == "enforce"
-    return Intake(receive, engine.clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced)
+    return Intake(receive, clock, late, within=limit.within, rate=limit.min_rate, enforced=enforced)

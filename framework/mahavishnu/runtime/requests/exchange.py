@@ -11,8 +11,8 @@ from mahavishnu.protocols import Decision, Gate, Message, Send, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.limits.engine import Plan
 from mahavishnu.runtime.limits.fields import ADDED, Header, missing, problem, speaks_rpc
+from mahavishnu.runtime.limits.plan import Plan
 from mahavishnu.runtime.requests.bounded import Bounded
 from mahavishnu.runtime.requests.let_out import failed
 from mahavishnu.runtime.requests.upload import Upload

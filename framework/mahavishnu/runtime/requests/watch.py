@@ -6,9 +6,11 @@ from asyncio import get_running_loop
 from collections.abc import Iterable
 from typing import Any
 
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.calls.cutoff import Cutoff
-from mahavishnu.runtime.limits.engine import Admission, Engine, TimeLimit
+from mahavishnu.runtime.limits.admission import Admission
+from mahavishnu.runtime.limits.time_limit import TimeLimit
 
 _GONE: Any = None
 
@@ -34,10 +36,9 @@ class Deadline(Alarm):
     One is made for every request, by `deadline`.
     """
 
-    __slots__ = ("engine", "of", "request")
+    __slots__ = ("of", "request")
 
     idle = None
-    engine: Engine
     of: TimeLimit
     request: Timed
 
@@ -63,28 +64,28 @@ class Deadline(Alarm):
             of = self.of
             left = of.margin.whole - took
             if left < of.margin.mark:
-                _count(self.engine, of, took)
+                _count(of, took)
             else:  # nearly always
-                of.kept.value += 1
+                of.cells.allowed.value += 1
 
     def _cancel(self) -> None:
         if self.due:
-            _refuse(self.engine, self.of, self.request)
+            _refuse(self.of, self.request)
             super()._cancel()
             self.request.overdue()
 
 
-def deadline(engine: Engine, of: TimeLimit, request: Timed, began: int) -> Deadline:
+def deadline(clock: Clock, of: TimeLimit, request: Timed, began: int) -> Deadline:
     """The deadline of a request, which is served by the current task."""
     made = Deadline()
-    made.engine, made.of, made.request = engine, of, request
+    made.of, made.request = of, request
     loop = get_running_loop()
     task: Any = TASK_OF(loop)
     made.task, made.cancelling = task, task.cancelling()
     made.expired = False
     delay = of.margin.whole
     request.deadline = began + delay
-    engine.clock.watch(made, loop, began, delay)
+    clock.watch(made, loop, began, delay)
     return made
 
 
@@ -94,15 +95,14 @@ class Watch(Cutoff):
     How long its caller waits, if he says so among the headers, only ever shortens the time.
     """
 
-    __slots__ = ("_engine", "_of", "_request", "idle")
+    __slots__ = ("_of", "_request", "idle")
 
     def __init__(
-        self, engine: Engine, of: TimeLimit, request: Timed, headers: Iterable[tuple[bytes, bytes]]
+        self, clock: Clock, of: TimeLimit, request: Timed, headers: Iterable[tuple[bytes, bytes]]
     ) -> None:
-        self._engine = engine
         self._of = of
         self._request = request
-        enforced, clock = of.limit.mode == "enforce", engine.clock
+        enforced = of.limit.mode == "enforce"
         given = of.inherit and of.inherit(headers)
         delay = of.margin.whole if enforced else None
         self.idle = of.limit.idle if enforced else None
@@ -128,7 +128,7 @@ class Watch(Cutoff):
         """The request has ended, and its response began after so many ns: count it."""
         self.end(None)
         if self._request.refused is None:
-            _count(self._engine, self._of, took)
+            _count(self._of, took)
 
     def _cancel(self) -> None:
         super()._cancel()
@@ -139,25 +139,24 @@ class Watch(Cutoff):
         if self._request.deadline is None:  # the response has begun, and this is its idle time
             self._too_late()
         elif self._request.refused is None:
-            self._request.refused = self._engine.given_up(self._of.name)
+            self._request.refused = self._of.given_up()
 
     def _too_late(self) -> None:
-        _refuse(self._engine, self._of, self._request)
+        _refuse(self._of, self._request)
 
 
-def _refuse(engine: Engine, of: TimeLimit, request: Timed) -> None:
+def _refuse(of: TimeLimit, request: Timed) -> None:
     """Whatever the app sends from now on is dropped, also when it holds on against its cancellation."""
     if request.refused is None:
-        late = engine.sent_too_slowly if request.uploading else engine.too_slow
-        request.refused = late(of.name, of.limit)
+        request.refused = of.sent_too_slowly() if request.uploading else of.too_slow()
 
 
-def _count(engine: Engine, of: TimeLimit, took: int) -> None:
+def _count(of: TimeLimit, took: int) -> None:
     margin = of.margin
     left = margin.whole - took
     if left < 0:
-        engine.too_slow(of.name, of.limit)
+        of.too_slow()
         return
-    of.kept.value += 1
+    of.cells.allowed.value += 1
     if left < margin.mark:
         margin.left(left)
