@@ -12,6 +12,9 @@ EDITABLE := $(PIP) --no-deps --no-build-isolation --editable .
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
           --custom-compile-command "make lock"
 
+# Three processes keep two cores busy, for many tests wait for what they have started.
+SPREAD := --numprocesses 3 --dist worksteal
+
 # Modules are compiled once, also where an image says otherwise: most tests start processes.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -35,10 +38,10 @@ run: $(VENV)/.demo tools ## the same, and stay up to be looked at
 venv: $(VENV)/.dev ## .venv with everything below in it
 
 test: $(VENV)/.dev tools ## the fast tests, judges included
-	$(BIN)/pytest -q --numprocesses 2 --dist worksteal $(ARGS)
+	$(BIN)/pytest -q $(SPREAD) $(ARGS)
 
 proof: $(VENV)/.dev tools ## the figures the README promises, as a table (FULL=1: at full length)
-	@FULL=$(FULL) $(BIN)/pytest -q -m "proof and not alone" --numprocesses 2 --dist worksteal $(ARGS); first=$$?; \
+	@FULL=$(FULL) $(BIN)/pytest -q -m "proof and not alone" $(SPREAD) $(ARGS); first=$$?; \
 	  FULL=$(FULL) $(BIN)/pytest -q -m "proof and alone" $(ARGS) && exit $$first
 
 bench: $(BENCH)/.bench ## against the peers, as ratios measured in one run

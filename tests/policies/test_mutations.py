@@ -13,7 +13,7 @@ import pytest
 from tests.figures import figure
 from tests.tools.mutate import ROOT, SUBJECTS, changes
 
-SAMPLE = 3
+SAMPLE = 2
 
 
 def test_a_change_is_one_change() -> None:

@@ -34,9 +34,10 @@ from tests.runtime.redis.servers import server
 
 ROOT = Path(__file__).parents[3]
 SECOND = 10**9
-RATE, DOWN_FROM, DOWN_FOR, MINUTES = 50, 60, 5, 10
+FULL = os.environ.get("FULL") == "1"
+RATE, DOWN_FROM, DOWN_FOR, MINUTES = 50, 60, 5, 10 if FULL else 4
 OPEN_FOR = 5
-KILLS = 50 if os.environ.get("FULL") else 10
+KILLS = 50 if FULL else 10
 
 SPEC: dict[str, Any] = {
     "mahavishnu": 1,
