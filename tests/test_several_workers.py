@@ -315,7 +315,6 @@ def _after_deaths(code: str, folder: Path) -> tuple[float, float, int]:
 
 
 @pytest.mark.proof
-@pytest.mark.alone
 def test_what_the_incumbent_does_with_the_dead(tmp_path: Path) -> None:
     """prometheus_client's multiprocess mode, where nobody marks the dead, as nobody can after kill -9 under uvicorn."""
     theirs, ours = _after_deaths(THEIRS, tmp_path / "theirs"), _after_deaths(OURS, tmp_path / "ours")
@@ -335,7 +334,6 @@ def test_what_the_incumbent_does_with_the_dead(tmp_path: Path) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.alone
 def test_what_a_count_costs_beside_the_incumbent(tmp_path: Path) -> None:
     """There each is written to a file that is mapped into memory; here it is an addition."""
     theirs, ours, their_times, our_times = map(float, _said(COST, tmp_path / "cost").split())

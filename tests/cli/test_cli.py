@@ -171,7 +171,6 @@ def test_help_imports_no_verb_and_no_model() -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.alone
 def test_help_answers_at_once() -> None:
     """Against an interpreter that does nothing, turn about: the best of ten of each, for the machine may be busy."""
     times: dict[str, list[float]] = {"-c pass": [], "-m mahavishnu --help": []}

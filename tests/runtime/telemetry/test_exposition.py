@@ -83,7 +83,6 @@ def test_numbers_are_written_as_go_does(value: float) -> None:
 
 
 @pytest.mark.proof
-@pytest.mark.alone
 def test_a_scrape_holds_nobody_up() -> None:
     """Of an app with forty routes and ten statuses each: against prometheus_client, and a writer that knows all."""
     metrics = counted(40 * 4, 10, random.Random("scrape"))
