@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Host, Match, Mount, Route, Router
 
 from mahavishnu.runtime.routing.hand_on import HANDED, Door, Found, Handed
+from mahavishnu.runtime.routing.routes import routes_of
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.series import UNMATCHED
 from tests.figures import figure
@@ -581,6 +582,10 @@ class Listed:
         await PlainTextResponse("listed")(scope, receive, send)
 
 
+LITESTARS = SimpleNamespace(path="/a", methods={"GET"})
+"""A route that has a path, and cannot be asked what it matches: some other framework's."""
+
+
 class Fronted:
     """An app that shows other routes than its router has."""
 
@@ -603,7 +608,10 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
         (bare, ("unmatched", "bare")),
         (Listed(), ("unmatched", "listed")),
         (Listed(Route("/b", says("b")), Route("/a", says("a"))), ("/a", "listed")),
-        (Listed(object()), ("", "listed")),
+        (Listed(object()), ("unmatched", "listed")),
+        (Listed(LITESTARS), ("unmatched", "listed")),
+        (Listed(LITESTARS, Route("/a", says("a"))), ("/a", "listed")),
+        (Starlette(routes=[Mount("", Listed(LITESTARS))]), ("/*", "listed")),
         (Fronted(), ("/a", "routed []")),
         (Rewriting(Rewriting(bare)), ("unmatched", "bare")),
     ],
@@ -613,6 +621,12 @@ def test_apps_of_other_kinds(app: Any, expected: tuple[str, str]) -> None:
     table = RouteTable(app)
     for _ in range(2):
         assert run(handed(app, table, "/a")) == expected
+
+
+def test_check_is_told_of_no_route_that_requests_would_not_be_found_to_have() -> None:
+    """Else it would be content with a limit that no request meets."""
+    assert routes_of(Listed(LITESTARS)) == []
+    assert routes_of(Starlette(routes=[Mount("", Listed(LITESTARS))])) == [("/*", None)]
 
 
 def test_what_clients_ask_for_is_not_kept() -> None:

@@ -31,6 +31,11 @@ def resolved_routes(app: Any) -> Sequence[Any]:
     return () if routes is None else routes
 
 
+def can_be_asked(route: Any) -> bool:
+    """Whether a route says itself what it matches, as Starlette's do; those of Litestar only have paths like them."""
+    return callable(getattr(route, "matches", None))
+
+
 def is_mount(route: Any) -> bool:
     """Whether a whole app stands behind a route, mounted at a path or at a host."""
     return hasattr(route, "app") and not hasattr(route, "endpoint")
@@ -47,9 +52,9 @@ def mounted(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 
 def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
-    for route in routes:
+    for route in filter(can_be_asked, routes):
         path = prefix + str(getattr(route, "path", ""))
-        if resolved_routes(route):
+        if any(map(can_be_asked, resolved_routes(route))):
             yield from _listed(resolved_routes(route), path)
         elif is_mount(route):
             yield f"{path}/*", None

@@ -12,7 +12,7 @@ from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.protocols import Scope
 from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
-from mahavishnu.runtime.routing.routes import is_mount, resolved_routes, with_routes
+from mahavishnu.runtime.routing.routes import can_be_asked, is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes
 
 _NONE, _FULL = Match.NONE, Match.FULL
@@ -200,7 +200,9 @@ class _Level:
             for route in routes
             for one in _routers_in(route)
         ]
-        leaves = [leaf for at, route in enumerate(routes) for leaf in _leaves(at, route)]
+        leaves = [
+            leaf for at, route in enumerate(routes) if can_be_asked(route) for leaf in _leaves(at, route)
+        ]
         entries = [_Entry(place, leaf, self._prefix, self._above) for place, leaf in enumerate(leaves)]
         shaped = [(entry.shape(), entry) for entry in entries]
         self._shapes = Shapes(shaped)
