@@ -225,8 +225,8 @@ class Edition:
             return
         ended = self.now()
         try:
-            if exchange.unended and not await gone(receive):
-                exchange.fault = "incomplete"
+            if exchange.unended:
+                exchange.left_so(gone=await gone(receive))
         finally:
             self.process_state.ended.add(self.service, exchange, ended)
 

@@ -67,6 +67,27 @@ async def test_a_client_that_has_gone_explains_it() -> None:
     assert "error" not in await _line(harden(half, limits()), chunks([b"the body"]))
 
 
+async def _silent(scope: Scope, receive: Receive, send: Send) -> None:
+    """An app that reads what there is, and ends without a word."""
+    while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+        pass
+
+
+@pytest.mark.parametrize("security", [{}, CORS])
+async def test_an_app_that_sees_its_client_go_may_end_without_any_response(security: Any) -> None:
+    """As the SDK of MCP does when a tool's call is cancelled: that is nobody's fault, and no objective's."""
+    sends = {"type": "http.request", "body": b"", "more_body": True}
+    house = harden(_silent, spec_of(security=security))
+    line = await _line(house, _queue(sends, *[{"type": "http.disconnect"}] * 2))
+    assert (line["status"], line["level"], line.get("error")) == (499, "info", None)
+
+
+async def test_an_app_that_answers_nobody_who_waits_is_at_fault() -> None:
+    """The server says 500 for it."""
+    line = await _line(harden(_silent, limits()), _queue({"type": "http.request", "body": b""}))
+    assert (line["status"], line["level"], line["error"]) == (500, "error", "incomplete")
+
+
 async def test_a_server_that_tells_of_that_once_may_have_told_the_app() -> None:
     """Hypercorn hands out a queue: what nobody can know is not said."""
     assert "error" not in await _line(harden(half, limits()), asyncio.Queue[Message]().get)

@@ -197,8 +197,15 @@ class Exchange(Timed):
 
     @property
     def unended(self) -> bool:
-        """Whether its app has begun a response and left it so, and nobody has said why."""
-        return self.status != 0 and self.refused is None and self.fault is None
+        """Whether its app has ended without a response, or in the midst of one, and nobody has said why."""
+        return self.refused is None and self.fault is None
+
+    def left_so(self, *, gone: bool) -> None:
+        """Remember why: its client has gone, and an app that sees it may end without a word; else it is a fault."""
+        if not gone:
+            self.fault = "incomplete"
+        elif not self.status:
+            self.cancelled = True
 
     def over(self) -> None:
         """The app has ended: so has its time."""
