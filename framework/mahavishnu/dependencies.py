@@ -186,14 +186,15 @@ class Dependency:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         call = self._blocks.ended(self.name)
-        call.guard.outlasted(call.began)
+        call.outlasted()
         _leave(call, fault)
 
     async def __aenter__(self) -> Self:
         """Guard a block in a task: breaker, bulkhead and timeout.
 
         Nothing ends a block in a generator, for its task is that of its reader, who may be slow: it is counted and told
-        of as one in a thread, and returns its place when the generator is closed. For answers that are handed on as
+        of as one in a thread, and returns its place when the generator is closed. One that stands around the answer of
+        its request, like a dependency of FastAPI that yields, has until then. For answers that are handed on as
         they come take `httpx_async_client().stream`.
         """
         guard = self._without_fallback("a block")
@@ -209,7 +210,7 @@ class Dependency:
     ) -> None:
         call = self._blocks.ended(self.name)
         if not call.watched:
-            call.guard.outlasted(call.began, streams=True)
+            call.outlasted(streams=True)
         _leave(call, fault)
 
     def attempts(self) -> Attempts:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller
@@ -23,6 +23,14 @@ class Degraded(NamedTuple):
     age: int | None = None
 
 
+class Lasting(Protocol):
+    """Something that was begun for a request, and may last longer than the work for its answer."""
+
+    def let_run(self) -> None:
+        """The answer begins: from now on it lasts as long as the client likes."""
+        ...
+
+
 class Request:
     """One request, for whatever it calls; `deadline` is in ns of the engine's clock, None once it has answered.
 
@@ -30,7 +38,9 @@ class Request:
     the server and the app have said of it by now.
     """
 
-    __slots__ = ("caller", "deadline", "degraded", "request_id", "scope", "service", "trace")
+    __slots__ = ("around", "caller", "deadline", "degraded", "request_id", "scope", "service", "trace")
+
+    around: tuple[Lasting, ...]  # that stand around its answer; not there before one did
 
     degraded: Mapping[str, Degraded]  # by dependency; not there before anything was
     trace: Trace  # not there where nobody traces
@@ -48,6 +58,19 @@ class Request:
     def degrade(self, one: Degraded) -> None:
         """Something stood in for a dependency of this request."""
         self.degraded = {**getattr(self, "degraded", {}), one.dependency: one}
+
+    def surround(self, one: Lasting) -> None:
+        """It may stand around the answer, until it has `left`."""
+        self.around = (*getattr(self, "around", ()), one)
+
+    def leave(self, one: Lasting) -> None:
+        """It is over."""
+        self.around = tuple(other for other in self.around if other is not one)
+
+    def begin_answer(self) -> None:
+        """What stands around the answer is not to be measured by the time that its client takes."""
+        for one in getattr(self, "around", ()):
+            one.let_run()
 
 
 Cell = list[Any]

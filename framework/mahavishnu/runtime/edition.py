@@ -115,7 +115,7 @@ class Edition:
 
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         engine = self.service.engine
-        talk = Conversation(scope, send, partial(engine.lasting, admission, None))
+        talk = Conversation(scope, send, partial(self._accepted, admission))
         fault: BaseException | None = None
         let_in = False
         try:
@@ -138,6 +138,10 @@ class Edition:
             if not let_in:
                 await engine.give_back(admission)
             self._tell_of_websocket(admission, fault)
+
+    def _accepted(self, admission: Admission) -> None:
+        self.service.engine.lasting(admission, None)
+        admission.begin_answer()
 
     def admits(self, exchange: Exchange, scope: Scope, receive: Receive) -> bool:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""

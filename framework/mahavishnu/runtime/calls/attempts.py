@@ -80,7 +80,7 @@ class Attempt:
     def __exit__(self, kind: object, fault: BaseException | None, trace: object) -> bool:
         pause: int | None = None
         if not self._call.watched:
-            self._call.guard.outlasted(self._call.began, streams=self._watched)
+            self._call.outlasted(streams=self._watched)
         try:
             pause = self._call.answered(None) if fault is None else self._call.failed(fault)
         finally:

@@ -30,6 +30,8 @@ class Blocks:
         if frame is not None:
             self._calls.setdefault(frame, []).append(call)
             self._frames[call] = frame
+            if call.request is not None:  # whose answer the generator may stand around, as FastAPI's dependencies do
+                call.request.surround(call)
 
     def ended(self, name: str) -> Call:
         """The call of the block that is being left; raises RuntimeError where nothing tells which it is."""
@@ -40,6 +42,8 @@ class Blocks:
             self._calls[begun].remove(call)
             if not self._calls[begun]:
                 del self._calls[begun]
+            if call.request is not None:
+                call.request.leave(call)
         return call
 
 

@@ -96,8 +96,8 @@ class Call:
     """
 
     __slots__ = (
-        "_alarm", "_before", "_cell", "_cut", "active", "attempt", "began", "guard", "limit", "outer", "permits",
-        "retrier", "through", "until",
+        "_alarm", "_before", "_cell", "_cut", "_until", "active", "attempt", "began", "guard", "limit", "outer",
+        "permits", "retrier", "through", "until",
     )  # fmt: skip
 
     def __init__(self, guard: DependencyGuard, repeatable: bool) -> None:
@@ -122,6 +122,8 @@ class Call:
         self._cut = ""
         """What cuts this attempt short of the dependency's timeout, if anything does."""
         self._alarm: Alarm | None = None
+        self._until: int | None = None
+        """When its work was done, though it goes on."""
         if self.retrier is not None and self.retrier.within is not None:
             self.until = guard.clock.now() + self.retrier.within
 
@@ -142,6 +144,12 @@ class Call:
     def name(self) -> str:
         """The dependency's name."""
         return self.guard.name
+
+    @property
+    def request(self) -> Request | None:
+        """The request that it is made for."""
+        request: Request | None = self._cell[1]
+        return request
 
     def enter(self) -> None:
         """Begin an attempt; raises DependencyError when a guard refuses it."""
@@ -191,6 +199,18 @@ class Call:
     def lift(self) -> None:
         """Let the attempt go on, whatever its timeout."""
         self._timeout(None)
+
+    def let_run(self) -> None:
+        """Its work is done, though it goes on: nothing ends it from now on, and what follows is not its time."""
+        if self._alarm is None or not self._alarm.expired:
+            self.lift()
+            self.limit = None
+            self._until = self.guard.clock.now()
+
+    def outlasted(self, *, streams: bool = False) -> None:
+        """It has ended where nothing could end it: say so once, if that was late."""
+        if self._until is None:
+            self.guard.outlasted(self.began, streams=streams)
 
     def failed(self, fault: BaseException) -> int | None:
         """The attempt ended with an exception: the pause in ns before the next one, or None: let it out.
@@ -249,7 +269,8 @@ class Call:
         if self.through is None:
             permits, self.permits = self.permits, ()
             now = self.guard.clock.now()
-            self.guard.leave(permits, outcome, now - self.began, now, leaves)
+            took = (now if self._until is None else self._until) - self.began
+            self.guard.leave(permits, outcome, took, now, leaves)
 
     def _allow(self) -> int | None:
         """Set how long an attempt that begins now may take; what is left for all of them (ns, None: no limit).

@@ -246,6 +246,8 @@ class Exchange(Timed):
         self.status = status if type(status) is int else _whole(status)
         now, watch = self._now, self.watch
         self.answered = now()
+        if getattr(self, "around", None):
+            self.begin_answer()
         if type(watch) is Deadline:  # nearly always
             self.watch = self.deadline = None
             watch.ended(self.answered - self.began)
