@@ -146,7 +146,8 @@ class Service(Settings):
     """Networks whose forwarding header is believed; `unix`: whoever reaches a Unix socket at which the server listens;
     empty: nobody's."""
     forwarded: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
-    """The one header in which they tell whom they speak for; the other one is never read."""
+    """The one header in which they tell whom they speak for; the other one is never read. By which scheme the client
+    came is read from `X-Forwarded-Proto`, or from `proto=` of `Forwarded`."""
 
     def networks(self) -> dict[int, Network]:
         """The networks among `trusted_proxies`, by their places there."""

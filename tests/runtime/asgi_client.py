@@ -149,12 +149,14 @@ def collector(answer: Answer) -> Send:
     return send
 
 
-async def handshake(app: App, path: str, *, extension: bool = False, client: str = "203.0.113.1") -> Answer:
+async def handshake(
+    app: App, path: str, *, extension: bool = False, client: str = "203.0.113.1", **more: Any
+) -> Answer:
     """Open a websocket, say nothing, hang up; with `extension` the server can deny with a full response."""
     got = Answer()
     waiting: list[Message] = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": 1000}]
     extensions: dict[str, dict[str, Any]] = {"websocket.http.response": {}} if extension else {}
-    scope = scope_of("GET", path, client=client, extensions=extensions, subprotocols=[])
+    scope = scope_of("GET", path, client=client, extensions=extensions, subprotocols=[], **more)
     scope["type"] = "websocket"
     del scope["method"]
 

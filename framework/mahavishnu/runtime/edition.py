@@ -36,6 +36,7 @@ from mahavishnu.series import METHODS, UNMATCHED
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
 _EXPOSED = ["Mahavishnu-Degraded", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
+_SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
 _CLOSE = (b"connection", b"close")
 
 
@@ -92,7 +93,7 @@ class Edition:
         planner, method = service.engine.planner, scope["method"]
         plan = planner.plans.get((route, method)) or planner.plan(route, method_label(method))
         caller = self._identity.caller(scope)
-        name = self._request_id(scope) if self._proxies else next(self._ids)
+        name = self._handed_over(scope) if self._proxies else next(self._ids)
         made = Exchange(send, plan, caller, name, scope["path"], self._headers, self.now)
         made.service, made.scope = service, scope
         return made
@@ -104,7 +105,7 @@ class Edition:
         scope[HANDED] = None
         engine = self.service.engine
         plan = engine.planner.plan(route, "GET")
-        name = self._request_id(scope) if self._proxies else next(self._ids)
+        name = self._handed_over(scope) if self._proxies else next(self._ids)
         admission = Admission(name, self._identity.caller(scope), plan, self.service.clock.now())
         admission.scope = scope
         token = HERE.set(entered(admission))
@@ -256,9 +257,12 @@ class Edition:
             await self.service.engine.give_back(exchange)
         await exchange.refuse(send)
 
-    def _request_id(self, scope: Scope) -> str:
-        """A new id, or the one that a trusted proxy has given."""
+    def _handed_over(self, scope: Scope) -> str:
+        """Let the app see the scheme that a trusted proxy names; a new id, or the one that it has given."""
         if self._identity.proxied(scope):
+            secure = self._identity.secure(scope)
+            if secure is not None:
+                scope["scheme"] = _SCHEMES[scope["type"]][secure]
             for name, value in scope["headers"]:
                 if name == b"x-request-id" and _REQUEST_ID.fullmatch(value.decode("latin-1")):
                     return str(value.decode("ascii"))

@@ -1,6 +1,6 @@
-"""What proxies say of whom they speak for: the nodes of X-Forwarded-For and Forwarded, nearest first.
+"""What proxies say of whom they speak for, and how he came: X-Forwarded-For and -Proto, or Forwarded, nearest first.
 
-Both are read from the right, where trusted proxies write: nothing further to the left, which a client may have
+All are read from the right, where trusted proxies write: nothing further to the left, which a client may have
 written, changes how they are read.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
@@ -21,6 +22,8 @@ BROKEN = b","
 """A node that cannot be read, whoever wrote it."""
 HIDDEN = b"unknown"
 """A node that is not told (RFC 7239, sections 6.2 and 6.3)."""
+SECURE: Mapping[bytes, bool] = {b"http": False, b"ws": False, b"https": True, b"wss": True}
+"""The schemes that a proxy may name, and whether they are by TLS."""
 
 _PORT = rb"(?::(?:[0-9]{1,5}|_[A-Za-z0-9._-]+))?"
 _NODE = re.compile(
@@ -43,6 +46,11 @@ _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 def nodes_of(header: Header) -> Callable[[Sequence[bytes]], Iterator[bytes]]:
     """How the lines of this header are read."""
     return _NODES[header]
+
+
+def nearest_proto(lines: Sequence[bytes]) -> bytes:
+    """The scheme that the nearest proxy names in X-Forwarded-Proto; no other value there has a known writer."""
+    return lines[-1].rpartition(b",")[2].strip(b" \t").lower()
 
 
 def address_of(node: bytes) -> Address | None:
@@ -73,13 +81,13 @@ def _x_forwarded_for(lines: Sequence[bytes]) -> Iterator[bytes]:
         yield BROKEN
 
 
-def _forwarded(lines: Sequence[bytes]) -> Iterator[bytes]:
-    """The `for` of each element of RFC 7239, from the right."""
+def _of_elements(read: Callable[[bytes], bytes], lines: Sequence[bytes]) -> Iterator[bytes]:
+    """What each element of RFC 7239 says, from the right."""
     for count, element in enumerate(_elements(b",".join(lines))):
         if count == LONGEST_CHAIN:
             yield BROKEN
             return
-        yield _for(element)
+        yield read(element)
 
 
 def _elements(text: bytes) -> Iterator[bytes]:
@@ -111,19 +119,33 @@ def _escaped(text: bytes, at: int) -> bool:
 
 def _for(element: bytes) -> bytes:
     """The node that an element speaks for."""
+    found = _values(element, b"for")
+    if found is None or len(found) > 1:
+        return BROKEN
+    return found[0] if found else HIDDEN
+
+
+def _proto(element: bytes) -> bytes:
+    """The scheme by which the node of an element came."""
+    found = _values(element, b"proto") or ()
+    return found[0].lower() if len(found) == 1 else b""
+
+
+def _values(element: bytes, wanted: bytes) -> list[bytes] | None:
+    """All that an element says by this name; None: it cannot be read."""
     found: list[bytes] = []
     at = 0 if element.strip(b" \t") else -1
     while 0 <= at < len(element):
         match = _PAIR.match(element, at)
         at = match.end() if match else -1
-        if match and match["name"] and match["name"].lower() == b"for":
+        if match and match["name"] and match["name"].lower() == wanted:
             found.append(match["plain"] or _ESCAPED.sub(rb"\1", match["quoted"]))
-    if at < 0 or len(found) > 1:
-        return BROKEN
-    return found[0] if found else HIDDEN
+    return None if at < 0 else found
 
 
+protos = partial(_of_elements, _proto)
+"""The `proto` of each element of Forwarded, from the right."""
 _NODES: Mapping[Header, Callable[[Sequence[bytes]], Iterator[bytes]]] = {
     "x-forwarded-for": _x_forwarded_for,
-    "forwarded": _forwarded,
+    "forwarded": partial(_of_elements, _for),
 }

@@ -13,7 +13,16 @@ from mahavishnu.ground.addresses import Address, Network, canonical
 from mahavishnu.ground.functions import is_async
 from mahavishnu.protocols import Scope
 from mahavishnu.runtime.keys import Caller, Headers, Principal
-from mahavishnu.runtime.requests.forwarding import LONGEST_NODE, Header, address_of, is_hidden, nodes_of
+from mahavishnu.runtime.requests.forwarding import (
+    LONGEST_NODE,
+    SECURE,
+    Header,
+    address_of,
+    is_hidden,
+    nearest_proto,
+    nodes_of,
+    protos,
+)
 
 Identify = Callable[[Scope], str | Principal | None]
 
@@ -48,7 +57,8 @@ class Identity:
     Args:
         trusted: the networks of the proxies that are believed; of what they say only `forwarded` is read.
         identify: the app's hook; by default whom Starlette's authentication has accepted.
-        forwarded: the one header in which these proxies tell whom they speak for.
+        forwarded: the one header in which these proxies tell whom they speak for; X-Forwarded-Proto belongs to
+            X-Forwarded-For.
         report: told of an exception in the hook, whose request then counts as nobody's but its address'.
         unix: whether the proxy at the server's own Unix socket is believed; else `shared` is told, once, that all
             who come through it are one.
@@ -81,6 +91,7 @@ class Identity:
         ]
         self._header = forwarded.encode("ascii")
         self._nodes = nodes_of(forwarded)
+        self._apart = b"x-forwarded-proto" if forwarded == "x-forwarded-for" else None
         self._peer = lru_cache(_KEPT)(self._judged_peer)
         self._judge = lru_cache(_KEPT)(self._judged)
         self._way = lru_cache(_KEPT)(self._walked)
@@ -121,6 +132,14 @@ class Identity:
         """Whether the request was handed over by a trusted proxy."""
         client = scope.get("client")
         return (self._peer(client[0]) if client else self._nameless(scope)).trusted
+
+    def secure(self, scope: Scope) -> bool | None:
+        """Whether the client came by TLS, as the trusted proxy says that hands his request over; None: it does not."""
+        wanted = self._apart or self._header
+        lines = [value for name, value in scope["headers"] if name == wanted]
+        if lines and self._apart:
+            return SECURE.get(nearest_proto(lines))
+        return self._walked_secure(lines) if lines else None
 
     def user(self, scope: Scope) -> str | None:
         """The user that the app's own authentication, or the hook, has accepted; None for everybody else."""
@@ -171,6 +190,15 @@ class Identity:
             if not hop.trusted:
                 break
         return nearest
+
+    def _walked_secure(self, lines: Sequence[bytes]) -> bool | None:
+        """What is said of the furthest hop of which a trusted proxy says it: the client's, where all of them do."""
+        said: bool | None = None
+        for node, proto in zip(self._nodes(lines), protos(lines), strict=True):
+            said = SECURE.get(proto, said)
+            if len(node) > LONGEST_NODE or not self._judge(node).trusted:
+                break
+        return said
 
     def _judged_peer(self, peer: str) -> _Hop:
         hop = self._four(peer) or self._judged(peer.encode("utf-8", "replace"))
