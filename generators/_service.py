@@ -22,6 +22,8 @@ UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
 # Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
 _KEEP_ALIVE = 65
+# As long as the liveness probe allows: a handler that holds the GIL for some seconds is slow, not dead.
+_HANGS = 30
 UNRELEASED = "unreleased"
 
 
@@ -73,13 +75,18 @@ def command(contract: Contract) -> list[str]:
         f"--app-dir={service.app_dir}",
         "--http=mahavishnu.server:HeadDeadline",
         *(["--lifespan=on"] if service.hardening == "app" else []),
-        *([f"--workers={service.workers}"] if service.workers > 1 else []),
+        *_workers(service.workers),
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",
         f"--timeout-keep-alive={_KEEP_ALIVE}",
         f"--timeout-graceful-shutdown={seconds(contract.spec.deploy.shutdown)}",
     ]
+
+
+def _workers(count: int) -> list[str]:
+    """Several of them, whose parent kills one that does not answer, with all of its requests; by itself after 5 s."""
+    return [f"--workers={count}", f"--timeout-worker-healthcheck={_HANGS}"] if count > 1 else []
 
 
 def seconds(duration: Duration) -> int:

@@ -218,7 +218,7 @@ def _dockerfile(contract: Contract) -> dict[str, object]:
     return {
         "port": contract.spec.service.port,
         "command": command(contract),
-        "packages": ["uvicorn>=0.36,<1", *_extras(contract.spec).values()],
+        "packages": ["uvicorn>=0.37,<1", *_extras(contract.spec).values()],
         **_tools(contract),
         "imported": ", ".join(("import mahavishnu", "uvicorn", *_extras(contract.spec))),
         "user": f"{UID}:{UID}",

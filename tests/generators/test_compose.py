@@ -239,7 +239,7 @@ def test_the_judges_can_refuse(tmp_path: Path) -> None:
     file.write_text(made["compose/compose.yaml"] + "name: again\n", encoding="utf-8")
     assert verdict("yamllint", "--strict", "-d", YAMLLINT, file) != 0
     docker.write_text(
-        made["compose/Dockerfile"].replace("--no-cache-dir 'uvicorn>=0.36,<1'", "uvicorn"), encoding="utf-8"
+        made["compose/Dockerfile"].replace("--no-cache-dir 'uvicorn>=0.37,<1'", "uvicorn"), encoding="utf-8"
     )
     assert verdict("hadolint", docker) != 0
 

@@ -583,6 +583,15 @@ def test_as_many_workers_as_the_spec_says() -> None:
     assert not any("--workers" in word for word in container(objects(LARGE))["command"])
 
 
+def test_a_worker_may_be_silent_as_long_as_a_pod_may() -> None:
+    """By itself uvicorn's parent kills a busy one after 5 s, with all of its requests; alone it has no parent."""
+    pod = container(objects(merged(LARGE, {"service": {"workers": 2}})))
+    probe = pod["livenessProbe"]
+    allowed = probe["periodSeconds"] * probe["failureThreshold"]
+    assert f"--timeout-worker-healthcheck={allowed}" in pod["command"]
+    assert not any("healthcheck" in word for word in container(objects(LARGE))["command"])
+
+
 REACHED: list[tuple[str, dict[str, Any]]] = [
     ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
     (
