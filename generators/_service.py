@@ -60,7 +60,7 @@ def backup_image(contract: Contract) -> str:
     return f"{folder}{slash}{name}-backups:{tag if colon else UNRELEASED}"
 
 
-def command(contract: Contract) -> list[str]:
+def command(contract: Contract, *, ipv6: bool = False) -> list[str]:
     """How uvicorn starts the service; the middleware resolves clients and writes the log itself.
 
     It answers a lifespan for every app, so a server that insists on one does not start with a spec, a secret or an app
@@ -70,7 +70,7 @@ def command(contract: Contract) -> list[str]:
     return [
         "uvicorn",
         service.app,
-        "--host=0.0.0.0",
+        _host(service.workers, ipv6=ipv6),
         f"--port={service.port}",
         f"--app-dir={service.app_dir}",
         "--http=mahavishnu.server:HeadDeadline",
@@ -82,6 +82,17 @@ def command(contract: Contract) -> list[str]:
         f"--timeout-keep-alive={_KEEP_ALIVE}",
         f"--timeout-graceful-shutdown={seconds(contract.spec.deploy.shutdown)}",
     ]
+
+
+def _host(workers: int, *, ipv6: bool) -> str:
+    """Every address. One worker opens a socket of IPv4 and one of IPv6, if it has both; several share one.
+
+    At `::` it takes both, but cannot be opened without IPv6, and for a client of IPv4 the app sees
+    `::ffff:203.0.113.9`: so the spec has to say it.
+    """
+    if workers == 1:
+        return "--host="
+    return "--host=::" if ipv6 else "--host=0.0.0.0"
 
 
 def _workers(count: int) -> list[str]:

@@ -93,14 +93,14 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "spec_name": f"{host(contract)}-spec-{hashlib.sha256(text.encode()).hexdigest()[:10]}",
         "secret_name": f"{host(contract)}-secrets",
         "tls_name": f"{host(contract)}-tls",
-        **_pod(contract),
+        **_pod(contract, target),
         **_backups(contract),
         "all_secrets": sorted({*app_secrets(spec), *jobs_secrets(spec)}),
         **_flows(spec, target),
     }
 
 
-def _pod(contract: Contract) -> dict[str, object]:
+def _pod(contract: Contract, target: Kubernetes) -> dict[str, object]:
     spec = contract.spec
     temporary, letters = -(-uploads.room(spec) // 2**20), letters_room(spec)
     size = {
@@ -110,7 +110,7 @@ def _pod(contract: Contract) -> dict[str, object]:
     }
     return {
         "image": image(contract),
-        "command": command(contract),
+        "command": command(contract, ipv6=target.ipv6),
         "replicas": None if spec.deploy.replicas.vary else spec.deploy.replicas.min,
         "min": spec.deploy.replicas.min,
         "max": spec.deploy.replicas.max,

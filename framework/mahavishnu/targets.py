@@ -93,6 +93,9 @@ class Kubernetes(Settings):
     `gce-internal` from the networks of `service.trusted_proxies`. Of any other it is not known: everybody may."""
     ingress_namespace: DnsLabel | None = None
     """Where that controller runs, if not where its documentation puts it."""
+    ipv6: StrictBool = False
+    """Whether a pod's first address is of IPv6: several workers then listen at `::`, at which the app sees a client of
+    IPv4 as `::ffff:203.0.113.9`. One worker listens at both kinds anyway."""
 
 
 class Targets(Settings):

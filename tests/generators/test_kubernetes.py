@@ -583,6 +583,15 @@ def test_as_many_workers_as_the_spec_says() -> None:
     assert not any("--workers" in word for word in container(objects(LARGE))["command"])
 
 
+@pytest.mark.parametrize(
+    ("workers", "ipv6", "host"), [(1, False, ""), (1, True, ""), (4, False, "0.0.0.0"), (4, True, "::")]
+)
+def test_the_kubelet_is_answered_at_the_address_of_the_pod(workers: int, ipv6: bool, host: str) -> None:
+    """Of either kind, where one word says so; several workers share one socket, which is of one kind or of both."""
+    patch = {"service": {"workers": workers}, "deploy": {"targets": {"kubernetes": {"ipv6": ipv6}}}}
+    assert f"--host={host}" in container(objects(merged(LARGE, patch)))["command"]
+
+
 def test_a_worker_may_be_silent_as_long_as_a_pod_may() -> None:
     """By itself uvicorn's parent kills a busy one after 5 s, with all of its requests; alone it has no parent."""
     pod = container(objects(merged(LARGE, {"service": {"workers": 2}})))

@@ -163,7 +163,7 @@ def played(folder: Path, writes: str, requests: int, by: Path | None = None) -> 
         NGINX.format(folder=folder, app=upstream, port=port, writes=WRITES[writes]), encoding="utf-8"
     )
     command = import_module("mahavishnu.generators._service").command(contract(load(spec).spec))
-    local = [one.replace("0.0.0.0", "127.0.0.1") for one in command] + (["--uds", str(by)] if by else [])
+    local = [*command, "--host=127.0.0.1", *(["--uds", str(by)] if by else [])]
     with ExitStack() as servers:
         log = folder / "app.log"
         servers.enter_context(running([sys.executable, "-m", *local], by or app, folder, log))
