@@ -74,7 +74,7 @@ def command(contract: Contract, *, ipv6: bool = False) -> list[str]:
         f"--port={service.port}",
         f"--app-dir={service.app_dir}",
         "--http=mahavishnu.server:HeadDeadline",
-        *(["--lifespan=on"] if service.hardening == "app" else []),
+        "--lifespan=on",
         *_workers(service.workers),
         "--no-proxy-headers",
         "--no-server-header",

@@ -124,7 +124,7 @@ class Service(Settings):
     """The folder in which the module is found, from the spec's own folder."""
     hardening: Literal["app", "elsewhere"] = "app"
     """Where `Hardening` is put around the app: in what `app` names, as `check` makes sure, or `elsewhere`, as in the
-    file that starts a server of your own."""
+    file that starts a server of your own, which no target of `deploy` can start."""
     outside: tuple[
         Annotated[str, StringConstraints(pattern=r"^\S+$", max_length=100), Field(examples=["Tenants"])], ...
     ] = ()

@@ -108,6 +108,11 @@ class Targets(Settings):
     kubernetes: Kubernetes | None = None
     """Kubernetes."""
 
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self.compose is not None or self.kubernetes is not None
+
 
 class Deploy(Settings):
     """What is deployed, how large, how often, and where."""

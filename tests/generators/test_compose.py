@@ -143,12 +143,6 @@ def test_a_server_that_cannot_enforce_the_spec_does_not_start(tmp_path: Path) ->
     assert "Application startup complete" not in done.stderr
 
 
-def test_an_app_that_is_hardened_elsewhere_may_have_no_lifespan() -> None:
-    """Then nobody answers for it."""
-    assert "--lifespan=on" in _started(SMALL)
-    assert "--lifespan=on" not in _started(merged(SMALL, {"service": {"hardening": "elsewhere"}}))
-
-
 def _started(spec: Mapping[str, Any]) -> list[str]:
     """The command of the image."""
     words: list[str] = json.loads(

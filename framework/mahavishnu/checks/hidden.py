@@ -36,7 +36,7 @@ def check(facts: Facts) -> Iterator[Problem]:
 def _mounted(spec: Spec) -> Iterator[tuple[Path, str]]:
     targets = spec.deploy.targets
     letters = container.letters_folder(spec)
-    if letters is not None and (targets.compose is not None or targets.kubernetes is not None):
+    if letters is not None and targets.any:
         yield ("dead_letters", "store"), letters
     for name in spec.backups if targets.compose is not None else ():
         yield from ((path, folder) for path, folder in _of_backup(name, spec) if folder.startswith("/"))

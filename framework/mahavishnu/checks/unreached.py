@@ -24,7 +24,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every path of every backup, where it is deployed."""
     targets = facts.spec.deploy.targets
     for name, backup in facts.spec.backups.items():
-        if targets.compose is not None or targets.kubernetes is not None:
+        if targets.any:
             yield from _keyless(name, backup)
         for path, place, kind in _paths(name, backup):
             if targets.kubernetes is not None:
