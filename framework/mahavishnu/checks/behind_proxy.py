@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
 from mahavishnu.errors import Path, Problem
+from mahavishnu.ground.addresses import Network
 from mahavishnu.ground.codes import Code
 
 CODE = Code(
@@ -14,19 +15,27 @@ CODE = Code(
     "Whoever comes through a proxy arrives from its address. Unless the proxy is believed, everybody is one client: "
     "the first busy minute refuses them all.",
     "limits: {per_client: {rate: 300/minute}}\ndeploy: {targets: {kubernetes: {host: shop.example.com}}}",
-    "List the networks of the proxies in `service.trusted_proxies`; in a cluster that is the network of its pods.",
+    "List the networks of the proxies in `service.trusted_proxies`; in a cluster that is the network of its pods. "
+    "A container is never reached from loopback: Docker hands on what comes to 127.0.0.1 from its own network.",
 )
 
 
 def check(facts: Facts) -> Iterator[Problem]:
-    """A target with a proxy before it, limits that count addresses, and no proxy that is believed."""
+    """A target with a proxy before it, limits that count addresses, and no network of a proxy that is believed."""
     names = list(facts.counted_by_address())
-    if facts.spec.service.networks() or not names:
+    nets = facts.spec.service.networks().values()
+    if not names or any(not _of_one_host(one) for one in nets):
         return
+    useless = ": from the networks that are listed there no container is reached" if nets else ""
     limits = f"limit{'s' if len(names) > 1 else ''} {', '.join(f'`{name}`' for name in names)}"
     for path, who, like in _proxied(facts):
         what = f"{who}, which nobody believes, so to {limits} all clients are one"
-        yield error(CODE, path, what, f"add its network to `service.trusted_proxies`, like {like}")
+        yield error(CODE, path, what, f"add its network to `service.trusted_proxies`, like {like}{useless}")
+
+
+def _of_one_host(net: Network) -> bool:
+    """Whether all of a network is what a host says to itself, or to its cable: never to a container."""
+    return net.is_loopback or net.is_link_local
 
 
 def _proxied(facts: Facts) -> Iterator[tuple[Path, str, str]]:
