@@ -12,7 +12,7 @@ from mahavishnu.derived.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
 from mahavishnu.units import MINUTE
 
-from ._service import app_secrets, host, jobs_name, jobs_secrets, released, sidecar_secrets
+from ._service import app_secrets, host, jobs_name, jobs_secrets, pinned, released, sidecar_secrets
 
 _REACH = (
     'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
@@ -237,10 +237,12 @@ class OnCompose(Target):
         return self._compose("exec", self.name, *words)
 
     def roll_out(self) -> list[Command]:
-        readers = [self.name, *(["backups"] if self.contract.spec.backups else [])]
-        words = ("up", "-d", "--build", "--force-recreate", *readers)
+        jobs = ["backups"] if self.contract.spec.backups else []
+        build = ["--build"] if jobs or not pinned(self.contract) else []
+        words = ("up", "-d", *build, "--force-recreate", self.name, *jobs)
+        title = "Build it, and start it" if build else "Start it"
         return [
-            Command("Build it, and start it with the spec as it is now", self._compose(*words)),
+            Command(f"{title} with the spec as it is now", self._compose(*words)),
             Command("Start what else is new, or has changed", self._compose("up", "-d")),
             *self._told(),
         ]

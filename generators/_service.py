@@ -48,6 +48,11 @@ def released(contract: Contract) -> bool:
     return not image(contract).endswith(f":{UNRELEASED}")
 
 
+def pinned(contract: Contract) -> bool:
+    """Whether the spec says by its digest which image runs: that one is pulled, and never built."""
+    return "@" in image(contract)
+
+
 def jobs_name(contract: Contract) -> str:
     """What the pods of the backup jobs, and all that is theirs, are named."""
     return f"{host(contract)}-backups"

@@ -30,6 +30,7 @@ from ._service import (
     host,
     image,
     jobs_secrets,
+    pinned,
     seconds,
     sidecar_secrets,
     spec_text,
@@ -84,6 +85,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
     return {
         "host": host(contract),
         "image": image(contract),
+        "built": not pinned(contract),
         "context": PurePosixPath("..", contract.home).as_posix(),
         "dockerfile": PurePosixPath(contract.place, "compose/Dockerfile").as_posix(),
         "monitoring": monitoring,

@@ -120,7 +120,8 @@ class Deploy(Settings):
     later: ClassVar[frozenset[str]] = frozenset({"rollout"})
 
     image: Image | None = None
-    """The image without tag for `compose` builds, or pinned; the service's name when absent."""
+    """The image, without a tag, or pinned by tag or digest; the service's name when absent. Compose pulls one with a
+    digest, and builds any other."""
     resources: Resources = Resources.model_construct()
     """What one replica gets."""
     replicas: Scale = Scale.model_construct()

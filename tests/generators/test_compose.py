@@ -310,6 +310,18 @@ def test_every_mounted_folder_is_generated() -> None:
                 assert any(path == source or path.startswith(f"{source}/") for path in made), source
 
 
+def test_an_image_with_a_digest_is_pulled() -> None:
+    """No build makes an image of that digest, and Docker refuses to tag one with it; the jobs' image is built."""
+    image = f"ghcr.io/example/shop@sha256:{'a' * 64}"
+    pinned = merged(SMALL, {"deploy": {"image": image}})
+    service = compose(pinned)["services"]["shop"]
+    assert (service["image"], service.get("build")) == (image, None)
+    told = [generated("compose", one)["compose/compose.yaml"].splitlines()[0] for one in (SMALL, pinned)]
+    assert [line.partition(" up")[2] for line in told] == [" --build", ""]
+    jobs = compose(merged(BACKED, {"deploy": {"image": image}}))["services"]["backups"]
+    assert (jobs["image"], jobs["build"]["target"]) == ("ghcr.io/example/shop-backups:unreleased", "backups")
+
+
 def test_backups_are_made_beside_the_service() -> None:
     """By a container of their own image, which shares the database's folder, and alone is told the password."""
     file, image = compose(BACKED), generated("compose", BACKED)["compose/Dockerfile"]

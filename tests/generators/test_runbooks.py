@@ -242,6 +242,18 @@ def test_what_reads_the_spec_is_started_with_the_new_one() -> None:
     assert ups == [["-d", "--build", "--force-recreate", "shop-api", "backups"], ["-d"]]
 
 
+@pytest.mark.parametrize(
+    ("base", "words"),
+    [(LARGE, ["-d", "--force-recreate", "shop-api"]),
+     (BACKED, ["-d", "--build", "--force-recreate", "shop-api", "backups"])],
+)  # fmt: skip
+def test_an_image_with_a_digest_is_not_built(base: Mapping[str, Any], words: list[str]) -> None:
+    """It is pulled; only that of the jobs is made here."""
+    pinned = merged(base, {"deploy": {"image": f"ghcr.io/example/shop@sha256:{'a' * 64}"}})
+    page = pages(made(pinned))["maintenance.md"].partition("\n## Reload")[0]
+    assert [one[5:] for one in typed({"": page}, "docker") if one[4] == "up"] == [words, ["-d"]]
+
+
 def test_no_secret_is_lost_when_one_is_rotated() -> None:
     """The Secret is replaced as a whole: by what every pod is told, and not only the service's."""
     page = pages(made(BACKED))["maintenance.md"].partition("\n## Rotate secrets")[2]
