@@ -19,6 +19,13 @@ ELSEWHERE: tuple[Peer, ...] = (
     {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10"]}},
 )
 """Every address but the link-local ones: there clouds keep their metadata, whose answers are credentials."""
+_NODE_LOCAL = ("169.254.20.10", "169.254.25.10", "169.254.169.254")
+RESOLVERS: tuple[Peer, ...] = (
+    {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}},
+    *({"ipBlock": {"cidr": f"{one}/32"}} for one in _NODE_LOCAL),
+)
+"""Who resolves names: pods of the cluster; NodeLocal DNSCache, as its documentation and as kubespray put it, which is
+on the node's own network, where no selector finds it; and Cloud DNS of GKE, at the address of the metadata."""
 # Where an ingress controller is when it is installed as its own documentation says, or comes with the cluster.
 _CONTROLLERS: Mapping[str, tuple[str, ...]] = {
     "contour": ("projectcontour",),

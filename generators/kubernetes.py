@@ -19,7 +19,7 @@ from mahavishnu.units import Size
 
 from ._ingress import told
 from ._jobs import jobs, reached
-from ._peers import ANY_POD, ELSEWHERE, callers, flows, tcp
+from ._peers import ANY_POD, ELSEWHERE, RESOLVERS, callers, flows, namespace, tcp
 from ._render import Block, render
 from ._room import TEMPORARY, letters_room, mebibytes, storage
 from ._service import (
@@ -172,6 +172,8 @@ def _flows(spec: Spec, target: Kubernetes) -> dict[str, object]:
     named = spec.dependencies.items()
     return {
         "callers": callers(spec, target),
+        "prometheus": namespace(target.monitoring_namespace),
+        "resolvers": RESOLVERS,
         "reached": [{"name": name, **flow} for name, one in named if one.url for flow in _reached(one.url)],
         "stores": [one for store in dict.fromkeys(spec.stores) for one in _stores(store)],
         "collectors": [flow for url in spec.observability.collectors for flow in _reached(url)],

@@ -337,7 +337,12 @@ def deployments(draw: Draw) -> Mapping:
     """Where and how large."""
     least = draw(st.integers(1, 5))
     kubernetes = st.fixed_dictionaries(
-        {}, optional={"namespace": st.sampled_from(["shop", "a-b"]), "host": st.just("shop.example.com")}
+        {},
+        optional={
+            "namespace": st.sampled_from(["shop", "a-b"]),
+            "host": st.just("shop.example.com"),
+            "monitoring_namespace": st.just("observability"),
+        },
     )
     publish = st.sampled_from(["all", "host"])
     compose = st.fixed_dictionaries({}, optional={"monitoring": st.booleans(), "publish": publish})

@@ -96,6 +96,8 @@ class Kubernetes(Settings):
     ipv6: StrictBool = False
     """Whether a pod's first address is of IPv6: several workers then listen at `::`, at which the app sees a client of
     IPv4 as `::ffff:203.0.113.9`. One worker listens at both kinds anyway."""
+    monitoring_namespace: DnsLabel = "monitoring"
+    """Where Prometheus runs, which reads the series of each pod: the NetworkPolicy lets it in from there alone."""
 
 
 class Targets(Settings):

@@ -601,6 +601,20 @@ def test_a_worker_may_be_silent_as_long_as_a_pod_may() -> None:
     assert not any("healthcheck" in word for word in container(objects(LARGE))["command"])
 
 
+NODE_LOCAL = ["169.254.20.10/32", "169.254.25.10/32", "169.254.169.254/32"]
+
+
+def test_names_are_resolved_in_the_cluster_and_on_the_node() -> None:
+    """A cache on the node, or Google's DNS, answers at a link-local address: on the port of names, and on no other."""
+    (of_jobs,) = [one for one in jobs(BACKED) if one["kind"] == "NetworkPolicy"]
+    for policy in (objects(LARGE)["NetworkPolicy"], of_jobs):
+        names, *others = policy["spec"]["egress"]
+        assert names["to"] == [pods_of("kube-system"), *({"ipBlock": {"cidr": one}} for one in NODE_LOCAL)]
+        ports = [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]
+        assert names["ports"] == ports
+        assert not any(str(peer).count("'cidr': '169.254.") for rule in others for peer in rule["to"])
+
+
 REACHED: list[tuple[str, dict[str, Any]]] = [
     ("redis://cache:7000", {"to": [{"podSelector": {}}]}),
     (
@@ -648,7 +662,7 @@ def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[
     if "from" not in rule:
         return None
     peers: list[dict[str, Any]] = rule["from"]
-    assert peers[-1] == pods_of("monitoring")
+    assert peers[-1] == pods_of(patch.get("monitoring_namespace", "monitoring"))
     return peers[:-1]
 
 
@@ -663,6 +677,8 @@ def callers(patch: Mapping[str, Any], proxies: list[str] | None = None) -> list[
         ({**OUTSIDE, "ingress_class": "haproxy"}, ["haproxy-controller", "ingress-controller"]),
         ({**OUTSIDE, "ingress_class": "kong"}, ["kong"]),
         ({**OUTSIDE, "ingress_namespace": "ingress"}, ["ingress"]),
+        ({"monitoring_namespace": "observability"}, []),
+        ({**OUTSIDE, "monitoring_namespace": "prometheus"}, ["ingress-nginx"]),
         ({**OUTSIDE, "ingress_class": "nginx-public", "ingress_namespace": "public"}, ["public"]),
     ],
 )

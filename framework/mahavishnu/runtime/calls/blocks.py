@@ -30,7 +30,9 @@ class Blocks:
         if frame is not None:
             self._calls.setdefault(frame, []).append(call)
             self._frames[call] = frame
-            if call.request is not None:  # whose answer the generator may stand around, as FastAPI's dependencies do
+            if (
+                call.request is not None
+            ):  # whose answer the generator may stand around, as FastAPI's dependencies do
                 call.request.surround(call)
 
     def ended(self, name: str) -> Call:
