@@ -18,6 +18,15 @@ _REACH = (
     'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
 )
 _SINCE = "15m"
+# What a service may have in the cluster and later not. A volume claim is no such thing, since it holds data, nor a
+# ConfigMap: it is the spec of pods to which `rollout undo` goes back.
+_MAY_GO = (
+    "autoscaling/v2/HorizontalPodAutoscaler",
+    "batch/v1/CronJob",
+    "core/v1/ServiceAccount",
+    "networking.k8s.io/v1/Ingress",
+    "networking.k8s.io/v1/NetworkPolicy",
+)
 # Where it is asked unless whoever types it says otherwise.
 _PROMETHEUS = "${PROMETHEUS:-http://127.0.0.1:9090}"
 _ALERTMANAGER = "${ALERTMANAGER:-http://127.0.0.1:9093}"
@@ -192,6 +201,14 @@ class Target:
         """Put to work what was generated."""
         raise NotImplementedError
 
+    def before(self) -> list[Command]:
+        """What comes before that, where something takes over from what ran until then."""
+        return []
+
+    def after(self) -> list[Command]:
+        """What comes after it, where something of before is not wanted any more."""
+        return []
+
     def undo(self) -> list[Command]:
         """Go back to what ran before, where that is remembered."""
         return []
@@ -309,16 +326,49 @@ class OnKubernetes(Target):
     def inside(self, words: Sequence[str]) -> str:
         return self._kubectl("exec", self.deployment, "-c", "app", "--", *words)
 
-    def roll_out(self) -> list[Command]:
-        folder = f"{self.contract.place}/kubernetes"
-        apply = Command("Apply what was generated", shlex.join(["kubectl", "apply", "-k", folder]))
-        if not released(self.contract):
-            overlay = f"the folder OVERLAY, which names {folder} and sets the image's tag"
-            apply = Command(f"Apply what was generated, through {overlay}", 'kubectl apply -k "$OVERLAY"')
+    def before(self) -> list[Command]:
+        if not self.contract.spec.deploy.replicas.vary:
+            return []
         return [
-            apply,
+            Command(
+                "The first time that an autoscaler says how many replicas run: remove the line of replicas in "
+                "the editor, which changes nothing yet. Otherwise the next step takes them back to one",
+                self._kubectl("apply", "edit-last-applied", self.deployment),
+            )
+        ]
+
+    def roll_out(self) -> list[Command]:
+        through = (
+            ""
+            if released(self.contract)
+            else (f", through the folder OVERLAY, which names {self._folder()} and sets the image's tag")
+        )
+        return [
+            Command(f"Apply what was generated{through}", self._apply()),
             Command("Wait for it", self._kubectl("rollout", "status", self.deployment, "--timeout=10m")),
         ]
+
+    def after(self) -> list[Command]:
+        delete = f"{self._apply()} {shlex.join(self._pruned())}"
+        return [
+            Command(
+                "See what is still there though its file is gone", f"{delete} --dry-run=server | grep pruned"
+            ),
+            Command("Delete it. What holds data, like a volume claim, is left for you to delete", delete),
+        ]
+
+    def _folder(self) -> str:
+        return f"{self.contract.place}/kubernetes"
+
+    def _apply(self) -> str:
+        folder = shlex.quote(self._folder()) if released(self.contract) else '"$OVERLAY"'
+        return f"kubectl apply -k {folder}"
+
+    def _pruned(self) -> Iterator[str]:
+        """Of this service and its backups alone: others in the namespace may be ours, too."""
+        names = f"app.kubernetes.io/name in ({self.name},{jobs_name(self.contract)})"
+        yield from ("--prune", "-l", f"app.kubernetes.io/managed-by=mahavishnu,{names}")
+        yield from (f"--prune-allowlist={kind}" for kind in _MAY_GO)
 
     def undo(self) -> list[Command]:
         return [Command("Go back to what ran before", self._kubectl("rollout", "undo", self.deployment))]

@@ -53,7 +53,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         ("incident-response", _incident(contract, boards)),
         ("maintenance", _maintenance(contract, whole)),
     ):
-        yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **every, **values))
+        yield Artifact(f"runbooks/{name}.md", render(f"runbooks/{name}.md.j2", **{**every, **values}))
     for alert in contract.alerts:
         rests = behind(contract, alert)
         values = _page(contract, alert, shown[alert.name], rests, _numbers(whole, alert.path))
@@ -75,6 +75,7 @@ def _anywhere(contract: Contract) -> dict[str, object]:
     places = _commands.targets(contract)
     return {
         "changes": _blocks(_changes(contract)),
+        "more": any(place.before() or place.after() for place in places),
         "undo": _blocks(one for place in places for one in place.titled(*place.undo())),
     }
 
@@ -139,14 +140,25 @@ def _looks(contract: Contract, section: str, url: str | None) -> list[Block]:
 
 
 def _changes(contract: Contract) -> Iterator[Command]:
-    """From a changed spec to the service at work."""
+    """From a changed spec to the service at work, as far as every change goes."""
+    yield from _written(contract)
+    for place in _commands.targets(contract):
+        yield from place.titled(*place.roll_out())
+
+
+def _whole_changes(contract: Contract) -> Iterator[Command]:
+    """The same with what only some changes want, because something comes or goes with them."""
+    yield from _written(contract)
+    for place in _commands.targets(contract):
+        yield from place.titled(*place.before(), *place.roll_out(), *place.after())
+
+
+def _written(contract: Contract) -> Iterator[Command]:
     yield Command("See what is wrong with it, if anything", _commands.verbs(contract, "check"))
     yield Command(
         "Write everything that follows from it",
         _commands.verbs(contract, "generate", "--out", contract.place),
     )
-    for place in _commands.targets(contract):
-        yield from place.titled(*place.roll_out())
 
 
 def _numbers(whole: Mapping[str, Any], path: Path) -> str:
@@ -265,6 +277,7 @@ def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, objec
     own, alerting = app_secrets(spec), alert_secrets(spec)
     return {
         "image": Code(image(contract), inline=True),
+        "changes": _blocks(_whole_changes(contract)),
         "checks": _blocks(
             [
                 Command(

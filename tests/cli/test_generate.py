@@ -188,6 +188,34 @@ def test_a_second_run_changes_nothing(home: Path, capsys: pytest.CaptureFixture[
     assert tree(home) == before
 
 
+@pytest.mark.parametrize(
+    ("patch", "told"),
+    [
+        (
+            {"replicas": {"max": 3}, "targets": {"kubernetes": {"host": None}}},
+            "hpa.yaml, ingress.yaml stay in the cluster until you delete them: see deploy/runbooks/maintenance.md",
+        ),
+        (
+            {"targets": {"kubernetes": None}},
+            "service.yaml, serviceaccount.yaml stay in the cluster until you delete them",
+        ),
+        ({"targets": {"compose": None}}, ""),
+    ],
+)
+def test_it_says_what_stays_in_the_cluster(
+    home: Path, capsys: pytest.CaptureFixture[str], patch: dict[str, Any], told: str
+) -> None:
+    """A file that is removed here is no object that is deleted there; once it is gone, nobody can say so any more."""
+    assert run(["generate"]) == 0
+    say(home, merged(SPEC, {"deploy": patch}))
+    capsys.readouterr()
+    assert run(["generate"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "in the cluster" in line]
+    assert [line.endswith(told) for line in lines] == ([True] if told else [])
+    assert run(["generate"]) == 0
+    assert "in the cluster" not in capsys.readouterr().out
+
+
 def test_check_finds_every_drift_and_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Each by name and with what to do, exit 1."""
     run(["generate"])

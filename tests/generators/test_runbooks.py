@@ -184,6 +184,13 @@ def unknown_to_compose(words: list[str], file: Mapping[str, Any]) -> Iterator[st
     yield from (one for one in named if one not in (*flags[verb], *file["services"]))
 
 
+def whole(labels: Mapping[str, str]) -> str:
+    """The selector of all that is one service's, its backups' as well, and is nobody else's."""
+    ours, name = labels["app.kubernetes.io/managed-by"], labels["app.kubernetes.io/name"]
+    names = f"{name},{name}-backups"
+    return f"app.kubernetes.io/managed-by={ours},app.kubernetes.io/name in ({names})"
+
+
 def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Iterator[str]:
     """What a command names that the manifests do not have."""
     pod = objects["deployment"]["spec"]["template"]
@@ -194,7 +201,7 @@ def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Itera
     }
     there = {
         "-n": {own["namespace"]},
-        "-l": {f"{label}={pod['metadata']['labels'][label]}", *jobs},
+        "-l": {f"{label}={pod['metadata']['labels'][label]}", *jobs, whole(own["labels"])},
         "-c": {pod["spec"]["containers"][0]["name"]},
         "-k": {"deploy/kubernetes", "$OVERLAY"},
     }
@@ -230,6 +237,63 @@ def test_a_command_that_names_nothing_is_found() -> None:
     assert [*unknown_to_compose([*base, "deploy/compose/compose.yaml", "restart", "shap"], file)] == ["shap"]
     for wrong in (["-n", "shap"], ["-c", "main"], ["-l", "app=shop"], ["get", "deployment/shap"]):
         assert [*unknown_to_kubernetes(["kubectl", *wrong], objects)] != []
+
+
+# What one spec asks for and another does not; of the rest each deployment has one, and what holds data stays.
+FIXED = merged(
+    BACKED, {"deploy": {"replicas": {"max": 3}, "targets": {"kubernetes": {"host": None}}}, "backups": None}
+)
+
+
+def of_the_change(spec: Mapping[str, Any]) -> list[list[str]]:
+    page = pages(made(dict(spec)))["maintenance.md"].partition("\n## Reload")[0]
+    return typed({"": page}, "kubectl")
+
+
+def test_what_is_gone_from_the_files_is_deleted_from_the_cluster() -> None:
+    """Every kind that may be gone, and only what is the service's; first it is shown, and the service runs anew."""
+    more, fewer = (
+        {
+            str((one["kind"], one["metadata"]["name"])): one
+            for one in map(read, of.values())
+            if "metadata" in one
+        }
+        for of in (generated("kubernetes", one) for one in (BACKED, FIXED))
+    )
+    gone = [one for name, one in more.items() if name not in fewer]
+    kept = {"ConfigMap", "PersistentVolumeClaim"}
+    kinds = {
+        f"{'' if '/' in one['apiVersion'] else 'core/'}{one['apiVersion']}/{one['kind']}" for one in gone
+    }
+    assert len(kinds) == 7
+    for spec in (BACKED, FIXED):
+        *before, shown, deleted = of_the_change(spec)
+        assert any("rollout" in one for one in before)
+        assert shown == [*deleted, "--dry-run=server"]
+        assert deleted[:4] == ["kubectl", "apply", "-k", "deploy/kubernetes"]
+        allowed = {one.partition("=")[2] for one in deleted if one.startswith("--prune-allowlist=")}
+        assert allowed == {one for one in kinds if one.rsplit("/", 1)[-1] not in kept}
+    for one in more.values():
+        labels = one["metadata"]["labels"]
+        assert labels["app.kubernetes.io/managed-by"] == "mahavishnu"
+        assert labels["app.kubernetes.io/name"] in {"shop-api", "shop-api-backups"}
+
+
+def test_an_autoscaler_takes_over_from_as_many_replicas_as_there_are() -> None:
+    """What kubectl has set itself it takes back to one; so it is told first that it has not, and only then applies."""
+    forgotten = ["kubectl", "-n", "shop", "apply", "edit-last-applied", "deployment/shop-api"]
+    assert of_the_change(BACKED)[0] == forgotten
+    assert forgotten not in of_the_change(FIXED)
+    assert "in maintenance.md comes before" in generated("kubernetes", BACKED)["kubernetes/deployment.yaml"]
+
+
+def test_a_page_of_an_alert_leads_to_what_else_a_change_may_take() -> None:
+    """It has the steps that every change takes; where nothing is applied to a cluster, there are no others."""
+    alone = merged(EVERYTHING, {"deploy": {"targets": {"kubernetes": None}}})
+    for spec, led in ((EVERYTHING, True), (alone, False)):
+        page = pages(made(spec))["ShopApiDown.md"]
+        assert ("](maintenance.md)" in page) == led
+        assert "--prune" not in page
 
 
 def test_what_reads_the_spec_is_started_with_the_new_one() -> None:

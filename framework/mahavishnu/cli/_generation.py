@@ -244,7 +244,19 @@ def _summary(run: Run, done: Written, took: float) -> str:
     lines.append(f"series          {told}")
     if done.before:
         lines.append(f"version         {done.before} before, {__version__} now")
+    if told := _left_in_cluster(run, done.removed):
+        lines.append(f"kubernetes      {told}")
     changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
     told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
     lines.append(f"{_output.count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
     return "\n".join(lines)
+
+
+def _left_in_cluster(run: Run, removed: Iterable[str]) -> str:
+    """That to remove a file is not to delete its object, where there was one; and where the commands are that do."""
+    names = ", ".join(
+        name for path in removed for folder, _, name in [path.partition("/")] if folder == "kubernetes"
+    )
+    page = run.out / "runbooks/maintenance.md"
+    way = f": see {page}" if "kubernetes" in run.families and page.is_file() else ""
+    return f"the objects of {names} stay in the cluster until you delete them{way}" if names else ""
