@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,20 @@ def mended(world: Watched) -> None:
     assert world.do("drill") == 0
 
 
+def forgotten(world: Watched) -> None:
+    """Every snapshot, by somebody; the next reading tells."""
+    world.change(first=time.time() - 60 * DAY)
+    world.ask("forget", *[str(one["id"]) for one in json.loads(world.ask("snapshots", "--json"))])
+    assert world.do("verify") == 1
+    assert world.known().copies["1"].snapshots == 0
+
+
+def begun_again(world: Watched) -> None:
+    """As a new one, whose history begins now."""
+    assert world.do("run") == world.do("verify") == 0
+    world.change(first=time.time())
+
+
 def small(world: Watched) -> None:
     world.fill(5)
     assert world.do("run") == 0
@@ -143,6 +158,8 @@ CASES: dict[str, tuple[list[Act], list[Act], list[str]]] = {
     "weeks without verification or drill": ([weeks], [lambda world: world.later(0)],
                                             ["BackupOrdersVerifiedTooOld", "BackupOrdersDrillTooOld"]),
     "a slow restore": ([slow], [lambda world: world.change(restore=0.5)], ["BackupOrdersRestoreTooSlow"]),
+    "no snapshot left": ([forgotten], [begun_again],
+                         ["BackupOrdersUnproven", "BackupOrdersHistoryShort", "BackupOrdersTooOld"]),
 }  # fmt: skip
 
 

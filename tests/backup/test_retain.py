@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -186,7 +187,9 @@ class Gauges:
 def nightly(state: Path, daily: int) -> Job:
     """A backup whose retention holds so many days."""
     backup = Spec.model_validate(spec(retention={"daily": daily, "within": "24h"})).backups["orders"]
-    return Job("orders", backup, backup.retention, "shop", state, state, lambda event, **facts: None)
+    after = NOON + timedelta(days=400)
+    made = Job("orders", backup, backup.retention, "shop", state, state, lambda event, **facts: None)
+    return replace(made, now=after.timestamp)
 
 
 def test_a_longer_retention_is_due_from_when_it_was_said(tmp_path: Path) -> None:

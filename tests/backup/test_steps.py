@@ -23,9 +23,10 @@ import pytest
 from mahavishnu.backup import child, due, evidence, on_schedule, sqlite, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
-from mahavishnu.backup.restic import ResticFailed
+from mahavishnu.backup.restic import Listed, ResticFailed, Taken
 from mahavishnu.cli import run
 from mahavishnu.load import accept
+from mahavishnu.policies._retention import Snapshot
 from mahavishnu.spec import Spec
 from tests.backup.world import OF_BOTH, World, flipped, spec
 from tests.judges import newer
@@ -418,6 +419,76 @@ def test_it_is_verified_when_all_of_it_was_read(world: World) -> None:
     assert world.do("verify") == 1
 
 
+def snapshots(world: World) -> list[str]:
+    """The ids of all, the oldest first."""
+    return [str(one["id"]) for one in json.loads(world.ask("snapshots", "--json")) or ()]
+
+
+@OF_BOTH
+@pytest.mark.judge
+def test_a_repository_without_its_snapshots_is_not_verified(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of it is sound, and nothing can be restored: it fails, and the stock that is shown is none."""
+    world.begin()
+    assert world.do("verify", "--all") == 1
+    assert "there is no snapshot of this backup that is whole" in capsys.readouterr().err
+    assert world.do("run") == world.do("verify", "--all") == 0
+    good = world.known().copies["1"]
+    world.ask("forget", *snapshots(world))
+    for words in (["verify"], ["verify", "--all"], ["drill"]):
+        assert world.do(*words) == 1
+        assert "there is no snapshot of this backup that is whole" in capsys.readouterr().err
+    known = world.known()
+    one = known.copies["1"]
+    assert (one.snapshots, one.newest, one.oldest) == (0, 0, 0)
+    assert (one.verified, known.steps["verify"], known.steps["drill"]) == (good.verified, False, False)
+
+
+@OF_BOTH
+@pytest.mark.judge
+def test_the_snapshot_of_the_last_backup_is_missed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the reading and by the drill, which would find the one before it good; changed tags are no loss."""
+    world.begin()
+    for rows in (200, 201):
+        world.fill(rows)
+        assert world.do("run") == 0
+    world.ask("tag", "--add", "seen", snapshots(world)[-1])
+    assert world.do("verify") == world.do("drill") == 0
+    before, last = snapshots(world)
+    world.ask("forget", last)
+    for verb in ("verify", "drill"):
+        capsys.readouterr()
+        assert world.do(verb) == 1
+        assert re.search("the snapshot of the last backup, .*, is gone", capsys.readouterr().err)
+    one = world.known().copies["1"]
+    assert (one.snapshots, one.newest) == (1, one.oldest)
+    assert one.newest < (one.success or 0)
+    assert world.do("run") == world.do("verify") == world.do("drill") == 0
+    assert snapshots(world)[0] == before
+
+
+@pytest.mark.judge
+def test_a_snapshot_that_lies_ahead_makes_no_history(world: World) -> None:
+    """Somebody forged it, or a clock was wrong; it counts, and proves nothing."""
+    world.begin()
+    told = [
+        "backup",
+        "--stdin",
+        "--stdin-filename",
+        "orders.sqlite",
+        "--host",
+        "shop",
+        "--tag",
+        "backup=orders",
+    ]
+    world.ask(*told, "--time", "2100-01-01 00:00:00", stdin="x")
+    assert world.do("run") == 0
+    one = world.known().copies["1"]
+    assert (one.snapshots, one.newest) == (2, one.oldest)
+    assert one.newest < time.time()
+
+
 class Parts:
     """A repository of which parts cannot be read; what was asked of it, in order."""
 
@@ -426,6 +497,9 @@ class Parts:
         self.read: list[str | None] = []
 
     def unlock(self) -> None: ...
+
+    def snapshots(self) -> Listed:
+        return Listed([Taken(Snapshot("a", datetime.fromtimestamp(0, UTC), 0), (), "", ())], [], 0)
 
     def check(self, part: str | None) -> None:
         self.read.append(part)
@@ -446,8 +520,8 @@ def test_a_part_that_cannot_be_read_is_read_again(world: World, monkeypatch: pyt
     monkeypatch.setattr(Job, "repositories", repositories)
 
     def night(*, everything: bool = False) -> None:
-        loaded = accept(world.home / "mahavishnu.yaml")
-        one = job(loaded, "orders", lambda event, **facts: None, lambda: next(nights))
+        loaded, at = accept(world.home / "mahavishnu.yaml"), next(nights)
+        one = job(loaded, "orders", lambda event, **facts: None, lambda: at)
         with suppress(Failed):
             steps.verify(one, everything=everything)
 

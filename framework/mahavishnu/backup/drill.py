@@ -9,21 +9,19 @@ from pathlib import Path
 
 from mahavishnu.backup import sources
 from mahavishnu.backup.evidence import Evidence
-from mahavishnu.backup.job import Failed, Job
-from mahavishnu.backup.restic import Repository, Taken
+from mahavishnu.backup.job import AHEAD, Failed, Job
+from mahavishnu.backup.restic import Listed, Repository, Taken
 from mahavishnu.backup.sources import NotRestored
 from mahavishnu.backup.steps import each_copy
 from mahavishnu.units import SECOND
-
-_AHEAD = 3600
-"""A snapshot may be so many seconds ahead of this clock, and no more."""
 
 
 def drill(job: Job) -> None:
     """Restore the newest snapshot of every repository to a scratch place; raises Failed unless it is good.
 
-    Good is: not older than the RPO, whole, the same as what was saved, sound in itself, and as the spec asserts; as
-    restored by a machine that remembers nothing of the repository, for this one may be what was lost.
+    Good is: that of the last backup, not older than the RPO, whole, the same as what was saved, sound in itself, and as
+    the spec asserts; as restored by a machine that remembers nothing of the repository, for this one may be what was
+    lost.
     """
     job.repositories()
     with job.step("drill") as known:
@@ -34,10 +32,13 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     began, started = job.now(), time.monotonic()
     repository = replace(repository, cache=None)
     repository.unlock()
-    taken = newest(job, repository)
+    listed = repository.snapshots()
+    job.take_stock(known, copy, listed.taken)
+    taken = newest(job, listed)
     age = began - taken.snapshot.order / SECOND
     if age > job.backup.rpo.seconds:
         raise NotRestored(f"the newest snapshot is {age / 3600:.1f} hours old; the RPO is {job.backup.rpo}")
+    job.still_there(known, copy, listed.taken)
     target = job.staging / f"drill-{copy}"
     restored = fetched(job, repository, taken, target)
     sources.judged(job, restored)
@@ -62,7 +63,7 @@ def restore(
         raise Failed(f"{to} is not empty: nothing was restored")
     with job.step("restore"), job.beside(copy):
         repository = repositories[copy]
-        taken = newest(job, repository, snapshot)
+        taken = newest(job, repository.snapshots(), snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
         target = to or job.staging / "restore"
         restored = fetched(job, repository, taken, target)
@@ -73,17 +74,16 @@ def restore(
         job.tell("kept", place=kept)
 
 
-def newest(job: Job, repository: Repository, wanted: str | None = None) -> Taken:
+def newest(job: Job, listed: Listed, wanted: str | None = None) -> Taken:
     """The newest snapshot that is whole, or any by its id or the beginning of that; raises NotRestored."""
-    taken, incomplete, _ = repository.snapshots()
+    taken, incomplete, _ = listed
     if wanted is not None:
         taken = [one for one in (*taken, *incomplete) if one.id.startswith(wanted)]
         if len(taken) != 1:
             raise NotRestored(f"{len(taken)} snapshots are called `{wanted}`")
     if not taken:
-        where = f" in `{job.environment}`" if job.environment else ""
-        raise NotRestored(f"there is no snapshot of this backup{where}")
-    if wanted is None and taken[0].snapshot.order / SECOND > job.now() + _AHEAD:
+        raise NotRestored(job.none)
+    if wanted is None and taken[0].snapshot.order / SECOND > job.now() + AHEAD:
         raise NotRestored("the newest snapshot lies in the future: a clock is wrong, or somebody forged it")
     return taken[0]
 

@@ -27,6 +27,9 @@ from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.units import SECOND
 
+AHEAD = 3600
+"""A snapshot may be so many seconds ahead of this clock, and no more."""
+
 
 class Tell(Protocol):
     """Hears what happens: an event, and the facts of it; `progress` comes often, with `done` from 0 to 1."""
@@ -66,6 +69,12 @@ class Job:
     def mark(self) -> str:
         """Its name among those of all environments."""
         return f"{self.name}@{self.environment}" if self.environment else self.name
+
+    @property
+    def none(self) -> str:
+        """What is said of a repository where nothing of it can be restored."""
+        where = f" in `{self.environment}`" if self.environment else ""
+        return f"there is no snapshot of this backup{where} that is whole"
 
     def repositories(self) -> dict[str, Repository]:
         """Its repositories by the names of the copies; raises NoRestic first."""
@@ -175,12 +184,21 @@ class Job:
             raise Failed(f"the hook `{when}` failed ({done.code}): {' '.join(done.err.split())[-300:]}")
 
     def take_stock(self, known: Evidence, copy: str, taken: list[Taken]) -> None:
-        """Write down how many snapshots a copy has, and how far they reach."""
+        """Write down how many snapshots a copy has, and how far they reach: one that lies ahead proves nothing."""
         one = known.copy(copy)
-        times = [each.snapshot.order / SECOND for each in taken]
-        one.snapshots = len(times)
+        until = self.now() + AHEAD
+        times = [at for at in (each.snapshot.order / SECOND for each in taken) if at <= until]
+        one.snapshots = len(taken)
         one.newest, one.oldest = (max(times), min(times)) if times else (0, 0)
         one.promise(int(guaranteed(self.keep, self.backup.schedule)) / SECOND if self.keep else 0)
+
+    def still_there(self, known: Evidence, copy: str, taken: list[Taken]) -> None:
+        """Raises Failed where there is no whole snapshot, or where the one of the last backup is gone."""
+        if not taken:
+            raise Failed(self.none)
+        last = known.copy(copy).snapshot
+        if last and not any(one.is_called(last) for one in taken):
+            raise Failed(f"the snapshot of the last backup, {last[:8]}, is gone: somebody has removed it")
 
 
 def remove(folder: Path) -> None:

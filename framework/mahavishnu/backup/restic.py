@@ -84,6 +84,10 @@ class Taken:
         """What restic groups by unless it is told otherwise."""
         return self.host, self.paths
 
+    def is_called(self, name: str) -> bool:
+        """Whether that is its id, or was, or the beginning of one."""
+        return self.id.startswith(name) or self.original.startswith(name)
+
     def tag(self, name: str) -> str | None:
         """The value of a tag `name=value`."""
         return next((tag.partition("=")[2] for tag in self.tags if tag.startswith(f"{name}=")), None)

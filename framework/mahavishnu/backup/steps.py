@@ -139,6 +139,9 @@ def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Re
         job.tell("differs", copy=copy, snapshots=list(made.differs))
     if made.remove:
         repository.forget(made.remove)
+        one = known.copy(copy)
+        if any(gone.startswith(one.snapshot) for gone in made.remove):
+            one.snapshot = ""  # made by a clock that was behind; it is missed by nobody
         listed = repository.snapshots()
     job.take_stock(known, copy, listed.taken)
     job.tell("pruned", copy=copy, removed=list(made.remove), kept=len(listed.taken))
@@ -150,6 +153,8 @@ def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Re
 def verify(job: Job, *, everything: bool = False) -> None:
     """Check every repository and read a part of its data, each run the next; raises Failed for any damage.
 
+    Damage is also that there is no whole snapshot, or that the one of the last backup is gone.
+
     Only when all parts were read without a fault is it called verified, as of the time the first was begun. What was
     not read well, a part or everything, is what the next run reads again: a fault is not forgotten over a sound part.
     """
@@ -160,12 +165,15 @@ def verify(job: Job, *, everything: bool = False) -> None:
 
 def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:
     one = known.copy(copy)
+    repository.unlock()
+    taken = repository.snapshots().taken
+    job.take_stock(known, copy, taken)
+    job.still_there(known, copy, taken)
     if everything:
         one.part = ALL
     if one.part in (ALL, 1):
         one.cycle = job.now()
     part = f"{one.part}/{READ_PARTS}" if one.part != ALL else None
-    repository.unlock()
     repository.check(part)
     if one.part in (ALL, READ_PARTS):
         one.verified, one.cycle, one.part = one.cycle, None, 1

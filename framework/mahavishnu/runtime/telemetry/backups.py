@@ -97,27 +97,36 @@ def _step(report: _Report, step: str) -> Callable[[], float]:
 
 def _since(moment: float | None, one: Copy, at: float) -> float:
     """Time since a moment, or since the first backup of this copy where it has not come yet."""
-    began = moment if moment is not None else one.first or at
+    began = moment if moment is not None else one.first or one.success or at
     return max(0.0, at - began)
+
+
+def _age(one: Copy, at: float) -> float:
+    """Of the newest snapshot that is still there; where none is, all is lost that came since the first backup."""
+    if not one.newest:
+        return _since(None, one, at)
+    return max(0.0, at - min(one.success or at, one.newest))
 
 
 def _due(span: float) -> _Read:
     """A day less than there has been time for: the first run was begun before there was its snapshot.
 
-    A retention promises what it keeps from its first run on, beside what the one before it kept.
+    A retention promises what it keeps from its first run on, beside what the one before it kept. Where no snapshot is
+    left, all is due that was kept until the last backup.
     """
 
     def due(one: Copy, _: float) -> float:
-        began = max(one.first or one.newest, one.since or 0)
+        until = one.newest or one.success or 0
+        began = max(one.first or until, one.since or 0)
         promised = span if one.promised is None else min(span, one.promised)
-        return max(0.0, min(promised, one.newest - began - DAY // SECOND))
+        return max(0.0, min(promised, until - began - DAY // SECOND))
 
     return due
 
 
 _READ: dict[Signal, _Read] = {
     BACKUP_SUCCESS: lambda one, _: one.success,
-    BACKUP_AGE: lambda one, at: _since(one.success, one, at),
+    BACKUP_AGE: _age,
     BACKUP_SIZE: lambda one, _: one.sizes[-1] if one.sizes else None,
     BACKUP_USUAL_SIZE: lambda one, _: median(one.sizes[:-1] or one.sizes) if one.sizes else None,
     BACKUP_DURATION: lambda one, _: one.duration,
