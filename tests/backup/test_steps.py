@@ -59,6 +59,55 @@ def test_a_restic_that_is_too_old_is_none(
     assert "too old" in capsys.readouterr().err
 
 
+@pytest.mark.judge
+def test_a_backup_that_cannot_begin_keeps_no_other_from_it(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its secret is missing: each verb goes on with the next one, says so at last, and writes down that it failed."""
+    said = spec()
+    said["secrets"].append("LOST")
+    said["backups"] = {"first": {**said["backups"]["orders"], "password": "${LOST}"}, **said["backups"]}
+    world.write(said)
+    world.begin()
+    for words in (["run", "--prune"], ["verify"], ["drill"], ["prune"]):
+        assert world.do(*words) == 2
+        assert "the secret `LOST` is neither" in capsys.readouterr().err
+    done = {"run": True, "prune": True, "verify": True, "drill": True}
+    assert world.known().steps == done
+    assert read(world.state, "first").steps == dict.fromkeys(done, False)
+    for verb in ("list", "plan"):
+        assert world.do(verb) == 2
+        assert '"backup": "orders"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("step", ["run", "prune", "verify", "drill"])
+def test_what_cannot_be_done_without_restic_has_failed(
+    step: str, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last report says well; nobody would hear of it for weeks."""
+    write(world.state, "orders", Evidence(steps={step: True}))
+    monkeypatch.setenv("PATH", str(world.home))
+    assert world.do(step) == 2
+    assert world.known().steps == {step: False}
+
+
+def test_a_file_that_cannot_be_read_keeps_no_other_backup_from_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The system's own refusals are no more than one backup's, either."""
+    two(world)
+    tried: list[str] = []
+
+    def refused(job: Job) -> None:
+        tried.append(job.name)
+        raise PermissionError(13, "Permission denied", "/x")
+
+    monkeypatch.setattr(steps, "run", refused)
+    assert world.do("run") == 2
+    assert tried == ["orders", "users"]
+    assert "mahavishnu: /x: permission denied" in capsys.readouterr().err
+
+
 def waiting(runner: subprocess.Popen[bytes]) -> str:
     """For what a process waits, by the first that it says."""
     assert runner.stdout is not None

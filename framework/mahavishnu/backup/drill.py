@@ -23,7 +23,6 @@ def drill(job: Job) -> None:
     the spec asserts; as restored by a machine that remembers nothing of the repository, for this one may be what was
     lost.
     """
-    job.repositories()
     with job.step("drill") as known:
         each_copy(job, partial(_drill, job, known), job.beside)
 

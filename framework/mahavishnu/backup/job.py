@@ -38,7 +38,7 @@ class Tell(Protocol):
 
 
 class Failed(MahavishnuError):
-    """A step did not succeed; `why` says what each copy met."""
+    """A step did not succeed; it says what each copy met."""
 
 
 @dataclass(frozen=True)

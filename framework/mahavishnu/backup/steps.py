@@ -47,8 +47,8 @@ def each_copy(job: Job, do: Each, turn: Turn = _at_once) -> None:
 
 def run(job: Job) -> None:
     """Capture the source and save it to every repository; raises Failed unless all of it succeeded."""
-    job.repositories()  # without restic or a password nothing is begun
     with job.step("run") as known:
+        job.repositories()  # without restic or a password nothing is begun
         outcome = "failure"
         try:
             job.hook("before", "")
@@ -124,7 +124,6 @@ def prune(job: Job, *, confirmed: bool = False) -> None:
 
     `confirmed`: a person has seen the plan, and lets more go than a run does by itself.
     """
-    job.repositories()
     with job.step("prune") as known:
         each_copy(job, partial(_prune, job, known, confirmed), job.alone)
 
@@ -158,7 +157,6 @@ def verify(job: Job, *, everything: bool = False) -> None:
     Only when all parts were read without a fault is it called verified, as of the time the first was begun. What was
     not read well, a part or everything, is what the next run reads again: a fault is not forgotten over a sound part.
     """
-    job.repositories()
     with job.step("verify") as known:
         each_copy(job, partial(_verify, job, known, everything), job.alone)
 

@@ -12,11 +12,13 @@ from typing import Annotated
 import typer
 
 from mahavishnu.backup import drill as drills
-from mahavishnu.backup import evidence, on_schedule, restic, steps
+from mahavishnu.backup import evidence, on_schedule, steps
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.job import job as job_of
+from mahavishnu.backup.restic import ResticFailed
 from mahavishnu.backup.sources import CaptureFailed, NotRestored
 from mahavishnu.cli import _told
+from mahavishnu.cli._exit import CANNOT_RUN, FINDINGS, FINE, said
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.derived.history import promises
 from mahavishnu.errors import MahavishnuError
@@ -25,6 +27,8 @@ from mahavishnu.load import Loaded, accept
 
 backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 NameArgument = Annotated[str | None, typer.Argument(help="Which one; all of the spec when absent.")]
+_FAILURES = (Failed, NotRestored, CaptureFailed, ResticFailed)
+"""How a step ends that was begun; whatever else is wrong kept it from that."""
 OneArgument = Annotated[str, typer.Argument(help="Which one.")]
 
 
@@ -148,7 +152,9 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     if (to is None) != in_place:
         raise typer.BadParameter("say either --to FOLDER or --in-place")
     one = _job(_loaded(spec, env), name)
-    _attempt(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot, confirmed=confirm))
+    _leave(
+        _attempted(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot, confirmed=confirm))
+    )
 
 
 def _loaded(spec: Path | None, env: str | None) -> Loaded:
@@ -160,32 +166,32 @@ def _job(loaded: Loaded, name: str) -> Job:
 
 
 def _each(name: str | None, spec: Path | None, env: str | None, do: Callable[[Job], object]) -> None:
-    """Do something with one backup, or with all of them, also when one fails; exit 1 when any did."""
+    """Do something with one backup, or with all of them, also when one fails; exits with the worst code of any."""
     loaded = _loaded(spec, env)
     names = [name] if name else [*loaded.spec.backups]
     if not names:
         raise MahavishnuError("the spec has no `backups`; say there what is backed up")
-    restic.program()
-    failed = [one for one in names if not _succeeds(_job(loaded, one), do)]
-    if failed:
-        raise typer.Exit(1)
+    _leave(max(_attempted(_job(loaded, one), do) for one in names))
 
 
-def _succeeds(job: Job, do: Callable[[Job], object]) -> bool:
+def _attempted(job: Job, do: Callable[[Job], object]) -> int:
+    """Do it, and say why where that fails; the exit code."""
     try:
         do(job)
-    except (Failed, NotRestored, CaptureFailed, restic.ResticFailed) as fault:
-        print(f"mahavishnu: {fault}", file=sys.stderr)
-        return False
-    return True
+    except BrokenPipeError:
+        raise
+    except (MahavishnuError, OSError) as fault:
+        print(f"mahavishnu: {said(fault) if isinstance(fault, OSError) else fault}", file=sys.stderr)
+        return FINDINGS if isinstance(fault, _FAILURES) else CANNOT_RUN
+    return FINE
 
 
-def _attempt(job: Job, do: Callable[[Job], object]) -> None:
-    if not _succeeds(job, do):
-        raise typer.Exit(1)
+def _leave(code: int) -> None:
+    if code:
+        raise typer.Exit(code)
 
 
 def _words(spec: Path | None, env: str | None) -> list[str]:
     """The options that a child needs to mean the same spec."""
-    said = {"--spec": spec and str(spec), "--env": env}
-    return [word for option, value in said.items() if value for word in (option, value)]
+    options = {"--spec": spec and str(spec), "--env": env}
+    return [word for option, value in options.items() if value for word in (option, value)]
