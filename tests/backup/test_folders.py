@@ -124,6 +124,61 @@ def test_a_file_that_is_deleted_meanwhile_is_not_missing(world: World, complain:
     assert world.do("drill") == 0
 
 
+MEANWHILE = """#!/bin/sh
+[ "$1" = backup ] && [ -f meanwhile ] && sh meanwhile
+exec %(real)s "$@"
+"""
+"""Something happens between the walk and what restic reads."""
+
+
+@pytest.fixture
+def busy(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of ten files that is saved twice; a script of what happens to it as restic begins."""
+    for place in ("repository", "second"):
+        world.begin(place)
+    world.write(spec(source={"directory": "files"}, to=["repository", "second"], verify={}))
+    (world.home / "files").mkdir()
+    for number in range(10):
+        (world.home / f"files/{number}").write_text("x" * 1000)
+    (world.home / "bin").mkdir()
+    (world.home / "bin/restic").write_text(MEANWHILE % {"real": world.restic})
+    (world.home / "bin/restic").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{world.home / 'bin'}:{os.environ['PATH']}")
+    return world.home / "meanwhile"
+
+
+@OF_BOTH
+@pytest.mark.parametrize(
+    ("happens", "read"), [("mv files gone; mkdir files", 0), ("rm -f files/[1-9]", 1000)], ids=str
+)
+def test_a_folder_that_is_emptied_meanwhile_is_no_backup(
+    happens: str, read: int, world: World, busy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What little was read is marked as incomplete, and what is restored is the snapshot before it."""
+    assert world.do("run") == 0
+    before = world.known()
+    busy.write_text(f"{happens}; rm meanwhile")
+    assert world.do("run") == 1
+    told = capsys.readouterr().err
+    assert (
+        f"restic has read {read} bytes where at least 5000 are to be: the source was changed meanwhile"
+        in told
+    )
+    assert [one["incomplete"] for one in listed(world, capsys)][:2] == [True, False]
+    after = world.known()
+    assert after.copies["1"] == before.copies["1"]
+    busy.unlink(missing_ok=True)
+    assert world.do("drill") == 0
+
+
+def test_the_size_of_a_backup_is_what_restic_has_read(world: World, busy: Path) -> None:
+    """Of each copy by itself: the last one is read long after the folder was looked at."""
+    busy.write_text("[ -f once ] && rm files/1 meanwhile; touch once")
+    assert world.do("run") == 0
+    assert {name: one.sizes for name, one in world.known().copies.items()} == {"1": [10_000], "2": [9_000]}
+    assert world.do("drill") == 0
+
+
 def read_only(world: World) -> Path:
     """A folder that is backed up, and in it one that nobody may write to."""
     world.begin()

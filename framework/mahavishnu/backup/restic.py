@@ -109,6 +109,13 @@ class Listed(NamedTuple):
         return cls(whole, [one for one in known if one.id in lacking], len(said) - len(known))
 
 
+class Saved(NamedTuple):
+    """A snapshot that was just made: its id, and how many bytes restic has read for it."""
+
+    snapshot: str
+    size: int
+
+
 def _to_nobody(_: str) -> None: ...
 
 
@@ -174,10 +181,12 @@ class Repository:
         tags: Sequence[str],
         stdin: IO[bytes] | None,
         told: Callable[[float], None],
-    ) -> str:
-        """Make a snapshot of paths or of standard input; the id of it, or ResticFailed when any of it is missing.
+        least: int = 1,
+    ) -> Saved:
+        """Make a snapshot of paths or of standard input; raises ResticFailed when any of it is missing.
 
-        Only what was deleted meanwhile is not missed. A snapshot that lacks something else is marked.
+        Only what was deleted meanwhile is not missed, so long as there are `least` bytes. A snapshot that lacks
+        something else is marked.
         """
         found: dict[str, Any] = {}
 
@@ -201,7 +210,11 @@ class Repository:
                 raise self._marked(str(found["snapshot_id"]), fault) from None
         if not found.get("snapshot_id"):
             raise ResticFailed("restic ended well and made no snapshot")
-        return str(found["snapshot_id"])
+        saved = Saved(str(found["snapshot_id"]), int(found.get("total_bytes_processed", 0)))
+        if saved.size < least:
+            few = f"restic has read {saved.size} bytes where at least {least} are to be"
+            raise self._marked(saved.snapshot, ResticFailed(f"{few}: the source was changed meanwhile"))
+        return saved
 
     def _marked(self, snapshot: str, fault: ResticFailed) -> ResticFailed:
         try:

@@ -40,6 +40,11 @@ class Captured:
     hash: str
     size: int
 
+    @property
+    def least(self) -> int:
+        """How much of it is read at least: a folder is in use, and files of it go while it is saved."""
+        return self.size if self.file else (self.size + 1) // 2
+
 
 class Context(Protocol):
     """What a source needs of its job."""

@@ -72,15 +72,14 @@ def _save(
     with job.beside(copy), ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
         stdin = stack.enter_context(found.file.open("rb")) if found.file else None
-        snapshot = repository.save(
-            found.words, tags, stdin, lambda done: job.tell("progress", copy=copy, done=done)
-        )
+        tell = partial(job.tell, "progress", copy=copy)
+        snapshot, size = repository.save(found.words, tags, stdin, lambda done: tell(done=done), found.least)
     job.take_stock(known, copy, repository.snapshots().taken)
     one.first = one.first or began[0]
     one.success, one.snapshot = began[0], snapshot
     one.duration = round(time.monotonic() - began[1], 3)
-    one.sizes = [*one.sizes[-REMEMBERED:], found.size]
-    job.tell("saved", copy=copy, snapshot=snapshot, bytes=found.size, seconds=one.duration)
+    one.sizes = [*one.sizes[-REMEMBERED:], size]
+    job.tell("saved", copy=copy, snapshot=snapshot, bytes=size, seconds=one.duration)
 
 
 def _ready(job: Job, one: Copy, repository: Repository) -> None:
