@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from mahavishnu.derived.forgetting import FILES, kept
 from mahavishnu.promql import Expr, quoted
 from mahavishnu.units import MINUTE
 
+from ._jobs import by_hand, jobs
 from ._service import app_secrets, host, jobs_name, jobs_secrets, pinned, released, sidecar_secrets
 
 _REACH = (
@@ -26,6 +28,9 @@ _MAY_GO = (
     "core/v1/ServiceAccount",
     "networking.k8s.io/v1/Ingress",
     "networking.k8s.io/v1/NetworkPolicy",
+)
+_WAITS = json.dumps(
+    [{"op": "replace", "path": "/spec/template/spec/containers/0/command", "value": ["sleep", "86400"]}]
 )
 # Where it is asked unless whoever types it says otherwise.
 _PROMETHEUS = "${PROMETHEUS:-http://127.0.0.1:9090}"
@@ -197,6 +202,18 @@ class Target:
         """Run something where the service runs."""
         raise NotImplementedError
 
+    def enter(self, backup: str) -> list[Command]:  # noqa: ARG002 - nothing has to be done by itself
+        """What lets a person in where the jobs of a backup run."""
+        return []
+
+    def beside_jobs(self, backup: str, words: Sequence[str], *, fed: bool = False) -> str:
+        """Run something where the jobs of a backup run, with their secrets and volumes; `fed`: it reads a file."""
+        raise NotImplementedError
+
+    def leave(self, backup: str) -> list[Command]:  # noqa: ARG002 - as above
+        """What `enter` has left there."""
+        return []
+
     def roll_out(self) -> list[Command]:
         """Put to work what was generated."""
         raise NotImplementedError
@@ -252,6 +269,9 @@ class OnCompose(Target):
 
     def inside(self, words: Sequence[str]) -> str:
         return self._compose("exec", self.name, *words)
+
+    def beside_jobs(self, backup: str, words: Sequence[str], *, fed: bool = False) -> str:  # noqa: ARG002 - one for all
+        return self._compose("run", "--rm", *(["-T"] if fed else []), "backups", *words)
 
     def roll_out(self) -> list[Command]:
         jobs = ["backups"] if self.contract.spec.backups else []
@@ -325,6 +345,25 @@ class OnKubernetes(Target):
 
     def inside(self, words: Sequence[str]) -> str:
         return self._kubectl("exec", self.deployment, "-c", "app", "--", *words)
+
+    def enter(self, backup: str) -> list[Command]:
+        verify = ("mahavishnu", "backup", "verify", backup)  # the one that may take a day
+        job = next(one.name for one in jobs(self.contract) if one.words == verify)
+        said = ("create", "job", by_hand(self.contract, backup), f"--from=cronjob/{job}")
+        made = self._kubectl(*said, "--dry-run=client", "-o", "yaml")
+        waits = shlex.join(
+            ["kubectl", "patch", "--local", "-f", "-", "--type=json", "-p", _WAITS, "-o", "yaml"]
+        )
+        text = f"{made} | {waits} | {self._kubectl('apply', '-f', '-')}"
+        return [Command("Start a pod like those of its jobs, which does nothing for a day", text)]
+
+    def beside_jobs(self, backup: str, words: Sequence[str], *, fed: bool = False) -> str:
+        job = f"job/{by_hand(self.contract, backup)}"
+        return self._kubectl("exec", *(["-i"] if fed else []), job, "--", *words)
+
+    def leave(self, backup: str) -> list[Command]:
+        job = f"job/{by_hand(self.contract, backup)}"
+        return [Command("Remove that pod", self._kubectl("delete", job))]
 
     def before(self) -> list[Command]:
         if not self.contract.spec.deploy.replicas.vary:

@@ -57,6 +57,11 @@ def jobs(contract: Contract) -> Iterator[Job]:
             )
 
 
+def by_hand(contract: Contract, backup: str) -> str:
+    """What the job of a person is called, who does something beside those of a backup."""
+    return _short(f"{host(contract)}-backup-{backup.replace('_', '-')}-by-hand")
+
+
 def packages(spec: Spec) -> list[str]:
     """What Debian calls the programs that the jobs run."""
     found = {"ca-certificates", "restic"}

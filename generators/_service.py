@@ -142,6 +142,11 @@ def jobs_secrets(spec: Spec) -> list[str]:
     return sorted({name for backup in spec.backups.values() for name in job_secrets(backup)})
 
 
+def passwords_of_repositories(spec: Spec) -> list[str]:
+    """The secrets that a repository has to be told before they change."""
+    return sorted({name for backup in spec.backups.values() for name in names_in(backup.password)})
+
+
 def _repository_secrets(spec: Spec) -> set[str]:
     """What opens the backups: not for the service, whose intruder must not reach them, unless it has it anyway."""
     sources = {name for backup in spec.backups.values() for name in _of_source(backup.source)}

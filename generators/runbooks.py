@@ -18,10 +18,19 @@ from mahavishnu.policies.rate import Rate
 from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec
 
-from . import _commands
+from . import _by_hand, _commands
 from ._commands import Command
 from ._render import Code, Link, Mark, render, yaml_document
-from ._service import alert_secrets, app_secrets, image, jobs_secrets, said, seconds, sidecar_secrets
+from ._service import (
+    alert_secrets,
+    app_secrets,
+    image,
+    jobs_secrets,
+    passwords_of_repositories,
+    said,
+    seconds,
+    sidecar_secrets,
+)
 from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
@@ -274,7 +283,7 @@ def _metric(contract: Contract, start: str) -> str:
 
 def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, object]:
     spec, places = contract.spec, _commands.targets(contract)
-    own, alerting = app_secrets(spec), alert_secrets(spec)
+    own, alerting, passwords = app_secrets(spec), alert_secrets(spec), passwords_of_repositories(spec)
     return {
         "image": Code(image(contract), inline=True),
         "changes": _blocks(_whole_changes(contract)),
@@ -292,9 +301,12 @@ def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, objec
         "keepers": [{"name": name, "blocks": _blocks(one)} for name, one in _commands.keepers(contract)],
         "shutdown": f"{seconds(spec.deploy.shutdown)} s",
         "replicas": spec.deploy.replicas,
-        "own": own,
+        "own": [name for name in own if name not in passwords],
         "alerting": alerting,
-        "jobs": jobs_secrets(spec),
+        "jobs": [name for name in jobs_secrets(spec) if name not in passwords],
+        "passwords": passwords,
+        "rotated": _blocks(_by_hand.rotated(contract)),
+        "forgotten": _blocks(_by_hand.forgotten(contract)),
         "watching": sidecar_secrets(spec).get("grafana", []),
         "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
         "limit": _limit(contract, said),

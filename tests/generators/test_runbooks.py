@@ -174,12 +174,13 @@ def test_a_verb_that_is_not_there_is_found(capsys: pytest.CaptureFixture[str]) -
 def unknown_to_compose(words: list[str], file: Mapping[str, Any]) -> Iterator[str]:
     """What a command names that Compose's file does not have."""
     flags = {"ps": (), "logs": ("--since", "--no-log-prefix"), "exec": (), "restart": (), "kill": ("-s",),
-             "up": ("-d", "--build", "--force-recreate")}  # fmt: skip
+             "run": ("--rm", "-T"), "up": ("-d", "--build", "--force-recreate")}  # fmt: skip
     assert words[:3] == ["docker", "compose", "-f"]
     if words[3] != "deploy/compose/compose.yaml":
         yield words[3]
     verb, *rest = words[4:]
-    rest = rest[:1] if verb == "exec" else rest
+    if verb in ("exec", "run"):
+        rest = rest[: 1 + next(place for place, one in enumerate(rest) if not one.startswith("-"))]
     named = [one for before, one in zip(["", *rest], rest, strict=False) if before not in ("--since", "-s")]
     yield from (one for one in named if one not in (*flags[verb], *file["services"]))
 
@@ -211,7 +212,11 @@ def unknown_to_kubernetes(words: list[str], objects: Mapping[str, Any]) -> Itera
             yield f"{flag} {value}"
         if flag == "generic" and value not in str(pod["spec"]["containers"][0]["env"]):
             yield value
-    yield from (one for one in words if one.startswith("deployment/") and one != f"deployment/{own['name']}")
+    crons = {one["metadata"]["name"] for one in objects.values() if one["kind"] == "CronJob"}
+    known = {f"deployment/{own['name']}", *(f"--from=cronjob/{one}" for one in crons)}
+    yield from (
+        one for one in words if one.startswith(("deployment/", "--from=cronjob/")) and one not in known
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -235,7 +240,14 @@ def test_a_command_that_names_nothing_is_found() -> None:
     base = ["docker", "compose", "-f"]
     assert [*unknown_to_compose([*base, "compose.yaml", "ps"], file)] == ["compose.yaml"]
     assert [*unknown_to_compose([*base, "deploy/compose/compose.yaml", "restart", "shap"], file)] == ["shap"]
-    for wrong in (["-n", "shap"], ["-c", "main"], ["-l", "app=shop"], ["get", "deployment/shap"]):
+    assert [*unknown_to_compose([*base, "deploy/compose/compose.yaml", "run", "--rm", "backup"], file)]
+    for wrong in (
+        ["--from=cronjob/shap"],
+        ["-n", "shap"],
+        ["-c", "main"],
+        ["-l", "app=shop"],
+        ["get", "deployment/shap"],
+    ):
         assert [*unknown_to_kubernetes(["kubectl", *wrong], objects)] != []
 
 
@@ -326,11 +338,59 @@ def test_no_secret_is_lost_when_one_is_rotated() -> None:
     said = re.search(r"a file for each of (.+) in SECRETS_DIR", page)
     assert said is not None
     assert {*said[1].split(", ")} == keys
-    assert "The backup jobs read RESTIC_PASSWORD when one starts." in page
     (words,) = [words for words in typed({"": page}, "docker") if words[4] == "up"]
     assert words[5:] == ["-d", "--force-recreate", "shop-api", "backups"]
     plain = pages(made(EVERYTHING))["maintenance.md"]
     assert "backup jobs" not in plain
+
+
+TWO = merged(BACKED, {"backups": {"orders": {"to": ["/mnt/a", "/mnt/b"]}}})
+
+
+def test_a_repository_is_told_its_new_password_first() -> None:
+    """With a value that it does not know nothing can be read; so the ordinary way leaves the password out."""
+    page = pages(made(TWO))["maintenance.md"]
+    ordinary, _, rest = page.partition("\n## Rotate secrets")[2].partition("\n## Rotate the password of")
+    assert "jobs read RESTIC_PASSWORD" not in ordinary
+    assert "RESTIC_PASSWORD: never in this way." in ordinary
+    first, last = rest.partition("Only now put it in the place of the old one")[::2]
+    begin = ["mahavishnu", "backup", "restic", "orders", "--copy"]
+    asked = [
+        [words[words.index("mahavishnu") :] for words in typed({"": part}, "docker")]
+        for part in (first, last.partition("\n## ")[0])
+    ]
+    fed = ["<", "$NEW_PASSWORD"]
+    assert asked[0] == [
+        [*begin, copy, "--", *words, "/dev/stdin", *fed]
+        for copy in ("1", "2")
+        for words in (["key", "add", "--new-password-file"], ["cat", "config", "--password-file"])
+    ]
+    assert asked[1] == [
+        ["mahavishnu", "backup", "list", "orders"],
+        *(
+            [*begin, copy, "--", *words]
+            for copy in "12"
+            for words in (["key", "list"], ["key", "remove", "OLD"])
+        ),
+    ]
+
+
+def test_a_pod_that_is_entered_has_been_started() -> None:
+    """By the name that it was given, from a CronJob that is there; without a place all is typed here."""
+    words = [one for one in typed(pages(made(TWO)), "kubectl") if any("by-hand" in word for word in one)]
+    (made_,) = {one[one.index("job") + 1] for one in words if "create" in one}
+    assert made_ == "shop-api-backup-orders-by-hand"
+    assert {word for one in words for word in one if word.startswith("job/")} == {f"job/{made_}"}
+    assert {one[3] for one in words} == {"create", "exec", "delete"}
+    nowhere = merged(TWO, {"deploy": {"targets": {"compose": None, "kubernetes": None}}})
+    here = [
+        one for one in typed({"": pages(made(nowhere))["maintenance.md"]}, "mahavishnu") if "restic" in one
+    ]
+    assert here[0][:6] == ["mahavishnu", "backup", "restic", "orders", "--copy", "1"]
+
+
+def test_a_service_without_backups_has_no_password_of_a_repository() -> None:
+    assert "Rotate the password" not in pages(made(EVERYTHING))["maintenance.md"]
 
 
 def test_a_backup_that_fails_is_looked_for_in_the_log_of_its_job() -> None:

@@ -55,13 +55,10 @@ def restore(
     Raises Failed when it is not what was saved, and NotRestored when it would not do in the place of the source.
     `confirmed`: a person knows that the `assert` of the spec does not hold in it.
     """
-    repositories = job.repositories()
-    if copy not in repositories:
-        raise Failed(f"there is no copy {copy}; there is {', '.join(repositories)}")
+    repository = job.repository(copy)
     if to is not None and to.exists() and any(to.iterdir()):
         raise Failed(f"{to} is not empty: nothing was restored")
     with job.step("restore"), job.beside(copy):
-        repository = repositories[copy]
         taken = newest(job, repository.snapshots(), snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
         target = to or job.staging / "restore"

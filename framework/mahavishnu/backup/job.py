@@ -101,6 +101,13 @@ class Job:
             )
         return made
 
+    def repository(self, copy: str) -> Repository:
+        """That of one copy; raises Failed with those there are."""
+        there = self.repositories()
+        if copy not in there:
+            raise Failed(f"there is no copy {copy}; there is {', '.join(there)}")
+        return there[copy]
+
     def _retried(self, copy: str) -> Callable[[str], None]:
         return lambda why: self.tell("retrying", copy=copy, why=why)
 

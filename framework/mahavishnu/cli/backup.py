@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
+from mahavishnu.backup import by_hand, evidence, on_schedule, steps
 from mahavishnu.backup import drill as drills
-from mahavishnu.backup import evidence, on_schedule, steps
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.job import job as job_of
 from mahavishnu.backup.restic import ResticFailed
@@ -155,6 +155,21 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     _leave(
         _attempted(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot, confirmed=confirm))
     )
+
+
+@backup.command("restic")
+def restic_(
+    name: OneArgument,
+    words: Annotated[list[str], typer.Argument(help="What restic is told, after `--`: key list.")],
+    copy: Annotated[str, typer.Option("--copy", help="Which repository: its place in `to`.")] = "1",
+    spec: SpecOption = None,
+    env: EnvOption = None,
+) -> None:
+    """Run restic itself on a repository, with the password and the credentials of the spec."""
+    # Never a terminal, which would stop it: it is not in the group of processes that may read there.
+    stdin = None if sys.stdin.isatty() else sys.stdin.buffer
+    one = _job(_loaded(spec, env), name)
+    _leave(_attempted(one, lambda job: by_hand.restic(job, copy, words, stdin, sys.stdout.write)))
 
 
 def _loaded(spec: Path | None, env: str | None) -> Loaded:
