@@ -195,13 +195,44 @@ def test_they_are_redriven_and_dropped(world: World, capsys: pytest.CaptureFixtu
     assert [row["state"] for row in told(capsys, "list")] == ["quarantined", "waiting", "waiting"]
     assert told(capsys, "redrive", one.id) == {"asked": 1, "done": 1}
     assert [row["state"] for row in told(capsys, "list")] == ["waiting"] * 3
-    assert told(capsys, "drop", "bb") == {"asked": 1, "done": 1}
+    assert told(capsys, "drop", "bb22") == {"asked": 1, "done": 1}
     assert [row["id"] for row in told(capsys, "list")] == ["aa11", "cc33"]
     assert run(["dead-letters", "redrive", "--all"]) == 0
     assert capsys.readouterr().out == "2 of 2 due now\n"
     assert run(["dead-letters", "drop", "--all"]) == 0
     assert capsys.readouterr().out == "2 of 2 dropped\n"
     assert told(capsys, "list") == []
+
+
+def test_an_empty_name_names_none(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even where there is one alone: a script that knows no id deletes nothing."""
+    world.keep("aa1122334455")
+    assert run(["dead-letters", "drop", ""]) == 2
+    assert run(["dead-letters", "drop", "aa11"]) == 2
+    assert len(told(capsys, "list")) == 1
+    assert told(capsys, "drop", "aa112233") == {"asked": 1, "done": 1}
+
+
+def test_a_whole_id_is_meant_before_longer_ones(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.keep("aa11")
+    world.keep("aa1122")
+    assert told(capsys, "drop", "aa11") == {"asked": 1, "done": 1}
+    assert [one["id"] for one in told(capsys, "list")] == ["aa1122"]
+
+
+def test_a_list_that_is_cut_says_so(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the list, which a program may read; of those that were asked for."""
+    for name in ("aa11", "bb22", "cc33"):
+        world.keep(name)
+    world.keep("dd44", dependency="stripe")
+    for words, said in (
+        (["--limit", "2"], "2 of 4; --limit shows more\n"),
+        (["--limit", "2", "--dependency", "payment", "--format", "json"], "2 of 3; --limit shows more\n"),
+        (["--limit", "3", "--dependency", "payment"], ""),
+        ([], ""),
+    ):
+        assert run(["dead-letters", "list", *words]) == 0
+        assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(
@@ -211,7 +242,12 @@ def test_they_are_redriven_and_dropped(world: World, capsys: pytest.CaptureFixtu
         (["drop", "aa11", "--all"], "name letters by their ids, or all of them with --all"),
         (["show"], "name letters by their ids"),
         (["show", "zz"], "no dead letter begins with `zz`"),
-        (["drop", "a"], "2 dead letters begin with `a`"),
+        (["redrive", "a"], "2 dead letters begin with `a`"),
+        (["drop", ""], "an id is empty"),
+        (["redrive", ""], "an id is empty"),
+        (["show", "aa11", ""], "an id is empty"),
+        (["drop", "aa1"], "drop wants at least 8 characters of an id, and `aa1` has 3"),
+        (["drop", "aa11", "ab"], "drop wants at least 8 characters of an id, and `ab` has 2"),
     ],
 )
 def test_what_is_not_clear_is_not_done(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,10 +20,13 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground import variables
 from mahavishnu.load import accept
-from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter, Letters
+from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter, Letters, Standing
 from mahavishnu.runtime.dead_letters.queue import letters_of
 from mahavishnu.runtime.telemetry.logs import Redactor
 from mahavishnu.spec import Spec
+
+_FEWEST = 8
+"""So much of an id is enough to delete what it names."""
 
 
 class Action(StrEnum):
@@ -59,7 +63,7 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
     """See the calls that are kept; let them try anew, or give them up.
 
     `redrive` makes letters due at once, quarantined ones too, with all their attempts before them; the service's own
-    process makes the calls. `drop` deletes letters for good. Fields that the log never shows are hidden in `show`.
+    process makes the calls. `drop` deletes letters for good, and wants eight characters of an id. Fields that the log never shows are hidden in `show`.
     """
     loaded = accept(spec_path(spec), env or variables.environment(), runtime=True)
     letters = _opened(loaded.spec)
@@ -71,11 +75,14 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
                 else _named(letters, action, ids or [], dependency, every=every)
             )
             count = _decided(letters, action, meant)
+            there = _count(letters, dependency) if action is Action.LIST else 0
     finally:
         letters.close()
     # Not before: whoever reads it may take his time, and calls that fail meanwhile must be kept.
     if action is Action.LIST:
         _list(meant, form)
+        if len(meant) < there:
+            print(f"{len(meant)} of {there}; --limit shows more", file=sys.stderr)
     elif action is Action.SHOW:
         _show(meant, form, loaded.spec, whole=payload)
     else:
@@ -102,11 +109,24 @@ def _named(
     if every == bool(ids):
         raise MahavishnuError("name letters by their ids, or all of them with --all")
     known = letters.some(2**31, dependency)
-    return list(known) if every else [_one(known, name) for name in ids]
+    return list(known) if every else [_one(known, name, action) for name in ids]
 
 
-def _one(known: Sequence[Letter], name: str) -> Letter:
-    found = [one for one in known if one.id.startswith(name)]
+def _count(letters: Letters, dependency: str | None) -> int:
+    """How many there are, of one dependency or of all."""
+    stats = letters.stats()
+    of = stats.of.values() if dependency is None else [stats.of.get(dependency, Standing())]
+    return sum(one.waiting + one.quarantined for one in of)
+
+
+def _one(known: Sequence[Letter], name: str, action: Action) -> Letter:
+    """The one that is called so, or begins so; none is deleted by what a slip of the hand leaves of an id."""
+    if not name:
+        raise MahavishnuError("an id is empty")
+    found = [one for one in known if one.id == name] or [one for one in known if one.id.startswith(name)]
+    if action is Action.DROP and len(name) < _FEWEST and [one.id for one in found] != [name]:
+        said = f"`{_output.printable(name)}` has {len(name)}"
+        raise MahavishnuError(f"drop wants at least {_FEWEST} characters of an id, and {said}")
     if len(found) != 1:
         count = f"{len(found)} dead letters begin" if found else "no dead letter begins"
         raise MahavishnuError(f"{count} with `{_output.printable(name)}`")
