@@ -74,7 +74,8 @@ def _what(backup: Backup) -> str:
 def _replaced(backup: Backup) -> str:
     if isinstance(backup.source, Sqlite):
         kept = f"{backup.source.sqlite}.before-restore"
-        return f"The file that is there now stays beside it, as {kept}, with a number where there is one already."
+        beside = f"The file that is there now stays beside it, as {kept}, with a number where there is one already."
+        return f"Nobody may have it open. {beside}"
     return (
         "It is loaded into a new database, which then takes the name of the one that is there now: nobody may be "
         "connected to that, and the user of the secret's URL has to be allowed to create databases. The old one stays "

@@ -6,11 +6,13 @@ import os
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Generator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from mahavishnu.backup import sqlite
 from tests.backup.world import World
 
 pytestmark = pytest.mark.judge
@@ -23,6 +25,33 @@ opened.execute("insert into orders (what) values (?)", (sys.argv[2],))
 opened.commit()
 os._exit(0)
 """
+
+
+USES = """
+import sqlite3, sys
+opened = sqlite3.connect(sys.argv[1], isolation_level=None)
+opened.execute(f"pragma journal_mode={sys.argv[2]}")
+opened.execute("select count(*) from orders").fetchall()
+if sys.argv[3] == "writes":
+    opened.execute("begin immediate")
+    opened.execute("insert into orders (what) values ('in flight')")
+print("ready", flush=True)
+sys.stdin.read()
+if opened.in_transaction:
+    opened.execute("commit")
+"""
+
+
+@contextmanager
+def used(database: Path, mode: str, how: str) -> Generator[subprocess.Popen[str]]:
+    """Somebody has it open."""
+    words = [sys.executable, "-c", USES, str(database), mode, how]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.communicate()
+    assert process.returncode == 0
 
 
 def left_by_a_crash(database: Path, what: str) -> None:
@@ -92,3 +121,39 @@ def test_a_database_behind_a_link_is_restored_where_it_lies(world: World) -> Non
     assert world.database.is_symlink()
     assert len(world.rows()) == 200
     assert last(world, world.home / "disk/orders.db.before-restore") == "since"
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_database_that_is_used_is_not_replaced(
+    world: World, capsys: pytest.CaptureFixture[str], mode: str
+) -> None:
+    """What is written from then on would go to the file that was set aside, and nobody would hear of it."""
+    world.begin()
+    assert world.do("run") == 0
+    for how in ("writes", "waits"):
+        with used(world.database, mode, how) as process:
+            capsys.readouterr()
+            assert world.do("restore", "orders", "--in-place", "--confirm") == 1
+            assert "stop what uses it" in capsys.readouterr().err
+        assert process.pid
+    assert world.rows()[-1][1] == "in flight"
+    assert not [*world.home.glob("*before-restore*")]
+    assert not [*world.home.glob("*.restored")]
+    assert world.do("restore", "orders", "--in-place") == 0
+    assert len(world.rows()) == 200
+
+
+@pytest.mark.parametrize("how", ["writes", "waits"])
+def test_a_database_is_seen_to_be_used_by_its_locks_alone(tmp_path: Path, how: str) -> None:
+    """The processes of other containers are not to be seen; whoever has one in WAL mode open holds a lock of it."""
+    database = tmp_path / "orders.db"
+    with closing(sqlite3.connect(database)) as made:
+        made.execute("create table orders (id integer primary key, what text)")
+    with (
+        used(database, "wal", how),
+        pytest.raises(sqlite.SqliteFailed, match="locked by"),
+        sqlite.unused(database, processes=tmp_path),
+    ):
+        raise AssertionError("it is used")
+    with sqlite.unused(database, processes=tmp_path):
+        pass

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
 import stat
 import time
-from collections.abc import Generator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -20,6 +21,11 @@ _SIDES = ("-wal", "-shm", "-journal", "")
 _PATIENCE = 60
 _TRY = 0.25
 """Seconds for which a database may be locked, and one try to read it."""
+
+_FIRST_LOCKED, _LOCKED = 2**30, 512
+"""The bytes of a database that stand for its locks: whoever has it open in WAL mode, reads or writes holds some."""
+_PROCESSES = Path("/proc")
+_STOP = "stop what uses it, and then try again"
 
 
 class SqliteFailed(MahavishnuError):
@@ -81,10 +87,44 @@ def replace(place: Path, restored: Path) -> str:
     shutil.copyfile(restored, new)
     _given_as(new, place)
     folder.sync(new)
-    kept = _set_aside(place)
-    new.replace(place)
+    try:
+        with unused(place):
+            kept = _set_aside(place)
+            new.replace(place)
+    finally:
+        new.unlink(missing_ok=True)
     folder.sync(place.parent)
     return kept
+
+
+@contextmanager
+def unused(place: Path, processes: Path = _PROCESSES) -> Generator[None]:
+    """Hold a database, if there is one, as SQLite does that writes to it; raises SqliteFailed while others use it.
+
+    Whoever has it open goes on with the file that is set aside, and what he writes is lost with it.
+    """
+    with ExitStack() as stack:
+        if place.exists():
+            if others := {*_users(place, processes)}:
+                raise SqliteFailed(f"{place} is open in process {', '.join(sorted(others))}: {_STOP}")
+            try:
+                file = stack.enter_context(place.open("r+b"))
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, _LOCKED, _FIRST_LOCKED)
+            except BlockingIOError:
+                raise SqliteFailed(f"{place} is locked by somebody: {_STOP}") from None
+            except OSError as fault:
+                raise SqliteFailed(f"{place} cannot be locked: {fault.strerror}") from None
+        yield
+
+
+def _users(place: Path, processes: Path) -> Iterator[str]:
+    """The other processes, as far as they can be seen, that have a file open."""
+    meant, own = place.stat(), str(os.getpid())
+    for process in processes.glob("[0-9]*"):
+        with suppress(OSError):  # it has ended, or is somebody else's
+            found = [one.stat() for one in (process / "fd").iterdir() if one.exists()]
+            if process.name != own and any(os.path.samestat(meant, one) for one in found):
+                yield process.name
 
 
 def _given_as(new: Path, place: Path) -> None:

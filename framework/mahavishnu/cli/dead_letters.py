@@ -62,8 +62,9 @@ def dead_letters(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """See the calls that are kept; let them try anew, or give them up.
 
-    `redrive` makes letters due at once, quarantined ones too, with all their attempts before them; the service's own
-    process makes the calls. `drop` deletes letters for good, and wants eight characters of an id. Fields that the log never shows are hidden in `show`.
+    `redrive` makes letters due at once, quarantined ones too, with all their attempts before them; the service's
+    own process makes the calls. `drop` deletes letters for good, and wants eight characters of an id. Fields that
+    the log never shows are hidden in `show`.
     """
     loaded = accept(spec_path(spec), env or variables.environment(), runtime=True)
     letters = _opened(loaded.spec)
