@@ -12,9 +12,9 @@ from urllib.parse import quote
 
 import pytest
 
-from mahavishnu.backup.job import job
+from mahavishnu.backup.job import Job, job
 from mahavishnu.backup.postgres import Database, PostgresFailed, database, scratch_name
-from mahavishnu.backup.sources import NotRestored, written_back
+from mahavishnu.backup.sources import NotRestored, judged, written_back
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from tests.backup.database import PASSWORD, programs, server
@@ -145,17 +145,46 @@ def shop(world: World, monkeypatch: pytest.MonkeyPatch) -> Generator[Database]:
         yield made
 
 
-def put_back(world: World, claim: str | None = None) -> tuple[str, list[str]]:
-    """The dump, in the place of the database; what is kept, and what is told."""
-    said = spec(source={"postgres": "${DATABASE_URL}"}, verify={"scratch": "${SCRATCH_URL}"})
+def known(world: World, told: list[str], claim: str | None = None, scratch: str = "${SCRATCH_URL}") -> Job:
+    """The backup of that database; what is told is written down."""
+    verify = {"scratch": scratch, **({"assert": claim} if claim else {})}
+    said = spec(source={"postgres": "${DATABASE_URL}"}, verify=verify)
     world.write({**said, "secrets": ["RESTIC_PASSWORD", "DATABASE_URL", "SCRATCH_URL"]})
-    told: list[str] = []
 
     def tell(event: str, **facts: object) -> None:
         told.append(f"{event}: {facts['what']}")
 
-    one = job(accept(world.home / "mahavishnu.yaml"), "orders", tell)
-    return written_back(one, world.home / "dump", claim), told
+    return job(accept(world.home / "mahavishnu.yaml"), "orders", tell)
+
+
+def put_back(world: World, claim: str | None = None) -> tuple[str, list[str]]:
+    """The dump, in the place of the database; what is kept, and what is told."""
+    told: list[str] = []
+    return written_back(known(world, told), world.home / "dump", claim), told
+
+
+@pytest.mark.proof
+@pytest.mark.judge
+def test_a_drill_asks_a_database_with_the_settings_of_the_source(
+    world: World, shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What holds in the source holds in what was restored, on a server of its own, too; without a source it is told."""
+    claim = "select count(*) = 2 and current_setting('datestyle') = 'SQL, DMY' from orders"
+    shop.ask("alter database \"shop-prod\" set datestyle = 'SQL, DMY'")
+    shop.ask('alter database "shop-prod" set default_transaction_read_only = on')
+    port = dict(shop.said)["port"]
+    there = f"postgresql://shop:{quote(PASSWORD, safe='')}@127.0.0.1:{port}/postgres"
+    monkeypatch.setenv("SCRATCH_URL", there)
+    told: list[str] = []
+    judged(known(world, told, claim), world.home / "dump")
+    judged(known(world, told, claim, scratch="${DATABASE_URL}"), world.home / "dump")
+    assert told == []
+    shop.server.ask('drop database "shop-prod"')
+    judged(known(world, told, "select count(*) = 2 from app.orders"), world.home / "dump")
+    (said,) = told
+    assert said.startswith(
+        "odd: the drill's database lacks the settings of the source, which does not tell them:"
+    )
 
 
 @pytest.mark.proof

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
@@ -41,11 +41,12 @@ from pg_database, aclexplode(datacl) where datname = {old} and grantee <> datdba
 """
 """What lets the same users in."""
 _SET = """
-select format('alter database %I set %I from current', {new}::text, split_part(setting, '=', 1))
+select format('select set_config(%L, %L, false); alter database %I set %I from current',
+    split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1), {new}::text, split_part(setting, '=', 1))
 from pg_db_role_setting join pg_database on pg_database.oid = setdatabase, unnest(setconfig) as setting
 where datname = {old} and setrole = 0
 """
-"""What gives it the same settings, asked of the other one itself."""
+"""What gives it the same settings, on any server: a list of names is none of texts, so no literal stands for it."""
 
 
 class PostgresFailed(MahavishnuError):
@@ -102,9 +103,24 @@ class Database:
         names = {"new": _literal(self.name), "old": _literal(old.name)}
         (created,) = old.ask(_CREATED.format(**names))
         self.server.ask(created)
-        for statement in (*old.ask(_ADMITTED.format(**names)), *old.ask(_SET.format(**names))):
+        self._given([*old.ask(_ADMITTED.format(**names)), *old.ask(_SET.format(**names))], lacks)
+
+    def set_like(self, source: Database, lacks: Callable[[str], None]) -> None:
+        """Give it the settings of another one, perhaps on another server; `lacks` hears which it cannot get.
+
+        Not before it is filled: they may be such that nobody writes to it.
+        """
+        try:
+            statements = source.ask(_SET.format(new=_literal(self.name), old=_literal(source.name)))
+        except PostgresFailed as fault:
+            lacks(f"the drill's database lacks the settings of the source, which does not tell them: {fault}")
+        else:
+            self._given(statements, lacks)
+
+    def _given(self, statements: Iterable[str], lacks: Callable[[str], None]) -> None:
+        for statement in statements:
             try:
-                old.ask(statement)
+                self.server.ask(statement)
             except PostgresFailed as fault:
                 lacks(str(fault))
 

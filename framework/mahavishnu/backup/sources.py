@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -144,7 +145,12 @@ def _judge_dump(job: Context, source: Postgres, dump: Path) -> None:
     server = postgres.database(job.secret(verify.scratch or source.postgres))
     with postgres.scratch(server, postgres.scratch_name(job.host, job.mark)) as database:
         database.load(dump)
+        database.set_like(postgres.database(job.secret(source.postgres)), partial(_lacks, job))
         _judge_database(database, verify.claim)
+
+
+def _lacks(job: Context, what: str) -> None:
+    job.tell("odd", what=what)
 
 
 def _judge_database(database: postgres.Database, claim: str | None) -> None:
@@ -158,11 +164,7 @@ def _judge_database(database: postgres.Database, claim: str | None) -> None:
 
 def _replace_database(job: Context, source: Postgres, dump: Path, claim: str | None) -> str:
     """Load the dump as a drill does, beside the database, and give it that one's name at last."""
-
-    def lacks(what: str) -> None:
-        job.tell("odd", what=what)
-
-    place = postgres.database(job.secret(source.postgres))
+    place, lacks = postgres.database(job.secret(source.postgres)), partial(_lacks, job)
     with postgres.successor(place, lacks) as database:
         try:
             database.load(dump, whole=True)  # which needs the same users
