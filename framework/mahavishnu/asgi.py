@@ -24,6 +24,7 @@ from mahavishnu.runtime.current import current, give_back, succeed, use
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.life import Life
+from mahavishnu.runtime.lifespan import lived
 from mahavishnu.runtime.limits import plain_tools
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.reload import Reloader, Take
@@ -218,7 +219,7 @@ class Hardening:
         if self._stale:
             self._set_up()
         if self._disabled and kind == "lifespan":
-            await _lived(self.app, scope, receive, send, unknown=lambda _: None)
+            await lived(self.app, scope, receive, send, unknown=lambda _: None)
         elif self._disabled:
             read = kind == "http" and scope["method"] in ("GET", "HEAD")
             answer = PROBES.get(_path(scope)) if read else None
@@ -280,6 +281,7 @@ class Hardening:
         scope[HANDED] = None
         self._begin(scope)
         self.service.lag.start()
+        started = False
 
         async def watched() -> Message:
             message = await receive()
@@ -289,7 +291,9 @@ class Hardening:
             return message
 
         async def told(message: Message) -> None:
+            nonlocal started
             if message["type"] == "lifespan.startup.complete":
+                started = True
                 self.life.serve()
             if message["type"].startswith("lifespan.shutdown."):
                 await self.life.end()  # the server may end as soon as it hears of it
@@ -298,7 +302,12 @@ class Hardening:
         def unknown(fault: Exception) -> None:
             self.service.log.info("no lifespan", error=type(fault).__name__)
 
-        await _lived(self.app, scope, watched, told, unknown)
+        try:
+            await lived(self.app, scope, watched, told, unknown)
+        except BaseException:
+            if not started:  # a server may go on all the same, and never says that it ends
+                self._aside, self._loop = True, None
+            raise
 
 
 MADE = WeakSet[Hardening]()
@@ -311,30 +320,6 @@ def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
     if service is None or service.process_state.hardens or service.clock is not clock or service.spec != spec:
         return None
     return service
-
-
-async def _lived(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, unknown: Callable[[Exception], object]
-) -> None:
-    """Start and end, also for an app that knows no lifespan, like Django's: what is around it has an end to keep, and
-    a server that was told `--lifespan=on` would not start."""
-    heard = False
-
-    async def hears() -> Message:
-        nonlocal heard
-        message, heard = await receive(), True
-        return message
-
-    try:
-        await app(scope, hears, send)
-    except Exception as fault:
-        if heard:
-            raise
-        unknown(fault)
-    if not heard:
-        for answer in ("lifespan.startup.complete", "lifespan.shutdown.complete"):
-            await receive()
-            await send({"type": answer})
 
 
 def _found(spec: Path | str | None) -> Path:

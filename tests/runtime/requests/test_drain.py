@@ -17,6 +17,8 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.current import current
@@ -136,7 +138,35 @@ async def silent(scope: Any, receive: Any, send: Any) -> None:
         await plain(scope, receive, send)
 
 
-@pytest.mark.parametrize("app", [plain, silent])
+def refusing(error: Exception) -> Any:
+    """An app that refuses any other scope by this."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise error
+        await plain(scope, receive, send)
+
+    return app
+
+
+async def blind(scope: Any, receive: Any, send: Any) -> None:
+    """As `plain`, which does not look at the kind of its scope."""
+    assert scope["path"]
+    await plain(scope, receive, send)
+
+
+WITHOUT = [
+    plain,
+    silent,
+    blind,
+    refusing(AssertionError()),
+    refusing(ValueError("Django can only handle ASGI/HTTP connections, not lifespan.")),
+    refusing(ValueError("WSGI wrapper received a non-HTTP scope")),
+    refusing(NotImplementedError("unknown scope type")),
+]
+
+
+@pytest.mark.parametrize("app", WITHOUT)
 async def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
     """The server hears that it has started and ended: so the last word is said, and it drains. Requests are served."""
     house = harden(app, limits())
@@ -146,7 +176,7 @@ async def test_an_app_without_lifespan_is_ended_all_the_same(app: Any) -> None:
     assert (await house.call()).body == b"ok"
 
 
-@pytest.mark.parametrize("app", [plain, silent])
+@pytest.mark.parametrize("app", WITHOUT)
 async def test_an_app_without_lifespan_starts_where_nothing_is_enforced(
     app: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +195,76 @@ async def test_an_app_that_cannot_start_is_left_to_say_so() -> None:
 
     with pytest.raises(OSError, match="no database"):
         await harden(broken, limits()).app({"type": "lifespan"}, chunks([]), collector(Answer()))
+
+
+def unbuilt() -> Starlette:
+    """Its middlewares are made when it is first called, and one of them cannot be: it needs a key."""
+
+    def needs(app: Any, key: str) -> Any:
+        return app if key else None
+
+    made: Any = needs
+    return Starlette(middleware=[Middleware(made)])
+
+
+async def unset(scope: Any, receive: Any, send: Any) -> None:
+    """Asks for a setting when it starts, which is missing."""
+    if scope["type"] == "lifespan":
+        os.environ["NOT_SET"]
+    await plain(scope, receive, send)
+
+
+def invalid(scope: Any, receive: Any, send: Any) -> Any:
+    """As `unset`, with one that is there and no number."""
+    return plain({"type": "http", "port": int("eighty"), **scope}, receive, send)
+
+
+def unmade() -> Any:
+    """Makes what is in it late, and that holds what it is given to be wrong."""
+
+    def made(routes: list[str]) -> Any:
+        assert routes, "an app without routes"
+        return plain
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await made([])(scope, receive, send)
+
+    return app
+
+
+BROKEN = [
+    (unbuilt(), TypeError),
+    (unset, KeyError),
+    (invalid, ValueError),
+    (unmade(), AssertionError),
+    (refusing(RuntimeError("no database")), RuntimeError),
+    (refusing(KeyError("currency")), KeyError),
+]
+
+
+@pytest.mark.parametrize(("app", "error"), BROKEN)
+@pytest.mark.parametrize("disabled", ["0", "1"])
+async def test_an_app_that_cannot_begin_its_start_does_not_start(
+    app: Any, error: type[Exception], disabled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it raises before it listens is no word about lifespans: the server hears it, and does not start."""
+    monkeypatch.setenv("MAHAVISHNU_DISABLE", disabled)
+    told = Answer()
+    with pytest.raises(error):
+        await Hardening(app, limits())({"type": "lifespan"}, chunks([]), collector(told))
+    assert told.messages == []
+
+
+async def test_a_server_that_starts_all_the_same_is_one_that_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As uvicorn with `--lifespan=auto`: nobody will say that it ends, so the first request sees to it."""
+    house, asked = harden(refusing(RuntimeError("no database")), limits()), list[bool]()
+    monkeypatch.setattr(house.app.life, "end_unheard", lambda: asked.append(True))
+    with pytest.raises(RuntimeError, match="no database"):
+        await house.app({"type": "lifespan"}, chunks([]), collector(Answer()))
+    assert [(await house.call()).body for _ in range(3)] == [b"ok"] * 3
+    assert asked == [True]
 
 
 async def test_a_request_in_flight_survives_the_drain() -> None:
