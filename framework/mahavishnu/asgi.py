@@ -19,7 +19,7 @@ from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.protocols import Clock, Message, Receive, Scope, Send
 from mahavishnu.runtime.built_in import PROBES
 from mahavishnu.runtime.calls.call import entered
-from mahavishnu.runtime.context import HERE
+from mahavishnu.runtime.context import HERE, STARTS, hardened
 from mahavishnu.runtime.current import current, give_back, succeed, use
 from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
@@ -44,8 +44,8 @@ __all__ = ["Hardening", "Identify", "Principal"]
 class Hardening:
     """Middleware for any ASGI app: limits, deadlines, metrics, health, headers and log, as the spec says.
 
-    A process has one: another one inside of it lets everything through, and of two side by side each counts for itself;
-    the log says so (`hardened twice`).
+    A process has one: another one inside of it lets everything through, whatever its spec, and of two side by side each
+    counts for itself; the log says so (`hardened twice`).
 
     Args:
         app: the app inside.
@@ -73,8 +73,16 @@ class Hardening:
     ) -> None:
         self.app = app
         self._path: Path | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.reloader: Reloader | None = None
         self._set_up = partial(self._start, spec, identify, clock, process, log_to, wall)
-        self._set_up()
+        self._inside, self._stale = False, hardened()
+        if self._stale:
+            # Made inside of another one, as by a mounted app that is first called: it does nothing, and needs no spec
+            # until somebody asks it who has not come through the other.
+            self._disabled = self._aside = True
+        else:
+            self._set_up()
         MADE.add(self)
 
     def _start(
@@ -86,10 +94,9 @@ class Hardening:
         log_to: TextIO | None,
         wall: Callable[[], float],
     ) -> None:
-        self._stale = self._inside = False
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._disabled = self._aside = variables.disabled()
-        self.reloader: Reloader | None = None
+        self._inside, self._loop = False, None
+        self._disabled, self._aside = variables.disabled(), True
+        self.reloader = None
         if self._disabled:
             return
         self._identify = identify
@@ -105,7 +112,6 @@ class Hardening:
         self.service.process_state.hardens = True
         self.service.process_state.loaded_at = wall()
         self.life = Life(lambda: self.service, ticks, self.drain, self.reloader)
-        self._aside = True
         self._before = use(self.service)
 
     def start_anew(self) -> None:
@@ -218,6 +224,7 @@ class Hardening:
             return
         if self._stale:
             self._set_up()
+            self._stale = False
         if self._disabled and kind == "lifespan":
             await lived(self.app, scope, receive, send, unknown=lambda _: None)
         elif self._disabled:
@@ -236,26 +243,25 @@ class Hardening:
 
     def _step_back(self) -> None:
         """One that stands around this does all that it would do."""
-        if not self._inside and not self._disabled:
-            self._inside = True
+        if self._inside:
+            return
+        self._inside = True
+        if not self._disabled:
             give_back(self.service, self._before)
-            self._twice("inside of another Hardening this one lets everything through: leave one of them out")
+        _twice("inside of another Hardening this one lets everything through: leave one of them out")
 
     def _first(self, scope: Scope) -> None:
         """A request comes: the first one, of a server that has not said that it starts, or after another middleware
         has begun."""
         if self._loop is asyncio.get_running_loop():
             self._aside = False
-            self._twice("side by side each Hardening counts for itself: put one around all instead")
+            _twice("side by side each Hardening counts for itself: put one around all instead")
             return
         self._begin(scope)
         if self.service.clock.runs:
             self.service.lag.start()
         self.life.serve()
         self.life.end_unheard()
-
-    def _twice(self, help: str) -> None:
-        self.service.log.warning("hardened twice", help=help)
 
     def _begin(self, scope: Scope) -> None:
         """From now on, and on this event loop."""
@@ -281,7 +287,7 @@ class Hardening:
         scope[HANDED] = None
         self._begin(scope)
         self.service.lag.start()
-        started = False
+        started, token = False, STARTS.set(True)
 
         async def watched() -> Message:
             message = await receive()
@@ -308,6 +314,8 @@ class Hardening:
             if not started:  # a server may go on all the same, and never says that it ends
                 self._aside, self._loop = True, None
             raise
+        finally:
+            STARTS.reset(token)
 
 
 MADE = WeakSet[Hardening]()
@@ -320,6 +328,11 @@ def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
     if service is None or service.process_state.hardens or service.clock is not clock or service.spec != spec:
         return None
     return service
+
+
+def _twice(help: str) -> None:
+    if (service := current()) is not None:
+        service.log.warning("hardened twice", help=help)
 
 
 def _found(spec: Path | str | None) -> Path:

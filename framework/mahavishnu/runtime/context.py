@@ -84,6 +84,15 @@ HERE: ContextVar[Cell] = ContextVar("mahavishnu", default=_NOWHERE)
 """One for both: each look at a variable costs a call as much as the other."""
 
 
+STARTS: ContextVar[bool] = ContextVar("mahavishnu_starts", default=False)
+"""Whether an app starts here that has a Hardening around it."""
+
+
+def hardened() -> bool:
+    """Whether this code is inside of a Hardening, which serves a request by it, or lets it start."""
+    return STARTS.get() or HERE.get()[1] is not None
+
+
 def current_request() -> Request | None:
     """The request that is being served."""
     request: Request | None = HERE.get()[1]

@@ -18,11 +18,13 @@ from starlette.websockets import WebSocket
 
 from mahavishnu.asgi import Hardening
 from mahavishnu.dependencies import dependency
+from mahavishnu.errors import SpecError
 from mahavishnu.testing import VirtualClock
 from tests.metering import value
 from tests.runtime.asgi_client import call, run, site, spec_of
 
 SPEC = spec_of(limits={"per_client": {"rate": "4/minute"}}, dependencies={"pay": {"timeout": "1s"}})
+OTHER = spec_of(limits={"per_client": {"rate": "1/minute"}})
 Make = Callable[[Any], Any]
 
 
@@ -96,6 +98,49 @@ def test_one_inside_of_another_steps_back(made: Make, log: StringIO, mounted: bo
     assert value(shown, "mahavishnu_dependency_calls_total", dependency="pay", outcome="success") == 5
     assert log.getvalue().count('"event": "request"') == 5
     assert log.getvalue().count("hardened twice") == 1
+
+
+def elsewhere(app: Any) -> Hardening:
+    """A middleware whose spec is of another team, and not here."""
+    return Hardening(app, "no/such/spec.yaml")
+
+
+def other(app: Any) -> Hardening:
+    """As `elsewhere`, with a spec that is at hand."""
+    return Hardening(app, OTHER)
+
+
+@pytest.mark.parametrize("starts", [True, False])
+@pytest.mark.parametrize("mounted", [True, False])
+@pytest.mark.parametrize("inner", [elsewhere, other])
+def test_one_inside_of_another_needs_no_spec(
+    made: Make, log: StringIO, inner: Make, mounted: bool, starts: bool
+) -> None:
+    """Made when the app is first called, it reads none, be it another one or none at all: nothing of it would hold."""
+    path = "/api" if mounted else ""
+    outer = made(below(app_of(inner)) if mounted else app_of(inner))
+    with client_of(outer, starts=starts) as client:
+        assert [client.get(f"{path}/buy").status_code for _ in range(5)] == [200] * 4 + [429]
+    shown = outer.service.metrics
+    assert value(shown, "mahavishnu_dependency_calls_total", dependency="pay", outcome="success") == 4
+    assert log.getvalue().count("hardened twice") == 1
+
+
+async def test_one_that_is_made_inside_and_asked_outside_reads_its_spec_then(made: Make) -> None:
+    """As a server for operators that an app starts when it starts: nothing stands around that."""
+    kept = list[Hardening]()
+
+    async def starts(scope: Any, receive: Any, send: Any) -> None:
+        kept.append(made(site()))
+        kept.append(elsewhere(site()))
+
+    await call(made(starts))
+    kept[0].drain()
+    await kept[0].reload()
+    assert [(await call(kept[0])).status for _ in range(5)] == [200] * 4 + [429]
+    for _ in range(2):
+        with pytest.raises(SpecError, match="MV001"):
+            await call(kept[1])
 
 
 def test_a_websocket_is_charged_once(made: Make, log: StringIO) -> None:
