@@ -10,7 +10,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
 from mahavishnu.ground.secret_refs import name_of
 from mahavishnu.policies._retention import guaranteed, most
-from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
+from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite, called
 
 from ._render import Code, Mark, render
 from ._service import jobs_secrets
@@ -44,7 +44,7 @@ def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
         "word": Mark(word),
         "folder": Mark(f"recovered-{name}"),
         "recovered": Code(f"recovered-{name}", inline=True),
-        "report": Code(f"{name}.json", inline=True),
+        "report": Code(f"{called(name, contract.spec.environment)}.json", inline=True),
         "plan": Code(f"mahavishnu backup plan {word}", inline=True),
         "prune": Code(f"mahavishnu backup prune {word} --confirm", inline=True),
         "what": _what(backup),
@@ -52,7 +52,7 @@ def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
         "rpo": str(backup.rpo),
         "rto": str(backup.rto) if backup.rto else "",
         "kept": kept,
-        "places": dict(zip(backup.copies, backup.to, strict=True)),
+        "places": backup.places,
         "in_place": isinstance(backup.source, Sqlite | Postgres),
         "replaced": _replaced(backup),
         "claim": backup.verify.claim is not None,

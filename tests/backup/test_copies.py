@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.backup.world import OF_BOTH, World, spec
+from mahavishnu.backup.evidence import ALL
+from mahavishnu.load import load
+from mahavishnu.policies._backup_series import BACKUP_DRILLED, BACKUP_VERIFIED
+from mahavishnu.runtime.telemetry.backups import show
+from mahavishnu.signals import Signal
+from tests.backup.world import OF_BOTH, World, flipped, spec
 
 pytestmark = pytest.mark.judge
 SECRET = "a-token-of-the-dump"
@@ -56,6 +66,66 @@ def test_a_commands_output_is_saved_twice_and_restored(
         assert "{" not in said.err
         assert said.out.count('"copy": "2", "id"') == 1
     assert SECRET not in told.out + told.err
+
+
+def test_what_is_proved_of_a_repository_is_proved_of_no_other(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first one dies; the second, which is damaged, is what it was under another number."""
+    world.write(spec(to=["repository", "second"], verify={}))
+    world.begin()
+    world.begin("second")
+    assert world.do("run") == world.do("verify", "--all") == 0
+    for pack in [one for one in (world.home / "second/data").rglob("*") if one.is_file()]:
+        flipped(pack, 100)
+    assert world.do("verify", "--all") == world.do("drill") == 1
+    first, second = world.known().copies.values()
+    assert first.drilled is not None
+    world.write(spec(to="second", verify={}))
+    assert shown(world, capsys) == {"1": (second.verified, None)}
+    assert world.do("verify") == 1, "all of it is read again"
+    one = world.known().copies["1"]
+    assert (one.part, replace(one, cycle=second.cycle)) == (ALL, second)
+
+    world.write(spec(to="third", verify={}))
+    assert shown(world, capsys, code=1) == {}
+    world.begin("third")
+    assert shown(world, capsys) == {"1": (None, None)}
+    assert world.do("run") == 0
+    assert world.known().copies["1"].first == world.known().copies["1"].success
+
+
+def test_a_repository_is_begun_at_a_new_place(world: World) -> None:
+    """It is not the one that has gone: that one was elsewhere."""
+    world.begin()
+    assert world.do("run") == 0
+    world.write(spec(to="second"))
+    assert world.do("run") == 0
+    assert (world.home / "second/config").exists()
+
+
+def shown(
+    world: World, capsys: pytest.CaptureFixture[str], code: int = 0
+) -> dict[str, tuple[float | None, float | None]]:
+    """What the service shows of each copy, and `list` says too: when it was last verified and drilled."""
+    capsys.readouterr()
+    assert world.do("list") == code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    said = {one["copy"]: one for one in lines if one["event"] == "copy"}
+    found: dict[tuple[str, str], float] = {}
+
+    class Gauges:
+        def gauge(self, signal: Signal, value: Callable[[], float], **labels: str) -> None:
+            found[signal.name, labels.get("copy", "")] = value()
+
+    loaded = load(world.home / "mahavishnu.yaml").spec
+    show(loaded, lambda: world.state, Gauges(), time.time)  # type: ignore[arg-type]
+    proved: dict[str, tuple[float | None, float | None]] = {}
+    for copy, one in said.items():
+        both = (found[BACKUP_VERIFIED.name, copy], found[BACKUP_DRILLED.name, copy])
+        proved[copy] = tuple(None if math.isnan(at) else at for at in both)  # type: ignore[assignment]
+        assert [at is None for at in proved[copy]] == [one["verified"] is None, one["drilled"] is None]
+    return proved
 
 
 @pytest.mark.parametrize(

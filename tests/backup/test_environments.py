@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+import time
+from collections.abc import Callable
+
 import pytest
 
+from mahavishnu.backup.evidence import read
 from mahavishnu.cli import run
 from mahavishnu.load import load
+from mahavishnu.policies.backup import called
+from mahavishnu.runtime.telemetry.backups import show
+from mahavishnu.signals import Signal
 from tests.backup.world import World, spec
 
 pytestmark = pytest.mark.judge
@@ -35,6 +44,37 @@ def test_an_environments_snapshots_are_not_anothers(
         to = f"back{rows}"
         assert staging.do("restore", "orders", *words, "--to", to) == 0
         assert len(staging.rows(staging.home / to / "orders.sqlite")) == rows
+
+
+def test_what_is_proved_of_an_environment_is_not_proved_of_another(
+    staging: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither that there was a backup, nor which part is read next; the service of each shows its own."""
+    assert staging.do("run") == 0
+    for _ in range(2):
+        assert staging.do("verify") == 0
+    assert staging.do("verify", "--env", "staging") == 1
+    assert read(staging.state, called("orders", "staging")).steps == {"verify": False}
+    assert staging.known().copies["1"].part == 3
+    capsys.readouterr()
+    assert staging.do("list", "--env", "staging") == 0
+    assert json.loads(capsys.readouterr().out)["succeeded"] is None
+    ages = {env: shown(staging, env)["mahavishnu_backup_age_seconds"] for env in (None, "staging")}
+    assert ages[None] >= 0
+    assert math.isnan(ages["staging"])
+
+
+def shown(world: World, env: str | None) -> dict[str, float]:
+    """What the service of an environment shows."""
+    found: dict[str, float] = {}
+
+    class Gauges:
+        def gauge(self, signal: Signal, value: Callable[[], float], **labels: str) -> None:
+            found[signal.name] = value()
+
+    spec_ = load(world.home / "mahavishnu.yaml", env).spec
+    show(spec_, lambda: world.state, Gauges(), time.time)  # type: ignore[arg-type]
+    return found
 
 
 def test_what_is_deployed_for_an_environment_is_still_of_it(staging: World) -> None:

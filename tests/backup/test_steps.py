@@ -342,7 +342,7 @@ def test_a_report_that_cannot_be_understood_is_none(text: str, tmp_path: Path) -
 
 def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     """Every field."""
-    one = Copy(0.5, 1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5, 10.5, 11.5)
+    one = Copy(0.5, 1.5, "abc", 2.5, [1, 2], 3, 4.5, 5.5, 6.5, 7.5, 4, 8.5, 9.5, 10.5, 11.5, "e3b0")
     known = Evidence({"1": one, "2": Copy()}, {"run": True, "drill": False})
     write(tmp_path, "a", known)
     assert read(tmp_path, "a") == known

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ FOLDER = variables.STATE
 REMEMBERED = 7
 ALL = 0
 _LARGEST = 64 * 1024
+_TEXTS = ("snapshot", "place")
 
 
 @dataclass
@@ -49,6 +51,8 @@ class Copy:
     """How far back the snapshots are to reach by the retention of the last run."""
     since: float | None = None
     """What is older need not be there: the retention promised less then."""
+    place: str = ""
+    """Which repository it is, as `placed` says; nothing in an older report."""
 
     def promise(self, span: float) -> None:
         """Note how far back the snapshots are to reach from now on; what was let go before does not come back."""
@@ -67,6 +71,26 @@ class Evidence:
     def copy(self, name: str) -> Copy:
         """What is known of one copy, from now on."""
         return self.copies.setdefault(name, Copy())
+
+
+def placed(said: str) -> str:
+    """What a repository is known by: its place, as the spec says it, hashed."""
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def among(known: Evidence, places: Mapping[str, str]) -> Evidence:
+    """What of it is known of the repositories at these places, by the copies that they are now; of others nothing is.
+
+    An older report does not say of which repositories it is: there the copies are what they were.
+    """
+    by_place = {one.place: one for one in known.copies.values() if one.place}
+    copies: dict[str, Copy] = {}
+    for copy, said in places.items():
+        before = known.copies.get(copy)
+        one = by_place.get(placed(said)) or (before if before and not before.place else None)
+        if one:
+            copies[copy] = replace(one, place=placed(said))
+    return Evidence(copies, known.steps)
 
 
 def folder(spec: Path | None) -> Path:
@@ -98,14 +122,10 @@ def _checked(said: dict[str, Any]) -> dict[str, Any]:
     known = {one.name for one in fields(Copy)}
     if not said.keys() <= known:
         raise ValueError("not one of ours")
-    numbers = {name: _number(value) for name, value in said.items() if name not in ("snapshot", "sizes")}
+    numbers = {name: _number(value) for name, value in said.items() if name not in _TEXTS and name != "sizes"}
     sizes = [int(one) for one in cast("list[Any]", said.get("sizes", []))]
-    return {
-        **numbers,
-        "part": int(said.get("part", 1)),
-        "snapshot": str(said.get("snapshot", "")),
-        "sizes": sizes,
-    }
+    texts = {name: str(said.get(name, "")) for name in _TEXTS}
+    return {**numbers, **texts, "part": int(said.get("part", 1)), "sizes": sizes}
 
 
 def _number(value: Any) -> float | None:

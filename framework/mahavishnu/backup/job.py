@@ -23,7 +23,7 @@ from mahavishnu.load import Loaded
 from mahavishnu.policies._backup_series import STEPS
 from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
-from mahavishnu.policies.backup import Backup
+from mahavishnu.policies.backup import Backup, called
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.units import SECOND
 
@@ -68,7 +68,7 @@ class Job:
     @property
     def mark(self) -> str:
         """Its name among those of all environments."""
-        return f"{self.name}@{self.environment}" if self.environment else self.name
+        return called(self.name, self.environment)
 
     @property
     def none(self) -> str:
@@ -82,7 +82,7 @@ class Job:
         credentials = {name_of(one): self.secret(one) for one in self.backup.credentials}
         cache = self.state / "scratch/.cache"
         made: dict[str, Repository] = {}
-        for copy, place in zip(self.backup.copies, self.backup.to, strict=True):
+        for copy, place in self.backup.places.items():
             told = [secret(name) for name in names_in(place)]
             entry = self._entry(place)
             key = (entry.key,) if entry else ()
@@ -119,8 +119,8 @@ class Job:
         return resolved(place) if ":" in place else str(self.home / place)
 
     def known(self) -> Evidence:
-        """What is known of it."""
-        return evidence.read(self.state, self.name)
+        """What is known of it, in this environment and of these repositories."""
+        return evidence.among(evidence.read(self.state, self.mark), self.backup.places)
 
     @contextmanager
     def step(self, step: str) -> Generator[Evidence]:
@@ -155,7 +155,7 @@ class Job:
         return self._turn(copy, beside=True)
 
     def _turn(self, copy: str, *, beside: bool) -> AbstractContextManager[None]:
-        place = self.backup.to[self.backup.copies.index(copy)]
+        place = self.backup.places[copy]
         whole = place if ":" in place else str(self.home / place)
         name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
         return evidence.alone(self.state, name, self._waits(f"the repository of copy {copy}"), beside=beside)
@@ -164,8 +164,10 @@ class Job:
         return lambda: self.tell("waiting", what=what)
 
     def _write(self, known: Evidence) -> None:
+        for copy, one in known.copies.items():
+            one.place = evidence.placed(self.backup.places[copy])
         try:
-            evidence.write(self.state, self.name, known)
+            evidence.write(self.state, self.mark, known)
         except OSError as fault:
             what = f"what happened cannot be written to `{self.state}`: {fault.strerror}"
             raise Failed(what) from None

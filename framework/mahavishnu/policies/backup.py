@@ -237,6 +237,11 @@ class Backup(Policy):
         return self
 
     @property
+    def places(self) -> dict[str, str]:
+        """Where each copy is, as the spec says it."""
+        return dict(zip(self.copies, self.to, strict=True))
+
+    @property
     def copies(self) -> tuple[str, ...]:
         """The names of its repositories in labels."""
         return COPIES[: len(self.to)]
@@ -248,3 +253,8 @@ class Backup(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         alerts = BackupAlerts(name, self.copies, self.rpo, self.rto, self.verify.every)
         return alerts.all()
+
+
+def called(name: str, environment: str | None) -> str:
+    """The name of a backup among those of all environments: what is known of one is not known of another."""
+    return f"{name}@{environment}" if environment else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -29,6 +29,7 @@ from mahavishnu.policies._backup_series import (
     STEPS,
 )
 from mahavishnu.policies._retention import guaranteed
+from mahavishnu.policies.backup import called
 from mahavishnu.protocols import Meter
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
@@ -44,7 +45,7 @@ _Read = Callable[[Copy, float], float | None]
 def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[], float]) -> None:
     """Show what is known of every backup of a spec; `folder` is asked at each scrape, `now` is seconds since 1970."""
     for name, backup in spec.backups.items():
-        report = _Report(folder, name)
+        report = _Report(folder, called(name, spec.environment), backup.places)
         span = int(guaranteed(keep, backup.schedule)) / SECOND if (keep := spec.keeps(name)) else 0.0
         meter.gauge(BACKUP_GUARANTEED, partial(float, span), backup=name)
         for step in STEPS:
@@ -57,13 +58,13 @@ def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[],
 class _Report:
     """The file of one backup, read again only when it is another one."""
 
-    def __init__(self, folder: Callable[[], Path], name: str) -> None:
-        self._folder, self._name = folder, name
+    def __init__(self, folder: Callable[[], Path], name: str, places: Mapping[str, str]) -> None:
+        self._folder, self._name, self._places = folder, name, places
         self._seen: tuple[Path, int, int] | None = None
         self._known = Evidence()
 
     def known(self) -> Evidence:
-        """What it says; nothing where there is none."""
+        """What it says of these repositories; nothing where there is none."""
         folder = self._folder()
         try:
             found = (folder / f"{self._name}.json").stat()
@@ -72,7 +73,8 @@ class _Report:
             return Evidence()
         seen = (folder, found.st_ino, found.st_mtime_ns)
         if seen != self._seen:
-            self._known, self._seen = evidence.read(folder, self._name), seen
+            known = evidence.among(evidence.read(folder, self._name), self._places)
+            self._known, self._seen = known, seen
         return self._known
 
 
