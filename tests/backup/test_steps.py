@@ -9,6 +9,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Generator
 from contextlib import closing, suppress
@@ -20,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.backup import child, due, evidence, on_schedule, sqlite, steps
+from mahavishnu.backup import child, due, evidence, on_schedule, sources, sqlite, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
@@ -292,6 +293,46 @@ def test_a_hook_that_fails_before_prevents_the_run(world: World, capsys: pytest.
     assert world.do("run") == 1
     assert "the hook `before` failed (1)" in capsys.readouterr().err
     assert (world.home / "after").read_text() == "orders failure []\n"
+
+
+def test_a_hook_that_fails_after_hides_no_reason(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both are told; and where all else went well, the hook's alone."""
+    world.write(spec(hooks={"after": ["sh", "-c", "echo no chat, $BACKUP_OUTCOME >&2; exit 7"]}))
+    world.database.rename(world.home / "elsewhere")
+    assert world.do("run") == 1
+    told = capsys.readouterr()
+    gone = f"there is no database at {world.database}"
+    hook = "the hook `after` failed (7): no chat"
+    assert f"mahavishnu: {gone}; {hook}, failure\n" in told.err
+    events = [json.loads(line) for line in told.out.splitlines()]
+    assert [(one["event"], one.get("why")) for one in events] == [("capturing", None), ("failed", gone)]
+    (world.home / "elsewhere").rename(world.database)
+    world.begin()
+    assert world.do("run") == 1
+    assert f"mahavishnu: {hook}, success\n" in capsys.readouterr().err
+
+
+def test_a_run_that_is_asked_to_stop_is_stopped_whatever_its_hook_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no failure of the hook."""
+    world.write(spec(hooks={"after": ["false"]}))
+
+    def stopped(_: Job) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sources, "captured", stopped)
+    assert world.do("run") == 130
+
+
+def test_a_person_is_told_what_kept_a_source_from_being_captured(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No copy has anything to do with it."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    world.database.unlink()
+    assert world.do("run") == 1
+    assert f"\norders: there is no database at {world.database}\n" in capsys.readouterr().out
 
 
 def test_what_a_hook_leaves_behind_is_not_waited_for(world: World) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -49,17 +49,37 @@ def run(job: Job) -> None:
     """Capture the source and save it to every repository; raises Failed unless all of it succeeded."""
     with job.step("run") as known:
         job.repositories()  # without restic or a password nothing is begun
-        outcome = "failure"
-        try:
-            job.hook("before", "")
+        with _hooked(job):
             began = job.now(), time.monotonic()
-            job.tell("capturing", source=job.backup.source.keyword)
-            found = sources.captured(job)
+            found = _captured(job)
             each_copy(job, partial(_save, job, known, found, began))
-            outcome = "success"
-        finally:
-            job.sweep()
-            job.hook("after", outcome)
+
+
+@contextmanager
+def _hooked(job: Job) -> Generator[None]:
+    """Between the hooks. The one after it is told how it ended; where that fails, too, both are said."""
+    try:
+        job.hook("before", "")
+        yield
+    except BaseException as fault:
+        job.sweep()
+        try:
+            job.hook("after", "failure")
+        except Failed as second:
+            if isinstance(fault, MahavishnuError | OSError):
+                raise Failed(f"{fault}; {second}") from None
+        raise
+    job.sweep()
+    job.hook("after", "success")
+
+
+def _captured(job: Job) -> Captured:
+    job.tell("capturing", source=job.backup.source.keyword)
+    try:
+        return sources.captured(job)
+    except (MahavishnuError, OSError) as fault:
+        job.tell("failed", why=str(fault))
+        raise
 
 
 def _save(

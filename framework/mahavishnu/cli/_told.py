@@ -17,17 +17,17 @@ from mahavishnu.backup.steps import planned as plan_of
 _SENTENCES = {
     "capturing": "capturing its {source}",
     "initialised": "made a new repository at {repository}",
-    "saved": "copy {copy}: saved {bytes} bytes as {snapshot} in {seconds} s",
-    "pruned": "copy {copy}: {kept} snapshots kept, removed {removed}",
-    "differs": "copy {copy}: restic's plan and ours differ over {snapshots}; these stay",
+    "saved": "saved {bytes} bytes as {snapshot} in {seconds} s",
+    "pruned": "{kept} snapshots kept, removed {removed}",
+    "differs": "restic's plan and ours differ over {snapshots}; these stay",
     "odd": "{what}",
-    "verified": "copy {copy}: read {read}, no fault found",
-    "drilled": "copy {copy}: restored {snapshot} in {seconds} s, and it is good",
-    "restoring": "copy {copy}: restoring {snapshot}, made {made}",
-    "restored": "copy {copy}: {snapshot} is at {place}",
+    "verified": "read {read}, no fault found",
+    "drilled": "restored {snapshot} in {seconds} s, and it is good",
+    "restoring": "restoring {snapshot}, made {made}",
+    "restored": "{snapshot} is at {place}",
     "kept": "what was there before is kept as {place}",
-    "retrying": "copy {copy}: restic tries again, for a quarter of an hour at the most: {why}",
-    "failed": "copy {copy}: {why}",
+    "retrying": "restic tries again, for a quarter of an hour at the most: {why}",
+    "failed": "{why}",
     "waiting": "waiting until another run has ended with {what}",
     "due": "{step} is due",
     "late": "{step} is due, and the one before it has not ended",
@@ -70,7 +70,8 @@ class _Screen:
         if self._line:
             print(file=sys.stderr)
             self._line = False
-        print(f"{self.name}: {_SENTENCES[event].format(**facts)}".removeprefix(": "), flush=True)
+        of = f"copy {facts['copy']}: " if "copy" in facts else ""
+        print(f"{self.name}: {of}{_SENTENCES[event].format(**facts)}".removeprefix(": "), flush=True)
 
     def _progress(self, done: float) -> None:
         full = round(30 * done)
