@@ -719,6 +719,64 @@ def test_each_step_is_begun_once_when_it_is_due(tmp_path: Path) -> None:
     assert evidence.FOLDER == "MAHAVISHNU_STATE"
 
 
+SAVED, DRILLED, LONG_AGO = (
+    datetime.fromisoformat(f"2026-11-{moment}:05+00:00") for moment in ("29T02:00", "29T06:00", "01T06:00")
+)
+
+
+@pytest.mark.parametrize(
+    ("began", "saved", "drilled", "expected"),
+    [
+        ("2026-11-30T02:00:40", SAVED, DRILLED, ["30 02:00 run", "30 04:00 verify", "01 02:00 run"]),
+        ("2026-11-30T02:00:40", SAVED, LONG_AGO, ["30 02:00 run", "30 02:01 drill", "30 04:00 verify"]),
+        ("2026-11-30T01:59:40", SAVED, None, ["30 02:00 run", "30 04:00 verify", "01 02:00 run"]),
+        ("2026-11-30T02:00:40", None, None, ["30 04:00 verify", "01 02:00 run", "01 04:00 verify"]),
+        ("2026-11-29T02:01:00", SAVED, DRILLED, ["29 04:00 verify", "29 06:00 drill", "30 02:00 run"]),
+        ("2025-11-29T01:00:00", SAVED, DRILLED, ["29 02:00 run", "29 04:00 verify", "30 02:00 run"]),
+    ],
+    ids=["missed", "both", "in time", "never", "done", "ahead"],
+)
+def test_what_was_due_since_it_last_succeeded_is_made_up_at_once(
+    tmp_path: Path, began: str, saved: datetime | None, drilled: datetime | None, expected: list[str]
+) -> None:
+    """A container that is made anew at two, or ends amid a run, would leave two days between backups; drills follow."""
+    queue = [*due.dues("orders", Spec.model_validate(spec()).backups["orders"])]
+    clock, begun, under_way = Clock(began), list[str](), list[tuple[datetime, Child]]()
+    known = {"run": saved, "drill": drilled}
+
+    def begin(one: due.Due) -> Child:
+        begun.append(f"{clock.at:%d %H:%M} {one.step}")
+        under_way.append((clock.at, Child()))
+        return under_way[-1][1]
+
+    def ignore(event: str, **facts: object) -> None: ...
+
+    loop = on_schedule.Loop(queue, begin, ignore, tmp_path, clock, lambda one: known.get(one.step))  # type: ignore[arg-type]
+    while len(begun) < 3:
+        loop.look()
+        clock.at += timedelta(seconds=15)
+        for at, process in under_way:
+            process.ended = clock.at - at > timedelta(seconds=30)
+    assert begun == expected
+
+
+def test_a_loop_knows_when_each_step_last_succeeded(world: World) -> None:
+    """Of the copy for which that is longest ago; what was never done is not owed."""
+    world.write(spec(to=["repository", "second"]))
+    found = accept(world.home / "mahavishnu.yaml")
+    last = on_schedule.succeeded(found, lambda event, **facts: None)
+    run, verify, drill = due.dues("orders", found.spec.backups["orders"])
+    assert [last(one) for one in (run, verify, drill)] == [None, None, None]
+    known = Evidence()
+    known.copy("1").success, known.copy("2").success, known.copy("2").drilled = 100.0, 50.0, 70.0
+    evidence.write(world.state, "orders", known)
+    assert [last(one) for one in (run, verify, drill)] == [
+        datetime.fromtimestamp(50, UTC),
+        None,
+        datetime.fromtimestamp(70, UTC),
+    ]
+
+
 def test_a_clock_that_was_ahead_puts_nothing_off(tmp_path: Path) -> None:
     """A machine that boots a year ahead, and is set right a minute later, makes its backup on the next night."""
     queue = [*due.dues("orders", Spec.model_validate(spec()).backups["orders"])]

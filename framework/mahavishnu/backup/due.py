@@ -21,6 +21,11 @@ class Due:
     words: tuple[str, ...]
     schedule: Schedule
 
+    @property
+    def backup(self) -> str:
+        """The name of what it is a step of."""
+        return self.words[2]
+
 
 def dues(name: str, backup: Backup) -> Iterator[Due]:
     """The three steps of a backup: run (and prune), a nightly verification after it, and the drill."""

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mahavishnu.backup.due import ALIVE, Due, dues
-from mahavishnu.backup.job import Tell
+from mahavishnu.backup.job import Tell, job
 from mahavishnu.load import Loaded
 
 _TICK = 15
@@ -20,11 +20,27 @@ def forever(loaded: Loaded, state: Path, options: Sequence[str], tell: Tell) -> 
     """Do each step when it is due, until the process is ended; a step that still runs is not begun again."""
     queue = [due for name, backup in loaded.spec.backups.items() for due in dues(name, backup)]
     begin = [sys.executable, "-m", "mahavishnu"]
-    Loop(queue, lambda due: subprocess.Popen([*begin, *due.words, *options]), tell, state).run()
+
+    def begun(due: Due) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*begin, *due.words, *options])
+
+    Loop(queue, begun, tell, state, last=succeeded(loaded, tell)).run()
+
+
+def succeeded(loaded: Loaded, tell: Tell) -> Callable[[Due], datetime | None]:
+    """Since when nothing is owed of a step, by the reports of the jobs; None where nobody knows."""
+
+    def last(due: Due) -> datetime | None:
+        copies = job(loaded, due.backup, tell).known().copies.values()
+        said = [{"run": one.success, "drill": one.drilled}.get(due.step) for one in copies]
+        known = [one for one in said if one is not None]
+        return datetime.fromtimestamp(min(known), UTC) if known else None
+
+    return last
 
 
 class Loop:
-    """Begins what is due, and hears how it ended; `clock` and `pause` are injected."""
+    """Begins what is due, and hears how it ended; `clock` is injected, and when each step `last` succeeded."""
 
     def __init__(
         self,
@@ -33,10 +49,12 @@ class Loop:
         tell: Tell,
         state: Path,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        last: Callable[[Due], datetime | None] = lambda _: None,
     ) -> None:
         self._begin, self._tell, self._state, self._clock = begin, tell, state, clock
-        self._seen = clock()
-        self._next: dict[Due, datetime] = {due: due.schedule.after(self._seen) for due in queue}
+        self._seen = self._began = clock()
+        since: dict[Due, datetime] = {due: min(last(due) or self._seen, self._seen) for due in queue}
+        self._next: dict[Due, datetime] = {due: due.schedule.after(moment) for due, moment in since.items()}
         self._running: dict[Due, subprocess.Popen[bytes]] = {}
 
     def run(self) -> None:
@@ -64,8 +82,13 @@ class Loop:
             self._next = {due: due.schedule.after(now) for due in self._next}
         self._seen = now
         for due, at in self._next.items():
-            if at <= now:
+            if at <= now and not self._premature(due, at):
                 self._next[due] = due.schedule.after(now)
                 self._tell("late" if due in self._running else "due", step=" ".join(due.words[1:3]))
                 if due not in self._running:
                     self._running[due] = self._begin(due)
+
+    def _premature(self, due: Due, at: datetime) -> bool:
+        """Whether it is made up for while the run that it is to prove is, too."""
+        runs = (one for one in self._running if one.step == "run" and one.backup == due.backup)
+        return at <= self._began and due.step != "run" and any(runs)
