@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
+from mahavishnu.container import SCRATCH_PATH
 from mahavishnu.contract import Contract
 
 from ._commands import Command, targets
@@ -35,6 +36,22 @@ def enter(contract: Contract, backup: str) -> list[Command]:
 def leave(contract: Contract, backup: str) -> list[Command]:
     """What takes away again that which let him in."""
     return [one for place in targets(contract) for one in place.titled(*place.leave(backup))]
+
+
+def recovered(contract: Contract, backup: str, *, in_place: bool) -> Iterator[Command]:
+    """Get a backup back where its jobs run: to a folder that they may write to, from there to here, or in its place."""
+    if not targets(contract):
+        return
+    folder = f"recovered-{backup}"
+    yield from enter(contract, backup)
+    yield from done(contract, "Restore it", "restore", backup, "--to", f"{SCRATCH_PATH}/{folder}")
+    packed = ["tar", "-C", SCRATCH_PATH, "-cf", "-", folder]
+    for place in targets(contract):
+        fetch = f"{place.beside_jobs(backup, packed, fed=True)} | tar -xf -"
+        yield from place.titled(Command("Get it from there into the folder where this is typed", fetch))
+    if in_place:
+        yield from done(contract, "Put it in the place of the source", "restore", backup, "--in-place")
+    yield from leave(contract, backup)
 
 
 def rotated(contract: Contract) -> Iterator[Command]:

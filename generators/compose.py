@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.backup.due import ALIVE
-from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
+from mahavishnu.container import SCRATCH_PATH, SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.derived import uploads
 from mahavishnu.derived.forgetting import kept
@@ -132,7 +132,7 @@ def _backups(contract: Contract) -> dict[str, object]:
         "image": backup_image(contract),
         "command": [*_JOBS],
         "secrets": jobs_secrets(spec),
-        "scratch": f"{STATE_PATH}/scratch",
+        "scratch": SCRATCH_PATH,
         "healthy": _ALIVE,
     }
     named = ["backup-reports", "backup-scratch"] if spec.backups else []
@@ -254,7 +254,7 @@ def _tools(contract: Contract) -> dict[str, object]:
         "folder": _letters(contract.spec),
         "folders": shared,
         "tools": packages(spec) if spec.backups else [],
-        "job_folders": [f"{STATE_PATH}/scratch", *repository_folders(spec)],
+        "job_folders": [SCRATCH_PATH, *repository_folders(spec)],
         "job_command": [*_JOBS],
     }
 

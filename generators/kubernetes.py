@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact
-from mahavishnu.container import SPEC_PATH, STATE_PATH, letters_folder
+from mahavishnu.container import SCRATCH_PATH, SPEC_PATH, STATE_PATH, letters_folder
 from mahavishnu.contract import Contract
 from mahavishnu.derived import uploads
 from mahavishnu.ground.secret_refs import names_in
@@ -146,7 +146,7 @@ def _backups(contract: Contract) -> dict[str, object]:
             flow for one, backup in contract.spec.backups.items() for flow in _job_flows(one, backup)
         ],
         "state_path": STATE_PATH,
-        "scratch_path": f"{STATE_PATH}/scratch",
+        "scratch_path": SCRATCH_PATH,
     }
 
 

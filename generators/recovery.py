@@ -12,6 +12,7 @@ from mahavishnu.ground.secret_refs import name_of
 from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite, called
 
+from . import _by_hand
 from ._render import Code, Mark, render
 from ._service import jobs_secrets
 
@@ -55,6 +56,12 @@ def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
         "places": backup.places,
         "in_place": isinstance(backup.source, Sqlite | Postgres),
         "replaced": _replaced(backup),
+        "beside": [
+            {"purpose": one.purpose, "code": Code(one.text)}
+            for one in _by_hand.recovered(
+                contract, name, in_place=isinstance(backup.source, Sqlite | Postgres)
+            )
+        ],
         "claim": backup.verify.claim is not None,
     }
 

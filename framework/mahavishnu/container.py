@@ -12,6 +12,8 @@ HOME = "/srv"
 SPEC_PATH = "/etc/mahavishnu/mahavishnu.yaml"
 STATE_PATH = "/var/lib/mahavishnu"
 """Where the jobs of backups write what they know, and the service reads it."""
+SCRATCH_PATH = f"{STATE_PATH}/scratch"
+"""Where they have room for what they copy and restore."""
 _TEMPORARY = "/tmp"  # noqa: S108  of the container alone
 _SYSTEM = ("/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr")
 

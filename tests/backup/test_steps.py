@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.backup import child, due, evidence, on_schedule, sources, sqlite, steps
+from mahavishnu.backup import child, drill, due, evidence, on_schedule, sources, sqlite, steps
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
@@ -822,3 +822,35 @@ def test_the_loop_ends_when_a_container_is_stopped(world: World) -> None:
     runner.terminate()
     runner.communicate(timeout=20)
     assert runner.returncode == 130
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_anything_is_restored(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the system's own words: restic has a hundred others, and not those."""
+    world.begin()
+    assert world.do("run") == 0
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drill, "TemporaryFile", refused)
+        assert world.do("restore", "orders", "--to", "there") == 1
+    said = capsys.readouterr()
+    assert "nothing can be written to there: Permission denied; nothing was restored" in said.err
+    assert "restoring" not in said.out
+    (world.home / "file").touch()
+    assert world.do("restore", "orders", "--to", "file") == 1
+    assert "nothing can be written to file: File exists" in capsys.readouterr().err
+
+
+def test_what_is_restored_is_for_nobody_elses_eyes(world: World) -> None:
+    """The folder, and a dump also in one that was there and is open to all."""
+    world.begin()
+    assert world.do("run") == 0
+    (world.home / "open").mkdir(mode=0o755)
+    for to in ("open", "deep/own"):
+        assert world.do("restore", "orders", "--to", to) == 0
+        assert (world.home / to / "orders.sqlite").stat().st_mode & 0o777 == 0o600
+    assert (world.home / "deep/own").stat().st_mode & 0o777 == 0o700

@@ -56,6 +56,8 @@ BACKED = merged(
         },
     },
 )
+TYPED_HERE = r"(?<!backups )(?<!-- )mahavishnu backup \w+ [^`\n]+"
+"""And not where the jobs run, whose spec is another file."""
 SPECS = {"small": SMALL, "everything": EVERYTHING, "backed": BACKED}
 
 
@@ -462,7 +464,7 @@ def test_a_spec_by_another_name_is_named(env: str | None) -> None:
     """What is typed for it is not about the one that would be found in its folder."""
     named = ["--spec", "other shop.yaml", *(["--env", env] if env else [])]
     said = pages(replace(made(BACKED), file="other shop.yaml", env=env))
-    backups = re.findall(r"mahavishnu backup \w+ [^`\n]+", said["disaster-recovery.md"])
+    backups = re.findall(TYPED_HERE, said["disaster-recovery.md"])
     found = [*typed(said, "mahavishnu"), *map(shlex.split, backups)]
     assert {words[1] for words in found} == {
         "backup",
@@ -481,11 +483,31 @@ def test_a_spec_by_another_name_is_named(env: str | None) -> None:
 def test_what_is_recovered_is_of_the_environment_that_is_named() -> None:
     """The commands of one do not put its data into the place of another; the jobs' image knows no other."""
     page = pages(replace(made(BACKED), env="staging"))["disaster-recovery.md"]
-    typed_ones = re.findall(r"mahavishnu backup \w+ [^`\n]+", page)
+    typed_ones = re.findall(TYPED_HERE, page)
     assert len(typed_ones) >= 7
     assert all(one.split()[3:6] == ["orders", "--env", "staging"] for one in typed_ones), typed_ones
     assert "leave `--env staging` out" in page
     assert "--env" not in pages(made(BACKED))["disaster-recovery.md"]
+
+
+def test_what_is_lost_is_recovered_where_the_jobs_run() -> None:
+    """Their folder is nobody's to write to: what they restore is on a volume, and is fetched from there."""
+    page = {"": pages(made(BACKED))["disaster-recovery.md"]}
+    folder = ["/var/lib/mahavishnu/scratch", "recovered-orders"]
+    restored = ["mahavishnu", "backup", "restore", "orders"]
+    expected = [
+        [*restored, "--to", "/".join(folder)],
+        ["tar", "-C", folder[0], "-cf", "-", folder[1]],
+        [*restored, "--in-place"],
+    ]
+    docker = typed(page, "docker")
+    assert [words[words.index("backups") + 1 :] for words in docker] == expected
+    kubectl = [words for words in typed(page, "kubectl") if "exec" in words]
+    assert [words[words.index("--") + 1 :] for words in kubectl] == expected
+    file = read(generated("compose", BACKED)["compose/compose.yaml"])
+    assert folder[0] in [volume["target"] for volume in file["services"]["backups"]["volumes"]]
+    nowhere = merged(BACKED, {"deploy": {"targets": {"compose": None, "kubernetes": None}}})
+    assert "Where the jobs run" not in pages(made(nowhere))["disaster-recovery.md"]
 
 
 def test_a_repository_that_is_alone_has_no_other() -> None:

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from mahavishnu.backup import sources
 from mahavishnu.backup.evidence import Evidence
@@ -56,8 +57,8 @@ def restore(
     `confirmed`: a person knows that the `assert` of the spec does not hold in it.
     """
     repository = job.repository(copy)
-    if to is not None and to.exists() and any(to.iterdir()):
-        raise Failed(f"{to} is not empty: nothing was restored")
+    if to is not None:
+        _make_ready(to)
     with job.step("restore"), job.beside(copy):
         taken = newest(job, repository.snapshots(), snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
@@ -68,6 +69,22 @@ def restore(
     job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
     if kept:
         job.tell("kept", place=kept)
+
+
+def _make_ready(to: Path) -> None:
+    """A folder for a restore, which nobody else may read unless it was there before; raises Failed.
+
+    Not left to restic, which says of each file that it cannot be restored, and not why.
+    """
+    try:
+        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+        empty = not any(to.iterdir())
+        with TemporaryFile(dir=to):
+            pass
+    except OSError as fault:
+        raise Failed(f"nothing can be written to {to}: {fault.strerror}; nothing was restored") from None
+    if not empty:
+        raise Failed(f"{to} is not empty: nothing was restored")
 
 
 def newest(job: Job, listed: Listed, wanted: str | None = None) -> Taken:
@@ -97,6 +114,7 @@ def fetched(job: Job, repository: Repository, taken: Taken, target: Path) -> Pat
         raise NotRestored(
             "nothing says what the snapshot should hold: it was not made by `mahavishnu backup run`"
         )
+    restored.chmod(0o600)  # restic knows no other rights than those of every new file
     if sources.digest(restored) != saved:
         raise NotRestored("what was restored is not what was saved: the hashes differ")
     return restored
