@@ -68,7 +68,7 @@ class FastMCP:
         return function
     def http_app(self, *, middleware): return Starlette(middleware=middleware)
 '''
-ASKS = (Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN)
+ASKS = (Kind.ENVIRONMENT, Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN)
 NEVER = (Kind.NOTED, Kind.IRREGULAR)
 """States in which `generate` stops: without `--force`, and with it, too."""
 SAVED = """\

@@ -70,13 +70,17 @@ def _made(contract: Contract, templates: Path | None) -> tuple[Artifact, ...]:
 
 
 def drift(
-    out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None = None
+    out: Path,
+    artifacts: Iterable[Artifact],
+    spec_hash: str,
+    only: Container[str] | None = None,
+    environment: str = "",
 ) -> tuple[Drift, ...]:
     """What on disk is not as the artifacts say, the lock included; changes nothing.
 
     With `only`, files outside the folders of these names are neither looked at nor missed.
     """
-    return Survey.of(out, artifacts, spec_hash, only).drifts()
+    return Survey.of(out, artifacts, spec_hash, only, environment).drifts()
 
 
 def write(
@@ -86,17 +90,19 @@ def write(
     *,
     only: Container[str] | None = None,
     force: bool = False,
+    environment: str = "",
 ) -> Written:
     """Bring the folder to what the artifacts say, or change nothing.
 
     First goes a lock that knows the old and the new digest of every file, then the files, then the final
     lock: after a crash at any point every file is whole, and the next run still tells its own from edits.
-    Raises OverwriteError for edited and foreign files, marks of a merge and files of a newer version (`force`
-    overwrites them, but never notes, nor what is no regular file), CompileError when space or rights do not suffice.
+    Raises OverwriteError for edited and foreign files, marks of a merge, files of a newer version and a folder of
+    another environment (`force` overwrites them, but never notes, nor what is no regular file), CompileError when space
+    or rights do not suffice.
     """
     try:
         with folder.alone(out):
-            survey = Survey.of(out, artifacts, spec_hash, only)
+            survey = Survey.of(out, artifacts, spec_hash, only, environment)
             if obstacles := survey.obstacles(force=force):
                 raise OverwriteError(obstacles)
             folder.sweep(out, survey.paths())

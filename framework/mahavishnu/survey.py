@@ -51,12 +51,14 @@ class Kind(StrEnum):
     """A later version than this one wrote what the lock knows, and would write it otherwise."""
     OLDER = "older"
     """An earlier version than this one did."""
+    ENVIRONMENT = "environment"
+    """It says that all of it was generated for another environment."""
     BESIDE = "beside"
     """It is in nobody's place, but could be taken for one of ours."""
 
 
 # What is written over only when somebody says so, and what not even then; the rest hinders nobody.
-_ASKS = frozenset({Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN})
+_ASKS = frozenset({Kind.ENVIRONMENT, Kind.NEWER, Kind.CONFLICTED, Kind.EDITED, Kind.FOREIGN})
 _NEVER = frozenset({Kind.NOTED, Kind.IRREGULAR})
 _LOADED = (".yml", ".yaml", ".json")  # of a whole folder, by Prometheus, Grafana, `kubectl apply -f`
 
@@ -78,7 +80,8 @@ class Drift(NamedTuple):
 class Survey(NamedTuple):
     """The folder as it should be, as it is (None: no regular file), and the digests of now and of earlier runs.
 
-    `elsewhere` are those of files that were not looked at; `before` is the version that wrote the lock, if it says so.
+    `elsewhere` are those of files that were not looked at; `before` is the version that wrote the lock, if it says so,
+    `environment` the one that all of this is for, and `held` the one that the lock is for (None: it does not say).
     """
 
     wanted: Mapping[str, bytes]
@@ -89,10 +92,17 @@ class Survey(NamedTuple):
     elsewhere: Mapping[str, AbstractSet[str]]
     beside: tuple[str, ...]
     before: str
+    environment: str = ""
+    held: str | None = None
 
     @classmethod
     def of(
-        cls, out: Path, artifacts: Iterable[Artifact], spec_hash: str, only: Container[str] | None
+        cls,
+        out: Path,
+        artifacts: Iterable[Artifact],
+        spec_hash: str,
+        only: Container[str] | None,
+        environment: str = "",
     ) -> Survey:
         """Look at the folder; with `only`, not at what is outside the folders of these names."""
         fresh = {one.path: one.text.encode() for one in artifacts}
@@ -106,7 +116,8 @@ class Survey(NamedTuple):
         }
         digests = {path: lock.digest(content) for path, content in wanted.items()}
         beside = tuple(sorted(_confusable(out, others, {*fresh, *known})))
-        return cls(wanted, found, digests, known, spec_hash, elsewhere, beside, before.version)
+        last = (before.version, environment, before.environment)
+        return cls(wanted, found, digests, known, spec_hash, elsewhere, beside, *last)
 
     def paths(self) -> set[str]:
         return {LOCK, *self.wanted, *self.known}
@@ -118,7 +129,10 @@ class Survey(NamedTuple):
         return tuple(sorted(path for path in self.known if path in self.found and path not in self.wanted))
 
     def drifts(self) -> tuple[Drift, ...]:
-        """Everything that is not as it should be, the lock last."""
+        """Everything that is not as it should be, the lock last; of another environment's folder, that it is one."""
+        return self._of_another_environment() or self._every_drift()
+
+    def _every_drift(self) -> tuple[Drift, ...]:
         paths = sorted({*self.wanted, *self.found} - {LOCK})
         drifts = [one for path in paths if (one := self._drift(path))]
         return (*drifts, *self._beside(), *self._drift_of_lock())
@@ -126,7 +140,8 @@ class Survey(NamedTuple):
     def obstacles(self, *, force: bool) -> tuple[Drift, ...]:
         """What may not be overwritten: edits and foreign files; by force still what is no regular file, and notes."""
         kinds = _NEVER if force else _NEVER | _ASKS
-        found = tuple(one for one in self.drifts() if one.kind in kinds)
+        drifts = self._every_drift() if force else self.drifts()
+        found = tuple(one for one in drifts if one.kind in kinds)
         # A lock with the marks of a merge says why files are not known, and is written anew where all of them are.
         return found if any(one.path != LOCK or one.kind is not Kind.CONFLICTED for one in found) else ()
 
@@ -140,6 +155,12 @@ class Survey(NamedTuple):
         """The version whose files this one writes anew; nothing where it is the same, or a part is left as it is."""
         differs = any(one.kind in (Kind.NEWER, Kind.OLDER) for one in self._drift_of_lock())
         return self.before if differs and not self.elsewhere else ""
+
+    def _of_another_environment(self) -> tuple[Drift, ...]:
+        if self.held in (None, self.environment):
+            return ()
+        told = f"generated for {_world(self.held)}, and this is for {_world(self.environment)}\n"
+        return (Drift(Kind.ENVIRONMENT, LOCK, told),)
 
     def _beside(self) -> tuple[Drift, ...]:
         return tuple(Drift(Kind.BESIDE, path) for path in self.beside)
@@ -174,7 +195,7 @@ class Survey(NamedTuple):
         return self.before if self.before and same else __version__
 
     def _lock(self, files: Mapping[str, AbstractSet[str]], version: str) -> bytes:
-        return Lock({**self.elsewhere, **files}, self.spec_hash, version).text()
+        return Lock({**self.elsewhere, **files}, self.spec_hash, version, self.environment).text()
 
     def _drift(self, path: str) -> Drift | None:
         if path not in self.found:
@@ -233,6 +254,10 @@ class Survey(NamedTuple):
         return (
             Drift(Kind.OLDER, LOCK, told) if later(__version__, self.before) else Drift(Kind.STALE, LOCK),
         )
+
+
+def _world(environment: str | None) -> str:
+    return f"the environment `{environment}`" if environment else "no environment"
 
 
 def _confusable(out: Path, beside: Iterable[str], ours: AbstractSet[str]) -> Iterator[str]:

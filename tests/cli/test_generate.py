@@ -291,6 +291,55 @@ def test_to_a_pipe(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert not (home / "deploy").exists()
 
 
+def test_an_environment_has_a_folder_of_its_own(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of another one's is written over; what is told to be written instead does it, and is checked alike."""
+    say(home, {**SPEC, "environments": {"staging": {"service": {"name": "shop_staging"}}}})
+    assert run(["generate"]) == 0
+    before = tree(home)
+    for words in (["generate", "--env", "staging"], ["generate", "--env", "staging", "--target", "compose"]):
+        assert run(words) == 1
+        assert tree(home) == before
+    told = capsys.readouterr().err
+    assert "generated for no environment, and this is for the environment `staging`" in told
+    (command,) = set(re.findall(r"run `mahavishnu ([^`]+)`", told))
+    assert command == "generate --spec mahavishnu.yaml --env staging --out deploy-staging"
+    assert run(command.split()) == 0
+    assert run([*command.split(), "--check"]) == run(["generate", "--check"]) == run(["generate"]) == 0
+    assert {name: text for name, text in tree(home).items() if name in before} == before
+    assert (
+        "--out deploy-staging --env staging" in (home / "deploy-staging/runbooks/maintenance.md").read_text()
+    )
+    assert run(["generate", "--out", "deploy-staging"]) == 1
+    assert "`mahavishnu generate --spec mahavishnu.yaml --out deploy`" in capsys.readouterr().err
+
+
+def test_a_folder_of_another_environment_is_no_long_list(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`--check` says what it is, and `--force` takes it over."""
+    say(home, {**SPEC, "environments": {"staging": {"service": {"name": "shop_staging"}}}})
+    assert run(["generate"]) == 0
+    capsys.readouterr()
+    assert run(["generate", "--check", "--env", "staging"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(
+        "this folder is another environment's\nenvironment: each environment needs a folder"
+    )
+    assert f"environment: deploy/{LOCK}" in said.err.splitlines()
+    assert run(["generate", "--env", "staging", "--force"]) == 0
+    assert run(["generate", "--check", "--env", "staging"]) == 0
+
+
+def test_a_lock_that_names_no_environment_is_anybodys(home: Path) -> None:
+    """Earlier versions wrote none."""
+    assert run(["generate"]) == 0
+    lock = json.loads((home / "deploy" / LOCK).read_text())
+    assert lock.pop("environment") == ""
+    (home / "deploy" / LOCK).write_text(json.dumps(lock, indent=2, sort_keys=True) + "\n")
+    say(home, {**SPEC, "environments": {"staging": {"service": {"name": "shop_staging"}}}})
+    assert run(["generate", "--env", "staging"]) == 0
+
+
 def test_an_environment_has_its_own_numbers(home: Path) -> None:
     """`--env` lies on top of the spec in every file."""
     say(home, {**SPEC, "environments": {"staging": {"deploy": {"replicas": {"min": 2, "max": 3}}}}})

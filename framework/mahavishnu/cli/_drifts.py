@@ -14,6 +14,8 @@ _LONGEST = 60
 _RUN = "run `{command}`"
 # In the order in which they are told: what a person has to do himself, what `--force` does, what any run does.
 _ADVICE = {
+    Kind.ENVIRONMENT: "each environment needs a folder of its own: run `{apart}`; "
+    "`{command} --force` gives this folder to the environment that is asked for",
     Kind.NOTED: "what people wrote there would be lost, which not even `--force` does: do as it says there, or take "
     "the words elsewhere and remove the file",
     Kind.CONFLICTED: "a merge left its marks there: say in the spec what holds, then `{command} --force` writes these "
@@ -46,28 +48,33 @@ def show(drifts: Iterable[Drift], out: Path) -> None:
             print(f"  {line}", file=sys.stderr)
 
 
-def tell(head: str, drifts: Sequence[Drift], out: Path, command: str) -> None:
+def tell(head: str, drifts: Sequence[Drift], out: Path, command: str, apart: str = "") -> None:
     """What a run met, and what to do about it."""
     show(drifts, out)
-    print("\n".join((*filter(None, (head,)), *advice(drifts, command))), file=sys.stderr)
+    print("\n".join((*filter(None, (head,)), *advice(drifts, command, apart))), file=sys.stderr)
 
 
-def counted(drifts: Sequence[Drift], command: str) -> str:
+def counted(drifts: Sequence[Drift], command: str, apart: str = "") -> str:
     """How many files are not as the spec says, and what to do."""
     head = f"{_output.count(len(drifts), 'file')} not as the spec says"
+    if any(one.kind is Kind.ENVIRONMENT for one in drifts):
+        head = "this folder is another environment's"
     told = [*_sentences(drifts)]
     if told == [_RUN]:
         return f"{head}: {_RUN.format(command=command)}"
-    return "\n".join((head, *advice(drifts, command)))
+    return "\n".join((head, *advice(drifts, command, apart)))
 
 
-def advice(drifts: Sequence[Drift], command: str) -> list[str]:
-    """A line for each thing to do, with the states that it is about; `command` is what generates the files."""
+def advice(drifts: Sequence[Drift], command: str, apart: str = "") -> list[str]:
+    """A line for each thing to do, with the states that it is about.
+
+    `command` is what generates the files, and `apart` what generates them into a folder of their own.
+    """
     present = {one.kind for one in drifts}
     lines: list[str] = []
     for sentence in _sentences(drifts):
         kinds = ", ".join(kind for kind, said in _ADVICE.items() if kind in present and said == sentence)
-        lines.append(f"{kinds}: {sentence.format(command=command)}")
+        lines.append(f"{kinds}: {sentence.format(command=command, apart=apart)}")
     return lines
 
 

@@ -17,7 +17,7 @@ from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.cli import _drifts, _ends, _output, _unchanged
 from mahavishnu.cli._exit import FINDINGS, FINE
-from mahavishnu.cli._targets import Target, target, targets
+from mahavishnu.cli._targets import OUT, Target, target, targets
 from mahavishnu.compile import OverwriteError, Written
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
@@ -114,6 +114,16 @@ class Run:
         return shlex.join(["mahavishnu", "generate", *self.words, *options])
 
     @property
+    def apart(self) -> str:
+        """What writes them into a folder that is this environment's alone, beside the one that is not."""
+        name = (
+            f"{OUT}-{self.env}" if self.env else f"{OUT}" if self.out.name != OUT.name else f"{OUT}-default"
+        )
+        said = (("--spec", self.loaded.file), ("--env", self.env), ("--out", f"{self.out.parent / name}"))
+        options = (word for option, value in said if value is not None for word in (option, value))
+        return shlex.join(["mahavishnu", "generate", *options])
+
+    @property
     def families(self) -> dict[str, list[str]]:
         """The paths of each family of files; a family is a folder."""
         found: dict[str, list[str]] = {}
@@ -164,10 +174,10 @@ def _ignored(file: Path) -> tuple[str, ...]:
 
 
 def _check(run: Run) -> Ended:
-    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only)
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only, run.env or "")
     _drifts.show(drifts, run.out)
     if drifts:
-        print(_drifts.counted(drifts, run.command))
+        print(_drifts.counted(drifts, run.command, run.apart))
         return Ended(FINDINGS, told=True)
     print(_unmoved(run))
     return Ended(FINE)
@@ -175,9 +185,11 @@ def _check(run: Run) -> Ended:
 
 def _write(run: Run, force: bool, began: float) -> Ended:
     try:
-        done = compiler.write(run.out, run.artifacts, run.made.hash, only=run.only, force=force)
+        done = compiler.write(
+            run.out, run.artifacts, run.made.hash, only=run.only, force=force, environment=run.env or ""
+        )
     except OverwriteError as refusal:
-        _drifts.tell("nothing was written", refusal.drifts, run.out, run.command)
+        _drifts.tell("nothing was written", refusal.drifts, run.out, run.command, run.apart)
         return Ended(FINDINGS, told=True)
     print(_summary(run, done, time.monotonic() - began))
     if done.told:

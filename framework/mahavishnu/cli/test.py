@@ -86,12 +86,16 @@ def _found(name: str) -> str:
 
 def _current(run: Run) -> None:
     """Exit unless the files are those that the spec would generate now."""
-    drifts = compiler.drift(run.out, run.artifacts, run.made.hash)
-    wrong = [one for one in drifts if one.path.startswith(_FOLDERS) and one.kind is not Kind.BESIDE]
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, environment=run.env or "")
+    wrong = [
+        one
+        for one in drifts
+        if one.kind is Kind.ENVIRONMENT or (one.path.startswith(_FOLDERS) and one.kind is not Kind.BESIDE)
+    ]
     for one in wrong:
         print(f"{run.out / one.path}: {one.kind}", file=sys.stderr)
     if wrong:
-        print(_drifts.counted(wrong, run.command), file=sys.stderr)
+        print(_drifts.counted(wrong, run.command, run.apart), file=sys.stderr)
         raise typer.Exit(1)
 
 

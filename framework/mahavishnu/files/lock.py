@@ -17,16 +17,19 @@ _PATH = re.compile(rf"{_PART}(/{_PART}){{0,7}}")
 
 
 class Lock(NamedTuple):
-    """The digests that a file of ours may have at each path, the hash of the spec, and the version that wrote it."""
+    """The digests that a file of ours may have at each path, the hash of the spec, the version that wrote it, and the
+    environment that it is for: nothing for none, None where nobody has said."""
 
     digests: Mapping[str, AbstractSet[str]]
     spec: str = ""
     version: str = ""
+    environment: str | None = None
 
     def text(self) -> bytes:
         """The same bytes wherever the same files are."""
         files = {path: sorted(one) if len(one) > 1 else min(one) for path, one in self.digests.items()}
-        lock = {"files": files, "spec": self.spec, "version": self.version}
+        said = {} if self.environment is None else {"environment": self.environment}
+        lock = {**said, "files": files, "spec": self.spec, "version": self.version}
         return (json.dumps(lock, indent=2, sort_keys=True) + "\n").encode()
 
 
@@ -39,8 +42,10 @@ def read(content: bytes | None) -> Lock:
     except (ValueError, TypeError, AttributeError):
         return Lock({})
     kept = {path: known for path, known in digests.items() if lawful(path)}
-    spec, version = (one if isinstance(one := said.get(key), str) else "" for key in ("spec", "version"))
-    return Lock(kept, spec, version)
+    spec, version, world = (
+        one if isinstance(one := said.get(key), str) else None for key in ("spec", "version", "environment")
+    )
+    return Lock(kept, spec or "", version or "", world)
 
 
 def lawful(path: str) -> bool:
