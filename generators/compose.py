@@ -100,6 +100,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "memory": _memory(spec.deploy.resources.memory),
         "temporary": _temporary(spec),
         "threads": max(_LEAST, _THREADS * (1 + spec.service.workers)),
+        "startup": f"{seconds(spec.deploy.startup)}s",
         "grace": f"{seconds(spec.deploy.shutdown) + _MARGIN}s",
         "healthy": _HEALTHY.format(port=spec.service.port),
         "stores": (stores := [*_stores(contract)]),

@@ -39,6 +39,9 @@ from ._service import (
 # over when the service has had its own time.
 _DRAIN = 5
 _MARGIN = 5
+# Seconds between two questions whether a pod has started; and those in which it is to be placed and its image fetched.
+_STARTUP_PERIOD = 2
+_TO_BE_PLACED = 240
 _POSTGRES = 5432
 
 
@@ -103,6 +106,7 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
 def _pod(contract: Contract, target: Kubernetes) -> dict[str, object]:
     spec = contract.spec
     temporary, letters = -(-uploads.room(spec) // 2**20), letters_room(spec)
+    failures = -(-seconds(spec.deploy.startup) // _STARTUP_PERIOD)
     size = {
         "cpu": str(spec.deploy.resources.cpu),
         "memory": _bytes(spec.deploy.resources.memory),
@@ -128,6 +132,9 @@ def _pod(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "letters_room": mebibytes(letters),
         "temporary_room": mebibytes(temporary),
         "drain": ["python", "-c", f"import time; time.sleep({_DRAIN})"],
+        "startup_period": _STARTUP_PERIOD,
+        "startup_failures": failures,
+        "progress": failures * _STARTUP_PERIOD + _TO_BE_PLACED,
         "grace": _DRAIN + seconds(spec.deploy.shutdown) + _MARGIN,
     }
 

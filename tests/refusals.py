@@ -358,6 +358,8 @@ MV102 deploy: {resources: {memory: «512»}}
 MV102 deploy: {resources: {cpu: «0.5»}}
 MV102 deploy: {resources: {cpu: «1»}}
 MV102 deploy: {shutdown: «30»}
+MV102 deploy: {startup: «30»}
+MV109 deploy: {startup: «1d1ms»}
 MV108 deploy: {image: «"img; rm -rf /"»}
 MV108 deploy: {image: «"IMG UPPER"»}
 MV108 deploy: {image: «ghcr.io/Example/shop»}
@@ -368,6 +370,7 @@ MV108 deploy: {image: «a//b»}
 MV108 deploy: {image: «"a:.b"»}
 MV104 deploy: {targets: {«compose»: }}
 MV104 deploy: {targets: {compose: {monitoring: «1»}}}
+MV104 deploy: {targets: {kubernetes: {ipv6: «1»}}}
 MV104 deploy: {targets: {compose: {monitoring: «yes»}}}
 MV104 deploy: {targets: {compose: {monitoring: «"true"»}}}
 MV105 deploy: {targets: {compose: {publish: «nobody»}}}

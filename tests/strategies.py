@@ -342,6 +342,7 @@ def deployments(draw: Draw) -> Mapping:
             "namespace": st.sampled_from(["shop", "a-b"]),
             "host": st.just("shop.example.com"),
             "monitoring_namespace": st.just("observability"),
+            "ipv6": st.booleans(),
         },
     )
     publish = st.sampled_from(["all", "host"])
@@ -350,6 +351,7 @@ def deployments(draw: Draw) -> Mapping:
     return _some(
         draw,
         {"shutdown": "45s"},
+        startup=st.sampled_from(["1500ms", "5m"]),
         image=st.sampled_from(["ghcr.io/example/shop", "shop"]),
         resources=st.fixed_dictionaries(
             {"cpu": st.sampled_from(["250m", "2000m"]), "memory": st.just("256Mi")}

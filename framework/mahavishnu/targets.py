@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StrictBool, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
 
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.settings import SecretRef, Settings
-from mahavishnu.units import Cpu, Duration, Percent, Size
+from mahavishnu.units import DAY, Cpu, Duration, Percent, Size
 
 SCALED_TO = Percent.parse("70%")
 """How busy the autoscaler keeps the processors of the replicas, on the average."""
@@ -37,6 +37,13 @@ Image = Annotated[
     ),
     Field(examples=["ghcr.io/example/shop"]),
 ]
+
+
+def _at_most_a_day(startup: Duration) -> Duration:
+    if startup > DAY:
+        what = f"a replica that may take {startup} to start"
+        raise unfit(what, "take `1d` or less; one that never starts is to be seen")
+    return startup
 
 
 class Resources(Settings):
@@ -128,6 +135,9 @@ class Deploy(Settings):
     """What one replica gets."""
     replicas: Scale = Scale.model_construct()
     """How many of them."""
+    startup: Annotated[Duration, AfterValidator(_at_most_a_day)] = Duration.parse("60s")
+    """How long a replica may take to start, as to import or to load a model: one that does not answer by then is killed
+    and started anew on Kubernetes, and `unhealthy` on Compose."""
     shutdown: Duration = Duration.parse("30s")
     """How long a replica may take to end what it has begun."""
     targets: Targets = Targets.model_construct()

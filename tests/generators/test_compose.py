@@ -373,6 +373,14 @@ def test_a_folder_in_another_lies_on_its_volume() -> None:
     assert " /var/lib/shop/uploads/big" in generated("compose", spec)["compose/Dockerfile"]
 
 
+def test_time_to_start() -> None:
+    """A check that fails meanwhile is none."""
+    for startup, period in ((None, "60s"), ("90s", "90s"), ("1m1ms", "61s"), ("1h", "3600s")):
+        spec = LARGE if startup is None else merged(LARGE, {"deploy": {"startup": startup}})
+        check = compose(spec)["services"]["shop-api"]["healthcheck"]
+        assert check["start_period"] == period
+
+
 def test_time_to_stop() -> None:
     """Compose waits longer than the server, which waits as long as the spec says."""
     made = generated("compose", LARGE)

@@ -44,7 +44,7 @@ def signals(_: object) -> Iterator[Signal]:
 def alerts(spec: Spec) -> Iterator[Alert]:
     """Those of this spec, whose hash is written into the rules."""
     yield _refused()
-    yield _drifted(spec_hash(spec))
+    yield _drifted(spec_hash(spec), spec.deploy.startup)
 
 
 def _refused() -> Alert:
@@ -63,12 +63,14 @@ def _refused() -> Alert:
     )
 
 
-def _drifted(hash: str) -> Alert:
+def _drifted(hash: str, startup: Duration) -> Alert:
+    # A fleet is rolled out in four rounds, and each pod has its time to start, and as long to be placed.
+    rollout = Duration(10 * startup)
     return Alert(
         name="SpecDrift",
         severity=Severity.P3,
         expr=SPEC_INFO.lately(hash_not=hash).equals(1),
-        hold=Duration.parse("15m"),
+        hold=max(Duration.parse("15m"), rollout),
         summary="A replica enforces another spec than the one these rules were generated from.",
         meaning=f"These rules, dashboards and manifests come from the spec {hash}; the hash of the one at work is "
         "in the alert's label. While a deployment rolls out both are at work, which is why this waits.",
