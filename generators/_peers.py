@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from mahavishnu.spec import Spec
-from mahavishnu.targets import Kubernetes
+from mahavishnu.targets import GOOGLE, Kubernetes
 
 Peer = Mapping[str, object]
 
@@ -36,7 +36,7 @@ _CONTROLLERS: Mapping[str, tuple[str, ...]] = {
     "traefik": ("traefik", "kube-system"),
 }
 # Those that are no pods, and from where they reach one besides what the spec trusts: Google's also ask how it is.
-_GOOGLE = ("35.191.0.0/16", "130.211.0.0/22")
+_GOOGLE = tuple(map(str, GOOGLE))
 _BALANCERS: Mapping[str, tuple[str, ...]] = {
     "alb": (),
     "azure-application-gateway": (),

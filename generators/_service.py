@@ -20,10 +20,11 @@ from ._render import yaml_document
 
 UID = 10001
 """Above 10000: no user of a host has it, so an escaped process owns nothing there."""
-# Longer than nginx and most balancers, with their minute: whoever closes first loses what the other has just sent.
-_KEEP_ALIVE = 65
 # As long as the liveness probe allows: a handler that holds the GIL for some seconds is slow, not dead.
 _HANGS = 30
+KEEP_ALIVE = 65
+"""Seconds for which a connection is kept on which nothing is asked, longer than nginx does, with its minute: whoever
+closes first loses what the other one has just sent. Other proxies of a cluster keep it longer; see `_ingress`."""
 UNRELEASED = "unreleased"
 
 
@@ -65,7 +66,7 @@ def backup_image(contract: Contract) -> str:
     return f"{folder}{slash}{name}-backups:{tag if colon else UNRELEASED}"
 
 
-def command(contract: Contract, *, ipv6: bool = False) -> list[str]:
+def command(contract: Contract, keep_alive: int = KEEP_ALIVE, *, ipv6: bool = False) -> list[str]:
     """How uvicorn starts the service; the middleware resolves clients and writes the log itself.
 
     It answers a lifespan for every app, so a server that insists on one does not start with a spec, a secret or an app
@@ -84,7 +85,7 @@ def command(contract: Contract, *, ipv6: bool = False) -> list[str]:
         "--no-proxy-headers",
         "--no-server-header",
         "--no-access-log",
-        f"--timeout-keep-alive={_KEEP_ALIVE}",
+        f"--timeout-keep-alive={keep_alive}",
         f"--timeout-graceful-shutdown={seconds(contract.spec.deploy.shutdown)}",
     ]
 

@@ -17,7 +17,7 @@ from mahavishnu.store import PORT, endpoint
 from mahavishnu.targets import SCALED_TO, Kubernetes
 from mahavishnu.units import Size
 
-from ._ingress import told
+from ._ingress import kept_alive, told
 from ._jobs import jobs, reached
 from ._peers import ANY_POD, ELSEWHERE, RESOLVERS, callers, flows, namespace, tcp
 from ._render import Block, render
@@ -88,6 +88,7 @@ def _values(contract: Contract, target: Kubernetes) -> dict[str, object]:
         "host": target.host,
         "ingress_class": target.ingress_class,
         "told": told(spec, target.ingress_class),
+        "google": target.host is not None and target.ingress_class in ("gce", "gce-internal"),
         "forwarded": spec.service.forwarded,
         "proxies": [str(one) for one in spec.service.trusted_proxies],
         "port": spec.service.port,
@@ -114,7 +115,7 @@ def _pod(contract: Contract, target: Kubernetes) -> dict[str, object]:
     }
     return {
         "image": image(contract),
-        "command": command(contract, ipv6=target.ipv6),
+        "command": command(contract, kept_alive(spec, target), ipv6=target.ipv6),
         "replicas": None if spec.deploy.replicas.vary else spec.deploy.replicas.min,
         "min": spec.deploy.replicas.min,
         "max": spec.deploy.replicas.max,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
@@ -14,6 +15,9 @@ SCALED_TO = Percent.parse("70%")
 """How busy the autoscaler keeps the processors of the replicas, on the average."""
 SCALED_ABOVE = Percent.parse("77%")
 """From where it adds one: by Kubernetes' default a tenth above its target is still on target."""
+
+GOOGLE = (IPv4Network("35.191.0.0/16"), IPv4Network("130.211.0.0/22"))
+"""From where Google asks how a pod is, and its public load balancers reach one; the same everywhere."""
 
 Replicas = Annotated[int, Field(strict=True, ge=1, le=1000)]
 Host = Annotated[
@@ -97,7 +101,8 @@ class Kubernetes(Settings):
     ingress_class: DnsLabel = "nginx"
     """Which ingress controller serves it, and may reach the pods: `contour`, `haproxy`, `istio`, `kong`, `nginx` and
     `traefik` from where their documentation puts them; the load balancers `alb`, `azure-application-gateway`, `gce` and
-    `gce-internal` from the networks of `service.trusted_proxies`. Of any other it is not known: everybody may."""
+    `gce-internal` from the networks of `service.trusted_proxies`. Of any other it is not known: everybody may.
+    Behind Google's no response lasts longer than 30 s; `alb` takes its certificate from AWS Certificate Manager."""
     ingress_namespace: DnsLabel | None = None
     """Where that controller runs, if not where its documentation puts it."""
     ipv6: StrictBool = False

@@ -567,10 +567,93 @@ def test_the_ingress_ends_nothing_that_the_service_lets_live(
     assert annotations == {f"nginx.ingress.kubernetes.io/{key}": value for key, value in told.items()}
 
 
-def test_the_server_keeps_a_connection_longer_than_a_proxy_does() -> None:
-    """Who closes first loses what the other one has just sent: nginx and most balancers wait for a minute."""
-    (word,) = [one for one in container(objects(LARGE))["command"] if one.startswith("--timeout-keep-alive=")]
-    assert int(word.partition("=")[2]) > 60
+@pytest.mark.parametrize("ingress_class", ["gce", "gce-internal"])
+def test_an_ingress_of_google_is_known_by_its_annotation(ingress_class: str) -> None:
+    """GKE leaves alone what has a class of the other kind, and reaches pods itself where the Service says so."""
+    spec = of_class(ingress_class)
+    assert faults(spec) == []
+    found, plain = objects(spec), objects(LARGE)
+    assert found["Ingress"]["metadata"]["annotations"]["kubernetes.io/ingress.class"] == ingress_class
+    assert "ingressClassName" not in found["Ingress"]["spec"]
+    assert found["Service"]["metadata"]["annotations"] == {"cloud.google.com/neg": '{"ingress": true}'}
+    assert plain["Ingress"]["spec"]["ingressClassName"] == "nginx"
+    assert "annotations" not in plain["Service"]["metadata"]
+    text = generated("kubernetes", spec)["kubernetes/ingress.yaml"]
+    assert "after 30 s" in text
+    assert "its own address last" in text
+
+
+def of_class(ingress_class: str, **limits: dict[str, Any] | None) -> dict[str, Any]:
+    """A spec behind another ingress controller."""
+    target = {"kubernetes": {"ingress_class": ingress_class}}
+    plain = merged(merged(LARGE, {"limits": {"uploads": None}}), limited(**limits))
+    return merged(plain, {"deploy": {"targets": target}})
+
+
+def test_an_ingress_of_amazon_leads_to_the_pods() -> None:
+    """By itself it is private, leads to a port of the nodes that is not there, and asks `/` how the service is."""
+    spec = of_class("alb", uploads=None, report=None, events=None)
+    assert faults(spec) == []
+    prefix = "alb.ingress.kubernetes.io"
+    ingress = objects(spec)["Ingress"]
+    assert ingress["metadata"]["annotations"] == {
+        f"{prefix}/scheme": "internet-facing",
+        f"{prefix}/target-type": "ip",
+        f"{prefix}/healthcheck-path": "/readyz",
+        f"{prefix}/listen-ports": '[{"HTTP": 80}, {"HTTPS": 443}]',
+        f"{prefix}/ssl-redirect": "443",
+    }
+    assert ingress["spec"]["ingressClassName"] == "alb"
+    assert "AWS Certificate Manager" in generated("kubernetes", spec)["kubernetes/ingress.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "silence"),
+    [({}, 125), ({"report": {"timeout": "2h"}}, 4000), ({"report": {"idle": None}}, 3600)],
+)
+def test_a_pause_is_told_to_amazon_and_a_connection_outlives_it(
+    limits: dict[str, dict[str, Any] | None], silence: int
+) -> None:
+    """It waits for a minute, also for the next request; at the most it may be told 4000 seconds."""
+    spec = of_class("alb", **limits)
+    annotations = objects(spec)["Ingress"]["metadata"]["annotations"]
+    told = annotations["alb.ingress.kubernetes.io/load-balancer-attributes"]
+    assert told == f"idle_timeout.timeout_seconds={silence}"
+    assert kept_alive(spec) > silence
+
+
+def kept_alive(spec: Mapping[str, Any]) -> int:
+    """How long the server keeps a connection on which nothing is asked."""
+    (word,) = [one for one in container(objects(spec))["command"] if one.startswith("--timeout-keep-alive=")]
+    return int(word.partition("=")[2])
+
+
+@pytest.mark.parametrize(
+    ("ingress_class", "kept"),
+    [
+        ("nginx", 60),
+        ("alb", 60),
+        ("traefik", 90),
+        ("gce", 600),
+        ("gce-internal", 600),
+        ("contour", 3600),
+        ("istio", 3600),
+        ("our-own", 60),
+    ],
+)
+def test_the_server_keeps_a_connection_longer_than_a_proxy_does(ingress_class: str, kept: int) -> None:
+    """Who closes first loses what the other one has just sent; where no controller is before it, a minute will do."""
+    spec = of_class(ingress_class, report=None, events=None)
+    assert kept < kept_alive(spec) <= kept * 1.1
+    assert kept_alive(merged(spec, {"deploy": {"targets": {"kubernetes": {"host": None}}}})) == 65
+    assert "--timeout-keep-alive=65" in "".join(generated("compose", spec).values())
+
+
+@pytest.mark.parametrize("ingress_class", ["nginx", "alb", "gce", "gce-internal", "traefik", "our-own"])
+def test_an_ingress_says_where_its_controller_is_told_nothing(ingress_class: str) -> None:
+    """Each has limits of its own; where none can be told away here, nobody may believe that there are none."""
+    text = generated("kubernetes", of_class(ingress_class))["kubernetes/ingress.yaml"]
+    assert ("Nothing here tells" in text) == (ingress_class in ("traefik", "our-own"))
 
 
 COLLECTORS: list[tuple[str, dict[str, Any]]] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, error
+from mahavishnu.checks._google import WANTED
 from mahavishnu.errors import Path, Problem
 from mahavishnu.ground.addresses import Network
 from mahavishnu.ground.codes import Code
@@ -42,7 +43,8 @@ def _proxied(facts: Facts) -> Iterator[tuple[Path, str, str]]:
     targets = facts.spec.deploy.targets
     if targets.kubernetes and targets.kubernetes.host:
         path = ("deploy", "targets", "kubernetes", "host")
-        yield path, f"`{targets.kubernetes.host}` is served by an ingress controller", "`10.0.0.0/8`"
+        like = WANTED.get(targets.kubernetes.ingress_class, "`10.0.0.0/8`")
+        yield path, f"`{targets.kubernetes.host}` is served by an ingress controller", like
     if targets.compose and targets.compose.publish == "host":
         path = ("deploy", "targets", "compose", "publish")
         yield path, "the port is for a proxy on the host", "`172.16.0.0/12`, from where Docker hands it on"
