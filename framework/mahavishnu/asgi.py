@@ -72,6 +72,7 @@ class Hardening:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.app = app
+        self.source = spec
         self._path: Path | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.reloader: Reloader | None = None

@@ -20,6 +20,7 @@ from starlette.routing import Mount
 from mahavishnu import asgi
 from mahavishnu.asgi import Hardening
 from mahavishnu.inspection import standing
+from mahavishnu.inspection.hardened import hardened_in
 from mahavishnu.inspection.standing import standing_of
 
 API = FastAPI()
@@ -28,6 +29,9 @@ API.add_middleware(CORSMiddleware)
 
 class Mine(Hardening):
     """One with something of its own."""
+
+
+OTHER = functools.partial(Hardening, spec="other.yaml")
 
 
 class Users(AuthenticationMiddleware):
@@ -175,6 +179,35 @@ def test_one_that_is_gone_is_nowhere() -> None:
     Hardening(API)
 
     assert standing_of(hidden(API)).where == "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("make", "found"),
+    [
+        (lambda: added(Hardening), [("/", "", False)]),
+        (lambda: API, []),
+        (lambda: Hardening(added(Hardening)), [("/", "", False), ("/", "", True)]),
+        (lambda: added(OTHER, Mine), [("/", "", False), ("/", "other.yaml", True)]),
+        (lambda: mounted("/api", added(OTHER)), [("/api", "other.yaml", False)]),
+        (
+            lambda: Hardening(mounted("/api", mounted("/inner", Hardening(API, "other.yaml")))),
+            [("/", "", False), ("/api/inner", "other.yaml", True)],
+        ),
+        (lambda: Hardening(API, "/srv/mahavishnu.yaml"), [("/", "", False)]),
+        (
+            lambda: Starlette(
+                middleware=[Middleware(Hardening, "a.yaml"), Middleware(Hardening, spec="b.yaml")]
+            ),
+            [("/", "a.yaml", False), ("/", "b.yaml", True)],
+        ),
+    ],
+)
+def test_each_is_found_with_its_spec(
+    make: Callable[[], Any], found: list[tuple[str, str, bool]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made or listed, also of what is mounted; a spec that is the one of this look has no name."""
+    monkeypatch.setenv("MAHAVISHNU_SPEC", "/srv/mahavishnu.yaml")
+    assert [*hardened_in(make())] == found
 
 
 class Origins(CORSMiddleware):

@@ -27,7 +27,8 @@ class App(NamedTuple):
     Hardening stands `around` it, only in what is `mounted` in it at `mounts`, `aside` around something else, or
     `nowhere`; `outside` are the middlewares that requests meet before it, `cors` the paths at which a CORSMiddleware
     stands inside of it, or of an app that it is not seen around. `tools` have a limit in the code; those
-    that are `plain` functions are named with the function.
+    that are `plain` functions are named with the function. Each Hardening is `hardened` with its path, the spec that
+    the code names for it if that is another one, and whether it stands inside of another Hardening.
     """
 
     routes: Routes
@@ -38,6 +39,7 @@ class App(NamedTuple):
     dependencies: tuple[str, ...] = ()
     plain: tuple[tuple[str, str], ...] = ()
     cors: tuple[str, ...] = ()
+    hardened: tuple[tuple[str, str, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

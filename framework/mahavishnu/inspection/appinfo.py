@@ -60,7 +60,9 @@ def _seen(said: Any) -> App:
         (str(path), frozenset(methods) if methods else None) for path, methods in said.pop("routes")
     )
     where, plain = said.pop("where"), tuple((str(tool), str(name)) for tool, name in said.pop("plain"))
-    return App(routes, where, **{key: tuple(map(str, names)) for key, names in said.items()}, plain=plain)
+    hardened = tuple((str(path), str(spec), bool(inside)) for path, spec, inside in said.pop("hardened"))
+    names = {key: tuple(map(str, some)) for key, some in said.items()}
+    return App(routes, where, **names, plain=plain, hardened=hardened)
 
 
 def _last_line(text: str) -> str:

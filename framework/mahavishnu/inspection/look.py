@@ -43,10 +43,11 @@ def seen(target: str) -> dict[str, object]:
 def _standing(app: Any) -> dict[str, object]:
     """Where Hardening stands; to know that takes long, and nothing can stand where nobody has loaded it."""
     if "mahavishnu.asgi" not in sys.modules and not _lists_any(app):
-        return {"where": "nowhere", "outside": (), "mounts": (), "cors": [*cors_in(app)]}
+        return {"where": "nowhere", "outside": (), "mounts": (), "cors": [*cors_in(app)], "hardened": ()}
+    from mahavishnu.inspection.hardened import hardened_in
     from mahavishnu.inspection.standing import standing_of
 
-    return standing_of(app)._asdict()
+    return {**standing_of(app)._asdict(), "hardened": [*hardened_in(app)]}
 
 
 def _lists_any(app: Any) -> bool:
