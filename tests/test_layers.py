@@ -52,6 +52,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "asgi",
         "survey",
         "inspection.cors",
+        "inspection.hardened",
         "inspection.look",
         "inspection.standing",
         "mcp",

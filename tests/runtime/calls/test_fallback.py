@@ -608,6 +608,74 @@ def test_a_letter_is_kept_and_told_of_where_nobody_waits_any_more(
     left.writer.close()
 
 
+async def answered_badly(stripe: Dependency) -> None:
+    """A function of one's own that answers that it failed."""
+
+    @stripe(idempotent=True)
+    async def charge() -> httpx.Response:
+        return httpx.Response(503)
+
+    await charge()
+
+
+async def part_of_another(stripe: Dependency) -> None:
+    """One that waits within a call of another dependency, which has not failed."""
+
+    @dependency("bank")(idempotent=True)
+    async def pay() -> None:
+        await charged(stripe)
+
+    await pay()
+
+
+RETRIED: dict[str, Any] = {"retry": {"attempts": 3, "base": "3s"}, "fallback": "dead_letter"}
+
+
+@pytest.mark.parametrize("call", [charged, posted, answered_badly, part_of_another])
+async def test_a_call_that_is_cancelled_between_two_attempts_is_kept(
+    call: Callable[[Dependency], Awaitable[None]],
+) -> None:
+    """As when its request's time is up, or the server ends: its failure is known, and the cancellation goes on."""
+    world = World(auto=False, **RETRIED, others={"bank": {"fallback": "dead_letter"}})
+    task = asyncio.ensure_future(call(world.stripe))
+    await world.clock.settle()
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await world.clock.settle()
+    assert await _kept(world) == ["stripe"]
+
+
+async def _kept(world: World) -> list[str]:
+    queue = world.service.dead_letters
+    assert queue is not None
+    some = await asyncio.wrap_future(queue.writer.ask(lambda letters: letters.some(9)))
+    return [one.dependency for one in some]
+
+
+async def test_a_call_that_is_cancelled_in_an_attempt_is_not_kept() -> None:
+    """Nobody knows whether it was made, even where the attempt before has failed."""
+    world = World(auto=False, **RETRIED)
+    tries: list[int] = []
+
+    @world.stripe(idempotent=True)
+    async def charge() -> None:
+        tries.append(1)
+        if len(tries) > 1:
+            await asyncio.Event().wait()
+        raise ConnectionError
+
+    task = asyncio.ensure_future(charge())
+    await world.clock.settle()
+    world.clock.advance("30s")
+    await world.clock.settle()
+    assert len(tries) == 2
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await _kept(world) == []
+
+
 def test_a_letter_is_said_to_be_lost_where_nobody_waits_any_more(tmp_path: Path) -> None:
     """The log and the series are all that is left of it."""
     left = Left(tmp_path)

@@ -14,6 +14,7 @@ from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import FULL, Retrier
 from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.protocols import Guard, Guarding, Leaf, Outcome, Site
+from mahavishnu.runtime.calls import interrupted
 from mahavishnu.runtime.calls.call import Call, Terms, surrounding
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
@@ -163,9 +164,13 @@ class DependencyGuard:
         **kwargs: P.kwargs,
     ) -> R:
         """All attempts that are left of a call, after this pause (ns)."""
+        failure: object = None
         while True:
             if pause is not None:
-                await self.clock.sleep(pause)
+                try:
+                    await interrupted.pause(self.clock, pause, self, failure)
+                finally:
+                    failure = None  # this frame is in its traceback
             await call.enter_async()
             try:
                 answer = await function(*args, **kwargs)
@@ -174,10 +179,12 @@ class DependencyGuard:
                 pause = call.failed(fault)
                 if pause is None:
                     raise
+                failure = fault
             else:
                 pause = call.answered(answer, failed)
                 if pause is None:
                     return answer
+                failure = answer
 
     def within(self) -> bool:
         """Whether this code is part of a call of this very dependency."""

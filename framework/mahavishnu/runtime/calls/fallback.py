@@ -21,6 +21,7 @@ from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.protocols import Clock, Meter, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.calls.degraded import mark
+from mahavishnu.runtime.calls.interrupted import failure_before
 from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.calls.stale import Stale
 from mahavishnu.runtime.context import Degraded
@@ -298,6 +299,10 @@ async def call_async(
         if not replaceable(fault, guard.within()) or (found := await step.instead_async(fault)) is NOTHING:
             raise
         return found
+    except asyncio.CancelledError as cancelled:
+        if (left := interrupted(cancelled, guard)) is not None:
+            step.leave(left)
+        raise
     if not failed(answer) or guard.within():
         return step.good(answer)
     found = await step.instead_async(bad(guard.name, answer))
@@ -352,6 +357,11 @@ class _Step:
         with self._counted():
             return await self._operation.own(*self._args, **self._kwargs, error=error)
 
+    def leave(self, error: Exception) -> None:
+        """Keep what can be kept of a call that nobody waits for any more."""
+        if isinstance(self._stand_in, DeadLetterFallback):
+            self._stand_in.park(self._ticket, error)
+
     def _replaced(self) -> Any:
         found = replaced(self._fallbacks, self._ticket)
         return found if found is NOTHING else found[0]
@@ -398,6 +408,14 @@ def unkept(fallbacks: Fallbacks, error: Exception) -> Any:
     fallbacks.failed(DeadLetterFallback.kind)
     error.add_note(f"and the call to {fallbacks.name} could not be kept as a dead letter")
     return NOTHING
+
+
+def interrupted(cancelled: asyncio.CancelledError, guard: Any) -> Exception | None:
+    """Why a call had failed that was cancelled in a pause between attempts; None where nothing may stand in."""
+    found = failure_before(cancelled, guard)
+    if isinstance(found, Exception):
+        return found if replaceable(found, guard.within()) else None
+    return bad(guard.name, found) if failed(found) and not guard.within() else None
 
 
 def replaceable(fault: Exception, within: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,8 +16,9 @@ from mahavishnu.protocols import Leaf
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
-from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, replaceable
+from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, interrupted, replaceable
 from mahavishnu.runtime.calls.http_fallback import SAFE, Asked, asked, made_again_by
+from mahavishnu.runtime.calls.interrupted import pause as interrupted_pause
 from mahavishnu.runtime.spans import Facts
 from mahavishnu.units import SECOND
 
@@ -158,6 +160,10 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
             ):
                 raise
             return cast("httpx.Response", found)
+        except CancelledError as cancelled:
+            if (left := interrupted(cancelled, guard)) is not None:
+                asked.leave(left)
+            raise
         if not failed(response) or guard.within():
             return asked.good(response)
         try:
@@ -187,6 +193,7 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
                 pause = call.failed(fault)
                 if pause is None:
                     raise
+                failure: object = fault
             else:
                 if streamed:
                     call.step_out()
@@ -197,7 +204,11 @@ class AsyncGuardedTransport(httpx.AsyncBaseTransport):
                 if pause is None:
                     return response
                 await response.aclose()
-            await guard.clock.sleep(pause)
+                failure = response
+            try:
+                await interrupted_pause(guard.clock, pause, guard, failure)
+            finally:
+                del failure  # this frame is in its traceback
 
     async def aclose(self) -> None:
         await self._inside.aclose()

@@ -81,6 +81,12 @@ class Asked:
             return parked(self._fallbacks, self._ticket, error, letter)
         return self._replaced()
 
+    def leave(self, error: Exception) -> None:
+        """Keep what can be kept of a request that nobody waits for any more."""
+        box = self._fallbacks.stand_in
+        if isinstance(box, DeadLetterFallback):
+            box.park(self._ticket, error)
+
     def _keep(self, last: LastAnswer, response: httpx.Response, body: bytes) -> None:
         headers = [one for one in response.headers.raw if one[0].lower() not in _OF_ONE_ANSWER]
         last.stale.put(self._ticket, pickle.dumps((headers, body)))
@@ -122,6 +128,9 @@ class _Unkept(Asked):
 
     async def instead_async(self, error: Exception) -> Any:
         return self.instead(error)
+
+    def leave(self, error: Exception) -> None:
+        self._box.lose(error, self._reason)
 
 
 def asked(
