@@ -38,7 +38,7 @@ def staged(
         # What the spec says of production, this machine overrides through the environment: the payment service is
         # on loopback, and the demo plays the trusted proxy in front of several clients.
         "MAHAVISHNU_DEPENDENCIES__PAYMENT__URL": payment,
-        "MAHAVISHNU_SERVICE__TRUSTED_PROXIES": '["127.0.0.1/32"]',
+        "MAHAVISHNU_SERVICE__TRUSTED_PROXIES": '["127.0.0.1/32", "10.0.0.0/8"]',
         # One process keeps its dead letters in a file, and the demo does not wait for a minute.
         "MAHAVISHNU_DEAD_LETTERS__STORE": f"sqlite:{folder}/letters/dead_letters.db",
         "MAHAVISHNU_DEAD_LETTERS__REDRIVE__BASE": "2s",
