@@ -13,7 +13,7 @@ from weakref import WeakSet
 from starlette.types import ASGIApp
 
 from mahavishnu.clock import process_clock
-from mahavishnu.errors import SpecError
+from mahavishnu.errors import MahavishnuError, SpecError
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, accept, find_spec
 from mahavishnu.protocols import Clock, Message, Receive, Scope, Send
@@ -254,7 +254,7 @@ class Hardening:
     def _first(self, scope: Scope) -> None:
         """A request comes: the first one, of a server that has not said that it starts, or after another middleware
         has begun."""
-        if self._loop is asyncio.get_running_loop():
+        if self._loop is _running_loop():
             self._aside = False
             _twice("side by side each Hardening counts for itself: put one around all instead")
             return
@@ -266,7 +266,7 @@ class Hardening:
 
     def _begin(self, scope: Scope) -> None:
         """From now on, and on this event loop."""
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         for one in MADE:
             one.another(loop)
         self._loop, self._aside = loop, False
@@ -329,6 +329,14 @@ def _without_middleware(spec: Spec, clock: Clock) -> Service | None:
     if service is None or service.process_state.hardens or service.clock is not clock or service.spec != spec:
         return None
     return service
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        what = "Hardening runs on asyncio, and this server or test runs the app on another event loop, like trio's"
+        raise MahavishnuError(f"{what}: choose asyncio there") from None
 
 
 def _twice(help: str) -> None:

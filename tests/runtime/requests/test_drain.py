@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from mahavishnu.asgi import Hardening
+from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.current import current
 from tests.otlp_receiver import collector as otlp_collector
 from tests.runtime.asgi_client import (
@@ -32,6 +33,7 @@ from tests.runtime.asgi_client import (
     harden,
     limits,
     run,
+    scope_of,
     site,
 )
 
@@ -267,6 +269,14 @@ async def test_a_server_that_starts_all_the_same_is_one_that_says_nothing(
     assert asked == [True]
 
 
+@pytest.mark.parametrize("scope", [{"type": "lifespan"}, scope_of()])
+def test_an_event_loop_that_is_not_asyncios_is_named(scope: Any) -> None:
+    """As that of trio, under hypercorn or anyio's test client: nothing that waits would work there."""
+    app = harden(site(), limits()).app
+    with pytest.raises(MahavishnuError, match="runs on asyncio"):
+        app(scope, chunks([]), collector(Answer())).send(None)
+
+
 async def test_a_request_in_flight_survives_the_drain() -> None:
     """It is served to its end after readiness was withdrawn."""
     end = asyncio.Event()
@@ -309,6 +319,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from mahavishnu.asgi import Hardening
+from mahavishnu.errors import MahavishnuError
 from mahavishnu.runtime.current import current
 
 async def slow(request):
