@@ -335,21 +335,22 @@ def test_the_fixture_opens_a_breaker(pytester: pytest.Pytester) -> None:
 
 
 def test_a_fake_that_never_answers_is_ended_by_the_clock(tmp_path: Path) -> None:
-    """As docs/testing.md says: in a task, settled, and the clock advanced."""
+    """As docs/testing.md says: in a task, settled, and the clock advanced; and so is who waits for a place."""
     (tmp_path / "test_slow.py").write_text(SLOW)
     (tmp_path / "mahavishnu.yaml").write_text(
-        'mahavishnu: 1\nservice: {name: shop, app: "app:app"}\ndependencies: {stock: {timeout: 300ms}}\n'
+        'mahavishnu: 1\nservice: {name: shop, app: "app:app"}\n'
+        "dependencies: {stock: {timeout: 300ms, bulkhead: {concurrency: 1, wait: 100ms}}}\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_slow.py"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "1 passed" in ran.stdout, ran.stdout
+    assert "2 passed" in ran.stdout, ran.stdout
 
 
 SLOW = """
 import asyncio
 import pytest
 from mahavishnu import dependency
-from mahavishnu.errors import CallTimeout
+from mahavishnu.errors import BulkheadFull, CallTimeout
 
 stock = dependency("stock")
 
@@ -364,5 +365,18 @@ def test_slow(hardening):
         hardening.clock.advance("300ms")
         with pytest.raises(CallTimeout):
             await asyncio.wait_for(task, 5)
+    asyncio.run(asked())
+
+def test_no_place(hardening):
+    async def asked():
+        first = asyncio.create_task(ask())
+        await hardening.clock.settle()
+        second = asyncio.create_task(ask())
+        await hardening.clock.settle()
+        assert not second.done()
+        hardening.clock.advance("100ms")
+        with pytest.raises(BulkheadFull):
+            await asyncio.wait_for(second, 5)
+        first.cancel()
     asyncio.run(asked())
 """
