@@ -30,9 +30,8 @@ class Blocks:
         if frame is not None:
             self._calls.setdefault(frame, []).append(call)
             self._frames[call] = frame
-            if (
-                call.request is not None
-            ):  # whose answer the generator may stand around, as FastAPI's dependencies do
+            # A dependency of FastAPI that yields stands around the answer of its request.
+            if call.request is not None:
                 call.request.surround(call)
 
     def ended(self, name: str) -> Call:
