@@ -92,15 +92,21 @@ def faults(name: str, page: str, told: dict[str, Any]) -> list[str]:
         found.append(f"its title is {told['headings'][:1]}")
     if name.startswith("Shop") and not {*PARTS} <= {*told["headings"]}:
         found.append(f"its parts are {told['headings'][1:]}")
-    fenced = "".join(re.findall(r"^```\w*\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
-    typed = re.findall(r"^ {4,}(\S.*)", page, re.MULTILINE) + fenced.splitlines()
-    if [line.strip() for block in told["commands"] for line in block.splitlines() if line.strip()] != typed:
+    if [line.strip() for block in told["commands"] for line in block.splitlines() if line.strip()] != typed(
+        page
+    ):
         found.append("its commands are others")
     found += [
         f"links {link}" for link in told["links"]
         if not link.startswith(("http://", "https://")) and not (PAGES / link.split("#")[0]).is_file()
     ]  # fmt: skip
     return found
+
+
+def typed(page: str) -> list[str]:
+    """The lines of its blocks of code, fenced or indented, in the order in which they are read."""
+    blocks = re.findall(r"^```\w*\n((?s:.*?))^```|^ {4,}(\S.*)", page, re.MULTILINE)
+    return [line for fenced, indented in blocks for line in (fenced or indented).splitlines()]
 
 
 @pytest.fixture(scope="module")
