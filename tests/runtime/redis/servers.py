@@ -122,6 +122,10 @@ class Cluster:
 
     def join(self) -> None:
         """Make one of them, and wait until all agree."""
+        for epoch, one in enumerate(self.nodes, 1):
+            # Else all begin with the same one, and one that is raised just before its node dies outlives it: the
+            # replica that takes its place never has a higher one.
+            _ask(one, "CLUSTER", "SET-CONFIG-EPOCH", epoch)
         for place, one in enumerate(self.primaries):
             _ask(one, "CLUSTER", "ADDSLOTSRANGE", 5461 * place, 16383 if place == 2 else 5461 * place + 5460)
         for one in self.nodes[1:]:
