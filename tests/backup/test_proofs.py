@@ -385,17 +385,7 @@ def another(world: World) -> None:
 
 def old(world: World) -> None:
     bare(world)
-    told = [
-        "backup",
-        "--stdin",
-        "--stdin-filename",
-        "orders.sqlite",
-        "--host",
-        "shop",
-        "--time",
-        "2020-01-01 00:00:00",
-    ]
-    world.ask(*told, "--tag", "backup=orders", stdin="x")
+    world.forge("2020-01-01 00:00:00")
 
 
 SABOTAGES: dict[str, tuple[Sabotage, str]] = {

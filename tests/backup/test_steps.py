@@ -562,17 +562,7 @@ def test_the_snapshot_of_the_last_backup_is_missed(world: World, capsys: pytest.
 def test_a_snapshot_that_lies_ahead_makes_no_history(world: World) -> None:
     """Somebody forged it, or a clock was wrong; it counts, and proves nothing."""
     world.begin()
-    told = [
-        "backup",
-        "--stdin",
-        "--stdin-filename",
-        "orders.sqlite",
-        "--host",
-        "shop",
-        "--tag",
-        "backup=orders",
-    ]
-    world.ask(*told, "--time", "2100-01-01 00:00:00", stdin="x")
+    world.forge("2100-01-01 00:00:00")
     assert world.do("run") == 0
     one = world.known().copies["1"]
     assert (one.snapshots, one.newest) == (2, one.oldest)

@@ -87,6 +87,15 @@ def _generated(
     return (_check(run) if check else _write(run, force, began)), run
 
 
+def _typed(*words: str, **options: str | Sequence[str] | None) -> str:
+    """The command that generates, with those of the options that have a value, or several."""
+    said: list[str] = []
+    for name, value in options.items():
+        for one in [value] if isinstance(value, str) else value or ():
+            said += (f"--{name}", one)
+    return shlex.join(["mahavishnu", "generate", *words, *said])
+
+
 class Ended(NamedTuple):
     """How a run came out: its exit code, and whether anything was told that is to be told again."""
 
@@ -109,9 +118,7 @@ class Run:
     @property
     def command(self) -> str:
         """What writes them: `mahavishnu generate` with what was said here."""
-        said = (("--env", self.env), *(("--target", one) for one in sorted(self.only or ())))
-        options = (word for option, value in said if value is not None for word in (option, value))
-        return shlex.join(["mahavishnu", "generate", *self.words, *options])
+        return _typed(*self.words, env=self.env, target=sorted(self.only or ()))
 
     @property
     def apart(self) -> str:
@@ -119,9 +126,12 @@ class Run:
         name = (
             f"{OUT}-{self.env}" if self.env else f"{OUT}" if self.out.name != OUT.name else f"{OUT}-default"
         )
-        said = (("--spec", self.loaded.file), ("--env", self.env), ("--out", f"{self.out.parent / name}"))
-        options = (word for option, value in said if value is not None for word in (option, value))
-        return shlex.join(["mahavishnu", "generate", *options])
+        return _typed(spec=self.loaded.file, env=self.env, out=str(self.out.parent / name))
+
+    @property
+    def environment(self) -> str:
+        """What the folder is for; nothing for no environment."""
+        return self.env or ""
 
     @property
     def families(self) -> dict[str, list[str]]:
@@ -174,7 +184,7 @@ def _ignored(file: Path) -> tuple[str, ...]:
 
 
 def _check(run: Run) -> Ended:
-    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only, run.env or "")
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, run.only, run.environment)
     _drifts.show(drifts, run.out)
     if drifts:
         print(_drifts.counted(drifts, run.command, run.apart))
@@ -186,7 +196,7 @@ def _check(run: Run) -> Ended:
 def _write(run: Run, force: bool, began: float) -> Ended:
     try:
         done = compiler.write(
-            run.out, run.artifacts, run.made.hash, only=run.only, force=force, environment=run.env or ""
+            run.out, run.artifacts, run.made.hash, only=run.only, force=force, environment=run.environment
         )
     except OverwriteError as refusal:
         _drifts.tell("nothing was written", refusal.drifts, run.out, run.command, run.apart)
@@ -245,7 +255,7 @@ def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
 
 
 def _summary(run: Run, done: Written, took: float) -> str:
-    head = f"{run.loaded.file}  {run.env or ''}".ljust(_WIDTH)
+    head = f"{run.loaded.file}  {run.environment}".ljust(_WIDTH)
     lines = [f"{head}  {_output.count(len(run.loaded.text.splitlines()), 'line')}, valid"]
     for family, paths in run.families.items():
         lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")

@@ -86,7 +86,7 @@ def _found(name: str) -> str:
 
 def _current(run: Run) -> None:
     """Exit unless the files are those that the spec would generate now."""
-    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, environment=run.env or "")
+    drifts = compiler.drift(run.out, run.artifacts, run.made.hash, environment=run.environment)
     wrong = [
         one
         for one in drifts
