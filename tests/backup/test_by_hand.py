@@ -50,3 +50,14 @@ def test_what_it_says_of_a_fault_has_no_secret(world: World) -> None:
     assert "restic cat failed" in failed.stderr
     assert PASSWORD not in failed.stdout + failed.stderr
     assert world.do("restic", "orders", "--copy", "2", "--", "key", "list") == 1
+
+
+def test_what_it_shows_has_no_secret(world: World) -> None:
+    """restic shows a tag as it is, whatever somebody has typed there."""
+    world.begin()
+    assert world.do("run") == 0
+    world.ask("tag", "--add", f"x{PASSWORD}")
+    shown = typed(world, "snapshots")
+    assert shown.returncode == 0
+    assert "orders.sqlite" in shown.stdout
+    assert PASSWORD not in shown.stdout + shown.stderr
