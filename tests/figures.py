@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import NamedTuple
+
+FULL = os.environ.get("FULL") == "1"
+"""Whether the proofs are at full length; by default they draw samples, always the same ones."""
 
 
 class Figure(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import socket
 import threading
 import time
@@ -21,13 +20,12 @@ from starlette.routing import Route
 from mahavishnu.asgi import Hardening
 from mahavishnu.runtime.requests.linger import BYTES, TIME
 from mahavishnu.server import HeadDeadline
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.asgi_client import limits
 
 LIMIT = 256 * 1024
 SLACK = 64 * 1024
 BUFFERS = SLACK + 256 * 1024  # what uvicorn holds for the app, and what asyncio reads at once
-FULL = os.environ.get("FULL") == "1"
 HEAD = b"POST / HTTP/1.1\r\nhost: shop\r\n"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -18,11 +17,10 @@ from ruamel.yaml import YAML
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
 from mahavishnu.loading import faults, translations
-from tests.figures import cheapest, figure
+from tests.figures import FULL, cheapest, figure
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT / "mahavishnu.yaml"]
-FULL = os.environ.get("FULL") == "1"
 ROUNDS = 100_000 if FULL else 400
 HOSTILE = (
     "null", "~", "true", "no", "-1", "0", "1e309", ".nan", "1" * 30, '""', "[]", "{}", "[[]]", "{a: {b: c}}",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from mahavishnu.errors import SpecError
 from mahavishnu.load import load
 from mahavishnu.policy import camel
 from mahavishnu.spec import Spec
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.hostile import HOSTILE
 from tests.reading import read
 
@@ -82,7 +81,6 @@ BASE: dict[str, Any] = {
     },
 }
 NAMED = ("limits", "dependencies", "slos", "channels", "backups")
-FULL = os.environ.get("FULL") == "1"
 Path_ = tuple[str | int, ...]
 
 

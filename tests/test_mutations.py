@@ -6,7 +6,6 @@ import ast
 import asyncio
 import builtins
 import json
-import os
 import random
 import re
 import sys
@@ -32,14 +31,13 @@ from mahavishnu.policies.threshold import Threshold
 from mahavishnu.signals import Severity
 from mahavishnu.spec import Spec
 from tests.agreeing import disagreements, judged
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.shop_driver import Shop
 from tests.test_alerts_are_real import crowd, payment_crowded, payment_down, said
 
 __all__ = ["said"]
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "mahavishnu.yaml"
-FULL = os.environ.get("FULL") == "1"
 TEMPLATES = ("prometheus/prometheus.yml.j2", "prometheus/rules.yml.j2", "alertmanager/alertmanager.yml.j2")
 GENERATORS = ("prometheus", "alertmanager")
 KINDS = {"panels", "recordings", "alerts", "heartbeats", "runbooks"}  # of what asks for a series

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import threading
 import time
@@ -19,11 +18,10 @@ from mahavishnu.clock import SystemClock
 from mahavishnu.runtime.current import current, forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.server import HeadDeadline, head_timeout, with_deadline
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.metering import value
 from tests.runtime.asgi_client import spec_of
 
-FULL = os.environ.get("FULL") == "1"
 DEADLINE = 0.4
 REQUEST = b"GET / HTTP/1.1\r\nhost: shop\r\n\r\n"
 OK = b"HTTP/1.1 200"

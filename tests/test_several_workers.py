@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.crew import APP, COUNT, Crew, Load, crew
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.otlp_receiver import collector
 
-FULL = os.environ.get("FULL") == "1"
 ROOT = Path(__file__).parents[1]
 START, DEATHS = "process_start_time_seconds{}", "mahavishnu_worker_deaths_total{}"
 SETTLED = 1.5  # who is not kept from it has told by then what was counted

@@ -29,10 +29,9 @@ from mahavishnu.load import accept
 from mahavishnu.policies._retention import Keep, kept, words
 from tests.backup.vaults import answering
 from tests.backup.world import OF_BOTH, PASSWORD, World, flipped, spec
-from tests.figures import figure
+from tests.figures import FULL, figure
 
 pytestmark = [pytest.mark.proof, pytest.mark.judge]
-FULL = os.environ.get("FULL") == "1"
 ZONES = ("UTC", "UTC", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati")
 COUNTS = ("last", "daily", "weekly", "monthly", "yearly")
 

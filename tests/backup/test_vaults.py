@@ -25,10 +25,10 @@ from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
 from tests.backup.vaults import S3, Sftp, answering, s3, sftp
 from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec
+from tests.figures import FULL
 from tests.judges import judge, newer
 
 pytestmark = pytest.mark.judge
-FULL = os.environ.get("FULL") == "1"
 SPY = """#!/bin/sh
 { tr '\\0' '\\n' < /proc/$$/cmdline; %(more)s; } >> %(seen)s
 exec %(real)s "$@"

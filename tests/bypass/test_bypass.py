@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 
@@ -11,7 +10,7 @@ from tests.bypass.arena import App, Outcome, Protect, Site, fight
 from tests.bypass.attacks import ATTACKS, NAMES, Attack, Weakness
 from tests.bypass.hardened import hardened
 from tests.bypass.naive import naive
-from tests.figures import figure
+from tests.figures import FULL, figure
 
 _FLOOD = 3_000
 _CAP = 2_000
@@ -56,7 +55,7 @@ def test_a_sound_limiter_withstands(attack: Attack) -> None:
 @pytest.mark.proof
 def test_the_battery_at_full_length() -> None:
     """All forty with the real bound on clients, the flood being larger than that."""
-    flood = 110_000 if os.environ.get("FULL") == "1" else 20_000
+    flood = 110_000 if FULL else 20_000
     outcomes = [fought(one, hardened, flood) for one in ATTACKS]
     extra = sum(one.extra > 0 for one in outcomes)
     figure(

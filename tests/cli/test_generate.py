@@ -21,13 +21,13 @@ from mahavishnu import __version__
 from mahavishnu.cli import run
 from mahavishnu.files.lock import LOCK
 from mahavishnu.files.notes import BEGIN
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.generators.specs import LARGE, merged
 
 SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
 OTHER = merged(SPEC, {"service": {"owner": "others"}, "deploy": {"replicas": {"min": 12}}, "retention": None})
 
-KILLS, STRIDE = (200, 1) if os.environ.get("FULL") == "1" else (30, 8)
+KILLS, STRIDE = (200, 1) if FULL else (30, 8)
 
 
 @pytest.fixture

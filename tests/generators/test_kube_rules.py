@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,14 +14,14 @@ from hypothesis import strategies as st
 from mahavishnu.load import accept
 from mahavishnu.spec import Spec
 from mahavishnu.targets import Scale
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.generators.kube_rules import DEFAULTS, LINTER, RULES, SCORE, UNWRITTEN, findings
 from tests.generators.specs import generated, merged
 from tests.reading import read
 from tests.strategies import specs
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 1000 if os.environ.get("FULL") else 60
+ROUNDS = 1000 if FULL else 60
 Objects = list[dict[str, Any]]
 
 

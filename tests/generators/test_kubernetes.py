@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import subprocess
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,7 +19,7 @@ from hypothesis import given, settings
 from mahavishnu.contract import contract
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.generators.pods import crowded, disagreements, restricted
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.judges import judge
@@ -30,7 +29,7 @@ from tests.strategies import specs
 # It would read a megabyte of schemas for each object.
 kube_schemas.schema_contents = cache(kube_schemas.schema_contents)
 OLDEST, NEWEST = "1.26", "1.37"
-ROUNDS = 1000 if os.environ.get("FULL") else 60
+ROUNDS = 1000 if FULL else 60
 ONE = merged(SMALL, {"deploy": {"replicas": {"min": 1, "max": 1}}})
 PLAIN = merged(
     LARGE, {"deploy": {"image": "localhost:5000/shop:1.2.3", "targets": {"kubernetes": {"host": None}}}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shutil
@@ -26,7 +25,7 @@ from mahavishnu.queries import written as query
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUOTA
 from mahavishnu.signals import AgreementError, Alert, Severity
 from mahavishnu.units import Duration
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.monitoring import MINIMAL, accepts, artifacts, ask, made, shop, texts, written
 from tests.reading import read
 from tests.strategies import specs
@@ -237,7 +236,7 @@ LONGEST: dict[str, Any] = {
                     ("7m", "3d", "failure"),
                     ("45m", "6d", "rejected"),
                     ("6h", "7d", "cancelled"),
-                )[:: 1 if os.environ.get("FULL") == "1" else 3]
+                )[:: 1 if FULL else 3]
             },
             "gone": {
                 "query": 'absent(rate(mahavishnu_dependency_calls_total{outcome="success"}[5m]) > 1)',
@@ -409,9 +408,7 @@ def test_a_threshold_off_by_one_step_is_noticed(tmp_path: Path) -> None:
 def test_every_threshold_and_hold_off_by_one_step_is_noticed(of: Contract, tmp_path: Path) -> None:
     """Up and down, for every alert; a sample of twelve at less than full length."""
     every = list(mutations(of))
-    chosen = (
-        every if os.environ.get("FULL") == "1" else random.Random(of.job).sample(every, min(12, len(every)))
-    )
+    chosen = every if FULL else random.Random(of.job).sample(every, min(12, len(every)))
     missed = unnoticed(of, chosen, tmp_path)
     caught = len(chosen) - len(missed)
     told = f"{caught} of {len(chosen)}" + (f", drawn from {len(every)}" if len(chosen) < len(every) else "")
@@ -887,7 +884,7 @@ def test_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
 @pytest.mark.proof
 def test_many_random_specs_give_files_that_the_tools_accept(tmp_path: Path) -> None:
     """Rules, configuration, derived tests, routes: all of them, for all severities."""
-    wanted = 500 if os.environ.get("FULL") == "1" else 4
+    wanted = 500 if FULL else 4
     count, alerts = judged(wanted, tmp_path)
     figure("random specs accepted by promtool, amtool, promql-parser, closure", wanted, count)
     figure("alerts of theirs seen to fire and to clear", "all", alerts)

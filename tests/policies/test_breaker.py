@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable
@@ -26,7 +25,7 @@ from mahavishnu.policies.breaker import Breaker, BreakerGuard
 from mahavishnu.protocols import Advice, Outcome, Site
 from mahavishnu.testing import VirtualClock
 from mahavishnu.units import Duration
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.metering import metrics_for, value
 from tests.policies.breaker_model import ENDS, Direct, Driver, Reference, Tasks, Threads, Told
 
@@ -846,7 +845,7 @@ def test_it_agrees_with_the_reference(machine: type[Agreement]) -> None:
 def test_many_thousand_steps_agree_with_the_reference() -> None:
     """The same machines, at length: on a fake clock, on tasks and on threads."""
     Agreement.steps = 0
-    often, wanted = (10_000, 50_000) if os.environ.get("FULL") == "1" else (300, 20_000)
+    often, wanted = (10_000, 50_000) if FULL else (300, 20_000)
     long = examples(max_examples=often, stateful_step_count=50)
     run_state_machine_as_test(Agreement, settings=long)
     run_state_machine_as_test(InTheProcess, settings=long)

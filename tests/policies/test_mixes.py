@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from starlette.routing import Route
 from mahavishnu.policies._gradient import Gradient
 from mahavishnu.policies._slowdown import KINDS, Kind, Slowdown
 from mahavishnu.series import UNMATCHED
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.policies.overload import Load, Seen, Simulation
 from tests.runtime.asgi_client import harden, limits, ok, run, site
 
@@ -141,7 +140,7 @@ def test_a_limit_at_its_most_stays_there() -> None:
 def test_no_mix_over_seeds_is_a_slowdown_and_overload_is_one() -> None:
     """Mixes of an idle process, and of an overloaded one, with work that scatters within each route, too."""
     shares = (0.05, 0.5, 0.95), (0.95, 0.5, 0.05), (0.5,), (0.1,)
-    seeds = 3 if os.environ.get("FULL") == "1" else 1
+    seeds = 3 if FULL else 1
     ways = always, exponential, lognormal
     runs = [(mix, way, seed) for mix in shares for way in ways for seed in range(seeds)]
     away = [refused(idle(*mix, scatter=way, seed=seed, each=120 / len(mix))) for mix, way, seed in runs]

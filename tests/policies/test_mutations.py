@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.tools.mutate import ROOT, SUBJECTS, changes
 
 SAMPLE = 2
@@ -31,7 +30,7 @@ def test_a_change_is_one_change() -> None:
 @pytest.mark.proof
 def test_changes_are_noticed() -> None:
     """Of every kind of change, at least 95 of 100; of the sample that is drawn by default, all but one."""
-    how_many = () if os.environ.get("FULL") == "1" else ("--sample", str(SAMPLE))
+    how_many = () if FULL else ("--sample", str(SAMPLE))
     noticed = made = 0
     for subject in SUBJECTS:
         run = subprocess.run(

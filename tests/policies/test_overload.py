@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 
 from mahavishnu.policies._gradient import LEAST, START, WINDOW, Gradient
 from mahavishnu.policies._slowdown import ENOUGH
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.policies.overload import WORK, Load, Seen, Simulation
 
 SECOND = 10**9
-FULL = os.environ.get("FULL") == "1"
 ADAPTIVE: dict[str, Any] = {"concurrency": "adaptive"}
 RANKED: dict[str, Any] = {
     **ADAPTIVE,

@@ -34,7 +34,7 @@ from mahavishnu.runtime.current import current, forget
 from mahavishnu.runtime.process import Usage
 from mahavishnu.runtime.reload import PERIOD, Reloader
 from mahavishnu.testing import VirtualClock
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.asgi_client import Answer, House, call, collector, handshake, site
 from tests.runtime.redis.servers import free_port
 
@@ -1000,7 +1000,7 @@ def _of_one_spec(answer: Answer) -> bool:
 @pytest.mark.proof
 def test_reloads_under_load(tmp_path: Path) -> None:
     """One in ten bad; while requests run: no 5xx, none sees two specs, no budget is given again."""
-    reloads = 1000 if os.environ.get("FULL") else 100
+    reloads = 1000 if FULL else 100
 
     async def scenario() -> Crowd:
         app = site(Route("/", says_its_spec), Route("/limited", says_its_spec))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import itertools
-import os
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import httpx
 import pytest
 
 from mahavishnu.protocols import Outcome
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.calls.worlds import World, all_but
 
 
@@ -186,9 +185,8 @@ def test_a_cancelled_call_leaks_nothing_and_counts_as_nothing() -> None:
 @pytest.mark.proof
 def test_thousands_of_cancelled_calls_leak_nothing_and_count_as_nothing() -> None:
     """The same, at length; every await point of every form is met many times."""
-    full = os.environ.get("FULL") == "1"
-    calls, leaked, wrong = _cancel_everywhere(4000 if full else 160)
+    calls, leaked, wrong = _cancel_everywhere(4000 if FULL else 160)
     figure(f"dependency: permits leaked by {calls:,} cancelled calls", "0", leaked)
     figure(f"dependency: cancelled calls that a breaker counted, of {calls:,}", "0", wrong)
-    assert calls >= (10_000 if full else 4_000)
+    assert calls >= (10_000 if FULL else 4_000)
     assert (leaked, wrong) == (0, 0)

@@ -8,7 +8,6 @@ import functools
 import gc
 import inspect
 import itertools
-import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, ExitStack, suppress
@@ -30,7 +29,7 @@ from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.call import surrounding
 from mahavishnu.runtime.context import deadline
 from mahavishnu.testing import VirtualClock
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.asgi_client import Message, Receive, Send, call, spec_of
 from tests.runtime.calls.worlds import ALL, SECOND, World, all_but, serving
 
@@ -701,7 +700,7 @@ def test_of_ten_thousand_calls_only_the_probes_arrive() -> None:
 @pytest.mark.proof
 def test_of_ten_thousand_calls_only_the_probes_arrive_every_time() -> None:
     """The same, again and again."""
-    runs = 100 if os.environ.get("FULL") == "1" else 10
+    runs = 100 if FULL else 10
     arrived = {_herd(10_000)[0] for _ in range(runs)}
     figure(f"breaker: of 10,000 calls at half-open with 3 probes arrive ({runs} runs)", "3", sorted(arrived))
     assert arrived == {3}

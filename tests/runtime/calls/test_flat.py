@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,7 +26,7 @@ from mahavishnu.runtime.context import HERE, request_id
 from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.metering import value
 from tests.runtime.asgi_client import House, harden, site, spec_of
 from tests.runtime.calls.worlds import ALL, SECOND, World, all_but, serving
@@ -452,8 +451,7 @@ def test_cancelled_at_any_point_it_is_as_if_it_had_never_been(form: str, state: 
 @pytest.mark.proof
 def test_a_hundred_thousand_cancellations() -> None:
     """The same at length, and many at once on one dependency, at random moments."""
-    full = os.environ.get("FULL") == "1"
-    total = 100_000 if full else 10_000
+    total = 100_000 if FULL else 10_000
     world = World(auto=False, **all_but(breaker={"consecutive_failures": 1, "probes": 3}))
     dice, done = random.Random(5), 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 
 import mahavishnu
 from mahavishnu.errors import DependencyError
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.calls.worlds import World
 
 Answer = Callable[[httpx.Request], Coroutine[None, None, httpx.Response]]
@@ -94,7 +93,7 @@ def test_what_fails_now_and_then_is_still_repeated() -> None:
 @pytest.mark.proof
 def test_layers_of_attempts_do_not_multiply() -> None:
     """At length, in services and in one process."""
-    requests = 10_000 if os.environ.get("FULL") == "1" else 1000
+    requests = 10_000 if FULL else 1000
     services = max(amplified(said, dead, requests)[0] for said in (RETRY, WHOLE))
     world = World(others=dict.fromkeys(NAMES[:-1], RETRY), **RETRY)
     inside = 0

@@ -22,7 +22,7 @@ from mahavishnu.runtime.current import forget, use
 from mahavishnu.runtime.process import usage
 from mahavishnu.runtime.service import Service
 from mahavishnu.spec import Spec
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.metering import value
 
 POLICIES: dict[str, Any] = {
@@ -154,7 +154,7 @@ class Soak:
 @pytest.mark.proof
 def test_after_a_while_of_mixed_faults_everything_is_back(url: str) -> None:
     """Permits, tasks, descriptors and memory: as after the first seconds, which fill caches and pools."""
-    seconds = 600.0 if os.environ.get("FULL") == "1" else 6.0
+    seconds = 600.0 if FULL else 6.0
     soak = Soak(url, 7)
 
     async def scenario() -> tuple[Held, Held]:

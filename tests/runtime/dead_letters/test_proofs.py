@@ -27,14 +27,13 @@ from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.metering import value
 from tests.runtime.dead_letters.worker import Journal
 from tests.runtime.redis.servers import server
 
 ROOT = Path(__file__).parents[3]
 SECOND = 10**9
-FULL = os.environ.get("FULL") == "1"
 RATE, DOWN_FROM, DOWN_FOR, MINUTES = 50, 60, 5, 10 if FULL else 4
 OPEN_FOR = 5
 KILLS = 50 if FULL else 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 import random
 import textwrap
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from mahavishnu.runtime.limits import engine, unrolled
 from mahavishnu.runtime.limits.fast_path import FastPath
 from mahavishnu.runtime.limits.memory_store import MemoryStore, Shard, Taking
 from mahavishnu.runtime.redis.link import Link
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.limits.histories import (
     CALLERS,
     CALLS,
@@ -37,7 +36,6 @@ from tests.runtime.limits.histories import (
 )
 from tests.runtime.redis.servers import server
 
-FULL = os.environ.get("FULL") == "1"
 HISTORIES = 500 if FULL else 15
 TRIES, FEW = 100, 6
 """How many histories of how many calls by each caller a bug has to hide: to see that none explains one takes long."""

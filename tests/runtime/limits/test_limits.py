@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import re
 from typing import Any
@@ -18,7 +17,7 @@ from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.spec import Spec
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.asgi_client import House, harden, run, site, spec_of
 from tests.runtime.limits.test_problem import fields
 
@@ -129,7 +128,7 @@ def test_the_promise_of_retry_after_is_kept(algorithm: str) -> None:
 def test_ten_thousand_promises_are_kept(algorithm: str) -> None:
     """The long run, over 200 random sets of rates; over 60 by default."""
     chance = random.Random(f"more promises {algorithm}")
-    sets = 200 if os.environ.get("FULL") == "1" else 60
+    sets = 200 if FULL else 60
     kept, made = sum(run(_promises(chance, algorithm, 50)) for _ in range(sets)), 50 * sets
     figure(
         f"{algorithm}: admitted after retry_after, refused 1 ms before",
@@ -143,7 +142,7 @@ def test_ten_thousand_promises_are_kept(algorithm: str) -> None:
 @pytest.mark.parametrize(("limit", "expected"), CROWDS, ids=str)
 def test_ten_thousand_at_once_twenty_times(limit: dict[str, Any], expected: int) -> None:
     """200,000 decisions per limit; sampled: a quarter of them."""
-    times = 20 if os.environ.get("FULL") == "1" else 3
+    times = 20 if FULL else 3
 
     async def scenario() -> int:
         house = harden(site(), limits(calls=limit))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
 import socket
@@ -17,9 +16,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.figures import figure
+from tests.figures import FULL, figure
 
-FULL = os.environ.get("FULL") == "1"
 PATIENCE = 0.5  # seconds
 STALL = (
     0.1  # seconds: whoever is later than this was kept from working by the machine, and nothing can be told

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
@@ -26,14 +25,13 @@ from mahavishnu.asgi import Hardening
 from mahavishnu.contract import contract
 from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.redis.store import RedisStore
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.judges import judge
 from tests.monitoring import ROOT, written
 from tests.runtime.asgi_client import call, spec_of
 from tests.runtime.redis.servers import Charged, Server, server
 from tests.runtime.redis.test_store import Fleet
 
-FULL = os.environ.get("FULL") == "1"
 RUNS = 20 if FULL else 2
 REQUESTS, LIMIT, FEW = 10_000, 1_000, 300
 SKEWS = (-3600.0, 0.0, 61.0, 3600.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Sequence
 from math import gcd
@@ -17,12 +16,12 @@ from mahavishnu.protocols import Algorithm, Standing
 from mahavishnu.runtime.redis.link import pack
 from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis.taken import Answer, Plan
+from tests.figures import FULL
 from tests.runtime.redis.servers import Charged, server
 
 SECOND = 10**6  # of a server's clock: µs
 DAY = 86_400 * SECOND
 START = 1_800_000_000 * SECOND
-FULL = os.environ.get("FULL") == "1"
 # So long that the real clock lets nothing expire; the test lets it expire by the given one.
 _KEPT = 10**12
 _SEEN = 10**14

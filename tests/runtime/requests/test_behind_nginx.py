@@ -24,10 +24,10 @@ import pytest
 
 from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.judges import judge
 
-REQUESTS = 10_000 if os.environ.get("FULL") else 2_000
+REQUESTS = 10_000 if FULL else 2_000
 PEERS = [f"127.0.1.{number}" for number in range(1, 51)]
 # What nginx's own documentation, ingress-nginx by default, and RFC 7239 make of the client's address.
 WRITES = {

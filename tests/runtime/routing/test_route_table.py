@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 import tracemalloc
 from types import SimpleNamespace
@@ -22,12 +21,11 @@ from mahavishnu.runtime.routing.hand_on import HANDED, Door, Found, Handed
 from mahavishnu.runtime.routing.routes import routes_of
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.series import UNMATCHED
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.runtime.asgi_client import Answer, chunks, collector, harden, limits, ok, run, scope_of, site
 from tests.runtime.routing.linear import resolve
 from tests.runtime.routing.random_sites import Picky, Site
 
-FULL = os.environ.get("FULL") == "1"
 Outcome = tuple[Any, ...]
 
 

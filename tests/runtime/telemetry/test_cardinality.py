@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import string
 import subprocess
@@ -14,7 +13,7 @@ from starlette.routing import Route
 
 from mahavishnu.runtime.process import usage
 from mahavishnu.series import METHODS
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.hostile import HOSTILE
 from tests.judges import judge
 from tests.runtime.asgi_client import METHODS as ALL
@@ -58,7 +57,7 @@ async def invent(house: House, chance: random.Random, requests: int) -> None:
 @pytest.mark.proof
 def test_a_million_inventions_make_no_series() -> None:
     """What usual requests have made is all there will ever be in series; in memory, what a tenth has made."""
-    requests = 1_000_000 if os.environ.get("FULL") == "1" else 100_000
+    requests = 1_000_000 if FULL else 100_000
 
     async def scenario() -> tuple[int, int, float]:
         house, chance = shop(), random.Random("inventions")
@@ -121,7 +120,7 @@ def test_hostile_names_can_be_scraped() -> None:
 @pytest.mark.proof
 def test_every_label_value_can_be_scraped() -> None:
     """Random mixtures of the hostile strings: the exposition parses after every hundred of them."""
-    rounds = 10_000 if os.environ.get("FULL") == "1" else 1_000
+    rounds = 10_000 if FULL else 1_000
 
     async def scenario() -> int:
         house, chance, unread = shop(), random.Random("labels"), 0

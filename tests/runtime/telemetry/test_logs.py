@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import random
 import subprocess
 import sys
@@ -32,7 +31,7 @@ from mahavishnu.runtime.current import current
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
 from mahavishnu.spec import Logs
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.hostile import HOSTILE
 from tests.runtime.asgi_client import Answer, House, handshake, harden, limits, run, site, spec_of
 
@@ -222,7 +221,7 @@ def _served(words: Callable[[], str], number: int) -> Served:
 @pytest.mark.proof
 def test_every_record_of_a_million_is_one_json_object() -> None:
     """Random mixtures of the hostile texts as event, key, value and in depth; strange values; and the access log."""
-    records = 1_000_000 if os.environ.get("FULL") == "1" else 20_000
+    records = 1_000_000 if FULL else 20_000
     chance, strange = random.Random("records"), [*STRANGE.values()]
     stream, texts = StringIO(), (*HOSTILE, *(one[:200] for one in EXTRA))
     log, access = logger(Logs(), stream), AccessLog(Logs(), stream)

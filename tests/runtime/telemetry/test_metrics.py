@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import string
 import subprocess
@@ -26,7 +25,7 @@ from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.series import HTTP_ACTIVE, HTTP_DURATION, LIMIT_DECISIONS, MEMORY, METHODS, ROUTES_SHOWN
 from mahavishnu.signals import AgreementError, Kind, Label, Signal, Source
 from mahavishnu.testing import VirtualClock
-from tests.figures import figure
+from tests.figures import FULL, figure
 from tests.judges import judge
 from tests.runtime.asgi_client import METHODS as ALL
 from tests.runtime.asgi_client import (
@@ -183,7 +182,7 @@ def test_what_clients_invent_makes_no_series() -> None:
 @pytest.mark.proof
 def test_what_many_clients_invent_makes_no_series() -> None:
     """Ten times as many, and every status there is: the bound that `check` prints is reached and never passed."""
-    count = 100_000 if os.environ.get("FULL") == "1" else 50_000
+    count = 100_000 if FULL else 50_000
 
     async def scenario() -> tuple[int, int, float]:
         before = usage().memory
