@@ -93,6 +93,7 @@ async def crowded(house: House, clock: VirtualClock, clients: int, until: int) -
         clock.advance(10**7)
 
 
+@pytest.mark.proof
 def test_an_adaptive_limit_that_came_down_fires_while_it_holds_back(tmp_path: Path) -> None:
     """And no longer: it stays where it is when the crowd has gone, and holds nobody back there."""
     spec = limits(work={"concurrency": "adaptive", "max": 4, "queue": 4})

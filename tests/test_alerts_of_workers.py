@@ -96,6 +96,7 @@ CASES: dict[str, tuple[Fault, set[str]]] = {
 }
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 @pytest.mark.parametrize("case", CASES)
 def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -825,6 +825,7 @@ def operations(work: Callable[[], object], die_at: int | None = None) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+@pytest.mark.proof
 def test_a_crash_at_any_point_leaves_whole_files_and_heals(tmp_path: Path) -> None:
     """Killed before each change to the disk: each file is old or new, and the next runs know it for ours."""
     newest = (*NEW, Artifact("edge/nginx.conf", "third\n"))

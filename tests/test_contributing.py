@@ -131,6 +131,7 @@ def run(branch: Path, *arguments: str) -> str:
     return ran.stdout
 
 
+@pytest.mark.proof
 def test_a_new_policy_appears_by_itself(branch: Path) -> None:
     """Its alert is in the rules, its panel and its page are there, its word in the schema, and clients are refused."""
     run(branch, "-m", "mahavishnu", "generate")
@@ -142,6 +143,7 @@ def test_a_new_policy_appears_by_itself(branch: Path) -> None:
     assert [word for word in printed if word.isdigit()] == ["200", "429", "200"]
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 def test_its_alert_fires_and_clears(branch: Path) -> None:
     """promtool agrees with the tests that were derived from its proof."""

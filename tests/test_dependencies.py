@@ -402,6 +402,7 @@ pay()
 """
 
 
+@pytest.mark.proof
 def test_a_fork_pushes_what_it_has_counted_itself(tmp_path: Path) -> None:
     """From zero and since its own start, as an instance of its own; in the parent's total is none of it."""
     with collector() as receiver:

@@ -21,7 +21,7 @@ from tests.figures import FULL, cheapest, figure
 
 ROOT = Path(__file__).parents[1]
 SEEDS = [ROOT / "tests/specs/minimal.yaml", ROOT / "tests/specs/full.yaml", ROOT / "mahavishnu.yaml"]
-ROUNDS = 100_000 if FULL else 400
+ROUNDS = 100_000 if FULL else 200
 HOSTILE = (
     "null", "~", "true", "no", "-1", "0", "1e309", ".nan", "1" * 30, '""', "[]", "{}", "[[]]", "{a: {b: c}}",
     "!!str x", "&a x", "*a", "*b", "|", ">-", "'", '"', '"\\0"', '"\\uD800"', '"\\u202e"', "${X}", "${", "§",
@@ -202,7 +202,7 @@ def weighed(path: Path, text: str) -> tuple[int, float, int]:
 @pytest.mark.proof
 def test_no_file_is_heavy(tmp_path: Path) -> None:
     """Whatever a megabyte holds, it is refused in time and room that grow with it alone; by default the worst."""
-    chosen = [*HEAVY] if FULL else ["written secrets", "wrong limits", "unknown keys", "tags", "aliases"]
+    chosen = [*HEAVY] if FULL else ["written secrets", "wrong limits", "aliases"]
     found = {name: weighed(tmp_path / "mahavishnu.yaml", HEAVY[name]) for name in chosen}
     slowest = max(found, key=lambda name: found[name][1])
     largest = max(found, key=lambda name: found[name][2])

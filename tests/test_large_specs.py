@@ -56,6 +56,7 @@ def calls(work: Callable[[], object]) -> int:
     return count
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("kind", SECTIONS)
 def test_twice_the_entries_are_twice_the_work(kind: str, tmp_path: Path) -> None:
     def work(entries: int) -> int:

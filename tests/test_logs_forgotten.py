@@ -149,6 +149,7 @@ def journal_faults(
     return found
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("limit", "steps", "a_day"), [("30d", 90, 2), ("36h", 120, 48)])
 def test_the_journal_forgets_in_time_and_not_before(
     limit: str, steps: int, a_day: int, tmp_path: Path
@@ -162,6 +163,7 @@ def test_the_journal_forgets_a_silent_service(tmp_path: Path) -> None:
     assert journal_faults("30d", config("journald", "30d"), tmp_path, 42, 1, silent_from=5) == set()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(("good", "bad", "seen"), [
     ("MaxRetentionSec=30d", "MaxRetentionSec=31d", "older"),
     ("MaxRetentionSec=30d", "MaxRetentionSec=28d", "younger"),

@@ -52,6 +52,7 @@ app = Starlette(routes=[Mount("/", app)])
 """
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("app", [APP, MOUNTED], ids=["the app", "mounted, without lifespan"])
 def test_two_workers_are_scraped_as_one(tmp_path: Path, app: str) -> None:
     """What both have answered is what either shows; one that ends in good order loses nothing, and is replaced."""

@@ -155,7 +155,7 @@ def test_an_alert_fires_and_clears_in_the_minute_that_the_closed_forms_say(tmp_p
 def test_predictions_are_those_of_prometheus(tmp_path: Path) -> None:
     """Objectives, windows, tiers and shares at random, four moments each; two hundred at full length."""
     judge("promtool")
-    drawn = cases(200 if FULL else 30)
+    drawn = cases(200 if FULL else 15)
     paths = [written(tmp_path, str(number), one.of, predicted(one)) for number, one in enumerate(drawn)]
     said = ask("promtool", "test", "rules", *paths)
     right = len(drawn) - (said.stdout + said.stderr).count("FAILED:")

@@ -193,6 +193,7 @@ def watching(folder: Path, told: str, *services: Contract) -> Path:
     return config
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 def test_one_prometheus_and_one_alertmanager_serve_both(ear: Heard, tmp_path: Path) -> None:
     """Real ones: each heartbeat arrives where it should, and `diff` misses nothing of either, nor minds the other."""

@@ -189,6 +189,7 @@ def as_written(world: Watched) -> None:
     assert "last_verified_timestamp_seconds" not in named
 
 
+@pytest.mark.proof
 def test_every_case_fires_and_clears(made: Contract, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One life: well, each fault, well again. The alert fires with its fault, and with no fault of another."""
     promtool = judge("promtool")

@@ -25,6 +25,7 @@ def typed(world: World, *words: str, stdin: str = "") -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.proof
 @OF_BOTH
 def test_a_repository_gets_another_password(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the maintenance guide has it: while both are good nothing fails, and the old one goes last."""

@@ -68,6 +68,7 @@ def test_a_commands_output_is_saved_twice_and_restored(
     assert SECRET not in told.out + told.err
 
 
+@pytest.mark.proof
 def test_what_is_proved_of_a_repository_is_proved_of_no_other(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,7 @@ def busy(world: World, monkeypatch: pytest.MonkeyPatch) -> Path:
     return world.home / "meanwhile"
 
 
+@pytest.mark.proof
 @OF_BOTH
 @pytest.mark.parametrize(
     ("happens", "read"), [("mv files gone; mkdir files", 0), ("rm -f files/[1-9]", 1000)], ids=str

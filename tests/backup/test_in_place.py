@@ -123,6 +123,7 @@ def test_a_database_behind_a_link_is_restored_where_it_lies(world: World) -> Non
     assert last(world, world.home / "disk/orders.db.before-restore") == "since"
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("mode", ["wal", "delete"])
 def test_a_database_that_is_used_is_not_replaced(
     world: World, capsys: pytest.CaptureFixture[str], mode: str

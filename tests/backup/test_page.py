@@ -31,6 +31,7 @@ def followed(page: Path) -> list[list[str]]:
     return done
 
 
+@pytest.mark.proof
 @OF_BOTH
 def test_the_page_brings_a_damaged_database_back(world: World) -> None:
     """Backup, damage, and then only the words of the page, and the commands that stand in its sentences."""

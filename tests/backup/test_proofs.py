@@ -28,10 +28,11 @@ from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.policies._retention import Keep, kept, words
 from tests.backup.vaults import answering
-from tests.backup.world import OF_BOTH, PASSWORD, World, flipped, spec
+from tests.backup.world import PASSWORD, RESTICS, World, flipped, spec
 from tests.figures import FULL, figure
 
 pytestmark = [pytest.mark.proof, pytest.mark.judge]
+OF_ONE_OR_BOTH = pytest.mark.parametrize("world", RESTICS if FULL else ["newer"], indirect=True)
 ZONES = ("UTC", "UTC", "America/New_York", "Asia/Kathmandu", "Pacific/Kiritimati")
 COUNTS = ("last", "daily", "weekly", "monthly", "yearly")
 
@@ -52,7 +53,7 @@ def repository(world: World) -> Repository:
 # --- the policy, against restic's own --------------------------------------------------------------
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_our_plan_is_restics(world: World) -> None:
     """Random sets (each a tag of its own in one repository) and policies: the same ids stay and go."""
     sets, chance = (500, random.Random(7)) if FULL else (25, random.Random(8))
@@ -94,7 +95,7 @@ def disagree(world: World, known: list[Taken], number: int, chance: random.Rando
 # --- crashes ---------------------------------------------------------------------------------------
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_killed_at_any_point_it_recovers(world: World) -> None:
     """The runner, restic or a hook is killed: no success is written that is none, and the next run is clean."""
     points, chance = (70 if FULL else 3), random.Random(9)
@@ -142,7 +143,7 @@ def killed(world: World, chance: random.Random, whom: int, usual: float) -> floa
     raise AssertionError("nothing could be killed")
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_killed_while_it_removes_it_loses_nothing(world: World) -> None:
     """restic is killed as it forgets or prunes, or the runner is: what is to stay is there, and the next run ends."""
     points, chance = (30 if FULL else 3), random.Random(11)
@@ -249,7 +250,7 @@ def ended(session: int) -> None:
         time.sleep(0.01)
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_a_full_disk_loses_nothing(world: World) -> None:
     """Of the repository, and of the reports: the run fails and says so; what was there before is whole."""
     alone = ["unshare", "--user", "--map-root-user", "--mount"]
@@ -296,7 +297,7 @@ cmp state/orders.json after.json || cat state/orders.json >&2
 # --- damage ----------------------------------------------------------------------------------------
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_every_flipped_byte_is_found(world: World) -> None:
     """In packs of data and of trees, the index and the snapshots; and it is never called verified."""
     flips, chance = (200 if FULL else 6), random.Random(10)
@@ -403,7 +404,7 @@ SABOTAGES: dict[str, tuple[Sabotage, str]] = {
 }  # fmt: skip
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_every_sabotaged_drill_fails(world: World, tmp_path: Path) -> None:
     """Each for its own reason, and none is written down as a success; untouched, the drill succeeds."""
     world.begin()
@@ -423,7 +424,7 @@ def test_every_sabotaged_drill_fails(world: World, tmp_path: Path) -> None:
     assert world.do("drill") == 0
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_the_measured_time_is_that_of_a_stopwatch(world: World) -> None:
     """Of a repository with a real key, whose data grow."""
     shares: list[float] = []
@@ -462,7 +463,7 @@ def refused() -> Iterator[int]:
         yield port
 
 
-@OF_BOTH
+@OF_ONE_OR_BOTH
 def test_no_secret_is_seen_where_it_has_no_business(
     world: World, refused: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -535,6 +535,7 @@ def test_a_repository_without_its_snapshots_is_not_verified(
     assert (one.verified, known.steps["verify"], known.steps["drill"]) == (good.verified, False, False)
 
 
+@pytest.mark.proof
 @OF_BOTH
 @pytest.mark.judge
 def test_the_snapshot_of_the_last_backup_is_missed(world: World, capsys: pytest.CaptureFixture[str]) -> None:

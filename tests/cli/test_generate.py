@@ -27,7 +27,7 @@ from tests.generators.specs import LARGE, merged
 SPEC = merged(LARGE, {"limits": {"per_client": {"scope": "process"}}})
 OTHER = merged(SPEC, {"service": {"owner": "others"}, "deploy": {"replicas": {"min": 12}}, "retention": None})
 
-KILLS, STRIDE = (200, 1) if FULL else (30, 8)
+KILLS, STRIDE = (200, 1) if FULL else (15, 16)
 
 
 @pytest.fixture

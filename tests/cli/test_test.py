@@ -37,6 +37,7 @@ def whole(home: Path) -> Path:
     return home
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 def test_it_says_what_was_proved(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line for each proof, and where each severity ends."""
@@ -62,6 +63,7 @@ def test_from_a_folder_below_it_proves_the_same_files(
     assert capsys.readouterr().err.startswith("../deploy/prometheus/rules.yml: missing\n")
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 def test_routes_to_nobody_are_said(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a channel all proofs pass, and yet nobody would hear of an alert."""
@@ -136,6 +138,7 @@ def test_an_edited_rule_is_caught_before_it_is_tested(whole: Path) -> None:
     assert run(["test"]) == 1
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 def test_a_proof_that_fails_is_shown_with_its_command(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

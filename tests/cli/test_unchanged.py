@@ -117,6 +117,7 @@ def ignored(home: Path) -> None:
     (home / ".dockerignore").write_text("data\n")
 
 
+@pytest.mark.proof
 def test_a_change_is_never_overlooked(home: Path) -> None:
     """Of the spec, of what was generated from it, of the templates, of what the image has not."""
     ask(home, "generate", "--force")
@@ -151,6 +152,7 @@ def led_elsewhere(home: Path) -> None:
     folder.symlink_to(home / "prometheus")
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("change", [joined, linked, led_elsewhere])
 def test_what_a_check_refuses_is_refused_also_when_it_was_fine_before(
     home: Path, change: Callable[[Path], None]

@@ -174,6 +174,7 @@ def test_panels_of_latencies_ask_for_traces_where_there_are_any() -> None:
     assert not [expr for exprs in found.values() for expr in exprs if "histogram_quantile" not in expr]
 
 
+@pytest.mark.proof
 def test_hostile_names_leave_the_shape_alone() -> None:
     """Texts of a contract that no loader would let through change the texts of the dashboards, nothing else."""
     before, made = shape(ours()), shop()

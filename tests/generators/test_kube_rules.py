@@ -21,7 +21,7 @@ from tests.reading import read
 from tests.strategies import specs
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 1000 if FULL else 60
+ROUNDS = 1000 if FULL else 30
 Objects = list[dict[str, Any]]
 
 

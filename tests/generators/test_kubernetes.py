@@ -29,7 +29,7 @@ from tests.strategies import specs
 # It would read a megabyte of schemas for each object.
 kube_schemas.schema_contents = cache(kube_schemas.schema_contents)
 OLDEST, NEWEST = "1.26", "1.37"
-ROUNDS = 1000 if FULL else 60
+ROUNDS = 1000 if FULL else 30
 ONE = merged(SMALL, {"deploy": {"replicas": {"min": 1, "max": 1}}})
 PLAIN = merged(
     LARGE, {"deploy": {"image": "localhost:5000/shop:1.2.3", "targets": {"kubernetes": {"host": None}}}}

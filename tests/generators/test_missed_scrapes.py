@@ -96,6 +96,7 @@ def _rules(alerts: Sequence[Alert]) -> dict[str, Any]:
     }
 
 
+@pytest.mark.proof
 def test_alerts_go_on_though_scrapes_fail(tmp_path: Path) -> None:
     """One in eight, for as long as the fault lasts: too few for the replica to be `ReplicaDown`."""
     of = shop()

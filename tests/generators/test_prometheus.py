@@ -152,10 +152,9 @@ def proofs(folder: Path) -> Iterator[Path]:
     yield from sorted((folder / "prometheus").glob("*.test.yml"), reverse=True)
 
 
+@pytest.mark.proof
 @pytest.mark.judge
-@pytest.mark.parametrize(
-    "window", ["7d", *(pytest.param(one, marks=pytest.mark.proof) for one in ("28d", "30d", "90d"))]
-)
+@pytest.mark.parametrize("window", ["7d", "28d", "30d", "90d"])
 def test_every_window_is_proved(window: str, tmp_path: Path) -> None:
     """The shortest windows of a period are seen at a pace of their own, however long the period is; so is time."""
     age = {"query": {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"}}
@@ -258,10 +257,9 @@ def test_no_series_of_a_test_has_more_samples_than_promtool_loads(of: Contract) 
                 assert sum(int(one) + 1 for one in runs) < 10_000, (test["name"], series["series"])
 
 
+@pytest.mark.proof
 @pytest.mark.judge
-@pytest.mark.parametrize(
-    "said", [LONG, pytest.param(LONGEST, marks=pytest.mark.proof)], ids=["long", "longest"]
-)
+@pytest.mark.parametrize("said", [LONG, LONGEST] if FULL else [LONG])
 def test_what_is_waited_for_is_proved_however_long(said: dict[str, Any], tmp_path: Path) -> None:
     """With the samples that its windows look at; and a hold that is a step longer or shorter is noticed."""
     folder = written(made(said), tmp_path)

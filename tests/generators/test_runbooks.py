@@ -146,6 +146,7 @@ def typed(of: Mapping[str, str], program: str) -> list[list[str]]:
     return [shlex.split(part) for one in found for part in one.split(" | ") if part.startswith(program)]
 
 
+@pytest.mark.proof
 def test_our_own_verbs_work(
     ours: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ def test_it_is_due_where_an_independent_reading_says_so(text: str, moment: datet
     assert not [one for one in before if one < then and fires(text, one)]
 
 
+@pytest.mark.proof
 def test_the_pauses_of_a_short_look_are_those_of_28_years(monkeypatch: pytest.MonkeyPatch) -> None:
     """For every kind of restriction, alone and together."""
     days, months = ("*", "1", "29", "30", "31", "1,15", "*/2", "1-31"), ("*", "2", "jan-feb", "1-12", "*/2")

@@ -158,6 +158,7 @@ def test_schema_and_loader_accept_the_same_random_specs(made: dict[str, Any]) ->
         assert faults(made) == []
 
 
+@pytest.mark.proof
 @settings(max_examples=25)
 @given(specs(), st.data())
 def test_neither_accepts_a_key_that_is_misspelled(made: dict[str, Any], data: st.DataObject) -> None:

@@ -179,6 +179,7 @@ def harmless() -> float:
     return took
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     "text",
     [

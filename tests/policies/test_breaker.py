@@ -845,7 +845,7 @@ def test_it_agrees_with_the_reference(machine: type[Agreement]) -> None:
 def test_many_thousand_steps_agree_with_the_reference() -> None:
     """The same machines, at length: on a fake clock, on tasks and on threads."""
     Agreement.steps = 0
-    often, wanted = (10_000, 50_000) if FULL else (300, 20_000)
+    often, wanted = (10_000, 50_000) if FULL else (150, 10_000)
     long = examples(max_examples=often, stateful_step_count=50)
     run_state_machine_as_test(Agreement, settings=long)
     run_state_machine_as_test(InTheProcess, settings=long)

@@ -461,6 +461,7 @@ async def _is_limited(scope: Scope, receive: Receive, send: Send) -> None:
     raise RateLimited("tools", "too many", SECOND)
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize(
     ("work", "visit", "more"),
     [

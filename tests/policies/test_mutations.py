@@ -12,7 +12,7 @@ import pytest
 from tests.figures import FULL, figure
 from tests.tools.mutate import ROOT, SUBJECTS, changes
 
-SAMPLE = 2
+SAMPLE = 1
 
 
 def test_a_change_is_one_change() -> None:

@@ -93,6 +93,7 @@ def test_the_schema_accepts_what_the_parser_accepts() -> None:
     )
 
 
+@pytest.mark.proof
 @given(specs())
 def test_every_random_condition_is_in_the_schema(spec: dict[str, Any]) -> None:
     """The pattern an editor checks is no stricter than the parser."""

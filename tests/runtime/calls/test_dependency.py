@@ -700,7 +700,7 @@ def test_of_ten_thousand_calls_only_the_probes_arrive() -> None:
 @pytest.mark.proof
 def test_of_ten_thousand_calls_only_the_probes_arrive_every_time() -> None:
     """The same, again and again."""
-    runs = 100 if FULL else 10
+    runs = 100 if FULL else 5
     arrived = {_herd(10_000)[0] for _ in range(runs)}
     figure(f"breaker: of 10,000 calls at half-open with 3 probes arrive ({runs} runs)", "3", sorted(arrived))
     assert arrived == {3}

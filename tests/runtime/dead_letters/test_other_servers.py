@@ -71,6 +71,7 @@ def test_a_server_that_takes_nothing_is_left_when_its_name_leads_to_another(
         letters.close()
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("distance", [0, 1], ids=["the node of our keys", "another one"])
 def test_letters_on_a_cluster_are_kept_without_the_node_of_the_url(nodes: Cluster, distance: int) -> None:
     """One loss after another, without one letter lost: what a node had its replica has."""

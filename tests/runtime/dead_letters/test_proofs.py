@@ -34,7 +34,7 @@ from tests.runtime.redis.servers import server
 
 ROOT = Path(__file__).parents[3]
 SECOND = 10**9
-RATE, DOWN_FROM, DOWN_FOR, MINUTES = 50, 60, 5, 10 if FULL else 4
+RATE, DOWN_FROM, DOWN_FOR, MINUTES = 50, 60, 5, 10 if FULL else 2
 OPEN_FOR = 5
 KILLS = 50 if FULL else 10
 

@@ -97,6 +97,7 @@ def both_ways(scenario: Callable[[], Awaitable[Any]]) -> tuple[Any, Any]:
         Planner._planned = planned  # type: ignore[method-assign]  # pyright: ignore[reportPrivateUsage]
 
 
+@pytest.mark.proof
 def test_no_request_can_tell_which_way_it_was_decided() -> None:
     """Status, fields, body and series are the same, whatever the rates and whenever the requests come."""
     seen = Counter[int]()

@@ -36,7 +36,7 @@ from tests.runtime.limits.histories import (
 )
 from tests.runtime.redis.servers import server
 
-HISTORIES = 500 if FULL else 15
+HISTORIES = 500 if FULL else 10
 TRIES, FEW = 100, 6
 """How many histories of how many calls by each caller a bug has to hide: to see that none explains one takes long."""
 

@@ -116,6 +116,7 @@ async def _promises(chance: random.Random, algorithm: str, cases: int) -> int:
     return kept
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_promise_of_retry_after_is_kept(algorithm: str) -> None:
     """1,000 random refusals: 1 ms and 1 ns early refused, on time admitted, the header is the ceiling."""

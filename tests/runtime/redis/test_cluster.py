@@ -30,6 +30,7 @@ async def _disturb(one: Fleet, what: Cluster, place: int) -> None:
     assert one.calls("ok") == lost + 1
 
 
+@pytest.mark.proof
 @pytest.mark.parametrize("distance", [0, 1], ids=["the node of our keys", "another one"])
 def test_a_cluster_is_found_again_without_the_node_of_the_url(nodes: Cluster, distance: int) -> None:
     """It is dead for good: the store goes on with the nodes that it has heard of, one loss after another."""

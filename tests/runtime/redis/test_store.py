@@ -1000,6 +1000,7 @@ async def lost(one: Fleet) -> None:
     assert one.up() == 0
 
 
+@pytest.mark.proof
 def test_the_event_loop_is_never_held_up() -> None:
     """SIGSTOP with requests going on: the loop's longest pause stays below 50 ms, if the machine lets it."""
     with server() as one:

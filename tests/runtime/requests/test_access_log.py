@@ -197,6 +197,7 @@ for _ in range(100):
 """
 
 
+@pytest.mark.proof
 def test_workers_that_share_a_pipe_tear_no_line() -> None:
     """Three processes that write 64 lines at a time, faster than they are read."""
     out, into = os.pipe()

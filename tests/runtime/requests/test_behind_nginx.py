@@ -201,6 +201,7 @@ def test_both_count_the_same_client(writes: str, tmp_path: Path) -> None:
     assert judged(tmp_path, writes, 400) == 0
 
 
+@pytest.mark.proof
 @pytest.mark.judge
 @pytest.mark.parametrize("writes", ["appended", "forwarded"])
 def test_both_count_the_same_client_by_a_unix_socket(writes: str, tmp_path: Path) -> None:

@@ -274,6 +274,7 @@ async def test_a_header_that_a_client_invents_buys_nothing(name: str) -> None:
             assert admitted == 5, (form, trusted, peer)
 
 
+@pytest.mark.proof
 async def test_one_network_is_one_client_and_one_address_has_one_spelling() -> None:
     """10,000 addresses of a /64: five requests; three spellings of one IPv4: five requests."""
     house = harden(site(), spec_of(limits={"all": {"rate": "5/hour"}}))

@@ -87,6 +87,7 @@ async def differences(seed: object, requests: int) -> list[str]:
     ]
 
 
+@pytest.mark.proof
 def test_the_table_finds_and_hands_on_what_the_router_would() -> None:
     """Random sites and requests: same handler, parameters, scope, answer and error, with and without it."""
     for seed in range(150):
@@ -96,7 +97,7 @@ def test_the_table_finds_and_hands_on_what_the_router_would() -> None:
 @pytest.mark.proof
 def test_ten_thousand_random_route_tables() -> None:
     """The same over ten thousand sites."""
-    sites = 10_000 if FULL else 1_000
+    sites = 10_000 if FULL else 500
     wrong = [one for seed in range(sites) for one in run(differences(f"site {seed}", 20))]
     figure(
         f"{sites:,} random route tables, {20 * sites:,} requests: other than Starlette's and FastAPI's",

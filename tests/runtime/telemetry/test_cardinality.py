@@ -57,7 +57,7 @@ async def invent(house: House, chance: random.Random, requests: int) -> None:
 @pytest.mark.proof
 def test_a_million_inventions_make_no_series() -> None:
     """What usual requests have made is all there will ever be in series; in memory, what a tenth has made."""
-    requests = 1_000_000 if FULL else 100_000
+    requests = 1_000_000 if FULL else 50_000
 
     async def scenario() -> tuple[int, int, float]:
         house, chance = shop(), random.Random("inventions")

@@ -182,7 +182,7 @@ def test_what_clients_invent_makes_no_series() -> None:
 @pytest.mark.proof
 def test_what_many_clients_invent_makes_no_series() -> None:
     """Ten times as many, and every status there is: the bound that `check` prints is reached and never passed."""
-    count = 100_000 if FULL else 50_000
+    count = 100_000 if FULL else 25_000
 
     async def scenario() -> tuple[int, int, float]:
         before = usage().memory
