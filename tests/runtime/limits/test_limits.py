@@ -60,7 +60,7 @@ CROWDS = [
 ]
 
 
-@pytest.mark.parametrize(("limit", "expected"), [CROWDS[1], *CROWDS[-2:]], ids=str)
+@pytest.mark.parametrize(("limit", "expected"), [CROWDS[1], CROWDS[-2]], ids=str)
 async def test_ten_thousand_at_once_on_a_frozen_clock(limit: dict[str, Any], expected: int) -> None:
     """Exactly the burst, or the count, is admitted; everyone is counted."""
     house = harden(site(), limits(calls=limit))
@@ -116,12 +116,11 @@ async def _promises(chance: random.Random, algorithm: str, cases: int) -> int:
     return kept
 
 
-@pytest.mark.proof
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_promise_of_retry_after_is_kept(algorithm: str) -> None:
-    """1,000 random refusals: 1 ms and 1 ns early refused, on time admitted, the header is the ceiling."""
+    """200 random refusals: 1 ms and 1 ns early refused, on time admitted, the header is the ceiling."""
     chance = random.Random(f"promises {algorithm}")
-    assert sum(run(_promises(chance, algorithm, 25)) for _ in range(40)) == 1000
+    assert sum(run(_promises(chance, algorithm, 25)) for _ in range(8)) == 200
 
 
 @pytest.mark.proof
