@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mahavishnu.derived import at_rest
 from tests.crew import APP, COUNT, Crew, Load, crew
 from tests.figures import FULL, figure
 from tests.otlp_receiver import collector
@@ -38,6 +40,19 @@ def _told(server: Crew, moment: float) -> bool:
 
 def _descriptors(pid: int) -> int:
     return len([*Path(f"/proc/{pid}/fd").iterdir()])
+
+
+def _proportional(pid: int) -> int:
+    """Bytes of a process; what it shares with n others counts an n-th, as it does for all that a container holds."""
+    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1]) * 1024
+
+
+def _below(pid: int) -> set[int]:
+    """The process and all that descend from it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return {pid}.union(*(_below(int(child)) for child in children))
 
 
 def _memory(pid: int) -> float:
@@ -76,6 +91,20 @@ def test_two_workers_are_scraped_as_one(tmp_path: Path, app: str) -> None:
         server.until(lambda: server.samples()[DEATHS] == 1)
         assert server.samples()[START] == shown[START]
         assert "Traceback" not in server.log
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("workers", [2, 4])
+def test_a_replica_needs_no_more_memory_at_rest_than_is_said(workers: int, tmp_path: Path) -> None:
+    """Nor much less: what the deployment asks for would be wasted."""
+    with crew(tmp_path, workers=workers) as server:
+        for _ in range(10 * workers):
+            server.get()
+        needed = sum(map(_proportional, _below(server.server.pid)))
+    said = at_rest.memory(workers)
+    measured = f"{needed / 2**20:.0f} MiB"
+    figure(f"memory of a small app in {workers} workers at rest", f"<= {said / 2**20:.0f} MiB", measured)
+    assert said / 2 < needed <= said
 
 
 _HASTY = """

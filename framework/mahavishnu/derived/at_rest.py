@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from mahavishnu.units import Size
 
-# Measured: 44 MiB with Starlette, 48 with FastAPI, 59 with redis and OTLP besides; 22 for uvicorn's parent and helper.
+# 44 MiB with Starlette, 48 with FastAPI, 59 with redis and OTLP besides; 22 for uvicorn's parent and helper. A proof in
+# tests/test_several_workers.py measures the whole.
 EACH = Size.parse("50Mi")
 """Of each worker that serves a small app."""
 BESIDES = Size.parse("30Mi")
