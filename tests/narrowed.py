@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ruamel.yaml import YAML
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 def narrowed(rules: Path, wanted: Collection[str], series: Series) -> tuple[Path, Series]:
     """A file beside the rules with those alerts, and what their queries name, directly or through others."""
-    tree: Any = YAML(typ="safe").load(rules)
+    tree = cast("Any", YAML(typ="safe")).load(rules)
     needed = _needed({_called(rule): rule["expr"] for rule in _rules(tree)}, wanted)
     for group in tree["groups"]:
         group["rules"] = [rule for rule in group["rules"] if _called(rule) in needed]

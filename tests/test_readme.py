@@ -30,6 +30,7 @@ from mahavishnu.files.notes import BEGIN
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.survey import Kind
+from tests import warm
 from tests.backup.world import NEW, PASSWORD
 from tests.files.test_merges import ATTRIBUTES
 from tests.judges import judge
@@ -112,11 +113,10 @@ def environment(**more: str) -> dict[str, str]:
 
 def run(folder: Path, command: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run a command line of the manual with this project's own `mahavishnu`."""
-    words = shlex.split(command)
-    line = [sys.executable, "-m", *words] if words[0] == "mahavishnu" else words
-    return subprocess.run(
-        line, cwd=folder, env=environment(**more), capture_output=True, text=True, check=False
-    )
+    words, said = shlex.split(command), environment(**more)
+    if words[0] == "mahavishnu":
+        return warm.run([sys.executable, "-m", *words], cwd=folder, env=said)
+    return subprocess.run(words, cwd=folder, env=said, capture_output=True, text=True, check=False)
 
 
 def python(folder: Path, text: str) -> str:

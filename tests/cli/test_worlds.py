@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from mahavishnu.cli import run
+from mahavishnu.inspection import appinfo
+from tests import warm
 
 WORLDS = Path(__file__).parent / "worlds"
 _SECTION = re.compile(r"^-- (.+) --\n", re.MULTILINE)
@@ -38,6 +40,12 @@ def played(
         code = run(words)
     out, err = capsys.readouterr()
     return dict(zip(_PRINTED, (out, err, f"{code}\n"), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _warm(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
+    """Apps are looked at by a Python that has loaded the package."""
+    monkeypatch.setattr(appinfo, "subprocess", warm.SUBPROCESS)
 
 
 @pytest.mark.parametrize("path", sorted(WORLDS.glob("*.txt")), ids=lambda path: path.stem)

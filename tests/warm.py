@@ -1,0 +1,61 @@
+"""Python that has loaded the package, and forks: a process of a test costs no import of what is loaded anyway."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(["mahavishnu.asgi", "mahavishnu.cli.check", "mahavishnu.inspection.look"])
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: str | Path,
+    env: Mapping[str, str],
+    timeout: float = 120,
+    errors: str = "strict",
+    **_: Any,
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` of `[sys.executable, "-m", module, …]`, with what it writes as text.
+
+    For tests whose subject is neither how Python starts, nor how it ends: of the latter, what `atexit` has is left out.
+    Raises TimeoutExpired.
+    """
+    interpreter, dash_m, *words = command
+    assert (interpreter, dash_m) == (sys.executable, "-m")
+    with TemporaryDirectory() as folder:
+        child = _SERVER.Process(target=_child, args=(words, str(cwd), {**env}, folder))
+        child.start()
+        child.join(timeout)
+        if child.exitcode is None:
+            child.kill()
+            child.join()
+            raise subprocess.TimeoutExpired(command, timeout)
+        out, err = (Path(folder, name).read_text("utf-8", errors) for name in ("1", "2"))
+    return subprocess.CompletedProcess(command, child.exitcode, out, err)
+
+
+SUBPROCESS = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
+"""What a module of ours may have in the place of `subprocess`."""
+
+
+def _child(words: list[str], cwd: str, env: dict[str, str], folder: str) -> None:
+    for descriptor in (1, 2):
+        os.dup2(os.open(f"{folder}/{descriptor}", os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = filter(None, env.get("PYTHONPATH", "").split(os.pathsep))
+    sys.argv = words
+    sys.modules.pop(words[0], None)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)
