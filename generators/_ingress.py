@@ -82,17 +82,17 @@ def _largest_body(spec: Spec) -> int:
 def _longest_silence(spec: Spec) -> int:
     """Before the first part of a response, and between two of them: without an `idle` a stream may pause for ever."""
     timeouts = _held(spec, Timeout)
-    enforced = [one for one in timeouts if one.mode == "enforce"]
-    silent = [length for one in enforced for length in (one.timeout, one.idle) if length]
+    silent = [length for one in timeouts for length in (one.timeout, one.idle) if length]
     longest = max(map(seconds, silent), default=0) + _MARGIN
     ends = _hold_all(timeouts) and all(one.idle for one in timeouts)
     return longest if ends else max(longest, _LONG)
 
 
 def _held(spec: Spec, kind: type[L]) -> list[L]:
-    return [one for one in spec.limits.values() if isinstance(one, kind) and one.mode != "off"]
+    """Those that are enforced; one that observes takes nothing from the others."""
+    return [one for one in spec.limits.values() if isinstance(one, kind) and one.mode == "enforce"]
 
 
 def _hold_all(limits: list[L]) -> bool:
-    """Whether each request is held to one of them; one that observes goes before those that are less specific."""
-    return any(one.match is None for one in limits) and all(one.mode == "enforce" for one in limits)
+    """Whether each request is held to one of them."""
+    return any(one.match is None for one in limits)

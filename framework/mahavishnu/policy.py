@@ -121,7 +121,7 @@ class Limit(Policy):
     match: CallMatch | None = None
     """Which requests it applies to; all of them when absent."""
     mode: Mode = "enforce"
-    """`observe` counts what it would refuse, `off` does nothing."""
+    """`observe` counts what it would refuse, `off` does nothing. One that observes never takes the place of another."""
 
     @field_validator("match")
     @classmethod
@@ -129,6 +129,17 @@ class Limit(Policy):
         if match is not None and match.tool is not None and cls.keyword != "rate":
             raise PydanticCustomError("later", "{word}", {"word": "tool"})
         return match
+
+    @property
+    def exactness(self) -> tuple[int, ...]:
+        """Orders limits by how exactly they name their requests: route, exact route, longer route, method."""
+        match = self.match or Match()
+        return (
+            match.path is not None,
+            "*" not in (match.path or "*"),
+            len(match.path or ""),
+            match.method is not None,
+        )
 
     @property
     def denial(self) -> str:

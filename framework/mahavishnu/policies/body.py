@@ -23,7 +23,7 @@ class Body(Limit):
     keyword: ClassVar[str] = "body"
 
     body: Size
-    """The largest body that is read."""
+    """The largest body that is read. Where several fit a request, the one that names it most exactly holds."""
     within: Duration | None = None
     """How long the app may have to wait for the whole of it."""
     min_rate: Throughput | None = None

@@ -22,7 +22,8 @@ class Timeout(Limit):
     keyword: ClassVar[str] = "timeout"
 
     timeout: Duration
-    """From the arrival of the request to the start of its response."""
+    """From the arrival of the request to the start of its response. Where several fit a request, the one that
+    names it most exactly holds."""
     inherit: BudgetHeaders = ()
     """Request headers in which callers say how long they still wait: `grpc-timeout` in gRPC's form, names that end
     in `-ms` in milliseconds, all others in seconds. They only ever shorten the time; a request that is ended

@@ -25,6 +25,7 @@ from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer, failed
+from mahavishnu.runtime.requests.on_trial import BoundedOnTrial
 from mahavishnu.runtime.requests.upload import ClientGone, Upload, unless_gone
 from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
@@ -148,7 +149,10 @@ class Edition:
         """Let a request in, or refuse it. What is let in is not `running` yet where it still has to `wait`."""
         plan, engine = exchange.plan, self.service.engine
         if plan.body is not None:
-            exchange.bounded = Bounded(engine.clock, plan.body, exchange, receive)
+            if plan.body_trial is None:
+                exchange.bounded = Bounded(engine.clock, plan.body, exchange, receive)
+            else:
+                exchange.bounded = BoundedOnTrial(engine.clock, plan.body, plan.body_trial, exchange, receive)
             exchange.bounded.announced(scope["headers"])
             if exchange.refused is not None:
                 return False
@@ -164,7 +168,9 @@ class Edition:
             if plan.plain:
                 exchange.watch = deadline(engine.clock, plan.timeout, exchange, exchange.began)
             else:
-                exchange.watch = Watch(engine.clock, plan.timeout, exchange, scope["headers"])
+                exchange.watch = Watch(
+                    engine.clock, plan.timeout, exchange, scope["headers"], plan.timeout_trial
+                )
         exchange.running = not plan.later and (not plan.gates or engine.try_enter(exchange))
         return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.timeout import Timeout
@@ -23,6 +23,8 @@ from mahavishnu.runtime.limits.time_limit import TimeLimit
 
 _TOOLS = 1000  # that a program may call by name
 _WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+_Named = tuple[str, Limit]
+A = TypeVar("A", SizeLimit, TimeLimit)
 
 
 class Planner:
@@ -80,20 +82,24 @@ class Planner:
     def _planned(self, route: str, method: str) -> Plan:
         rates = tuple(one for one in self._rates() if _applies(one.match, route, method))
         keys, allowed = _counted(rates, route)
-        timeout, later = self._time_limit(route, method), self._later(rates)
+        body, body_trial = self._size_limits(route, method)
+        timeout, timeout_trial = self._time_limits(route, method)
+        later = self._later(rates)
         return Plan(
             (route, method),
             rates,
             keys,
             allowed,
             self._gate_limits(route, method),
-            self._size_limit(route, method),
+            body,
             timeout,
             _told(rates),
             self._fast_path(rates, keys, later=later),
-            plain=timeout is None or timeout.plain,
+            plain=timeout is None or (timeout.plain and timeout_trial is None),
             later=later,
             uploads=timeout is not None and method not in _WITHOUT_BODY,
+            body_trial=body_trial,
+            timeout_trial=timeout_trial,
         )
 
     def _later(self, rates: Iterable[RateLimit]) -> bool:
@@ -125,24 +131,34 @@ class Planner:
     def _narrow(self, name: str) -> tuple[int, ...]:
         """Orders gates by how few requests they are for; an adaptive one learns only from who gets past the others."""
         limit = self._limits[name]
-        return (*_specific((name, limit)), not getattr(limit, "adaptive", False))
+        return (*limit.exactness, not getattr(limit, "adaptive", False))
 
-    def _size_limit(self, route: str, method: str) -> SizeLimit | None:
-        found = self._most_specific(Body, route, method)
-        return found and SizeLimit.of(*found, self._cells[found[0]], self._margins[found[0]])
+    def _size_limits(self, route: str, method: str) -> tuple[SizeLimit | None, SizeLimit | None]:
+        holds, tried = self._of_kind(Body, route, method)
+        return self._applied(SizeLimit.of, holds), self._applied(SizeLimit.of, tried)
 
-    def _time_limit(self, route: str, method: str) -> TimeLimit | None:
-        found = self._most_specific(Timeout, route, method)
-        return found and TimeLimit.of(*found, self._cells[found[0]], self._margins[found[0]])
+    def _time_limits(self, route: str, method: str) -> tuple[TimeLimit | None, TimeLimit | None]:
+        holds, tried = self._of_kind(Timeout, route, method)
+        return self._applied(TimeLimit.of, holds), self._applied(TimeLimit.of, tried)
 
-    def _most_specific(self, kind: type[Limit], route: str, method: str) -> tuple[str, Any] | None:
-        """The one of its kind that a request meets, and its name: of several, the one that names it most exactly."""
-        fitting = (
+    def _applied(self, of: Callable[[str, Any, Cells, Margin], A], named: _Named | None) -> A | None:
+        return named and of(*named, self._cells[named[0]], self._margins[named[0]])
+
+    def _of_kind(self, kind: type[Limit], route: str, method: str) -> tuple[_Named | None, _Named | None]:
+        """The limit that a request is held to, and the one that is tried beside it: each names it most exactly.
+
+        One that observes never takes the place of one that is enforced; it is beside it unless that one is nearer.
+        """
+        fitting = [
             (name, one)
             for name, one in self._limits.items()
             if isinstance(one, kind) and _applies(one.match, route, method)
-        )
-        return max(fitting, key=_specific, default=None)
+        ]
+        holds = max((one for one in fitting if one[1].mode == "enforce"), key=_exactness, default=None)
+        tried = max((one for one in fitting if one[1].mode == "observe"), key=_exactness, default=None)
+        if holds is None or tried is None:
+            return holds or tried, None
+        return holds, tried if _exactness(tried) >= _exactness(holds) else None
 
 
 def _told(rates: Iterable[RateLimit]) -> RateLimitFields:
@@ -162,12 +178,5 @@ def _applies(match: Match | None, route: str, method: str) -> bool:
     return match is None or match.meets(route, method)
 
 
-def _specific(named: tuple[str, Limit]) -> tuple[int, ...]:
-    """Orders limits by how exactly they name their requests: route, exact route, longer route, method."""
-    match = named[1].match or Match()
-    return (
-        match.path is not None,
-        "*" not in (match.path or "*"),
-        len(match.path or ""),
-        match.method is not None,
-    )
+def _exactness(named: _Named) -> tuple[int, ...]:
+    return named[1].exactness

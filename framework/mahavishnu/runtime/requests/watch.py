@@ -92,15 +92,21 @@ def deadline(clock: Clock, of: TimeLimit, request: Timed, began: int) -> Deadlin
 class Watch(Cutoff):
     """As `Deadline`, in all other cases: with an idle time, of a length the caller has chosen, or only observing.
 
-    How long its caller waits, if he says so among the headers, only ever shortens the time.
+    How long its caller waits, if he says so among the headers, only ever shortens the time. `trial` counts beside it.
     """
 
-    __slots__ = ("_of", "_request", "idle")
+    __slots__ = ("_of", "_request", "_trial", "idle")
 
     def __init__(
-        self, clock: Clock, of: TimeLimit, request: Timed, headers: Iterable[tuple[bytes, bytes]]
+        self,
+        clock: Clock,
+        of: TimeLimit,
+        request: Timed,
+        headers: Iterable[tuple[bytes, bytes]],
+        trial: TimeLimit | None = None,
     ) -> None:
         self._of = of
+        self._trial = trial
         self._request = request
         enforced = of.limit.mode == "enforce"
         given = of.inherit and of.inherit(headers)
@@ -127,8 +133,12 @@ class Watch(Cutoff):
     def ended(self, took: int) -> None:
         """The request has ended, and its response began after so many ns: count it."""
         self.end(None)
-        if self._request.refused is None:
+        kept = self._request.refused is None
+        if kept:
             _count(self._of, took)
+        # Of one that was refused in its time nobody knows whether it would have kept that.
+        if self._trial is not None and (kept or took > self._trial.margin.whole):
+            _count(self._trial, took)
 
     def _cancel(self) -> None:
         super()._cancel()
