@@ -37,7 +37,7 @@ def room(limits: Mapping[str, Any], workers: int = 1) -> int:
         ({"large": LARGE, "many": {"concurrency": 20, "match": MATCH}, "all": {"concurrency": 10}}, 32 + 10 * 50),
         ({"large": {"body": "50Mi"}, "all": {"concurrency": 100}}, 32 + 8 * 50),
         ({"large": {"body": "50Mi"}, "all": {"concurrency": 2}}, 32 + 2 * 50),
-        ({"large": LARGE, "all": {"body": "10Mi"}}, 32 + 8 * 10),
+        ({"large": LARGE, "all": {"body": "10Mi"}}, 32 + 8 * 50),
         ({"large": LARGE, "larger": {"body": "60Mi", "match": {"path": "/films"}}}, 32 + 8 * 60),
     ],
 )  # fmt: skip

@@ -35,12 +35,14 @@ def room(spec: Spec) -> int:
 
 
 def largest(spec: Spec) -> Uploads | None:
-    """What takes the most of those that are let in; None where no size is enforced."""
+    """What takes the most of those that are let in; None where no size is enforced.
+
+    One for some requests takes the place of one for all, also where it lets in more.
+    """
     bodies = {
         name: one for name, one in spec.limits.items() if isinstance(one, Body) and one.mode == "enforce"
     }
-    whole = [one.body for one in bodies.values() if one.match is None]
-    found = (Uploads(name, min((one.body, *whole)), _at_once(spec, one)) for name, one in bodies.items())
+    found = (Uploads(name, one.body, _at_once(spec, one)) for name, one in bodies.items())
     return max(found, key=lambda one: one.room, default=None)
 
 
