@@ -184,7 +184,9 @@ MV104 limits: {a: {concurrency: 4, critical: «/checkout»}}
 MV104 limits: {a: {concurrency: 4, sheddable: [«/search»]}}
 MV110 limits: {a: {concurrency: 4, critical: [{«tool»: pay}]}}
 MV107 limits: {a: {concurrency: 4, queue: «-1»}}
-MV102 limits: {a: {concurrency: 4, wait: «2»}}
+MV102 limits: {a: {concurrency: 4, queue: 4, wait: «2»}}
+MV109 limits: {«a»: {concurrency: 4, wait: 5s}}
+MV109 limits: {«a»: {concurrency: adaptive, queue: 0, wait: 5s, sheddable: [{path: /login}]}}
 MV102 limits: {a: {body: «1048576»}}
 MV102 limits: {a: {body: «1 MiB»}}
 MV102 limits: {a: {body: «1mb»}}
@@ -216,6 +218,8 @@ MV109 dead_letters: {store: «"redis://:pw@localhost"»}
 MV109 dead_letters: {store: «"redis://redis:65536"»}
 MV107 dead_letters: {redrive: {attempts: «0»}}
 MV102 dead_letters: {redrive: {base: «1»}}
+MV109 dead_letters: {«redrive»: {base: 1h, max: 1m}}
+MV109 dead_letters: {«redrive»: {base: 2h}}
 MV101 dependencies: {a: {«retries»: {attempts: 3}}}
 MV101 dependencies: {a: {«attempts»: 3}}
 MV108 dependencies: {a: {url: «ftp://example.com»}}
@@ -244,6 +248,12 @@ MV107 dependencies: {a: {breaker: {min_calls: «0»}}}
 MV101 dependencies: {a: {breaker: {«half_open»: 3}}}
 MV102 dependencies: {a: {retry: {within: «5»}}}
 MV109 dependencies: {a: {«breaker»: {open_for: 30s, max_open_for: 5s}}}
+MV109 dependencies: {a: {«breaker»: {failure_on: [timeout, 503], ignore: [503, timeout, connect]}}}
+MV109 dependencies: {a: {«breaker»: {failure_on: [timeout], ignore: [timeout], slow_call: 1s}}}
+MV109 dependencies: {a: {«breaker»: {failure_on: []}}}
+MV109 dependencies: {a: {«retry»: {retry_on: []}}}
+MV109 dependencies: {a: {«retry»: {base: 10s, max: 100ms}}}
+MV109 dependencies: {a: {«retry»: {base: 2001ms}}}
 MV105 dependencies: {a: {breaker: {mode: «on»}}}
 MV105 dependencies: {a: {breaker: {scope: «all»}}}
 MV105 dependencies: {a: {breaker: {ignore: [«declined»]}}}

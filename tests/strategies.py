@@ -76,11 +76,10 @@ def limits(draw: Draw) -> Mapping:
         places = draw(st.integers(1, 500) | st.just("adaptive"))
         most: Mapping = {"max": st.integers(1, 500)} if places == "adaptive" else {}
         ranks = st.lists(matches(), max_size=3)
+        queued = st.fixed_dictionaries({"queue": st.integers(1, 100)}, optional={"wait": times})
         return _some(
             draw,
-            {"concurrency": places},
-            queue=st.integers(0, 100),
-            wait=times,
+            {"concurrency": places, **(draw(queued) if draw(st.booleans()) else {})},
             critical=ranks,
             sheddable=ranks,
             **most,
@@ -111,13 +110,14 @@ def dependencies(draw: Draw) -> Mapping:
         },
     )
     window = {"window": st.sampled_from(["10s", "30s", "1m"]), "min_calls": st.integers(1, 30)}
-    words = st.sampled_from([[404], ["ValueError", "timeout"], ["shop.errors.Declined", 503, "connect"]])
+    failures = st.sampled_from([[404], ["ValueError", "timeout"], ["shop.errors.Declined", 503, "connect"]])
+    ignored = st.sampled_from([[409], ["timeout"], ["shop.errors.Busy", "connect", 503]])
     opens = {
         "open_for": st.sampled_from(["5s", "30s"]),
         "max_open_for": st.sampled_from(["30s", "5m"]),
         "probes": st.integers(1, 10),
-        "failure_on": words,
-        "ignore": words,
+        "failure_on": failures,
+        "ignore": ignored,
         "mode": st.one_of(modes, st.sampled_from(["open", "closed"])),
     }
     failing = {"failure_rate": percents, **window}

@@ -78,3 +78,21 @@ def test_the_base_of_the_table_holds(text: str, tmp_path: Path) -> None:
     path.write_text("\n".join(BASE.values()), encoding="utf-8")
 
     assert text in load(path).text
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "dependencies: {a: {breaker: {failure_on: [timeout, 503], ignore: [timeout]}}}",
+        "dependencies: {a: {breaker: {failure_on: [], slow_call: 1s}}}",
+        "dependencies: {a: {retry: {attempts: 1, retry_on: []}}}",
+        "dependencies: {a: {retry: {max: 50ms}}}",
+        "dependencies: {a: {retry: {base: 2s}}}",
+        "dead_letters: {redrive: {max: 30s}}",
+        "limits: {a: {concurrency: 4, wait: 5s, critical: [{path: /login}]}}",
+        "limits: {a: {concurrency: 4, queue: 0}}",
+    ],
+)
+def test_what_still_does_something_is_not_refused(row: str, tmp_path: Path) -> None:
+    """A part that is ignored, a default that gives way, what other words of the policy still want."""
+    assert load(written(row, tmp_path)).text

@@ -712,6 +712,19 @@ WORDS = st.lists(
     unique=True,
     max_size=3,
 ).map(tuple)
+
+
+def _that_fits(said: dict[str, Any]) -> dict[str, Any]:
+    """What is slow is said with how many may be; nothing is ignored that is all that counts."""
+    failures = {*(said["failure_on"] or ())}
+    dead = failures <= {*said["ignore"]} and not (said["slow_call"] and not failures)
+    return {
+        **said,
+        "slow_rate": said["slow_rate"] if said["slow_call"] else None,
+        "failure_on": None if dead else said["failure_on"],
+    }
+
+
 RATES = st.sampled_from([None, "25%", "33.3333%", "50%", "99.9%", "100%"])
 BREAKERS = st.fixed_dictionaries(
     {
@@ -728,7 +741,7 @@ BREAKERS = st.fixed_dictionaries(
         "ignore": st.one_of(st.just(()), WORDS),
         "mode": st.sampled_from(["enforce", "enforce", "enforce", "observe"]),
     }
-).map(lambda said: said if said["slow_call"] else {**said, "slow_rate": None})
+).map(_that_fits)
 
 
 class Agreement(RuleBasedStateMachine):

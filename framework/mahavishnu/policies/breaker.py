@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.ground.unfit import unfit
+from mahavishnu.ground.words import listing
 from mahavishnu.policies._breaker_states import NOT_BEGUN, Closed, HalfOpen, Held, Open, Probe, State, name_of
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
@@ -101,7 +102,20 @@ class Breaker(Policy):
         if self.max_open_for is not None and self.max_open_for < self.open_for:
             what = f"`max_open_for` is {self.max_open_for}, less than `open_for`"
             raise unfit(what, f"set it to {self.open_for} or more")
+        self._can_fail()
         return self
+
+    def _can_fail(self) -> None:
+        """One that judges slow calls may know of no failure; one that names failures ignores some of them at most."""
+        said = self.failure_on
+        if said is None or not set(said) <= set(self.ignore) or (self.slow_call and not said):
+            return
+        if not said:
+            raise unfit("`failure_on` names nothing, so no call ever fails", "name what counts as a failure")
+        every = (
+            f"`{said[0]}`" if len(said) == 1 else f"all that `failure_on` names: {listing([*map(str, said)])}"
+        )
+        raise unfit(f"`ignore` names {every}, so no call ever fails", "name it in one of the two")
 
     @property
     def judges(self) -> bool:

@@ -70,6 +70,13 @@ class Concurrency(Limit):
             raise unfit(what, "remove `max`, or write `concurrency: adaptive`")
         return self
 
+    @model_validator(mode="after")
+    def _wait_is_for_a_queue(self) -> Concurrency:
+        if "wait" in self.model_fields_set and not (self.queue or self.critical):
+            what = f"`wait` is {self.wait}, but `queue` is 0, so that nobody waits"
+            raise unfit(what, "say how many may wait (`queue`), or remove `wait`")
+        return self
+
     @property
     def adaptive(self) -> bool:
         """Whether the limit is found, not said."""

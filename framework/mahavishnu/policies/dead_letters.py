@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
+from mahavishnu.policies._backoff import not_above
 from mahavishnu.settings import Count, Settings
 from mahavishnu.store import SHARED, HoldsSecret, leads_to_a_server, no_password
 from mahavishnu.units import Duration, Size
@@ -33,6 +34,11 @@ class Redrive(Settings):
     Each is drawn from its upper half, so that letters do not come all at once."""
     max: Duration = Duration.parse("1h")
     """The ceiling of every pause."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> Redrive:
+        not_above(self.base, self.max, self)
+        return self
 
     def pause(self, attempt: int) -> int:
         """The ceiling of the pause before this attempt (from 1), ns."""

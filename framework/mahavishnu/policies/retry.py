@@ -8,8 +8,10 @@ from decimal import Decimal
 from threading import Lock
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from mahavishnu.ground.unfit import unfit
+from mahavishnu.policies._backoff import not_above
 from mahavishnu.policies._faults import Words, retry_after
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
@@ -62,6 +64,14 @@ class Retry(Policy):
     retry_on: Words = ("timeout", "connect", 502, 503, 504)
     """What is worth another try. A status is seen of httpx, requests, aiohttp, urllib3, urllib and botocore; of other
     clients the decorator's `failed=` says which answers failed, and `result` names them."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> Retry:
+        if self.attempts > 1 and not self.retry_on:
+            what = f"`attempts` is {self.attempts}, but `retry_on` names nothing that is worth another try"
+            raise unfit(what, "name it in `retry_on`, or set `attempts: 1`")
+        not_above(self.base, self.max, self)
+        return self
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         return (RETRIES.closed(dependency=name), RETRY_BUDGET.closed(dependency=name))
