@@ -322,6 +322,11 @@ MV109 alerts: {thresholds: {a: {when: «memory > 90», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «error_rate > 101%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «error_rate > 100%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memry > 90%», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «memory < 90%», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «cpu <= 70%», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «error_rate < 5%», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «latency.p99 < 500ms», severity: P2}}}
+MV109 alerts: {thresholds: {a: {when: «dead_letters.age <= 1h», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «memory = 90%», severity: P2}}}
 MV109 alerts: {thresholds: {a: {when: «dead_letters.age > 5», severity: P2}}}
 MV108 alerts: {quiet: [{severity: P3, from: «"25:00"», to: "07:00"}]}

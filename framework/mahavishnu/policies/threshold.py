@@ -182,10 +182,25 @@ def _bound(signal: str, comparison: str, text: str) -> Bound:
             bound = kind.parse(text)
             if always := _CONSTANT.get((str(bound), comparison)):
                 raise ValueError(f"`{signal} {comparison} {text}` is {always} true")
+            if comparison in ("<", "<=") and _well(signal, bound):
+                raise ValueError(f"`{signal} {comparison} {text}` is true whenever all is well")
             return bound
     raise ValueError(f"`{text}` is not {' or '.join(kind.form for kind in kinds)}")
 
 
+def _well(signal: str, bound: Bound) -> bool:
+    """Whether less is nothing to tell anybody: of all that goes wrong, and of what is used unless it is little."""
+    if signal.rpartition(".")[2] not in _USED:
+        return True
+    return isinstance(bound, Percent) and bound.ratio >= _MUCH
+
+
+_USED = (
+    "memory",
+    "cpu",
+    "utilisation",
+)  # of which somebody may want to know that it is idle, or has loaded nothing
+_MUCH = Decimal("0.7")
 _CONSTANT = {("100%", ">"): "never", ("100%", "<="): "always", ("0", "<"): "never", ("0", ">="): "always"}
 _SIGNALS: Mapping[str, tuple[type[Bound], ...]] = {
     "memory": (Percent, Size),
@@ -218,9 +233,12 @@ def _kinds(signal: str) -> tuple[type[Bound], ...]:
 def _advice(said: str, text: str) -> str | None:
     """How to say it: with a signal that exists, and a value of its unit."""
     if kinds := _kinds(said):
-        number = re.search(r"[<>]=?\s*([0-9]+(\.[0-9]+)?)\S*\s*$", text)
-        shown = kinds[0].fix((float if number[2] else int)(number[1])) if number else kinds[0].examples[0]
-        return f"write it like `{said} > {shown if shown != '100%' else '90%'}`"
+        number = re.search(r"[<>]=?\s*(([0-9]+(\.[0-9]+)?)\S*)\s*$", text)
+        right = number is not None and any(re.fullmatch(kind.pattern, number[1]) for kind in kinds)
+        fixed = kinds[0].fix((float if number[3] else int)(number[2])) if number else kinds[0].examples[0]
+        shown = number[1] if number and right else fixed
+        few = ", or as a `query` if too little is what you mean" if right and "<" in text else ""
+        return f"write it like `{said} > {shown if shown != '100%' else '90%'}`{few}"
     parts = said.split(".")
     plain = ".".join([parts[0], "<name>", *parts[2:]]) if len(parts) > 1 and parts[0] not in _WHOLE else said
     close = difflib.get_close_matches(plain, _SIGNALS, n=1, cutoff=0.7)
