@@ -54,6 +54,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "inspection.cors",
         "inspection.hardened",
         "inspection.look",
+        "inspection.nameless",
         "inspection.standing",
         "mcp",
         "testing",

@@ -73,10 +73,11 @@ class Hardening:
     ) -> None:
         self.app = app
         self.source = spec
+        self.identify = identify
         self._path: Path | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.reloader: Reloader | None = None
-        self._set_up = partial(self._start, spec, identify, clock, process, log_to, wall)
+        self._set_up = partial(self._start, spec, clock, process, log_to, wall)
         self._inside, self._stale = False, hardened()
         if self._stale:
             # Made inside of another one, as by a mounted app that is first called: it does nothing, and needs no spec
@@ -89,7 +90,6 @@ class Hardening:
     def _start(
         self,
         spec: Spec | Path | str | None,
-        identify: Identify | None,
         clock: Clock | None,
         process: Callable[[], Usage],
         log_to: TextIO | None,
@@ -100,7 +100,6 @@ class Hardening:
         self.reloader = None
         if self._disabled:
             return
-        self._identify = identify
         self._routes = RouteTable(self.app)
         self._path = None if isinstance(spec, Spec) else _found(self._path or spec)
         self._environment = variables.environment()
@@ -187,7 +186,7 @@ class Hardening:
 
     def _at_work(self, service: Service) -> Edition:
         kind = Edition if service.tracing is None else TracedEdition
-        return kind(self.app, service, self._routes, self._identify)
+        return kind(self.app, service, self._routes, self.identify)
 
     async def reload(self) -> None:
         """Read the spec's file now: take it or, saying why in the log, keep the spec at work."""

@@ -28,7 +28,8 @@ class App(NamedTuple):
     `nowhere`; `outside` are the middlewares that requests meet before it, `cors` the paths at which a CORSMiddleware
     stands inside of it, or of an app that it is not seen around. `tools` have a limit in the code; those
     that are `plain` functions are named with the function. Each Hardening is `hardened` with its path, the spec that
-    the code names for it if that is another one, and whether it stands inside of another Hardening.
+    the code names for it if that is another one, and whether it stands inside of another Hardening. Of
+    users, API keys and sessions, those are `nameless` that nothing can name before a request is counted.
     """
 
     routes: Routes
@@ -40,6 +41,7 @@ class App(NamedTuple):
     plain: tuple[tuple[str, str], ...] = ()
     cors: tuple[str, ...] = ()
     hardened: tuple[tuple[str, str, bool], ...] = ()
+    nameless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

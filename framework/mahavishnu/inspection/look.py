@@ -43,11 +43,14 @@ def seen(target: str) -> dict[str, object]:
 def _standing(app: Any) -> dict[str, object]:
     """Where Hardening stands; to know that takes long, and nothing can stand where nobody has loaded it."""
     if "mahavishnu.asgi" not in sys.modules and not _lists_any(app):
-        return {"where": "nowhere", "outside": (), "mounts": (), "cors": [*cors_in(app)], "hardened": ()}
+        nothing = dict.fromkeys(("outside", "mounts", "hardened", "nameless"), ())
+        return {"where": "nowhere", "cors": [*cors_in(app)], **nothing}
     from mahavishnu.inspection.hardened import hardened_in
+    from mahavishnu.inspection.nameless import nameless_in
     from mahavishnu.inspection.standing import standing_of
 
-    return {**standing_of(app)._asdict(), "hardened": [*hardened_in(app)]}
+    hardened, nameless = [*hardened_in(app)], nameless_in(app)
+    return {**standing_of(app)._asdict(), "hardened": hardened, "nameless": nameless}
 
 
 def _lists_any(app: Any) -> bool:
