@@ -1,4 +1,4 @@
-"""Networks as they are compared, IPv4 being IPv4 however it is written; and whether a URL leads anywhere."""
+"""Networks as they are compared, IPv4 being IPv4 however it is written; and whether and where a URL leads."""
 
 from __future__ import annotations
 
@@ -30,3 +30,19 @@ def reachable(url: str) -> bool:
 
 def _address(host: str) -> bool:
     return "%" not in host and bool(ip_address(host))
+
+
+def leads_back(url: str) -> bool:
+    """Whether a URL leads to the machine that asks, or to the container: by loopback, or a Unix socket."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "unix" or host == "localhost" or host.endswith(".localhost") or _own(host)
+
+
+def _own(host: str) -> bool:
+    """Whether it is an address of loopback, or the unspecified one, which leads there too."""
+    try:
+        net = canonical(ip_network(host))
+    except ValueError:
+        return False
+    return net.is_loopback or net.network_address.is_unspecified
