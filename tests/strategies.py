@@ -411,7 +411,7 @@ def specs(draw: Draw) -> Mapping:
     }
     if spec["backups"] and draw(st.booleans()):
         spec["retention"]["backups"] = {"daily": 30, "weekly": 12, "monthly": 6, "retain_at_least": "6d"}
-    if spec["store"] == "memory://":
+    if spec["store"].startswith(("memory:", "unix:")):
         spec["limits"] = {name: _alone(one) for name, one in spec["limits"].items()}
     if parks(spec):
         spec["dead_letters"] = draw(letters)

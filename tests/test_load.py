@@ -386,6 +386,42 @@ def test_reserved_variables_are_no_settings(spec: Path, monkeypatch: pytest.Monk
     assert load(spec, runtime=True).findings == ()
 
 
+@pytest.mark.parametrize("name", sorted(RESERVED))
+@pytest.mark.parametrize("place", [".env", "secrets"])
+def test_a_reserved_variable_that_nobody_reads_is_told(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    """Settings are read from there, but not these: unless the environment has it, too, or it says nothing."""
+    monkeypatch.delenv(name, raising=False)
+    (spec.parent / "secrets").mkdir()
+    monkeypatch.setattr(layers, "SECRETS", spec.parent / "secrets")
+
+    def findings(text: str) -> list[tuple[str, str, str]]:
+        if place == ".env":
+            (spec.parent / ".env").write_text(f"{name}={text}\n", encoding="utf-8")
+        else:
+            (spec.parent / "secrets" / name).write_text(text, encoding="utf-8")
+        return [(str(one.severity), one.code, one.what) for one in load(spec, runtime=True).findings]
+
+    kind = {".env": ".env variable", "secrets": "secret file"}[place]
+    told = f"{kind} {name} is not heeded: it is read from the environment alone"
+    assert findings("1") == [("warning", "MV131", told)]
+    assert findings("") == []
+    monkeypatch.setenv(name, "0")
+    assert findings("1") == []
+
+
+def test_a_reserved_variable_in_small_letters_is_told(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting may be written so; these are asked for in capitals."""
+    monkeypatch.delenv("MAHAVISHNU_DISABLE", raising=False)
+    monkeypatch.setenv("mahavishnu_disable", "1")
+
+    (finding,) = load(spec, runtime=True).findings
+
+    assert finding.code == "MV131"
+    assert "in capitals" in finding.help
+
+
 def test_a_bad_variable_is_named_and_has_no_place_in_the_file(
     spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

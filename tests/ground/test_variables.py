@@ -83,6 +83,25 @@ def test_what_nobody_understands_is_an_error_of_the_command_line(
         assert "`1`" in said
 
 
+@pytest.mark.parametrize("name", [variables.ENVIRONMENT, variables.SPEC, variables.DISABLE])
+def test_an_empty_variable_is_an_absent_one(spec: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """So `${NAME}` of a compose file says it where nothing has the name."""
+    monkeypatch.setenv(name, "")
+
+    assert (variables.environment(), variables.spec_file(), variables.disabled()) == (None, None, False)
+    assert cli.run(["config"]) == 0
+
+
+def test_a_switch_in_the_file_of_variables_is_an_error_of_config(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At three in the morning somebody believes that it is off."""
+    (spec.parent / ".env").write_text("MAHAVISHNU_DISABLE=1\n", encoding="utf-8")
+
+    assert cli.run(["config"]) == 1
+    assert "error[MV131]: .env variable MAHAVISHNU_DISABLE is not heeded" in capsys.readouterr().err
+
+
 def test_it_is_told_beside_the_mistakes_of_a_spec(
     spec: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

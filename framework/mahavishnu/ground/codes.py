@@ -247,7 +247,8 @@ VARIABLE = Code(
     "MV131",
     "an unknown environment variable",
     "A misspelled `MAHAVISHNU_…` that is ignored is a setting that does not hold; and no variable "
-    "adds a limit.",
+    "adds a limit. MAHAVISHNU_DISABLE, _ENV, _SPEC and _STATE are read from the environment alone, and not from `.env` "
+    "or a secret.",
     "MAHAVISHNU_LIMIT__PER_CLIENT__RATE=10/minute",
     "Use the variable that is suggested: MAHAVISHNU_ and the keys in capitals, joined by `__`.",
 )

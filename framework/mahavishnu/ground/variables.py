@@ -24,7 +24,12 @@ def spec_file() -> str | None:
 
 def environment() -> str | None:
     """The environment of the spec that this process is in, where one is named."""
-    return os.environ.get(ENVIRONMENT)
+    return os.environ.get(ENVIRONMENT) or None
+
+
+def unheeded(name: str, text: str) -> bool:
+    """Whether a reserved variable that says something was set in a place where nobody looks for it."""
+    return name in RESERVED and text != "" and name not in os.environ
 
 
 def disabled() -> bool:

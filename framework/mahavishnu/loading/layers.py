@@ -14,7 +14,7 @@ from pathlib import Path as File
 
 from mahavishnu.errors import Finding, Level, Path, SpecError
 from mahavishnu.ground import codes
-from mahavishnu.ground.variables import RESERVED
+from mahavishnu.ground.variables import RESERVED, unheeded
 from mahavishnu.ground.words import nearest
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of
@@ -125,7 +125,7 @@ def variable(path: Path) -> str:
 def _ours(kind: str, found: Found) -> Iterator[Variable]:
     for key, text in sorted(found.items()):
         name = key.upper()
-        if name.startswith(PREFIX) and name not in RESERVED and text is not None:
+        if text is not None and name.startswith(PREFIX) and (name not in RESERVED or unheeded(name, text)):
             yield Variable(name, text, f"{kind} {name}")
 
 
@@ -179,10 +179,14 @@ def _given(place: Place) -> bool:
 
 def _unknown(one: Variable, tree: Mapping) -> Finding:
     paths = [path for path, _ in _settable(tree)]
+    what = f"{one.origin} matches no setting"
     if one.origin.startswith(_OVERRIDE):
         near = nearest(one.origin.removeprefix(_OVERRIDE), [*map(dotted, paths)])
         help = f"did you mean `{near}`?" if near else "no key of the spec has this name"
+    elif one.name in RESERVED:
+        what = f"{one.origin} is not heeded: it is read from the environment alone"
+        help = f"set {one.name} where the process is started, in capitals"
     else:
         near = nearest(one.name, [*map(variable, paths)])
         help = f"did you mean {near}?" if near else "no key of the spec has this name; remove the variable"
-    return Finding(Level.WARNING, codes.VARIABLE.id, f"{one.origin} matches no setting", None, help)
+    return Finding(Level.WARNING, codes.VARIABLE.id, what, None, help)
