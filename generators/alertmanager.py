@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
-from mahavishnu.ground.secret_refs import name_of
+from mahavishnu.ground.secret_refs import name_of, stands_for_all
 from mahavishnu.notify import HEARTBEAT, NOBODY, Channel, Email, PagerDuty, Quiet, Slack, Webhook, receiver
 from mahavishnu.policy import camel
 from mahavishnu.signals import Severity
@@ -192,6 +192,7 @@ def _receiver(
         webhook=tuple(
             {
                 "url": one.webhook,
+                "file": _file(one.webhook) if stands_for_all(one.webhook) else "",
                 "secret": _file(one.token) if one.token else "",
                 # The end of a heartbeat is told by silence.
                 "resolved": not lasting,

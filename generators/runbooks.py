@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any, NamedTuple, cast
+from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
@@ -194,7 +195,10 @@ def _channel(name: str, channel: Channel) -> str:
         return f"{name} (Slack {channel.channel})"
     if isinstance(channel, Email):
         return f"{name} (mail to {channel.email})"
-    return f"{name} (PagerDuty)" if isinstance(channel, PagerDuty) else f"{name} (POST to {channel.webhook})"
+    if isinstance(channel, PagerDuty):
+        return f"{name} (PagerDuty)"
+    # No more of a URL: whoever has the rest of it may post there, too.
+    return f"{name} (POST to {urlsplit(channel.webhook).hostname or channel.webhook})"
 
 
 def _told(spec: Spec, severity: Severity) -> str:

@@ -305,6 +305,10 @@ MV109 channels: {«a»: {email: a@example.com, smtp: "b:25", require_tls: false,
 MV108 channels: {a: {webhook: «"file:///etc/passwd"»}}
 MV109 channels: {a: {webhook: «"https://hooks.example.com/{{x}}"»}}
 MV121 channels: {a: {webhook: "http://example.com", token: «abc»}}
+MV401 channels: {a: {webhook: «"${NOKEY}"»}}
+MV108 channels: {a: {webhook: «"${key}"»}}
+MV108 channels: {a: {webhook: «"${KEY}/a"»}}
+MV108 channels: {a: {webhook: «"https://"»}}
 
 MV105 alerts: {route: {«P5»: [a]}}
 MV105 alerts: {route: {«critical»: [a]}}

@@ -9,11 +9,13 @@ from zoneinfo import TZPATH, available_timezones
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints, model_validator
 
 from mahavishnu.ground.addresses import reachable
+from mahavishnu.ground.secret_refs import REFERENCE, stands_for_all
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies.queried import Queried
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.settings import Keyed, Name, OneOf, SecretRef, Settings
 from mahavishnu.signals import Severity
+from mahavishnu.store import HoldsSecret
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _TWINS = frozenset({"posix", "right", "posixrules"})
@@ -28,10 +30,10 @@ def _reachable(url: str) -> str:
     raise unfit(what, "write one like `https://example.com:8443/path`")
 
 
-def _no_template(url: str) -> str:
+def _posted_to(url: str) -> str:
     """The URL itself, when it means the same to every Alertmanager: newer ones expand templates in it."""
     if "{{" not in url:
-        return url
+        return url if stands_for_all(url) else _reachable(url)
     what, help = "the URL would be a template to Alertmanager", "write `%7B` for each `{`"
     raise unfit(what, help)
 
@@ -44,11 +46,19 @@ def _mail_server(place: str) -> str:
     raise unfit(what, help)
 
 
+_URL = r"https?://[^\s/?#@]+([/?#]\S*)?"
 Url = Annotated[
     str,
-    StringConstraints(pattern=r"^https?://[^\s/?#@]+([/?#]\S*)?$", max_length=500),
+    StringConstraints(pattern=rf"^{_URL}$", max_length=500),
     AfterValidator(_reachable),
     Field(examples=["https://example.com/path"]),
+]
+HookUrl = Annotated[
+    str,
+    StringConstraints(pattern=rf"^({REFERENCE}|{_URL})$", max_length=500),
+    AfterValidator(_posted_to),
+    HoldsSecret(),
+    Field(examples=["https://example.com/path", "${HEARTBEAT_URL}"]),
 ]
 Address = Annotated[
     str,
@@ -110,11 +120,12 @@ class Email(Keyed):
 
 
 class Webhook(Keyed):
-    """A POST to a service of your own."""
+    """A POST of Alertmanager's own JSON, to a service that takes that: yours, or one that watches heartbeats."""
 
     keyword: ClassVar[str] = "webhook"
-    webhook: Annotated[Url, AfterValidator(_no_template)]
-    """Where the alert is posted."""
+    webhook: HookUrl
+    """The URL it is posted to, which is written into what is generated; or `${NAME}`, a secret that holds the URL, as
+    where nothing but the URL keeps others out."""
     token: SecretRef | None = None
     """The secret sent as bearer token."""
 

@@ -127,6 +127,17 @@ def test_secrets_are_files_and_stand_nowhere_else() -> None:
     assert credentials == {"type": "Bearer", "credentials_file": "/run/secrets/HOOK_TOKEN"}
 
 
+def test_a_webhook_that_is_a_secret_is_a_file_of_alertmanager_alone() -> None:
+    """Its name stands there alone: the service is told nothing of it."""
+    hook = {"webhook": "${HEARTBEAT_URL}"}
+    spec = {**MINIMAL, "secrets": ["HEARTBEAT_URL"], "channels": {"watch": hook}}
+    spec["deploy"] = {"targets": {"compose": {}}}
+    (found,) = {str(one["webhook_configs"]) for one in config(spec)["receivers"] if "webhook_configs" in one}
+    assert found == str([{"url_file": "/run/secrets/HEARTBEAT_URL", "send_resolved": True}])
+    services = read(generated("compose", spec)["compose/compose.yaml"])["services"]
+    assert [name for name, one in services.items() if "HEARTBEAT_URL" in str(one)] == ["alertmanager"]
+
+
 def test_every_destination_hears_of_the_end_too() -> None:
     """`send_resolved` is on everywhere; Alertmanager's own default differs by kind."""
     for receiver in config(SPEC)["receivers"]:

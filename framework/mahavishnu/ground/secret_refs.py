@@ -15,6 +15,11 @@ def name_of(reference: str) -> str:
     return reference[2:-1]
 
 
+def stands_for_all(text: str) -> bool:
+    """Whether the whole text is a secret, and nothing of it is known."""
+    return bool(_REFERENCE.fullmatch(text))
+
+
 def names_in(text: str) -> tuple[str, ...]:
     """The names of the secrets that stand in a text."""
     return tuple(map(name_of, _REFERENCE.findall(text)))
