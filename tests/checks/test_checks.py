@@ -202,6 +202,34 @@ def test_a_server_with_a_password_is_none_that_compose_starts(
     assert [finding.code for finding in found("no_server", one)] == codes
 
 
+@pytest.mark.parametrize(
+    ("url", "level", "helps"),
+    [
+        (
+            "https://hooks.slack.com/services/T0/B0/CANARY",
+            "error",
+            'write `slack: "${NAME}"` with a `channel`',
+        ),
+        ("https://HOOKS.slack.com:443/services/T0?a=CANARY", "error", "write `slack:"),
+        ("https://discord.com/api/webhooks/1/CANARY", "error", "`/slack` at the end"),
+        ("https://canary.discordapp.com/api/webhooks/1/CANARY", "error", "`/slack` at the end"),
+        ("https://events.eu.pagerduty.com/v2/CANARY", "error", "write `pagerduty:"),
+        ("https://a.webhook.office.com/webhookb2/CANARY", "error", "use `email`"),
+        ("https://chat.googleapis.com/v1/spaces/A/messages?key=CANARY", "error", "use `email`"),
+        ("https://hc-ping.com/CANARY", "warning", 'write `webhook: "${NAME}"`'),
+    ],
+)
+def test_a_webhook_that_is_a_secret_is_not_shown(url: str, level: str, helps: str, tmp_path: Path) -> None:
+    """Its line is shown without that, so this one is no world."""
+    one = loaded(f'channels: {{room: {{webhook: "{url}", token: "${{KEY}}"}}}}', tmp_path)
+
+    (finding,) = found("known_hooks", one)
+
+    assert (str(finding.severity), finding.where and finding.where.line) == (level, 4)
+    assert helps in finding.help
+    assert "CANARY" not in repr(finding)
+
+
 def test_a_bug_of_the_contract_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a condition that has been found to name nothing excuses a contract that cannot be made."""
 

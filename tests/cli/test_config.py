@@ -93,3 +93,27 @@ def test_a_large_spec_as_yaml_is_the_same_spec(tmp_path: Path, capsys: pytest.Ca
     merged.write_text(yaml, encoding="utf-8")
 
     assert dumped(merged) == dumped(SHOP)
+
+
+def test_secrets_in_urls_are_hidden_as_check_hides_them(
+    spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a query says of keys, and what is secret of a webhook; `${NAME}` stays, and so does PromQL."""
+    shows = {
+        "channels": {
+            "room": {"webhook": "https://hooks.slack.com/services/T0/B0/CANARY"},
+            "hook": {"webhook": "https://example.com/a?b=c&token=CANARY"},
+        },
+        "dependencies": {"pay": {"url": "https://api.example.com/v1?api_key=CANARY"}},
+        "store": "redis://:${KEY}@redis:6379?socket_timeout=0.5",
+        "alerts": {"thresholds": {"a": {"query": 'up{token="a"} > 1', "severity": "P2"}}},
+    }
+    head = {"mahavishnu": 1, "service": {"name": "shop", "app": "a:b"}, "secrets": ["KEY"]}
+    spec.write_text(json.dumps({**head, **shows, "limits": {"yes": {"rate": "5/minute"}}}), encoding="utf-8")
+
+    for form in ("text", "json", "yaml"):
+        said = shown(capsys, "--format", form)
+        assert "CANARY" not in said
+        assert "https://example.com/a?b=c&token=******" in said
+        assert "redis://:${KEY}@redis:6379?socket_timeout=0.5" in said
+        assert 'up{token="a"} > 1' in said.replace("\\", "")

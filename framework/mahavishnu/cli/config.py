@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any, cast
@@ -16,6 +16,7 @@ from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.errors import Level, Path
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, load
+from mahavishnu.loading.hiding import without_queries
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted
 from mahavishnu.loading.yaml_tree import Scalar, at
@@ -71,12 +72,19 @@ def _override(said: str) -> tuple[str, str]:
 
 
 def settings(loaded: Loaded) -> Iterator[Row]:
-    """Path, value and origin of every setting; what a secret file holds is not shown."""
+    """Path, value and origin of every setting; what a secret file holds, and secrets in URLs, are not shown."""
     origins = loaded.origins
     data = loaded.spec.model_dump(mode="json", by_alias=True, exclude={"environments"}, exclude_none=True)
     for path, value in _leaves(data):
         origin = origins.get(path) or _of_parts(path, origins) or _of_word(path, loaded) or DEFAULT
-        yield path, "********" if SECRET_FILE in origin else value, origin
+        yield path, "********" if SECRET_FILE in origin else _hidden(value), origin
+
+
+def _hidden(value: Any) -> Any:
+    """The value, or each of a list, without what might be a secret in a URL."""
+    if isinstance(value, list):
+        return [_hidden(one) for one in cast("Iterable[Any]", value)]
+    return without_queries(value) if isinstance(value, str) else value
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

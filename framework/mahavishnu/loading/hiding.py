@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from mahavishnu.ground.hooks import SECRET_PART
+
 SENSITIVE = re.compile(
     r"passw|secret|token|credential|api_?key|routing_?key|private|slack|pagerduty", re.IGNORECASE
 )
@@ -33,6 +35,17 @@ def without_logins(line: str) -> str:
 def without_tokens(line: str) -> str:
     """The line without long words of letters and digits, as keys and tokens are."""
     return _LONG.sub(_without_token, line)
+
+
+def without_hooks(line: str) -> str:
+    """The line without what is secret of the URLs of webhooks."""
+    return covered(line, (found.span("secret") for found in SECRET_PART.finditer(line)))
+
+
+def without_queries(url: str) -> str:
+    """A URL without what its query says of secrets, and without what is secret of a webhook's; other text as it is."""
+    place, mark, query = without_hooks(url).partition("?")
+    return f"{place}{mark}{without_values(query)}" if "://" in place else url
 
 
 def covered(line: str, spans: Iterable[tuple[int, int]]) -> str:

@@ -10,7 +10,14 @@ from collections.abc import Iterator, Sequence
 from mahavishnu.errors import Path
 from mahavishnu.ground.words import nearest
 from mahavishnu.loading import yaml_tree
-from mahavishnu.loading.hiding import SENSITIVE, covered, without_logins, without_tokens, without_values
+from mahavishnu.loading.hiding import (
+    SENSITIVE,
+    covered,
+    without_hooks,
+    without_logins,
+    without_tokens,
+    without_values,
+)
 from mahavishnu.loading.placing import along
 from mahavishnu.loading.shape import ROOT, Place, keys_of, places
 from mahavishnu.loading.yaml_tree import Mark, Node, Scalar, scalars, short
@@ -30,14 +37,14 @@ def masked(lines: Sequence[str], tree: Node | None) -> tuple[str, ...]:
     shown = [covered(line, spans[number]) for number, line in enumerate(lines, 1)]
     # Of a file that cannot be read nobody knows what stands where.
     guess = without_tokens if tree is None else str
-    return tuple(guess(without_logins(without_values(line))) for line in shown)
+    return tuple(guess(without_logins(without_hooks(without_values(line)))) for line in shown)
 
 
 def value(scalar: Scalar, path: Path, tree: Node) -> str:
     """The value for a sentence; nothing of it when it might be a secret."""
     if _secret(scalar, path, tree) or scalar.mark.origin.startswith(SECRET_FILE):
         return "the value"
-    text = without_logins(short(scalar.text)).replace("\n", "\\n")
+    text = without_logins(without_hooks(short(scalar.text))).replace("\n", "\\n")
     quoted = isinstance(scalar.value, str) and not isinstance(_as_plain(scalar.text), str)
     return f'`"{text}"`' if quoted or not text else f"`{text}`"
 
