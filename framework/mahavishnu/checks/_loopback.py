@@ -10,7 +10,7 @@ from mahavishnu.ground.words import listing
 from mahavishnu.policies.rate import Rate
 from mahavishnu.spec import Spec
 
-HIDDEN = 'where a proxy beside it leads there, give the URL as a secret, `"${REDIS_URL}"`'
+HIDDEN = 'where a proxy of yours answers there, give the URL as a secret, `"${REDIS_URL}"`'
 """What to do where the address is right: what a secret says is not judged."""
 
 
