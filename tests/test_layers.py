@@ -41,6 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "load",
         "inspection",
         "inspection.appinfo",
+        "inspection.children",
         "artifact",
         "agreement",
         "agreement.*",

@@ -318,3 +318,20 @@ def test_all_names_that_no_spec_can_have_are_told_at_once(
     monkeypatch.chdir(tmp_path)
     assert run(["init", "--app", "main:app"]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_the_app_of_all_environments_is_looked_at_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here each import waits for the others, which one after the other would never begin."""
+    monkeypatch.chdir(tmp_path)
+    waits = "import os, pathlib, time\n"
+    waits += "pathlib.Path('in_' + os.environ.get('MAHAVISHNU_ENV', '')).touch()\n"
+    waits += "while len([*pathlib.Path().glob('in_*')]) < 3: time.sleep(0.01)\n"
+    (tmp_path / "main.py").write_text(waits + APP, encoding="utf-8")
+    text = "mahavishnu: 1\nservice: {name: shop, app: main:app, hardening: elsewhere}\nenvironments: {a: {}, b: {}}\n"
+    (tmp_path / "mahavishnu.yaml").write_text(text, encoding="utf-8")
+
+    code = run(["check"])
+
+    assert (code, "longer than" in capsys.readouterr().out) == (0, False)

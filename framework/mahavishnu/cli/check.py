@@ -107,16 +107,18 @@ def _all(loaded: Loaded, env: str | None, app: bool, seen: Callable[[App], None]
     """The findings of the spec asked for; of every environment, when none was asked for; `seen` gets the app."""
     yield from loaded.findings
     known: set[Finding] = set()
-    worlds = [(None, loaded), *((name, load(loaded.path, name)) for name in environments(loaded.tree))]
-    for name, world in worlds if env is None else [(None, loaded)]:
-        for finding in _checked(world, name or env, app, seen):
+    others = [(name, load(loaded.path, name)) for name in environments(loaded.tree)]
+    worlds = [(None, loaded), *(others if env is None else ())]
+    asked = [(world.spec.service, world.path, name or env) for name, world in worlds]
+    looks = appinfo.looks(asked) if app else [None] * len(asked)
+    for (name, world), looked in zip(worlds, looks, strict=True):
+        for finding in _checked(world, looked, seen):
             if finding not in known:
                 known.add(finding)
                 yield replace(finding, what=f"{finding.what} (environment `{name}`)") if name else finding
 
 
-def _checked(loaded: Loaded, env: str | None, app: bool, seen: Callable[[App], None]) -> Iterator[Finding]:
-    looked = appinfo.look(loaded.spec.service, loaded.path, env) if app else None
+def _checked(loaded: Loaded, looked: App | Problem | None, seen: Callable[[App], None]) -> Iterator[Finding]:
     if isinstance(looked, Problem):
         yield loaded.locate(looked)
         looked = None

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path as File
 from typing import Any
 
 from mahavishnu.checks import App
 from mahavishnu.errors import Problem
 from mahavishnu.ground import codes, variables
+from mahavishnu.inspection.children import Child, Ran, ran
 from mahavishnu.spec import Service
 
 _SECONDS = 20
+
+
+Asked = tuple[Service, File, str | None]
+"""Whose app, the file of the spec, and the environment of it."""
 
 
 def look(service: Service, spec: File, env: str | None = None) -> App | Problem:
@@ -24,28 +28,35 @@ def look(service: Service, spec: File, env: str | None = None) -> App | Problem:
 
     It is imported as it would start in the environment `env` of the spec, but for what contradicts itself there.
     """
-    return _looked([service.app], service, spec, env)
+    return looks([(service, spec, env)])[0]
+
+
+def looks(asked: Sequence[Asked]) -> list[App | Problem]:
+    """The same of several at once, in the order asked for."""
+    children = [_child([service.app], service, spec, env) for service, spec, env in asked]
+    said = zip(asked, ran(children, _SECONDS), strict=True)
+    return [_understood(service, done) for (service, _, _), done in said]
 
 
 def unwritten(service: Service, spec: File) -> App | Problem:
     """The same of an app whose spec, which would be that file, is still to be written."""
-    return _looked(["--unwritten", service.app], service, spec, None)
+    (done,) = ran([_child(["--unwritten", service.app], service, spec, None)], _SECONDS)
+    return _understood(service, done)
 
 
-def _looked(words: Iterable[str], service: Service, spec: File, env: str | None) -> App | Problem:
-    """What is said of the app by whoever imports it, read from JSON; or why nobody can know."""
+def _child(words: Iterable[str], service: Service, spec: File, env: str | None) -> Child:
+    """Who imports the app, as it would start there, and says what it sees as JSON."""
     folder = spec.resolve().parent
     path = os.pathsep.join(filter(None, [str(folder / service.app_dir), os.environ.get("PYTHONPATH")]))
     reserved = {variables.SPEC: str(spec.resolve()), variables.ENVIRONMENT: env, variables.DISABLE: "1"}
     said = {**os.environ, "PYTHONPATH": path, **reserved}
     environment = {name: value for name, value in said.items() if value is not None}
-    command = [sys.executable, "-m", "mahavishnu.inspection.look", *words]
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace",
-            timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
+    return Child([sys.executable, "-m", "mahavishnu.inspection.look", *words], folder, environment)
+
+
+def _understood(service: Service, done: Ran | None) -> App | Problem:
+    """What is said of the app, or why nobody can know."""
+    if done is None:
         return _fault(service, f"importing it took longer than {_SECONDS} seconds")
     if done.returncode != 0:
         return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
