@@ -786,6 +786,25 @@ def test_a_call_that_is_done_but_cannot_be_noted_comes_again_with_its_key(
     run(scenario)
 
 
+def test_a_dependency_that_a_reload_takes_away_ends_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes while the store answers: the look goes on to its end, which tells that there is a store."""
+
+    async def scenario() -> None:
+        shop = Shop(others={"post": LETTER})
+        writer, asked = shop.dead_letters.writer, shop.dead_letters.writer.ask
+
+        def ask(step: Callable[[Any], Any]) -> Any:
+            shop.world.service.dependencies.pop("post", None)
+            return asked(step)
+
+        monkeypatch.setattr(writer, "ask", ask)
+        shop.dead_letters.up = False
+        await shop.look()
+        assert shop.dead_letters.up
+
+    run(scenario)
+
+
 # --- with the middleware ---------------------------------------------------------------------------
 
 SPEC: dict[str, Any] = {

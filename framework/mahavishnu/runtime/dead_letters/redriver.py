@@ -109,9 +109,10 @@ class Redriver:
             self._stranger(name, stats.of[name])
 
     async def _take(self, queue: DeadLetterQueue, name: str) -> None:
-        guard = self._service().dependencies[name]
+        guard = self._service().dependencies.get(name)
         free = AT_ONCE - sum(one.dependency == name for one in self._running.values())
-        if free <= 0 or any(one.refuses() for one in guard.guards):
+        # Without a guard a reload has taken the dependency away since the look began.
+        if guard is None or free <= 0 or any(one.refuses() for one in guard.guards):
             return
         attempts = queue.settings.redrive.attempts
         for letter in await asyncio.wrap_future(
