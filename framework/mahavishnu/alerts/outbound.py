@@ -41,7 +41,8 @@ def _failing(name: str) -> Alert:
         unit="ratio",
         meaning=f"More than 10% of the attempts to call {name} ended with an error, 5xx, or no answer in time.",
         impact=f"Requests that need {name} fail, or take longer because calls are repeated.",
-        action=f"Look at {name} itself; mahavishnu_dependency_calls_total says whether calls fail or time out.",
+        action="Read why in the log of the service: `call failed` has the `reason`, once a minute for each kind. "
+        f"Look at {name} itself; mahavishnu_dependency_calls_total says whether calls fail or time out.",
         path=("dependencies", name),
         proof=(
             Feed(calls.select(dependency=name, outcome="success"), healthy=600, faulty=400),

@@ -64,14 +64,15 @@ _KINDS = {
 
 def _kinds(of: type) -> frozenset[str]:
     found = {_KINDS.get((package(each), each.__name__)) for each in of.__mro__}
-    return frozenset(kind for kind in found if kind is not None) | {_name(each) for each in of.__mro__}
+    return frozenset(kind for kind in found if kind is not None) | {name_of(each) for each in of.__mro__}
 
 
 kinds: Callable[[type], frozenset[str]] = lru_cache(maxsize=256)(_kinds)
 """The words that an exception class answers to: `timeout`, `connect`, its own name and those it inherits."""
 
 
-def _name(of: type) -> str:
+def name_of(of: type) -> str:
+    """The name by which the spec knows an exception class."""
     return of.__qualname__ if of.__module__ == "builtins" else f"{of.__module__}.{of.__qualname__}"
 
 
@@ -108,13 +109,19 @@ def leaves_of_answer(answer: object, failed: bool = False) -> tuple[Leaf, ...]:
     return ((Outcome.SUCCESS if status < 500 else Outcome.FAILURE, frozenset((status,))),)
 
 
+def counting(fault: BaseException) -> BaseException:
+    """The error by which an attempt is counted that ended so: the worst of a group, and behind the app's own answer
+    what a client has raised, where it was made of that."""
+    each = min(leaves(fault), key=lambda one: _WORST.index(_outcome(one)), default=fault)
+    cause = each.__cause__ or each.__context__
+    own = own_status(each) is not None
+    return cause if own and isinstance(cause, Exception) and _of_client(cause) else each
+
+
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """What a whole is whose parts are these: a group with one failure is one failure; nothing is a success."""
     found = set(outcomes)
-    for each in (Outcome.FAILURE, Outcome.TIMEOUT, Outcome.CANCELLED):
-        if each in found:
-            return each
-    return Outcome.SUCCESS
+    return next((each for each in _WORST if each in found), Outcome.SUCCESS)
 
 
 def outcome_of(fault: BaseException) -> Outcome:
@@ -144,6 +151,7 @@ def retry_after(answer: object, wall: Callable[[], float]) -> int | None:
     return max(0, round((until - (wall() if since is None else since)) * SECOND))
 
 
+_WORST = (Outcome.FAILURE, Outcome.TIMEOUT, Outcome.CANCELLED, Outcome.SUCCESS)
 _RESULT: frozenset[Word] = frozenset(("result",))
 REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
 """The errors of a call that was never made."""
@@ -151,11 +159,11 @@ REFUSALS = (BreakerOpen, BulkheadFull, Throttled)
 
 def _words(fault: BaseException) -> frozenset[Word]:
     status = status_of_fault(fault)
-    return _kinds_of(fault) if status is None else _kinds_of(fault) | {status}
+    return kinds_of(fault) if status is None else kinds_of(fault) | {status}
 
 
-def _kinds_of(fault: BaseException) -> frozenset[str]:
-    """Those of its class; and of what urllib has wrapped, whose own class says nothing."""
+def kinds_of(fault: BaseException) -> frozenset[str]:
+    """The words for its class; and for what urllib has wrapped, whose own class says nothing."""
     own = kinds(type(fault))
     reason = getattr(fault, "reason", None) if "urllib.error.URLError" in own else None
     return own | kinds(type(reason)) if isinstance(reason, OSError) else own
@@ -170,7 +178,7 @@ def _outcome(fault: BaseException) -> Outcome:
     own = own_status(fault)
     if own is not None:
         return _outcome_of_own(fault, own)
-    if "timeout" in _kinds_of(fault):
+    if "timeout" in kinds_of(fault):
         return Outcome.TIMEOUT
     status = status_of_fault(fault)
     # An error beside a good status is about something else, like a body that is no JSON.
@@ -187,7 +195,7 @@ def _outcome_of_own(fault: Exception, status: int) -> Outcome:
 
 def _of_client(fault: Exception) -> bool:
     told = isinstance(fault, REFUSALS) or status_of_fault(fault) is not None
-    return told or not _kinds_of(fault).isdisjoint(("timeout", "connect"))
+    return told or not kinds_of(fault).isdisjoint(("timeout", "connect"))
 
 
 def _header(answer: object, name: str) -> str | None:

@@ -14,7 +14,18 @@ from pydantic import Field, model_validator
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.ground.words import listing
-from mahavishnu.policies._breaker_states import NOT_BEGUN, Closed, HalfOpen, Held, Open, Probe, State, name_of
+from mahavishnu.policies._breaker_states import (
+    NOT_BEGUN,
+    Closed,
+    HalfOpen,
+    Held,
+    Open,
+    Probe,
+    State,
+    Turn,
+    name_of,
+    tally_of,
+)
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
 from mahavishnu.policy import Policy, camel
@@ -185,7 +196,8 @@ class Breaker(Policy):
             f"what needs {name} does not work.",
             action=f"Take `mode` out of dependencies.{name}.breaker once {name} may be called again."
             if held
-            else f"Look at {name} itself. The breaker closes by itself once its probes succeed.",
+            else f"Read why in the log of the service: `breaker opened` has the `reason`, and `call failed` the first "
+            f"failure of each kind. Look at {name} itself. The breaker closes by itself once its probes succeed.",
             path=("dependencies", name, "breaker"),
             proof=(
                 Feed(state.select(dependency=name, state="closed"), healthy=1, faulty=0),
@@ -205,7 +217,8 @@ class Breaker(Policy):
             summary=f"The breaker of dependency {name} opened, and closed again, $value times in {within}.",
             meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
             impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
-            action=f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
+            action="The log of the service has a line for each turn (`breaker opened`), with its `reason`. "
+            f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
             "longer `open_for`.",
             path=("dependencies", name, "breaker"),
             proof=(Feed(transitions.select(dependency=name, to="closed"), healthy=0, faulty=1),),
@@ -234,6 +247,8 @@ class BreakerGuard:
         self._trips = 0
         self.told: Callable[[int, int], object] = _nothing
         """Called with what `Closed` has counted: so many calls, and the ns they took."""
+        self.turned: Callable[[Turn], object] = _unheard
+        """Called with each change of state, while nobody else can change it: it must not wait for anything."""
         self.show(site)
         self._set(settings, site.timeout)
         now = self._clock.now()
@@ -268,7 +283,7 @@ class BreakerGuard:
             now, width, held, state = self._clock.now(), self._width, self._held, self.now_state
             self._set(settings, timeout)
             if (held and held.name) != (self._held and self._held.name):
-                self._become(self._held or Closed(now))
+                self._become(self._held or Closed(now), "the spec's `mode`")
             elif isinstance(state, Closed) and width != self._width:
                 self._fold(state)
                 state.window.advance(now // width)
@@ -294,7 +309,7 @@ class BreakerGuard:
     ) -> None:
         """Report how the call ended; every permit is returned exactly once."""
         if leaves:
-            outcome = self._judged(outcome, leaves)
+            outcome = self.judged(outcome, leaves)
         failed = outcome is not Outcome.SUCCESS
         slow = duration > self.slow_call
         with self._lock:
@@ -335,7 +350,8 @@ class BreakerGuard:
         """`closed`, `open` or `half_open`; half open begins with the first call after it was open."""
         return name_of(self.now_state)
 
-    def _judged(self, outcome: Outcome, leaves: Sequence[Leaf]) -> Outcome:
+    def judged(self, outcome: Outcome, leaves: Sequence[Leaf]) -> Outcome:
+        """What it takes an attempt for that ended so: by its `failure_on` and `ignore`, if it has any."""
         if outcome is Outcome.CANCELLED or (self._failure_on is None and not self._ignored):
             return outcome
         return worst(self._leaf(*leaf) for leaf in leaves)
@@ -435,7 +451,7 @@ class BreakerGuard:
         if span < self._longest:
             self._trips += 1
         span += int(span * _SPREAD * (self._random() - 0.5))
-        self._become(Open(now + span, probing))
+        self._become(Open(now + span, probing), span=span)
         if self._advice is not None:
             self._advice.tell_open(self._name, span)
 
@@ -443,14 +459,19 @@ class BreakerGuard:
         """It is open elsewhere, for so long: here too, if anything is wrong here."""
         with self._lock:
             if isinstance(self.now_state, Closed) and not self.now_state.well:
-                self._become(Open(self._clock.now() + span))
+                self._become(Open(self._clock.now() + span), "it is open in another process", span)
 
-    def _become(self, state: State) -> None:
+    def _become(self, state: State, reason: str = "", span: int | None = None) -> None:
         before, self.now_state = self.now_state, state
         if isinstance(before, Closed):
             self._fold(before)
             before.until = 0
         self._transitions[name_of(state)].inc()
+        tally = tally_of(before)
+        _, failures, slow = tally
+        if slow > failures:
+            reason = reason or f"calls took longer than {Duration(self.slow_call)}"
+        self.turned(Turn(name_of(before), name_of(state), *tally, span, self._enforced, reason))
 
     def show(self, site: Site) -> None:
         """Show the state, and count, through this site's meter; ask and tell through its store."""
@@ -483,6 +504,10 @@ _SPREAD = 0.4
 
 def _nothing(fresh: int, ns: int) -> None:
     """Where nobody wants to be told."""
+
+
+def _unheard(turn: Turn) -> None:
+    """Nor of this."""
 
 
 def _parts(rate: Percent | None) -> int:

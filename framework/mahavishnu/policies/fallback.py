@@ -42,7 +42,8 @@ class Fallback(Policy):
                 unit="ratio",
                 meaning=f"More than 5% of the calls to {name} that got an answer got a degraded one.",
                 impact=self.impact,
-                action=f"Find out why {name} fails: its breaker, its failures by outcome, its own log.",
+                action=f"Find out why {name} fails: `call failed` in the log of the service has the `reason`. See "
+                "also its breaker, its failures by outcome, and its own log.",
                 path=("dependencies", name, "fallback"),
                 proof=(
                     Feed(

@@ -93,7 +93,8 @@ class Retry(Policy):
                 unit="ratio",
                 meaning=f"More calls to {name} fail than the budget of {self.budget} can repeat.",
                 impact="Calls fail at their first fault: retries no longer hide anything.",
-                action=f"Find out why {name} fails. A larger budget would only load it more.",
+                action=f"Find out why {name} fails: `call failed` in the log of the service has the `reason`. "
+                "A larger budget would only load it more.",
                 path=("dependencies", name, "retry"),
                 proof=(
                     Feed(retries.select(dependency=name, outcome="retried"), healthy=10, faulty=10),

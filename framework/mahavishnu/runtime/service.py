@@ -208,6 +208,8 @@ class Service:
         )
         for name, guard in self.dependencies.items():
             guard.fallbacks, guard.tell = made[name], self.log.warning
+            if name not in held:  # else it is told by the one before, until this one takes over
+                guard.troubles.tell = self.log.warning
             guard.stands_by = made[name].stand_in is not None or self.tracing is not None
             if self.tracing is not None:
                 trace(guard, self.tracing)

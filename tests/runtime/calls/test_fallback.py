@@ -587,7 +587,8 @@ class Left:
         return value(self.world.service.metrics, "mahavishnu_dead_letters_parked_total", outcome=outcome)
 
     def _warning(self, event: str, **_: str) -> None:
-        self.told.append((event, request_id()))
+        if event != "call failed":  # what led to it
+            self.told.append((event, request_id()))
 
     def _handed_over(self) -> bool:
         writer: Any = self.writer

@@ -220,7 +220,7 @@ class Call:
         timeout = self._timeout(fault)
         fault = timeout or fault
         leaves = leaves_of(fault)
-        self.end(self._outcome(leaves), leaves)
+        self.end(self._outcome(leaves), leaves, fault)
         pause = self._again(leaves, [response_of(one) for one in parts(fault)])
         if pause is not None:
             return pause
@@ -263,14 +263,14 @@ class Call:
         for guard, permit in zip(self.guard.guards, self.permits, strict=False):
             guard.renew(permit)
 
-    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = ()) -> None:
+    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = (), fault: BaseException | None = None) -> None:
         """Return what the attempt holds, and show how it went."""
         self._step_back()
         if self.through is None:
             permits, self.permits = self.permits, ()
             now = self.guard.clock.now()
             took = (now if self._until is None else self._until) - self.began
-            self.guard.leave(permits, outcome, took, now, leaves)
+            self.guard.leave(permits, outcome, took, now, leaves, fault)
 
     def _allow(self) -> int | None:
         """Set how long an attempt that begins now may take; what is left for all of them (ns, None: no limit).
@@ -307,6 +307,7 @@ class Call:
         breaker = self.guard.breaker
         if breaker is not None and not breaker.now_state.passes:
             self.progress()  # a probe may have waited for a place of the bulkhead
+            self._settle()
 
     def _step_back(self) -> None:
         """What follows is no longer inside this attempt; a context that it does not end in learns so when it looks."""
@@ -324,6 +325,12 @@ class Call:
             self.guard.count("rejected")
         else:
             self.guard.count("cancelled")
+        self._settle()
+
+    def _settle(self) -> None:
+        """A breaker that was asked to let this in may have turned."""
+        if self.guard.troubles.due:
+            self.guard.troubles.settle()
 
     def _timeout(self, fault: BaseException | None) -> CallTimeout | None:
         """Stop the timer; the error to raise where it was the timer that ended the attempt."""

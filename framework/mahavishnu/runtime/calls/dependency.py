@@ -16,6 +16,8 @@ from mahavishnu.policies.throttle import ThrottleGuard
 from mahavishnu.protocols import Guard, Guarding, Leaf, Outcome, Site
 from mahavishnu.runtime.calls import interrupted
 from mahavishnu.runtime.calls.call import Call, Terms, surrounding
+from mahavishnu.runtime.calls.reasons import reason
+from mahavishnu.runtime.calls.troubles import Troubles, unheard
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION
 from mahavishnu.spec import Dependency, Spec
 from mahavishnu.units import SECOND
@@ -30,12 +32,9 @@ Say = Callable[[str], str]
 """The file and line of a path of the spec (`dependencies.stripe.breaker`); empty where there is none."""
 Begin = Callable[["DependencyGuard", bool], "Call"]
 """Begins a call that may be repeated, or may not."""
+_FAILED = (Outcome.FAILURE, Outcome.TIMEOUT)
 _LATE = 1.25
 """So many times its timeout: a client that has this very one ends its call a little later."""
-
-
-def _unheard(event: str, **facts: object) -> None:
-    """There is no log."""
 
 
 def nowhere(_: str) -> str:
@@ -75,7 +74,7 @@ class DependencyGuard:
     """Whether its calls go the long way: the spec lets something stand in for it, or they have spans."""
     tracing: Tracing | None = None
     """What makes those, if anything does."""
-    tell: Callable[..., object] = staticmethod(_unheard)
+    tell: Callable[..., object] = staticmethod(unheard)
     """Writes a line of the log, of an event and facts."""
 
     def __init__(
@@ -117,11 +116,13 @@ class DependencyGuard:
         }
         self._duration = site.meter.histogram(DEPENDENCY_DURATION, dependency=name)
         self.quick: Quick = before.quick if before else Quick()
+        self.troubles: Troubles = before.troubles if before else Troubles(name, self.clock)
         if before is None:
             self._watch_budget()
         site.meter.settles(f"dependencies.{name}", self.tally)
         if self.breaker is not None:
             self.breaker.told = self._tallied
+            self.breaker.turned = self.troubles.turned
         self._say = say
         self.dropped: deque[tuple[Call, Sequence[Leaf]]] = deque()
         """Calls whose answers were dropped while somebody was about to change what they hold."""
@@ -192,6 +193,7 @@ class DependencyGuard:
 
     def take_over(self) -> None:
         """The guards that are shared with those of another spec are from now on as this one says."""
+        self.troubles.tell = self.tell
         for key, policy in self.settings.policies():
             if key in self.by_policy:
                 self.by_policy[key].become(policy, self.timeout)
@@ -236,8 +238,11 @@ class DependencyGuard:
         duration: int,
         now: int,
         leaves: Sequence[Leaf] = (),
+        fault: BaseException | None = None,
     ) -> None:
         """Return the permits of an attempt that was made, and show how it went."""
+        if leaves:
+            self._trouble(outcome, duration, now, leaves, fault)
         for guard, permit in zip(self.guards, permits, strict=True):
             guard.leave(permit, outcome, duration, now, leaves)
         if outcome is Outcome.SUCCESS and not (self.retrier and self.retrier.wants(leaves)):
@@ -245,6 +250,17 @@ class DependencyGuard:
         self._count[outcome].inc()
         if outcome is not Outcome.CANCELLED:
             self._duration.observe(duration / SECOND)
+        if self.troubles.due:
+            self.troubles.settle()
+
+    def _trouble(
+        self, outcome: Outcome, took: int, now: int, leaves: Sequence[Leaf], fault: BaseException | None
+    ) -> None:
+        """Tell of an attempt that did not simply succeed, where it has failed, or the breaker says so."""
+        blamed = outcome if self.breaker is None else self.breaker.judged(outcome, leaves)
+        if outcome in _FAILED or blamed in _FAILED:
+            why = reason(fault, leaves, took, self.timeout)
+            self.troubles.failed(why, now, blamed=blamed in _FAILED)
 
     def deposit(self) -> None:
         """Show the budget of retries a call that succeeded."""

@@ -12,7 +12,6 @@ import httpx
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError, Parked, Throttled
 from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
-from mahavishnu.protocols import Leaf
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
@@ -232,13 +231,13 @@ class _Streamed:
     def _fault(self, fault: BaseException) -> None:
         # Whoever stops reading closes the stream next, and the answer was a good one until then.
         if not isinstance(fault, GeneratorExit):
-            self._end(leaves_of(fault))
+            self._end(fault)
 
-    def _end(self, leaves: tuple[Leaf, ...] | None = None) -> None:
+    def _end(self, fault: BaseException | None = None) -> None:
         call, self._call = self._call, None
         if call is not None:
-            said = self._leaves if leaves is None else leaves
-            call.end(worst(outcome for outcome, _ in said), said)
+            said = self._leaves if fault is None else leaves_of(fault)
+            call.end(worst(outcome for outcome, _ in said), said, fault)
 
     def __del__(self) -> None:
         call, self._call = self._call, None

@@ -93,12 +93,12 @@ class TracedCall(Call):
         self._streams = True
         self._span.leave(self._around)
 
-    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = ()) -> None:
+    def end(self, outcome: Outcome, leaves: Sequence[Leaf] = (), fault: BaseException | None = None) -> None:
         """As any call's, in its span: wherever that is, and whoever it is that ends it."""
         here = self._span.enter()
         self._went = outcome
         try:
-            super().end(outcome, leaves)
+            super().end(outcome, leaves, fault)
         finally:
             self._span.leave(self._around if self._span.around(here) else here)
         if self._streams:
