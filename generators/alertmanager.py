@@ -97,7 +97,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
             for severity, rhythm in RHYTHMS.items()
             if spec.channels
         ],
-        "severities": [one.value for one in Severity],
+        "severities": [one.value for one in Severity if one is not Severity.P1],
         "slower": [
             (one.value, [other.value for other in Severity if other > one]) for one in list(Severity)[:-1]
         ],

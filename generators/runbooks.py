@@ -16,6 +16,7 @@ from mahavishnu.errors import Path
 from mahavishnu.files.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
 from mahavishnu.policies.rate import Rate
+from mahavishnu.policy import camel
 from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec
 
@@ -51,6 +52,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
     every: dict[str, object] = {
         "job": contract.job,
         "owner": contract.spec.service.owner,
+        "down": Code(f"{camel(contract.job)}Down", inline=True),
         "boards": _boards(contract, boards),
         "wanted": _commands.wanted(contract),
         "begin": Mark(BEGIN),

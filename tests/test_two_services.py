@@ -148,9 +148,7 @@ def test_two_files_share_no_name_but_that_of_nobody() -> None:
 def test_staging_does_not_page_production(ear: Heard, tmp_path: Path) -> None:
     """A real Alertmanager with both: each is told its own, and whose service is down has no other news, alone."""
     services = [service(name, ear.port) for name in NAMES]
-    firing = [
-        alert(name, "P1", of) for name, of in (("Down", "shop_staging"), ("ThresholdX", "shop_staging"))
-    ]
+    firing = [alert("Down", "P1", "shop_staging"), alert("ThresholdX", "P2", "shop_staging")]
     firing += [alert("ThresholdX", "P1", "shop"), alert("ThresholdY", "P2", "shop")]
     wanted = {
         "shop/pager": {"ShopThresholdX"},

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -210,25 +210,35 @@ def self_signed(folder: Path) -> Path:
 
 @pytest.mark.judge
 def test_a_service_that_is_down_has_no_other_news(alertmanager: Alertmanager, heard: Heard) -> None:
-    """One message instead of three; and what another service says is neither told nor silenced."""
-    alertmanager.tell([alert("ShopDown", "P1")], timedelta(minutes=5))
-    rest = [
-        alert("ShopSloAvailabilityBurnP1", "P1", slo="availability", tier="x"),
-        alert("ShopThresholdSize", "P4"),
-    ]
+    """But of pages, whose end is told too; and what another service says is neither told nor silenced."""
+    burning = [alert("ShopSloAvailabilityBurnP1", "P1", slo="availability", tier="x")]
+    rest = [alert("ShopSloLatencyBurnP2", "P2", slo="latency", tier="x"), alert("ShopThresholdSize", "P4")]
     strangers = [{**alert(f"Other{one}", one), "service": "other"} for one in SEVERITIES]
+    alertmanager.tell(burning, timedelta(minutes=5))
+    heard.until(named("firing", burning))
+    down = [alert("ShopDown", "P1")]
+    alertmanager.tell(down, timedelta(minutes=5))
     alertmanager.tell([*rest, *strangers], timedelta(minutes=5))
-    heard.until(lambda _, message: {one["labels"]["alertname"] for one in message["alerts"]} == {"ShopDown"})
+    heard.until(named("firing", down))
     assert alertmanager.inhibited() == {one["alertname"] for one in rest}
-    alertmanager.tell([alert("ShopDown", "P1")], timedelta(seconds=-1))
-    news = {"ShopDown"}
+    alertmanager.tell(burning, timedelta(seconds=-1))
+    heard.until(named("resolved", burning))
+    alertmanager.tell(down, timedelta(seconds=-1))
+    heard.until(named("firing", rest))
 
-    def all_told(_: str, message: dict[str, Any]) -> bool:
-        news.update(one["labels"]["alertname"] for one in message["alerts"])
-        return news >= {one["alertname"] for one in rest}
 
-    heard.until(all_told)
-    assert news == {"ShopDown", *(one["alertname"] for one in rest)}
+def named(status: str, alerts: list[dict[str, str]]) -> Callable[[str, dict[str, Any]], bool]:
+    """Whether each of these has been told with that status, and until then nothing of another service."""
+    missing = {one["alertname"] for one in alerts}
+
+    def told_of(_: str, message: dict[str, Any]) -> bool:
+        names = {one["labels"]["alertname"] for one in message["alerts"]}
+        assert all(one["labels"]["service"] == "shop" for one in message["alerts"])
+        if message["status"] == status:
+            missing.difference_update(names)
+        return not missing
+
+    return told_of
 
 
 REPLICAS = ("10.0.0.1:8680", "10.0.0.2:8680")

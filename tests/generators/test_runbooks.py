@@ -128,6 +128,16 @@ def test_the_guide_says_who_is_told() -> None:
     assert "| P1 | now | nobody: the spec has no channels |" in nobody
 
 
+def test_the_guides_say_what_nobody_is_told_of(ours: dict[str, str]) -> None:
+    """The end of what is held back: what a pager still shows is then no proof of anything."""
+    guide = ours["incident-response.md"]
+    assert "What ends meanwhile is not told as resolved" in guide
+    assert "all but P1 while\n`ShopDown` fires" in guide
+    asked = 'curl -fsS "${PROMETHEUS:-http://127.0.0.1:9090}/api/v1/alerts"'
+    assert asked in commands(guide.partition("## When it is over")[2])
+    assert "not told as resolved" in ours["maintenance.md"].partition("## Silence")[2]
+
+
 def test_who_is_told_where_nobody_says_so() -> None:
     """All but those that hear the heartbeat alone, as Alertmanager has it."""
     spec = merged(EVERYTHING, {"alerts": {"heartbeat": ["hook"]}})
