@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import FILES, kept
+from mahavishnu.derived.lookback import ago, step
 from mahavishnu.promql import Expr, quoted
-from mahavishnu.units import MINUTE
+from mahavishnu.units import MINUTE, SECOND, Duration
 
 from ._jobs import by_hand, jobs
 from ._service import app_secrets, host, jobs_name, jobs_secrets, pinned, released, sidecar_secrets
@@ -19,7 +20,7 @@ from ._service import app_secrets, host, jobs_name, jobs_secrets, pinned, releas
 _REACH = (
     'import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2); print("reachable")'
 )
-_SINCE = "15m"
+_BACK = Duration.parse("15m")
 # What a service may have in the cluster and later not. A volume claim is no such thing, since it holds data, nor a
 # ConfigMap: it is the spec of pods to which `rollout undo` goes back.
 _MAY_GO = (
@@ -47,6 +48,18 @@ class Command(NamedTuple):
 def ask(expr: Expr) -> str:
     """Ask Prometheus for the value of a query now."""
     return f'curl -fsSG "{_PROMETHEUS}/api/v1/query" --data-urlencode {shlex.quote(f"query={expr.render()}")}'
+
+
+def ask_back(expr: Expr, long: Duration) -> str:
+    """Ask Prometheus for the values of a query since then."""
+    asked = (
+        shlex.quote(f"query={expr.render()}"),
+        f'"start=$(($(date +%s) - {long // SECOND}))"',
+        '"end=$(date +%s)"',
+        f"step={step(long) // SECOND}",
+    )
+    words = " ".join(f"--data-urlencode {one}" for one in asked)
+    return f'curl -fsSG "{_PROMETHEUS}/api/v1/query_range" {words}'
 
 
 def firing() -> str:
@@ -190,8 +203,8 @@ class Target:
         """What runs."""
         raise NotImplementedError
 
-    def logs(self) -> Command:
-        """The service's own words."""
+    def logs(self, back: Duration = _BACK) -> Command:
+        """The service's own words since then."""
         raise NotImplementedError
 
     def jobs(self) -> list[Command]:
@@ -258,10 +271,10 @@ class OnCompose(Target):
     def state(self) -> list[Command]:
         return [Command("What runs", self._compose("ps"))]
 
-    def logs(self) -> Command:
+    def logs(self, back: Duration = _BACK) -> Command:
         return Command(
-            f"Its log of the last {_SINCE}",
-            self._compose("logs", "--since", _SINCE, "--no-log-prefix", self.name),
+            f"Its log of the last {ago(back)}",
+            self._compose("logs", "--since", ago(back), "--no-log-prefix", self.name),
         )
 
     def jobs(self) -> list[Command]:
@@ -332,9 +345,9 @@ class OnKubernetes(Target):
             ),
         ]
 
-    def logs(self) -> Command:
-        words = ("logs", "-l", self.selector, "-c", "app", f"--since={_SINCE}", "--tail=-1", "--prefix")
-        return Command(f"Its log of the last {_SINCE}", self._kubectl(*words))
+    def logs(self, back: Duration = _BACK) -> Command:
+        words = ("logs", "-l", self.selector, "-c", "app", f"--since={ago(back)}", "--tail=-1", "--prefix")
+        return Command(f"Its log of the last {ago(back)}", self._kubectl(*words))
 
     def jobs(self) -> list[Command]:
         selector = f"app.kubernetes.io/name={jobs_name(self.contract)}"

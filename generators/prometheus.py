@@ -160,7 +160,7 @@ def _annotations(contract: Contract, alert: Alert, spot: Spot) -> dict[str, str]
         "action": literal(alert.action),
         "owner": literal(spec.service.owner or ""),
         "runbook_url": literal(runbook_url(contract, alert)),
-        "panel_url": literal(panel_url(contract, spot)),
+        "panel_url": literal(panel_url(contract, alert, spot)),
     }
     value = _VALUES[alert.unit]
     summary = value.join(map(literal, alert.summary.split("$value")))

@@ -11,7 +11,18 @@ from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import dashboard_url, panel_url, runbook_file
-from mahavishnu.derived.panels import Dashboard, Panel, Spot, behind, dashboards, spots
+from mahavishnu.derived.lookback import DAY, ago, lookback
+from mahavishnu.derived.panels import (
+    Dashboard,
+    Panel,
+    Spot,
+    began,
+    behind,
+    dashboards,
+    failed,
+    failing,
+    spots,
+)
 from mahavishnu.errors import Path
 from mahavishnu.files.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack
@@ -19,6 +30,7 @@ from mahavishnu.policies.rate import Rate
 from mahavishnu.policy import camel
 from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec
+from mahavishnu.units import Duration
 
 from . import _by_hand, _commands
 from ._commands import Command
@@ -36,6 +48,10 @@ from ._service import (
 from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
+
+
+_BEFORE = Duration.parse("6h")
+"""So far back the guide for incidents looks for what failed."""
 
 
 class Block(NamedTuple):
@@ -70,7 +86,8 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         rests = behind(contract, alert)
         values = _page(contract, alert, shown[alert.name], rests, _numbers(whole, alert.path))
         text = render("runbooks/alert.md.j2", **every, **values)
-        yield Artifact(f"runbooks/{runbook_file(alert)}", text, tuple(_asked(alert, rests)))
+        asked = tuple(_asked(alert, (*rests, *began(contract, alert))))
+        yield Artifact(f"runbooks/{runbook_file(alert)}", text, asked)
 
 
 def _asked(alert: Alert, rests: Iterable[Panel]) -> Iterator[Query]:
@@ -96,6 +113,8 @@ def _page(
     contract: Contract, alert: Alert, spot: Spot, rests: Iterable[Panel], numbers: str
 ) -> dict[str, object]:
     panel, places = spot.panel, _commands.targets(contract)
+    back = lookback(contract, alert)
+    long = max(back.long, DAY)
     return {
         "alert": alert,
         "severity": f"{alert.severity}, so act {_ACT[alert.severity]}",
@@ -103,13 +122,16 @@ def _page(
         "summary": alert.summary.replace("$value", "…"),
         "hold": alert.hold,
         "path": Code(".".join(map(str, alert.path)), inline=True),
-        "panel": _link(f"panel {spot.number} of {spot.dashboard.title}", panel_url(contract, spot)),
+        "panel": _link(f"panel {spot.number} of {spot.dashboard.title}", panel_url(contract, alert, spot)),
         "row": spot.row.title,
         "condition": Code(alert.expr.render()),
         "measured": [Code(_commands.ask(query.expr)) for query in panel.queries],
+        "back": ago(long),
+        "measured_back": [Code(_commands.ask_back(query.expr, long)) for query in panel.queries],
         "bound": [f"{bound:f}" for bound in panel.bounds],
         "behind": _behind(rests, panel),
-        "looks": _looks(contract, str(alert.path[0]), _url(contract.spec, alert)),
+        "began": _back(began(contract, alert), long),
+        "looks": _looks(contract, str(alert.path[0]), _url(contract.spec, alert), back.log),
         "numbers": Code(numbers.rstrip("\n")) if numbers else None,
         "redriven": _blocks(_commands.redriven(contract) if alert.path[0] == "dead_letters" else ()),
         "mode": alert.path in _enforced(contract),
@@ -132,13 +154,22 @@ def _behind(rests: Iterable[Panel], panel: Panel) -> list[Block]:
     ]
 
 
+def _back(panels: Iterable[Panel], long: Duration) -> list[Block]:
+    """When it was that there was something to see."""
+    return [
+        Block(f"{panel.title}, of the last {ago(long)}", Code(_commands.ask_back(query.expr, long)))
+        for panel in panels
+        for query in panel.queries
+    ]
+
+
 def _url(spec: Spec, alert: Alert) -> str | None:
     """Where the dependency is that an alert is about."""
     return spec.dependencies[str(alert.path[1])].url if alert.path[0] == "dependencies" else None
 
 
 @lru_cache(maxsize=64)
-def _looks(contract: Contract, section: str, url: str | None) -> list[Block]:
+def _looks(contract: Contract, section: str, url: str | None, back: Duration) -> list[Block]:
     """Where to look next: the service's own answers, and where it runs."""
     found = [Command("Whether it takes requests", _commands.get(contract, "/readyz"))]
     if section == "limits":
@@ -146,7 +177,7 @@ def _looks(contract: Contract, section: str, url: str | None) -> list[Block]:
     if section == "dead_letters":
         found += _commands.letters(contract)
     for place in _commands.targets(contract):
-        logs = place.jobs() if section == "backups" else [place.logs()]
+        logs = place.jobs() if section == "backups" else [place.logs(back)]
         found += place.titled(*place.state(), *logs, *place.reach(url))
     return _blocks(found)
 
@@ -267,6 +298,7 @@ def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, obje
         ),
         "logs": _blocks(one for place in places for one in place.titled(place.logs())),
         "requests": _service_queries(boards),
+        "failed": _failed(contract),
         "spec": Code(_metric(contract, "mahavishnu_spec_")),
         "drift": Code(_commands.verbs(contract, "generate", "--check", "--out", contract.place)),
         "running": Code(_commands.running(contract)),
@@ -281,6 +313,13 @@ def _service_queries(boards: Iterable[Dashboard]) -> list[Block]:
     return [
         Block(panel.title, Code(_commands.ask(panel.queries[0].expr))) for panel in service.rows[0].panels[:3]
     ]
+
+
+def _failed(contract: Contract) -> list[Block]:
+    """What failed in the last hours, and when, for whoever comes later."""
+    panel = failed(contract, _BEFORE)
+    blocks = [Block(panel.title, Code(_commands.ask(query.expr))) for query in panel.queries]
+    return [*blocks, *_back([failing(contract, _BEFORE)], _BEFORE)]
 
 
 def _metric(contract: Contract, start: str) -> str:

@@ -32,8 +32,24 @@ def test_what_an_alert_links_is_below_the_address(base: str, page: str, board: s
     boards = dashboards(made)
     (down,) = (alert for alert in made.alerts if alert.name == "ShopDown")
     spot = spots(boards)["ShopDown"]._replace(number=1)
-    urls = (runbook_url(made, down), dashboard_url(made, spot.dashboard), panel_url(made, spot))
+    urls = (runbook_url(made, down), dashboard_url(made, spot.dashboard), panel_url(made, down, spot))
     assert urls == tuple(f"https://x.example.com{one}" for one in (page, board, panel))
+
+
+@pytest.mark.parametrize(
+    ("tier", "shown"), [("P1", ""), ("P2", "&from=now-6h&to=now"), ("P4", "&from=now-72h&to=now")]
+)
+def test_a_panel_is_opened_as_far_back_as_its_alert_looks(tier: str, shown: str) -> None:
+    """Where that is further than a dashboard shows by itself."""
+    said = {
+        "slos": {"availability": {"objective": "99.9%"}},
+        "alerts": {"dashboards": "https://x.example.com"},
+    }
+    made = contract(Spec.model_validate({**MINIMAL, **said}))
+    (burn,) = (alert for alert in made.alerts if alert.name == f"ShopSloAvailabilityBurn{tier}")
+    assert panel_url(made, burn, spots(dashboards(made))[burn.name]).partition("?viewPanel=")[2].lstrip(
+        "0123456789"
+    ) == (shown)
 
 
 def test_nothing_is_linked_without_an_address() -> None:
@@ -43,6 +59,6 @@ def test_nothing_is_linked_without_an_address() -> None:
     assert (
         runbook_url(made, made.alerts[0])
         == dashboard_url(made, spot.dashboard)
-        == panel_url(made, spot)
+        == panel_url(made, made.alerts[0], spot)
         == ""
     )

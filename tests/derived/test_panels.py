@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 
 from mahavishnu.contract import Contract, contract
-from mahavishnu.derived.panels import Dashboard, Panel, Query, behind, dashboards, queries, spots
+from mahavishnu.derived.panels import Dashboard, Panel, Query, began, behind, dashboards, queries, spots
 from mahavishnu.promql import Matcher, Selector, highest, total
 from mahavishnu.queries import closure
 from mahavishnu.series import (
@@ -205,9 +205,73 @@ def test_what_is_behind_an_alert(ours: Contract) -> None:
         "Limit decisions per second"
     ]
     burning = behind(ours, named["ShopSloCheckoutBurnP2"])
-    assert {one.title for one in burning} == {
-        "Requests per second", "Share answered with 5xx, by route", "Duration by route (p95)"
-    }  # fmt: skip
+    assert [one.title for one in burning] == [
+        "Answered with 5xx in the last 6h, by route and status",
+        "Requests per second, over 6h",
+        "Share answered with 5xx, by route, over 6h",
+        "Duration by route (p95), over 6h",
+    ]
+    assert [one.title for one in behind(ours, named["ShopSloLatencyNoData"])] == [
+        f"{one}, over 15m" for one in QUICK
+    ]
+
+
+QUICK = ("Requests per second", "Share answered with 5xx, by route", "Duration by route (p95)")
+
+
+@pytest.mark.judge
+@pytest.mark.parametrize("alert", ["ShopSloAvailabilityBurnP4", "ShopSloAvailabilityBudgetExhausted"])
+def test_what_failed_hours_ago_is_found(ours: Contract, alert: str, tmp_path: Path) -> None:
+    """By its route and status, and when: one that fails for twenty minutes, five hours and more ago."""
+    (of,) = (one for one in ours.alerts if one.name == alert)
+    ago, when = behind(ours, of)[0].queries[0].expr, began(ours, of)[0].queries[0].expr
+    named = 'http_route="/import"'
+    series = [
+        {
+            "series": f'{HTTP_DURATION.name}_count{{job="shop",instance="a",{named},{status}}}',
+            "values": values,
+        }
+        for status, values in (
+            ('http_response_status_code="200"', "0+9x400"),
+            ('http_response_status_code="500"', "0x20 0+1x20 20x400"),
+        )
+    ]
+    asked = [
+        {
+            "expr": f"({expr}) > bool 0",
+            "eval_time": at,
+            "exp_samples": [{"labels": labels, "value": 1}] if labels else [],
+        }
+        for expr, at, labels in (
+            (ago, "6h", f'{{{named},http_response_status_code="500"}}'),
+            (when, "40m", f"{{{named}}}"),
+            (when, "6h", ""),
+        )
+    ]
+    path = tmp_path / "hours.test.yml"
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": asked}
+    path.write_text(json.dumps({"evaluation_interval": "1m", "tests": [test]}), encoding="utf-8")
+    accepts("promtool", "test", "rules", path)
+
+
+def test_an_objective_on_time_asks_who_was_slow(ours: Contract) -> None:
+    """And one on something else than requests asks its own series over its own windows."""
+    (slow,) = (one for one in ours.alerts if one.name == "ShopSloLatencyBurnP3")
+    assert behind(ours, slow)[0].title == "Took longer than 1s in the last 1d, by route"
+    query = {
+        "total": 'mahavishnu_limit_decisions_total{limit="reports"}',
+        "bad": 'mahavishnu_limit_decisions_total{limit="reports",outcome="refused"}',
+    }
+    spec = {
+        "mahavishnu": 1,
+        "service": {"name": "shop", "app": "shop.main:app"},
+        "limits": {"reports": {"concurrency": 7}},
+        "slos": {"served": {"objective": "99%", "query": query}},
+    }
+    of = made(spec)
+    (burn,) = (one for one in of.alerts if one.name == "ShopSloServedBurnP2")
+    assert [one.title for one in behind(of, burn)] == ["Limit decisions per second, over 6h"]
+    assert began(of, burn) == ()
 
 
 # --- a wrong query is refused -------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from mahavishnu import cli
 from mahavishnu.contract import Contract
 from mahavishnu.files.notes import BEGIN, END
 from mahavishnu.load import accept
+from mahavishnu.units import Duration
 from tests.generators.specs import LARGE, SMALL, generated, merged
 from tests.hostile import HOSTILE
 from tests.monitoring import ROOT, made, shop
@@ -142,6 +143,36 @@ def test_who_is_told_where_nobody_says_so() -> None:
     """All but those that hear the heartbeat alone, as Alertmanager has it."""
     spec = merged(EVERYTHING, {"alerts": {"heartbeat": ["hook"]}})
     assert "| P1 | now | room (Slack #shop) | 10s |" in pages(made(spec))["incident-response.md"]
+
+
+@pytest.mark.parametrize(
+    ("alert", "windows", "log"),
+    [
+        ("SloAvailabilityBurnP1", {"1h", "5m"}, "15m"),
+        ("SloAvailabilityBurnP2", {"6h", "5m"}, "30m"),
+        ("SloAvailabilityBurnP4", {"3d", "15m"}, "6h"),
+        ("SloLatencyBudgetExhausted", {"30d", "150m"}, "24h"),
+        ("LimitLoginRefusing", {"5m"}, "15m"),
+    ],
+)
+def test_a_page_looks_as_far_back_as_its_alert(
+    ours: dict[str, str], alert: str, windows: set[str], log: str
+) -> None:
+    """Its queries, and the log as far as its shortest window: what it is about may be over in the last minutes."""
+    page = ours[f"Shop{alert}.md"]
+    asked = [one for one in commands(page) if "/api/v1/query" in one]
+    found = {window for one in asked for window in re.findall(r"\[(\w+)\]", one)}
+    assert {Duration.parse(one) for one in found} == {Duration.parse(one) for one in windows}
+    assert any("/query_range" in one and "step=" in one for one in asked)
+    assert f"logs --since {log} " in page
+    assert f"--since={log} " in page
+
+
+def test_the_guide_finds_what_failed_hours_ago(ours: dict[str, str]) -> None:
+    """By route and status, and when."""
+    page = ours["incident-response.md"]
+    assert "Answered with 5xx in the last 6h, by route and status:" in page
+    assert any("/query_range" in one and "http_route" in one for one in commands(page))
 
 
 # --- commands -----------------------------------------------------------------------------------------------

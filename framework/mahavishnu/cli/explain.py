@@ -180,7 +180,7 @@ def _shown(made: Contract, alert: Alert) -> Iterator[str]:
     spot = spots(dashboards(made))[alert.name]
     where = f"{made.place}/grafana/dashboards/{spot.dashboard.name}.json, panel {spot.number}"
     for title, file, url in (
-        ("Panel", f"{where} ({spot.row.title})", panel_url(made, spot)),
+        ("Panel", f"{where} ({spot.row.title})", panel_url(made, alert, spot)),
         ("Runbook", f"{made.place}/runbooks/{runbook_file(alert)}", runbook_url(made, alert)),
     ):
         yield f"\n{title}\n  {file}" + (f"\n  {url}" if url else "")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from mahavishnu.contract import Contract
+from mahavishnu.derived.lookback import ago, lookback
 from mahavishnu.derived.panels import Dashboard, Spot
 from mahavishnu.signals import Alert
+from mahavishnu.units import Duration
+
+_SHOWN = Duration.parse("3h")
+"""What a dashboard shows by itself."""
 
 
 def runbook_file(alert: Alert) -> str:
@@ -24,9 +29,11 @@ def dashboard_url(made: Contract, dashboard: Dashboard) -> str:
     return _below(made.spec.alerts.dashboards, f"d/{dashboard.uid}")
 
 
-def panel_url(made: Contract, spot: Spot) -> str:
-    """The address of a panel; empty where the spec does not say where Grafana is."""
-    return _below(made.spec.alerts.dashboards, f"d/{spot.dashboard.uid}", f"viewPanel={spot.number}")
+def panel_url(made: Contract, alert: Alert, spot: Spot) -> str:
+    """The address of an alert's panel, as far back as it looks; empty where the spec does not say where Grafana is."""
+    long = lookback(made, alert).long
+    back = f"&from=now-{ago(long)}&to=now" if long > _SHOWN else ""
+    return _below(made.spec.alerts.dashboards, f"d/{spot.dashboard.uid}", f"viewPanel={spot.number}{back}")
 
 
 def _below(base: str | None, path: str, query: str = "") -> str:

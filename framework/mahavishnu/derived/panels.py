@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from mahavishnu.contract import Contract, scoped
+from mahavishnu.derived.lookback import DAY, lookback, step
 from mahavishnu.errors import Path
 from mahavishnu.policy import Policy
 from mahavishnu.promql import (
@@ -40,6 +41,7 @@ from mahavishnu.series import (
     UP,
 )
 from mahavishnu.signals import WINDOW, Across, AgreementError, Alert, Kind, Label, Signal, Source
+from mahavishnu.units import Duration
 
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
 """Grafana's own names of units."""
@@ -64,6 +66,8 @@ _BOARDS = {
     "slos": "slos",
     "backups": "backups",
 }
+_CRUMB = Decimal("0.5")
+"""What differences of long sums may leave where nothing was."""
 _DRAWN = frozenset(one.name for one in (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT))
 """Series with panels of their own making."""
 _UNITS: Mapping[str, Unit] = {
@@ -284,9 +288,16 @@ def _level(signal: Signal) -> str:
 
 
 @lru_cache(maxsize=256)  # every other page shows what one before it has shown
-def _alone(made: Contract, series: str, name: str | None) -> Panel:
+def _alone(made: Contract, series: str, name: str | None, window: Duration = WINDOW) -> Panel:
     """One series by itself, of one entry or of all."""
-    return _drawn(made, [made.signals[series]], name)
+    panel = _drawn(made, [made.signals[series]], name, window=window)
+    grows = made.signals[series].kind is not Kind.GAUGE
+    return _over(window, panel) if grows else panel
+
+
+def _over(window: Duration, panel: Panel) -> Panel:
+    """The same, with the window in its title where it is another one than usual."""
+    return panel if window == WINDOW else panel._replace(title=f"{panel.title}, over {window}")
 
 
 def _drawn(
@@ -295,9 +306,12 @@ def _drawn(
     name: str | None,
     bounds: tuple[Decimal, ...] = (),
     kind: Literal["timeseries", "stat"] = "timeseries",
+    window: Duration = WINDOW,
 ) -> Panel:
-    first = signals[0]
-    parts = tuple(query for one in signals for query in _asked(made, one, name, several=len(signals) > 1))
+    first, several = signals[0], len(signals) > 1
+    parts = tuple(
+        query for one in signals for query in _asked(made, one, name, several=several, window=window)
+    )
     unit = _unit(first)
     return Panel(
         _title(first),
@@ -309,7 +323,9 @@ def _drawn(
     )
 
 
-def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -> Iterator[Query]:
+def _asked(
+    made: Contract, signal: Signal, name: str | None, *, several: bool, window: Duration
+) -> Iterator[Query]:
     own = _label(signal)
     where = {own: name} if own and name else {}
     by = tuple(
@@ -317,12 +333,12 @@ def _asked(made: Contract, signal: Signal, name: str | None, *, several: bool) -
     )
     if signal.kind is Kind.HISTOGRAM:
         shares = _QUANTILES if not by else (Decimal("0.95"),)
-        rates = total(signal.bucket_rate(WINDOW, None, **where), "le", *by)
+        rates = total(signal.bucket_rate(window, None, **where), "le", *by)
         for share in shares:
             yield Query(scoped(quantile(share, rates), made.job), by, f"p{share * 100:.0f}")
         return
     if signal.kind is Kind.COUNTER:
-        expr: Expr = total(signal.rate(WINDOW, **where), *by)
+        expr: Expr = total(signal.rate(window, **where), *by)
     elif name is None or signal.source is Source.RULE:
         expr = _of_several(signal, where, by)
     else:
@@ -400,12 +416,68 @@ def _watched(alert: Alert) -> Panel:
 
 
 def behind(made: Contract, alert: Alert) -> tuple[Panel, ...]:
-    """The series that an alert rests on, each by itself; for recorded ones those that they are made of."""
+    """The series that an alert rests on, each by itself; for recorded ones those that they are made of.
+
+    They are asked for over the longest of its own windows: in a shorter one what it is about may be over.
+    """
     _, name = _place(alert)
+    window = lookback(made, alert).window
     bases = dict.fromkeys(one.signal.name for one in made.bases(alert.expr) if _exposed(one))
     if HTTP_DURATION.name in bases or SLO_REQUESTS.name in bases:
-        return _requests(made)[:3]
-    return tuple(_alone(made, base, name if _has(made.signals[base], name) else None) for base in bases)
+        bad = (failed(made, window, _under(made, alert)),) if _of_the_bad(made, alert) else ()
+        return (*bad, *(_over(window, one) for one in _by_route(made, window)))
+    return tuple(
+        _alone(made, base, name if _has(made.signals[base], name) else None, window) for base in bases
+    )
+
+
+def began(made: Contract, alert: Alert) -> tuple[Panel, ...]:
+    """When the requests were that an alert is about, by route: asked for at every step as far back as it looks."""
+    if not _of_the_bad(made, alert):
+        return ()
+    return (failing(made, max(lookback(made, alert).long, DAY), _under(made, alert)),)
+
+
+def failed(made: Contract, window: Duration, under: Duration | None = None) -> Panel:
+    """The requests of a window that failed, by route and status, or with `under` took longer: most of them first."""
+    by = ("http_route", "http_response_status_code") if under is None else ("http_route",)
+    title = f"{_fault(under)} in the last {window}, by {'route and status' if under is None else 'route'}"
+    return _panel(made, title, {"": Call("sort_desc", (_bad(made, window, under, by),))}, "short", by)
+
+
+def failing(made: Contract, long: Duration, under: Duration | None = None) -> Panel:
+    """The same between one point and the next of such a time, by route."""
+    apart = step(long)
+    title = f"{_fault(under)} in each {apart}, by route"
+    return _panel(made, title, {"": _bad(made, apart, under, ("http_route",))}, "short", ("http_route",))
+
+
+def _fault(under: Duration | None) -> str:
+    return "Answered with 5xx" if under is None else f"Took longer than {under}"
+
+
+def _bad(made: Contract, window: Duration, under: Duration | None, by: tuple[str, ...]) -> Expr:
+    http = made.signals[HTTP_DURATION.name]
+    every = http.part("_count", **({} if under else {"http_response_status_code_re": "5.."}))
+    counted: Expr = total(every.over(window, "increase"), *by)
+    if under is not None:
+        fast = http.part("_bucket", le=http.boundary(under.seconds))
+        counted = counted - total(fast.over(window, "increase"), *by)
+    return counted > _CRUMB
+
+
+def _of_the_bad(made: Contract, alert: Alert) -> bool:
+    """Whether it is about requests that an objective calls bad, and not about there being none."""
+    return alert.path[0] == "slos" and any(
+        base.signal.name == SLO_REQUESTS.name and one.value == "bad"
+        for base in made.bases(alert.expr)
+        for one in base.matchers
+    )
+
+
+def _under(made: Contract, alert: Alert) -> Duration | None:
+    """How fast a request must be for the objective of an alert; None: it must succeed."""
+    return made.spec.slos[str(alert.path[1])].under
 
 
 def _exposed(selector: Selector) -> bool:
@@ -437,24 +509,43 @@ def _measured(expr: Expr) -> Iterator[tuple[Expr, Decimal | None]]:
 @lru_cache(maxsize=4)
 def _requests(made: Contract) -> tuple[Panel, ...]:
     """Rate, errors and duration of requests, by route."""
-    requests, failed = HTTP_DURATION.count_rate(WINDOW), _failed()
-    route, status = "http_route", "http_response_status_code"
-    share = _part(total(failed, route), total(requests, route))
-    overall = _part(total(failed), total(requests))
+    requests = HTTP_DURATION.count_rate(WINDOW)
+    status = "http_response_status_code"
+    overall = _part(total(_failed(WINDOW)), total(requests))
     every = made.spec.slos.values()
     budgets = sorted(1 - one.objective.ratio for one in every if not (one.match or one.under or one.query))
-    unders = sorted({one.under.seconds for one in every if one.under is not None})
+    unders = _unders(made)
+    return (
+        *_by_route(made, WINDOW),
+        _panel(made, "Answers per second, by status", {"": total(requests, status)}, "reqps", (status,)),
+        _panel(made, "Share answered with 5xx", {"": overall}, "percentunit", (), budgets),
+        _panel(
+            made,
+            "Duration",
+            {f"p{one * 100:.0f}": _slowest(one, WINDOW) for one in _QUANTILES},
+            "s",
+            (),
+            unders,
+        ),
+        _panel(made, "Requests being served", {"": HTTP_ACTIVE.select()}, "short", ("instance",)),
+    )
+
+
+@lru_cache(maxsize=16)
+def _by_route(made: Contract, window: Duration) -> tuple[Panel, ...]:
+    route, requests = "http_route", HTTP_DURATION.count_rate(window)
+    share = _part(total(_failed(window), route), total(requests, route))
+    slowest = _slowest(Decimal("0.95"), window, route)
     return (
         _panel(made, "Requests per second", {"": total(requests, route)}, "reqps", (route,)),
         _panel(made, "Share answered with 5xx, by route", {"": share}, "percentunit", (route,)),
-        _panel(
-            made, "Duration by route (p95)", {"": _slowest(Decimal("0.95"), route)}, "s", (route,), unders
-        ),
-        _panel(made, "Answers per second, by status", {"": total(requests, status)}, "reqps", (status,)),
-        _panel(made, "Share answered with 5xx", {"": overall}, "percentunit", (), budgets),
-        _panel(made, "Duration", {f"p{one * 100:.0f}": _slowest(one) for one in _QUANTILES}, "s", (), unders),
-        _panel(made, "Requests being served", {"": HTTP_ACTIVE.select()}, "short", ("instance",)),
+        _panel(made, "Duration by route (p95)", {"": slowest}, "s", (route,), _unders(made)),
     )
+
+
+def _unders(made: Contract) -> list[Decimal]:
+    """How fast requests were promised to be."""
+    return sorted({one.under.seconds for one in made.spec.slos.values() if one.under is not None})
 
 
 def _process(made: Contract) -> tuple[Panel, ...]:
@@ -483,8 +574,8 @@ def _panel(
     return Panel(title, tuple(asked), unit, bounds=tuple(dict.fromkeys(bounds)))
 
 
-def _failed() -> Expr:
-    return HTTP_DURATION.count_rate(WINDOW, http_response_status_code_re="5..")
+def _failed(window: Duration) -> Expr:
+    return HTTP_DURATION.count_rate(window, http_response_status_code_re="5..")
 
 
 def _part(some: Expr, every: Expr) -> Expr:
@@ -492,5 +583,5 @@ def _part(some: Expr, every: Expr) -> Expr:
     return some.or_(Number(Decimal(0)) * every) / (every > 0)
 
 
-def _slowest(share: Decimal, *by: str) -> Expr:
-    return quantile(share, total(HTTP_DURATION.bucket_rate(WINDOW), "le", *by))
+def _slowest(share: Decimal, window: Duration, *by: str) -> Expr:
+    return quantile(share, total(HTTP_DURATION.bucket_rate(window), "le", *by))
