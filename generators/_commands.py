@@ -12,6 +12,7 @@ from mahavishnu.contract import Contract
 from mahavishnu.derived.forgetting import FILES, kept
 from mahavishnu.derived.lookback import ago, step
 from mahavishnu.promql import Expr, quoted
+from mahavishnu.signals import Severity
 from mahavishnu.units import MINUTE, SECOND, Duration
 
 from ._jobs import by_hand, jobs
@@ -131,13 +132,24 @@ def wanted(contract: Contract) -> list[str]:
     return [*app_secrets(spec), *(["SECRETS_DIR"] if any(files) else [])]
 
 
-def silence(alert: str, hold: str = "1h") -> str:
+def silence(alert: str) -> str:
     """Hold one alert back for a while."""
-    matcher = shlex.quote(f"alertname={quoted(alert)}")
-    return (
-        f'amtool --alertmanager.url "{_ALERTMANAGER}" silence add '
-        f'{matcher} --duration {hold} --comment "being worked on"'
-    )
+    return _silence("1h", f"alertname={quoted(alert)}")
+
+
+def silence_all(contract: Contract) -> str:
+    """Hold back every alert of the service, and not its heartbeat."""
+    return _silence("2h", f"service={quoted(contract.job)}", f'severity=~"{"|".join(Severity)}"')
+
+
+def _silence(hold: str, *matchers: str) -> str:
+    made = f'amtool --alertmanager.url "{_ALERTMANAGER}" silence add {shlex.join(matchers)}'
+    return f'SILENCE=$({made} --duration {hold} --comment "being worked on") && echo "$SILENCE"'
+
+
+def unsilence() -> str:
+    """End what has been begun in the same shell."""
+    return f'amtool --alertmanager.url "{_ALERTMANAGER}" silence expire "$SILENCE"'
 
 
 def silences() -> str:

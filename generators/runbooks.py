@@ -73,6 +73,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
         "wanted": _commands.wanted(contract),
         "begin": Mark(BEGIN),
         "end": Mark(END),
+        "unsilence": Code(_commands.unsilence()),
         **_anywhere(contract),
     }
     whole = said(contract.spec, exclude_none=True)
@@ -355,7 +356,7 @@ def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, objec
         "watching": sidecar_secrets(spec).get("grafana", []),
         "secrets": _blocks(one for place in places for one in place.titled(*place.secrets())),
         "limit": _limit(contract, said),
-        "silence": Code(_commands.silence(contract.alerts[0].name, "2h")),
+        "silence": Code(_commands.silence_all(contract)),
         "silences": Code(_commands.silences()),
         "config": Code(_commands.verbs(contract, "config")),
     }

@@ -70,4 +70,6 @@ def anchors(page: Path) -> set[str]:
 
 def commands(page: str) -> list[str]:
     """The commands of a runbook: the lines of its blocks that begin with a program."""
-    return re.findall(r"^    ((?:mahavishnu|curl|amtool|docker|kubectl) .*)$", page, re.MULTILINE)
+    return re.findall(
+        r"^    ((?:(?:mahavishnu|curl|amtool|docker|kubectl) |SILENCE=).*)$", page, re.MULTILINE
+    )

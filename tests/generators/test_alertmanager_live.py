@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -18,8 +19,10 @@ from typing import Any
 
 import pytest
 
+from tests.generators.specs import generated
 from tests.judges import judge
 from tests.monitoring import MINIMAL, made, texts
+from tests.pages import commands
 from tests.scaled import impatient
 from tests.stack import LONGEST, Heard, alertmanager, heard
 
@@ -61,9 +64,19 @@ class Alertmanager:
             assert answer.status == 200
 
     def inhibited(self) -> set[str]:
+        return self._held("inhibitedBy")
+
+    def awaits(self, silenced: set[str]) -> None:
+        """Until these are silenced, and no others."""
+        until = time.monotonic() + LONGEST
+        while self._held("silencedBy") != silenced:
+            assert time.monotonic() < until, self._held("silencedBy")
+            time.sleep(0.05)
+
+    def _held(self, why: str) -> set[str]:
         with urllib.request.urlopen(f"{self.url}/api/v2/alerts", timeout=5) as answer:
             found = json.loads(answer.read())
-        return {one["labels"]["alertname"] for one in found if one["status"]["inhibitedBy"]}
+        return {one["labels"]["alertname"] for one in found if one["status"][why]}
 
 
 @pytest.fixture(name="heard")
@@ -116,6 +129,34 @@ def test_each_severity_is_told_where_the_spec_says_of_the_beginning_and_of_the_e
     ended = told(heard, "resolved")
     assert ended["P1"] == {"ShopSloAvailabilityBurnP1"}
     assert "ShopLimitPerClientRefusing" in ended["P3"]
+
+
+@pytest.mark.judge
+def test_planned_work_wakes_nobody_and_its_silence_can_be_ended(alertmanager: Alertmanager) -> None:
+    """What the page says before it holds back every alert of the service and nothing else; the rest of it ends that."""
+    alerts = [alert(f"Shop{one}", one) for one in SEVERITIES]
+    others = [alert("ShopHeartbeat", "heartbeat"), {**alert("OtherDown", "P1"), "service": "other"}]
+    alertmanager.tell([*alerts, *others], timedelta(minutes=5))
+    page = generated("runbooks", MINIMAL)["runbooks/maintenance.md"].partition("\n## Silence")[2]
+    hold, shown, end = (one for one in commands(page) if "amtool" in one)
+    first = typed(hold, alertmanager.url).strip()
+    alertmanager.awaits(silenced={one["alertname"] for one in alerts})
+    assert first in typed(shown, alertmanager.url)
+    typed(f"{hold}\n{end}", alertmanager.url)  # in a shell of its own, which knows no other one
+    assert first in typed(shown, alertmanager.url)
+    typed(f"SILENCE={first}\n{end}", alertmanager.url)
+    alertmanager.awaits(silenced=set())
+
+
+def typed(text: str, url: str) -> str:
+    """What a shell answers, in which that is typed."""
+    env = {
+        **os.environ,
+        "ALERTMANAGER": url,
+        "PATH": f"{Path(judge('amtool')).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    ran = subprocess.run(["bash", "-e", "-c", text], env=env, capture_output=True, text=True, check=True)
+    return ran.stdout
 
 
 class MailServer:
