@@ -327,6 +327,25 @@ def test_a_query_is_a_value() -> None:
     assert Query(SPEC_INFO.select()) == Query(SPEC_INFO.select())
 
 
+def test_the_overview_of_objectives_has_each_of_them() -> None:
+    """Over the shortest of its own windows, as the title says; those of another period are others."""
+    slos = {
+        "availability": {"objective": "99.9%"},
+        "latency": {"objective": "95%", "under": "1s", "window": "7d"},
+        "late": {"objective": "98%", "severities": ["P3"]},
+    }
+    spec = {"mahavishnu": 1, "service": {"name": "shop", "app": "shop.main:app"}, "slos": slos}
+    (board,) = (one for one in dashboards(made(spec)) if one.name == "slos")
+    error = panel(board, "SLI error over 5m, 2m, 2h", "slos")
+    assert [query.expr.render() for query in error.queries] == [
+        'max by (slo) (slo:sli_error:ratio_rate5m{service="shop"})',
+        'max by (slo) (slo:sli_error:ratio_rate2m{service="shop"})',
+        'max by (slo) (slo:sli_error:ratio_rate2h{service="shop",slo=~"late"})',
+    ]
+    assert len({query.name for query in error.queries}) == 3
+    assert len(panel(board, "Error budget", "slos").queries) == 1
+
+
 def test_what_counts_no_requests_is_no_bound_of_them() -> None:
     """An objective on time or on events of one's own has its line where it is recorded, and not among the 5xx."""
     query = {"age": "time() - mahavishnu_spec_reload_timestamp_seconds"}

@@ -253,7 +253,9 @@ def test_links_lead_to_what_is_there() -> None:
         if rule.get("alert") in {one.name for one in shop().alerts}  # not the heartbeat
     ]
     for rule in rules:
-        uid, number = re.findall(r"/d/([\w-]+)\?viewPanel=(\d+)$", rule["annotations"]["panel_url"])[0]
+        uid, number = re.findall(
+            r"/d/([\w-]+)\?viewPanel=(\d+)(?:&from=now-\d+h&to=now)?$", rule["annotations"]["panel_url"]
+        )[0]
         (panel,) = (one for one in files[uid]["panels"] if one["id"] == int(number))
         assert panel["title"] == rule["alert"]
     assert len(rules) == len(shop().alerts)

@@ -66,6 +66,8 @@ _BOARDS = {
     "slos": "slos",
     "backups": "backups",
 }
+_STALE = "slo:sli_error:stale"
+"""What the shares of an objective on time are made of, and no share itself."""
 _CRUMB = Decimal("0.5")
 """What differences of long sums may leave where nothing was."""
 _DRAWN = frozenset(one.name for one in (UP, HTTP_DURATION, HTTP_ACTIVE, MEMORY, MEMORY_LIMIT, CPU, CPU_LIMIT))
@@ -241,12 +243,40 @@ def _place(alert: Alert) -> tuple[str, str | None]:
 def _overview(made: Contract, section: str) -> tuple[Panel, ...]:
     """One panel for each series of a section, its entries side by side."""
     if section == "slos":
-        firsts = {_level(one): one for one in reversed(_of(made, section))}
-        return tuple(
-            _drawn(made, [one], None, (), "stat" if one.source is Source.RULE else "timeseries")
-            for one in reversed(firsts.values())
+        counted = (
+            _alone(made, one.name, None) for one in _of(made, section) if one.source is not Source.RULE
         )
+        return (*counted, *(_promised(made, one) for one in _fastest(made).values()))
     return tuple(_alone(made, one.name, None) for one in _of(made, section))
+
+
+def _fastest(made: Contract) -> dict[str, dict[str, list[str]]]:
+    """What is recorded of objectives, by level, each over the shortest of its windows: the series, and whose it is."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for one in made.recordings:  # of each objective from the shortest window on
+        slos = [value for label, value in one.labels if label == "slo"]
+        series = found.setdefault(_level(one.signal), {}) if slos else {}
+        known = one.signal.name == _STALE or any(slo in each for each in series.values() for slo in slos)
+        if not known:
+            series.setdefault(one.signal.name, []).extend(slos)
+    return found
+
+
+def _promised(made: Contract, series: Mapping[str, list[str]]) -> Panel:
+    first, by = made.signals[next(iter(series))], ("slo",)
+    windows = [word for word in (name.rpartition("rate")[2] for name in series) if word[:1].isdigit()]
+    asked = ((name, highest(_of_these(made.signals[name], slos), *by)) for name, slos in series.items())
+    queries = (
+        Query(scoped(expr, made.job), by, name.rpartition(":")[2] if len(series) > 1 else "")
+        for name, expr in asked
+    )
+    title = f"{_title(first)} over {', '.join(windows)}" if windows else _title(first)
+    return Panel(title, tuple(queries), _unit(first), first.help, kind="stat")
+
+
+def _of_these(signal: Signal, slos: list[str]) -> Selector:
+    others = signal.label("slo").known - {*slos}
+    return signal.select(**({"slo_re": "|".join(slos)} if others else {}))
 
 
 def _entry(made: Contract, section: str, name: str) -> tuple[Panel, ...]:
