@@ -16,6 +16,8 @@ STATUSES_OWN = 11
 """At most so many statuses of one route and method have series of their own; further ones are counted as the x00 of
 their class, as a client may treat them (RFC 9110, section 15)."""
 STATUSES_SHOWN = STATUSES_OWN + 5
+RATE_LIMITED = 429
+"""Always one of those with series of their own, because no objective is about it."""
 ROUTES_SHOWN = 1000
 """So many routes are shown by themselves; an app that registers more has the rest shown as unmatched."""
 # OpenTelemetry's advice for http.server.request.duration, seconds.

@@ -21,7 +21,7 @@ from mahavishnu.contract import shown
 from mahavishnu.errors import Finding, MahavishnuError
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded
-from mahavishnu.protocols import Advice, Clock, Histogram, Site
+from mahavishnu.protocols import Advice, Clock, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
 from mahavishnu.runtime.calls.fallback import fallbacks_of
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, queue_of
@@ -38,6 +38,7 @@ from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry import backups
+from mahavishnu.runtime.telemetry.cells import HistogramCell
 from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger, outlet
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.runtime.telemetry.objectives import Objectives
@@ -53,6 +54,7 @@ from mahavishnu.series import (
     MEMORY,
     MEMORY_LIMIT,
     METHODS,
+    RATE_LIMITED,
     ROUTES_SHOWN,
     SPEC_INFO,
     STATUSES_OWN,
@@ -265,7 +267,7 @@ class Service:
                     method, route, status = values
                     self._http.setdefault(route, {}).setdefault(method, set()).add(int(status))
 
-    def cell(self, plan: Plan, status: int) -> Histogram:
+    def cell(self, plan: Plan, status: int) -> HistogramCell:
         """Where requests of this plan and status are counted; the plan's route must be a template of the app.
 
         Never more cells than `mahavishnu check` says, whatever the app answers.
@@ -275,7 +277,8 @@ class Service:
         if len(self._http) >= ROUTES_SHOWN and route not in self._http and not self._promised(route):
             route = UNMATCHED
         known = self._http.setdefault(route, {}).setdefault(method, set())
-        if status not in known and len(known) >= STATUSES_OWN:
+        others = len(known) - (RATE_LIMITED in known)
+        if status not in known and status != RATE_LIMITED and others >= STATUSES_OWN - 1:
             status = status // 100 * 100
         known.add(status)
         cell = plan.cells[status] = self._histogram(route, method, status)
@@ -286,7 +289,7 @@ class Service:
         matches = (slo.match for slo in self.spec.slos.values())
         return any(one is not None and one.path is not None and one.fits(route) for one in matches)
 
-    def _histogram(self, route: str, method: str, status: int) -> Histogram:
+    def _histogram(self, route: str, method: str, status: int) -> HistogramCell:
         route = route.encode("utf-8", "backslashreplace").decode()  # half a character has no bytes to show
         return self.metrics.histogram(
             HTTP_DURATION,

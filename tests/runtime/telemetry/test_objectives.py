@@ -15,7 +15,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from mahavishnu import limit
 from mahavishnu.derived.bound import bound
+from mahavishnu.errors import RateLimited
+from mahavishnu.runtime.current import forget
 from mahavishnu.runtime.service import Service
 from mahavishnu.series import HTTP_DURATION, ROUTES_SHOWN
 from mahavishnu.signals import Kind
@@ -72,7 +75,7 @@ async def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
         quick={"objective": "99%", "under": "250ms", "match": {"path": "/wait/*", "method": "GET"}},
     )
     assert [counted(house, one) for one in ("all", "posts", "quick")] == [(0, 0)] * 3
-    for code in (200, 404, 499, 500, 503, 599):
+    for code in (200, 404, 408, 429, 499, 500, 503, 599):
         await house.call("POST", f"/status/{code}")
     with pytest.raises(ValueError, match=r"^$"):
         await house.call(path="/status/0")
@@ -81,9 +84,60 @@ async def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
         await house.call("HEAD", f"/wait/{ms}")
     await house.call("POST", "/wait/9000")
     await house.call(path="/nowhere")
-    assert counted(house, "all") == (17, 4)
+    assert counted(house, "all") == (16, 4)
     assert counted(house, "posts") == (3, 3)
     assert counted(house, "quick") == (6, 6)
+
+
+async def test_who_is_refused_hides_no_failure_of_others() -> None:
+    """A rate's 429, and what asks for nothing there is, are neither good nor bad; a full queue's 503 stays bad."""
+    slos = {"all": {"objective": "99%"}, "quick": {"objective": "99%", "under": "1s"}}
+    rates = {"rate": "2/minute", "per": "ip"}, {"concurrency": 1, "queue": 0, "match": {"path": "/full"}}
+    house: House
+
+    async def full(_: Request) -> Response:
+        assert await house.status(path="/full", client="198.51.100.9") == 503
+        return PlainTextResponse("")
+
+    routes = Route("/{code:int}", App().status), Route("/full", full)
+    spec = spec_of(slos=slos, limits=dict(zip(("each", "few"), rates, strict=True)))
+    house = harden(site(*routes), spec)
+    for number in range(10):
+        assert await house.status(path="/500", client=f"203.0.113.{number}") == 500
+        assert await house.status(path="/200", client="192.0.2.1") == (200 if number < 2 else 429)
+        await house.call(path="/nowhere", client=f"198.51.100.{number}")
+    assert (counted(house, "all"), counted(house, "quick")) == ((2, 10), (12, 0))
+    await house.call(path="/full", client="198.51.100.200")
+    assert counted(house, "all") == (3, 11)
+
+
+async def test_a_tool_that_a_rate_refuses_is_no_event_however_its_app_answers() -> None:
+    """As an MCP server answers with 200: not counted, and shown all the same; an error of the app stays one."""
+    tools = {"search": {"rate": "1/hour", "match": {"tool": "search"}}}
+    slos = {"all": {"objective": "99%"}, "quick": {"objective": "99%", "under": "1ms"}}
+
+    async def rpc(request: Request) -> Response:
+        try:
+            async with limit(tool="search"):
+                return PlainTextResponse("")
+        except RateLimited:
+            return PlainTextResponse("", int(request.query_params["then"]))
+
+    house = harden(site(Route("/rpc", rpc)), spec_of(limits=tools, slos=slos))
+    for then in (200, 200, 200, 404, 500):
+        await house.call(path="/rpc", query_string=f"then={then}".encode())
+    forget()
+    assert (counted(house, "all"), counted(house, "quick")) == ((1, 1), (2, 0))
+    count = f"{HTTP_DURATION.name}_count"
+    assert sum(value for name, value in house.samples().items() if name.startswith(count)) == 5
+
+
+async def test_what_is_refused_is_known_of_a_route_with_more_statuses_than_are_shown() -> None:
+    """429 has a series of its own, whichever come first."""
+    house = shop(all={"objective": "99%"})
+    for code in (*range(200, 204), *range(409, 424), 429, 429):
+        await house.call(path=f"/status/{code}")
+    assert sum(counted(house, "all")) == 4 + 15
 
 
 @pytest.mark.parametrize("path", ["/last", "/las*"])

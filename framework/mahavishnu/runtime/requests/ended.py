@@ -7,9 +7,11 @@ import time
 import weakref
 from typing import TYPE_CHECKING
 
+from mahavishnu.series import RATE_LIMITED
 from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
+    from mahavishnu.protocols import Decision
     from mahavishnu.runtime.requests.exchange import Exchange
     from mahavishnu.runtime.service import Service
 
@@ -60,10 +62,19 @@ def _settle(waiting: list[Entry]) -> None:
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
         if one.denied is not None:
-            one.refused = one.refused or one.denied  # from now on it is only told of
+            _denied(service, one, one.denied, took)
         if one.fault is not None:
             status = one.counted
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
         service.access.add(one, took, ended + since_1970)
     for access in {entry[0].access for entry in entries}:
         access.flush()
+
+
+def _denied(service: Service, one: Exchange, denied: Decision, took: int) -> None:
+    """A call in it was refused, which from now on is only told of. By a rate: then no objective is about it, also
+    where its app, as an MCP server does, has answered as if nothing had happened."""
+    one.refused = one.refused or denied
+    status = one.status if one.fault is None else one.counted
+    if denied.status == RATE_LIMITED and status < 500:
+        service.cell(one.plan, status).set_aside(took / SECOND)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
-from operator import add
+from operator import add, sub
 from typing import NamedTuple
 
 from mahavishnu.runtime.telemetry.snapshot import Bounds, LabelValues, Snapshot
@@ -32,13 +32,17 @@ class Exemplar(NamedTuple):
 
 
 class HistogramCell:
-    """Observations per bucket, and their sum; for each bucket the newest exemplar, where traces are kept."""
+    """Observations per bucket, and their sum; for each bucket the newest exemplar, where traces are kept.
 
-    __slots__ = ("bounds", "counts", "exemplars", "sum")
+    `aside` has, per bucket, those that are shown like all others, but that no objective is about.
+    """
+
+    __slots__ = ("aside", "bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.exemplars: dict[int, Exemplar] | None = None
+        self.aside: list[int] | None = None
         self.counts = [0] * (len(bounds) + 1)
         self.sum: float = 0
 
@@ -46,6 +50,17 @@ class HistogramCell:
         """So many of them, each of which took so long."""
         self.counts[bisect_left(self.bounds, seconds)] += count
         self.sum += seconds * count
+
+    def set_aside(self, seconds: float) -> None:
+        """No objective is about one of them, which took so long."""
+        if self.aside is None:
+            self.aside = [0] * len(self.counts)
+        self.aside[bisect_left(self.bounds, seconds)] += 1
+
+    def judged(self) -> tuple[int, ...]:
+        """Observations per bucket, without those set aside."""
+        counts, aside = tuple(self.counts), self.aside
+        return counts if aside is None else tuple(map(sub, counts, aside))
 
     def observe_least(self, count: int, seconds: float) -> None:
         """So many at once, none beyond the first boundary, which together took so long."""

@@ -1,7 +1,8 @@
 """How many requests each objective calls good and bad: counted, before anything is shown, from what is counted anyway.
 
 A series of a status that nobody has had yet is not there, and Prometheus takes its first value for where it began;
-these are there from the start, so that the first failure of a process is seen.
+these are there from the start, so that the first failure of a process is seen. What a client can ask as often as it
+likes without any work being done for it is no event: else one that is refused would hide that all others fail.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from threading import Lock
 from mahavishnu.policies.slo import Slo
 from mahavishnu.policy import Match
 from mahavishnu.runtime.telemetry.metrics import Metrics
-from mahavishnu.series import HTTP_DURATION, SLO_REQUESTS
+from mahavishnu.series import HTTP_DURATION, RATE_LIMITED, SLO_REQUESTS, UNMATCHED
 from mahavishnu.spec import Spec
+
+_OF_CLIENTS = ("408", str(RATE_LIMITED))
 
 
 class Objectives:
@@ -58,7 +61,9 @@ class _Tally:
 
     def settle(self) -> None:
         """Count what has come since."""
-        (good, bad), self._seen = self._seen, self._counted()
+        good, bad = self._seen
+        now_good, now_bad = self._counted()
+        self._seen = max(good, now_good), max(bad, now_bad)  # fewer while one is set aside in another thread
         self._good.inc(self._seen[0] - good)
         self._bad.inc(self._seen[1] - bad)
 
@@ -67,9 +72,14 @@ class _Tally:
         for bounds, family in list(self._cells.histograms.get(HTTP_DURATION.name, {}).items()):
             fast = None if self._under is None else bisect_right(bounds, self._under)
             for (method, route, status), cell in list(family.items()):
-                if self._match.meets(route, method):
-                    counts = tuple(cell.counts)
+                if not _refused(route, status) and self._match.meets(route, method):
+                    counts = cell.judged()
                     kept = counts[:fast] if self._under is not None else () if status[0] == "5" else counts
                     good += sum(kept)
                     bad += sum(counts) - sum(kept)
         return good, bad
+
+
+def _refused(route: str, status: str) -> bool:
+    """Whether a rate has refused it, its client was too slow, or there was nothing to be had: neither good nor bad."""
+    return status in _OF_CLIENTS or (route == UNMATCHED and status[0] == "4")
