@@ -169,10 +169,12 @@ def window_of(alert: Alert, contract: Contract) -> int:
 
 
 def _absent(alert: Alert, contract: Contract) -> bool:
-    """Whether it is told when what it asks for is gone: by `absent`, or by a recorded `or vector(0)`."""
+    """Whether it is told when all that it asks for is gone: by `absent`, or by a recorded `or vector(0)`, and not where
+    something else must be there."""
     recorded = (one.expr for base in alert.expr.selectors() for one in contract.recorded.of(base))
     nodes = (node for expr in (alert.expr, *recorded) for node in expr.walk())
-    return any(isinstance(node, Call) and node.name in ("absent", "vector") for node in nodes)
+    told = any(isinstance(node, Call) and node.name in ("absent", "vector") for node in nodes)
+    return told and Steady((), contract.recorded).fires(alert.expr)
 
 
 def _sampling(alert: Alert, contract: Contract, steps: int, pace: Pace) -> Sampling:

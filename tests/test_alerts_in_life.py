@@ -177,6 +177,26 @@ def test_an_objective_without_requests_is_told_of_after_the_hour_it_speaks_of(
     assert [names & silent for names in seen.fired([58, 82, 95])] == [set(), silent, set()]
 
 
+def test_an_outage_that_is_over_is_no_silence(tmp_path: Path) -> None:
+    """Who expects many requests hears within minutes that none comes; and nothing of that when processes come back."""
+    spec = spec_of(slos={"orders": {"objective": "99.9%"}}, service={"traffic": "50/second"})
+    seen = Prometheus(spec, tmp_path)
+    clock = VirtualClock()
+
+    async def life() -> None:
+        house = harden(site(Route("/", ok)), spec, clock=clock)
+        for minute in range(60):
+            if not 10 <= minute < 20:
+                await house.status()
+            seen.scrape(house.app.service.metrics if minute < 30 or minute >= 45 else None)
+            clock.advance(MINUTE)
+
+    asyncio.run(life())
+    silent = {"ShopSloOrdersNoData"}
+    told = [names & silent for names in seen.fired(range(60))]
+    assert [minute for minute, names in enumerate(told) if names] == [*range(16, 20)]
+
+
 @pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])
 def test_a_critical_request_that_is_shed_once_wakes_nobody(
     bursts: int, wanted: set[str], tmp_path: Path

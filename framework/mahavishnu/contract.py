@@ -23,7 +23,7 @@ from mahavishnu.alerts import (
     spans_lost,
     workers,
 )
-from mahavishnu.policy import Policy, camel
+from mahavishnu.policy import Expected, Policy, camel
 from mahavishnu.promql import Expr, Selector
 from mahavishnu.queries import closure
 from mahavishnu.queries.recorded import Recorded
@@ -160,7 +160,10 @@ def contract(spec: Spec) -> Contract:
 def _contract(of: _Itself[Spec]) -> Contract:
     spec = of.thing
     bare = shown(spec)
-    policies = tuple((name, policy.reading(name, _asked(bare))) for name, policy in _policies(spec))
+    expected = Expected(spec.service.traffic, spec.service.tier)
+    policies = tuple(
+        (name, policy.expecting(expected).reading(name, _asked(bare))) for name, policy in _policies(spec)
+    )
     job = spec.service.name
     recorded = (
         *restarts.recordings(),

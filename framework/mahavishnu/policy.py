@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar, Literal, Self
@@ -15,10 +16,19 @@ from mahavishnu.promql import Expr, total
 from mahavishnu.series import LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION
 from mahavishnu.settings import Keyed, Settings, listed
 from mahavishnu.signals import WINDOW, Alert, Recording, Signal
-from mahavishnu.units import Duration, plain
+from mahavishnu.units import Duration, Rate, plain
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Mode = Literal["observe", "enforce", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the spec says of the whole service, as far as the alerts of a policy depend on it."""
+
+    traffic: Rate | None = None
+    """All requests together; None: nobody has said."""
+    tier: Literal["critical", "standard", "experimental"] = "standard"
 
 
 class Policy(Keyed):
@@ -27,6 +37,10 @@ class Policy(Keyed):
     def signals(self, name: str) -> tuple[Signal, ...]:
         """The series this policy moves, with its own label values fixed."""
         return ()
+
+    def expecting(self, expected: Expected) -> Self:
+        """The same policy as part of a service of which this is expected; rules are made of that one."""
+        return self
 
     def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
         """The same policy with its own queries read against what is shown; rules are made of that one."""

@@ -179,6 +179,40 @@ def test_silence_of_a_query_is_not_sought_among_requests(said: dict[str, Any]) -
     assert "mahavishnu_" in alert.action
 
 
+def silence_of(service: dict[str, Any], **said: Any) -> tuple[str, str] | None:
+    """When its silence is told of, and how."""
+    of = MINIMAL | {"service": MINIMAL["service"] | service, "slos": {"own": {"objective": "99%", **said}}}
+    alerts = contract(Spec.model_validate(of)).alerts
+    found = [(str(one.hold), str(one.severity)) for one in alerts if one.name.endswith("NoData")]
+    return found[0] if found else None
+
+
+@pytest.mark.parametrize(
+    ("service", "said", "told"),
+    [
+        ({}, {}, ("1h", "P3")),
+        ({"tier": "critical"}, {}, ("1h", "P3")),
+        ({"tier": "critical", "traffic": "50/second"}, {}, ("5m", "P1")),
+        ({"traffic": "50/second"}, {}, ("5m", "P2")),
+        ({"tier": "experimental", "traffic": "10/minute"}, {}, ("30m", "P3")),
+        ({"tier": "critical", "traffic": "50/second"}, {"severities": ["P2", "P4"]}, ("5m", "P2")),
+        ({"tier": "critical", "traffic": "50/second"}, {"severities": ["P4"]}, ("5m", "P4")),
+        ({"traffic": "50/second"}, {"severities": ["P1"]}, ("5m", "P1")),
+        ({"tier": "critical", "traffic": "1/minute"}, {}, ("5h", "P3")),
+        ({"tier": "critical", "traffic": "1/1d"}, {}, ("1w", "P3")),
+        ({"tier": "critical", "traffic": "50/second"}, {"match": {"path": "/a"}}, ("6h", "P3")),
+        ({"tier": "critical", "traffic": "50/second"}, {"silent": "14h"}, ("14h", "P3")),
+        ({"tier": "critical"}, {"match": {"path": "/a"}, "silent": "10m"}, ("10m", "P1")),
+        ({"tier": "critical", "traffic": "50/second"}, {"silent": "never"}, None),
+    ],
+)
+def test_silence_is_told_when_it_is_no_chance_and_as_loud_as_the_tier(
+    service: dict[str, Any], said: dict[str, Any], told: tuple[str, str] | None
+) -> None:
+    """By the traffic of the whole service, or by what the objective says itself."""
+    assert silence_of(service, **said) == told
+
+
 @pytest.mark.parametrize(
     "age",
     [

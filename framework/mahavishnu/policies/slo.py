@@ -20,13 +20,24 @@ from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies import _http
 from mahavishnu.policies._indicators import PER_MINUTE, Events, Freshness, Indicator, Requests
 from mahavishnu.policies._written import Query
-from mahavishnu.policy import Match, Policy, camel
-from mahavishnu.promql import Expr, Number, Selector
+from mahavishnu.policy import Expected, Match, Policy, camel
+from mahavishnu.promql import Expr, Number, Selector, highest
 from mahavishnu.queries.instances import outside
 from mahavishnu.queries.written import NoAge, NoEvents, QueryError, read
-from mahavishnu.series import SLO_REQUESTS
+from mahavishnu.series import ANY_UP, SLO_REQUESTS, UP
 from mahavishnu.settings import Count, Settings
-from mahavishnu.signals import AgreementError, Alert, Kind, Label, Recording, Severity, Signal, Source, Unit
+from mahavishnu.signals import (
+    AgreementError,
+    Alert,
+    Feed,
+    Kind,
+    Label,
+    Recording,
+    Severity,
+    Signal,
+    Source,
+    Unit,
+)
 from mahavishnu.units import Duration, Percent, plain
 
 # A rule shows at most so many significant digits of a threshold that has no end.
@@ -36,9 +47,18 @@ _SHORTEST = Duration.parse("2m")
 """No window is shorter: eight scrapes of 15 s, so that two that fail do not empty it."""
 _SILENT, _SILENT_ROUTE = Duration.parse("1h"), Duration.parse("6h")
 """After so long without any request there is no promise to be kept; a route by itself may rest over a night."""
+_MISSED = 300
+"""At the expected rate so many requests would have come: at a tenth of it, as at night, still 30, and that none of them
+does is no chance."""
+_MINUTE = Duration.parse("1m")
+_SILENT_LEAST, _SILENT_MOST = Duration.parse("5m"), Duration.parse("7d")
+_URGENT = Duration.parse("1h")
+"""Who says that even so short a silence is none of theirs wants to hear of it at once."""
+_URGENCY = {"critical": Severity.P1, "standard": Severity.P2, "experimental": Severity.P3}
 _NO_VALUE = Duration.parse("15m")
 _LOOKED_BACK = Duration.parse("15m")
 """How far a query looks back; that nothing comes is held for the whole silence, also in a process that began so."""
+_HALF = Decimal("0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +159,12 @@ class Slo(Policy):
     min_requests: Count | Literal["auto"] | None = None
     """No alert is raised on fewer requests: in the long window of a burn rate, in the whole one for a budget that is
     spent. `auto`: on so few that a single failed one would raise it."""
+    silent: Duration | Literal["never"] | None = None
+    """How long there may be nothing to judge it by until an alert is raised: longer than a quiet night. `never`: none
+    is raised. Without it, all requests together are missed once `service.traffic` says that it is no chance, in an hour
+    where that is not said; those of `match` in six hours."""
 
+    _expected: Expected = PrivateAttr(Expected())
     _read: Indicator | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -165,6 +190,11 @@ class Slo(Policy):
             what = "`min_requests` counts requests, and `fresh` counts time"
             raise unfit(what, "remove `min_requests`")
         return self
+
+    def expecting(self, expected: Expected) -> Self:
+        of_it = self.model_copy()
+        of_it._expected = expected  # noqa: SLF001 (a copy of this one)
+        return of_it
 
     def reading(self, name: str, signals: Mapping[str, Signal]) -> Self:
         """The same objective with its queries read; raises QueryError where they ask for what is not there."""
@@ -245,7 +275,9 @@ class Slo(Policy):
         if not self.severities:
             return ()
         burns = (self._alert(name, burn) for burn in self._live())
-        return (*burns, self._exhausted(name), self._silent(name))
+        silence = self._silence
+        silent = () if silence is None else (self._silent(name, silence),)
+        return (*burns, self._exhausted(name), *silent)
 
     def _asked(self, name: str, query: Asked, signals: Mapping[str, Signal]) -> Indicator:
         if self.fresh is not None:
@@ -303,28 +335,66 @@ class Slo(Policy):
             labels=(("slo", name),),
         )
 
-    def _silent(self, name: str) -> Alert:
-        of, silence = self.indicator(name), _SILENT if self.match is None else _SILENT_ROUTE
-        seen = f"has counted nothing for {silence}" if self.fresh is None else "has no value"
+    @property
+    def _silence(self) -> Duration | None:
+        """How long there may be nothing; None: for ever."""
+        traffic = self._expected.traffic
+        if self.silent is not None:
+            return None if self.silent == "never" else self.silent
+        if self.fresh is not None:
+            return _NO_VALUE
+        if self.query is not None or traffic is None or self.match is not None:
+            return _SILENT if self.match is None else _SILENT_ROUTE
+        minutes = math.ceil(_MISSED / (traffic.per_second * 60))
+        return min(max(Duration(minutes * int(_MINUTE)), _SILENT_LEAST), _SILENT_MOST)
+
+    def _silent(self, name: str, silence: Duration) -> Alert:
+        of = self.indicator(name)
+        seen = "has no value" if self.fresh is not None else f"has counted nothing for {silence}"
+        looked = min(max(Duration(silence // 4), _SHORTEST), _LOOKED_BACK)
+        missing, proof = of.missing(looked), of.silence()
+        if self.query is None:  # else a service that comes back would be told to be silent
+            missing = missing.and_(highest(ANY_UP.select().over(looked, "avg_over_time")) > _HALF)
+            proof = (*proof, Feed(UP.select(), healthy=1, faulty=1))
         return Alert(
             name=f"Slo{camel(name)}NoData",
-            severity=self._ticket,
-            expr=of.missing(_LOOKED_BACK),
-            hold=silence if self.fresh is None else _NO_VALUE,
+            severity=self._of_silence(silence),
+            expr=missing,
+            hold=silence,
             summary=f"SLO {name}: there is nothing to judge it by.",
             meaning=f"The service is scraped, and what this objective is about {seen}.",
-            impact="It does not happen any more, or is counted elsewhere: this objective cannot raise an alert.",
-            action=self._search,
+            impact=f"{self._lost}, or is counted elsewhere: this objective cannot raise an alert.",
+            action=f"{self._search} Where so long a silence is usual, as at night, say so in `slos.{name}.silent`: "
+            "a longer time, or `never`.",
             path=("slos", name),
-            proof=of.silence(),
+            proof=proof,
             labels=(("slo", name),),
+        )
+
+    def _of_silence(self, silence: Duration) -> Severity:
+        """A ticket, where nobody has said that even a short one is a fault; else what the tier is worth."""
+        traffic = self._expected.traffic if self.query is None and self.match is None else None
+        if silence > _URGENT or (self.silent is None and traffic is None):
+            return self._ticket
+        wanted = _URGENCY[self._expected.tier]
+        return min((one for one in self.severities if one >= wanted), default=max(self.severities))
+
+    @property
+    def _lost(self) -> str:
+        return (
+            "It does not happen any more"
+            if self.query is not None
+            else "None of it reaches the service any more"
         )
 
     @property
     def _search(self) -> str:
         if self.query is not None:
             return f"Find out what should show `{self.query.age or self.query.total}`, and why it does not."
-        return "See whether requests reach the service at all, and whether their route still has its name."
+        return (
+            "See whether requests reach the service at all (its name, certificate and ingress), whether a limit "
+            "refuses all of them, and whether their route still has its name."
+        )
 
     @property
     def _ticket(self) -> Severity:

@@ -48,13 +48,13 @@ reaches shop-P2 alertname=ShopSloAvailabilityBurnP2 severity=P2 service=shop slo
 reaches shop-P3 alertname=ShopSloAvailabilityBurnP3 severity=P3 service=shop slo=availability tier=slow short=2h long=1d
 reaches shop-P4 alertname=ShopSloAvailabilityBurnP4 severity=P4 service=shop slo=availability tier=creeping short=6h long=3d
 reaches shop-P3 alertname=ShopSloAvailabilityBudgetExhausted severity=P3 service=shop slo=availability
-reaches shop-P3 alertname=ShopSloAvailabilityNoData severity=P3 service=shop slo=availability
+reaches shop-P1 alertname=ShopSloAvailabilityNoData severity=P1 service=shop slo=availability
 reaches shop-P1 alertname=ShopSloLatencyBurnP1 severity=P1 service=shop slo=latency tier=fast short=5m long=1h
 reaches shop-P2 alertname=ShopSloLatencyBurnP2 severity=P2 service=shop slo=latency tier=medium short=30m long=6h
 reaches shop-P3 alertname=ShopSloLatencyBurnP3 severity=P3 service=shop slo=latency tier=slow short=2h long=1d
 reaches shop-P4 alertname=ShopSloLatencyBurnP4 severity=P4 service=shop slo=latency tier=creeping short=6h long=3d
 reaches shop-P3 alertname=ShopSloLatencyBudgetExhausted severity=P3 service=shop slo=latency
-reaches shop-P3 alertname=ShopSloLatencyNoData severity=P3 service=shop slo=latency
+reaches shop-P1 alertname=ShopSloLatencyNoData severity=P1 service=shop slo=latency
 reaches shop-P1 alertname=ShopSloCheckoutBurnP1 severity=P1 service=shop slo=checkout tier=fast short=5m long=1h
 reaches shop-P2 alertname=ShopSloCheckoutBurnP2 severity=P2 service=shop slo=checkout tier=medium short=30m long=6h
 reaches shop-P3 alertname=ShopSloCheckoutBurnP3 severity=P3 service=shop slo=checkout tier=slow short=2h long=1d
