@@ -8,6 +8,7 @@ from asyncio import CancelledError, current_task
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -31,7 +32,8 @@ from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
-from mahavishnu.runtime.telemetry.logs import refusal
+from mahavishnu.runtime.telemetry.defects import noted
+from mahavishnu.runtime.telemetry.logs import refusal, traceback
 from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -284,13 +286,14 @@ class Edition:
         self.service.log.warning("clients without an address", help=help)
 
     def _tell_of_websocket(self, admission: Admission, fault: BaseException | None) -> None:
-        facts = {"route": admission.route, "client": admission.caller.address}
+        facts: dict[str, Any] = {"route": admission.route, "client": admission.caller.address}
         facts |= refusal(admission.refused or admission.denied)
         log, outcome = self.service.log.info, "ended" if admission.refused is None else "refused"
         if fault is not None:
             facts["error"] = type(fault).__name__
             if failed(fault):
                 log, outcome = self.service.log.error, "failed"
+                facts |= traceback(noted(fault))
         self.service.websockets[outcome].inc()
         log("websocket", **facts)
 

@@ -17,6 +17,7 @@ from mahavishnu.runtime.requests.bounded import Bounded
 from mahavishnu.runtime.requests.let_out import failed
 from mahavishnu.runtime.requests.upload import Upload
 from mahavishnu.runtime.requests.watch import Deadline, Timed, Watch
+from mahavishnu.runtime.telemetry.defects import noted
 
 
 class Exchange(Timed):
@@ -30,10 +31,11 @@ class Exchange(Timed):
 
     __slots__ = (
         "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
-        "refusing", "running", "sent", "status", "through", "told", "upload", "watch",
+        "refusing", "running", "sent", "status", "through", "told", "traceback", "upload", "watch",
     )  # fmt: skip
 
     through: Send  # not there where nothing is between
+    traceback: tuple[str, ...]  # not there where nothing was raised that is the app's fault
 
     def __init__(
         self,
@@ -214,11 +216,13 @@ class Exchange(Timed):
             watch.ended((self._now() if self.answered is None else self.answered) - self.began)
 
     def failed(self, error: BaseException) -> None:
-        """Remember how it ended: by name only, for an error holds on to everything it came from."""
+        """Remember how it ended: in words only, for an error holds on to everything it came from."""
         self.fault = type(error).__name__
         if self.answered is None and self.refused is None and self.taken is not None:
             self.plan.told.numbers(self.taken)  # said to nobody, but what is left is noted
         self.cancelled = not failed(error)
+        if not self.cancelled:
+            self.traceback = noted(error)
         if self.refusing is not None and self.refusing is not asyncio.current_task():
             self.refusing.cancel()
         status: object = self.status  # the app's word

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import re
@@ -206,6 +207,7 @@ def _facts(one: Served, took: int) -> dict[str, Any]:
     facts |= refusal(one.refused)
     if one.fault is not None:
         facts["error"] = one.fault
+        facts |= traceback(getattr(one, "traceback", ()))
     return facts
 
 
@@ -216,18 +218,27 @@ def refusal(refused: Decision | None) -> dict[str, str]:
     return {"refused_by": refused.limit} | ({"where": refused.where} if refused.where else {})
 
 
+def traceback(lines: Sequence[str]) -> dict[str, list[str]]:
+    """The field of an error that nobody has foreseen, if there was one."""
+    return {"traceback": [_text(line) for line in lines]} if lines else {}
+
+
 def _unusual(one: Served) -> str:
     """The fields that most events lack, as they stand in the line."""
     refused = "" if one.refused is None else f', "refused_by": {_quoted(one.refused.limit)}'
     if one.refused is not None and one.refused.where:
         refused += f', "where": {_quoted(_text(one.refused.where))}'
-    return refused if one.fault is None else f'{refused}, "error": {_quoted(_text(one.fault))}'
+    if one.fault is None:
+        return refused
+    raised = traceback(getattr(one, "traceback", ()))
+    more = "".join(f', "{name}": {json.dumps(value)}' for name, value in raised.items())
+    return f'{refused}, "error": {_quoted(_text(one.fault))}{more}'
 
 
 _LEVELS = {"info": logging.INFO, "error": logging.ERROR}  # of a request's event
 _ACCESS = """
-    method route path status duration_ms client bytes refused_by where error event request_id level timestamp
-    trace_id span_id
+    method route path status duration_ms client bytes refused_by where error traceback event request_id level
+    timestamp trace_id span_id
 """.split()  # noqa: SIM905 - a table reads better than thirty quotes
 
 
