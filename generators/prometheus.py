@@ -34,6 +34,7 @@ _VALUES = {
     "seconds": "{{ $value | humanizeDuration }}",
     "bytes": "{{ $value | humanize1024 }}B",
     "count": '{{ printf "%.4g" $value }}',
+    "events": '{{ printf "%.0f" $value }}',  # an increase is extrapolated, and no event is 1.004 of one
 }
 
 

@@ -32,6 +32,7 @@ from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.spec import Spec
 from mahavishnu.testing import VirtualClock
 from tests.judges import judge
+from tests.monitoring import texts
 from tests.runtime.asgi_client import House, harden, limits, ok, site, spec_of
 from tests.runtime.dead_letters.letterboxes import keep, letter
 
@@ -523,3 +524,20 @@ def test_letters_that_a_new_process_gives_up_at_its_start_are_told_of(
     asyncio.run(life())
     fired = {name for names in seen.fired(range(seen.minutes)) for name in names}
     assert fired == {"ShopDeadLettersLost"}
+
+
+def test_a_call_that_is_lost_is_told_of_for_an_hour(tmp_path: Path) -> None:
+    """The only one is still told of when whoever was woken by it looks."""
+    call = {"url": "http://payment", "fallback": "dead_letter"}
+    made = contract(spec_of(dependencies={"payment": call}))
+    rules = tmp_path / "rules.yml"
+    rules.write_text(texts(made)["prometheus/rules.yml"])
+    lost = 'mahavishnu_dead_letters_parked_total{job="shop",instance="a",dependency="payment",outcome="lost"}'
+    series: dict[str, list[float | None]] = {
+        'mahavishnu_dead_letters_dropped_total{job="shop",instance="a",reason="expired"}': [0.0] * 150,
+        lost: [*[0.0] * 25, *[1.0] * 125],
+    }
+    told = firing(judge("promtool"), rules, series, range(150))
+    fires = [minute for minute, names in enumerate(told) if "ShopDeadLettersLost" in names]
+    assert fires[0] <= 27
+    assert 80 <= fires[-1] <= 90

@@ -251,7 +251,7 @@ class Alert:
 
     `name` is CamelCase without the service's name; `hold` is Prometheus' `for`; `summary` is one plain
     sentence in which `$value` stands for the measured value, written as `unit` says
-    (ratio | seconds | bytes | count); `path` is the place of the spec that asked for it.
+    (ratio | seconds | bytes | count | events); `path` is the place of the spec that asked for it.
     """
 
     name: str

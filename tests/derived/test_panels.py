@@ -270,7 +270,7 @@ def test_an_objective_on_time_asks_who_was_slow(ours: Contract) -> None:
     }
     of = made(spec)
     (burn,) = (one for one in of.alerts if one.name == "ShopSloServedBurnP2")
-    assert [one.title for one in behind(of, burn)] == ["Limit decisions per second, over 6h"]
+    assert [one.title for one in behind(of, burn)] == ["Limit decisions in the last 6h"]
     assert began(of, burn) == ()
 
 

@@ -153,6 +153,7 @@ def test_who_is_told_where_nobody_says_so() -> None:
         ("SloAvailabilityBurnP4", {"3d", "15m"}, "6h"),
         ("SloLatencyBudgetExhausted", {"30d", "150m"}, "24h"),
         ("LimitLoginRefusing", {"5m"}, "15m"),
+        ("DeadLettersLost", {"1h"}, "1h"),
     ],
 )
 def test_a_page_looks_as_far_back_as_its_alert(

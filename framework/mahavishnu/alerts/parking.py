@@ -8,10 +8,12 @@ from decimal import Decimal
 from mahavishnu.policies.dead_letters import Redrive
 from mahavishnu.promql import highest, total
 from mahavishnu.series import DEAD_LETTERS, DEAD_LETTERS_AGE
-from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
+LONG = Duration.parse("1h")
+"""So long a loss is told of: whoever is woken by it finds it in the queries of its page, and in the log."""
 _FULL_RATIO = Decimal("0.8")
 
 DEAD_LETTERS_PARKED = Signal(
@@ -73,21 +75,23 @@ def alerts(spec: Spec) -> Iterator[Alert]:
 
 
 def _lost(one: str) -> Alert:
-    unkept = total(DEAD_LETTERS_PARKED.rate(WINDOW, outcome_re="full|lost"))
-    dropped = total(DEAD_LETTERS_DROPPED.rate(WINDOW))
+    unkept = total(DEAD_LETTERS_PARKED.increase(LONG, outcome_re="full|lost"))
+    dropped = total(DEAD_LETTERS_DROPPED.increase(LONG))
     return Alert(
         name="DeadLettersLost",
         severity=Severity.P1,
         expr=unkept + dropped > 0,
         hold=Duration.parse("1m"),
-        summary="Failed calls are lost: $value a second find no place among the dead letters, or are given up.",
-        meaning="A call failed for good and could not be kept (`full`, `lost`), or a kept one was given up "
-        "unredriven (`expired`, `displaced`).",
+        summary=f"Failed calls are lost: $value in the last {LONG} found no place among the dead letters, or were "
+        "given up.",
+        unit="events",
+        meaning=f"In the last {LONG} a call failed for good and could not be kept (`full`, `lost`), or a kept one was "
+        f"given up unredriven (`expired`, `displaced`). It clears {LONG} after the last one: what was lost stays lost.",
         impact="Work that somebody asked for will not be done. Callers of `full` and `lost` were told so; those of "
         "`expired` and `displaced` were promised the opposite.",
         action="Heal the dependency. Until then raise dead_letters.entries, dead_letters.size or "
-        "retention.dead_letters; the list of dead letters says what is in the way. The log's `call lost` says of a "
-        "single call why it was not kept.",
+        "retention.dead_letters; the list of dead letters says what is in the way, and does not have what was lost: "
+        "look for `call lost` in the log, which says of each call why it was not kept.",
         path=("dead_letters",),
         proof=(
             Feed(DEAD_LETTERS_PARKED.select(dependency=one, outcome="full"), healthy=0, faulty=60),

@@ -46,6 +46,7 @@ from mahavishnu.units import Duration
 Unit = Literal["reqps", "cps", "Bps", "percentunit", "s", "bytes", "short", "dateTimeFromNow"]
 """Grafana's own names of units."""
 
+_PER_SECOND = " per second"
 _LONGEST_UID = 40  # Grafana's
 _QUANTILES = (Decimal("0.5"), Decimal("0.95"), Decimal("0.99"))
 _TITLES = {
@@ -77,6 +78,7 @@ _UNITS: Mapping[str, Unit] = {
     "seconds": "s",
     "bytes": "bytes",
     "count": "short",
+    "events": "short",
 }
 
 
@@ -320,9 +322,10 @@ def _level(signal: Signal) -> str:
 @lru_cache(maxsize=256)  # every other page shows what one before it has shown
 def _alone(made: Contract, series: str, name: str | None, window: Duration = WINDOW) -> Panel:
     """One series by itself, of one entry or of all."""
-    panel = _drawn(made, [made.signals[series]], name, window=window)
-    grows = made.signals[series].kind is not Kind.GAUGE
-    return _over(window, panel) if grows else panel
+    kind, panel = made.signals[series].kind, _drawn(made, [made.signals[series]], name, window=window)
+    if kind is Kind.COUNTER and window != WINDOW:
+        return panel._replace(title=f"{panel.title.removesuffix(_PER_SECOND)} in the last {window}")
+    return _over(window, panel) if kind is Kind.HISTOGRAM else panel
 
 
 def _over(window: Duration, panel: Panel) -> Panel:
@@ -368,7 +371,8 @@ def _asked(
             yield Query(scoped(quantile(share, rates), made.job), by, f"p{share * 100:.0f}")
         return
     if signal.kind is Kind.COUNTER:
-        expr: Expr = total(signal.rate(window, **where), *by)
+        grown = signal.rate if window == WINDOW else signal.increase  # of what is rare, nobody reads a rate
+        expr: Expr = total(grown(window, **where), *by)
     elif name is None or signal.source is Source.RULE:
         expr = _of_several(signal, where, by)
     else:
@@ -398,7 +402,7 @@ def _title(signal: Signal) -> str:
     for unit in ("_total", "_timestamp_seconds", "_seconds", "_bytes", "_ratio"):
         name = name.removesuffix(unit)
     words = name.replace("_", " ").capitalize().replace("Sli ", "SLI ")
-    return words + (" per second" if signal.kind is Kind.COUNTER else "")
+    return words + (_PER_SECOND if signal.kind is Kind.COUNTER else "")
 
 
 def _unit(signal: Signal) -> Unit:
