@@ -474,6 +474,15 @@ def test_without_a_place_they_are_seen_where_the_service_runs() -> None:
     assert "mahavishnu dead-letters list" in commands(page)
 
 
+def test_the_guides_say_where_they_have_no_command() -> None:
+    """Where the spec names no place, nothing ends in a colon and then in nothing."""
+    said = pages(made({**SMALL, "deploy": {"targets": {}}}))
+    for name in ("maintenance.md", "incident-response.md"):
+        assert "`deploy.targets`" in said[name]
+        assert "`deploy.targets`" not in pages(made(dict(SMALL)))[name]
+    assert "come up:" not in said["maintenance.md"]
+
+
 def test_whether_a_dependency_is_reached() -> None:
     """What is run beside the service says so, and fails where nobody listens."""
     said = [sys.executable, "-c", _commands._REACH, "127.0.0.1"]
