@@ -69,7 +69,7 @@ MV104 service: {name: shop, app: shop.main:app, forwarded: «[forwarded]»}
 MV107 service: {name: shop, app: shop.main:app, owner: «""»}
 MV108 service: {name: shop, app: shop.main:app, owner: «"a\nb"»}
 MV122 service: {name: shop, app: shop.main:app, owner: «"${KEY}"»}
-MV401 service: {name: shop, app: shop.main:app, owner: «"${KEYS}"»}
+MV122 service: {name: shop, app: shop.main:app, owner: «"${KEYS}"»}
 MV013 service: {name: shop, app: shop.main:app, owner: «"a\eb"»}
 MV013 service: {name: shop, app: shop.main:app, owner: «"a\u202eb"»}
 
@@ -80,6 +80,7 @@ MV108 secrets: [KEY, «KEY-2»]
 MV108 secrets: [KEY, «2KEY»]
 MV104 secrets: [KEY, «3»]
 MV104 secrets: [KEY, «null»]
+MV108 secrets: [KEY, «slack_webhook»]
 MV109 secrets: [KEY, «MAHAVISHNU_SPEC»]
 MV109 secrets: [KEY, «PATH»]
 MV109 secrets: [KEY, «HOME»]
@@ -135,6 +136,7 @@ MV104 limits: {a: {rate: 300/minute, burst: «"50"»}}
 MV104 limits: {a: {rate: 300/minute, burst: «50%»}}
 MV104 limits: {a: {rate: 300/minute, burst: «true»}}
 MV104 limits: {a: {rate: 300/minute, burst: «1.0»}}
+MV104 limits: {a: {rate: 300/minute, burst: «1_000»}}
 MV107 limits: {a: {rate: 300/minute, burst: «0»}}
 MV107 limits: {a: {rate: 300/minute, burst: «-5»}}
 MV107 limits: {a: {rate: 300/minute, burst: «10000000000»}}
@@ -272,6 +274,8 @@ MV102 slos: {a: {objective: «99.99999999%»}}
 MV102 slos: {a: {objective: «101%»}}
 MV109 slos: {a: {objective: «100%»}}
 MV105 slos: {a: {objective: 99.9%, window: «31d»}}
+MV105 slos: {a: {objective: 99.9%, window: «4w»}}
+MV105 slos: {a: {objective: 99.9%, window: «30 days»}}
 MV105 slos: {a: {objective: 99.9%, window: «30»}}
 MV105 slos: {a: {objective: 99.9%, severities: [«P5»]}}
 MV104 slos: {a: {objective: 99.9%, query: «up»}}
@@ -354,7 +358,9 @@ MV102 observability: {traces: {otlp: "http://c:4318", sample: «0.1»}}
 MV108 observability: {traces: {otlp: «"http://user:pw@collector:4318"»}}
 MV105 security: {headers: «lax»}
 MV107 security: {cors: {origins: «[]»}}
+MV104 security: {cors: {origins: «"*"»}}
 MV108 security: {cors: {origins: [«"*"»]}}
+MV104 security: {cors: {origins: «https://shop.example.com»}}
 MV108 security: {cors: {origins: [«"*"»], credentials: true}}
 MV104 security: {cors: {origins: ["https://a.example.com"], credentials: «"yes"»}}
 MV104 security: {cors: {origins: ["https://a.example.com"], credentials: «1»}}

@@ -234,7 +234,7 @@ def test_a_reference_must_be_declared_and_stand_where_a_secret_is_taken(spec: Pa
     assert [(one.code, one.help) for one in refusal(path)] == [
         ("MV122", "write the value itself, where it is no secret"),
         ("MV105", "use one of `critical`, `standard`, `experimental`"),
-        ("MV401", "did you mean `${HOOK}`?"),
+        ("MV401", 'did you mean `"${HOOK}"`?'),
     ]
 
 

@@ -71,6 +71,41 @@ def test_the_help_of_a_wrong_number_is_a_right_one(row: str, tmp_path: Path) -> 
     assert load(written(f"{before}{right}{after}", tmp_path)).text
 
 
+ADVICE = re.compile(
+    r"(write|put it in quotes:|did you mean|(?P<any>use one of)|.*, like) `(?P<said>[^`]+)`"
+    r"(\?|, (or the whole |`).*| and list .*| or (more|less)| for its defaults, .*)?"
+)
+"""Help that quotes what may stand in the place of the token, or behind it where that is an empty key."""
+PARTS = frozenset({"memry > 90%", "<<", '["${KEY}"]'})
+"""Tokens of which the help names only a part, or another place."""
+
+
+def advised(row: str, help: str) -> str:
+    """The row as the help says to write it; nothing where the help says no more than what to think of."""
+    said = ADVICE.fullmatch(help)
+    before, token, after = re.split("[«»]", row)
+    if said is None or token in PARTS or (said["any"] and after.startswith(":")):
+        return ""
+    empty = after.startswith(": }")
+    return f"{before}{token}: {said['said']}{after[2:]}" if empty else f"{before}{said['said']}{after}"
+
+
+def test_what_the_help_says_to_write_is_accepted(tmp_path: Path) -> None:
+    """Whoever types it as it stands there is done, but for the secrets of which it speaks: those he declares."""
+    followed = 0
+    for row in (row for _, row in CASES if "«" in row):
+        with pytest.raises(SpecError) as refused:
+            load(written(row, tmp_path))
+        if right := advised(row, refused.value.findings[0].help):
+            names = ", ".join({"KEY", *re.findall(r"\$\{([A-Z_]+)\}", right)})
+            path = written(right, tmp_path)
+            path.write_text(path.read_text().replace("secrets: [KEY]", f"secrets: [{names}]"))
+            assert load(path).text, row
+            followed += 1
+
+    assert followed >= 200
+
+
 @pytest.mark.parametrize("text", list(BASE.values()))
 def test_the_base_of_the_table_holds(text: str, tmp_path: Path) -> None:
     """What the rows are added to is itself accepted, so that each refusal is the row's own."""

@@ -65,7 +65,7 @@ class Match(Settings):
     later: ClassVar[frozenset[str]] = frozenset({"tool"})
 
     path: Annotated[str, StringConstraints(pattern=r"^/\S*$", max_length=200)] | None = None
-    """A route of the app as the router writes it (`/orders/{id}`); `*` stands for anything."""
+    """A route of the app as the router writes it, like `"/orders/{id}"`; `*` stands for anything."""
     method: Method | None = None
     """An HTTP method; `GET` covers HEAD."""
 

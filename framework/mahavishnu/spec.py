@@ -74,7 +74,7 @@ def _as_sent(origin: str) -> str:
     if not reachable(origin):
         what, help = f"`{origin}` leads to no host and port", "write one like `https://shop.example.com`"
     elif origin != (sent := _origin(origin)):
-        what, help = f"no browser sends the origin `{origin}`", f"write `{sent}`"
+        what, help = f"no browser sends the origin `{origin}`", f'write `"{sent}"`'
     else:
         return origin
     raise unfit(what, help)

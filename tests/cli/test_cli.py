@@ -312,3 +312,15 @@ def test_explain_knows_where_every_section_holds() -> None:
     from mahavishnu.spec import Spec
 
     assert {*explain.__dict__["_HOLDS"]} == {*Spec.model_fields} - {"mahavishnu", "secrets"}
+
+
+def test_explain_is_asked_without_the_names_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`<name>` in a shell is a file; what is suggested can be typed as it stands there."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["explain", "limits.rat"]) == 2
+    suggested = capsys.readouterr().err.split("`")[3]
+    assert suggested == "limits.rate"
+    assert run(["explain", suggested]) == 0
+    assert capsys.readouterr().out.startswith("limits.<name>.rate\n")

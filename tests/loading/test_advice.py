@@ -15,12 +15,17 @@ from mahavishnu.units import Duration
 BASE = "mahavishnu: 1\nservice: {name: shop, app: shop.main:app}\n"
 
 
-def refused(folder: Path, text: str) -> tuple[Finding, ...]:
-    """The findings about a spec with this text behind the base, whose first line there is line 3."""
+def written(folder: Path, text: str) -> Path:
+    """A spec with this text behind the base, whose first line there is line 3."""
     path = folder / "mahavishnu.yaml"
     path.write_text(BASE + text, encoding="utf-8")
+    return path
+
+
+def refused(folder: Path, text: str) -> tuple[Finding, ...]:
+    """The findings about such a spec."""
     with pytest.raises(SpecError) as stopped:
-        load(path)
+        load(written(folder, text))
     return stopped.value.findings
 
 
@@ -183,6 +188,63 @@ def test_a_tab_is_named(tmp_path: Path, text: str, where: tuple[int, int], help:
     assert finding.what == "a tab stands here; a spec is read with spaces only"
 
 
+@pytest.mark.parametrize(
+    ("text", "token"),
+    [
+        ("limits: {a: {rate: 5/minute, match: {path: /orders/{id}}}}\n", "/orders/{id}"),
+        ("limits: {a: {rate: 5/minute, match: {path: /orders/{id}/items/{item}, method: GET}}}\n", None),
+        ("limits: {a: {rate: 5/minute, match: {path: {id}/x}}}\n", "{id}/x"),
+        ("limits:\n  a: {match: {path: /x[1]}, rate: 5/minute}\n", "/x[1]"),
+        ("secrets: [HOOK]\nchannels: {a: {slack: ${HOOK}, channel: '#x'}}\n", "${HOOK}"),
+        ("limits:\n  a:\n    rate: 5/minute\n    match:\n      path: {id}/x\n", "{id}/x"),
+    ],
+)
+def test_a_text_with_a_bracket_in_it_is_said_to_need_quotes(
+    tmp_path: Path, text: str, token: str | None
+) -> None:
+    """Nothing is unclosed there: within `{}` a bracket begins a value of its own."""
+    token = token or "/orders/{id}/items/{item}"
+    finding = only(tmp_path, text)
+    assert finding.where is not None
+    assert finding.help == 'put a text with `{` or `[` in it in quotes, like `"/orders/{id}"`'
+    line = (BASE + text).splitlines()[finding.where.line - 1]
+    assert line[finding.where.column - 1 :][: finding.where.width] == token
+    load(written(tmp_path, text.replace(token, f'"{token}"').replace("{id}/x", "/{id}/x")))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "limits: {a: {rate: 5/minute} b: {rate: 5/minute}}\n",
+        "limits: {a: {rate: 5/minute}b: {rate: 5/minute}}\n",
+        "limits: {a: {rate: 5/minute, match: {path: /orders/{id}}\n",
+    ],
+)
+def test_a_bracket_that_is_missing_is_not_said_to_be_text(tmp_path: Path, text: str) -> None:
+    """A comma, or the end of what was opened, is what lacks; the last one has both faults, and hears of one."""
+    said = "in quotes" in only(tmp_path, text).help
+    assert said == ("/orders/" in text)
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("limits: {a: {rate: 5/minute, match: {tool: *}}}\n", '"*"'),
+        ("limits:\n  a:\n    rate: 5/minute\n    match:\n      tool: *\n", '"*"'),
+    ],
+)
+def test_a_star_is_no_alias(tmp_path: Path, text: str, right: str) -> None:
+    """It stands for every tool, in quotes."""
+    assert only(tmp_path, text).help == f"put a text that begins with `*` in quotes, like `{right}`"
+    load(written(tmp_path, text.replace("*", right)))
+
+
+def test_a_text_that_begins_with_a_star_is_no_alias(tmp_path: Path) -> None:
+    """Nobody has anchored what it would be."""
+    finding = only(tmp_path, "limits: {a: {rate: 5/minute, match: {tool: *search}}}\n")
+    assert finding.help == "write the value out, or put it in quotes where it is a text that begins with `*`"
+
+
 # --- words ----------------------------------------------------------------------------------------
 
 
@@ -226,6 +288,69 @@ def test_a_key_is_not_sent_where_its_value_would_be_refused(tmp_path: Path, text
     finding = only(tmp_path, text)
     assert (finding.code, "belongs under" in finding.help) == ("MV101", False)
     assert finding.help
+
+
+@pytest.mark.parametrize(
+    ("text", "help"),
+    [
+        ("limits: {a: {concurrency: 5, burst: 3}}\n", "`burst` goes with `rate`"),
+        ("limits: {a: {timeout: 5s, per: client}}\n", "`per` goes with `rate`"),
+        ("limits: {a: {rate: 5/minute, queue: 3}}\n", "`queue` goes with `concurrency`"),
+    ],
+)
+def test_a_key_of_another_kind_of_entry_is_told_its_kind(tmp_path: Path, text: str, help: str) -> None:
+    """Not the place in which it stands already."""
+    assert only(tmp_path, text).help == help
+
+
+def test_a_word_with_a_neighbour_of_nearly_the_same_name_is_told_of_it(tmp_path: Path) -> None:
+    """Where that one takes what stands here."""
+    assert only(tmp_path, "environment: {staging: {}}\n").help == "did you mean `environments`?"
+    assert "environments" not in only(tmp_path, "environment: [staging]\n").help
+
+
+def test_a_whole_number_is_advised_however_it_is_written(tmp_path: Path) -> None:
+    """Not by the digit that it happens to begin with."""
+    for said in ("1e3", "1000.0", "1_000"):
+        finding = only(tmp_path, f"limits: {{a: {{rate: 5/minute, burst: {said}}}}}\n")
+        assert finding.help == "write a whole number, like `1000`"
+
+
+def test_a_list_is_advised_that_is_accepted(tmp_path: Path) -> None:
+    """With what stands there, if it may stand in the list, as YAML reads it; else with what may."""
+    advised = {
+        text: only(tmp_path, f"security: {{cors: {{origins: {text}}}}}\n").help
+        for text in ('"*"', "https://a.example.com", "{a: b}")
+    }
+    assert advised == {
+        '"*"': "write `[https://shop.example.com]`",
+        "https://a.example.com": "write `[https://a.example.com]`",
+        "{a: b}": "write `[https://shop.example.com]`",
+    }
+    assert only(tmp_path, "limits: {a: {rate: 5/minute, match: {tool: [a, b]}}}\n").help == ""
+
+
+def test_a_name_of_a_secret_in_small_letters_is_advised_in_large_ones(tmp_path: Path) -> None:
+    """At both places, and the second advice does not say what is written already."""
+    text = 'secrets: [slack_webhook]\nchannels: {a: {slack: "${slack_webhook}", channel: "#x"}}\n'
+    assert [one.help for one in refused(tmp_path, text)] == [
+        "write `SLACK_WEBHOOK`",
+        'write `"${SLACK_WEBHOOK}"` and list `SLACK_WEBHOOK` in `secrets`',
+    ]
+    load(written(tmp_path, text.replace("slack_webhook", "SLACK_WEBHOOK")))
+
+
+def test_a_variable_is_advised_by_what_it_is_called_after_the_prefix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All of them begin with that, so it makes none like another."""
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "limits: {per_client: {rate: 5/minute}}\n")
+    for name in ("MAHAVISHNU_LIMITS", "MAHAVISHNU_DEBUG"):
+        monkeypatch.setenv(name, "1")
+        assert cli.run(["config"]) == 1
+        assert "did you mean" not in capsys.readouterr().err
+        monkeypatch.delenv(name)
 
 
 def test_an_option_is_advised_as_an_option(

@@ -95,7 +95,7 @@ def _subjects(loaded: Loaded | None) -> Iterator[str]:
         made = contract(loaded.spec)
         yield from (*(alert.name for alert in made.alerts), *made.signals)
     known = [path for path, _ in places() if path and path[:-1] != ("environments", "*")]
-    yield from (_written(path) for path in known)
+    yield from (".".join(_words(path)) for path in known)
     yield from (str(path[-1]) for path in known if path[-1] != "*")
 
 
@@ -213,7 +213,12 @@ def _key(path: Path) -> str:
 
 
 def _fits(path: Path, steps: tuple[str, ...]) -> bool:
-    """Whether the steps are the end of the path; a name of the user's own only stands in a whole path."""
+    """Whether the steps are the end of the path, or all of its words; a name of the user's own stands in a whole path.
+
+    `<name>` may be left out, for in a shell it is the name of a file.
+    """
+    if steps == _words(path):
+        return True
     tail = path[-len(steps) :]
     whole = len(path) == len(steps)
     return (
@@ -221,6 +226,11 @@ def _fits(path: Path, steps: tuple[str, ...]) -> bool:
         and (tail[-1] != "*" or path == steps)
         and all(one == step or (whole and one == "*") for one, step in zip(tail, steps, strict=True))
     )
+
+
+def _words(path: Path) -> tuple[str, ...]:
+    """The steps that are words of the format."""
+    return tuple(str(step) for step in path if step != "*")
 
 
 def _written(path: Path) -> str:

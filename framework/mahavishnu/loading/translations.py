@@ -15,11 +15,12 @@ from pydantic_core import ErrorDetails
 from mahavishnu.errors import Path, Problem
 from mahavishnu.ground import codes
 from mahavishnu.ground.words import listing, meant, nearest, unaccented
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import advice, yaml_tree
+from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.secrecy import value
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, places
 from mahavishnu.loading.tree_faults import declared_secrets
-from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, short
+from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, in_yaml, short
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, Duration
 
@@ -132,7 +133,7 @@ def _unknown(error: Error) -> Problem:
     if model and key in model.later:
         return Problem(codes.LATER.id, error.path, f"`{key}` in {owner} {_LATER}", _UNTIL, on_key=True)
     words = list(keys_of(model)) if model else []
-    help = meant(key, words) if nearest(key, words) else _elsewhere(key, error.node) or meant(key, words)
+    help = meant(key, words) if nearest(key, words) else _elsewhere(key, error) or meant(key, words)
     return Problem(
         codes.UNKNOWN_KEY.id, error.path, f"unknown key `{short(key)}` in {owner}", help, on_key=True
     )
@@ -142,14 +143,33 @@ _UNTIL = "remove it until a version carries it out"
 _LATER = "is part of the format, but this version does not carry it out"
 
 
-def _elsewhere(key: str, node: Node) -> str:
+def _elsewhere(key: str, error: Error) -> str:
     """Where a key belongs that is known in another place, and only in one where its value may stand."""
+    node = error.node
     homes = {path[:-1] for path, place in places() if path and path[-1] == key and _takes(place, key, node)}
+    kinds = _kinds_with(key, error)
+    if kinds:
+        return f"`{key}` goes with {listing(kinds)}"
     return (
         f"`{key}` belongs under `{dotted(homes.pop()).replace('*', '<name>')}`"
         if len(homes) == 1 and () not in homes
         else ""
     )
+
+
+def _kinds_with(key: str, error: Error) -> list[str]:
+    """The other kinds of entry that could stand in this place, and have this key."""
+    owner = place_at(error.parent, error.tree)
+    return [word for word, kind in (owner.choice.items() if owner else ()) if key in keys_of(kind)]
+
+
+def _beside(error: Error) -> str:
+    """The help where a key beside this one, whose name is nearly the same, takes what stands here."""
+    if error.place.word is None:
+        return ""
+    key, keys = error.path[-1], keys_of(error.place.word[0])
+    near = nearest(key, [word for word in keys if word != key])
+    return f"did you mean `{near}`?" if near and _takes(keys[near], near, error.node) else ""
 
 
 def _takes(place: Place, key: str, node: Node) -> bool:
@@ -250,9 +270,10 @@ def _choice(error: Error) -> Problem:
         return _wrong_kind(error)
     if error.path == ("mahavishnu",):
         what = f"format {error.shown} is unknown; this version reads format 1"
-        return Problem(codes.CHOICE.id, error.path, what, "write `mahavishnu: 1`")
+        return Problem(codes.CHOICE.id, error.path, what, "write `1`")
     what = f"{error.shown} is not a value of `{dotted(error.path)}`"
-    help = meant(error.node.text, words)
+    same = advice.same(error.node.text, words)
+    help = f"write `{same}`" if same else meant(error.node.text, words)
     if int in place.types and not nearest(error.node.text, words):
         help = f"write a whole number, or {listing(words)}"
     return Problem(codes.CHOICE.id, error.path, what, help)
@@ -267,9 +288,7 @@ def _wanted(error: Error) -> tuple[str, str]:
     place, node = error.place, error.node
     written = isinstance(node, Scalar) and error.shown.startswith("`")
     if place.listed:
-        return "a list", f"write `[{short(node.text)}]`" if isinstance(
-            node, Scalar
-        ) and written else "write `[a, b]`"
+        return "a list", advice.as_list(place, error.path, node if written else None)
     if place.model or place.choice or place.named:
         return "a mapping", "write `key: value` pairs below it, or inside `{}`"
     kind = place.kind if isinstance(place.kind, type) else str
@@ -280,15 +299,21 @@ def _wanted(error: Error) -> tuple[str, str]:
         return "a whole number", f"write a whole number, like `{_whole_number(place, node)}`"
     if place.words:
         return listing(place.words), f"write `{place.words[0]}`" if len(place.words) == 1 else ""
-    return "text", f'put it in quotes: `"{short(node.text)}"`' if isinstance(node, Scalar) and written else ""
+    if isinstance(node, Scalar):
+        return "text", (written and advice.quoted(place, error.path, node.text)) or _shape(place)
+    return "text", _beside(error)
 
 
 def _whole_number(place: Place, node: Node) -> int:
     """The one that the value begins with, if it may stand here; else the default, or the least."""
     least, most = _bounds(place)
-    said = re.match(r"[0-9]{1,10}", node.text) if isinstance(node, Scalar) else None
-    if said and (least or 0) <= int(said[0]) <= (most or sys.maxsize):
-        return int(said[0])
+    text = node.text if isinstance(node, Scalar) else ""
+    begins = re.match(r"[0-9]{1,10}", text)
+    said = advice.whole(text)
+    if said is None and begins:
+        said = int(begins[0])
+    if said is not None and (least or 0) <= said <= (most or sys.maxsize):
+        return said
     default: object = place.field.default if place.field else None
     return default if type(default) is int else least or 1
 
@@ -337,23 +362,27 @@ def _form(error: Error) -> Problem:
     if pattern == _NAME_PATTERN:
         what = f"`{short(word)}` is not a name: lowercase words joined by `_`"
         return Problem(codes.NAME.id, error.path, what, _as_name(word), on_key=error.on_key)
-    example = _example(error.place)
-    help = f"{_lower(error.place.meaning)}{example}" if error.place.meaning else example.removeprefix(", ")
+    upper = word.upper()
+    if error.shown.startswith("`") and upper != word and advice.accepted(error.place, error.path, upper):
+        help = f"write `{in_yaml(upper)}`"
+    else:
+        help = _shape(error.place)
     return Problem(codes.FORM.id, error.path, f"{error.shown} does not fit `{dotted(error.path)}`", help)
 
 
 _NAME_PATTERN = r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 
 
-def _example(place: Place) -> str:
-    return f", like {listing(place.examples)}" if place.examples and " like " not in place.meaning else ""
+def _shape(place: Place) -> str:
+    """What belongs there, and how it may look."""
+    return f"{_lower(place.meaning)}{advice.like(place)}".removeprefix(", ")
 
 
 def _as_secret(error: Error) -> str:
     said = error.node.text.strip("${}") if isinstance(error.node, Scalar) else ""
     # Of any other word nobody knows whether it is a name.
-    known = said in declared_secrets(error.tree)
-    name = said if known else "_".join(str(step) for step in error.path[-2:]).upper()
+    known = said in declared_secrets(error.tree) and re.fullmatch(r"[A-Za-z]\w*", said)
+    name = (said if known else "_".join(str(step) for step in error.path[-2:])).upper()
     return f'write `"${{{name}}}"` and list `{name}` in `secrets`'
 
 

@@ -66,16 +66,19 @@ def references(tree: Mapping) -> Iterator[Problem]:
             continue
         for name in REFERENCE.findall(scalar.value):
             place = place_at(path, tree)
-            if name not in declared:
-                what = f"`{dotted(path)}` asks for the secret `{short(name)}`, which is not declared"
-                yield Problem(codes.UNDECLARED.id, path, what, _declare(name, declared))
-            elif place and not (place.holds_secret or (place.listed and place.item().holds_secret)):
+            if place and not (place.holds_secret or (place.listed and place.item().holds_secret)):
                 what = f"`{dotted(path)}` takes no secret; `${{{name}}}` would stay as it is"
                 yield Problem(
                     codes.NOT_REPLACED.id, path, what, "write the value itself, where it is no secret"
                 )
+            elif name not in declared:
+                what = f"`{dotted(path)}` asks for the secret `{short(name)}`, which is not declared"
+                yield Problem(codes.UNDECLARED.id, path, what, _declare(name, declared, scalar.text))
 
 
-def _declare(name: str, declared: list[str]) -> str:
+def _declare(name: str, declared: list[str], text: str) -> str:
     near = nearest(name, declared)
-    return f"did you mean `${{{near}}}`?" if near else f"add `{short(name)}` to `secrets`"
+    meant = f"${{{near}}}"
+    if REFERENCE.fullmatch(text):
+        meant = f'"{meant}"'  # whoever writes it into `{}` needs the quotes
+    return f"did you mean `{meant}`?" if near else f"add `{short(name)}` to `secrets`"

@@ -6,6 +6,7 @@ Plain scalars are resolved here, by YAML 1.2's core schema: nothing depends on a
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Dict
@@ -50,10 +51,14 @@ _ADVICE = (
     ("expected <block end>", "look at the indentation: this line does not fit the lines above"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
     ("cannot start any token", "quote a text that begins with such a character"),
+    ("scanning an alias", 'put a text that begins with `*` in quotes, like `"*"`'),
+    ("scanning an anchor", 'put a text that begins with `&` in quotes, like `"&"`'),
 )
 
 _NUMBER_SIGN = "put a text that begins with `#` in quotes"
 HIDING = f"` #` begins a comment: {_NUMBER_SIGN}"
+_BRACKETED = 'put a text with `{` or `[` in it in quotes, like `"/orders/{id}"`'
+_NOT_ALIASED = "write the value out, or put it in quotes where it is a text that begins with `*`"
 _LONGEST = (
     1000  # no line of a person's is longer, and what is looked for in it may take with its length squared
 )
@@ -61,6 +66,10 @@ _QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|' r"'[^']*'")
 _IN_PLACE = re.compile(r"\s*:\s+#(?=\S)")
 """Behind a key: what looks like its value, and is a comment."""
 _BEGINS = re.compile(r"(?<=\s)#")
+_WORD = re.compile(r"[^\s,\"'{}\[\]]+|[{\[][^\s,\"'{}\[\]]*[}\]]")
+"""A piece of a text without spaces: one without brackets, or one in a pair of them."""
+_PLAIN = re.compile(r"[\w./][\w./:%@+*=<>~ -]*")
+"""What needs no quotes wherever it stands, unless it holds `: ` or ends like that."""
 
 Value = None | bool | int | float | str
 
@@ -318,6 +327,15 @@ def resolve(text: str) -> Value:
     return text
 
 
+def in_yaml(text: str) -> str:
+    """A text as it is written in a spec: in quotes where it would be another thing without them."""
+    plain = _PLAIN.fullmatch(text) and ": " not in text and text[-1] not in ": "
+    if plain and isinstance(resolve(text), str):
+        return text
+    readable = '"' in text and "'" not in text and text.isprintable()
+    return f"'{text}'" if readable else json.dumps(text, ensure_ascii=False)
+
+
 def short(text: str, most: int = 60) -> str:
     """The text, cut where it is too long to be read in a sentence."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
@@ -503,7 +521,7 @@ class _Reader:
             inside = event.anchor in self.anchors
             fault = "stands inside its own anchor" if inside else "has no anchor before it"
             what = f"alias `*{short(event.anchor)}` {fault}"
-            raise _Stopped(codes.ALIAS, event.mark, what, "write the value out")
+            raise _Stopped(codes.ALIAS, event.mark, what, "write the value out" if inside else _NOT_ALIASED)
         self._count(event.mark, made.size, depth + made.height - 1)
         return made
 
@@ -542,6 +560,9 @@ def _broken(fault: Any, lines: tuple[str, ...] = ()) -> _Stopped:
     if "flow" in said and (comment := _hiding_comment(lines, began, mark)):
         what = "this is not YAML: ` #` begins a comment, which hides a bracket"
         return _Stopped(codes.SYNTAX, comment, what, _NUMBER_SIGN)
+    if word := _bracketed(lines, mark):
+        what = "this is not YAML: a text with a bracket in it stands without quotes"
+        return _Stopped(codes.SYNTAX, word, what, _BRACKETED)
     if "\\t" in said:
         indents = not "".join(lines[mark.line - 1 : mark.line])[: mark.column - 1].strip()
         what = "a tab stands here; a spec is read with spaces only"
@@ -569,6 +590,24 @@ def _hiding_comment(lines: tuple[str, ...], began: Mark, end: Mark) -> Mark | No
         if found and comment[:1].strip() and ("}" in comment or "]" in comment):
             return Mark(number, found.start() + 1)
     return None
+
+
+def _bracketed(lines: tuple[str, ...], mark: Mark) -> Mark | None:
+    """The text like `/orders/{id}` within which a bracket, or what comes after one, stopped the parser."""
+    line, at = "".join(lines[mark.line - 1 : mark.line])[:_LONGEST], mark.column - 1
+    pieces: list[re.Match[str]] = []
+    for piece in _WORD.finditer(line):
+        if pieces and pieces[-1].end() != piece.start():
+            if pieces[0].start() < at < pieces[-1].end():
+                break
+            pieces = []
+        pieces.append(piece)
+    inside = pieces and pieces[0].start() < at < pieces[-1].end()
+    bracketed = [piece[0][0] in "{[" for piece in pieces]
+    if not inside or not any(bracketed) or all(bracketed):
+        return None
+    start = pieces[0].start()
+    return Mark(mark.line, start + 1, pieces[-1].end() - start)
 
 
 def _joined(text: str) -> str:

@@ -125,7 +125,7 @@ class Asked(Settings):
     """Queries of your own, over series that this service shows."""
 
     total: Query | None = None
-    """A counter of all events, like `mahavishnu_dependency_calls_total{dependency="payment"}`."""
+    """A counter of all events, like `'mahavishnu_dependency_calls_total{dependency="payment"}'`."""
     bad: Query | None = None
     """The part of them that is bad: a counter too. Of the same series it may count nothing that `total` does not."""
     age: Query | None = None
