@@ -40,6 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "loading.*",
         "load",
         "inspection",
+        "inspection.ends",
         "inspection.appinfo",
         "inspection.children",
         "artifact",

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
-from typing import Any
+
+from mahavishnu.inspection.children import Child, Ran
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["mahavishnu.asgi", "mahavishnu.cli.check", "mahavishnu.inspection.look"])
@@ -24,7 +24,6 @@ def run(
     env: Mapping[str, str],
     timeout: float = 120,
     errors: str = "strict",
-    **_: Any,
 ) -> subprocess.CompletedProcess[str]:
     """As `subprocess.run` of `[sys.executable, "-m", module, …]`, with what it writes as text.
 
@@ -45,8 +44,16 @@ def run(
     return subprocess.CompletedProcess(command, child.exitcode, out, err)
 
 
-SUBPROCESS = SimpleNamespace(run=run, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired)
-"""What a module of ours may have in the place of `subprocess`."""
+def ran(children: Sequence[Child], seconds: float) -> list[Ran | None]:
+    """In the place of `mahavishnu.inspection.children.ran`, one after the other."""
+    return [_ran(child, seconds) for child in children]
+
+
+def _ran(child: Child, seconds: float) -> Ran | None:
+    try:
+        return run(child.words, cwd=child.folder, env=child.environment, timeout=seconds, errors="replace")
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _child(words: list[str], cwd: str, env: dict[str, str], folder: str) -> None:

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from mahavishnu import checks
-from mahavishnu.cli import _output, run
+from mahavishnu.cli import _editor, _output, run
 from mahavishnu.cli._run import function_of
 from mahavishnu.cli._verbs import VERBS, page
 from mahavishnu.errors import Finding, Level, MahavishnuError, Where
-from mahavishnu.loading import schema
 from tests.figures import figure
 from tests.test_load import LATER
 
@@ -289,7 +288,7 @@ def test_the_schema_is_written_where_an_editor_looks(tmp_path: Path) -> None:
     out = tmp_path / ".mahavishnu/schema.json"
 
     assert run(["schema", "--out", str(out)]) == 0
-    assert out.read_text(encoding="utf-8") == schema.text()
+    assert out.read_text(encoding="utf-8") == _editor.text()
 
 
 def test_python_m_mahavishnu_is_the_same() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,19 @@ def test_secrets_in_urls_are_hidden_as_check_hides_them(
         assert "https://example.com/a?b=c&token=******" in said
         assert "redis://:${KEY}@redis:6379?socket_timeout=0.5" in said
         assert 'up{token="a"} > 1' in said.replace("\\", "")
+
+
+def test_a_letter_that_stdout_cannot_show_is_escaped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is on stderr; what ends there has said everything else."""
+    (tmp_path / "mahavishnu.yaml").write_text(
+        "mahavishnu: 1\nservice: {name: shop, app: shop:app, owner: Zoë}\n", encoding="utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["mahavishnu", "config"])
+    printed = BytesIO()
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(printed, encoding="ascii"))
+    monkeypatch.setattr("gc.set_threshold", abs)
+    monkeypatch.setattr("gc.freeze", lambda: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, b"Zo\\xeb" in printed.getvalue()) == (0, True)

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import pytest
 import yaml
 
 from mahavishnu import __version__
-from mahavishnu.cli import run
+from mahavishnu.cli import _editor, run
 from mahavishnu.files.lock import LOCK
 from mahavishnu.files.notes import BEGIN
 from tests.figures import FULL, figure
@@ -600,3 +601,38 @@ def test_kill_9_at_any_point(home: Path) -> None:
             at, delay = chance.randrange(changes), chance.uniform(1e-5, 1e-3)
     figure("kill -9 points after which every file is whole and the next run heals", KILLS, deaths)
     assert mixed > KILLS / 10, "no kill fell between two files, so nothing was proved"
+
+
+def test_the_schema_of_an_editor_is_written_anew_after_an_upgrade(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only where there is one, and none that this version or a later one wrote."""
+    monkeypatch.setattr(_editor, "text", lambda: f'{{"$comment": "mahavishnu {__version__}"}}\n')
+    file = home / ".mahavishnu" / "schema.json"
+    assert run(["generate"]) == 0
+    assert not file.exists()
+    file.parent.mkdir(exist_ok=True)
+    for text, anew in (
+        ('{"old": 1}\n', True),
+        (_editor.text(), False),
+        ('{"$comment": "mahavishnu 99.0"}\n', False),
+        ('{"$comment": "mahavishnu 0.0.1"}\n', True),
+    ):
+        file.write_text(text)
+        capsys.readouterr()
+        assert run(["generate"]) == 0
+        assert file.read_text() == (_editor.text() if anew else text)
+        assert ("anew, for an earlier version wrote it" in capsys.readouterr().out) == anew
+
+
+def test_files_are_printed_as_files_are_whatever_the_terminal_speaks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In UTF-8, and no letter is lost."""
+    say(home, merged(SPEC, {"service": {"owner": "Zoë 日本"}}))
+    printed = BytesIO()
+    stream = TextIOWrapper(printed, encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    assert run(["generate", "--stdout"]) == 0
+    stream.flush()
+    assert "Zoë 日本".encode() in printed.getvalue()

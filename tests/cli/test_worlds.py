@@ -45,7 +45,7 @@ def played(
 @pytest.fixture(autouse=True)
 def _warm(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
     """Apps are looked at by a Python that has loaded the package."""
-    monkeypatch.setattr(appinfo, "subprocess", warm.SUBPROCESS)
+    monkeypatch.setattr(appinfo, "ran", warm.ran)
 
 
 @pytest.mark.parametrize("path", sorted(WORLDS.glob("*.txt")), ids=lambda path: path.stem)

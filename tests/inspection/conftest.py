@@ -10,4 +10,4 @@ from tests import warm
 
 @pytest.fixture(autouse=True)
 def _warm(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
-    monkeypatch.setattr(appinfo, "subprocess", warm.SUBPROCESS)
+    monkeypatch.setattr(appinfo, "ran", warm.ran)

@@ -114,6 +114,57 @@ def test_what_goes_wrong_is_the_first_line_of_it(tmp_path: Path, text: str, app:
     assert "\n" not in problem.what
 
 
+NAMED, OWN, PACKAGE, MAIN = (
+    "correct `service.app`",
+    "that is its own code",
+    "install it",
+    "what starts a server",
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "app", "help"),
+    [
+        ("import os; os.environ['DATABASE_URL']", "main:app", OWN),
+        ("raise SystemExit('no config file')", "main:app", OWN),
+        ("def make(): return {}['a']", "main:make", OWN),
+        ("import os; os._exit(3)", "main:app", OWN),
+        ("import os; os._exit(0)", "main:app", MAIN),
+        ("import nobody_has_this", "main:app", PACKAGE),
+        (APP, "main.web:app", NAMED),
+        (APP, "elsewhere.main:app", NAMED),
+        (APP, "main:nothing", NAMED),
+        (APP, "main:number", NAMED),
+    ],
+)
+def test_what_is_at_fault_is_what_is_advised(tmp_path: Path, text: str, app: str, help: str) -> None:
+    """The name is to be corrected only where it leads to no app; without the app itself it goes, too."""
+    problem = looked(tmp_path, text, app)
+
+    assert isinstance(problem, Problem)
+    assert problem.help.startswith(help)
+    assert problem.help.endswith("; `check --no-app` does without it")
+
+
+def test_what_makes_an_app_is_told_from_one(tmp_path: Path) -> None:
+    """A server of tools is no app, and has a method that makes one."""
+    text = "class FastMCP:\n def http_app(self): ...\nmcp = FastMCP()\n"
+    problem = looked(tmp_path, text, "main:mcp")
+
+    assert isinstance(problem, Problem)
+    assert problem.what.endswith("it cannot be called: name what `mcp.http_app()` makes")
+
+
+def test_an_app_says_how_a_middleware_is_put_around_it(tmp_path: Path) -> None:
+    """By a method that most of them have."""
+    added = looked(tmp_path, APP)
+    wrapped = looked(tmp_path, "async def app(scope, receive, send): ...\n")
+
+    assert not isinstance(added, Problem)
+    assert not isinstance(wrapped, Problem)
+    assert (added.adds, wrapped.adds) == (True, False)
+
+
 def test_an_app_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After twenty seconds; here, after a moment."""
     monkeypatch.setattr(appinfo, "_SECONDS", 0.2)
@@ -122,6 +173,7 @@ def test_an_app_that_never_ends_is_left(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert isinstance(problem, Problem)
     assert "longer than" in problem.what
+    assert problem.help.startswith(MAIN)
 
 
 @pytest.mark.parametrize(("text", "found"), [(APP, 2), ("raise OSError('no database')\n", 0)])

@@ -142,8 +142,8 @@ def test_every_key_is_described() -> None:
 
 def test_no_value_may_be_empty() -> None:
     """The loader refuses nulls, so the schema offers none."""
-    assert '"null"' not in text()
-    assert ": null" not in text()
+    assert '"null"' not in text("mahavishnu 1")
+    assert ": null" not in text("mahavishnu 1")
 
 
 @settings(max_examples=25)

@@ -29,7 +29,8 @@ class App(NamedTuple):
     stands inside of it, or of an app that it is not seen around. `tools` have a limit in the code; those
     that are `plain` functions are named with the function. Each Hardening is `hardened` with its path, the spec that
     the code names for it if that is another one, and whether it stands inside of another Hardening. Of
-    users, API keys and sessions, those are `nameless` that nothing can name before a request is counted.
+    users, API keys and sessions, those are `nameless` that nothing can name before a request is counted. Its class
+    `adds` middlewares by `add_middleware`, or has no such method.
     """
 
     routes: Routes
@@ -42,6 +43,7 @@ class App(NamedTuple):
     cors: tuple[str, ...] = ()
     hardened: tuple[tuple[str, str, bool], ...] = ()
     nameless: tuple[str, ...] = ()
+    adds: bool = True
 
 
 @dataclass(frozen=True, slots=True)

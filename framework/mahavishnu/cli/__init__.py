@@ -30,10 +30,15 @@ def main() -> None:
 
 
 def _open_streams() -> None:
-    """What is printed to a closed stdout or stderr is lost, and no file that is opened later comes in its place."""
+    """What is printed to a closed stdout or stderr is lost, and no file that is opened later comes in its place.
+
+    A letter that stdout cannot show is escaped, as on stderr.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 -- until the end
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(errors="backslashreplace")
 
 
 def _asked(words: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from mahavishnu import __version__
 from mahavishnu import compile as compiler
 from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact
-from mahavishnu.cli import _drifts, _ends, _output, _unchanged
+from mahavishnu.cli import _drifts, _editor, _ends, _output, _unchanged
 from mahavishnu.cli._exit import FINDINGS, FINE
 from mahavishnu.cli._targets import OUT, Target, target, targets
 from mahavishnu.compile import OverwriteError, Written
@@ -82,7 +82,7 @@ def _generated(
     run = prepared(meant, env, only)
     _output.report(run.loaded.findings)
     if stdout:
-        print("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts), end="")
+        _output.as_file("".join(f"--- # {one.path}\n{one.text}" for one in run.artifacts))
         return Ended(FINE), run
     return (_check(run) if check else _write(run, force, began)), run
 
@@ -202,6 +202,9 @@ def _write(run: Run, force: bool, began: float) -> Ended:
         _drifts.tell("nothing was written", refusal.drifts, run.out, run.command, run.apart)
         return Ended(FINDINGS, told=True)
     print(_summary(run, done, time.monotonic() - began))
+    home = run.loaded.path.parent
+    if _editor.refresh(home):
+        print(f"{home / _editor.SCHEMA}: anew, for an earlier version wrote it")
     if done.told:
         _drifts.tell("", done.told, run.out, run.command)
     return Ended(FINE, told=bool(done.told))
@@ -211,7 +214,17 @@ def _read(spec: Path) -> Iterator[str]:
     """What a run reads: the spec, also one that would be found before it, templates of one's own, what is ignored."""
     home, here = spec.parent, Path.cwd()
     nearer = [folder / NAME for folder in (here, *here.parents) if folder.is_relative_to(home.resolve())]
-    return map(str, (spec, *nearer, home / _IGNORED, home / _TEMPLATES, *(home / _TEMPLATES).rglob("*")))
+    return map(
+        str,
+        (
+            spec,
+            *nearer,
+            home / _IGNORED,
+            home / _editor.SCHEMA,
+            home / _TEMPLATES,
+            *(home / _TEMPLATES).rglob("*"),
+        ),
+    )
 
 
 def _remember(run: Run, read: Iterable[str]) -> None:

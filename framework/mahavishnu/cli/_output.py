@@ -38,6 +38,13 @@ def report(findings: Sequence[Finding], form: Format = Format.FULL) -> None:
         )
 
 
+def as_file(text: str) -> None:
+    """Print what is a file, or several: in UTF-8, as files are, whatever the terminal speaks."""
+    if reconfigure := getattr(sys.stdout, "reconfigure", None):
+        reconfigure(encoding="utf-8")
+    print(text, end="")
+
+
 def count(number: int, noun: str, several: str = "") -> str:
     """`1 file`, `2 files`; `several` is the noun of more than one where it is no plain plural."""
     return f"{number} {noun if number == 1 else several or f'{noun}s'}"

@@ -14,22 +14,21 @@ import typer
 from pydantic import ValidationError
 
 from mahavishnu.checks import App
-from mahavishnu.cli import _output
+from mahavishnu.cli import _editor, _output
 from mahavishnu.cli._apps import AppPlace, apps, home
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.ground.words import unaccented
 from mahavishnu.inspection import appinfo
 from mahavishnu.load import NAME, accept
-from mahavishnu.loading.schema import text as schema_text
 from mahavishnu.policy import camel
 from mahavishnu.spec import Service
 
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
-_SCHEMA = Path(".mahavishnu/schema.json")
 _ADD = (
     "app.add_middleware(Hardening), from mahavishnu.asgi, after every other middleware, for what is added later is "
     "outside of it; then "
 )
+_WRAP = "app = Hardening(app), from mahavishnu.asgi, around all else; then "
 
 
 def init(
@@ -51,17 +50,16 @@ def init(
     service = _service(name or _name(Path.cwd().name), target, folder)
     seen = appinfo.unwritten(service, Path(NAME))
     if isinstance(seen, Problem):
-        raise MahavishnuError(f"{seen.what}; correct --app or --app-dir")
+        raise MahavishnuError(f"{seen.what}; {seen.help}")
     text = "".join(f"{line}\n" for line in _lines(service, seen))
     _prove(text)
-    _SCHEMA.parent.mkdir(exist_ok=True)
-    _SCHEMA.write_text(schema_text(), encoding="utf-8")
+    _editor.write(Path())
     Path(NAME).write_text(text, encoding="utf-8")
     print(
         f"{NAME}: {len(text.splitlines())} lines for {target}, {_output.count(len(seen.routes), 'route')}"
         f"{_calls(seen)}; it observes and refuses nothing"
     )
-    there = "" if seen.where == "around" else _ADD
+    there = "" if seen.where == "around" else _ADD if seen.adds else _WRAP
     print(f"Next: {there}`mahavishnu check` and `mahavishnu generate`")
 
 
@@ -120,7 +118,7 @@ def _calls(seen: App) -> str:
 def _lines(service: Service, seen: App) -> Iterator[str]:
     """A short spec: one limit for every client, one for each place to log in, what is called, one SLO, one target."""
     where = f", app_dir: {json.dumps(service.app_dir)}" if service.app_dir != "." else ""
-    yield f"# yaml-language-server: $schema={_SCHEMA.as_posix()}"
+    yield f"# yaml-language-server: $schema={_editor.SCHEMA.as_posix()}"
     yield "mahavishnu: 1"
     yield f"service: {{name: {service.name}, app: {json.dumps(service.app)}{where}, trusted_proxies: [172.16.0.0/12]}}"
     yield "limits:                    # observe: counted, never refused; enforce when the numbers are right"

@@ -17,10 +17,11 @@ def schema(
 
     Editors find it by the first line of the spec: # yaml-language-server: $schema=.mahavishnu/schema.json
     """
-    from mahavishnu.loading.schema import text
+    from mahavishnu.cli import _output
+    from mahavishnu.cli._editor import text
 
     if out is None:
-        print(text(), end="")
+        _output.as_file(text())
     else:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text(), encoding="utf-8")

@@ -284,8 +284,8 @@ NO_APP = Code(
     "Whether a `match` names a real route can only be seen in the app itself; it is imported in a "
     "process of its own.",
     "service: {app: shop.mian:app}",
-    "Correct `service.app` or `service.app_dir`; where the app's own packages are missing, use "
-    "`check --no-app`.",
+    "Correct `service.app` or `service.app_dir` where they name nothing. Where the app's own code fails, give it what "
+    "it needs when it is imported, like an environment variable or a package; `check --no-app` does without it.",
 )
 
 LOADER: tuple[Code, ...] = (

@@ -6,17 +6,20 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path as File
 from typing import Any
 
 from mahavishnu.checks import App
 from mahavishnu.errors import Problem
 from mahavishnu.ground import codes, variables
+from mahavishnu.inspection import ends
 from mahavishnu.inspection.children import Child, Ran, ran
 from mahavishnu.spec import Service
 
 _SECONDS = 20
-
+_IN_THE_SPEC = "`service.app` or `service.app_dir`"
+_WITHOUT = "; `check --no-app` does without it"
 
 Asked = tuple[Service, File, str | None]
 """Whose app, the file of the spec, and the environment of it."""
@@ -35,13 +38,14 @@ def looks(asked: Sequence[Asked]) -> list[App | Problem]:
     """The same of several at once, in the order asked for."""
     children = [_child([service.app], service, spec, env) for service, spec, env in asked]
     said = zip(asked, ran(children, _SECONDS), strict=True)
-    return [_understood(service, done) for (service, _, _), done in said]
+    seen = [_understood(service, done, _IN_THE_SPEC) for (service, _, _), done in said]
+    return [replace(one, help=f"{one.help}{_WITHOUT}") if isinstance(one, Problem) else one for one in seen]
 
 
 def unwritten(service: Service, spec: File) -> App | Problem:
     """The same of an app whose spec, which would be that file, is still to be written."""
     (done,) = ran([_child(["--unwritten", service.app], service, spec, None)], _SECONDS)
-    return _understood(service, done)
+    return _understood(service, done, "--app or --app-dir")
 
 
 def _child(words: Iterable[str], service: Service, spec: File, env: str | None) -> Child:
@@ -54,26 +58,28 @@ def _child(words: Iterable[str], service: Service, spec: File, env: str | None) 
     return Child([sys.executable, "-m", "mahavishnu.inspection.look", *words], folder, environment)
 
 
-def _understood(service: Service, done: Ran | None) -> App | Problem:
-    """What is said of the app, or why nobody can know."""
+def _understood(service: Service, done: Ran | None, named: str) -> App | Problem:
+    """What is said of the app, or why nobody can know; `named` is where its name was said."""
     if done is None:
-        return _fault(service, f"importing it took longer than {_SECONDS} seconds")
-    if done.returncode != 0:
-        return _fault(service, _last_line(done.stderr) or f"it ended with exit code {done.returncode}")
+        return _fault(service, f"importing it took longer than {_SECONDS} seconds", ends.MAIN)
+    if code := done.returncode:
+        reason = _last_line(done.stderr) or f"it ended with exit code {code}"
+        return _fault(service, reason, ends.help_for(code, named))
     try:
         return _seen(json.loads(_last_line(done.stdout)))  # an app may print whatever it likes
     except (ValueError, TypeError, KeyError, AttributeError):
-        return _fault(service, "it ended before its routes were known")
+        return _fault(service, "it ended before its routes were known", ends.MAIN)
 
 
 def _seen(said: Any) -> App:
     routes = tuple(
         (str(path), frozenset(methods) if methods else None) for path, methods in said.pop("routes")
     )
-    where, plain = said.pop("where"), tuple((str(tool), str(name)) for tool, name in said.pop("plain"))
+    where, adds = said.pop("where"), bool(said.pop("adds"))
+    plain = tuple((str(tool), str(name)) for tool, name in said.pop("plain"))
     hardened = tuple((str(path), str(spec), bool(inside)) for path, spec, inside in said.pop("hardened"))
     names = {key: tuple(map(str, some)) for key, some in said.items()}
-    return App(routes, where, **names, plain=plain, hardened=hardened)
+    return App(routes, where, **names, plain=plain, hardened=hardened, adds=adds)
 
 
 def _last_line(text: str) -> str:
@@ -81,6 +87,6 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def _fault(service: Service, reason: str) -> Problem:
+def _fault(service: Service, reason: str, help: str) -> Problem:
     what = f"the app `{service.app}` cannot be looked at: {reason[:300]}"
-    return Problem(codes.NO_APP.id, ("service", "app"), what, codes.NO_APP.help)
+    return Problem(codes.NO_APP.id, ("service", "app"), what, help)

@@ -13,31 +13,58 @@ from typing import Any, NoReturn
 
 from mahavishnu.ground.app_names import NAMED
 from mahavishnu.inspection.cors import cors_in
+from mahavishnu.inspection.ends import FAILED, NO_APP, NO_PACKAGE, NOWHERE
 from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.routing.layers import layers_of, listed
 from mahavishnu.runtime.routing.routes import mounted, resolved_routes, routes_of
 
 UNWRITTEN = "--unwritten"
 """Before the app's name: its spec is still to be written."""
+_MAKERS = ("http_app", "streamable_http_app")
+
+
+class Unseen(Exception):
+    """Why nobody can know, and with which code the process ends."""
+
+    def __init__(self, reason: str, code: int) -> None:
+        super().__init__(reason)
+        self.code = code
 
 
 def seen(target: str) -> dict[str, object]:
-    """What the app that `module:attribute` names has and names; ends the process with why nobody can know."""
+    """What the app that `module:attribute` names has and names; raises Unseen."""
     NAMED.asked = True
     module, _, name = target.partition(":")
+    found = _imported(module)
     try:
-        app = _made(getattr(importlib.import_module(module), name))
+        named = getattr(found, name)
+    except AttributeError as fault:
+        raise Unseen(_first_line(fault), NOWHERE) from None
+    try:
+        app = _made(named)
     except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
-        sys.exit(_first_line(fault))
-    if reason := _no_app(app):
-        sys.exit(f"it is no ASGI app, for {reason}")
+        raise Unseen(_first_line(fault), FAILED) from None
+    if reason := _no_app(app, name):
+        raise Unseen(f"it is no ASGI app, for {reason}", NO_APP)
     return {
         "routes": [(path, sorted(methods) if methods else None) for path, methods in routes_of(app)],
         **_standing(app),
         "tools": sorted(NAMED.tools),
         "dependencies": sorted(NAMED.dependencies),
         "plain": sorted(PLAIN),
+        "adds": any(hasattr(one, "add_middleware") for one in layers_of(app)),
     }
+
+
+def _imported(module: str) -> Any:
+    """The module; whatever it does when it is imported is said in a sentence."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as fault:
+        ours = f"{module}.".startswith(f"{fault.name}.")
+        raise Unseen(_first_line(fault), NOWHERE if ours else NO_PACKAGE) from None
+    except (Exception, SystemExit) as fault:  # noqa: BLE001 - whatever an app does, it is said in a sentence
+        raise Unseen(_first_line(fault), FAILED) from None
 
 
 def _standing(app: Any) -> dict[str, object]:
@@ -68,10 +95,11 @@ def _made(app: Any) -> Any:
     return app()
 
 
-def _no_app(app: Any) -> str:
+def _no_app(app: Any, name: str) -> str:
     """Why nobody can call it with scope, receive and send; nothing where one can, or who knows."""
     if not callable(app):
-        return "it cannot be called"
+        makes = (f": name what `{name}.{one}()` makes" for one in _MAKERS if hasattr(app, one))
+        return f"it cannot be called{next(makes, '')}"
     try:
         takes = inspect.signature(app)
     except (TypeError, ValueError):
@@ -94,8 +122,8 @@ def say(target: str) -> NoReturn:
     """Write what is seen, or why nothing is, and end the process: no thread of the app's holds it."""
     try:
         said, stream, code = json.dumps(seen(target)), sys.stdout, 0
-    except SystemExit as end:
-        said, stream, code = str(end), sys.stderr, 1
+    except Unseen as end:
+        said, stream, code = str(end), sys.stderr, end.code
     print(said, file=stream, flush=True)
     if any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread()):
         os._exit(code)  # an exit would wait for it

@@ -22,13 +22,17 @@ def schema() -> dict[str, Any]:
     for name, model in _models().items():
         _say(said if model is Spec else said["$defs"][name], model)
     made = _tidy(said)
-    head = {"$schema": DIALECT, "title": "mahavishnu.yaml", "description": "How a service survives."}
+    head = {
+        "$schema": DIALECT,
+        "title": "mahavishnu.yaml",
+        "description": "How a service survives.",
+    }
     return {**head, **{key: value for key, value in made.items() if key not in head}}
 
 
-def text() -> str:
-    """The schema as a file."""
-    return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+def text(comment: str) -> str:
+    """The schema as a file, which says by a comment who wrote it."""
+    return json.dumps({"$comment": comment, **schema()}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _models() -> dict[str, type[Settings]]:
