@@ -74,7 +74,7 @@ def test_it_is_valid_itself() -> None:
     Draft202012Validator.check_schema(schema())
 
     assert schema()["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert text().endswith("}\n")
+    assert text("mahavishnu 1").endswith("}\n")
 
 
 @pytest.mark.parametrize(
