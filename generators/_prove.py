@@ -1,16 +1,15 @@
-"""The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs.
+"""The promtool tests that prove a contract's alerts, derived from their queries, windows, holds and proofs."""
 
-A **threshold** test moves an alert's series through five steady times: healthy, just within the
-bound, just beyond it, healthy again, gone where absence is a fault: silent, silent, firing, silent, firing.
-Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
-**timing** test starts a fault after a full long window of health and asks for the very steps at which the
-alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
-short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long
-window in which all of them are bad; likewise for a budget. A **budget** test begins with no history at all, so that
-minutes spend a month's budget and win it back. Where time is counted instead of events, a share is an average of
-samples: the timing is that of counting them, and levels are given as the recorded shares themselves. Two **changes**
-tests let what an alert counts the changes of go to and fro, and ask for the samples at which it must begin and end.
-"""
+# A **threshold** test moves an alert's series through five steady times: healthy, just within the
+# bound, just beyond it, healthy again, gone where absence is a fault: silent, silent, firing, silent, firing.
+# Two **level** tests per burn-rate alert hold the share of failures just below and just above its threshold. A
+# **timing** test starts a fault after a full long window of health and asks for the very steps at which the
+# alert must begin and end. With e the share of failures: after factor x budget x long / e, and after the fault
+# short x (1 - factor x budget / e). A **guard** test brings just too few, and just enough, events into a long
+# window in which all of them are bad; likewise for a budget. A **budget** test begins with no history at all, so that
+# minutes spend a month's budget and win it back. Where time is counted instead of events, a share is an average of
+# samples: the timing is that of counting them, and levels are given as the recorded shares themselves. Two **changes**
+# tests let what an alert counts the changes of go to and fro, and ask for the samples at which it must begin and end.
 
 from __future__ import annotations
 

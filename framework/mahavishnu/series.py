@@ -1,7 +1,6 @@
-"""The series that several policies and concerns name: HTTP, process, and those of all limits or all dependencies.
+"""The series that several policies and concerns name: HTTP, process, and those of all limits or all dependencies."""
 
-HTTP names and labels follow OpenTelemetry's semantic conventions in Prometheus form.
-"""
+# HTTP names and labels follow OpenTelemetry's semantic conventions in Prometheus form.
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""For uvicorn: a connection whose next request does not begin in time is closed, and none waits for Nagle's algorithm.
+"""For uvicorn: a connection whose next request begins too late is closed, and none waits for Nagle's algorithm."""
 
-An ASGI app never sees a request whose head is incomplete, so a middleware cannot end a client that sends one
-header a minute (slowloris); the server's protocol can. Other servers, and proxies such as nginx
-(`client_header_timeout`), have an option of their own. A TLS handshake is asyncio's: it ends after a minute.
-"""
+# An ASGI app never sees a request whose head is incomplete, so a middleware cannot end a client that sends one
+# header a minute (slowloris); the server's protocol can. Other servers, and proxies such as nginx
+# (`client_header_timeout`), have an option of their own. A TLS handshake is asyncio's: it ends after a minute.
 
 from __future__ import annotations
 

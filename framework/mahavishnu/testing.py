@@ -1,7 +1,6 @@
-"""For tests of services: a clock that stands still until it is told to move, as a class and a pytest fixture.
+"""For tests of services: a clock that stands still until it is told to move, as a class and a pytest fixture."""
 
-This module is the pytest plugin `mahavishnu`; its fixtures exist only where pytest already runs.
-"""
+# This module is the pytest plugin `mahavishnu`; its fixtures exist only where pytest already runs.
 
 from __future__ import annotations
 

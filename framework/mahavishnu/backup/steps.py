@@ -1,4 +1,4 @@
-"""The steps of a backup: run, prune, verify. Each is done alone, and its outcome is written down."""
+"""The steps of a backup: run, prune, verify, each done alone, and its outcome written down."""
 
 from __future__ import annotations
 

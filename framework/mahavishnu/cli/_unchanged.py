@@ -1,8 +1,7 @@
-"""`generate` of what has not changed since it was generated: told by hashes, and nothing is compiled.
+"""`generate` of what has not changed since it was generated: told by hashes, and nothing is compiled."""
 
-A record names all that a run read and wrote. What people write, and what was written for them, is known by its hash;
-modules, ours and those of others, by their time and size. It lies among the caches of the user, and may be lost.
-"""
+# A record names all that a run read and wrote. What people write, and what was written for them, is known by its hash;
+# modules, ours and those of others, by their time and size. It lies among the caches of the user, and may be lost.
 
 from __future__ import annotations
 

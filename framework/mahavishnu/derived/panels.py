@@ -1,8 +1,7 @@
-"""What people are shown of a contract: dashboards of panels, every query a tree, every line a number of the spec.
+"""What people are shown of a contract: dashboards of panels, every query a tree, every line a number of the spec."""
 
-No panel is listed here for a policy. A series is shown where the label that names its entry of the spec belongs
-(`limit`, `dependency`, `slo`, `backup`), an alert beside it: what it measures, and the bound beyond which it fires.
-"""
+# No panel is listed here for a policy. A series is shown where the label that names its entry of the spec belongs
+# (`limit`, `dependency`, `slo`, `backup`), an alert beside it: what it measures, and the bound beyond which it fires.
 
 from __future__ import annotations
 

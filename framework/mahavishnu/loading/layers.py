@@ -1,9 +1,8 @@
-"""The layers above the file: secrets directory, `.env`, environment; the only door to pydantic-settings.
+"""The layers above the file: secrets directory, `.env`, environment; the only door to pydantic-settings."""
 
-pydantic-settings reads the variables. Where each one belongs is decided here, from the format and the tree:
-its own placing ignores what it does not know, and lets a misspelled name create a second limit. Its YAML
-source is not used either: it reads YAML 1.1, and would see another file than `yaml_tree` does.
-"""
+# pydantic-settings reads the variables. Where each one belongs is decided here, from the format and the tree:
+# its own placing ignores what it does not know, and lets a misspelled name create a second limit. Its YAML
+# source is not used either: it reads YAML 1.1, and would see another file than `yaml_tree` does.
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Which snapshots a calendar policy keeps, and how much history that guarantees.
+"""Which snapshots a calendar policy keeps, and how much history that guarantees."""
 
-The algorithm is restic's (`forget --keep-…`, restic.net, "Removing snapshots according to a policy"): from the
-newest to the oldest, each rule keeps the first snapshot of each of its periods until its count is spent. Periods
-without snapshots do not count, and a snapshot's day is that of its own UTC offset.
-"""
+# The algorithm is restic's (`forget --keep-…`, restic.net, "Removing snapshots according to a policy"): from the
+# newest to the oldest, each rule keeps the first snapshot of each of its periods until its count is spent. Periods
+# without snapshots do not count, and a snapshot's day is that of its own UTC offset.
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Service level objectives, and the multi-window multi-burn-rate alerts that guard their error budgets.
+"""Service level objectives, and the multi-window multi-burn-rate alerts that guard their error budgets."""
 
-The four tiers and their maths are those of "The Site Reliability Workbook" (Google, 2018), chapter 5: a tier
-fires when the share of failures exceeds factor x budget over a long window, and still does over a short one. Its
-windows are for 30 days; for another period they are as much longer or shorter, and the factors stay.
-"""
+# The four tiers and their maths are those of "The Site Reliability Workbook" (Google, 2018), chapter 5: a tier
+# fires when the share of failures exceeds factor x budget over a long window, and still does over a short one. Its
+# windows are for 30 days; for another period they are as much longer or shorter, and the factors stay.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What a query answers while every series moves steadily: the arithmetic by which alert tests are derived.
+"""What a query answers while every series moves steadily: the arithmetic by which alert tests are derived."""
 
-Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Where nothing else
-is said now is time zero, so that a series which tells a point in time has the negative of its age. Exact.
-"""
+# Rates are those of counters that grow evenly, over windows that lie wholly within the steady time. Where nothing else
+# is said now is time zero, so that a series which tells a point in time has the negative of its age. Exact.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""How much time a request has left, as its headers say it: read from callers, told to dependencies.
+"""How much time a request has left, as its headers say it: read from callers, told to dependencies."""
 
-The name of a header tells its form: `grpc-timeout` that of gRPC, `…-ms` whole milliseconds, any other seconds.
-gRPC's: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (at most eight digits and a unit).
-"""
+# The name of a header tells its form: `grpc-timeout` that of gRPC, `…-ms` whole milliseconds, any other seconds.
+# gRPC's: https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md (at most eight digits and a unit).
 
 from __future__ import annotations
 

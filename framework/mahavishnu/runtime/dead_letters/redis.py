@@ -1,8 +1,7 @@
-"""Dead letters on a Redis or Valkey server, for a whole fleet: one script, so that every step is whole, and its clock.
+"""Dead letters on a Redis or Valkey server, for a whole fleet: one script, so every step is whole, and its clock."""
 
-Not Redis Streams: a consumer group knows no time at which an entry is due, so every pause between two attempts would
-need a second structure, and a move between the two. A sorted set by due time holds pauses and leases alike.
-"""
+# Not Redis Streams: a consumer group knows no time at which an entry is due, so every pause between two attempts would
+# need a second structure, and a move between the two. A sorted set by due time holds pauses and leases alike.
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What responses say of limits and of safety: RateLimit fields, problem details, security headers.
+"""What responses say of limits and of safety: RateLimit fields, problem details, security headers."""
 
-RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 9457. Clients of MCP are told in its own
-language, for its SDK shows an agent nothing else of an answer that is no 200.
-"""
+# RateLimit fields: draft-ietf-httpapi-ratelimit-headers-08 to -11. Problems: RFC 9457. Clients of MCP are told in its
+# own language, for its SDK shows an agent nothing else of an answer that is no 200.
 
 from __future__ import annotations
 

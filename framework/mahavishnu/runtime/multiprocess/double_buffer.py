@@ -1,7 +1,6 @@
-"""A file that is written over in its place, its two halves by turns: what interrupts a word leaves the last one whole.
+"""A file written over in its place, its two halves by turns: what interrupts a word leaves the last one whole."""
 
-What it has room for once it has for ever: a disk that is full by now keeps nobody from saying as much again.
-"""
+# What it has room for once it has for ever: a disk that is full by now keeps nobody from saying as much again.
 
 from __future__ import annotations
 

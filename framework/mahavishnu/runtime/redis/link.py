@@ -1,8 +1,7 @@
-"""One connection for all: the calls of one turn of the event loop leave in one write, answers come in order.
+"""One connection for all: the calls of one turn of the event loop leave in one write, answers come in order."""
 
-The only door to hiredis, which packs and parses. The time of a call begins when it is written, so that a
-stall of our own event loop is not taken for one of the server.
-"""
+# The only door to hiredis, which packs and parses. The time of a call begins when it is written, so that a
+# stall of our own event loop is not taken for one of the server.
 
 from __future__ import annotations
 

@@ -1,14 +1,13 @@
-"""The rates of `algorithms` in Lua: each decided and consumed inside the server, by its clock, in exact integers.
+"""The rates of `algorithms` in Lua: each decided and consumed inside the server, by its clock, in exact integers."""
 
-Lua counts in doubles, which are exact below 2^53 only. So times are whole microseconds and a rest counted in
-parts of 1/count µs, and the products that could be larger are made or compared in limbs.
-
-A bucket is a text of records, one for each rule that a process of the service has charged it by: the rule, when it
-last decided, and the state, which is `whole rest spent born` of GCRA's arrival, `index before current` of a
-window, and the times of a log, 8 bytes each. A request is decided by the rule of its own process and, once let in,
-counted under every other one: so versions of a service that are at work side by side, while a fleet rolls from one
-spec to another, count each other's requests. A rule that is new to a bucket goes on from the one that decided last.
-"""
+# Lua counts in doubles, which are exact below 2^53 only. So times are whole microseconds and a rest counted in
+# parts of 1/count µs, and the products that could be larger are made or compared in limbs.
+#
+# A bucket is a text of records, one for each rule that a process of the service has charged it by: the rule, when it
+# last decided, and the state, which is `whole rest spent born` of GCRA's arrival, `index before current` of a
+# window, and the times of a log, 8 bytes each. A request is decided by the rule of its own process and, once let in,
+# counted under every other one: so versions of a service that are at work side by side, while a fleet rolls from one
+# spec to another, count each other's requests. A rule that is new to a bucket goes on from the one that decided last.
 
 from __future__ import annotations
 

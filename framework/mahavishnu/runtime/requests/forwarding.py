@@ -1,8 +1,7 @@
-"""What proxies say of whom they speak for, and how he came: X-Forwarded-For and -Proto, or Forwarded, nearest first.
+"""What proxies say of whom they speak for, and how he came: X-Forwarded-For and -Proto, or Forwarded, nearest first."""
 
-All are read from the right, where trusted proxies write: nothing further to the left, which a client may have
-written, changes how they are read.
-"""
+# All are read from the right, where trusted proxies write: nothing further to the left, which a client may have
+# written, changes how they are read.
 
 from __future__ import annotations
 

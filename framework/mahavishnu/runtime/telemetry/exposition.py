@@ -1,7 +1,6 @@
-"""The series as text, in both forms that Prometheus reads: byte for byte prometheus_client's, without its long pause.
+"""The series as text, in both forms Prometheus reads: byte for byte prometheus_client's, without its long pause."""
 
-A scrape is answered on the event loop, and nobody else meanwhile.
-"""
+# A scrape is answered on the event loop, and nobody else meanwhile.
 
 from __future__ import annotations
 

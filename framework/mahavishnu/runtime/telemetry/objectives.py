@@ -1,9 +1,8 @@
-"""How many requests each objective calls good and bad: counted, before anything is shown, from what is counted anyway.
+"""How many requests each objective calls good and bad: counted, before it is shown, from what is counted anyway."""
 
-A series of a status that nobody has had yet is not there, and Prometheus takes its first value for where it began;
-these are there from the start, so that the first failure of a process is seen. What a client can ask as often as it
-likes without any work being done for it is no event: else one that is refused would hide that all others fail.
-"""
+# A series of a status that nobody has had yet is not there, and Prometheus takes its first value for where it began;
+# these are there from the start, so that the first failure of a process is seen. What a client can ask as often as it
+# likes without any work being done for it is no event: else one that is refused would hide that all others fail.
 
 from __future__ import annotations
 
