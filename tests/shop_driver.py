@@ -14,11 +14,11 @@ import httpx
 import pytest
 
 import examples.shop.main as shop
+from examples.shop.firing import samples
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup.evidence import Copy, Evidence, folder, write
 from mahavishnu.load import load
 from mahavishnu.policies._backup_series import STEPS
-from mahavishnu.queries.firing import samples
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
 from mahavishnu.runtime.limits.memory_store import MemoryStore

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from examples.shop.firing import firing
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.loading import yaml_tree
-from mahavishnu.queries.firing import firing
 from mahavishnu.runtime.dead_letters.letters import Bounds, LettersUnreachable
 from mahavishnu.spec import Spec
 from tests.judges import judge

@@ -17,12 +17,12 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import mahavishnu
+from examples.shop.firing import firing, samples
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.errors import BreakerOpen, Throttled
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.protocols import Outcome
-from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.current import use
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters

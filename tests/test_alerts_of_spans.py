@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from examples.shop.firing import firing
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.load import load
-from mahavishnu.queries.firing import firing
 from tests.judges import judge
 from tests.otlp_receiver import Collector, collector
 from tests.shop_driver import Shop

@@ -13,11 +13,11 @@ from unittest.mock import Mock
 import pytest
 
 import examples.shop.main as shop
+from examples.shop.firing import firing
 from mahavishnu.asgi import Hardening
 from mahavishnu.compile import compile
 from mahavishnu.contract import contract
 from mahavishnu.load import accept, load
-from mahavishnu.queries.firing import firing
 from tests.judges import judge
 from tests.runtime.asgi_client import App
 from tests.shop_driver import Fault, Shop

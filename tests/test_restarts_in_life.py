@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from examples.shop.firing import firing, samples
 from mahavishnu.contract import contract
 from mahavishnu.load import load
-from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.process import Usage, started
 from mahavishnu.runtime.service import Service, start
 from mahavishnu.testing import VirtualClock

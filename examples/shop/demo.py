@@ -17,11 +17,11 @@ from pathlib import Path
 
 import httpx
 
+from examples.shop.firing import firing, samples
 from examples.shop.recovery import lose_and_recover
 from examples.shop.stage import ROOT, Stage, staged
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.load import load
-from mahavishnu.queries.firing import firing, samples
 
 DEPLOY = ROOT / "examples/shop/deploy"
 SPEC = ROOT / "mahavishnu.yaml"

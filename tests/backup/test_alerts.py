@@ -13,11 +13,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from examples.shop.firing import firing, samples
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup.evidence import read, write
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.current import forget
 from mahavishnu.spec import Spec
 from tests.backup.world import World, flipped, spec

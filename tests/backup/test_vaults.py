@@ -17,11 +17,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from examples.shop.firing import samples
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup import child
 from mahavishnu.backup.evidence import Copy, Evidence, write
 from mahavishnu.cli import run
-from mahavishnu.queries.firing import samples
 from tests.backup.test_removal import OURS, ages, made
 from tests.backup.vaults import S3, Sftp, answering, s3, sftp
 from tests.backup.world import NEW, OF_BOTH, PASSWORD, RESTICS, World, spec

@@ -20,10 +20,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from examples.shop.firing import firing, samples
 from mahavishnu.algorithms import SlidingLog
 from mahavishnu.asgi import Hardening
 from mahavishnu.contract import contract
-from mahavishnu.queries.firing import firing, samples
 from mahavishnu.runtime.redis.store import RedisStore
 from tests.figures import FULL, figure
 from tests.judges import judge
