@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from ruamel.yaml import YAML
 
-from mahavishnu.queries.firing import Series
+from examples.shop.firing import Series
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 

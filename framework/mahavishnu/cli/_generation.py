@@ -11,24 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from mahavishnu import __version__
 from mahavishnu import compile as compiler
-from mahavishnu.agreement.proof import agreement
 from mahavishnu.artifact import Artifact
 from mahavishnu.cli import _drifts, _editor, _ends, _output, _unchanged
 from mahavishnu.cli._exit import FINDINGS, FINE
+from mahavishnu.cli._summary import summary
 from mahavishnu.cli._targets import OUT, Target, target, targets
-from mahavishnu.compile import OverwriteError, Written
+from mahavishnu.compile import OverwriteError
 from mahavishnu.contract import Contract, contract
-from mahavishnu.derived.bound import bound
-from mahavishnu.derived.panels import dashboards
 from mahavishnu.errors import MahavishnuError, SpecError
 from mahavishnu.files.lock import LOCK
 from mahavishnu.load import NAME, Loaded, accept
 
 _TEMPLATES = Path(".mahavishnu/templates")
 _IGNORED = ".dockerignore"
-_WIDTH = 60
 
 
 class NoSuchFamily(MahavishnuError):
@@ -164,13 +160,6 @@ def files(loaded: Loaded, made: Contract) -> tuple[Artifact, ...]:
     return compiler.compile(made, overrides if overrides.is_dir() else None)
 
 
-def agreed(made: Contract, artifacts: Iterable[Artifact], emitter: str) -> str:
-    """How much was compared with what that one emits, in one line; nothing where the files ask nothing."""
-    found = agreement(made, artifacts)
-    counts = ", ".join(f"{good}/{every} {kind}" for kind, (good, every) in found.kinds.items())
-    return f"{counts} name only series {emitter} emits" if counts else ""
-
-
 def _way(start: Path, end: Path) -> str:
     """One folder as seen from another."""
     return Path(os.path.relpath(end.resolve(), start.resolve())).as_posix()
@@ -201,7 +190,7 @@ def _write(run: Run, force: bool, began: float) -> Ended:
     except OverwriteError as refusal:
         _drifts.tell("nothing was written", refusal.drifts, run.out, run.command, run.apart)
         return Ended(FINDINGS, told=True)
-    print(_summary(run, done, time.monotonic() - began))
+    print(summary(run, done, time.monotonic() - began))
     home = run.loaded.path.parent
     if _editor.refresh(home):
         print(f"{home / _editor.SCHEMA}: anew, for an earlier version wrote it")
@@ -238,60 +227,3 @@ def _remember(run: Run, read: Iterable[str]) -> None:
 
 def _unmoved(run: Run) -> str:
     return f"{_output.count(len(run.artifacts), 'file')} in {run.out}, all as the spec says"
-
-
-def _about(family: str, made: Contract, paths: Sequence[str]) -> str:
-    """What is in one family of files, in its own words."""
-    match family:
-        case "prometheus":
-            counts = ((made.alerts, "alert"), (made.recordings, "recording rule"), (made.spec.slos, "SLO"))
-            return ", ".join(_output.count(len(those), noun) for those, noun in counts)
-        case "alertmanager":
-            severities = {alert.severity for alert in made.alerts}
-            beat = ", and a heartbeat" if made.spec.alerts.heartbeat else ""
-            return f"{len(severities)} severities -> {_output.count(len(made.spec.heard), 'channel')}{beat}"
-        case "compose":
-            target = made.spec.deploy.targets.compose
-            monitored = target is not None and target.monitoring
-            return _output.count((4 if monitored else 1) + bool(made.spec.backups), "service")
-        case "grafana":
-            boards = dashboards(made)
-            panels = sum(len(one.panels) for one in boards)
-            return f"{_output.count(len(boards), 'dashboard')}, {_output.count(panels, 'panel')}"
-        case "runbooks":
-            pages, guides = len(made.alerts), len(paths) - len(made.alerts)
-            return f"{_output.count(pages, 'page')}, one for each alert, and {_output.count(guides, 'guide')}"
-        case "kubernetes":
-            return _output.count(sum(not path.endswith("/kustomization.yaml") for path in paths), "object")
-        case _:
-            return _output.count(len(paths), "file")
-
-
-def _summary(run: Run, done: Written, took: float) -> str:
-    head = f"{run.loaded.file}  {run.environment}".ljust(_WIDTH)
-    lines = [f"{head}  {_output.count(len(run.loaded.text.splitlines()), 'line')}, valid"]
-    for family, paths in run.families.items():
-        lines.append(f"  {family:<13} {_about(family, run.made, paths):<{_WIDTH - 16}}  {run.out / family}/")
-    if told := agreed(run.made, run.artifacts, "Hardening"):
-        lines.append(f"agreement       {told}")
-    most = bound(run.made)
-    told = f"a replica shows at most {most.of(0):,}, and {most.per_route:,} for each route of the app"
-    lines.append(f"series          {told}")
-    if done.before:
-        lines.append(f"version         {done.before} before, {__version__} now")
-    if told := _left_in_cluster(run, done.removed):
-        lines.append(f"kubernetes      {told}")
-    changes = {"changed": len(done.changed), "removed": len(done.removed), "unchanged": len(done.unchanged)}
-    told = ", ".join(f"{number} {word}" for word, number in changes.items() if number)
-    lines.append(f"{_output.count(len(run.artifacts), 'file')}: {told}".ljust(_WIDTH) + f"  {took:.1f} s")
-    return "\n".join(lines)
-
-
-def _left_in_cluster(run: Run, removed: Iterable[str]) -> str:
-    """That to remove a file is not to delete its object, where there was one; and where the commands are that do."""
-    names = ", ".join(
-        name for path in removed for folder, _, name in [path.partition("/")] if folder == "kubernetes"
-    )
-    page = run.out / "runbooks/maintenance.md"
-    way = f": see {page}" if "kubernetes" in run.families and page.is_file() else ""
-    return f"the objects of {names} stay in the cluster until you delete them{way}" if names else ""

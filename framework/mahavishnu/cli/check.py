@@ -11,9 +11,10 @@ import typer
 
 from mahavishnu.checks import App
 from mahavishnu.cli import _output
-from mahavishnu.cli._generation import agreed, files
+from mahavishnu.cli._generation import files
 from mahavishnu.cli._options import EnvOption, PlacesArgument, SpecOption, of_one, spec_path
 from mahavishnu.cli._output import Format
+from mahavishnu.cli._summary import agreed
 from mahavishnu.cli._targets import specs
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
