@@ -219,6 +219,10 @@ class Target:
         """The service's own words since then."""
         raise NotImplementedError
 
+    def ended(self) -> list[Command]:
+        """How those ended that ran before."""
+        raise NotImplementedError
+
     def jobs(self) -> list[Command]:
         """What the jobs of the backups say."""
         raise NotImplementedError
@@ -288,6 +292,16 @@ class OnCompose(Target):
             f"Its log of the last {ago(back)}",
             self._compose("logs", "--since", ago(back), "--no-log-prefix", self.name),
         )
+
+    def ended(self) -> list[Command]:
+        asked = "{{.Name}} {{.RestartCount}} restarts, last exit code {{.State.ExitCode}}, out of memory: "
+        shown = shlex.join(["docker", "inspect", "--format", f"{asked}{{{{.State.OOMKilled}}}}"])
+        return [
+            Command(
+                "How often it has been restarted, and why it ended",
+                f"{self._compose('ps', '-aq', self.name)} | xargs {shown}",
+            )
+        ]
 
     def jobs(self) -> list[Command]:
         return [Command("The log of the jobs", self._compose("logs", "--no-log-prefix", "backups"))]
@@ -360,6 +374,17 @@ class OnKubernetes(Target):
     def logs(self, back: Duration = _BACK) -> Command:
         words = ("logs", "-l", self.selector, "-c", "app", f"--since={ago(back)}", "--tail=-1", "--prefix")
         return Command(f"Its log of the last {ago(back)}", self._kubectl(*words))
+
+    def ended(self) -> list[Command]:
+        pods = self._kubectl("get", "pods", "-l", self.selector, "-o", "name")
+        logs = self._kubectl("logs", "POD", "-c", "app", "--previous", "--tail=100", "--prefix")
+        return [
+            Command(
+                "The last state of its containers, their exit codes, and what has happened",
+                self._kubectl("describe", "pods", "-l", self.selector),
+            ),
+            Command("The last words of those that have ended", f"{pods} | xargs -I POD {logs}"),
+        ]
 
     def jobs(self) -> list[Command]:
         selector = f"app.kubernetes.io/name={jobs_name(self.contract)}"

@@ -179,7 +179,8 @@ def _looks(contract: Contract, section: str, url: str | None, back: Duration) ->
         found += _commands.letters(contract)
     for place in _commands.targets(contract):
         logs = place.jobs() if section == "backups" else [place.logs(back)]
-        found += place.titled(*place.state(), *logs, *place.reach(url))
+        ended = place.ended() if section == "service" else []
+        found += place.titled(*place.state(), *ended, *logs, *place.reach(url))
     return _blocks(found)
 
 

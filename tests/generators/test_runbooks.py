@@ -215,7 +215,7 @@ def test_a_verb_that_is_not_there_is_found(capsys: pytest.CaptureFixture[str]) -
 
 def unknown_to_compose(words: list[str], file: Mapping[str, Any]) -> Iterator[str]:
     """What a command names that Compose's file does not have."""
-    flags = {"ps": (), "logs": ("--since", "--no-log-prefix"), "exec": (), "restart": (), "kill": ("-s",),
+    flags = {"ps": ("-aq",), "logs": ("--since", "--no-log-prefix"), "exec": (), "restart": (), "kill": ("-s",),
              "run": ("--rm", "-T"), "up": ("-d", "--build", "--force-recreate")}  # fmt: skip
     assert words[:3] == ["docker", "compose", "-f"]
     if words[3] != "deploy/compose/compose.yaml":

@@ -18,6 +18,7 @@ _MS = 1_000_000
 _DEEPEST, _MOST = 12, 50  # errors that are looked at: they may stand in a circle
 _LONGEST = 100
 _CLIENTS = frozenset(("aiohttp", "anyio", "httpx", "requests", "urllib", "urllib3"))
+_OF_OTHERS: tuple[type[BaseException], ...] = (OSError, BaseExceptionGroup)
 """Whose errors are mostly about what is behind them."""
 _OF_ERRNO = {
     errno.ECONNREFUSED: "connection refused",
@@ -76,7 +77,7 @@ def _of_system(error: BaseException) -> str | None:
 def _behind(error: BaseException, depth: int = _DEEPEST) -> Iterator[BaseException]:
     """It, and what it was made of, as far as that is about this connection and not of the code around."""
     yield error
-    of_client = isinstance(error, OSError | BaseExceptionGroup) or package(type(error)) in _CLIENTS
+    of_client = isinstance(error, _OF_OTHERS) or package(type(error)) in _CLIENTS
     if not depth or not of_client:
         return
     told: object = getattr(error, "reason", None) if package(type(error)) in ("urllib", "urllib3") else None
