@@ -99,8 +99,16 @@ def restarted_at_once(them: Replicas, minute: int) -> None:
         them.restart(*them.running)
 
 
+def begun_with_prometheus(them: Replicas, minute: int) -> None:
+    """They start after Prometheus, which has no more history, and are deployed once soon afterwards."""
+    if minute in (0, 7):
+        them.restart(*them.running)
+
+
 @pytest.mark.judge
-@pytest.mark.parametrize("life", [deployed_in_place, deployed_anew, scaled_out, restarted_at_once])
+@pytest.mark.parametrize(
+    "life", [deployed_in_place, deployed_anew, scaled_out, restarted_at_once, begun_with_prometheus]
+)
 def test_who_deploys_is_told_of_nothing(life: Life, tmp_path: Path) -> None:
     """Neither with six replicas nor with one."""
     for size in (6, 1):

@@ -15,6 +15,8 @@ AGAIN = Duration.parse("30m")
 TIMES = 3
 """So many are no deployment: that starts each replica once, and on a cluster under another address."""
 _ENOUGH = Decimal("0.9")
+_TO_AND_FRO = 3
+"""Gone and back is twice; once more is what a service does that starts after Prometheus, and is then deployed."""
 
 START = Signal(
     "process_start_time_seconds",
@@ -47,7 +49,7 @@ def _flapping() -> Alert:
     return Alert(
         name="Flapping",
         severity=Severity.P1,
-        expr=(anybody.over(AGAIN, "avg_over_time") < _ENOUGH).and_(anybody.over(AGAIN, "changes") > 2),
+        expr=(anybody.over(AGAIN, "avg_over_time") < _ENOUGH).and_(anybody.over(AGAIN, "changes") > _TO_AND_FRO),
         summary=f"The service goes and comes: in {AGAIN} anybody answered in only $value of Prometheus' scrapes.",
         unit="ratio",
         meaning=f"In the last {AGAIN} no replica answered on its metrics path for more than a tenth of the time, in "
