@@ -22,7 +22,7 @@ from mahavishnu.ground import variables
 from mahavishnu.load import accept
 from mahavishnu.runtime.dead_letters.letters import REQUEST, Letter, Letters, Standing
 from mahavishnu.runtime.dead_letters.queue import letters_of
-from mahavishnu.runtime.telemetry.logs import Redactor
+from mahavishnu.runtime.telemetry.redaction import Redactor
 from mahavishnu.spec import Spec
 
 _FEWEST = 8

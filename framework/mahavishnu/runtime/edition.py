@@ -32,8 +32,8 @@ from mahavishnu.runtime.requests.watch import Watch, deadline
 from mahavishnu.runtime.routing.hand_on import HANDED
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
+from mahavishnu.runtime.telemetry.access_log import refusal, traceback
 from mahavishnu.runtime.telemetry.defects import noted
-from mahavishnu.runtime.telemetry.logs import refusal, traceback
 from mahavishnu.series import METHODS, UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")

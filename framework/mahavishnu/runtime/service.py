@@ -38,8 +38,9 @@ from mahavishnu.runtime.secret_values import resolved
 from mahavishnu.runtime.spans import nothing
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry import backups
+from mahavishnu.runtime.telemetry.access_log import AccessLog
 from mahavishnu.runtime.telemetry.cells import HistogramCell
-from mahavishnu.runtime.telemetry.logs import AccessLog, Log, logger, outlet
+from mahavishnu.runtime.telemetry.logs import Log, logger, outlet
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from mahavishnu.runtime.telemetry.objectives import Objectives
 from mahavishnu.runtime.telemetry.snapshot import Snapshot

@@ -12,7 +12,7 @@ from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.identity import Identify
 from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service
-from mahavishnu.runtime.telemetry.logs import Redactor
+from mahavishnu.runtime.telemetry.redaction import Redactor
 from mahavishnu.runtime.tracing.log import refusal
 from mahavishnu.series import UNMATCHED
 

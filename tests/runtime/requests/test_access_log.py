@@ -22,7 +22,9 @@ from starlette.routing import Route
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.keys import Caller
 from mahavishnu.runtime.limits.plan import Plan
-from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
+from mahavishnu.runtime.telemetry.access_log import AccessLog
+from mahavishnu.runtime.telemetry.logs import logger
+from mahavishnu.runtime.telemetry.redaction import REDACTED
 from mahavishnu.spec import Logs
 from tests.runtime.asgi_client import harden, site, spec_of
 
@@ -185,7 +187,7 @@ def test_lines_are_written_in_pieces_that_stay_whole() -> None:
 
 WRITER = """
 from mahavishnu.protocols import Decision
-from mahavishnu.runtime.telemetry.logs import AccessLog
+from mahavishnu.runtime.telemetry.access_log import AccessLog
 from mahavishnu.spec import Logs
 from tests.runtime.asgi_client import harden, run, site, spec_of
 from tests.runtime.requests.test_access_log import AT, SERVED, TOOK

@@ -29,7 +29,9 @@ from mahavishnu.protocols import Decision
 from mahavishnu.runtime.context import request_id
 from mahavishnu.runtime.current import current
 from mahavishnu.runtime.keys import Caller
-from mahavishnu.runtime.telemetry.logs import REDACTED, AccessLog, logger
+from mahavishnu.runtime.telemetry.access_log import AccessLog
+from mahavishnu.runtime.telemetry.logs import logger
+from mahavishnu.runtime.telemetry.redaction import REDACTED
 from mahavishnu.spec import Logs
 from tests.figures import FULL, figure
 from tests.hostile import HOSTILE

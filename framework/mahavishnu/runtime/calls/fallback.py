@@ -29,7 +29,7 @@ from mahavishnu.runtime.dead_letters.handlers import keyed, redriven
 from mahavishnu.runtime.dead_letters.letters import Letter, LettersUnreachable
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, Kept
 from mahavishnu.runtime.spans import Note, nothing
-from mahavishnu.runtime.telemetry.logs import Redactor
+from mahavishnu.runtime.telemetry.redaction import Redactor
 from mahavishnu.series import DEPENDENCY_FALLBACKS, FALLBACKS
 from mahavishnu.spec import Spec
 from mahavishnu.units import SECOND

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.spans import Facts
+from mahavishnu.runtime.telemetry.access_log import AccessLog, Served
 from mahavishnu.runtime.telemetry.cells import Exemplar
-from mahavishnu.runtime.telemetry.logs import AccessLog, Served, named
+from mahavishnu.runtime.telemetry.logs import named
 from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
