@@ -23,7 +23,7 @@ from mahavishnu.ground import variables
 from mahavishnu.load import Loaded
 from mahavishnu.protocols import Advice, Clock, Site
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies, nowhere
-from mahavishnu.runtime.calls.fallback import fallbacks_of
+from mahavishnu.runtime.calls.stand_in import fallbacks_of
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue, queue_of
 from mahavishnu.runtime.lag import Lag
 from mahavishnu.runtime.limits.engine import Engine

@@ -23,7 +23,7 @@ from mahavishnu.spec import Dependency, Spec
 from mahavishnu.units import SECOND
 
 if TYPE_CHECKING:
-    from mahavishnu.runtime.calls.fallback import Fallbacks
+    from mahavishnu.runtime.calls.stand_in import Fallbacks
     from mahavishnu.runtime.tracing.traces import Tracing
 
 P = ParamSpec("P")

@@ -15,9 +15,10 @@ from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard
-from mahavishnu.runtime.calls.fallback import NOTHING, bad, failed, interrupted, replaceable
+from mahavishnu.runtime.calls.fallback import bad, failed, interrupted, replaceable
 from mahavishnu.runtime.calls.http_fallback import SAFE, Asked, asked, made_again_by
 from mahavishnu.runtime.calls.interrupted import pause as interrupted_pause
+from mahavishnu.runtime.calls.stand_in import NOTHING
 from mahavishnu.runtime.spans import Facts
 from mahavishnu.units import SECOND
 

@@ -16,16 +16,15 @@ from typing import Any
 import httpx
 
 from mahavishnu.runtime.calls.degraded import DEGRADED, word
-from mahavishnu.runtime.calls.fallback import (
+from mahavishnu.runtime.calls.stale import Copies
+from mahavishnu.runtime.calls.stand_in import (
     NOTHING,
     DeadLetterFallback,
     Fallbacks,
     LastAnswer,
-    parked,
-    replaced,
+    Ticket,
     unkept,
 )
-from mahavishnu.runtime.calls.stale import Copies
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.dead_letters.codec import Unreadable
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handle
@@ -49,9 +48,9 @@ _lock = threading.Lock()
 class Asked:
     """One request in whose place something may stand, and what is noted of it before it is made."""
 
-    def __init__(self, fallbacks: Fallbacks, ticket: Any, *, head: bool = False) -> None:
+    def __init__(self, fallbacks: Fallbacks, noted: Any, *, head: bool = False) -> None:
         self._fallbacks = fallbacks
-        self._ticket = ticket
+        self._ticket = Ticket(fallbacks, noted)
         self._head = head
 
     def good(self, response: httpx.Response) -> httpx.Response:
@@ -67,32 +66,21 @@ class Asked:
 
     def instead(self, error: Exception) -> Any:
         """What stands in, or NOTHING; raises Parked."""
-        box = self._fallbacks.stand_in
-        if isinstance(box, DeadLetterFallback):
-            letter = box.park(self._ticket, error).result()
-            return parked(self._fallbacks, self._ticket, error, letter)
-        return self._replaced()
+        return self._response(self._ticket.instead(error))
 
     async def instead_async(self, error: Exception) -> Any:
         """As `instead`, for tasks."""
-        box = self._fallbacks.stand_in
-        if isinstance(box, DeadLetterFallback):
-            letter = await asyncio.wrap_future(box.park(self._ticket, error))
-            return parked(self._fallbacks, self._ticket, error, letter)
-        return self._replaced()
+        return self._response(await self._ticket.instead_async(error))
 
     def leave(self, error: Exception) -> None:
         """Keep what can be kept of a request that nobody waits for any more."""
-        box = self._fallbacks.stand_in
-        if isinstance(box, DeadLetterFallback):
-            box.park(self._ticket, error)
+        self._ticket.leave(error)
 
     def _keep(self, last: LastAnswer, response: httpx.Response, body: bytes) -> None:
         headers = [one for one in response.headers.raw if one[0].lower() not in _OF_ONE_ANSWER]
-        last.stale.put(self._ticket, pickle.dumps((headers, body)))
+        last.stale.put(self._ticket.noted, pickle.dumps((headers, body)))
 
-    def _replaced(self) -> Any:
-        found = replaced(self._fallbacks, self._ticket)
+    def _response(self, found: Any) -> Any:
         if found is NOTHING:
             return found
         value, age = found
