@@ -9,7 +9,8 @@ from typing import NamedTuple
 from mahavishnu.artifact import Artifact
 from mahavishnu.artifact import Query as Asked
 from mahavishnu.contract import Contract, scoped
-from mahavishnu.derived.panels import Dashboard, Panel, Query, Row, dashboards
+from mahavishnu.derived.dashboards import Dashboard, Row, dashboards
+from mahavishnu.derived.panels import Panel, Query
 from mahavishnu.promql import Expr, Matcher, Selector
 from mahavishnu.series import EXEMPLIFIED, UP
 from mahavishnu.signals import Source

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
+from mahavishnu.derived.dashboards import Spot, dashboards, spots
 from mahavishnu.derived.links import panel_url, runbook_url
-from mahavishnu.derived.panels import Spot, dashboards, spots
 from mahavishnu.notify import HEARTBEAT
 from mahavishnu.policy import camel
 from mahavishnu.promql import Call, Expr, Number

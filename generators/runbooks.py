@@ -9,20 +9,12 @@ from urllib.parse import urlsplit
 
 from mahavishnu.artifact import Artifact, Query
 from mahavishnu.contract import Contract
+from mahavishnu.derived.alert_causes import began, behind, failed, failing
+from mahavishnu.derived.dashboards import Dashboard, Spot, dashboards, spots
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import dashboard_url, panel_url, runbook_file
 from mahavishnu.derived.lookback import DAY, ago, lookback
-from mahavishnu.derived.panels import (
-    Dashboard,
-    Panel,
-    Spot,
-    began,
-    behind,
-    dashboards,
-    failed,
-    failing,
-    spots,
-)
+from mahavishnu.derived.panels import Panel
 from mahavishnu.errors import Path
 from mahavishnu.files.notes import BEGIN, END
 from mahavishnu.notify import Channel, Email, PagerDuty, Slack

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mahavishnu.contract import contract
+from mahavishnu.derived.dashboards import dashboards, spots
 from mahavishnu.derived.links import dashboard_url, panel_url, runbook_url
-from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.spec import Spec
 from tests.monitoring import MINIMAL
 

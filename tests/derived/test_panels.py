@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 
 from mahavishnu.contract import Contract, contract
-from mahavishnu.derived.panels import Dashboard, Panel, Query, began, behind, dashboards, queries, spots
+from mahavishnu.derived.alert_causes import began, behind
+from mahavishnu.derived.dashboards import Dashboard, dashboards, queries, spots
+from mahavishnu.derived.panels import Panel, Query
 from mahavishnu.promql import Matcher, Selector, highest, total
 from mahavishnu.queries import closure
 from mahavishnu.series import (

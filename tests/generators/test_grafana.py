@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given, settings
 
 from mahavishnu.contract import contract
-from mahavishnu.derived.panels import Unit, dashboards
+from mahavishnu.derived.dashboards import dashboards
+from mahavishnu.derived.panels import Unit
 from mahavishnu.series import EXEMPLIFIED
 from mahavishnu.spec import Spec
 from tests.generators.specs import LARGE, SMALL, generated, merged

@@ -12,7 +12,7 @@ from mahavishnu.cli import _output
 from mahavishnu.compile import Written
 from mahavishnu.contract import Contract
 from mahavishnu.derived.bound import bound
-from mahavishnu.derived.panels import dashboards
+from mahavishnu.derived.dashboards import dashboards
 
 if TYPE_CHECKING:
     from mahavishnu.cli._generation import Run

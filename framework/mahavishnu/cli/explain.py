@@ -13,9 +13,9 @@ import typer
 
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.contract import Contract, contract
+from mahavishnu.derived.dashboards import dashboards, spots
 from mahavishnu.derived.forgetting import lives
 from mahavishnu.derived.links import panel_url, runbook_file, runbook_url
-from mahavishnu.derived.panels import dashboards, spots
 from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.ground.codes import LOADER, Code
 from mahavishnu.ground.words import listing, nearest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from mahavishnu.contract import Contract
+from mahavishnu.derived.dashboards import Dashboard, Spot
 from mahavishnu.derived.lookback import ago, lookback
-from mahavishnu.derived.panels import Dashboard, Spot
 from mahavishnu.signals import Alert
 from mahavishnu.units import Duration
 
