@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.backup import child, drill, due, evidence, on_schedule, sources, sqlite, steps
+from mahavishnu.backup import child, drill, due, evidence, on_schedule, saving, sources, sqlite, verifying
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
@@ -103,7 +103,7 @@ def test_a_file_that_cannot_be_read_keeps_no_other_backup_from_it(
         tried.append(job.name)
         raise PermissionError(13, "Permission denied", "/x")
 
-    monkeypatch.setattr(steps, "run", refused)
+    monkeypatch.setattr(saving, "run", refused)
     assert world.do("run") == 2
     assert tried == ["orders", "users"]
     assert "mahavishnu: /x: permission denied" in capsys.readouterr().err
@@ -604,7 +604,7 @@ def test_a_part_that_cannot_be_read_is_read_again(world: World, monkeypatch: pyt
         loaded, at = accept(world.home / "mahavishnu.yaml"), next(nights)
         one = job(loaded, "orders", lambda event, **facts: None, lambda: at)
         with suppress(Failed):
-            steps.verify(one, everything=everything)
+            verifying.verify(one, everything=everything)
 
     parts.damaged = {3}
     for _ in range(5):

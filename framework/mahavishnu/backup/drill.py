@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from mahavishnu.backup import sources
+from mahavishnu.backup.copies import each_copy
 from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.job import AHEAD, Failed, Job
 from mahavishnu.backup.restic import Listed, Repository, Taken
 from mahavishnu.backup.sources import NotRestored
-from mahavishnu.backup.steps import each_copy
 from mahavishnu.units import SECOND
 
 

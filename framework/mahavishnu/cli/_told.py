@@ -8,11 +8,11 @@ import time
 from datetime import UTC, datetime
 from functools import partial
 
+from mahavishnu.backup.copies import each_copy
 from mahavishnu.backup.evidence import Copy, Evidence
 from mahavishnu.backup.job import Job, Tell
+from mahavishnu.backup.pruning import planned as plan_of
 from mahavishnu.backup.restic import Repository, Taken
-from mahavishnu.backup.steps import each_copy
-from mahavishnu.backup.steps import planned as plan_of
 
 _SENTENCES = {
     "capturing": "capturing its {source}",

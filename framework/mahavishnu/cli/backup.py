@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from mahavishnu.backup import by_hand, evidence, on_schedule, steps
+from mahavishnu.backup import by_hand, evidence, on_schedule, pruning, saving, verifying
 from mahavishnu.backup import drill as drills
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.job import job as job_of
@@ -75,9 +75,9 @@ def run(
         return
 
     def both(job: Job) -> None:
-        steps.run(job)
+        saving.run(job)
         if prune:
-            steps.prune(job)
+            pruning.prune(job)
 
     _each(name, spec, env, both)
 
@@ -106,7 +106,7 @@ def verify(
     ] = False,
 ) -> None:
     """Read the repositories back, a seventh in each run; all of it was read when it is called verified."""
-    _each(name, spec, env, lambda job: steps.verify(job, everything=everything))
+    _each(name, spec, env, lambda job: verifying.verify(job, everything=everything))
 
 
 @backup.command("drill")
@@ -128,7 +128,7 @@ def prune(
     ] = False,
 ) -> None:
     """Remove the snapshots that both our plan and restic's let go; never the last ones."""
-    _each(name, spec, env, lambda job: steps.prune(job, confirmed=confirm))
+    _each(name, spec, env, lambda job: pruning.prune(job, confirmed=confirm))
 
 
 @backup.command("restore")
