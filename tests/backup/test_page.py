@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mahavishnu.backup.sources import NotRestored, same_files
+from mahavishnu.backup.restored import NotRestored, same_files
 from mahavishnu.cli import run
 from tests.backup.world import OF_BOTH, World, spec
 

@@ -14,7 +14,7 @@ import pytest
 
 from mahavishnu.backup.job import Job, job
 from mahavishnu.backup.postgres import Database, PostgresFailed, database, scratch_name
-from mahavishnu.backup.sources import NotRestored, judged, written_back
+from mahavishnu.backup.restored import NotRestored, judged, written_back
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from tests.backup.database import PASSWORD, programs, server

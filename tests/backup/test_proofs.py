@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from mahavishnu.backup import drill as drills
+from mahavishnu.backup.capture import digest
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, Taken, parsed, version
-from mahavishnu.backup.sources import digest
 from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.policies._retention import Keep, kept, words

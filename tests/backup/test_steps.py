@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from mahavishnu.backup import child, drill, due, evidence, on_schedule, saving, sources, sqlite, verifying
+from mahavishnu.backup import capture, child, drill, due, evidence, on_schedule, saving, sqlite, verifying
 from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
@@ -321,7 +321,7 @@ def test_a_run_that_is_asked_to_stop_is_stopped_whatever_its_hook_does(
     def stopped(_: Job) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sources, "captured", stopped)
+    monkeypatch.setattr(capture, "captured", stopped)
     assert world.do("run") == 130
 
 

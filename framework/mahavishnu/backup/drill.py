@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from mahavishnu.backup import sources
+from mahavishnu.backup.capture import digest, file_name
 from mahavishnu.backup.copies import each_copy
 from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.job import AHEAD, Failed, Job
 from mahavishnu.backup.restic import Listed, Repository, Taken
-from mahavishnu.backup.sources import NotRestored
+from mahavishnu.backup.restored import NotRestored, judged, same_files, written_back
 from mahavishnu.units import SECOND
 
 
@@ -41,7 +41,7 @@ def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None
     job.still_there(known, copy, listed.taken)
     target = job.staging / f"drill-{copy}"
     restored = fetched(job, repository, taken, target)
-    sources.judged(job, restored)
+    judged(job, restored)
     one = known.copy(copy)
     one.drilled, one.restore = began, round(time.monotonic() - started, 3)
     job.tell("drilled", copy=copy, snapshot=taken.id, seconds=one.restore)
@@ -65,7 +65,7 @@ def restore(
         target = to or job.staging / "restore"
         restored = fetched(job, repository, taken, target)
         claim = None if confirmed else job.backup.verify.claim
-        kept = "" if to else sources.written_back(job, restored, claim)
+        kept = "" if to else written_back(job, restored, claim)
     job.tell("restored", copy=copy, snapshot=taken.id, place=str(restored) if to else "the source")
     if kept:
         job.tell("kept", place=kept)
@@ -104,8 +104,8 @@ def newest(job: Job, listed: Listed, wanted: str | None = None) -> Taken:
 def fetched(job: Job, repository: Repository, taken: Taken, target: Path) -> Path:
     """The snapshot below a folder, compared with what was saved; raises NotRestored."""
     repository.restore(taken.id, target)
-    if not (name := sources.file_name(job)):
-        sources.same_files(list(repository.files(taken.id)), target)
+    if not (name := file_name(job)):
+        same_files(list(repository.files(taken.id)), target)
         return target / taken.paths[0].lstrip("/")
     restored, saved = target / name, taken.tag("sha256")
     if not restored.is_file() or not restored.stat().st_size:
@@ -115,6 +115,6 @@ def fetched(job: Job, repository: Repository, taken: Taken, target: Path) -> Pat
             "nothing says what the snapshot should hold: it was not made by `mahavishnu backup run`"
         )
     restored.chmod(0o600)  # restic knows no other rights than those of every new file
-    if sources.digest(restored) != saved:
+    if digest(restored) != saved:
         raise NotRestored("what was restored is not what was saved: the hashes differ")
     return restored

@@ -7,12 +7,12 @@ from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from mahavishnu.backup import sources
+from mahavishnu.backup import capture
+from mahavishnu.backup.capture import Captured
 from mahavishnu.backup.copies import each_copy
 from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import Repository, ResticFailed
-from mahavishnu.backup.sources import Captured
 from mahavishnu.errors import MahavishnuError
 
 
@@ -47,7 +47,7 @@ def _hooked(job: Job) -> Generator[None]:
 def _captured(job: Job) -> Captured:
     job.tell("capturing", source=job.backup.source.keyword)
     try:
-        return sources.captured(job)
+        return capture.captured(job)
     except (MahavishnuError, OSError) as fault:
         job.tell("failed", why=str(fault))
         raise

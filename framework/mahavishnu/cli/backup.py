@@ -13,10 +13,11 @@ import typer
 
 from mahavishnu.backup import by_hand, evidence, on_schedule, pruning, saving, verifying
 from mahavishnu.backup import drill as drills
+from mahavishnu.backup.capture import CaptureFailed
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.job import job as job_of
 from mahavishnu.backup.restic import ResticFailed
-from mahavishnu.backup.sources import CaptureFailed, NotRestored
+from mahavishnu.backup.restored import NotRestored
 from mahavishnu.cli import _told
 from mahavishnu.cli._exit import CANNOT_RUN, FINDINGS, FINE, said
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
