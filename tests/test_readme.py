@@ -35,6 +35,7 @@ from tests.backup.world import NEW, PASSWORD
 from tests.files.test_merges import ATTRIBUTES
 from tests.judges import judge
 from tests.pages import MANUAL, ROOT, Block, anchors, fenced, inline, links
+from tests.runtime.calls import test_troubles
 from tests.stack import alertmanager, free_port, prometheus, serving
 
 BLOCKS = [block for page in MANUAL for block in fenced(page)]
@@ -524,6 +525,7 @@ RUN: dict[str, Callable[..., None]] = {
     "letters": test_a_call_that_fails_is_kept,
     "dead-letters commands": test_a_call_that_fails_is_kept,
     "backup commands": test_a_backup_is_made_proved_and_restored,
+    "dependency log": test_troubles.test_the_manual_shows_what_is_written,
     "slow": test_a_slow_dependency_is_ended_by_the_clock,
     "diff commands": test_what_runs_is_compared,
     "headers": test_what_runs_is_compared,

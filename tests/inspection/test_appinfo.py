@@ -10,7 +10,7 @@ import pytest
 from mahavishnu import checks
 from mahavishnu.cli import run
 from mahavishnu.errors import Problem
-from mahavishnu.inspection import appinfo
+from mahavishnu.inspection import appinfo, children
 from mahavishnu.spec import Service
 
 APP = """
@@ -376,6 +376,7 @@ def test_the_app_of_all_environments_is_looked_at_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Here each import waits for the others, which one after the other would never begin."""
+    monkeypatch.setattr(appinfo, "ran", children.ran)
     monkeypatch.chdir(tmp_path)
     waits = "import os, pathlib, time\n"
     waits += "pathlib.Path('in_' + os.environ.get('MAHAVISHNU_ENV', '')).touch()\n"

@@ -629,7 +629,7 @@ async def part_of_another(stripe: Dependency) -> None:
     await pay()
 
 
-RETRIED: dict[str, Any] = {"retry": {"attempts": 3, "base": "3s"}, "fallback": "dead_letter"}
+RETRIED: dict[str, Any] = {"retry": {"attempts": 3, "base": "3s", "max": "3s"}, "fallback": "dead_letter"}
 
 
 @pytest.mark.parametrize("call", [charged, posted, answered_badly, part_of_another])

@@ -20,6 +20,7 @@ from mahavishnu.policies._faults import leaves_of
 from mahavishnu.runtime.calls.reasons import reason
 from mahavishnu.runtime.current import use
 from mahavishnu.runtime.service import Service
+from tests.pages import blocks
 from tests.runtime.calls.worlds import World, serving
 
 MS = 1_000_000
@@ -97,6 +98,17 @@ def test_each_turn_of_a_breaker_is_told_with_what_led_to_it(told: Told) -> None:
         },
     ]  # fmt: skip
     assert {line["level"] for line in told.lines} == {"warning"}
+
+
+def test_the_manual_shows_what_is_written(told: Told) -> None:
+    """Line by line the same names in the same order; these calls belong to no request."""
+    world = World(breaker=BREAKER)
+    for _ in range(3):
+        call(world)
+    shown = [json.loads(line) for line in blocks("docs/dependencies.md")["dependency log"].splitlines()]
+    assert [[*bare(line)] for line in told.lines] == [
+        [name for name in line if name != "request_id"] for line in shown
+    ]
 
 
 def test_a_probe_that_fails_is_told_with_its_reason(told: Told) -> None:

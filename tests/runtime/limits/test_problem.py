@@ -62,7 +62,7 @@ async def refused(status: int) -> tuple[House, Answer]:
     spec = spec_of(
         limits={
             429: {"calls": {"rate": "1/minute", "per": "client"}, "hour": {"rate": "100/hour"}},
-            503: {"slots": {"concurrency": 1, "wait": "1500ms"}},
+            503: {"slots": {"concurrency": 1, "queue": 1, "wait": "1500ms"}},
             504: {"request": {"timeout": "1s"}},
             413: {"uploads": {"body": "1000B"}},
         }[status],
@@ -82,7 +82,7 @@ async def refused(status: int) -> tuple[House, Answer]:
     headers = {"origin": "https://shop.example.com"}
     second = asyncio.create_task(house.call("POST", headers=headers, **body))
     await house.clock.settle()
-    house.clock.advance("1s" if status == 504 else "1ms")
+    house.clock.advance({503: "1500ms", 504: "1s"}.get(status, "1ms"))
     await house.clock.settle()
     end.set()
     await first

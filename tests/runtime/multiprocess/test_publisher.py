@@ -111,7 +111,8 @@ async def test_the_bound_is_that_of_all_workers(met: Path) -> None:
         shown = [
             name for name in two.samples() if name.startswith("http_server_request_duration_seconds_count")
         ]
-        assert len(shown) == 2 * 11 + 2  # 300 and 500 as classes; 240 is one of the 200s
+        # A place is kept for 429, which the first never answers; 300 and 500 as classes, and 240 is one of the 200s.
+        assert len(shown) == 10 + 11 + 2
         assert two.app.service.metrics.series() < bound(two.app.service.contract).of(1)
 
 

@@ -278,7 +278,7 @@ def test_what_was_charged_for_a_request_that_has_ended_meanwhile_is_given_back(
                     waits.cancel()
                     await asyncio.gather(waits, return_exceptions=True)
                     assert waits.cancelled()
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.03)
                 assert (await one.take(charges, key)).standing(0).remaining == 3
 
     asyncio.run(story())
