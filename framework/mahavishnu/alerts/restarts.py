@@ -49,7 +49,9 @@ def _flapping() -> Alert:
     return Alert(
         name="Flapping",
         severity=Severity.P1,
-        expr=(anybody.over(AGAIN, "avg_over_time") < _ENOUGH).and_(anybody.over(AGAIN, "changes") > _TO_AND_FRO),
+        expr=(anybody.over(AGAIN, "avg_over_time") < _ENOUGH).and_(
+            anybody.over(AGAIN, "changes") > _TO_AND_FRO
+        ),
         summary=f"The service goes and comes: in {AGAIN} anybody answered in only $value of Prometheus' scrapes.",
         unit="ratio",
         meaning=f"In the last {AGAIN} no replica answered on its metrics path for more than a tenth of the time, in "
