@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from mahavishnu.container import SCRATCH_PATH
 from mahavishnu.contract import Contract
 
-from ._commands import Command, targets
+from ._command import Command
+from ._places import targets
 
 _NEW = "$NEW_PASSWORD"
 

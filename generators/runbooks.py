@@ -25,7 +25,8 @@ from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
 from . import _by_hand, _commands
-from ._commands import Command
+from ._command import Command
+from ._places import targets
 from ._render import Code, Link, Mark, render, yaml_document
 from ._service import (
     alert_secrets,
@@ -94,7 +95,7 @@ def _asked(alert: Alert, rests: Iterable[Panel]) -> Iterator[Query]:
 
 def _anywhere(contract: Contract) -> dict[str, object]:
     """What several pages say in the same words."""
-    places = _commands.targets(contract)
+    places = targets(contract)
     return {
         "changes": _blocks(_changes(contract)),
         "more": any(place.before() or place.after() for place in places),
@@ -105,7 +106,7 @@ def _anywhere(contract: Contract) -> dict[str, object]:
 def _page(
     contract: Contract, alert: Alert, spot: Spot, rests: Iterable[Panel], numbers: str
 ) -> dict[str, object]:
-    panel, places = spot.panel, _commands.targets(contract)
+    panel, places = spot.panel, targets(contract)
     back = lookback(contract, alert)
     long = max(back.long, DAY)
     return {
@@ -169,7 +170,7 @@ def _looks(contract: Contract, section: str, url: str | None, back: Duration) ->
         found += _commands.refused(contract)
     if section == "dead_letters":
         found += _commands.letters(contract)
-    for place in _commands.targets(contract):
+    for place in targets(contract):
         logs = place.jobs() if section == "backups" else [place.logs(back)]
         ended = place.ended() if section == "service" else []
         found += place.titled(*place.state(), *ended, *logs, *place.reach(url))
@@ -179,14 +180,14 @@ def _looks(contract: Contract, section: str, url: str | None, back: Duration) ->
 def _changes(contract: Contract) -> Iterator[Command]:
     """From a changed spec to the service at work, as far as every change goes."""
     yield from _written(contract)
-    for place in _commands.targets(contract):
+    for place in targets(contract):
         yield from place.titled(*place.roll_out())
 
 
 def _whole_changes(contract: Contract) -> Iterator[Command]:
     """The same with what only some changes want, because something comes or goes with them."""
     yield from _written(contract)
-    for place in _commands.targets(contract):
+    for place in targets(contract):
         yield from place.titled(*place.before(), *place.roll_out(), *place.after())
 
 
@@ -267,7 +268,7 @@ def _link(text: str, url: str) -> Link | str:
 
 
 def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, object]:
-    spec, places = contract.spec, _commands.targets(contract)
+    spec, places = contract.spec, targets(contract)
     severities = [
         {
             "name": one,
@@ -321,7 +322,7 @@ def _metric(contract: Contract, start: str) -> str:
 
 
 def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, object]:
-    spec, places = contract.spec, _commands.targets(contract)
+    spec, places = contract.spec, targets(contract)
     own, alerting, passwords = app_secrets(spec), alert_secrets(spec), passwords_of_repositories(spec)
     return {
         "image": Code(image(contract), inline=True),

@@ -132,7 +132,8 @@ def _alert(alert: Alert, rule: Any, panels: Mapping[str, str], made: Contract) -
     said, runbooks = rule["annotations"], made.spec.alerts.runbooks
     if runbooks and said.get("runbook_url") != f"{runbooks}/{alert.name}.md":
         yield f"alert {alert.name} links {said.get('runbook_url')}"
-    if made.spec.alerts.dashboards and panels.get(said.get("panel_url", "")) != alert.name:
+    panel = said.get("panel_url", "").partition("&from=")[0]  # how far back it is opened
+    if made.spec.alerts.dashboards and panels.get(panel) != alert.name:
         yield f"alert {alert.name} is not shown at {said.get('panel_url')}"
     if made.spec.service.owner and said.get("owner") != made.spec.service.owner:
         yield f"alert {alert.name} is owned by {said.get('owner')}"

@@ -32,7 +32,7 @@ from tests.pages import MARKDOWN, commands
 from tests.reading import read
 
 _render: Any = import_module("mahavishnu.generators._render")
-_commands: Any = import_module("mahavishnu.generators._commands")
+_places: Any = import_module("mahavishnu.generators._places")
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation", "Notes"]
 EVERYTHING = merged(
     LARGE,
@@ -485,7 +485,7 @@ def test_the_guides_say_where_they_have_no_command() -> None:
 
 def test_whether_a_dependency_is_reached() -> None:
     """What is run beside the service says so, and fails where nobody listens."""
-    said = [sys.executable, "-c", _commands._REACH, "127.0.0.1"]
+    said = [sys.executable, "-c", _places._REACH, "127.0.0.1"]
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
         assert subprocess.run([*said, port], capture_output=True, check=True).stdout == b"reachable\n"

@@ -26,6 +26,7 @@ from mahavishnu.queries.written import NoAge, NoEvents, QueryError, read
 from mahavishnu.series import ANY_UP, SLO_REQUESTS, UP
 from mahavishnu.settings import Count, Settings
 from mahavishnu.signals import (
+    LATELY,
     AgreementError,
     Alert,
     Feed,
@@ -57,7 +58,6 @@ _URGENCY = {"critical": Severity.P1, "standard": Severity.P2, "experimental": Se
 _NO_VALUE = Duration.parse("15m")
 _LOOKED_BACK = Duration.parse("15m")
 """How far a query looks back; that nothing comes is held for the whole silence, also in a process that began so."""
-_HALF = Decimal("0.5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +353,7 @@ class Slo(Policy):
         looked = min(max(Duration(silence // 4), _SHORTEST), _LOOKED_BACK)
         missing, proof = of.missing(looked), of.silence()
         if self.query is None:  # else a service that comes back would be told to be silent
-            missing = missing.and_(highest(ANY_UP.select().over(looked, "avg_over_time")) > _HALF)
+            missing = missing.and_(highest(ANY_UP.select().over(LATELY, "max_over_time")).equals(1))
             proof = (*proof, Feed(UP.select(), healthy=1, faulty=1))
         return Alert(
             name=f"Slo{camel(name)}NoData",
