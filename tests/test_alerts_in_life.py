@@ -178,21 +178,6 @@ def test_an_objective_without_requests_is_told_of_after_the_hour_it_speaks_of(
     assert [names & silent for names in seen.fired([58, 82, 95])] == [set(), silent, set()]
 
 
-def test_a_replica_that_is_back_after_an_outage_is_no_news(tmp_path: Path) -> None:
-    """It is told of while it is away; and not once more when `Down`, which kept that back, has ended."""
-    seen = Prometheus(spec_of(), tmp_path)
-
-    async def life() -> None:
-        house = harden(site(Route("/", ok)), spec_of(), clock=VirtualClock())
-        for minute in range(30):
-            seen.scrape(None if 5 <= minute < 20 else house.app.service.metrics)
-
-    asyncio.run(life())
-    told = [names & {"ShopDown", "ShopReplicaDown"} for names in seen.fired(range(30))]
-    assert [told[19], told[21]] == [{"ShopDown", "ShopReplicaDown"}, set()]
-    assert not any(told[21:])
-
-
 def test_an_outage_that_is_over_is_no_silence(tmp_path: Path) -> None:
     """Who expects many requests hears within minutes that none comes; and nothing of that when processes come back."""
     spec = spec_of(slos={"orders": {"objective": "99.9%"}}, service={"traffic": "50/second"})

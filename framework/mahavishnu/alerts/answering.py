@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
-from mahavishnu.promql import Number
 from mahavishnu.series import ANY_UP, UP
-from mahavishnu.signals import LATELY, WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
 from mahavishnu.units import Duration
 
 _HALF = Decimal("0.5")
-_NO_BETTER = Decimal("1.8")
-"""Back from nothing, it is twice to two and a half times better, for that is how the windows differ; else up to 1.7."""
 
 
 def signals(_: object) -> Iterator[Signal]:
@@ -45,17 +42,12 @@ def _down() -> Alert:
 def _replica_down() -> Alert:
     """Where others answer, they do its work and raise their alerts.
 
-    It is averaged, because one that answers now and then is no better than one that never does. One that answers far
-    more often of late is coming back, with all others perhaps when `Down` has just ended: that is no news.
+    It is averaged, because one that answers now and then is no better than one that never does.
     """
-    answered = UP.select()
-    on_average = answered.over(WINDOW, "avg_over_time")
     return Alert(
         name="ReplicaDown",
         severity=Severity.P3,
-        expr=(on_average <= _HALF).and_(
-            answered.over(LATELY, "avg_over_time") <= Number(_NO_BETTER) * on_average
-        ),
+        expr=UP.select().over(WINDOW, "avg_over_time") <= _HALF,
         hold=WINDOW,
         summary="Prometheus reaches a replica in $value of its scrapes.",
         unit="ratio",
