@@ -33,7 +33,11 @@ def _alert(one: Alert, factor: int) -> Alert:
     # So many in a window are as many in a shorter one.
     text = one.expr.render()
     faster = factor if "increase(" in text and "/" not in text else 1
-    proof = tuple(replace(feed, faulty=feed.faulty and feed.faulty * faster) for feed in one.proof)
+    proof = tuple(
+        # What is no different while the fault is there is no count of it.
+        feed if feed.faulty == feed.healthy else replace(feed, faulty=feed.faulty and feed.faulty * faster)
+        for feed in one.proof
+    )
     return replace(one, expr=_expr(one.expr, factor), hold=hold, proof=proof)
 
 
