@@ -6,18 +6,17 @@ import json
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, cast
-
-from ruamel.yaml import YAML
+from typing import Any
 
 from examples.shop.firing import Series
+from tests.reading import read
 
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 def narrowed(rules: Path, wanted: Collection[str], series: Series) -> tuple[Path, Series]:
     """A file beside the rules with those alerts, and what their queries name, directly or through others."""
-    tree = cast("Any", YAML(typ="safe")).load(rules)
+    tree = read(rules.read_text(encoding="utf-8"))
     needed = _needed({_called(rule): rule["expr"] for rule in _rules(tree)}, wanted)
     for group in tree["groups"]:
         group["rules"] = [rule for rule in group["rules"] if _called(rule) in needed]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import threading
 import time
 import urllib.request
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import count
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
 from tests.judges import judge
+from tests.ports import free_port
 
 LONGEST = 60
 
@@ -133,19 +131,3 @@ def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except OSError:
             time.sleep(0.05)
     raise AssertionError(f"{url} is not ready")
-
-
-_NEXT = count(os.getpid())
-
-
-def free_port() -> int:
-    """A port that nobody has, below those that the system gives away; each process of tests has its own thousand."""
-    first = 20_000 + 1_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
-    return next(port for number in _NEXT if _is_free(port := first + number % 1_000))
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as one, suppress(OSError):
-        one.bind(("127.0.0.1", port))
-        return True
-    return False

@@ -26,10 +26,11 @@ from mahavishnu.live.fetch import Site
 from mahavishnu.load import load
 from mahavishnu.loading import yaml_tree
 from tests.figures import figure
+from tests.ports import free_port
 from tests.reading import read
 from tests.scaled import impatient, scaled
 from tests.shop_driver import backed_up
-from tests.stack import Heard, alertmanager, free_port, heard, prometheus
+from tests.stack import Heard, alertmanager, heard, prometheus
 
 ROOT = Path(__file__).parents[1]
 SEVERITIES = ("P1", "P2", "P3", "P4")

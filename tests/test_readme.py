@@ -31,12 +31,13 @@ from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
 from mahavishnu.survey import Kind
 from tests import warm
-from tests.backup.world import NEW, PASSWORD
+from tests.backup.world import PASSWORD, begin
 from tests.files.test_merges import ATTRIBUTES
 from tests.judges import judge
 from tests.pages import MANUAL, ROOT, Block, anchors, fenced, inline, links
+from tests.ports import free_port
 from tests.runtime.calls import test_troubles
-from tests.stack import alertmanager, free_port, prometheus, serving
+from tests.stack import alertmanager, prometheus, serving
 
 BLOCKS = [block for page in MANUAL for block in fenced(page)]
 MARKED = {block.marker: block.text for block in BLOCKS if block.marker}
@@ -140,14 +141,6 @@ def put(folder: Path, snippet: str) -> None:
     kept = re.split(r"^(?=\w+:)", MARKED["spec"], flags=re.MULTILINE)
     text = "".join(one for one in kept if one.partition(":")[0] not in sections) + snippet
     (folder / "mahavishnu.yaml").write_text(text)
-
-
-def begin(place: Path) -> None:
-    import shutil
-
-    shutil.copytree(NEW, place)
-    for kind in ("data", "index", "locks", "snapshots"):
-        (place / kind).mkdir()
 
 
 def saving(folder: Path) -> None:

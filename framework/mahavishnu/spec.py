@@ -363,11 +363,22 @@ class Spec(Settings):
         """Whether all processes count together."""
         return self.store != MEMORY
 
+    @property
+    def fleet_rates(self) -> dict[str, Rate]:
+        """The rates that all processes should count together, by name; but for those that are off."""
+        rates = ((name, one) for name, one in self.limits.items() if isinstance(one, Rate))
+        return {name: one for name, one in rates if one.scope == "fleet" and one.mode != "off"}
+
+    @property
+    def fleet_breakers(self) -> tuple[str, ...]:
+        """The dependencies whose breakers should tell those of all processes; but for those that are off."""
+        breakers = ((name, one.breaker) for name, one in self.dependencies.items())
+        return tuple(name for name, one in breakers if one and one.scope == "fleet" and one.mode != "off")
+
     def awaited(self, tool: str) -> tuple[str, ...]:
         """The limits of a tool's calls that the shared store decides: its answer must be awaited."""
-        rates = ((name, one) for name, one in self.limits.items() if isinstance(one, Rate) and self.shared)
-        calls = ((name, one) for name, one in rates if one.match is not None and one.match.calls(tool))
-        return tuple(name for name, one in calls if one.scope == "fleet" and one.mode != "off")
+        rates = self.fleet_rates.items() if self.shared else ()
+        return tuple(name for name, one in rates if one.match is not None and one.match.calls(tool))
 
     @property
     def heard(self) -> tuple[str, ...]:

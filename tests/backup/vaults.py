@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Thread
 
 from tests.judges import judge
-from tests.stack import free_port
+from tests.ports import free_port
 
 _NOBODY = 65534
 _SSHD = """

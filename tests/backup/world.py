@@ -31,6 +31,13 @@ it is a repository like others, but each command opens it in no time, where a re
 ASSERT = "select count(*) > 0 from orders"
 
 
+def begin(place: Path) -> None:
+    """A repository that is there already, and empty."""
+    shutil.copytree(NEW, place)
+    for kind in ("data", "index", "locks", "snapshots"):
+        (place / kind).mkdir()
+
+
 def spec(**patch: Any) -> dict[str, Any]:
     """A spec with one backup, `orders`; `patch` changes what is said of it."""
     backup: dict[str, Any] = {
@@ -72,9 +79,7 @@ class World:
 
     def begin(self, place: str = "repository") -> None:
         """A repository that is there already, and empty."""
-        shutil.copytree(NEW, self.home / place)
-        for kind in ("data", "index", "locks", "snapshots"):
-            (self.home / place / kind).mkdir()
+        begin(self.home / place)
 
     def write(self, said: Mapping[str, Any]) -> None:
         """Another spec."""

@@ -36,8 +36,8 @@ from mahavishnu.runtime.process import Usage
 from mahavishnu.runtime.reload import PERIOD, Reloader
 from mahavishnu.testing import VirtualClock
 from tests.figures import FULL, figure
+from tests.ports import free_port
 from tests.runtime.asgi_client import Answer, House, call, collector, handshake, site
-from tests.runtime.redis.servers import free_port
 
 SECOND = 10**9
 RATE = {"rate": "10/minute", "per": "ip"}

@@ -29,8 +29,9 @@ from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.stores import open_store
 from mahavishnu.runtime.telemetry.metrics import Metrics
+from tests.ports import free_port
 from tests.runtime.asgi_client import call, spec_of
-from tests.runtime.redis.servers import Server, free_port, server
+from tests.runtime.redis.servers import Server, server
 from tests.runtime.redis.test_store import PER_CLIENT, Fleet
 
 METRICS = Metrics({one.name: one for one in (STORE_CALLS, STORE_DURATION, STORE_UP)})

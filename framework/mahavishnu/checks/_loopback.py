@@ -7,7 +7,6 @@ from urllib.parse import urlsplit
 
 from mahavishnu.ground.addresses import leads_back
 from mahavishnu.ground.words import listing
-from mahavishnu.policies.rate import Rate
 from mahavishnu.spec import Spec
 
 HIDDEN = 'where a proxy of yours answers there, give the URL as a secret, `"${REDIS_URL}"`'
@@ -26,16 +25,7 @@ def unshared(spec: Spec) -> tuple[str, ...]:
 
 
 def _together(spec: Spec) -> Iterator[str]:
-    rates = [
-        name
-        for name, one in spec.limits.items()
-        if isinstance(one, Rate) and one.scope == "fleet" and one.mode != "off"
-    ]
-    breakers = [
-        name
-        for name, one in spec.dependencies.items()
-        if one.breaker and one.breaker.scope == "fleet" and one.breaker.mode != "off"
-    ]
+    rates, breakers = spec.fleet_rates, spec.fleet_breakers
     if rates:
         yield f"limit{'s' if len(rates) > 1 else ''} {listing(rates)}"
     if breakers:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from mahavishnu.checks._facts import Facts, error
 from mahavishnu.errors import Problem
 from mahavishnu.ground.codes import Code
-from mahavishnu.policies.rate import Rate
 from mahavishnu.spec import Spec
 
 CODE = Code(
@@ -22,22 +21,20 @@ CODE = Code(
 
 def check(facts: Facts) -> Iterator[Problem]:
     """Every rate of the fleet, as soon as more than one process may run."""
-    spec = facts.spec
-    if spec.shared:
+    spec, processes = facts.spec, facts.spec.processes
+    if spec.shared or processes <= 1:
         return
-    processes = spec.processes
-    for name, limit in spec.limits.items():
-        if processes > 1 and isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode != "off":
-            each = limit.peak()
-            what = (
-                f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share nothing: "
-                f"up to {each * processes:,} get through in {limit.rate.period}, {each:,} in each"
-            )
-            help = (
-                "name a `store` that they share, write `scope: process` if it is meant for each process, or set "
-                f"{_one(spec)}"
-            )
-            yield error(CODE, ("limits", name, "rate"), what, help)
+    for name, limit in spec.fleet_rates.items():
+        each = limit.peak()
+        what = (
+            f"limit `{name}` is {limit.rate} for the whole fleet, but {processes} processes share nothing: "
+            f"up to {each * processes:,} get through in {limit.rate.period}, {each:,} in each"
+        )
+        help = (
+            "name a `store` that they share, write `scope: process` if it is meant for each process, or set "
+            f"{_one(spec)}"
+        )
+        yield error(CODE, ("limits", name, "rate"), what, help)
 
 
 def _one(spec: Spec) -> str:

@@ -22,9 +22,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     """Every breaker of the fleet, where nothing is shared."""
     if facts.spec.shared:
         return
-    for name, dependency in facts.spec.dependencies.items():
-        breaker = dependency.breaker
-        if breaker is not None and breaker.scope == "fleet" and breaker.mode != "off":
-            what = f"the breaker of `{name}` advises the fleet, but its processes share no store"
-            help = "name a `store` that they share, or remove `scope: fleet`"
-            yield error(CODE, ("dependencies", name, "breaker", "scope"), what, help)
+    for name in facts.spec.fleet_breakers:
+        what = f"the breaker of `{name}` advises the fleet, but its processes share no store"
+        help = "name a `store` that they share, or remove `scope: fleet`"
+        yield error(CODE, ("dependencies", name, "breaker", "scope"), what, help)

@@ -32,7 +32,8 @@ def refresh(home: Path) -> bool:
     file = home / SCHEMA
     if not file.is_file():
         return False
-    said = _MARK.search(file.read_text(encoding="utf-8", errors="replace")[:_HEAD])
+    with file.open(encoding="utf-8", errors="replace") as opened:
+        said = _MARK.search(opened.read(_HEAD))
     if said and (said[1] == __version__ or later(said[1], __version__)):
         return False
     write(home)

@@ -16,8 +16,8 @@ def outage(spec: Spec) -> Iterator[str]:
     """
     if not spec.shared:
         return
-    for name, limit in spec.limits.items():
-        if isinstance(limit, Rate) and limit.scope == "fleet" and limit.mode == "enforce":
+    for name, limit in spec.fleet_rates.items():
+        if limit.mode == "enforce":
             yield f"without the store, limit `{name}` ({limit.rate}) {_most(limit, spec.processes)}"
 
 

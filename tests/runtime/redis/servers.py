@@ -15,13 +15,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from tests.judges import judge
-
-
-def free_port() -> int:
-    """A port nobody listens on at this moment."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+from tests.ports import free_port
 
 
 class Server:

@@ -17,7 +17,8 @@ from mahavishnu.runtime.redis.address import address
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from tests.metering import value
-from tests.runtime.redis.servers import Charged, Server, free_port, server
+from tests.ports import free_port
+from tests.runtime.redis.servers import Charged, Server, server
 
 DAY = 86_400 * 10**9
 QUOTA = (Charged("quota", Gcra(10, DAY, 10), on_store_failure="open"),)

@@ -33,8 +33,9 @@ from mahavishnu.runtime.redis.link import GONE, Link, nothing
 from mahavishnu.runtime.redis.store import RedisStore
 from mahavishnu.runtime.telemetry.metrics import Metrics
 from tests.metering import value
+from tests.ports import free_port
 from tests.runtime.asgi_client import call, ok, site, spec_of
-from tests.runtime.redis.servers import Charged, Server, free_port, server
+from tests.runtime.redis.servers import Charged, Server, server
 
 MINUTE = 60 * 10**9
 PER_CLIENT = (Charged("per_client", Gcra(5, MINUTE, 5)),)

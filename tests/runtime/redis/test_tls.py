@@ -18,8 +18,9 @@ from mahavishnu.runtime.dead_letters.letters import LettersUnreachable
 from mahavishnu.runtime.dead_letters.redis import RedisLetters
 from mahavishnu.runtime.redis.address import address
 from tests.judges import judge
+from tests.ports import free_port
 from tests.runtime.dead_letters.letterboxes import keep, letter
-from tests.runtime.redis.servers import free_port, server
+from tests.runtime.redis.servers import server
 from tests.runtime.redis.test_store import Fleet
 
 LOCAL = "subjectAltName=IP:127.0.0.1"

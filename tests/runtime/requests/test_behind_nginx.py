@@ -26,6 +26,7 @@ from mahavishnu.contract import Contract, contract
 from mahavishnu.load import load
 from tests.figures import FULL, figure
 from tests.judges import judge
+from tests.ports import free_port
 
 REQUESTS = 10_000 if FULL else 2_000
 PEERS = [f"127.0.1.{number}" for number in range(1, 51)]
@@ -96,13 +97,6 @@ def hostile(chance: random.Random) -> dict[str, str]:
                            f"for={address};host=a, for=127.0.0.1"])  # fmt: skip
     said = {"X-Forwarded-For": plain, "Forwarded": pairs, "X-Real-IP": address, "X-Request-ID": "abc"}
     return {name: value for name, value in said.items() if chance.random() < 0.7}
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 @contextmanager
