@@ -147,9 +147,7 @@ class Hardening:
             if around:
                 await edition.inside(scope, receive, exchange.send)
             elif edition.admits(exchange, scope, receive):
-                if not exchange.running:
-                    await edition.wait(exchange, receive)
-                if exchange.running:
+                if exchange.running or await edition.wait(exchange, receive):
                     await edition.app(scope, exchange.upload or exchange.bounded or receive, exchange.send)
                 if exchange.bounded is not None or exchange.gates is not None:
                     edition.free(exchange)
@@ -168,8 +166,8 @@ class Hardening:
         finally:
             state.active -= 1
             HERE.reset(token)
-            if exchange.told is not None:
-                state.ended.add(edition.service, exchange, exchange.told)
+            if (told := exchange.told) is not None:
+                state.ended.add(edition.service, exchange, told)
             else:
                 await edition.untold(exchange, receive)
             if exchange.bounded is not None:

@@ -69,6 +69,9 @@ class Edition:
             shared=self._undistinguished,
         )
         service.identity = self._identity
+        self._caller = self._identity.caller
+        self._planner = service.engine.planner
+        self._plans = self._planner.plans
         self._proxies = bool(spec.service.trusted_proxies)
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
         if self.process_state.draining:
@@ -92,13 +95,12 @@ class Edition:
             route, scope[HANDED] = UNMATCHED, None
         else:
             route, scope[HANDED] = found
-        service = self.service
-        planner, method = service.engine.planner, scope["method"]
-        plan = planner.plans.get((route, method)) or planner.plan(route, method_label(method))
-        caller = self._identity.caller(scope)
+        method = scope["method"]
+        plan = self._plans.get((route, method)) or self._planner.plan(route, method_label(method))
         name = self._handed_over(scope) if self._proxies else next(self._ids)
-        made = Exchange(send, plan, caller, name, scope["path"], self._headers, self.now)
-        made.service, made.scope = service, scope
+        made = Exchange()  # with no `__init__`, for a class is quicker to call without
+        made.begin(scope, send, plan, self._caller(scope), name, self._headers, self.now)
+        made.service = self.service
         return made
 
     async def websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -176,7 +178,7 @@ class Edition:
         exchange.running = not plan.later and (not plan.gates or engine.try_enter(exchange))
         return True
 
-    async def wait(self, exchange: Exchange, receive: Receive) -> None:
+    async def wait(self, exchange: Exchange, receive: Receive) -> bool:
         """For what the store says of its rates, and for a place: then it is `running`, or refused.
 
         Raises ClientGone, so that nobody works for who has hung up, nor waits behind it.
@@ -189,17 +191,16 @@ class Edition:
             upload = exchange.upload = exchange.upload or Upload(exchange.bounded or receive)
             await unless_gone(upload, engine.enter(exchange))
         exchange.running = exchange.refused is None
+        return exchange.running
 
     async def _guard(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All that may refuse a request, around the app, where something else stands before it."""
         exchange: Exchange = current_request()  # type: ignore[assignment]  # of a request it is one
         exchange.through = send
         try:
-            if self.admits(exchange, scope, receive):
-                if not exchange.running:
-                    await self.wait(exchange, receive)
-                if exchange.running:
-                    await self.app(scope, exchange.upload or exchange.bounded or receive, send)
+            let_in = self.admits(exchange, scope, receive)
+            if let_in and (exchange.running or await self.wait(exchange, receive)):
+                await self.app(scope, exchange.upload or exchange.bounded or receive, send)
         except BaseException as error:
             if not await self.excuses(exchange, error, send):
                 raise

@@ -6,7 +6,7 @@ import functools
 import re
 import tracemalloc
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from fastapi import APIRouter, FastAPI
@@ -135,8 +135,8 @@ def takes(router: Any, found: Found, scope: dict[str, Any]) -> bool:
 
     stand_in = SimpleNamespace(handle=handle)
     assert found[1] is not None
-    owner, _, *rest = found[1]
-    router.middleware_stack({**scope, HANDED: (owner, stand_in, *rest)}, None, None).close()
+    owner, _, _, *rest = found[1]
+    router.middleware_stack({**scope, HANDED: (owner, stand_in, handle, *rest)}, None, None).close()
     return bool(asked)
 
 
@@ -456,7 +456,7 @@ def test_one_router_in_two_places_has_two_names() -> None:
     found = table.find(scope_of("GET", "/a/x"))
     assert found is not None
     assert found[1] is not None
-    assert found[1][4] is not None
+    assert found[1][-1] is not None
 
 
 def test_a_router_that_is_mounted_in_itself_ends_somewhere() -> None:
@@ -508,6 +508,62 @@ def test_a_router_that_notes_something_else_does_so_itself(monkeypatch: pytest.M
     asked = counting(monkeypatch)
     assert run(handed(app, RouteTable(app), "/a")) == ("/a", "True 2")
     assert asked == ["/a", "/b", "/a"]  # two probes, and the router itself
+
+
+def test_a_router_that_is_watched_is_seen_to_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who only puts himself around its code, to measure it, is not gone around."""
+    own, seen = Router.app, list[str]()
+
+    @functools.wraps(own)
+    async def watched(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["path"])
+        await own(self, scope, receive, send)
+
+    monkeypatch.setattr(Router, "app", watched)
+    app = Router([Route("/a", says("a"))])
+    assert run(handed(app, RouteTable(app), "/a")) == ("/a", "a []")
+    assert seen == ["/a"]
+
+
+def test_a_route_is_spared_that_only_passes_on() -> None:
+    """What serves a request then is the route's own app, as it is by now: some replace it."""
+    route = Route("/a", says("a"))
+    app = Router([route, Route("/{x}", says("x"))])
+    table = RouteTable(app)
+    for path in ("/a", "/b"):
+        found = table.find(scope_of("GET", path))
+        assert found is not None
+        assert found[1] is not None
+        assert found[1][2] is found[1][1].app
+    route.app = PlainTextResponse("instrumented")
+    assert run(handed(app, table, "/a")) == ("/a", "instrumented")
+
+
+@pytest.mark.parametrize("where", ["everywhere", "in one", "in a kind"])
+def test_a_route_that_handles_requests_in_a_way_of_its_own_does_so(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of tracers, which put themselves around each route."""
+    own = Route.handle
+
+    seen: list[str] = []
+
+    @functools.wraps(own)
+    async def traced(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope.get("path", "by a probe"))
+        await own(self, scope, receive, send)
+
+    class Traced(Route):
+        handle = cast("Any", traced)
+
+    route = Route("/{x}", says("it")) if where != "in a kind" else Traced("/{x}", says("it"))
+    if where == "everywhere":
+        monkeypatch.setattr(Route, "handle", traced)
+    elif where == "in one":
+        monkeypatch.setattr(route, "handle", functools.partial(traced, route))
+    app = Router([route])
+    assert run(handed(app, RouteTable(app), "/a")) == ("/{x}", "it [('x', 'a')]")
+    assert seen[-1:] == ["/a"]
 
 
 def test_a_fastapi_app_with_a_root_path_of_its_own() -> None:

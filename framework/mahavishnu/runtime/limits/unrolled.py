@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 # A piece for each bucket's name, and for each rate: `#` is the number of the rate, `@` that of the first one whose
 # bucket has the same name. A loop over the rates would take a third longer.
-_BEGIN = """\
+_BEGIN = f"""\
 def charge(admission):
     if store.edition != edition:
         return anew(admission)
     now, caller = admission.entered, admission.caller
-    clock = now << SHIFT
+    clock = now << {SHIFT}
 """
-_NAME = """\
-    key# = {name}
-    place# = hash(key#) & LAST
+_NAME = f"""\
+    key# = {{name}}
+    place# = hash(key#) & {LAST}
 """
-_LOOK = """\
+_LOOK = f"""\
     if now >= table#.due:
         table#.turn(now)
     young# = shards#[place@].young
@@ -36,18 +36,18 @@ _LOOK = """\
         state# = rested(table#, shards#[place@], key@)
         if state# is None:
             return False
-    ahead# = cost# + (state# - clock if state# >= clock else state# & SPENT)
+    ahead# = cost# + (state# - clock if state# >= clock else state# & {SPENT})
 """
 _JUDGE = """\
     if {beyond}:
         return refuse(admission, ({aheads},))
 """
-_TAKE = """\
+_TAKE = f"""\
     young#[key@] = clock + ahead#
     if not state#:
         table#.size += 1
     allowed#.value += 1
-    left# = (most# - ahead# >> SHIFT) // interval#
+    left# = (most# - ahead# >> {SHIFT}) // interval#
     if left# < margin#.mark:
         margin#.left(left#)
 """
@@ -55,7 +55,7 @@ _TELL = """\
     admission.left = ({said})
     return True
 """
-_SAID = "left#, ((ahead# >> SHIFT) + 999_999_999) // 1_000_000_000, "
+_SAID = f"left#, ((ahead# >> {SHIFT}) + 999_999_999) // 1_000_000_000, "
 
 
 Shape = tuple[str, int, bool]
@@ -67,7 +67,7 @@ def maker(shapes: tuple[Shape, ...], names: tuple[str, ...]) -> Callable[..., Ch
     """What makes the function of such rates, given what it calls by these names; nothing of a spec is in its text."""
     body = "".join(_written(shapes)).replace("\n", "\n    ")
     text = f"def make({', '.join(names)}):\n    {body}return charge\n"
-    known: dict[str, Any] = {"SHIFT": SHIFT, "SPENT": SPENT, "LAST": LAST}
+    known: dict[str, Any] = {}
     exec(compile(text, "<the rates of a route>", "exec"), known)  # noqa: S102
     return cast("Callable[..., Charge]", known["make"])
 

@@ -37,9 +37,10 @@ class Ended:
         one.deadline = None  # and nobody waits for it
         waiting = self._waiting
         waiting.append((service, one, ended - one.began, ended))
-        if len(waiting) == 1:
+        count = len(waiting)
+        if count == 1:
             self._settle_soon()
-        elif len(waiting) >= _MOST:
+        elif count >= _MOST:
             _settle(waiting)
 
     def settle(self) -> None:

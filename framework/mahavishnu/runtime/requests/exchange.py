@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from mahavishnu.protocols import Decision, Gate, Message, Send, Taken
+from mahavishnu.protocols import Decision, Gate, Message, Scope, Send, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
@@ -37,21 +37,28 @@ class Exchange(Timed):
     through: Send  # not there where nothing is between
     traceback: tuple[str, ...]  # not there where nothing was raised that is the app's fault
 
-    def __init__(
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+    else:  # a class that has none of its own is quicker to call; `begin` follows
+        __init__ = object.__init__
+
+    def begin(
         self,
+        scope: Scope,
         send: Send,
         plan: Plan,
         caller: Caller,
         request_id: str,
-        path: str,
         headers: Sequence[Header],
         now: Callable[[], int],
     ) -> None:
-        # Not by way of `super`: this is done for every request.
+        """A request comes; its `service` is set by whoever begins it."""
+        self.scope = scope
         self.request_id = request_id
         self.caller = caller
         self.plan = plan
-        self.path = path
+        self.path = scope["path"]
         self._send = send
         self._headers = headers
         self._now = now
@@ -68,6 +75,7 @@ class Exchange(Timed):
         self.told: int | None = None
         self.fault: str | None = None
         self.refusing: asyncio.Task[Any] | None = None
+        self.around = ()
         self.running = self.cancelled = False
         self.status = self.sent = 0
 
@@ -83,15 +91,13 @@ class Exchange(Timed):
             return self._of_the_refusal(message) if self.refusing is asyncio.current_task() else _dropped()
         kind = message["type"]
         if kind == "http.response.body":
-            before = self.sent
+            before, watch = self.sent, self.watch
             if "body" in message:
                 self.sent = before + len(message["body"])
-            last = "more_body" not in message or not message["more_body"]
-            watch = self.watch
             idle = None if watch is None else watch.idle
             if watch is not None and idle is not None:
                 watch.part(False)
-            if last:
+            if "more_body" not in message or not message["more_body"]:
                 if before or idle is not None:
                     return self._end(message)
                 now = self._now
@@ -155,7 +161,7 @@ class Exchange(Timed):
         """Answer with the refusal where nothing has been sent, and nothing stands between: as `refuse`, in short."""
         refused = cast("Decision", self.refused)
         body, headers = self._problem(refused)
-        headers += (b"x-request-id", self.request_id.encode()), *self._headers, *self._fields()
+        headers += self._added()
         self.answered, self.status = self._now(), refused.status
         await self._send({"type": "http.response.start", "status": refused.status, "headers": headers})
         self.sent = len(body)
@@ -164,6 +170,10 @@ class Exchange(Timed):
     def _problem(self, refused: Decision) -> tuple[bytes, list[Header]]:
         """The refusal in the language of its client."""
         return problem(refused, rpc=self.plan.key[1] == "POST" and speaks_rpc(self.scope["headers"]))
+
+    def _added(self) -> tuple[Header, ...]:
+        """All headers of ours."""
+        return (b"x-request-id", self.request_id.encode()), *self._headers, *self._fields()
 
     def _fields(self) -> tuple[Header, ...]:
         """The RateLimit fields, if it was charged."""
@@ -236,8 +246,7 @@ class Exchange(Timed):
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = message["headers"]
-            added = ((b"x-request-id", self.request_id.encode()), *self._headers, *self._fields())
-            message = {**message, "headers": [*headers, *missing(added, headers)]}
+            message = {**message, "headers": [*headers, *missing(self._added(), headers)]}
         else:
             self.sent = len(message["body"])
             if not message["more_body"]:
@@ -250,24 +259,28 @@ class Exchange(Timed):
         self.status = status if type(status) is int else _whole(status)
         now, watch = self._now, self.watch
         self.answered = now()
-        if getattr(self, "around", None):
+        if self.around:
             self.begin_answer()
-        if type(watch) is Deadline:  # nearly always
-            self.watch = self.deadline = None
-            watch.ended(self.answered - self.began)
-        elif watch is not None:
-            watch.part(False)
+        if watch is not None:
+            self.deadline = None  # what is called from here on has its own timeout
+            self.watch = watch.begun(self.answered - self.began)
         headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
         if self.gates and self.service is not None and _is_event_stream(headers):
             self.service.engine.lasting(self, self.took())
         left = self.left
-        fields = self._fields() if left is None else self.plan.told.fields(left)
-        added = ((b"x-request-id", self.request_id.encode()), *self._headers, *fields)
         for name, _ in headers:
             if name in ADDED or not name.islower():
-                added = missing(added, headers)
+                headers += missing(self._added(), headers)
                 break
-        headers += added
+        else:  # as `_added`, with no list between
+            headers.append((b"x-request-id", self.request_id.encode()))
+            if self._headers:
+                headers += self._headers
+            if left:
+                told = self.plan.told
+                headers += told.policy, (b"ratelimit", told.words % left)
+            elif self.taken is not None:
+                headers += self._fields()
         message = {**message}  # which is quicker in two steps
         message["headers"] = headers
         return message

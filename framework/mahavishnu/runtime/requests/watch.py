@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import get_running_loop
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
@@ -62,11 +62,14 @@ class Deadline(Alarm):
             self.end(None)
         if refused is None:
             of = self.of
-            left = of.margin.whole - took
-            if left < of.margin.mark:
+            margin = of.margin
+            if margin.whole - took < margin.mark:
                 _count(of, took)
             else:  # nearly always
                 of.cells.allowed.value += 1
+
+    begun = ended
+    """The response begins: with that it has ended."""
 
     def _cancel(self) -> None:
         if self.due:
@@ -120,6 +123,11 @@ class Watch(Cutoff):
         if delay is not None:
             request.deadline = request.entered + delay
         self.begin()
+
+    def begun(self, took: int) -> Self:  # noqa: ARG002 - as of a `Deadline`
+        """The response begins: the idle time does too."""
+        self.part(False)
+        return self
 
     def part(self, last: bool) -> None:
         """A part goes out: the first ends the deadline, each starts the idle time anew; the last has gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from functools import cache
 from operator import itemgetter
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from mahavishnu.protocols import Scope
@@ -25,10 +25,11 @@ FASTAPIS = ("fastapi.routing", "APIRouter.app")
 _facts = itemgetter("path", "type", "method", "root_path")
 
 
-Handed = tuple[Any, Any, Scope, tuple[object, ...], "Handed | None"]
-"""Which router is to hand a request to which of its routes; what that adds to the scope; for which request this holds,
-as `facts` has it; and what is handed on to the router of a mounted app. No named tuple, for the sake of time: each
-request has one, and it takes five times as long to make and four times as long to take apart."""
+Handed = tuple[Any, Any, "_App", Scope, tuple[object, ...], "Handed | None"]
+"""Which router is to hand a request to which of its routes, and what of that serves it; what that adds to the scope;
+for which request this holds, as `facts` has it; and what is handed on to the router of a mounted app. No named tuple,
+for the sake of time: each request has one, and it takes five times as long to make and four times as long to take
+apart."""
 Found = tuple[str, Handed | None]
 """The route of a request: its path as the app has written it, mounts included, nothing of which comes from the client;
 and what to hand on, None where only the router itself can tell."""
@@ -82,9 +83,13 @@ class Door:
         if handed is None:
             return self._own(scope, receive, send)
         scope[HANDED] = None
-        router, route, child, seen, below = handed
+        router, route, serve, child, seen, below = handed
         # Whether this router would find the same: middleware may have rewritten the scope.
-        if router is not self.router or seen != facts(scope):
+        try:  # as `facts`, which nearly always has no more to say
+            same = seen == _facts(scope) and "path_params" not in scope and "app_root_path" not in scope
+        except KeyError:
+            same = False
+        if router is not self.router or not (same or seen == facts(scope)):
             return self._own(scope, receive, send)
         if below is not None:
             scope[HANDED] = below
@@ -93,8 +98,7 @@ class Door:
         if self._direct:
             scope["route"] = route
             scope.update(child)
-            handled: Awaitable[None] = route.handle(scope, receive, send)
-            return handled
+            return serve(scope, receive, send)
         return self._code(_with_only(router, route), scope, receive, send)
 
 
@@ -125,6 +129,8 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
 
     Versions differ in what they note in a scope; one that notes something else does it itself.
     """
+    if not _itself(code, *STARLETTES):
+        return False
     seen: list[Scope] = []
 
     async def handle(scope: Scope, *_: object) -> None:
@@ -139,7 +145,7 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
     route = SimpleNamespace(matches=matches, handle=handle)
     router = SimpleNamespace(routes=[route])
     door = Door(router, handle, code, direct=True)
-    handed: Handed = (router, route, child, facts(asked), None)
+    handed: Handed = (router, route, handle, child, facts(asked), None)
     for begin in (
         lambda: code(router, {**asked, HANDED: None}, None, None),
         lambda: door.open({**asked, HANDED: handed}, _never, _nobody),
@@ -153,6 +159,41 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
             return False
         run.close()
     return len(seen) == 2 and seen[0] == seen[1]
+
+
+def _itself(code: Callable[..., Any], *place: str) -> bool:
+    """Whether this is the very function of that name, and none that was put around it, which goes by the same name."""
+    return isinstance(code, FunctionType) and place == (
+        code.__globals__.get("__name__"),
+        code.__code__.co_qualname,
+    )
+
+
+def passes_on(route: Any) -> bool:
+    """Whether all that a route does for a request with one of its methods is to call its `app`, seen with a probe."""
+    own: Any = getattr(route.__class__, "handle", None)
+    return getattr(route.handle, "__func__", None) is own and _passes_on(own)
+
+
+@cache
+def _passes_on(code: Callable[..., Any]) -> bool:
+    if not _itself(code, "starlette.routing", "Route.handle"):
+        return False
+    asked: Scope = {"type": "http", "method": "GET"}
+    seen: list[tuple[object, ...]] = []
+
+    async def app(*call: object) -> None:
+        seen.append(call)
+
+    run: Any = code(SimpleNamespace(methods={"GET"}, app=app), asked, _never, _nobody)
+    try:
+        run.send(None)
+    except StopIteration:
+        return seen == [(asked, _never, _nobody)] and len(asked) == 2
+    except Exception:  # noqa: BLE001  as above
+        return False
+    run.close()
+    return False
 
 
 async def _never() -> Any:

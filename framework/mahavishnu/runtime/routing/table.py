@@ -11,7 +11,7 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.protocols import Scope
-from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
+from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, passes_on, plant
 from mahavishnu.runtime.routing.routes import can_be_asked, is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes
 
@@ -71,7 +71,7 @@ class _Entry:
     `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
     methods it does not have can be left for later; `below`: the routes of a mounted app; `pattern`: its verdict on
     a path without its own `matches`, where all that this does is known. Even that is not needed where the path is
-    `fixed`, or its last word the `only` parameter.
+    `fixed`, or its last word the `only` parameter. `passes_on`: what it does then is to call its `app`.
     """  # fmt: skip
 
     __slots__ = (
@@ -82,6 +82,7 @@ class _Entry:
         "handed",
         "only",
         "opaque",
+        "passes_on",
         "pattern",
         "place",
         "route",
@@ -109,6 +110,7 @@ class _Entry:
         self.pattern = _pattern(self.route) if kind == _STARLETTES and self.waits else None
         self.fixed = self.pattern is not None and not self.route.param_convertors
         self.only = None if self.pattern is None else _only(self.route)
+        self.passes_on = self.pattern is not None and self.handed is self.route and passes_on(self.route)
 
     def shape(self) -> Shape | None:
         """What a path must look like for this route to match; None when that is not known."""
@@ -144,12 +146,14 @@ class _Level:
 
     def find(self, scope: Scope) -> Found | None:
         """The route for a scope that has come this far."""
-        routes = self._router.routes if self._planted else _listed(self._of)
+        router = self._router
+        routes = router.routes if self._planted else _listed(self._of)
         if routes != self._known or (self._editions and self._outdated()):
             self._compile(routes)
         if self._sets_root and self._owner.root_path:
             scope = {**scope, "root_path": self._owner.root_path}
-        path = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        root = scope.get("root_path")
+        path = get_route_path(scope) if root else scope["path"]
         if self._planted and scope["type"] == "http":
             # Nearly all requests: the words of the path say all there is to say.
             if path in self._exact:
@@ -163,11 +167,12 @@ class _Level:
                     entry = None
             if entry is not None and routes[entry.at] is entry.top:
                 route, method = entry.route, scope["method"]
-                fits = not route.methods or method in route.methods
-                if fits and "path_params" not in scope and "app_root_path" not in scope:
+                methods = route.methods
+                if (not methods or method in methods) and "path_params" not in scope:
                     child: Scope = {"endpoint": route.endpoint, "path_params": params}
-                    seen = scope["path"], "http", method, scope.get("root_path", "")  # its `facts`
-                    return entry.template, (self._router, entry.handed, child, seen, None)
+                    seen = scope["path"], "http", method, root or ""  # its `facts`
+                    serve = route.app if entry.passes_on else entry.handed.handle
+                    return entry.template, (router, entry.handed, serve, child, seen, None)
         entries = self._shapes.static.get(path) or self._shapes.narrow(path)
         return self._asked(entries, scope, path, routes) if entries else None
 
@@ -187,7 +192,8 @@ class _Level:
             template, below = entry.below.find({**scope, **child}) or (entry.opaque, None)
         if not (sure and self._planted):
             return template, None
-        handed: Handed = (self._router, entry.handed, child, facts(scope), below)
+        serve = getattr(entry.handed, "handle", None)
+        handed: Handed = (self._router, entry.handed, cast("Any", serve), child, facts(scope), below)
         return template, handed
 
     def _outdated(self) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 from json.encoder import encode_basestring_ascii as _quoted
 from select import PIPE_BUF
 from typing import Any, Protocol, TextIO
@@ -136,14 +138,14 @@ def _pieces(lines: list[str]) -> Iterator[str]:
     if len(text) <= PIPE_BUF:
         yield text
         return
-    piece, room = list[str](), PIPE_BUF
-    for line in lines:
-        if len(line) > room and piece:
-            yield "".join(piece)
-            piece, room = [], PIPE_BUF
-        piece.append(line)
-        room -= len(line)
-    yield "".join(piece)
+    ends = [0, *accumulate(map(len, lines))]
+    begin = 0
+    while begin < len(text):
+        end = ends[bisect_right(ends, begin + PIPE_BUF) - 1]
+        if end == begin:  # one line is longer than a piece
+            end = ends[bisect_right(ends, begin)]
+        yield text[begin:end]
+        begin = end
 
 
 def _facts(one: Served, took: int) -> dict[str, Any]:
