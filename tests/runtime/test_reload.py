@@ -569,6 +569,26 @@ async def test_counters_go_on(tmp_path: Path) -> None:
     assert world.value(name) == 12
 
 
+async def test_requests_of_two_specs_that_end_together_are_all_logged(tmp_path: Path) -> None:
+    """Each by the log of its own spec, as one of them may want other lines."""
+    door = asyncio.Event()
+
+    async def slow(_: Request) -> Response:
+        await door.wait()
+        return PlainTextResponse("done")
+
+    world = World(tmp_path, rates(a=RATE), site(Route("/{name}", slow)))
+    tasks = list[asyncio.Task[int]]()
+    for name in ("one", "two", "three"):
+        tasks.append(asyncio.create_task(world.house.status(path=f"/{name}")))
+        await world.clock.settle()
+        level = "error" if name == "one" else "info"
+        await world.reload(**rates(a=RATE), observability={"logs": {"level": level}})
+    door.set()
+    await asyncio.gather(*tasks)
+    assert {one["path"] for one in world.events("request")} == {"/one", "/three"}
+
+
 async def test_places_go_on(tmp_path: Path) -> None:
     """Who runs keeps his place under the new number; fewer places let nobody in until enough have left."""
     doors: list[asyncio.Event] = []

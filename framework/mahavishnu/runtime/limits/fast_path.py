@@ -66,8 +66,11 @@ class FastPath:
         """The state of who was not seen lately; 0 for who is new, and gets a bucket; None where it takes more."""
         if shard.heritage is not None:
             return None
-        state: int | None = shard.renewed(key)
-        return 0 if state is None and not table.crowded and table.size < self._store.cap else state
+        state: int | None = shard.old.pop(key, None)
+        if state is not None:
+            shard.young[key] = state
+            return state
+        return None if table.crowded or table.size >= self._store.cap else 0
 
     def _refuse(self, admission: Admission, aheads: Sequence[int]) -> bool:
         """Refuse a request that does not fit; nothing is consumed. Who waits as long as he is told is let in by all."""

@@ -60,6 +60,7 @@ def _settle(waiting: list[Entry]) -> None:
     if not entries:
         return
     since_1970 = time.time_ns() - entries[0][0].clock.now()  # of one clock, whose services follow one another
+    access = entries[0][0].access
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
         if one.denied is not None:
@@ -67,9 +68,11 @@ def _settle(waiting: list[Entry]) -> None:
         if one.fault is not None:
             status = one.counted
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
-        service.access.add(one, took, ended + since_1970)
-    for access in {entry[0].access for entry in entries}:
-        access.flush()
+        if service.access is not access:  # a reload has come between
+            access.flush()
+            access = service.access
+        access.add(one, took, ended + since_1970)
+    access.flush()
 
 
 def _denied(service: Service, one: Exchange, denied: Decision, took: int) -> None:
