@@ -13,6 +13,7 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from mahavishnu.policies._faults import leaves
 from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered
@@ -209,7 +210,8 @@ class Edition:
 
     async def excuses(self, exchange: Exchange, error: BaseException, send: Send) -> bool:
         """The app has ended so: whether it is no fault, but a limit or a dependency that has ended it. Answers it."""
-        watch, excused = exchange.watch, isinstance(error, BodyTooLarge | BodyTooSlow)
+        watch = exchange.watch
+        excused = all(isinstance(each, BodyTooLarge | BodyTooSlow) for each in leaves(error))
         if isinstance(error, CancelledError):
             excused = watch is not None and watch.end(error)
             exchange.cancelled = not excused

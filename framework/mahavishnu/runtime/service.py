@@ -75,12 +75,14 @@ class ProcessState:
 
     When it began, how many requests are being served, whether it is about to end, whether the spec's file was good
     when it was last read, and when it last was (both times in seconds since 1970); where dead letters are kept; whether
-    a middleware has it, or it only guards calls, and whether that one has begun to serve.
+    a middleware has it, or it only guards calls, and whether that one has begun to serve; whether it is known that the
+    app rewrites requests.
     """
 
     dead_letters: DeadLetterQueue | None = None
     hardens = False
     begun = False
+    rewritten = False
 
     def __init__(self, began: float) -> None:
         self.began = began

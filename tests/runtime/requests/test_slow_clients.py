@@ -97,6 +97,25 @@ async def test_a_body_that_is_not_here_when_the_time_is_up_is_its_clients_fault(
     assert (house.decisions("request"), counted(house)) == ((1, 0, 0), {"408": 1})
 
 
+@pytest.mark.parametrize("middleware", [[], [Middleware(BaseHTTPMiddleware, dispatch=passed_on)]])
+@pytest.mark.parametrize("size", [{"body": "2B"}, {"body": "1kB", "min_rate": "1kB/s"}])
+async def test_a_body_that_is_refused_while_it_is_read_is_no_fault_of_the_app(
+    size: dict[str, Any], middleware: list[Middleware]
+) -> None:
+    """Starlette wraps the error that ends the reading in a group, where a middleware of its kind is between."""
+    house = harden(site(Route("/", echo, methods=["POST"]), middleware=middleware), limits(size=size))
+    answer = Answer()
+    receive = parts(PART, LAST if "min_rate" not in size else PART)
+    task = asyncio.create_task(house.app(scope_of("POST"), receive, collector(answer)))
+    await house.clock.settle()
+    house.clock.advance("1m")
+    await house.clock.settle()
+    await task
+    assert (answer.status, answer.complete) == (408 if "min_rate" in size else 413, True)
+    (line,) = house.lines
+    assert (line["level"], line["refused_by"], "error" in line) == ("info", "size", False)
+
+
 @pytest.mark.parametrize("endpoint", [busy, echo])
 async def test_who_has_sent_all_has_nothing_to_do_with_it(endpoint: Any) -> None:
     """Nor does an app get away with asking for no body at all."""

@@ -25,11 +25,10 @@ FASTAPIS = ("fastapi.routing", "APIRouter.app")
 _facts = itemgetter("path", "type", "method", "root_path")
 
 
-Handed = tuple[Any, Any, "_App", Scope, tuple[object, ...], "Handed | None"]
-"""Which router is to hand a request to which of its routes, and what of that serves it; what that adds to the scope;
-for which request this holds, as `facts` has it; and what is handed on to the router of a mounted app. No named tuple,
-for the sake of time: each request has one, and it takes five times as long to make and four times as long to take
-apart."""
+Handed = tuple[Any, Any, Scope, tuple[object, ...], "Handed | None"]
+"""Which router is to hand a request to which of its routes; what that adds to the scope; for which request this holds,
+as `facts` has it; and what is handed on to the router of a mounted app. No named tuple, for the sake of time: each
+request has one, and it takes five times as long to make and four times as long to take apart."""
 Found = tuple[str, Handed | None]
 """The route of a request: its path as the app has written it, mounts included, nothing of which comes from the client;
 and what to hand on, None where only the router itself can tell."""
@@ -46,10 +45,11 @@ def facts(scope: Scope) -> tuple[object, ...]:
     return seen
 
 
-def plant(router: Any, full: object) -> bool:
+def plant(router: Any, full: object, changed: Callable[[Scope], object]) -> bool:
     """Let a router take what is handed on to it; False where it is not one whose own code is known.
 
-    `full` is what a route's `matches` says to a request that is its own. Planting twice is planting once.
+    `full` is what a route's `matches` says to a request that is its own; `changed` is asked about each request for
+    which the router has to look itself. Planting twice is planting once.
     """
     inside: Any = getattr(router, "middleware_stack", None)
     door = getattr(inside, "__self__", None)
@@ -61,7 +61,7 @@ def plant(router: Any, full: object) -> bool:
     if known not in {STARLETTES, FASTAPIS} or inside != router.app or inside.__func__ is not own:
         return False
     router.middleware_stack = Door(
-        router, inside, own, known == STARLETTES and _does_as_we_do(own, full)
+        router, inside, own, known == STARLETTES and _does_as_we_do(own, full), changed
     ).open
     return True
 
@@ -69,11 +69,19 @@ def plant(router: Any, full: object) -> bool:
 class Door:
     """Stands before a router's own code: goes straight to the route that was found, else lets the router look."""
 
-    __slots__ = ("_code", "_direct", "_own", "router")
+    __slots__ = ("_changed", "_code", "_direct", "_own", "router")
 
-    def __init__(self, router: Any, own: _App, code: Callable[..., Awaitable[None]], direct: bool) -> None:
+    def __init__(
+        self,
+        router: Any,
+        own: _App,
+        code: Callable[..., Awaitable[None]],
+        direct: bool,
+        changed: Callable[[Scope], object],
+    ) -> None:
         self.router = router
         self._own = own
+        self._changed = changed
         self._code = code
         self._direct = direct
 
@@ -81,15 +89,17 @@ class Door:
         """Serve a request; a method, for to call the object itself takes half as long again."""
         handed: Handed | None = scope.get(HANDED)
         if handed is None:
+            self._changed(scope)
             return self._own(scope, receive, send)
         scope[HANDED] = None
-        router, route, serve, child, seen, below = handed
+        router, route, child, seen, below = handed
         # Whether this router would find the same: middleware may have rewritten the scope.
         try:  # as `facts`, which nearly always has no more to say
             same = seen == _facts(scope) and "path_params" not in scope and "app_root_path" not in scope
         except KeyError:
             same = False
         if router is not self.router or not (same or seen == facts(scope)):
+            self._changed(scope)
             return self._own(scope, receive, send)
         if below is not None:
             scope[HANDED] = below
@@ -98,7 +108,8 @@ class Door:
         if self._direct:
             scope["route"] = route
             scope.update(child)
-            return serve(scope, receive, send)
+            handled: Awaitable[None] = route.handle(scope, receive, send)
+            return handled
         return self._code(_with_only(router, route), scope, receive, send)
 
 
@@ -144,8 +155,8 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
 
     route = SimpleNamespace(matches=matches, handle=handle)
     router = SimpleNamespace(routes=[route])
-    door = Door(router, handle, code, direct=True)
-    handed: Handed = (router, route, handle, child, facts(asked), None)
+    door = Door(router, handle, code, direct=True, changed=bool)
+    handed: Handed = (router, route, child, facts(asked), None)
     for begin in (
         lambda: code(router, {**asked, HANDED: None}, None, None),
         lambda: door.open({**asked, HANDED: handed}, _never, _nobody),
@@ -162,38 +173,14 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
 
 
 def _itself(code: Callable[..., Any], *place: str) -> bool:
-    """Whether this is the very function of that name, and none that was put around it, which goes by the same name."""
+    """Whether this is the very function of that name, and none that was put around it, which goes by the same name.
+
+    A function whose code was exchanged in place is taken for itself.
+    """
     return isinstance(code, FunctionType) and place == (
         code.__globals__.get("__name__"),
         code.__code__.co_qualname,
     )
-
-
-def passes_on(route: Any) -> bool:
-    """Whether all that a route does for a request with one of its methods is to call its `app`, seen with a probe."""
-    own: Any = getattr(route.__class__, "handle", None)
-    return getattr(route.handle, "__func__", None) is own and _passes_on(own)
-
-
-@cache
-def _passes_on(code: Callable[..., Any]) -> bool:
-    if not _itself(code, "starlette.routing", "Route.handle"):
-        return False
-    asked: Scope = {"type": "http", "method": "GET"}
-    seen: list[tuple[object, ...]] = []
-
-    async def app(*call: object) -> None:
-        seen.append(call)
-
-    run: Any = code(SimpleNamespace(methods={"GET"}, app=app), asked, _never, _nobody)
-    try:
-        run.send(None)
-    except StopIteration:
-        return seen == [(asked, _never, _nobody)] and len(asked) == 2
-    except Exception:  # noqa: BLE001  as above
-        return False
-    run.close()
-    return False
 
 
 async def _never() -> Any:

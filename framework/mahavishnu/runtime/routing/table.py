@@ -11,7 +11,8 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.protocols import Scope
-from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, passes_on, plant
+from mahavishnu.runtime.routing import rewritten
+from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
 from mahavishnu.runtime.routing.routes import can_be_asked, is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes
 
@@ -71,7 +72,7 @@ class _Entry:
     `sure`: the verdict holds for all requests of the same path, method and type; `waits`: it cannot fail, and
     methods it does not have can be left for later; `below`: the routes of a mounted app; `pattern`: its verdict on
     a path without its own `matches`, where all that this does is known. Even that is not needed where the path is
-    `fixed`, or its last word the `only` parameter. `passes_on`: what it does then is to call its `app`.
+    `fixed`, or its last word the `only` parameter.
     """  # fmt: skip
 
     __slots__ = (
@@ -82,7 +83,6 @@ class _Entry:
         "handed",
         "only",
         "opaque",
-        "passes_on",
         "pattern",
         "place",
         "route",
@@ -110,7 +110,6 @@ class _Entry:
         self.pattern = _pattern(self.route) if kind == _STARLETTES and self.waits else None
         self.fixed = self.pattern is not None and not self.route.param_convertors
         self.only = None if self.pattern is None else _only(self.route)
-        self.passes_on = self.pattern is not None and self.handed is self.route and passes_on(self.route)
 
     def shape(self) -> Shape | None:
         """What a path must look like for this route to match; None when that is not known."""
@@ -171,8 +170,7 @@ class _Level:
                 if (not methods or method in methods) and "path_params" not in scope:
                     child: Scope = {"endpoint": route.endpoint, "path_params": params}
                     seen = scope["path"], "http", method, root or ""  # its `facts`
-                    serve = route.app if entry.passes_on else entry.handed.handle
-                    return entry.template, (router, entry.handed, serve, child, seen, None)
+                    return entry.template, (router, entry.handed, child, seen, None)
         entries = self._shapes.static.get(path) or self._shapes.narrow(path)
         return self._asked(entries, scope, path, routes) if entries else None
 
@@ -192,8 +190,7 @@ class _Level:
             template, below = entry.below.find({**scope, **child}) or (entry.opaque, None)
         if not (sure and self._planted):
             return template, None
-        serve = getattr(entry.handed, "handle", None)
-        handed: Handed = (self._router, entry.handed, cast("Any", serve), child, facts(scope), below)
+        handed: Handed = (self._router, entry.handed, child, facts(scope), below)
         return template, handed
 
     def _outdated(self) -> bool:
@@ -221,7 +218,7 @@ class _Level:
             if shape is not None and entry.only and self._shapes.sure(shape, entry)
         }
         its_own = type(routes) is list and getattr(self._router, "routes", None) is routes
-        self._planted = its_own and plant(self._router, _FULL)
+        self._planted = its_own and plant(self._router, _FULL, rewritten.told)
 
 
 _Verdict = tuple[_Entry, Scope, bool]  # whom to hand it to, what that adds to the scope, and if it is sure
