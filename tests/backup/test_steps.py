@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from mahavishnu.backup import capture, child, drill, due, evidence, on_schedule, saving, sqlite, verifying
-from mahavishnu.backup.evidence import ALL, Copy, Evidence, alone, read, write
+from mahavishnu.backup.evidence import ALL, Copy, Evidence, read, write
 from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
 from mahavishnu.cli import run
@@ -121,7 +121,7 @@ def waiting(runner: subprocess.Popen[bytes]) -> str:
 def test_a_second_run_waits_for_the_first(world: World) -> None:
     """It says so, touches nothing before that, and can be asked to stop."""
     world.begin()
-    with alone(world.state, "orders", lambda: None):
+    with job(accept(world.home / "mahavishnu.yaml"), "orders", lambda event, **facts: None).step("list"):
         second, third = world.start("run"), world.start("verify")
         assert waiting(second) == waiting(third) == "backup `orders`"
         third.terminate()
@@ -155,10 +155,10 @@ def test_backups_in_one_repository_take_turns(world: World) -> None:
     users = replace(users, tell=hear)
 
     def enter() -> None:
-        with users.alone("1"):
+        with users.alone("verify", "1"):
             entered.set()
 
-    with orders.beside("1"), users.beside("1"):
+    with orders.beside("run", "1"), users.beside("run", "1"):
         assert not heard.is_set()
         thread = Thread(target=enter)
         thread.start()

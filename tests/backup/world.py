@@ -105,11 +105,13 @@ class World:
         """`mahavishnu backup …`, in this process."""
         return run(["backup", *words])
 
-    def start(self, *words: str) -> subprocess.Popen[bytes]:
-        """The same as a process of its own, in a session of its own."""
+    def start(self, *words: str, **more: str) -> subprocess.Popen[bytes]:
+        """The same as a process of its own, in a session of its own; `more` are variables."""
         command = [sys.executable, "-m", "mahavishnu", "backup", *words]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, cwd=self.home, start_new_session=True, stdout=pipe, stderr=pipe)
+        pipe, env = subprocess.PIPE, {**os.environ, **more}
+        return subprocess.Popen(
+            command, cwd=self.home, env=env, start_new_session=True, stdout=pipe, stderr=pipe
+        )
 
     def forge(self, at: str) -> None:
         """A snapshot of this time as a run calls it, of what is no database."""

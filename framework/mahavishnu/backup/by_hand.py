@@ -18,5 +18,5 @@ def restic(
         show(repository.clean(line))
         return True
 
-    with job.beside(copy):
+    with job.beside("restic", copy):
         repository.call(*words, stdin=stdin, on_line=shown)

@@ -25,7 +25,7 @@ def drill(job: Job) -> None:
     lost.
     """
     with job.step("drill") as known:
-        each_copy(job, partial(_drill, job, known), job.beside)
+        each_copy(job, partial(_drill, job, known), partial(job.beside, "drill"))
 
 
 def _drill(job: Job, known: Evidence, copy: str, repository: Repository) -> None:
@@ -59,7 +59,7 @@ def restore(
     repository = job.repository(copy)
     if to is not None:
         _make_ready(to)
-    with job.step("restore"), job.beside(copy):
+    with job.step("restore"), job.beside("restore", copy):
         taken = newest(job, repository.snapshots(), snapshot)
         job.tell("restoring", copy=copy, snapshot=taken.id, made=taken.snapshot.at.isoformat())
         target = to or job.staging / "restore"

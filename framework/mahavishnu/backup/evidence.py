@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from mahavishnu.backup import child
-from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground import variables
 
 FOLDER = variables.STATE
@@ -147,33 +143,3 @@ def write(place: Path, name: str, evidence: Evidence) -> None:
     except OSError:
         new.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def alone(place: Path, name: str, waits: Callable[[], None], *, beside: bool = False) -> Generator[None]:
-    """Hold a name, so that nobody else works on what it stands for, or only others who are `beside`, too.
-
-    Until whoever holds it, or what is left of him, has ended, it waits, and says so once by `waits`.
-    """
-    how = fcntl.LOCK_SH if beside else fcntl.LOCK_EX
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        held = os.open(place / f".{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as fault:
-        raise MahavishnuError(
-            f"`{place}` cannot be written: {fault.strerror}; {FOLDER} names another"
-        ) from None
-    try:
-        try:
-            fcntl.flock(held, how | fcntl.LOCK_NB)
-        except BlockingIOError:
-            waits()
-            fcntl.flock(held, how)
-        except OSError as fault:
-            raise MahavishnuError(
-                f"`{place}` knows no locks: {fault.strerror}; {FOLDER} names another"
-            ) from None
-        with child.locked(held):
-            yield
-    finally:
-        os.close(held)

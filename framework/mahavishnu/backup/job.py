@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import socket
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +20,7 @@ from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.hiding import hiding
 from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
+from mahavishnu.backup.turns import Turn
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground.secret_refs import name_of, names_in
 from mahavishnu.load import Loaded
@@ -25,8 +29,12 @@ from mahavishnu.policies._retention import Keep, guaranteed
 from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup, called
 from mahavishnu.runtime.secret_values import resolved, secret
-from mahavishnu.units import SECOND
+from mahavishnu.units import SECOND, Duration
 
+SCHEDULED = Duration.parse("12h")
+"""So long a step waits for another: through the longest night, and not until it is due again."""
+TYPED = Duration.parse("15m")
+"""So long a person does who waits for an answer."""
 AHEAD = 3600
 """A snapshot may be so many seconds ahead of this clock, and no more."""
 
@@ -55,6 +63,8 @@ class Job:
     environment: str | None = None
     """Its snapshots are its own, also where several share a repository."""
     now: Callable[[], float] = time.time
+    patience: Duration = SCHEDULED
+    """How long it waits until nobody else works on what it needs."""
 
     @property
     def staging(self) -> Path:
@@ -125,7 +135,7 @@ class Job:
     @contextmanager
     def step(self, step: str) -> Generator[Evidence]:
         """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down."""
-        with evidence.alone(self.state, self.name, self._waits(f"backup `{self.name}`")):
+        with self._turn(f"backup `{self.name}`", self.name).taken(partial(self._signature, step)):
             known = self.known()
             ended = False
             try:
@@ -146,22 +156,29 @@ class Job:
             what = f"`{self.staging}` cannot be emptied: {fault.strerror} (`{fault.filename}`)"
             raise Failed(what) from None
 
-    def alone(self, copy: str) -> AbstractContextManager[None]:
+    def alone(self, step: str, copy: str) -> AbstractContextManager[None]:
         """Work on a repository while no other backup of this spec does: to make it, remove from it or check it."""
-        return self._turn(copy, beside=False)
+        return self._at(copy).taken(partial(self._signature, step))
 
-    def beside(self, copy: str) -> AbstractContextManager[None]:
+    def beside(self, step: str, copy: str) -> AbstractContextManager[None]:
         """Work on a repository while others may, who only add to it and read it."""
-        return self._turn(copy, beside=True)
+        return self._at(copy).taken(partial(self._signature, step), beside=True)
 
-    def _turn(self, copy: str, *, beside: bool) -> AbstractContextManager[None]:
+    def _at(self, copy: str) -> Turn:
         place = self.backup.places[copy]
         whole = place if ":" in place else str(self.home / place)
         name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
-        return evidence.alone(self.state, name, self._waits(f"the repository of copy {copy}"), beside=beside)
+        return self._turn(f"the repository of copy {copy}", name)
 
-    def _waits(self, what: str) -> Callable[[], None]:
-        return lambda: self.tell("waiting", what=what)
+    def _turn(self, what: str, name: str) -> Turn:
+        def hears(held_by: str) -> None:
+            self.tell("waiting", what=what, at_most=str(self.patience), held_by=held_by)
+
+        return Turn(what, self.state / f".{name}.lock", self.patience, hears)
+
+    def _signature(self, step: str) -> str:
+        since = datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"`{step}` of `{self.mark}` since {since} (process {os.getpid()} on {socket.gethostname()})"
 
     def _write(self, known: Evidence) -> None:
         for copy, one in known.copies.items():

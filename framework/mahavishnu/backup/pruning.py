@@ -38,7 +38,7 @@ def prune(job: Job, *, confirmed: bool = False) -> None:
     `confirmed`: a person has seen the plan, and lets more go than a run does by itself.
     """
     with job.step("prune") as known:
-        each_copy(job, partial(_prune, job, known, confirmed), job.alone)
+        each_copy(job, partial(_prune, job, known, confirmed), partial(job.alone, "prune"))
 
 
 def _prune(job: Job, known: Evidence, confirmed: bool, copy: str, repository: Repository) -> None:

@@ -57,10 +57,10 @@ def _save(
     job: Job, known: Evidence, found: Captured, began: tuple[float, float], copy: str, repository: Repository
 ) -> None:
     one = known.copy(copy)
-    with job.alone(copy):
+    with job.alone("run", copy):
         _ready(job, one, repository)
     tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
-    with job.beside(copy), ExitStack() as stack:
+    with job.beside("run", copy), ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
         stdin = stack.enter_context(found.file.open("rb")) if found.file else None
         tell = partial(job.tell, "progress", copy=copy)

@@ -20,7 +20,7 @@ def verify(job: Job, *, everything: bool = False) -> None:
     not read well, a part or everything, is what the next run reads again: a fault is not forgotten over a sound part.
     """
     with job.step("verify") as known:
-        each_copy(job, partial(_verify, job, known, everything), job.alone)
+        each_copy(job, partial(_verify, job, known, everything), partial(job.alone, "verify"))
 
 
 def _verify(job: Job, known: Evidence, everything: bool, copy: str, repository: Repository) -> None:

@@ -28,7 +28,7 @@ _SENTENCES = {
     "kept": "what was there before is kept as {place}",
     "retrying": "restic tries again, for a quarter of an hour at the most: {why}",
     "failed": "{why}",
-    "waiting": "waiting until another run has ended with {what}",
+    "waiting": "waiting for {what}, {at_most} at the most; held by {held_by}",
     "due": "{step} is due",
     "late": "{step} is due, and the one before it has not ended",
     "ended": "{step} ended with {code}",

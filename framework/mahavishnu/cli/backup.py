@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ import typer
 from mahavishnu.backup import by_hand, evidence, on_schedule, pruning, saving, verifying
 from mahavishnu.backup import drill as drills
 from mahavishnu.backup.capture import CaptureFailed
-from mahavishnu.backup.job import Failed, Job
+from mahavishnu.backup.job import SCHEDULED, TYPED, Failed, Job
 from mahavishnu.backup.job import job as job_of
 from mahavishnu.backup.restic import ResticFailed
 from mahavishnu.backup.restored import NotRestored
@@ -25,12 +26,20 @@ from mahavishnu.derived.history import promises
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, accept
+from mahavishnu.units import Duration
 
 backup = typer.Typer(no_args_is_help=True, rich_markup_mode=None, add_completion=False)
 NameArgument = Annotated[str | None, typer.Argument(help="Which one; all of the spec when absent.")]
 _FAILURES = (Failed, NotRestored, CaptureFailed, ResticFailed)
 """How a step ends that was begun; whatever else is wrong kept it from that."""
 OneArgument = Annotated[str, typer.Argument(help="Which one.")]
+WaitOption = Annotated[
+    str,
+    typer.Option(
+        "--wait", metavar="DURATION", help="So long at the most, while another command works on the same."
+    ),
+]
+_SCHEDULED, _TYPED = str(SCHEDULED), str(TYPED)
 
 
 @backup.callback()
@@ -64,15 +73,16 @@ def run(
             "--on-schedule", help="Stay, and do everything when it is due: run, prune, verify, drill."
         ),
     ] = False,
+    wait: WaitOption = _SCHEDULED,
 ) -> None:
     """Capture a source, and save it to its repositories.
 
-    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin. Where another run is at
-    it, this one waits.
+    Exit code 0: all of it was saved; 1: it was not; 2: it could not begin. Where another command is
+    at it, this one says so and waits.
     """
     if scheduled:
-        loaded = _loaded(spec, env)
-        on_schedule.forever(loaded, evidence.folder(loaded.path.resolve()), _words(spec, env), _told.teller())
+        loaded, words = _loaded(spec, env), _words(spec, env, str(_patience(wait)))
+        on_schedule.forever(loaded, evidence.folder(loaded.path.resolve()), words, _told.teller())
         return
 
     def both(job: Job) -> None:
@@ -80,7 +90,7 @@ def run(
         if prune:
             pruning.prune(job)
 
-    _each(name, spec, env, both)
+    _each(name, spec, env, both, wait)
 
 
 @backup.command("list")
@@ -105,15 +115,21 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="Read all data now, not the next part of it.")
     ] = False,
+    wait: WaitOption = _SCHEDULED,
 ) -> None:
     """Read the repositories back, a seventh in each run; all of it was read when it is called verified."""
-    _each(name, spec, env, lambda job: verifying.verify(job, everything=everything))
+    _each(name, spec, env, lambda job: verifying.verify(job, everything=everything), wait)
 
 
 @backup.command("drill")
-def drill(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = None) -> None:
+def drill(
+    name: NameArgument = None,
+    spec: SpecOption = None,
+    env: EnvOption = None,
+    wait: WaitOption = _SCHEDULED,
+) -> None:
     """Restore the newest snapshot to a scratch place, look into it, and measure how long that takes."""
-    _each(name, spec, env, drills.drill)
+    _each(name, spec, env, drills.drill, wait)
 
 
 @backup.command("prune")
@@ -127,9 +143,10 @@ def prune(
             "--confirm", help="Also when more go than usual, or times are odd; look at `plan` first."
         ),
     ] = False,
+    wait: WaitOption = _SCHEDULED,
 ) -> None:
     """Remove the snapshots that both our plan and restic's let go; never the last ones."""
-    _each(name, spec, env, lambda job: pruning.prune(job, confirmed=confirm))
+    _each(name, spec, env, lambda job: pruning.prune(job, confirmed=confirm), wait)
 
 
 @backup.command("restore")
@@ -148,11 +165,12 @@ def restore(  # noqa: PLR0913, PLR0917 - one for each option
     ] = False,
     spec: SpecOption = None,
     env: EnvOption = None,
+    wait: WaitOption = _TYPED,
 ) -> None:
     """Get a backup back, to a folder or in the place of its source; it is compared with what was saved."""
     if (to is None) != in_place:
         raise typer.BadParameter("say either --to FOLDER or --in-place")
-    one = _job(_loaded(spec, env), name)
+    one = _job(_loaded(spec, env), name, wait)
     _leave(
         _attempted(one, lambda job: drills.restore(job, to, copy=copy, snapshot=snapshot, confirmed=confirm))
     )
@@ -165,11 +183,12 @@ def restic_(
     copy: Annotated[str, typer.Option("--copy", help="Which repository: its place in `to`.")] = "1",
     spec: SpecOption = None,
     env: EnvOption = None,
+    wait: WaitOption = _TYPED,
 ) -> None:
     """Run restic itself on a repository, with the password and the credentials of the spec."""
     # Never a terminal, which would stop it: it is not in the group of processes that may read there.
     stdin = None if sys.stdin.isatty() else sys.stdin.buffer
-    one = _job(_loaded(spec, env), name)
+    one = _job(_loaded(spec, env), name, wait)
     _leave(_attempted(one, lambda job: by_hand.restic(job, copy, words, stdin, sys.stdout.write)))
 
 
@@ -177,17 +196,30 @@ def _loaded(spec: Path | None, env: str | None) -> Loaded:
     return accept(spec_path(spec), env or variables.environment(), runtime=True)
 
 
-def _job(loaded: Loaded, name: str) -> Job:
-    return job_of(loaded, name, _told.teller(name))
+def _job(loaded: Loaded, name: str, wait: str) -> Job:
+    return replace(job_of(loaded, name, _told.teller(name)), patience=_patience(wait))
 
 
-def _each(name: str | None, spec: Path | None, env: str | None, do: Callable[[Job], object]) -> None:
+def _patience(wait: str) -> Duration:
+    try:
+        return Duration.parse(wait)
+    except ValueError as fault:
+        raise typer.BadParameter(f"{fault}; {Duration.advice(wait)}", param_hint="--wait") from None
+
+
+def _each(
+    name: str | None,
+    spec: Path | None,
+    env: str | None,
+    do: Callable[[Job], object],
+    wait: str = _SCHEDULED,
+) -> None:
     """Do something with one backup, or with all of them, also when one fails; exits with the worst code of any."""
     loaded = _loaded(spec, env)
     names = [name] if name else [*loaded.spec.backups]
     if not names:
         raise MahavishnuError("the spec has no `backups`; say there what is backed up")
-    _leave(max(_attempted(_job(loaded, one), do) for one in names))
+    _leave(max(_attempted(_job(loaded, one, wait), do) for one in names))
 
 
 def _attempted(job: Job, do: Callable[[Job], object]) -> int:
@@ -207,7 +239,7 @@ def _leave(code: int) -> None:
         raise typer.Exit(code)
 
 
-def _words(spec: Path | None, env: str | None) -> list[str]:
+def _words(spec: Path | None, env: str | None, wait: str) -> list[str]:
     """The options that a child needs to mean the same spec."""
-    options = {"--spec": spec and str(spec), "--env": env}
+    options = {"--spec": spec and str(spec), "--env": env, "--wait": wait}
     return [word for option, value in options.items() if value for word in (option, value)]
