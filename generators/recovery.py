@@ -9,8 +9,8 @@ from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
 from mahavishnu.ground.secret_refs import name_of
-from mahavishnu.policies._retention import guaranteed, most
 from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite, called
+from mahavishnu.snapshots.retention import guaranteed, most
 
 from . import _by_hand
 from ._render import Code, Mark, render

@@ -18,11 +18,11 @@ from examples.shop.firing import samples
 from mahavishnu.asgi import Hardening
 from mahavishnu.backup.evidence import Copy, Evidence, folder, write
 from mahavishnu.load import load
-from mahavishnu.policies._backup_series import STEPS
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
 from mahavishnu.runtime.limits.memory_store import MemoryStore
 from mahavishnu.runtime.process import Usage
+from mahavishnu.snapshots.series import STEPS
 from mahavishnu.testing import VirtualClock
 from tests.runtime.asgi_client import Answer, App, Message, collector, scope_of
 

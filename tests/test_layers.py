@@ -32,7 +32,18 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "queries",
         "queries.*",
     ),
-    ("series", "settings", "policy", "protocols", "algorithms", "clock"),
+    (
+        "series",
+        "settings",
+        "policy",
+        "protocols",
+        "algorithms",
+        "clock",
+        "outcomes",
+        "outcomes.*",
+        "snapshots",
+        "snapshots.*",
+    ),
     ("policies", "policies.*", "targets", "notify", "store"),
     ("spec",),
     ("alerts", "alerts.*", "container", "contract", "derived", "derived.*", "checks", "checks.*"),
@@ -210,6 +221,17 @@ def breaches_of_floors(of: Sources) -> list[str]:
     return found
 
 
+def breaches_of_privacy(of: Sources) -> list[str]:
+    """Who imports what another room calls its own, by a name that begins with `_`."""
+    found: list[str] = []
+    for module in sorted(of):
+        for imported in sorted({name for each in imports(module, of) if (name := ours(each)) is not None}):
+            folder, _, name = imported.rpartition(".")
+            if name.startswith("_") and folder not in (module, module.rpartition(".")[0]):
+                found.append(f"{module} -> {imported}")
+    return found
+
+
 def users_of_dependencies(of: Sources) -> dict[str, set[str]]:
     users: dict[str, set[str]] = {}
     for module in sorted(of):
@@ -324,6 +346,11 @@ def test_arrows_only_run_down() -> None:
     assert breaches_of_floors(sources()) == []
 
 
+def test_what_begins_with_a_line_is_its_rooms_own() -> None:
+    """But for faults, of which the runtime asks as much as policies do."""
+    assert [one for one in breaches_of_privacy(sources()) if not one.endswith(" -> policies._faults")] == []
+
+
 def test_each_dependency_comes_in_by_its_door() -> None:
     assert breaches_of_doors(sources()) == []
 
@@ -383,6 +410,7 @@ CLEAN: Sources = {
 
 def test_the_clean_sample_is_clean() -> None:
     assert breaches_of_floors(CLEAN) == []
+    assert breaches_of_privacy(CLEAN) == []
     assert breaches_of_doors(CLEAN) == []
     assert breaches_of_the_bridge(CLEAN) == []
     assert circles(needs(CLEAN)) == []
@@ -415,6 +443,13 @@ def test_the_clean_sample_is_clean() -> None:
 def test_a_planted_climb_is_found(module: str, text: str, says: str) -> None:
     found = breaches_of_floors({**CLEAN, module: text})
     assert any(line.startswith(says) for line in found), found
+
+
+@pytest.mark.parametrize(
+    "text", ["from mahavishnu.policies import _window", "import mahavishnu.policies._window"]
+)
+def test_a_planted_breach_of_privacy_is_found(text: str) -> None:
+    assert breaches_of_privacy({**CLEAN, "runtime.engine": text}) == ["runtime.engine -> policies._window"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 
 from mahavishnu import policies, series
 from mahavishnu.signals import Kind, Signal, Unit
+from mahavishnu.snapshots import series as snapshots_series
 
 ENDINGS = {
     "_timestamp_seconds": {Unit.POINT},
@@ -31,6 +32,7 @@ def shown() -> Iterator[Signal]:
     """The series of the service, and of every policy."""
     modules = [
         series,
+        snapshots_series,
         *(import_module(f"mahavishnu.policies.{one.name}") for one in iter_modules(policies.__path__)),
     ]
     return (one for module in modules for one in vars(module).values() if isinstance(one, Signal))

@@ -38,7 +38,7 @@ from mahavishnu.ground.app_names import NAMED
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
 from mahavishnu.load import Loaded, accept, find_spec, load
-from mahavishnu.policies._statuses import status_of
+from mahavishnu.outcomes.statuses import status_of
 from mahavishnu.policies.fallback import Static
 from mahavishnu.protocols import Site
 from mahavishnu.runtime.calls import fallback

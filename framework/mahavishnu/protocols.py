@@ -338,6 +338,20 @@ class Guard(Protocol):
         ...
 
 
+class Turn(NamedTuple):
+    """What leads from one state of a breaker to another: so many `failures` and slow calls among so many, and why where
+    it was not they; `span` is for how long it is open at first (ns). One that is not `enforced` refuses nothing."""
+
+    left: str
+    to: str
+    calls: int
+    failures: int
+    slow: int
+    span: int | None
+    enforced: bool
+    reason: str
+
+
 @runtime_checkable
 class Advice(Protocol):
     """What the processes of a fleet tell each other of their breakers; where that cannot be done, nothing happens."""

@@ -13,6 +13,12 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$"
 SecretRef = Annotated[str, StringConstraints(pattern=rf"^{REFERENCE}$")]
 """`${NAME}`: a secret declared in `secrets`; its value is never written anywhere."""
 Count = Annotated[int, Field(strict=True, gt=0, le=1_000_000_000)]
+BudgetHeader = Annotated[
+    str,
+    StringConstraints(pattern=r"^([a-z0-9]+-)*timeout(-ms)?$", max_length=64),
+    Field(examples=["grpc-timeout", "x-request-timeout-ms", "request-timeout"]),
+]
+"""A header that says how much time is left; its name tells its form, see `runtime.budget`."""
 
 
 class Settings(BaseModel):

@@ -24,8 +24,6 @@ from mahavishnu.errors import Path
 from mahavishnu.ground.addresses import Network, canonical, reachable
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
-from mahavishnu.policies._http import BudgetHeader
-from mahavishnu.policies._retention import Keep
 from mahavishnu.policies.backup import Backup
 from mahavishnu.policies.body import Body
 from mahavishnu.policies.breaker import Breaker
@@ -39,7 +37,8 @@ from mahavishnu.policies.slo import Slo
 from mahavishnu.policies.throttle import Throttle
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Limit, Policy
-from mahavishnu.settings import Name, OneOf, SecretRef, Settings, exactly, listed
+from mahavishnu.settings import BudgetHeader, Name, OneOf, SecretRef, Settings, exactly, listed
+from mahavishnu.snapshots.retention import Keep
 from mahavishnu.store import MEMORY, StoreUrl
 from mahavishnu.targets import Deploy
 from mahavishnu.units import DAY, SECOND, Duration, Percent

@@ -14,9 +14,9 @@ import pytest
 
 from mahavishnu.backup.evidence import ALL
 from mahavishnu.load import load
-from mahavishnu.policies._backup_series import BACKUP_DRILLED, BACKUP_VERIFIED
 from mahavishnu.runtime.telemetry.backups import show
 from mahavishnu.signals import Signal
+from mahavishnu.snapshots.series import BACKUP_DRILLED, BACKUP_VERIFIED
 from tests.backup.world import OF_BOTH, World, flipped, spec
 
 pytestmark = pytest.mark.judge

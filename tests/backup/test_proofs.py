@@ -26,7 +26,7 @@ from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import KEEPS_OLDEST, Repository, Taken, parsed, version
 from mahavishnu.cli import run
 from mahavishnu.load import accept
-from mahavishnu.policies._retention import Keep, kept, words
+from mahavishnu.snapshots.retention import Keep, kept, words
 from tests.backup.vaults import answering
 from tests.backup.world import PASSWORD, RESTICS, World, flipped, spec
 from tests.figures import FULL, figure

@@ -15,10 +15,10 @@ from mahavishnu.backup.job import Job
 from mahavishnu.backup.restic import Taken, parsed
 from mahavishnu.backup.retain import Plan, plan
 from mahavishnu.ground.cron import Schedule
-from mahavishnu.policies._backup_series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
-from mahavishnu.policies._retention import Keep, kept
 from mahavishnu.runtime.telemetry.backups import show
 from mahavishnu.signals import Signal
+from mahavishnu.snapshots.retention import Keep, kept
+from mahavishnu.snapshots.series import BACKUP_HISTORY, BACKUP_HISTORY_DUE
 from mahavishnu.spec import Spec
 from tests.backup.world import spec
 

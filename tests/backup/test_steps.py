@@ -27,7 +27,7 @@ from mahavishnu.backup.job import Failed, Job, job
 from mahavishnu.backup.restic import Listed, ResticFailed, Taken
 from mahavishnu.cli import run
 from mahavishnu.load import accept
-from mahavishnu.policies._retention import Snapshot
+from mahavishnu.snapshots.retention import Snapshot
 from mahavishnu.spec import Spec
 from tests.backup.world import OF_BOTH, World, flipped, spec
 from tests.judges import newer

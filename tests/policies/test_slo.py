@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from mahavishnu.alerts.drift import SPEC_RELOAD_TIME
 from mahavishnu.contract import contract
-from mahavishnu.policies._backup_series import BACKUP_AGE
 from mahavishnu.policies.slo import Slo, decimal
 from mahavishnu.policy import Match, camel
 from mahavishnu.queries.written import Unproved
+from mahavishnu.snapshots.series import BACKUP_AGE
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 from tests.monitoring import MINIMAL

@@ -24,11 +24,11 @@ from mahavishnu.backup.turns import Turn
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground.secret_refs import name_of, names_in
 from mahavishnu.load import Loaded
-from mahavishnu.policies._backup_series import STEPS
-from mahavishnu.policies._retention import Keep, guaranteed
-from mahavishnu.policies._sftp import server
 from mahavishnu.policies.backup import Backup, called
 from mahavishnu.runtime.secret_values import resolved, secret
+from mahavishnu.snapshots.retention import Keep, guaranteed
+from mahavishnu.snapshots.series import STEPS
+from mahavishnu.snapshots.sftp import server
 from mahavishnu.units import SECOND, Duration
 
 SCHEDULED = Duration.parse("12h")

@@ -10,7 +10,7 @@ from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import KEEPS_OLDEST, Listed, Repository
 from mahavishnu.backup.retain import Plan, plan
-from mahavishnu.policies._retention import words
+from mahavishnu.snapshots.retention import words
 from mahavishnu.units import SECOND
 
 

@@ -16,7 +16,7 @@ from typing import IO, Any, NamedTuple, cast
 from mahavishnu.backup import child
 from mahavishnu.backup.ssh import Entry, Opened
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.policies._retention import Snapshot
+from mahavishnu.snapshots.retention import Snapshot
 from mahavishnu.units import SECOND
 
 FLOOR = (0, 14)

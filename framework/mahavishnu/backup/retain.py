@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from mahavishnu.backup.restic import Taken
 from mahavishnu.ground.cron import Schedule
-from mahavishnu.policies._retention import RULES, Keep, kept
+from mahavishnu.snapshots.retention import RULES, Keep, kept
 from mahavishnu.units import DAY, HOUR
 
 _FEW = 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mahavishnu.backup import child
-from mahavishnu.policies._sftp import Server
+from mahavishnu.snapshots.sftp import Server
 
 _FIXED = (
     "IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes", "StrictHostKeyChecking=yes",

@@ -8,7 +8,6 @@ from mahavishnu.checks._facts import Facts, warning
 from mahavishnu.contract import shown
 from mahavishnu.errors import Problem
 from mahavishnu.ground.codes import Code
-from mahavishnu.policies._indicators import Events
 from mahavishnu.signals import AgreementError
 
 CODE = Code(
@@ -28,10 +27,10 @@ def check(facts: Facts) -> Iterator[Problem]:
     asked = [(name, slo) for name, slo in facts.spec.slos.items() if slo.query is not None]
     for name, slo in asked:
         try:
-            of = slo.reading(name, shown(facts.spec).signals).indicator(name)
+            units = slo.reading(name, shown(facts.spec).signals).units(name)
         except AgreementError:
             continue
-        if isinstance(of, Events) and not of.alike:
-            every, failed = of.units
+        if units is not None and units[0] is not units[1]:
+            every, failed = units
             what = f"slo `{name}` counts {every}, and {failed} as the bad ones among them"
             yield warning(CODE, ("slos", name, "query", "bad"), what, CODE.help)

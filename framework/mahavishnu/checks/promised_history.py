@@ -8,7 +8,7 @@ from mahavishnu.checks._facts import Facts, error
 from mahavishnu.derived.history import days
 from mahavishnu.errors import Path, Problem
 from mahavishnu.ground.codes import Code
-from mahavishnu.policies._retention import guaranteed
+from mahavishnu.snapshots.retention import guaranteed
 
 CODE = Code(
     "MV703",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.policies._retention import guaranteed, most
+from mahavishnu.snapshots.retention import guaranteed, most
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, Duration
 

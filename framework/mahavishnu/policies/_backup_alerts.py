@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from mahavishnu.errors import Path
-from mahavishnu.policies._backup_series import (
+from mahavishnu.policy import camel
+from mahavishnu.promql import Expr, absent, highest
+from mahavishnu.signals import Alert, Feed, Severity, Signal
+from mahavishnu.snapshots.series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,
     BACKUP_HISTORY,
@@ -17,9 +20,6 @@ from mahavishnu.policies._backup_series import (
     BACKUP_USUAL_SIZE,
     BACKUP_VERIFIED_AGE,
 )
-from mahavishnu.policy import camel
-from mahavishnu.promql import Expr, absent, highest
-from mahavishnu.signals import Alert, Feed, Severity, Signal
 from mahavishnu.units import DAY, SECOND, Duration
 
 _HOLD = Duration.parse("5m")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from mahavishnu.policies._window import Window
 
 _CALLS, _WRONG, _SLOW = range(3)
@@ -115,20 +113,6 @@ _NAMES: dict[type, str] = {Closed: "closed", Open: "open", HalfOpen: "half_open"
 def name_of(state: State) -> str:
     """As it is shown; what is held has the name of what it is held as."""
     return state.name if isinstance(state, Held) else _NAMES[type(state)]
-
-
-class Turn(NamedTuple):
-    """What leads from one state to another: so many `failures` and slow calls among so many, and why where it was not
-    they; `span` is for how long it is open at first (ns). One that is not `enforced` refuses nothing."""
-
-    left: str
-    to: str
-    calls: int
-    failures: int
-    slow: int
-    span: int | None
-    enforced: bool
-    reason: str
 
 
 def tally_of(state: State) -> tuple[int, int, int]:

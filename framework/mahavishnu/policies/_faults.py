@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, DependencyError, RateLimited, Throttled
 from mahavishnu.ground.unfit import unfit
-from mahavishnu.policies._statuses import own_status, package, status_of, status_of_fault
+from mahavishnu.outcomes.statuses import own_status, package, status_of, status_of_fault
 from mahavishnu.protocols import Leaf, Outcome, Word
 from mahavishnu.units import SECOND
 

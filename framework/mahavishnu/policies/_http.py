@@ -1,33 +1,16 @@
-"""What policies that judge HTTP traffic share: headers of its time, the share of failures, buckets."""
+"""What policies that judge HTTP traffic share: the share of failures, and the buckets of durations."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import Annotated
-
-from pydantic import BeforeValidator, Field, StringConstraints
 
 from mahavishnu.promql import Expr, Number, total
 from mahavishnu.series import HTTP_DURATION
-from mahavishnu.settings import listed
 from mahavishnu.signals import Signal
 from mahavishnu.units import Duration
 
 FAILED = "5.."
-
-
-BudgetHeader = Annotated[
-    str,
-    StringConstraints(pattern=r"^([a-z0-9]+-)*timeout(-ms)?$", max_length=64),
-    Field(examples=["grpc-timeout", "x-request-timeout-ms", "request-timeout"]),
-]
-"""A header that says how much time is left; its name tells its form, see `runtime.budget`."""
-BudgetHeaders = Annotated[
-    tuple[BudgetHeader, ...],
-    Field(min_length=1, max_length=4),
-    BeforeValidator(listed, json_schema_input_type=BudgetHeader | list[BudgetHeader]),
-]
 
 
 def error_ratio(window: Duration) -> Expr:

@@ -11,18 +11,18 @@ from mahavishnu.ground.cron import Schedule
 from mahavishnu.ground.secret_refs import REFERENCE, name_of
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies._backup_alerts import BackupAlerts
-from mahavishnu.policies._backup_series import (
+from mahavishnu.policy import Policy
+from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
+from mahavishnu.signals import Alert, Signal
+from mahavishnu.snapshots.retention import Keep
+from mahavishnu.snapshots.series import (
     BACKUP_GUARANTEED,
     BACKUP_STEP,
     COPIED,
     COPIES,
     STEPS,
 )
-from mahavishnu.policies._retention import Keep
-from mahavishnu.policies._sftp import Ssh, server
-from mahavishnu.policy import Policy
-from mahavishnu.settings import Keyed, OneOf, SecretRef, Settings, listed
-from mahavishnu.signals import Alert, Signal
+from mahavishnu.snapshots.sftp import Ssh, server
 from mahavishnu.store import HoldsSecret
 from mahavishnu.units import Duration, Size
 

@@ -22,7 +22,6 @@ from mahavishnu.policies._breaker_states import (
     Open,
     Probe,
     State,
-    Turn,
     name_of,
     tally_of,
 )
@@ -30,7 +29,7 @@ from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import highest, lowest, total
-from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Word
+from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Turn, Word
 from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
 from mahavishnu.settings import Count
 from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit

@@ -221,6 +221,11 @@ class Slo(Policy):
             raise QueryError("the queries of this objective have not been read")
         return self._read
 
+    def units(self, name: str) -> tuple[Unit, Unit] | None:
+        """What all events are that its queries count, and what the bad ones are; None where it counts none."""
+        of = self.indicator(name)
+        return of.units if isinstance(of, Events) else None
+
     @property
     def _failing(self) -> str:
         return "fail" if self.under is None else f"take longer than {self.under}"

@@ -14,7 +14,6 @@ from pydantic_core import PydanticCustomError
 
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.policies import _http
-from mahavishnu.policies._backup_series import BACKUP_AGE
 from mahavishnu.policies._written import not_too_long
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import Binary, Expr, Operand, Selector, highest, operand, quantile, total
@@ -33,6 +32,7 @@ from mahavishnu.series import (
     MEMORY_LIMIT,
 )
 from mahavishnu.signals import WINDOW, Alert, Feed, Severity, Signal
+from mahavishnu.snapshots.series import BACKUP_AGE
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _PER_MINUTE = 600

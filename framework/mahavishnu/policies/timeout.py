@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from mahavishnu.policies._http import BudgetHeaders
+from pydantic import BeforeValidator, Field
+
 from mahavishnu.policy import Limit, camel
 from mahavishnu.series import LIMIT_DECISIONS
+from mahavishnu.settings import BudgetHeader, listed
 from mahavishnu.signals import Alert, Feed, Severity
 from mahavishnu.units import Duration
 
 MARGIN = 10_000_000
 """Nanoseconds kept back from a dependency's time, so that the service can still answer without it."""
 _LATE_RATIO = Decimal("0.01")
+BudgetHeaders = Annotated[
+    tuple[BudgetHeader, ...],
+    Field(min_length=1, max_length=4),
+    BeforeValidator(listed, json_schema_input_type=BudgetHeader | list[BudgetHeader]),
+]
 
 
 class Timeout(Limit):

@@ -16,7 +16,7 @@ import urllib3
 from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from starlette.testclient import TestClient
 
-from tests.policies.test_statuses import AioResponse, carrying
+from tests.outcomes.test_statuses import AioResponse, carrying
 from tests.runtime.calls.worlds import World
 
 RETRY: dict[str, Any] = {"retry": {"attempts": 3, "base": "1ms"}, "breaker": {"min_calls": 5}}

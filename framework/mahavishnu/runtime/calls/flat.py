@@ -7,7 +7,7 @@ from asyncio import get_running_loop
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from mahavishnu.policies._statuses import READERS, status_of
+from mahavishnu.outcomes.statuses import READERS, status_of
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm

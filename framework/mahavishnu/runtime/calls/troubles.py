@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from typing import Any
 
-from mahavishnu.policies._breaker_states import Turn
-from mahavishnu.protocols import Clock
+from mahavishnu.protocols import Clock, Turn
 from mahavishnu.units import MINUTE, SECOND
 
 _KINDS = 16

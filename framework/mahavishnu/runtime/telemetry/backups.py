@@ -10,7 +10,11 @@ from statistics import median
 
 from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
-from mahavishnu.policies._backup_series import (
+from mahavishnu.policies.backup import called
+from mahavishnu.protocols import Meter
+from mahavishnu.signals import Signal
+from mahavishnu.snapshots.retention import guaranteed
+from mahavishnu.snapshots.series import (
     BACKUP_AGE,
     BACKUP_DRILL_AGE,
     BACKUP_DRILLED,
@@ -28,10 +32,6 @@ from mahavishnu.policies._backup_series import (
     BACKUP_VERIFIED_AGE,
     STEPS,
 )
-from mahavishnu.policies._retention import guaranteed
-from mahavishnu.policies.backup import called
-from mahavishnu.protocols import Meter
-from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, SECOND
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mahavishnu.errors import DependencyError
-from mahavishnu.policies._statuses import status_of, status_of_fault
+from mahavishnu.outcomes.statuses import status_of, status_of_fault
 from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard

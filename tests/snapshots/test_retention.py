@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from mahavishnu.ground.cron import Schedule
-from mahavishnu.policies._retention import Keep, Snapshot, guaranteed, kept, most, words
+from mahavishnu.snapshots.retention import Keep, Snapshot, guaranteed, kept, most, words
 from mahavishnu.units import Duration
 from tests.figures import figure
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mahavishnu.policies._sftp import Server, server
 from mahavishnu.policies.backup import Backup
+from mahavishnu.snapshots.sftp import Server, server
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDHaIl7bkKynPbQ4KYuFHFnSCHlShVq0L4ta+Vx0w8zl"
 

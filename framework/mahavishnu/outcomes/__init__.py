@@ -1,0 +1,1 @@
+"""What an attempt has come to, read off its answer or its exception."""
