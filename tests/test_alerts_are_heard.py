@@ -24,7 +24,7 @@ from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
 from mahavishnu.live.fetch import Site
 from mahavishnu.load import load
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes, yaml_tree
 from tests.figures import figure
 from tests.ports import free_port
 from tests.reading import read
@@ -66,8 +66,8 @@ scrape_configs:
 def spec(tmp_path: Path) -> Generator[tuple[Path, Heard]]:
     """The shop's own spec, with channels that lead here, and one more promise that only a ticket guards."""
     tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
-    assert isinstance(tree, yaml_tree.Mapping)
-    said: dict[str, Any] = yaml_tree.plain(tree)
+    assert isinstance(tree, nodes.Mapping)
+    said: dict[str, Any] = nodes.plain(tree)
     with heard() as here:
         names = {one: f"at_{one.lower()}" for one in SEVERITIES}
         url = f"http://127.0.0.1:{here.port}"

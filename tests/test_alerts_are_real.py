@@ -14,7 +14,7 @@ import pytest
 from examples.shop.firing import firing
 from mahavishnu.compile import compile
 from mahavishnu.contract import Contract, contract
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes, yaml_tree
 from mahavishnu.runtime.dead_letters.letters import Bounds, LettersUnreachable
 from mahavishnu.spec import Spec
 from tests.judges import judge
@@ -324,8 +324,8 @@ CASES: dict[str, tuple[Fault, int, list[str]]] = {
 def said() -> dict[str, Any]:
     """The shop's own spec, but for a ceiling that a test can reach, and letters whose attempts take minutes."""
     tree = yaml_tree.read((ROOT / "mahavishnu.yaml").read_bytes(), "mahavishnu.yaml").tree
-    assert isinstance(tree, yaml_tree.Mapping)
-    said: dict[str, Any] = yaml_tree.plain(tree)
+    assert isinstance(tree, nodes.Mapping)
+    said: dict[str, Any] = nodes.plain(tree)
     said["limits"]["ceiling"]["rate"] = "100/second"
     said["dead_letters"]["redrive"] = {"attempts": 3, "base": "1m", "max": "2m"}
     return said

@@ -25,7 +25,7 @@ from mahavishnu.errors import Finding, Level, Problem, SpecError
 from mahavishnu.inspection import appinfo
 from mahavishnu.live.fetch import Site, Unreachable
 from mahavishnu.load import load
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes, yaml_tree
 from mahavishnu.notify import Email
 from mahavishnu.policies.threshold import Threshold
 from mahavishnu.signals import Severity
@@ -78,8 +78,8 @@ NAMING = re.compile(
 def of_the_spec() -> Iterator[Mutant]:
     """Every such name with one letter too many, where it stands."""
     reading = yaml_tree.read(SPEC.read_bytes(), SPEC.name)
-    assert isinstance(reading.tree, yaml_tree.Mapping)
-    for path, scalar in yaml_tree.scalars(reading.tree):
+    assert isinstance(reading.tree, nodes.Mapping)
+    for path, scalar in nodes.scalars(reading.tree):
         name = ".".join(map(str, path))
         if NAMING.fullmatch(name):
             line, column = scalar.mark.line, scalar.mark.column

@@ -12,11 +12,13 @@ from mahavishnu import checks
 from mahavishnu.errors import Finding, Level, Path, Problem, SpecError, Where
 from mahavishnu.ground import codes, variables
 from mahavishnu.ground.codes import Code
+from mahavishnu.ground.short import short
 from mahavishnu.ground.words import meant
-from mahavishnu.loading import faults, secrecy, yaml_tree
+from mahavishnu.loading import faults, nodes, secrecy, yaml_tree
+from mahavishnu.loading.guards import LARGEST
+from mahavishnu.loading.nodes import Mapping, Mark, Node, Scalar
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import dotted, keys_of
-from mahavishnu.loading.yaml_tree import Mapping, Mark, Node, Scalar
 from mahavishnu.spec import Spec
 
 NAME = "mahavishnu.yaml"
@@ -42,18 +44,18 @@ class Loaded:
     @property
     def origins(self) -> dict[Path, str]:
         """For every value that was said: its file and line, or its variable. The rest is default."""
-        return {path: origin(scalar.mark, self.file) for path, scalar in yaml_tree.scalars(self.tree)}
+        return {path: origin(scalar.mark, self.file) for path, scalar in nodes.scalars(self.tree)}
 
     @property
     def overridden(self) -> dict[str, str]:
         """The keys whose values this machine has changed, and through which variable."""
-        changed = ((path, scalar.mark) for path, scalar in yaml_tree.scalars(self.tree))
+        changed = ((path, scalar.mark) for path, scalar in nodes.scalars(self.tree))
         return {dotted(path): mark.origin for path, mark in changed if mark.origin}
 
     def where(self, place: str) -> str:
         """The file and line of a place like `dependencies.stripe.breaker`, or of the nearest one around it."""
         path: Path = tuple(place.split("."))
-        return origin(yaml_tree.find(self.tree, path, on_key=True), self.file)
+        return origin(nodes.find(self.tree, path, on_key=True), self.file)
 
     def locate(self, problem: Problem) -> Finding:
         """A problem of the spec as a finding at its place in the file."""
@@ -84,7 +86,7 @@ def load(
 
 
 def _spec(tree: Mapping, environment: str | None) -> Spec:
-    made = Spec.model_validate(yaml_tree.plain(tree))
+    made = Spec.model_validate(nodes.plain(tree))
     return made if environment is None else made.model_copy(update={"environment": environment})
 
 
@@ -123,8 +125,8 @@ def origin(mark: Mark, file: str) -> str:
 
 def environments(tree: Mapping) -> dict[str, Mapping]:
     """The patches under `environments` that are mappings, by name."""
-    listed = yaml_tree.at(tree, ("environments",))
-    entries = yaml_tree.entries_of(listed).items()
+    listed = nodes.at(tree, ("environments",))
+    entries = nodes.entries_of(listed).items()
     return {name: entry.node for name, entry in entries if isinstance(entry.node, Mapping)}
 
 
@@ -177,7 +179,7 @@ class _Source:
 def _bytes(path: File, shown: str) -> bytes:
     try:
         with path.open("rb") as stream:
-            return stream.read(yaml_tree.LARGEST + 1)
+            return stream.read(LARGEST + 1)
     except (OSError, ValueError) as fault:
         reason = (
             fault.strerror if isinstance(fault, OSError) else None
@@ -205,7 +207,7 @@ def _worlds(tree: Mapping, environment: str | None) -> dict[str | None, Mapping]
 
 def _merged(tree: Mapping, name: str, patch: Mapping) -> Mapping:
     entries = {key: entry for key, entry in patch.entries.items() if key != "environments"}
-    made = yaml_tree.merge(tree, yaml_tree.marked(Mapping(patch.mark, entries), f"environments.{name}"))
+    made = nodes.merge(tree, nodes.marked(Mapping(patch.mark, entries), f"environments.{name}"))
     return made if isinstance(made, Mapping) else tree
 
 
@@ -223,7 +225,7 @@ def _judged(source: _Source, worlds: Dict[str | None, Mapping]) -> Iterator[Find
 def _environment_faults(source: _Source, environment: str | None) -> Iterator[Finding]:
     patches = environments(source.tree)
     if environment is not None and environment not in patches:
-        what = f"environment `{yaml_tree.short(environment)}` is not defined"
+        what = f"environment `{short(environment)}` is not defined"
         yield _error(codes.ENVIRONMENT, what, meant(environment, [*patches]) or "add it under `environments`")
     for name, patch in patches.items():
         for problem in _idle(patch, source.tree, source.tree, ("environments", name)):
@@ -239,7 +241,7 @@ def _known(path: Path, tree: Mapping) -> bool:
 def _idle(patch: Mapping, tree: Mapping, under: Node | None, path: Path) -> Iterator[Problem]:
     """Nulls of a patch that remove nothing, and a patch inside the patch."""
     for key, entry in patch.entries.items():
-        below = yaml_tree.at(under, (key,)) if under else None
+        below = nodes.at(under, (key,)) if under else None
         here = (*path, key)
         if key == "environments":
             what = "an environment holds no `environments` of its own"

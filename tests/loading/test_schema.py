@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from mahavishnu.errors import SpecError
 from mahavishnu.load import load
+from mahavishnu.loading.nodes import plain
 from mahavishnu.loading.schema import schema, text
-from mahavishnu.loading.yaml_tree import plain, read
+from mahavishnu.loading.yaml_tree import read
 from tests.strategies import specs
 from tests.test_refusals import CASES, written
 

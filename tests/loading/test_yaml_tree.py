@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mahavishnu.loading.yaml_tree import Mapping, Node, find, merge, plain, read, resolve, scalars, where
+from mahavishnu.loading.nodes import Mapping, Node, find, merge, plain, scalars, where
+from mahavishnu.loading.plain_scalars import resolve
+from mahavishnu.loading.yaml_tree import read
 from tests.figures import cheapest
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from mahavishnu.errors import BreakerOpen
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes, yaml_tree
 from mahavishnu.policies._breaker_states import Closed
 from mahavishnu.policies.breaker import Breaker, BreakerGuard
 from mahavishnu.protocols import Site
@@ -55,7 +55,7 @@ def _scenario(lines: list[str]) -> Scenario:
 def _plain(text: str) -> dict[str, Any]:
     tree = yaml_tree.read(text.encode(), "scenarios.txt").tree
     assert tree is not None
-    said: dict[str, Any] = yaml_tree.plain(tree)
+    said: dict[str, Any] = nodes.plain(tree)
     return said
 
 

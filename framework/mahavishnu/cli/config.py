@@ -17,9 +17,9 @@ from mahavishnu.errors import Level, Path
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded, load
 from mahavishnu.loading.hiding import without_queries
+from mahavishnu.loading.nodes import Scalar, at
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted
-from mahavishnu.loading.yaml_tree import Scalar, at
 
 DEFAULT = "default"
 Row = tuple[Path, Any, str]

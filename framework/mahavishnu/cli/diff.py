@@ -15,11 +15,11 @@ from mahavishnu.cli._generation import files
 from mahavishnu.cli._options import EnvOption, SpecOption, spec_path
 from mahavishnu.cli._output import printable
 from mahavishnu.contract import contract
+from mahavishnu.ground.short import short
 from mahavishnu.live.fetch import Site, Unreachable
 from mahavishnu.live.login import headers
 from mahavishnu.live.note import Note
 from mahavishnu.load import accept
-from mahavishnu.loading.yaml_tree import short
 
 _MOST, _LONGEST = 20, 400
 _SCRAPING = ("prometheus/prometheus.yml", "prometheus/scrape.kubernetes.yml")

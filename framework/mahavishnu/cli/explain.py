@@ -20,9 +20,9 @@ from mahavishnu.errors import MahavishnuError, Path, SpecError
 from mahavishnu.ground.codes import LOADER, Code
 from mahavishnu.ground.words import listing, nearest
 from mahavishnu.load import Loaded, accept
+from mahavishnu.loading.nodes import Mapping, at
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.shape import Place, dotted, keys_of, places
-from mahavishnu.loading.yaml_tree import Mapping, at
 from mahavishnu.signals import Alert, Signal, Source, boundary_text, exposed
 from mahavishnu.units import Quantity
 

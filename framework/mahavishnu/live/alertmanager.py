@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import cast
 
 from mahavishnu.contract import Contract
+from mahavishnu.ground.short import short
 from mahavishnu.live import heard
 from mahavishnu.live.excerpt import excerpts
 from mahavishnu.live.fetch import Site, Unreachable, configuration
-from mahavishnu.loading import yaml_tree
 
 _HIDDEN = "<secret>"
 # Where Alertmanager adds nothing of its own but `continue: false`: what is there, somebody wrote.
@@ -38,7 +38,7 @@ def _differs(wanted: object, loaded: object, path: str) -> Iterator[str]:
     elif isinstance(wanted, list) and isinstance(loaded, list):
         yield from _items(cast("list[object]", wanted), cast("list[object]", loaded), path)
     elif loaded is None and wanted is not None:
-        yield f"{path} is not there, and this spec says `{yaml_tree.short(f'{wanted}')}`"
+        yield f"{path} is not there, and this spec says `{short(f'{wanted}')}`"
     elif loaded != _HIDDEN and f"{wanted}" != f"{loaded}":
         there, here = excerpts(f"{loaded}", f"{wanted}")
         yield f"{path} is `{there}`, and this spec says `{here}`"
@@ -48,7 +48,7 @@ def _more(wanted: Mapping[str, object], loaded: Mapping[str, object], path: str)
     for key, value in loaded.items():
         place = f"{path}.{key}".lstrip(".")
         if value and key not in wanted and _WRITTEN.fullmatch(place):
-            yield f"{place} is `{yaml_tree.short(str(value))}`, and this spec says nothing of it"
+            yield f"{place} is `{short(str(value))}`, and this spec says nothing of it"
 
 
 def _items(wanted: list[object], loaded: list[object], path: str) -> Iterator[str]:

@@ -13,7 +13,8 @@ from urllib.request import Request
 
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground import hurried
-from mahavishnu.loading import yaml_tree
+from mahavishnu.ground.short import short
+from mahavishnu.loading import nodes, yaml_tree
 
 _URL = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:\[\]]+)(:[0-9]{1,5})?(/\S*)?")
 _OPENER = hurried.opener()
@@ -67,12 +68,12 @@ class Site(NamedTuple):
                 else ": say a login by --header-file"
             )
         place = fault.headers.get("location") or ""
-        return f": ask where that leads, {yaml_tree.short(place, 200)}" if place else ""
+        return f": ask where that leads, {short(place, 200)}" if place else ""
 
 
 def configuration(text: str) -> dict[str, Any]:
     """YAML, as plain data."""
     tree = yaml_tree.read(text.encode(), "").tree
-    if not isinstance(tree, yaml_tree.Mapping):
+    if not isinstance(tree, nodes.Mapping):
         raise Unreachable("what it says of its configuration cannot be read")
-    return cast("dict[str, Any]", yaml_tree.plain(tree))
+    return cast("dict[str, Any]", nodes.plain(tree))

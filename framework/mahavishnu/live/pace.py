@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes, yaml_tree
 from mahavishnu.units import Duration
 
 # Prometheus' own.
@@ -24,7 +24,7 @@ def paces(configs: Iterable[str], job: str) -> Iterator[Pace]:
     """That of the job in each text that has it: a whole configuration, or the list below `scrape_configs`."""
     for text in configs:
         tree = yaml_tree.read(text.encode(), "").tree
-        said: Any = yaml_tree.plain(tree) if tree else {}
+        said: Any = nodes.plain(tree) if tree else {}
         whole = cast("Mapping[str, Any]", said if isinstance(said, dict) else {"scrape_configs": said})
         for one in whole.get("scrape_configs") or ():
             if one.get("job_name") == job:

@@ -7,9 +7,11 @@ from contextlib import suppress
 from pydantic import ValidationError
 
 from mahavishnu.errors import Path
+from mahavishnu.ground.short import short
 from mahavishnu.ground.words import listing
+from mahavishnu.loading.nodes import Scalar
+from mahavishnu.loading.plain_scalars import in_yaml
 from mahavishnu.loading.shape import Place
-from mahavishnu.loading.yaml_tree import Scalar, in_yaml, short
 from mahavishnu.units import Duration
 
 

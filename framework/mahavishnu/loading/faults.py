@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterable
 
 from mahavishnu.errors import Finding, Path, Problem
 from mahavishnu.ground import codes
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading import nodes
+from mahavishnu.loading.nodes import Mapping, Node, find
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import dotted
 from mahavishnu.loading.translations import errors
 from mahavishnu.loading.tree_faults import MERGE, empty, merge_keys, references
-from mahavishnu.loading.yaml_tree import Mapping, Node, find
 
 _INCOMPLETE = frozenset({codes.ONE_OF.id, codes.MISSING.id})
 
@@ -60,7 +60,7 @@ def _below(paths: Collection[Path], path: Path) -> bool:
 def locate(problem: Problem, tree: Node, lines: tuple[str, ...], file: str) -> Finding:
     """The finding that a person reads: at its place, or with the name of the variable it comes from."""
     mark = find(tree, problem.path, problem.on_key)
-    place = yaml_tree.where(file, mark, lines)
+    place = nodes.where(file, mark, lines)
     what, help = problem.what, problem.help
     if mark.origin.startswith(SECRET_FILE):
         what, help = f"the value does not fit `{dotted(problem.path)}`", ""

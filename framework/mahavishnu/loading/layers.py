@@ -15,19 +15,10 @@ from mahavishnu.errors import Finding, Level, Path, SpecError
 from mahavishnu.ground import codes
 from mahavishnu.ground.variables import RESERVED, unheeded
 from mahavishnu.ground.words import nearest
+from mahavishnu.loading.nodes import Entry, Mapping, Mark, Node, Scalar, Sequence, entries_of, merge
+from mahavishnu.loading.plain_scalars import resolve
 from mahavishnu.loading.secrecy import SECRET_FILE
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of
-from mahavishnu.loading.yaml_tree import (
-    Entry,
-    Mapping,
-    Mark,
-    Node,
-    Scalar,
-    Sequence,
-    entries_of,
-    merge,
-    resolve,
-)
 from mahavishnu.settings import Settings
 
 PREFIX = "MAHAVISHNU_"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.errors import Path
+from mahavishnu.loading.nodes import Node, at, entries_of
 from mahavishnu.loading.shape import ROOT, Place
-from mahavishnu.loading.yaml_tree import Node, at, entries_of
 
 
 def place_at(path: Path, tree: Node, place: Place = ROOT) -> Place | None:

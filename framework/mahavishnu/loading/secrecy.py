@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from mahavishnu.errors import Path
+from mahavishnu.ground.short import short
 from mahavishnu.ground.words import nearest
-from mahavishnu.loading import yaml_tree
 from mahavishnu.loading.hiding import (
     SENSITIVE,
     covered,
@@ -18,9 +18,10 @@ from mahavishnu.loading.hiding import (
     without_tokens,
     without_values,
 )
+from mahavishnu.loading.nodes import Mark, Node, Scalar, scalars
 from mahavishnu.loading.placing import along
+from mahavishnu.loading.plain_scalars import resolve
 from mahavishnu.loading.shape import ROOT, Place, keys_of, places
-from mahavishnu.loading.yaml_tree import Mark, Node, Scalar, scalars, short
 
 REFERENCE = re.compile(r"\$\{([^}]*)\}")
 SECRET_FILE = "secret file"  # noqa: S105  the kind of a layer
@@ -52,7 +53,7 @@ def value(scalar: Scalar, path: Path, tree: Node) -> str:
 def _as_plain(text: str) -> object:
     """What the text would be without quotes."""
     try:
-        return yaml_tree.resolve(text)
+        return resolve(text)
     except ValueError:
         return 0
 

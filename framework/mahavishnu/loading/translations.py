@@ -14,13 +14,15 @@ from pydantic_core import ErrorDetails
 
 from mahavishnu.errors import Path, Problem
 from mahavishnu.ground import codes
+from mahavishnu.ground.short import short
 from mahavishnu.ground.words import listing, meant, nearest, unaccented
-from mahavishnu.loading import advice, yaml_tree
+from mahavishnu.loading import advice, nodes
+from mahavishnu.loading.nodes import Mapping, Node, Scalar, Sequence, at
 from mahavishnu.loading.placing import place_at
+from mahavishnu.loading.plain_scalars import in_yaml
 from mahavishnu.loading.secrecy import value
 from mahavishnu.loading.shape import ROOT, Place, dotted, keys_of, places
 from mahavishnu.loading.tree_faults import declared_secrets
-from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, in_yaml, short
 from mahavishnu.spec import Spec
 from mahavishnu.units import DAY, Duration
 
@@ -47,7 +49,7 @@ def _filled_only(node: Node) -> Any:
     if isinstance(node, Mapping):
         entries = node.entries.items()
         return {
-            key: yaml_tree.plain(entry.node) if key == "environments" else _filled_only(entry.node)
+            key: nodes.plain(entry.node) if key == "environments" else _filled_only(entry.node)
             for key, entry in entries
             if not (isinstance(entry.node, Scalar) and entry.node.value is None)
         }

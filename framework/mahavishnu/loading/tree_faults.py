@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 from mahavishnu.errors import Path, Problem
 from mahavishnu.ground import codes
+from mahavishnu.ground.short import short
 from mahavishnu.ground.words import nearest
-from mahavishnu.loading import yaml_tree
+from mahavishnu.loading.broken import HIDING
+from mahavishnu.loading.nodes import Mapping, Node, Scalar, Sequence, at, entries_of, scalars
 from mahavishnu.loading.placing import place_at
 from mahavishnu.loading.secrecy import REFERENCE
 from mahavishnu.loading.shape import Place, dotted, keys_of
-from mahavishnu.loading.yaml_tree import Mapping, Node, Scalar, Sequence, at, entries_of, scalars, short
 
 MERGE = "<<"
 _UNMERGED = "write the keys out, or let an alias stand for the whole value, like `b: *a`"
@@ -23,7 +24,7 @@ def empty(tree: Mapping) -> Iterator[Problem]:
         removes = path[:1] == ("environments",) and len(path) > 2
         if scalar.value is None and not removes:
             what = f"`{dotted(path)}` is empty"
-            help = yaml_tree.HIDING if scalar.hidden else _filled(place_at(path, tree))
+            help = HIDING if scalar.hidden else _filled(place_at(path, tree))
             yield Problem(codes.KIND.id, path, what, help)
 
 

@@ -1,127 +1,44 @@
 """YAML text -> a tree of values that know their place in it; the only door to ruamel, with guards."""
 
 # One pass over the events of ruamel's pure parser, so that hostile input is refused before it is expanded.
-# Plain scalars are resolved here, by YAML 1.2's core schema: nothing depends on a directive or on a resolver.
+# Plain scalars are resolved by `plain_scalars`, by YAML 1.2's core schema: nothing depends on a directive or on a resolver.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
-from collections.abc import Mapping as Dict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from mahavishnu.errors import Finding, Level, Path, Where
-from mahavishnu.files.merges import unmerged
+from mahavishnu.errors import Finding, Level
 from mahavishnu.ground import codes
 from mahavishnu.ground.codes import Code
+from mahavishnu.ground.short import short
+from mahavishnu.loading.broken import broken
+from mahavishnu.loading.guards import LARGEST, UNTAGGED, decoded, guarded
+from mahavishnu.loading.nodes import Entry, Mapping, Mark, Node, Scalar, Sequence, where
+from mahavishnu.loading.plain_scalars import DIGITS, resolve
+from mahavishnu.loading.stopped import Stopped
 
-_UNBROKEN = re.compile(r"[^\s,\[\]{}]{500,}")
-_UNTAGGED = "remove it; quote the value where it is text"
-LARGEST, DEEPEST, MOST, EXPANSION, DIGITS = 2**20, 64, 50_000, 10, 19
+DEEPEST, MOST, EXPANSION = 64, 50_000, 10
 
-# What YAML 1.2 does not let stand in a file, and the line breaks that only some readers see.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 # Characters that hide: controls, changes of direction, byte order marks, halves; in keys also joiners.
 _HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _HIDDEN_IN_KEY = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
 )
-
 _SURROGATE = re.compile("[\ud800-\udfff]")
-
-_NULL = re.compile(r"null|Null|NULL|~|")
-_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT = re.compile(
-    r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
-)
 
 # ruamel's scanner fails in many ways on broken input; all of them mean the same.
 _BUGS = (AssertionError, AttributeError, TypeError)
 _UNREADABLE = (YAMLError, ValueError, LookupError, RecursionError, *_BUGS)
-_ADVICE = (
-    ("mapping values are not allowed", "quote a text that contains `: `, and look at the indentation"),
-    ("expected ',' or", "a bracket is not closed, or a comma is missing"),
-    ("expected <block end>", "look at the indentation: this line does not fit the lines above"),
-    ("could not find expected ':'", "write `key: value`, with a space after the colon"),
-    ("cannot start any token", "quote a text that begins with such a character"),
-    ("scanning an alias", 'put a text that begins with `*` in quotes, like `"*"`'),
-    ("scanning an anchor", 'put a text that begins with `&` in quotes, like `"&"`'),
-)
 
-_NUMBER_SIGN = "put a text that begins with `#` in quotes"
-HIDING = f"` #` begins a comment: {_NUMBER_SIGN}"
-_BRACKETED = 'put a text with `{` or `[` in it in quotes, like `"/orders/{id}"`'
 _NOT_ALIASED = "write the value out, or put it in quotes where it is a text that begins with `*`"
-_LONGEST = (
-    1000  # no line of a person's is longer, and what is looked for in it may take with its length squared
-)
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"|' r"'[^']*'")
 _IN_PLACE = re.compile(r"\s*:\s+#(?=\S)")
 """Behind a key: what looks like its value, and is a comment."""
-_BEGINS = re.compile(r"(?<=\s)#")
-_WORD = re.compile(r"[^\s,\"'{}\[\]]+|[{\[][^\s,\"'{}\[\]]*[}\]]")
-"""A piece of a text without spaces: one without brackets, or one in a pair of them."""
-_PLAIN = re.compile(r"[\w./][\w./:%@+*=<>~ -]*")
-"""What needs no quotes wherever it stands, unless it holds `: ` or ends like that."""
-
-Value = None | bool | int | float | str
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """Where a key or value stands: 1-based line and column, its width there, its last line; 0: in no file.
-
-    `origin` says which layer it comes from, when that is not the file's main part.
-    """
-
-    line: int
-    column: int
-    width: int = 1
-    last: int = 0
-    origin: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar:
-    """A single value; `text` as it was written, without quotes; `hidden`: a comment begins where it should be."""
-
-    mark: Mark
-    value: Value
-    text: str
-    hidden: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """A list."""
-
-    mark: Mark
-    items: tuple[Node, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One pair of a mapping: where its key stands, and its value."""
-
-    mark: Mark
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """Keys and their values, in the order of the file."""
-
-    mark: Mark
-    entries: Dict[str, Entry] = field(default_factory=dict[str, Entry])
-
-
-Node = Scalar | Sequence | Mapping
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,27 +79,17 @@ class _Event(NamedTuple):
         )
 
 
-class _Stopped(Exception):
-    """Reading cannot go on; `finding` says why."""
-
-    def __init__(self, code: Code, mark: Mark, what: str, help: str = "") -> None:
-        super().__init__(what)
-        self.code, self.mark, self.what, self.help = code, mark, what, help
-
-
 def read(data: bytes, file: str) -> Reading:
     """Read one document from the bytes of a file; never raises, whatever the bytes are."""
     lines: tuple[str, ...] = ()
     reader = _Reader()
     tree: Node | None = None
     try:
-        text = _decoded(data)
+        text = decoded(data)
         lines = reader.lines = tuple(re.split(r"\r\n|\r|\n", text))
-        _no_conflict(data, lines)
-        _no_directives(lines)
-        _no_long_tags(lines)
+        guarded(data, lines)
         tree = reader.document(text)
-    except _Stopped as end:
+    except Stopped as end:
         lines = lines or tuple(data[:LARGEST].decode("utf-8", "replace").splitlines())
         reader.faults.append((end.code, end.mark, end.what, end.help))
     findings = tuple(
@@ -198,195 +105,10 @@ def documents(text: str) -> tuple[Any, ...]:
     try:
         return tuple(parser.load_all(text))
     except MarkedYAMLError as fault:
-        broken = _broken(fault)
-        raise ValueError(f"line {broken.mark.line}: {broken.what}") from None
+        found = broken(fault)
+        raise ValueError(f"line {found.mark.line}: {found.what}") from None
     except _UNREADABLE as fault:
         raise ValueError(f"this is not YAML ({type(fault).__name__})") from None
-
-
-def where(file: str, mark: Mark, lines: tuple[str, ...]) -> Where | None:
-    """The place of a mark, with the text of its line; None for a value that stands in no file."""
-    if mark.line < 1:
-        return None
-    text = lines[mark.line - 1] if mark.line <= len(lines) else ""
-    return Where(file, mark.line, mark.column, max(1, mark.width), text)
-
-
-def plain(node: Node) -> Any:
-    """The tree as Python data."""
-    if isinstance(node, Scalar):
-        return node.value
-    if isinstance(node, Sequence):
-        return [plain(item) for item in node.items]
-    return {key: plain(entry.node) for key, entry in node.entries.items()}
-
-
-def merge(node: Node, patch: Node) -> Node:
-    """JSON merge patch (RFC 7396): mappings merge, null removes, the rest replaces; places follow."""
-    if not isinstance(patch, Mapping):
-        return patch
-    entries = dict(node.entries) if isinstance(node, Mapping) else {}
-    for key, entry in patch.entries.items():
-        if isinstance(entry.node, Scalar) and entry.node.value is None:
-            entries.pop(key, None)
-        else:
-            under = entries[key].node if key in entries else Mapping(entry.node.mark)
-            entries[key] = Entry(entry.mark, merge(under, entry.node))
-    return Mapping(node.mark if isinstance(node, Mapping) else patch.mark, entries)
-
-
-def entries_of(node: Node | None) -> Dict[str, Entry]:
-    """The entries of a mapping; none of anything else."""
-    return node.entries if isinstance(node, Mapping) else {}
-
-
-def at(node: Node, path: Path) -> Node | None:
-    """The value at a path, or None where there is none."""
-    for step in path:
-        if isinstance(node, Mapping) and step in node.entries:
-            node = node.entries[str(step)].node
-        elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
-            node = node.items[step]
-        else:
-            return None
-    return node
-
-
-def find(node: Node, path: Path, on_key: bool = False) -> Mark:
-    """Where a path's value stands, or its key when asked for, or when the value has no line of its own.
-
-    Of a path that is not there, the place of its longest part that is.
-    """
-    key = top = node.mark
-    for step in path:
-        if isinstance(node, Mapping) and step in node.entries:
-            entry = node.entries[str(step)]
-            key, node = entry.mark, entry.node
-        elif isinstance(node, Sequence) and isinstance(step, int) and step < len(node.items):
-            node = node.items[step]
-            key = node.mark
-        else:
-            return _beginning(node) if key is top else key
-    # A block below its key, and an empty value, are shown by the key.
-    visible = node.mark.width > 0 if isinstance(node, Scalar) else node.mark.line == key.line
-    if key is top:
-        return _beginning(node)
-    return node.mark if visible and not on_key else key
-
-
-def _beginning(node: Node) -> Mark:
-    """The first key of a mapping: the place of what is missing from it."""
-    return (
-        next((entry.mark for entry in node.entries.values()), node.mark)
-        if isinstance(node, Mapping)
-        else node.mark
-    )
-
-
-def scalars(node: Node, path: Path = ()) -> Iterator[tuple[Path, Scalar]]:
-    """Every single value with its path, in the order of the file."""
-    if isinstance(node, Scalar):
-        yield path, node
-    elif isinstance(node, Sequence):
-        for index, item in enumerate(node.items):
-            yield from scalars(item, (*path, index))
-    else:
-        for key, entry in node.entries.items():
-            yield from scalars(entry.node, (*path, key))
-
-
-def marked(node: Node, origin: str) -> Node:
-    """The same tree, every value of which says where it comes from."""
-    mark = replace(node.mark, origin=origin)
-    if isinstance(node, Scalar):
-        return replace(node, mark=mark)
-    if isinstance(node, Sequence):
-        return Sequence(mark, tuple(marked(item, origin) for item in node.items))
-    return Mapping(
-        mark,
-        {
-            key: Entry(replace(entry.mark, origin=origin), marked(entry.node, origin))
-            for key, entry in node.entries.items()
-        },
-    )
-
-
-def resolve(text: str) -> Value:
-    """The value of a plain scalar by YAML 1.2's core schema; raises ValueError for an endless number."""
-    if _NULL.fullmatch(text):
-        return None
-    if _BOOL.fullmatch(text):
-        return text.lower() == "true"
-    if _INT.fullmatch(text):
-        if len(text.lstrip("+-").lstrip("0")) > DIGITS:
-            raise ValueError(text)
-        return int(text, 0) if text[1:2] in ("o", "x") else int(text)
-    if _FLOAT.fullmatch(text):
-        return float(re.sub(r"\.(?=[iInN])", "", text))
-    return text
-
-
-def in_yaml(text: str) -> str:
-    """A text as it is written in a spec: in quotes where it would be another thing without them."""
-    plain = _PLAIN.fullmatch(text) and ": " not in text and text[-1] not in ": "
-    if plain and isinstance(resolve(text), str):
-        return text
-    readable = '"' in text and "'" not in text and text.isprintable()
-    return f"'{text}'" if readable else json.dumps(text, ensure_ascii=False)
-
-
-def short(text: str, most: int = 60) -> str:
-    """The text, cut where it is too long to be read in a sentence."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _decoded(data: bytes) -> str:
-    if len(data) > LARGEST:
-        what = f"the file has {len(data):,} bytes; a spec has at most {LARGEST:,}"
-        raise _Stopped(codes.TOO_LARGE, Mark(1, 1), what)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as fault:
-        before = data[: fault.start].decode("utf-8", "replace")
-        what = f"byte 0x{data[fault.start]:02x} is not UTF-8"
-        raise _Stopped(codes.NOT_TEXT, _after(before), what, "save the file as UTF-8") from None
-    if bad := _UNPRINTABLE.search(text):
-        what = f"the character U+{ord(bad[0]):04X} may not stand in a spec"
-        raise _Stopped(codes.NOT_TEXT, _after(text[: bad.start()]), what, "remove it")
-    return text
-
-
-def _after(text: str) -> Mark:
-    lines = re.split(r"\r\n|\r|\n", text)
-    return Mark(len(lines), len(lines[-1].removeprefix("\ufeff")) + 1)
-
-
-def _no_conflict(data: bytes, lines: tuple[str, ...]) -> None:
-    """Whatever a reader of YAML says of the marks of a merge, it is not what is wrong."""
-    if found := unmerged(data):
-        what = f"a merge left its marks in this file, here `{short(found.mark)}`"
-        help = "keep what holds of both sides, and remove the lines of `<<<<<<<`, `=======` and `>>>>>>>`"
-        raise _Stopped(codes.SYNTAX, Mark(found.line, 1, len(lines[found.line - 1])), what, help)
-
-
-def _no_long_tags(lines: tuple[str, ...]) -> None:
-    """Ruamel spells out each tag, which takes with its length squared, before anybody can refuse it."""
-    for number, line in enumerate(lines, 1):
-        for word in _UNBROKEN.finditer(line):
-            if (place := word[0].find("!")) >= 0:
-                mark = Mark(number, word.start() + place + 1, 1)
-                raise _Stopped(codes.TAG, mark, f"`{short(word[0][place:])}` is a tag", _UNTAGGED)
-
-
-def _no_directives(lines: tuple[str, ...]) -> None:
-    for number, line in enumerate(lines, 1):
-        if line.startswith("%"):
-            raise _Stopped(
-                codes.DIRECTIVE, Mark(number, 1, len(line.rstrip())), f"`{short(line.split()[0])}` is a directive",
-                "remove the line",
-            )  # fmt: skip
-        if line.strip() and not line.lstrip().startswith("#"):
-            return
 
 
 class _Reader:
@@ -412,7 +134,7 @@ class _Reader:
                 tree = self._node(event, events, 1).node
         if self.expanded > EXPANSION * self.nodes:
             what = f"aliases make {self.expanded:,} values out of {self.nodes:,}"
-            raise _Stopped(codes.ALIAS, Mark(1, 1), what, codes.ALIAS.help)
+            raise Stopped(codes.ALIAS, Mark(1, 1), what, codes.ALIAS.help)
         return tree
 
     def _events(self, text: str) -> Iterator[_Event]:
@@ -421,15 +143,15 @@ class _Reader:
             for raw in parser.parse(text):
                 yield _Event.of(raw)
         except MarkedYAMLError as fault:
-            raise _broken(fault, self.lines) from None
+            raise broken(fault, self.lines) from None
         except _UNREADABLE as fault:
-            raise _Stopped(codes.SYNTAX, Mark(1, 1), f"this is not YAML ({type(fault).__name__})") from None
+            raise Stopped(codes.SYNTAX, Mark(1, 1), f"this is not YAML ({type(fault).__name__})") from None
 
     def _one_document(self, event: _Event, number: int) -> None:
         if event.directive:
-            raise _Stopped(codes.DIRECTIVE, event.mark, "the file has a directive", codes.DIRECTIVE.help)
+            raise Stopped(codes.DIRECTIVE, event.mark, "the file has a directive", codes.DIRECTIVE.help)
         if number > 1:
-            raise _Stopped(codes.DOCUMENTS, event.mark, "a second document begins here", codes.DOCUMENTS.help)
+            raise Stopped(codes.DOCUMENTS, event.mark, "a second document begins here", codes.DOCUMENTS.help)
 
     def _node(self, event: _Event, events: Iterator[_Event], depth: int) -> _Made:
         if event.kind == "Alias":
@@ -437,7 +159,7 @@ class _Reader:
         self._count(event.mark, 1, depth)
         self.nodes += 1
         if event.tag:
-            self._fault(codes.TAG, event.mark, f"`{short(event.tag)}` is a tag", _UNTAGGED)
+            self._fault(codes.TAG, event.mark, f"`{short(event.tag)}` is a tag", UNTAGGED)
         if event.anchor:
             self.anchors[event.anchor] = None
         made = self._content(event, events, depth)
@@ -520,17 +242,17 @@ class _Reader:
             inside = event.anchor in self.anchors
             fault = "stands inside its own anchor" if inside else "has no anchor before it"
             what = f"alias `*{short(event.anchor)}` {fault}"
-            raise _Stopped(codes.ALIAS, event.mark, what, "write the value out" if inside else _NOT_ALIASED)
+            raise Stopped(codes.ALIAS, event.mark, what, "write the value out" if inside else _NOT_ALIASED)
         self._count(event.mark, made.size, depth + made.height - 1)
         return made
 
     def _count(self, mark: Mark, more: int, depth: int) -> None:
         self.expanded += more
         if depth > DEEPEST:
-            raise _Stopped(codes.TOO_DEEP, mark, f"nested deeper than {DEEPEST} levels")
+            raise Stopped(codes.TOO_DEEP, mark, f"nested deeper than {DEEPEST} levels")
         if self.expanded > MOST:
             aliased = self.expanded > EXPANSION * self.nodes
-            raise _Stopped(codes.ALIAS if aliased else codes.TOO_MANY, mark, f"more than {MOST:,} values")
+            raise Stopped(codes.ALIAS if aliased else codes.TOO_MANY, mark, f"more than {MOST:,} values")
 
     def _hidden(self, mark: Mark, character: str) -> None:
         what = f"the hidden character U+{ord(character):04X} stands in this text"
@@ -546,67 +268,6 @@ class _Made(NamedTuple):
     node: Node
     size: int
     height: int
-
-
-def _broken(fault: Any, lines: tuple[str, ...] = ()) -> _Stopped:
-    """What the parser complains of, where the mistake is, which may be long before."""
-    began, mark = _mark(fault.context_mark), _mark(fault.problem_mark or fault.context_mark)
-    said = ", ".join(str(part) for part in (fault.context, fault.problem) if part)
-    if "quoted scalar" in said and "end of stream" in said:
-        return _Stopped(
-            codes.SYNTAX, began, "this is not YAML: a quote that is never closed", "close the quote"
-        )
-    if "flow" in said and (comment := _hiding_comment(lines, began, mark)):
-        what = "this is not YAML: ` #` begins a comment, which hides a bracket"
-        return _Stopped(codes.SYNTAX, comment, what, _NUMBER_SIGN)
-    if word := _bracketed(lines, mark):
-        what = "this is not YAML: a text with a bracket in it stands without quotes"
-        return _Stopped(codes.SYNTAX, word, what, _BRACKETED)
-    if "\\t" in said:
-        indents = not "".join(lines[mark.line - 1 : mark.line])[: mark.column - 1].strip()
-        what = "a tab stands here; a spec is read with spaces only"
-        return _Stopped(
-            codes.SYNTAX, mark, what, "indent with spaces" if indents else "write a space in its place"
-        )
-    advice = next((help for words, help in _ADVICE if words in said), "")
-    opened = "".join(lines[began.line - 1 : began.line])[began.column - 1 : began.column]
-    if "expected ',' or" in said and opened in ("{", "["):
-        advice = f"the `{opened}` of line {began.line} is not closed, or a comma is missing"
-    return _Stopped(codes.SYNTAX, mark, f"this is not YAML: {said}", advice)
-
-
-def _mark(place: Any) -> Mark:
-    return Mark(place.line + 1, place.column + 1) if place else Mark(1, 1)
-
-
-def _hiding_comment(lines: tuple[str, ...], began: Mark, end: Mark) -> Mark | None:
-    """The last comment before the end that looks like a value, and holds a bracket which therefore closes nothing."""
-    first = began.line if began.line < end.line else 1
-    for number in range(min(end.line, len(lines)), first - 1, -1):
-        bare = _QUOTED.sub(lambda quoted: "q" * len(quoted[0]), lines[number - 1][:_LONGEST])
-        found = _BEGINS.search(bare)
-        comment = bare[found.end() :] if found else ""
-        if found and comment[:1].strip() and ("}" in comment or "]" in comment):
-            return Mark(number, found.start() + 1)
-    return None
-
-
-def _bracketed(lines: tuple[str, ...], mark: Mark) -> Mark | None:
-    """The text like `/orders/{id}` within which a bracket, or what comes after one, stopped the parser."""
-    line, at = "".join(lines[mark.line - 1 : mark.line])[:_LONGEST], mark.column - 1
-    pieces: list[re.Match[str]] = []
-    for piece in _WORD.finditer(line):
-        if pieces and pieces[-1].end() != piece.start():
-            if pieces[0].start() < at < pieces[-1].end():
-                break
-            pieces = []
-        pieces.append(piece)
-    inside = pieces and pieces[0].start() < at < pieces[-1].end()
-    bracketed = [piece[0][0] in "{[" for piece in pieces]
-    if not inside or not any(bracketed) or all(bracketed):
-        return None
-    start = pieces[0].start()
-    return Mark(mark.line, start + 1, pieces[-1].end() - start)
 
 
 def _joined(text: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from mahavishnu.alerts.drift import SPEC_RELOADS
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.ground import codes
-from mahavishnu.loading.yaml_tree import LARGEST
+from mahavishnu.loading.guards import LARGEST
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.service import Service
 from mahavishnu.runtime.timer import Timer
