@@ -201,6 +201,25 @@ DEPENDENCY_DURATION = Signal(
 )
 EXEMPLIFIED = frozenset({HTTP_DURATION.name, DEPENDENCY_DURATION.name})
 """Histograms that remember, where there are traces, in which one a value was measured."""
+BREAKER_STATES = ("closed", "open", "half_open")
+BREAKER_STATE = Signal(
+    "mahavishnu_breaker_state",
+    Kind.GAUGE,
+    "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
+    (Label("dependency"), Label("state", BREAKER_STATES)),
+    across=Across.MAX,
+    of_all=("state", "closed"),
+    waived="Asked for where it can open; one that is held closed is looked at.",
+    unit=Unit.FLAG,
+)
+BREAKER_TRANSITIONS = Signal(
+    "mahavishnu_breaker_transitions_total",
+    Kind.COUNTER,
+    "How often each breaker went to each state.",
+    (Label("dependency"), Label("to", BREAKER_STATES)),
+    waived="How often it opened is looked at; that it is open is an alert by its state.",
+    unit=Unit.TRANSITIONS,
+)
 BREAKER_CALLS = Signal(
     "mahavishnu_breaker_calls_total",
     Kind.COUNTER,

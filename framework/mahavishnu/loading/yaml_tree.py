@@ -1,7 +1,7 @@
 """YAML text -> a tree of values that know their place in it; the only door to ruamel, with guards."""
 
 # One pass over the events of ruamel's pure parser, so that hostile input is refused before it is expanded.
-# Plain scalars are resolved by `plain_scalars`, by YAML 1.2's core schema: nothing depends on a directive or on a resolver.
+# Plain scalars are resolved by YAML 1.2's core schema: nothing depends on a directive or on a resolver.
 
 from __future__ import annotations
 

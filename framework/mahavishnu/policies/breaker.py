@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.ground.words import listing
+from mahavishnu.policies._breaker_alerts import BreakerAlerts
 from mahavishnu.policies._breaker_states import (
     NOT_BEGUN,
     Closed,
@@ -27,45 +28,24 @@ from mahavishnu.policies._breaker_states import (
 )
 from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
-from mahavishnu.policy import Policy, camel
-from mahavishnu.promql import highest, lowest, total
+from mahavishnu.policy import Policy
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Turn, Word
-from mahavishnu.series import BREAKER_CALLS, DEPENDENCY_DURATION
+from mahavishnu.series import (
+    BREAKER_CALLS,
+    BREAKER_STATE,
+    BREAKER_STATES,
+    BREAKER_TRANSITIONS,
+    DEPENDENCY_DURATION,
+)
 from mahavishnu.settings import Count
-from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
+from mahavishnu.signals import Across, Alert, Signal
 from mahavishnu.units import PARTS, Duration, Percent
 
-_STATES = ("closed", "open", "half_open")
 _DEFAULT_RATE = Percent(Decimal("0.5"))
-_SHORTEST = Duration.parse("30m")
-"""The shortest time over which its turns are counted."""
-_OFTEN = 5
-_TURNS = _OFTEN + 1
-_LONGEST = Duration.parse("1d")
-"""Where that many turns take longer, nobody would call it restless."""
 _LONGER = 10
 
-BREAKER_STATE = Signal(
-    "mahavishnu_breaker_state",
-    Kind.GAUGE,
-    "1 for the state each breaker is in, 0 for the others; half open as soon as a probe may pass.",
-    (Label("dependency"), Label("state", _STATES)),
-    across=Across.MAX,
-    of_all=("state", "closed"),
-    waived="Asked for where it can open; one that is held closed is looked at.",
-    unit=Unit.FLAG,
-)
-_ALL_CLOSED = replace(
-    BREAKER_STATE, across=Across.MIN
-)  # of several workers: only where the breaker of each is
-BREAKER_TRANSITIONS = Signal(
-    "mahavishnu_breaker_transitions_total",
-    Kind.COUNTER,
-    "How often each breaker went to each state.",
-    (Label("dependency"), Label("to", _STATES)),
-    waived="How often it opened is looked at; that it is open is an alert by its state.",
-    unit=Unit.TRANSITIONS,
-)
+_ALL_CLOSED = replace(BREAKER_STATE, across=Across.MIN)
+"""Of several workers: only where the breaker of each is."""
 
 
 class Breaker(Policy):
@@ -164,64 +144,7 @@ class Breaker(Policy):
         return ((DEPENDENCY_DURATION, self.slow_call.seconds),) if self.slow_call else ()
 
     def alerts(self, name: str) -> tuple[Alert, ...]:
-        if self.mode == "closed":
-            return ()
-        turns = self._turns()
-        restless = self.judges and turns <= _LONGEST
-        return (self._not_closed(name), *((self._restless(name, turns),) if restless else ()))
-
-    def _turns(self) -> Duration:
-        """A time in which it can close often enough, though it stays open for as long as it may each time."""
-        return max(_SHORTEST, Duration(_TURNS * self.longest_open))
-
-    def _not_closed(self, name: str) -> Alert:
-        """Not closed, and open not long ago: one that nobody calls any more has no probe that could close it."""
-        state = BREAKER_STATE.closed(dependency=name)
-        closed = state.lately(dependency=name, state="closed")
-        opened = state.select(dependency=name, state="open")
-        lately = opened.over(WINDOW, "max_over_time")
-        each = ("dependency", "instance")
-        held = self.mode == "open"
-        return Alert(
-            name=f"Dependency{camel(name)}BreakerOpen",
-            severity=Severity.P2,
-            expr=lowest(closed, *each).equals(0).and_(highest(lately, *each).equals(1)),
-            hold=Duration.parse("1m"),
-            summary=f"The breaker of dependency {name} has not been closed for a minute.",
-            meaning=f"It is held open by its `mode`, however well {name} is."
-            if held
-            else f"Too many calls to {name} failed or were slow, and its probes did no better since.",
-            impact=f"Calls to it {'fail (observe)' if self.mode == 'observe' else 'are refused at once'}; "
-            f"what needs {name} does not work.",
-            action=f"Take `mode` out of dependencies.{name}.breaker once {name} may be called again."
-            if held
-            else f"Read why in the log of the service: `breaker opened` has the `reason`, and `call failed` the first "
-            f"failure of each kind. Look at {name} itself. The breaker closes by itself once its probes succeed.",
-            path=("dependencies", name, "breaker"),
-            proof=(
-                Feed(state.select(dependency=name, state="closed"), healthy=1, faulty=0),
-                Feed(opened, healthy=0, faulty=1),
-            ),
-        )
-
-    def _restless(self, name: str, within: Duration) -> Alert:
-        """It closes again and again, in one process: an outage opens it at every probe, and once in each of a fleet."""
-        transitions = BREAKER_TRANSITIONS.closed(dependency=name)
-        closings = total(transitions.increase(within, dependency=name, to="closed"), "instance")
-        return Alert(
-            name=f"Dependency{camel(name)}BreakerRestless",
-            severity=Severity.P3,
-            expr=highest(closings) > _OFTEN,
-            hold=Duration.parse("5m"),
-            summary=f"The breaker of dependency {name} opened, and closed again, $value times in {within}.",
-            meaning=f"{name} is well enough for a few probes, and fails again under the calls that follow.",
-            impact=f"Part of what needs {name} fails, in turns; no turn is long enough to be called an outage.",
-            action="The log of the service has a line for each turn (`breaker opened`), with its `reason`. "
-            f"See what {name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
-            "longer `open_for`.",
-            path=("dependencies", name, "breaker"),
-            proof=(Feed(transitions.select(dependency=name, to="closed"), healthy=0, faulty=1),),
-        )
+        return BreakerAlerts(name, self.mode, self.longest_open).all() if self.mode != "closed" else ()
 
 
 class BreakerGuard:
@@ -479,8 +402,10 @@ class BreakerGuard:
         self._fast_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="fast")
         self._slow_calls = meter.counter(BREAKER_CALLS, dependency=name, speed="slow")
         meter.settles(f"dependencies.{name}.breaker", self._settle)
-        self._transitions = {to: meter.counter(BREAKER_TRANSITIONS, dependency=name, to=to) for to in _STATES}
-        for state in _STATES:
+        self._transitions = {
+            to: meter.counter(BREAKER_TRANSITIONS, dependency=name, to=to) for to in BREAKER_STATES
+        }
+        for state in BREAKER_STATES:
             shown = _ALL_CLOSED if state == "closed" else BREAKER_STATE
             meter.gauge(shown, partial(self._is, state), dependency=name, state=state)
 

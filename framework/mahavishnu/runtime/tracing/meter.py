@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.policies.breaker import BREAKER_TRANSITIONS
 from mahavishnu.policies.retry import RETRIES
 from mahavishnu.protocols import Counter, Histogram
 from mahavishnu.runtime.current import inherited
 from mahavishnu.runtime.spans import Facts, Note
 from mahavishnu.runtime.telemetry.cells import Exemplar, HistogramCell
-from mahavishnu.series import EXEMPLIFIED, LIMIT_DECISIONS
+from mahavishnu.series import BREAKER_TRANSITIONS, EXEMPLIFIED, LIMIT_DECISIONS
 from mahavishnu.signals import Signal
 from mahavishnu.spec import Spec
 
