@@ -90,6 +90,7 @@ def _compose(contract: Contract, target: Compose) -> dict[str, object]:
         "dockerfile": PurePosixPath(contract.place, "compose/Dockerfile").as_posix(),
         "monitoring": monitoring,
         "user": f"{UID}:{UID}",
+        "command": command(contract),
         "published": _published(spec.service.port, target),
         "spec_path": SPEC_PATH,
         "app_environment": {name: _required(name) for name in app_secrets(spec)},

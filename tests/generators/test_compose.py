@@ -152,6 +152,37 @@ def _started(spec: Mapping[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", SPECS)
+def test_the_words_that_start_the_service_are_the_same_everywhere(name: str) -> None:
+    """Of the image, of Compose and of Kubernetes, whose proxies alone decide how long a connection is kept."""
+    spec = merged(SPECS[name], {"deploy": {"targets": {"kubernetes": {}}}})
+    image = re.findall("^CMD (.+)", generated("compose", spec)["compose/Dockerfile"], re.MULTILINE)[0]
+    pod = read(generated("kubernetes", spec)["kubernetes/deployment.yaml"])["spec"]["template"]["spec"]
+    words = compose(spec)["services"][spec["service"]["name"].replace("_", "-")]["command"]
+    assert words == json.loads(image)
+    assert [*map(_kept, words)] == [*map(_kept, pod["containers"][0]["command"])]
+
+
+def _kept(word: str) -> str:
+    return re.sub("(?<=^--timeout-keep-alive=).*", "…", word)
+
+
+def test_one_image_serves_environments_that_differ() -> None:
+    """Each says what it runs: the image may have been built, or pulled, for another port and other workers."""
+    digest = merged(LARGE, {"deploy": {"image": f"ghcr.io/example/shop@sha256:{'a' * 64}"}})
+    staging = merged(digest, {"service": {"port": 28011, "workers": 2}, "deploy": {"shutdown": "7s"}})
+    one, other = (compose(spec)["services"]["shop-api"] for spec in (digest, staging))
+    assert one["image"] == other["image"]
+    assert {*other["command"]} - {*one["command"]} == {
+        "--host=0.0.0.0",
+        "--port=28011",
+        "--workers=2",
+        "--timeout-worker-healthcheck=30",
+        "--timeout-graceful-shutdown=7",
+    }
+    assert other["ports"] == ["28011:28011"]
+
+
+@pytest.mark.parametrize("name", SPECS)
 def test_the_compose_file_is_sound(name: str) -> None:
     """Every name is defined, every service is confined."""
     file = compose(SPECS[name])
