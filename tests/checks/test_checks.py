@@ -230,6 +230,42 @@ def test_a_webhook_that_is_a_secret_is_not_shown(url: str, level: str, helps: st
     assert "CANARY" not in repr(finding)
 
 
+WATCHED = """channels: {watch: {webhook: "https://watch.example.com/shop"}, room: {slack: "${KEY}", channel: "#shop"}}
+alerts: {heartbeat: [watch]}
+deploy: {targets: {compose: {}}}
+environments: {staging: {%s}}"""
+
+
+@pytest.mark.parametrize(
+    ("patch", "advised", "followed"),
+    [
+        (
+            "service: {name: shop_staging}",
+            "write an address of its own in `environments.staging.channels.watch.webhook`",
+            'channels: {watch: {webhook: "https://watch.example.com/staging"}}',
+        ),
+        (
+            "alerts: {heartbeat: null}",
+            "set `environments.staging.channels.watch: null`",
+            "channels: {watch: null}, alerts: {heartbeat: null}",
+        ),
+        (
+            "alerts: {heartbeat: null, route: {P1: [watch]}}",
+            "write another URL in `environments.staging.channels.watch.webhook`",
+            'channels: {watch: {webhook: "https://a.example.com"}}, alerts: {heartbeat: null, route: {P1: [watch]}}',
+        ),
+    ],
+)
+def test_who_follows_the_advice_on_heartbeats_has_none_left(
+    patch: str, advised: str, followed: str, tmp_path: Path
+) -> None:
+    """What is advised loads, and is silent; it is told once, and not again when the environment is asked for."""
+    (finding,) = found("one_heartbeat", loaded(WATCHED % patch, tmp_path))
+    assert finding.help == advised
+    assert found("one_heartbeat", load(tmp_path / "mahavishnu.yaml", "staging")) == []
+    assert found("one_heartbeat", loaded(WATCHED % followed, tmp_path)) == []
+
+
 def test_a_bug_of_the_contract_is_not_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only a condition that has been found to name nothing excuses a contract that cannot be made."""
 
