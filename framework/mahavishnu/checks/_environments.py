@@ -31,7 +31,7 @@ class World(NamedTuple):
 def deployed(spec: Spec) -> Iterator[World]:
     """The spec itself and every environment that has a target; one that changes nothing is the spec itself.
 
-    None when an environment was asked for: of one alone nothing can be told.
+    Nothing when one environment was asked for: the others are not known then.
     """
     if spec.environment is not None:
         return
