@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from mahavishnu.artifact import Artifact
 from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
+from mahavishnu.ground.environments import called
 from mahavishnu.ground.secret_refs import name_of
-from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite, called
+from mahavishnu.policies.backup import Backup, Command, Directory, Postgres, Sqlite
 from mahavishnu.snapshots.retention import guaranteed, most
 
 from . import _by_hand

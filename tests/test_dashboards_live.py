@@ -21,7 +21,7 @@ from examples.shop.recovery import backup, stocked
 from examples.shop.stage import Stage, staged
 from mahavishnu.backup.evidence import folder, read, write
 from mahavishnu.cli import run
-from mahavishnu.policies.backup import called
+from mahavishnu.ground.environments import called
 from tests.figures import figure
 from tests.pages import commands
 from tests.servers import Server, alertmanager, prometheus

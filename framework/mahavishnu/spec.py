@@ -22,6 +22,7 @@ from pydantic import (
 
 from mahavishnu.errors import Path
 from mahavishnu.ground.addresses import Network, canonical, reachable
+from mahavishnu.ground.environments import called
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.notify import Alerts, AnyChannel, Text, Url
 from mahavishnu.policies.backup import Backup
@@ -356,6 +357,11 @@ class Spec(Settings):
     """Which environment this is the spec of: `--env` says it, and it is written into what is generated for that."""
     environments: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """What differs in each environment: a JSON merge patch over everything above."""
+
+    @property
+    def full_name(self) -> str:
+        """What the service is called among those of all environments: so its keys on a shared server are named."""
+        return called(self.service.name, self.environment)
 
     @property
     def shared(self) -> bool:

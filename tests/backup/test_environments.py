@@ -11,8 +11,8 @@ import pytest
 
 from mahavishnu.backup.evidence import read
 from mahavishnu.cli import run
+from mahavishnu.ground.environments import called
 from mahavishnu.load import load
-from mahavishnu.policies.backup import called
 from mahavishnu.runtime.telemetry.backups import show
 from mahavishnu.signals import Signal
 from tests.backup.world import World, spec

@@ -302,3 +302,29 @@ def test_without_letters_there_is_nothing_to_see(
     said = capsys.readouterr().err
     assert "the server of the dead letters" in said
     assert "hunter2" not in said
+
+
+def test_an_environment_has_letters_of_its_own(
+    running: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By the option, by the variable, and by a generated spec: those that a process of it keeps."""
+    monkeypatch.chdir(tmp_path)
+    running.client().flushall()
+    there = RedisLetters(running.url, "shop@staging", Time())
+    world = World(tmp_path, running.url, there)
+    file = tmp_path / "mahavishnu.yaml"
+    said = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**said, "environments": {"staging": {}, "production": {}}}), encoding="utf-8")
+    world.keep("aa11")
+    there.close()
+    staging = ("--env", "staging")
+    assert [told(capsys, "list"), told(capsys, "list", "--env", "production")] == [[], []]
+    assert [one["id"] for one in told(capsys, "list", *staging)] == ["aa11"]
+    assert told(capsys, "redrive", "--all", *staging) == {"asked": 1, "done": 1}
+    (tmp_path / "generated.yaml").write_text(json.dumps({**said, "environment": "staging"}), encoding="utf-8")
+    assert [one["id"] for one in told(capsys, "list", "--spec", "generated.yaml")] == ["aa11"]
+    monkeypatch.setenv("MAHAVISHNU_ENV", "staging")
+    assert told(capsys, "drop", "--all") == {"asked": 1, "done": 1}

@@ -254,6 +254,7 @@ async def test_a_bad_file_keeps_the_old_spec(tmp_path: Path, damage: str) -> Non
         ({"service": {"port": 8001}}, "service.port"),
         ({"service": {"app": "store:app"}}, "service.app"),
         ({"service": {"workers": 2}}, "service.workers"),
+        ({"environment": "staging"}, "environment"),
         ({"store": "redis://localhost/0"}, "store"),
         ({"observability": {"metrics": {"otlp": "http://c:4318"}}}, "observability.metrics.otlp"),
         ({"observability": {"traces": {"otlp": "http://c:4318"}}}, "observability.traces.otlp"),

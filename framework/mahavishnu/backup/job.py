@@ -22,9 +22,10 @@ from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
 from mahavishnu.backup.turns import Turn
 from mahavishnu.errors import MahavishnuError
+from mahavishnu.ground.environments import called
 from mahavishnu.ground.secret_refs import name_of, names_in
 from mahavishnu.load import Loaded
-from mahavishnu.policies.backup import Backup, called
+from mahavishnu.policies.backup import Backup
 from mahavishnu.runtime.secret_values import resolved, secret
 from mahavishnu.snapshots.retention import Keep, guaranteed
 from mahavishnu.snapshots.series import STEPS

@@ -42,7 +42,8 @@ _HOLDS = {
     "security": "the process: on every response",
     "ops": "the process, for whoever reaches it directly and has the token",
     "deploy": "the generated Compose and Kubernetes files",
-    "environment": "`mahavishnu backup`: which snapshots of a repository are its own",
+    "environment": "the process, `mahavishnu dead-letters` and `mahavishnu backup`: which keys of a Redis, and "
+    "which snapshots of a repository, are its own",
     "environments": "`check`, `generate` and the process, when that environment is asked for",
 }
 """Section -> where it is enforced, or what it is compiled to."""

@@ -264,9 +264,9 @@ UNDECLARED = Code(
 RESTART = Code(
     "MV602",
     "a change that needs a restart",
-    "What names the service, its app, its port, its store or the address of a dependency was handed on when the "
-    "process started; a process that went on with half of the new spec would be neither the old service nor the "
-    "new one.",
+    "What names the service, its environment, its app, its port, its store or the address of a dependency was handed "
+    "on when the process started; a process that went on with half of the new spec would be neither the old service "
+    "nor the new one.",
     "service: {port: 8001} while the process listens on 8000",
     "Deploy the change, or restart the process; until then it goes on with the whole of the old spec.",
 )

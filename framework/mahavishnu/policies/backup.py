@@ -253,8 +253,3 @@ class Backup(Policy):
     def alerts(self, name: str) -> tuple[Alert, ...]:
         alerts = BackupAlerts(name, self.copies, self.rpo, self.rto, self.verify.every)
         return alerts.all()
-
-
-def called(name: str, environment: str | None) -> str:
-    """The name of a backup among those of all environments: what is known of one is not known of another."""
-    return f"{name}@{environment}" if environment else name

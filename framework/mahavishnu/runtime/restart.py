@@ -17,6 +17,8 @@ def needed(old: Spec, new: Spec) -> Iterator[Problem]:
     for key in _SERVICE:
         if getattr(old.service, key) != getattr(new.service, key):
             yield _problem(("service", key))
+    if old.environment != new.environment:
+        yield _problem(("environment",))
     if old.observability.metrics.otlp != new.observability.metrics.otlp:
         yield _problem(("observability", "metrics", "otlp"))
     if _collector(old) != _collector(new):

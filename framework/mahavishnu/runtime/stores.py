@@ -40,4 +40,4 @@ def open_store(
     except ImportError:
         raise MahavishnuError(_MISSING) from None
     where = address(resolved(spec.store, secrets))
-    return RedisStore(where, spec.service.name, clock, meter, told, evicts)
+    return RedisStore(where, spec.full_name, clock, meter, told, evicts)

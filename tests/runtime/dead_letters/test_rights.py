@@ -28,13 +28,13 @@ def running() -> Iterator[Server]:
         yield one
 
 
-def _as(running: Server, *rights: str) -> RedisLetters:
+def _as(running: Server, *rights: str, whose: str = "shop") -> RedisLetters:
     """The letters for a new user, on a server that knows no script."""
     with running.client() as client:
         client.flushall()
         client.script_flush()
         client.execute_command("ACL", "SETUSER", "few", "reset", "on", ">pw", *rights)
-    return RedisLetters(running.url.replace("//", "//few:pw@"), "shop")
+    return RedisLetters(running.url.replace("//", "//few:pw@"), whose)
 
 
 def _all_that_is_done(letters: RedisLetters) -> None:
@@ -55,6 +55,21 @@ def _all_that_is_done(letters: RedisLetters) -> None:
 def test_a_user_with_the_rights_that_the_manual_lists_can_do_all_that_is_needed(running: Server) -> None:
     letters = _as(running, *_rights())
     _all_that_is_done(letters)
+    letters.close()
+
+
+@pytest.mark.parametrize("given", ["shop", "shop@staging"])
+@pytest.mark.parametrize("whose", ["shop", "shop@staging", "shop_two"])
+def test_the_rights_of_an_environment_are_none_in_another(running: Server, given: str, whose: str) -> None:
+    """Nor those of the service without one; the manual has the pattern of each."""
+    pattern = f"~{{mahavishnu:{given}:letters}}*"
+    assert f"`{pattern}" in (ROOT / "docs/dead-letters.md").read_text(encoding="utf-8")
+    letters = _as(running, pattern, *_rights()[1:], whose=whose)
+    if given == whose:
+        _all_that_is_done(letters)
+    else:
+        with pytest.raises(LettersUnreachable, match=r"NOPERM|permission"):
+            _all_that_is_done(letters)
     letters.close()
 
 

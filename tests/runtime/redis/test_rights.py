@@ -91,6 +91,24 @@ def test_a_user_with_them_may_ask_for_the_nodes_of_a_cluster(redis: Server) -> N
     assert "+cluster|slots" in rights()
 
 
+@pytest.mark.parametrize("given", ["shop", "shop@staging"])
+@pytest.mark.parametrize("whose", ["shop", "shop@staging", "shop_two"])
+def test_the_rights_of_an_environment_are_none_in_another(redis: Server, given: str, whose: str) -> None:
+    """Nor those of the service without one; the manual has the pattern of each."""
+    text = (ROOT / "docs/fleets.md").read_text(encoding="utf-8")
+    pattern = f"~{{mahavishnu:{given}}}*"
+    assert f"`{pattern}" in text
+
+    async def story() -> str:
+        one = Fleet(user(redis, "few", pattern, *rights()[1:]), whose=whose)
+        await answers(one)
+        reason = one.store.reason()
+        one.store.close()
+        return reason
+
+    assert bool(asyncio.run(story())) is (given != whose)
+
+
 @pytest.mark.parametrize("missing", ["+eval", "+evalsha", "+time", "+get", "+set"])
 def test_a_right_that_is_missing_is_told_in_the_servers_words(redis: Server, missing: str) -> None:
     """Not as `ERR`: whoever reads the log can give the right."""

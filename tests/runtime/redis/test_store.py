@@ -44,12 +44,12 @@ PER_CLIENT = (Charged("per_client", Gcra(5, MINUTE, 5)),)
 class Fleet:
     """A store as one process has it, with its series."""
 
-    def __init__(self, url: str, deadline: float | None = 1) -> None:
+    def __init__(self, url: str, deadline: float | None = 1, whose: str = "shop") -> None:
         """By default the deadline is one that even a busy machine keeps."""
         if deadline is not None:
             url += f"?socket_timeout={deadline}"
         self.metrics = Metrics({one.name: one for one in (STORE_CALLS, STORE_DURATION, STORE_UP)})
-        self.store = RedisStore(address(url), "shop", SystemClock(), self.metrics)
+        self.store = RedisStore(address(url), whose, SystemClock(), self.metrics)
 
     async def take(self, charges: Sequence[Charged] = PER_CLIENT, *keys: str) -> Taken:
         return await self.store.take(charges, keys or ["i:10.0.0.1"] * len(charges))
@@ -70,9 +70,9 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(url: str, deadline: float | None = 1) -> AsyncGenerator[Fleet, None]:
+async def fleet(url: str, deadline: float | None = 1, whose: str = "shop") -> AsyncGenerator[Fleet, None]:
     """A store that is up; it lets go of its connection with the block."""
-    one = Fleet(url, deadline)
+    one = Fleet(url, deadline, whose)
     try:
         await one.until(up=True)
         yield one
@@ -410,12 +410,13 @@ def test_who_is_refused_later_is_told_what_holds_without_his_request(redis: Serv
     asyncio.run(story())
 
 
-def test_keys_share_one_slot_and_name_nobody(redis: Server) -> None:
+@pytest.mark.parametrize("whose", ["shop", "shop@staging"])
+def test_keys_share_one_slot_and_name_nobody(redis: Server, whose: str) -> None:
     """One hash tag for a service, digests for callers, and nothing is kept for ever."""
 
     async def story() -> None:
         charges = (*PER_CLIENT, Charged("b", SlidingWindow(3, MINUTE)), Charged("c", SlidingLog(3, MINUTE)))
-        async with fleet(redis.url) as one:
+        async with fleet(redis.url, whose=whose) as one:
             await one.take(
                 charges, "i:192.0.2.7", "u:alice\0r:/orders", "k:sk_live_verysecret" + "x" * 10_000
             )
@@ -425,7 +426,7 @@ def test_keys_share_one_slot_and_name_nobody(redis: Server) -> None:
         keys = [key for key in client.scan_iter() if b"probe" not in key]
         assert len(keys) == 3
         for key in keys:
-            assert key.startswith(b"{mahavishnu:shop}:")
+            assert key.startswith(b"{mahavishnu:%s}:" % whose.encode())
             assert len(key) < 100
             assert not any(word in key for word in (b"192", b"alice", b"secret", b"orders"))
             assert 0 < client.pttl(key) <= 2 * 60_000 + 2

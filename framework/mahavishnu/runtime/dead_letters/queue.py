@@ -191,7 +191,7 @@ def letters_of(
         from mahavishnu.runtime.dead_letters.redis import RedisLetters
     except ImportError:
         raise MahavishnuError(_MISSING) from None
-    return RedisLetters(resolved(settings.store, secrets), spec.service.name)
+    return RedisLetters(resolved(settings.store, secrets), spec.full_name)
 
 
 def _letters(spec: Spec, clock: Clock, wall: Callable[[], float]) -> Letters:

@@ -21,6 +21,7 @@ from mahavishnu.runtime.dead_letters.letters import (
     Stats,
 )
 from mahavishnu.runtime.redis.blocking import FAULTS, REFUSED, Blocking
+from mahavishnu.runtime.redis.names import tag
 
 _SCRIPT = """
 local base, verb, now = KEYS[1], ARGV[1], tonumber(ARGV[2])
@@ -185,9 +186,9 @@ class RedisLetters:
 
     batch = 1
 
-    def __init__(self, url: str, service: str, now: Callable[[], int] | None = None) -> None:
+    def __init__(self, url: str, whose: str, now: Callable[[], int] | None = None) -> None:
         self._servers = Blocking(url)
-        self._base = f"{{mahavishnu:{service}:letters}}"
+        self._base = tag(whose, "letters")
         self.now = now
         self._script = self.server.register_script(_SCRIPT)
 

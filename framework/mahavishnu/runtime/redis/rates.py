@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mahavishnu.algorithms import Gcra, SlidingLog, SlidingWindow
 from mahavishnu.protocols import BEFORE, Charge, Standing
+from mahavishnu.runtime.redis.names import tag
 
 WIDTH = 5
 """How many numbers the script answers for each rate: whether it fits, and four of its state."""
@@ -34,21 +35,16 @@ class Twin(Protocol):
     def standing(self, cells: Cells, now: int) -> Standing: ...
 
 
-def twin(charge: Counted, service: str) -> Twin:
+def twin(charge: Counted, whose: str) -> Twin:
     """The twin of a rate; raises TypeError for an algorithm the script does not know."""
     algorithm = charge.algorithm
     if isinstance(algorithm, Gcra):
-        return _Gcra(charge, algorithm, service)
+        return _Gcra(charge, algorithm, whose)
     if isinstance(algorithm, SlidingWindow):
-        return _Window(charge, algorithm, service)
+        return _Window(charge, algorithm, whose)
     if isinstance(algorithm, SlidingLog):
-        return _Log(charge, algorithm, service)
+        return _Log(charge, algorithm, whose)
     raise TypeError(f"limit `{charge.name}`: no script for {type(algorithm).__name__}")
-
-
-def tag(service: str) -> str:
-    """What all keys of a service have in common: a cluster keeps them in one slot."""
-    return f"{{mahavishnu:{service}}}"
 
 
 class KeyHash:
@@ -56,11 +52,12 @@ class KeyHash:
 
     __slots__ = ("_keyed",)
 
-    def __init__(self, service: str) -> None:
-        self._keyed = blake2b(digest_size=16, key=service.encode()[:64])
+    def __init__(self, whose: str) -> None:
+        # A key has 64 bytes at most: the end of a long name says which environment it is.
+        self._keyed = blake2b(digest_size=16, key=whose.encode()[-64:])
 
     def over(self, key: str) -> str:
-        """The digits of one key, the same in every process of the service."""
+        """The digits of one key, the same in every process of the service and environment."""
         digest = self._keyed.copy()
         digest.update(key.encode("utf-8", "surrogatepass"))
         return digest.hexdigest()
@@ -70,13 +67,13 @@ DIGITS = 32
 """How many digits hide a key."""
 
 
-def _prefix(service: str, charge: Counted) -> str:
+def _prefix(whose: str, charge: Counted) -> str:
     """What all keys of a rate begin with, whatever its numbers are: a bucket knows by which rules it was charged.
 
     Callers who are told apart otherwise have other buckets: a key that is the same by both would be charged twice,
     and given back.
     """
-    return f"{tag(service)}:{charge.name.rstrip(BEFORE)}:{'+'.join(charge.per)}:"
+    return f"{tag(whose)}:{charge.name.rstrip(BEFORE)}:{'+'.join(charge.per)}:"
 
 
 class _Told:
@@ -84,8 +81,8 @@ class _Told:
 
     __slots__ = ("_cost", "_rule", "prefix", "take")
 
-    def __init__(self, charge: Counted, service: str, rule: str) -> None:
-        self.prefix = _prefix(service, charge)
+    def __init__(self, charge: Counted, whose: str, rule: str) -> None:
+        self.prefix = _prefix(whose, charge)
         self._rule, self._cost = rule, charge.cost
         self.take = (rule, "1" if charge.enforced else "0", str(charge.cost))
 
@@ -98,8 +95,8 @@ class _Gcra(_Told):
 
     __slots__ = ("_rate",)
 
-    def __init__(self, charge: Counted, rate: Gcra, service: str) -> None:
-        super().__init__(charge, service, f"g{rate.count}.{rate.period // _US}.{rate.burst}")
+    def __init__(self, charge: Counted, rate: Gcra, whose: str) -> None:
+        super().__init__(charge, whose, f"g{rate.count}.{rate.period // _US}.{rate.burst}")
         self._rate = rate
 
     def give_back(self, cells: Cells, at: int, /) -> tuple[str, ...]:
@@ -129,8 +126,8 @@ class _Window(_Told):
 
     __slots__ = ("_rate",)
 
-    def __init__(self, charge: Counted, rate: SlidingWindow, service: str) -> None:
-        super().__init__(charge, service, f"w{rate.count}.{rate.period // _US}")
+    def __init__(self, charge: Counted, rate: SlidingWindow, whose: str) -> None:
+        super().__init__(charge, whose, f"w{rate.count}.{rate.period // _US}")
         self._rate = rate
 
     def before(self, cells: Cells) -> Cells:
@@ -149,8 +146,8 @@ class _Log(_Told):
 
     __slots__ = ("_rate",)
 
-    def __init__(self, charge: Counted, rate: SlidingLog, service: str) -> None:
-        super().__init__(charge, service, f"l{rate.count}.{rate.period // _US}")
+    def __init__(self, charge: Counted, rate: SlidingLog, whose: str) -> None:
+        super().__init__(charge, whose, f"l{rate.count}.{rate.period // _US}")
         self._rate = rate
 
     def before(self, cells: Cells) -> Cells:

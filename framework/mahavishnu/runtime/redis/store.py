@@ -14,7 +14,7 @@ from mahavishnu.runtime.redis.address import Address
 from mahavishnu.runtime.redis.known import Known
 from mahavishnu.runtime.redis.line import Line
 from mahavishnu.runtime.redis.link import GONE, LATE, Link, Word, failure, nothing
-from mahavishnu.runtime.redis.rates import tag
+from mahavishnu.runtime.redis.names import tag
 from mahavishnu.runtime.redis.script import GIVE_BACK, TAKE
 from mahavishnu.runtime.redis.series import Outcomes
 from mahavishnu.runtime.redis.server_memory import ServerMemory
@@ -36,16 +36,17 @@ class RedisStore:
     def __init__(
         self,
         address: Address,
-        service: str,
+        whose: str,
         clock: Clock,
         meter: Meter,
         told: Callable[[bool, str], object] = nothing,
         evicts: Callable[[str], object] = nothing,
     ) -> None:
-        """`told` hears that the server is found or lost, and why; `evicts`, by which policy it forgets keys."""
+        """`whose` keys they are: the service's full name. `told` hears that the server is found or lost, and why;
+        `evicts`, by which policy it forgets keys."""
         self.memory = MemoryStore(clock)
         """What is counted in this process: rates of its own, and all that are `local` while the server is lost."""
-        self._address, self._service, self._clock = address, service, clock
+        self._address, self._whose, self._clock = address, whose, clock
         self._known = Known(clock, told)
         self._memory = ServerMemory(evicts)
         self._plans: dict[int, Plan] = {}
@@ -96,7 +97,7 @@ class RedisStore:
             asked.add_done_callback(partial(_told, told))
 
     def _open_key(self, name: str) -> str:
-        return f"{tag(self._service)}:open:{name}"
+        return f"{tag(self._whose)}:open:{name}"
 
     def _say(self, *words: Word) -> asyncio.Future[Any] | None:
         """Say something by the way, where an event loop runs and the server is there."""
@@ -159,7 +160,7 @@ class RedisStore:
         line = self._lines.get(loop)
         if line is None:
             seen = self._series.duration.observe
-            name = f"mahavishnu-{self._service}"
+            name = f"mahavishnu-{self._whose}"
             line = Line(self._address, name, self._clock, self._probe, self._known, seen)
             self._lines[loop] = line
         self._line = line
@@ -168,7 +169,7 @@ class RedisStore:
     def _planned(self, charges: Sequence[Charge]) -> Plan:
         if len(self._plans) >= _PLANS:
             self._plans.clear()
-        plan = self._plans[id(charges)] = Plan(charges, self._service)
+        plan = self._plans[id(charges)] = Plan(charges, self._whose)
         return plan
 
     async def _troubled(self, line: Line, plan: Plan, keys: Sequence[str], answer: Any) -> list[int] | None:
@@ -247,7 +248,7 @@ class RedisStore:
 
     async def _probe(self, link: Link) -> object:
         """Run both scripts, as requests will: this is also how the server comes to know them."""
-        key, take, back = f"{tag(self._service)}:probe", self.take_script, self.give_back_script
+        key, take, back = f"{tag(self._whose)}:probe", self.take_script, self.give_back_script
         undone = ("1", key, _RULE, "1", "0", "0", "0")
         asked = (
             link.call("EVAL", take.text, "1", key, _RULE, "0", "1"),

@@ -47,16 +47,16 @@ class Plan:
         "twins",
     )
 
-    def __init__(self, charges: Sequence[Charge], service: str) -> None:
+    def __init__(self, charges: Sequence[Charge], whose: str) -> None:
         self.charges = charges
-        self._hash = KeyHash(service)
+        self._hash = KeyHash(whose)
         placed = tuple(enumerate(cast("Sequence[_Fleet]", charges)))
         self.shared = _group(one for one in placed if one[1].shared)
         self.own = _group(one for one in placed if not one[1].shared)
         self.local = _group(one for one in placed if _without(one[1]) == "local")
         self.open = _group(one for one in placed if _without(one[1]) == "open")
         self.closed = _group(one for one in placed if _without(one[1]) == "closed")
-        self.twins = tuple(twin(one, service) for one in self.shared.charges)
+        self.twins = tuple(twin(one, whose) for one in self.shared.charges)
         self._numbers = tuple(word for one in self.twins for word in one.take)
         self._packed = self._pack()
 

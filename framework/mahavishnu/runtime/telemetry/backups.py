@@ -10,7 +10,7 @@ from statistics import median
 
 from mahavishnu.backup import evidence
 from mahavishnu.backup.evidence import Copy, Evidence
-from mahavishnu.policies.backup import called
+from mahavishnu.ground.environments import called
 from mahavishnu.protocols import Meter
 from mahavishnu.signals import Signal
 from mahavishnu.snapshots.retention import guaranteed
