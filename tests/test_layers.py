@@ -34,6 +34,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "series",
+        "burn_rates",
         "settings",
         "policy",
         "protocols",

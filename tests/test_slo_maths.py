@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mahavishnu.burn_rates import Burn
 from mahavishnu.contract import Contract
-from mahavishnu.policies.slo import Burn
 from tests.figures import FULL, figure
 from tests.judges import judge
 from tests.monitoring import MINIMAL, accepts, ask, made

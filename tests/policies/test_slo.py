@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mahavishnu.alerts.drift import SPEC_RELOAD_TIME
+from mahavishnu.burn_rates import decimal
 from mahavishnu.contract import contract
-from mahavishnu.policies.slo import Slo, decimal
+from mahavishnu.policies.slo import Slo
 from mahavishnu.policy import Match, camel
 from mahavishnu.queries.written import Unproved
 from mahavishnu.snapshots.series import BACKUP_AGE

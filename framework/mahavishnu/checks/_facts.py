@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from mahavishnu.burn_rates import Burn
 from mahavishnu.contract import Contract, contract
 from mahavishnu.errors import Level, Path, Problem
 from mahavishnu.ground.codes import Code
 from mahavishnu.policies.rate import Rate as RateLimit
-from mahavishnu.policies.slo import Burn
 from mahavishnu.policies.timeout import Timeout
 from mahavishnu.policy import Match
 from mahavishnu.spec import Spec

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from mahavishnu.burn_rates import Burn
 from mahavishnu.checks._facts import Facts, requests, warning
 from mahavishnu.errors import Problem
 from mahavishnu.ground.codes import Code
-from mahavishnu.policies.slo import Burn, Slo
+from mahavishnu.policies.slo import Slo
 from mahavishnu.units import Rate
 
 CODE = Code(
