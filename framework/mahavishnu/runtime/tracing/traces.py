@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from random import SystemRandom
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
@@ -17,14 +17,13 @@ from opentelemetry.trace import Link, NoOpTracer, SpanKind, Status, StatusCode, 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from mahavishnu.protocols import Clock
 from mahavishnu.runtime.spans import Facts, Ids
 from mahavishnu.runtime.telemetry.collector import aside
+from mahavishnu.runtime.telemetry.logs import Log
 from mahavishnu.runtime.telemetry.outbox import Outbox
 from mahavishnu.spec import Traces
 from mahavishnu.units import Percent
-
-if TYPE_CHECKING:
-    from mahavishnu.runtime.service import Service
 
 Headers = Sequence[tuple[bytes, bytes]]
 _NAME = "mahavishnu"
@@ -33,6 +32,16 @@ _VALUE = 4096  # characters of one attribute
 _NOWHERE = Context()
 _PROPAGATOR = TraceContextTextMapPropagator()
 _RANDOM = SystemRandom()
+
+
+class Host(Protocol):
+    """Whose spans are made: what it has of time and of a log, and how it counts them."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def log(self) -> Log: ...
+    def count_spans(self, outcome: str, count: int) -> None: ...
 
 
 class Tracing:
@@ -49,19 +58,19 @@ class Tracing:
         self._tracer: Tracer = NoOpTracer()
         self._made: TracerProvider | None = None
         self._outbox: Outbox | None = None
-        self._service: Callable[[], Service] | None = None
+        self._host: Callable[[], Host] | None = None
 
     def become(self, settings: Traces) -> None:
         """From now on keep as many traces as this says."""
         self._sampler.become(settings.sample)
 
-    def start(self, service: Callable[[], Service], instance: str) -> None:
-        """Make and send spans from now on, in this process, which is called so; `service` is the one at work.
+    def start(self, host: Callable[[], Host], instance: str) -> None:
+        """Make and send spans from now on, in this process, which is called so; `host` is the one at work.
 
         What still waits when the interpreter ends is sent then. In a test's own time they are made, but sent to nobody.
         """
-        self._service = service
-        if not service().clock.runs:
+        self._host = host
+        if not host().clock.runs:
             self._tracer = self._provider(instance).get_tracer(_NAME)
             return
         if self._outbox is None:
@@ -131,13 +140,13 @@ class Tracing:
         )
 
     def _count(self, outcome: str, count: int) -> None:
-        if self._service is not None and count:
-            self._service().count_spans(outcome, count)
+        if self._host is not None and count:
+            self._host().count_spans(outcome, count)
 
     def _tell(self, reason: str) -> None:
-        if self._service is None:
+        if self._host is None:
             return
-        log = self._service().log
+        log = self._host().log
         if reason:
             log.warning("spans not exported", reason=reason, to=self._url)
         else:
