@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable
 
 from mahavishnu.artifact import Artifact
+from mahavishnu.backup import evidence
 from mahavishnu.contract import Contract
 from mahavishnu.derived.history import days
 from mahavishnu.ground.environments import called
@@ -36,7 +37,7 @@ def generate(contract: Contract) -> Iterable[Artifact]:
 
 def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
     keep = contract.spec.keeps(name)
-    word = shlex.join([name, *contract.options])
+    word, mark = shlex.join([name, *contract.options]), called(name, contract.spec.environment)
     kept = "every snapshot"
     if keep is not None:
         span = days(guaranteed(keep, backup.schedule))
@@ -46,7 +47,7 @@ def _backup(contract: Contract, name: str, backup: Backup) -> dict[str, object]:
         "word": Mark(word),
         "folder": Mark(f"recovered-{name}"),
         "recovered": Code(f"recovered-{name}", inline=True),
-        "report": Code(f"{called(name, contract.spec.environment)}.json", inline=True),
+        "report": Code(f"{evidence.about(contract.spec.service.name, mark)}.json", inline=True),
         "plan": Code(f"mahavishnu backup plan {word}", inline=True),
         "prune": Code(f"mahavishnu backup prune {word} --confirm", inline=True),
         "what": _what(backup),

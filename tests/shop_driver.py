@@ -16,7 +16,7 @@ import pytest
 import examples.shop.main as shop
 from examples.shop.firing import samples
 from mahavishnu.asgi import Hardening
-from mahavishnu.backup.evidence import Copy, Evidence, folder, write
+from mahavishnu.backup.evidence import Copy, Evidence, about, folder, write
 from mahavishnu.load import load
 from mahavishnu.runtime import current
 from mahavishnu.runtime.dead_letters.queue import DeadLetterQueue
@@ -73,12 +73,13 @@ async def asked(app: App, method: str, target: str, address: str = "", content: 
 def backed_up(file: Path, *, well: bool = True) -> None:
     """The jobs of its backups have reported that all is well, or that each step has failed."""
     now = time.time()
-    for name, backup in load(file).spec.backups.items():
+    spec = load(file).spec
+    for name, backup in spec.backups.items():
         copies = {
             copy: Copy(success=now, sizes=[1], verified=now, drilled=now, restore=1.0)
             for copy in backup.copies
         }
-        write(folder(file), name, Evidence(copies, dict.fromkeys(STEPS, well)))
+        write(folder(file), about(spec.service.name, name), Evidence(copies, dict.fromkeys(STEPS, well)))
 
 
 class Shop:

@@ -19,7 +19,7 @@ import pytest
 
 from examples.shop.recovery import backup, stocked
 from examples.shop.stage import Stage, staged
-from mahavishnu.backup.evidence import folder, read, write
+from mahavishnu.backup.evidence import about, folder, read, write
 from mahavishnu.cli import run
 from mahavishnu.ground.environments import called
 from tests.figures import figure
@@ -82,13 +82,13 @@ def backed_up(home: Path) -> Path:
     for words in (["run"], ["run"], ["prune"], ["verify", "--all"], ["drill"]):
         backup(home, env, *words, "orders")
     place = folder(home / "mahavishnu.yaml")
-    known = read(place, called("orders", env["MAHAVISHNU_ENV"]))
+    known = read(place, about("shop", called("orders", env["MAHAVISHNU_ENV"])))
     for copy in known.copies.values():
         assert copy.first is not None
         copy.place = ""  # those of the spec that is served
         copy.first -= WEEK  # on the first day no history is due yet
         copy.oldest -= WEEK
-    write(place, "orders", known)
+    write(place, about("shop", "orders"), known)
     return place
 
 

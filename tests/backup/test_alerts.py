@@ -64,21 +64,21 @@ class Watched(World):
 
     def change(self, **fields: Any) -> None:
         """What another machine wrote down."""
-        known = read(self.state, "orders")
+        known = read(self.state, "shop.orders")
         for name, value in fields.items():
             setattr(known.copies["1"] if hasattr(known.copies["1"], name) else known, name, value)
-        write(self.state, "orders", known)
+        write(self.state, "shop.orders", known)
 
 
 Act = Callable[[Watched], object]
 
 
 def gone(world: Watched) -> None:
-    (world.state / "orders.json").rename(world.state / "away")
+    (world.state / "shop.orders.json").rename(world.state / "away")
 
 
 def found(world: Watched) -> None:
-    (world.state / "away").rename(world.state / "orders.json")
+    (world.state / "away").rename(world.state / "shop.orders.json")
 
 
 def forged(world: Watched) -> None:

@@ -54,7 +54,7 @@ def test_what_is_proved_of_an_environment_is_not_proved_of_another(
     for _ in range(2):
         assert staging.do("verify") == 0
     assert staging.do("verify", "--env", "staging") == 1
-    assert read(staging.state, called("orders", "staging")).steps == {"verify": False}
+    assert read(staging.state, "shop.orders@staging").steps == {"verify": False}
     assert staging.known().copies["1"].part == 3
     capsys.readouterr()
     assert staging.do("list", "--env", "staging") == 0
@@ -83,3 +83,23 @@ def test_what_is_deployed_for_an_environment_is_still_of_it(staging: World) -> N
     deployed = load(staging.home / "deploy/compose/mahavishnu.yaml").spec
     assert (deployed.environment, deployed.environments) == ("staging", {})
     assert load(staging.home / "mahavishnu.yaml").spec.environment is None
+
+
+def test_services_that_share_a_folder_of_reports_have_their_own_in_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On one host without containers: one that was never backed up does not show another's success, nor end it."""
+    monkeypatch.setenv("MAHAVISHNU_STATE", str(world.state))
+    world.begin()
+    assert world.do("run") == 0
+    before = world.known()
+    world.write({**spec(), "service": {"name": "billing", "app": "billing.main:app"}})
+    assert world.do("list") == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["succeeded"] is None
+    shows = shown(world, None)
+    assert all(
+        math.isnan(shows[name])
+        for name in ("mahavishnu_backup_age_seconds", "mahavishnu_backup_step_successful")
+    )
+    assert world.do("drill") == 1
+    assert world.known() == before

@@ -268,11 +268,11 @@ c.execute('create table more (what blob)')
 c.execute('insert into more values (?)', (open('big', 'rb').read(),))
 c.commit()"
 "$@" run && exit 7
-cp .mahavishnu/backups/orders.json after.json
+cp .mahavishnu/backups/shop.orders.json after.json
 "$@" drill
-mkdir state && mount -t tmpfs -o size=64k tmpfs state && cp .mahavishnu/backups/orders.json state
+mkdir state && mount -t tmpfs -o size=64k tmpfs state && cp .mahavishnu/backups/shop.orders.json state
 MAHAVISHNU_STATE=$PWD/state "$@" run && exit 8
-cmp state/orders.json after.json || cat state/orders.json >&2
+cmp state/shop.orders.json after.json || cat state/shop.orders.json >&2
 """
     command = [*alone, "sh", "-c", script, "sh"]
     done = subprocess.run(

@@ -208,9 +208,9 @@ def test_a_longer_retention_is_due_from_when_it_was_said(tmp_path: Path) -> None
         holds = kept([one.snapshot for one in snapshots], job.keep, int(at.timestamp() * 1e9), oldest=False)
         snapshots = [one for one in snapshots if one.id in holds]
         job.take_stock(known, "1", snapshots)
-        write(tmp_path, "orders", known)
+        write(tmp_path, "shop.orders", known)
         missed += [day] if Gauges(job, tmp_path).short() else []
     assert missed == []
     season.take_stock(known, "1", snapshots[:60])
-    write(tmp_path, "orders", known)
+    write(tmp_path, "shop.orders", known)
     assert Gauges(season, tmp_path).short()

@@ -75,7 +75,7 @@ def test_a_backup_that_cannot_begin_keeps_no_other_from_it(
         assert "the secret `LOST` is neither" in capsys.readouterr().err
     done = {"run": True, "prune": True, "verify": True, "drill": True}
     assert world.known().steps == done
-    assert read(world.state, "first").steps == dict.fromkeys(done, False)
+    assert read(world.state, "shop.first").steps == dict.fromkeys(done, False)
     for verb in ("list", "plan"):
         assert world.do(verb) == 2
         assert '"backup": "orders"' in capsys.readouterr().out
@@ -86,7 +86,7 @@ def test_what_cannot_be_done_without_restic_has_failed(
     step: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last report says well; nobody would hear of it for weeks."""
-    write(world.state, "orders", Evidence(steps={step: True}))
+    write(world.state, "shop.orders", Evidence(steps={step: True}))
     monkeypatch.setenv("PATH", str(world.home))
     assert world.do(step) == 2
     assert world.known().steps == {step: False}
@@ -760,7 +760,7 @@ def test_a_loop_knows_when_each_step_last_succeeded(world: World) -> None:
     assert [last(one) for one in (run, verify, drill)] == [None, None, None]
     known = Evidence()
     known.copy("1").success, known.copy("2").success, known.copy("2").drilled = 100.0, 50.0, 70.0
-    evidence.write(world.state, "orders", known)
+    evidence.write(world.state, "shop.orders", known)
     assert [last(one) for one in (run, verify, drill)] == [
         datetime.fromtimestamp(50, UTC),
         None,

@@ -136,7 +136,7 @@ def test_a_store_that_does_not_answer_is_not_taken_for_an_empty_one(
         world.write(spec(to=f"rest:http://127.0.0.1:{port}/x"))
         assert world.do("run") == 1
         first = capsys.readouterr().err
-        write(world.state, "orders", Evidence({"1": Copy(success=1)}))
+        write(world.state, "shop.orders", Evidence({"1": Copy(success=1)}))
         assert world.do("run") == 1
     assert ("restic init failed" in first) is began
     assert ("is not there any more" in capsys.readouterr().err) is began
@@ -203,7 +203,7 @@ def test_by_sftp(
     world.write(by_ssh(server, world.home / "made"))
     assert world.do("run") == 0
     assert '"initialised"' in capsys.readouterr().out
-    (world.state / "orders.json").unlink()
+    (world.state / "shop.orders.json").unlink()
     world.begin()
     world.write(by_ssh(server, world.home / "repository"))
     there_and_back(world, {})
@@ -254,7 +254,7 @@ def test_to_s3(
     world.write(by_s3(server.place("made/orders")))
     assert world.do("run") == 0
     assert '"initialised"' in capsys.readouterr().out
-    (world.state / "orders.json").unlink()
+    (world.state / "shop.orders.json").unlink()
     server.put("backups/orders", NEW)
     world.write(by_s3(server.place("backups/orders")))
     there_and_back(world, {**entry, "RESTIC_REPOSITORY": server.place("backups/orders")})

@@ -137,7 +137,7 @@ class World:
 
     def known(self) -> Evidence:
         """What is written down of the backup."""
-        return read(self.state, "orders")
+        return read(self.state, "shop.orders")
 
     @property
     def state(self) -> Path:

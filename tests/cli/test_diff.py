@@ -155,7 +155,7 @@ def test_a_backup_that_has_not_reported_yet_is_no_difference(report: Evidence | 
     """Neither to a service nor to its Prometheus; the alerts know how long that may be so."""
     (home / "mahavishnu.yaml").write_text(json.dumps(BACKED_UP), encoding="utf-8")
     if report is not None:
-        evidence.write(home / ".mahavishnu/backups", "orders", report)
+        evidence.write(home / ".mahavishnu/backups", "shop.orders", report)
     made = contract(load(home / "mahavishnu.yaml").declared)
     text = shown(home)
     with serving(text) as url:

@@ -89,6 +89,11 @@ def among(known: Evidence, places: Mapping[str, str]) -> Evidence:
     return Evidence(copies, known.steps)
 
 
+def about(service: str, called: str) -> str:
+    """What a report is about, which is its name: in a shared folder that of another service is another file."""
+    return f"{service}.{called}"
+
+
 def folder(spec: Path | None) -> Path:
     """Where the files lie, for the spec at this path."""
     said = os.environ.get(FOLDER)

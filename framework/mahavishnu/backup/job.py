@@ -82,6 +82,11 @@ class Job:
         return called(self.name, self.environment)
 
     @property
+    def report(self) -> str:
+        """The name of what is known of it, also among those of other services."""
+        return evidence.about(self.host, self.mark)
+
+    @property
     def none(self) -> str:
         """What is said of a repository where nothing of it can be restored."""
         where = f" in `{self.environment}`" if self.environment else ""
@@ -131,7 +136,7 @@ class Job:
 
     def known(self) -> Evidence:
         """What is known of it, in this environment and of these repositories."""
-        return evidence.among(evidence.read(self.state, self.mark), self.backup.places)
+        return evidence.among(evidence.read(self.state, self.report), self.backup.places)
 
     @contextmanager
     def step(self, step: str) -> Generator[Evidence]:
@@ -185,7 +190,7 @@ class Job:
         for copy, one in known.copies.items():
             one.place = evidence.placed(self.backup.places[copy])
         try:
-            evidence.write(self.state, self.mark, known)
+            evidence.write(self.state, self.report, known)
         except OSError as fault:
             what = f"what happened cannot be written to `{self.state}`: {fault.strerror}"
             raise Failed(what) from None

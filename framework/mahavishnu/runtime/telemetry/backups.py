@@ -45,7 +45,8 @@ _Read = Callable[[Copy, float], float | None]
 def show(spec: Spec, folder: Callable[[], Path], meter: Meter, now: Callable[[], float]) -> None:
     """Show what is known of every backup of a spec; `folder` is asked at each scrape, `now` is seconds since 1970."""
     for name, backup in spec.backups.items():
-        report = _Report(folder, called(name, spec.environment), backup.places)
+        about = evidence.about(spec.service.name, called(name, spec.environment))
+        report = _Report(folder, about, backup.places)
         span = int(guaranteed(keep, backup.schedule)) / SECOND if (keep := spec.keeps(name)) else 0.0
         meter.gauge(BACKUP_GUARANTEED, partial(float, span), backup=name)
         for step in STEPS:
