@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, cast
 
@@ -146,6 +146,29 @@ def jobs_secrets(spec: Spec) -> list[str]:
 def passwords_of_repositories(spec: Spec) -> list[str]:
     """The secrets that a repository has to be told before they change."""
     return sorted({name for backup in spec.backups.values() for name in names_in(backup.password)})
+
+
+def sharers(spec: Spec) -> list[str]:
+    """The other environments whose jobs open a repository of this one, so far as its spec says what they have."""
+    own = {place for backup in spec.backups.values() for place in backup.to}
+    changed = _patches(spec.environments.get(spec.environment or "", {}))
+    unchanged = {name: one.to for name, one in spec.backups.items() if "to" not in (changed.get(name) or {})}
+    others = {name: patch for name, patch in spec.environments.items() if name != spec.environment}
+    return sorted(name for name, patch in others.items() if own.intersection(_opened(unchanged, patch)))
+
+
+def _opened(unchanged: Mapping[str, Sequence[str]], patch: Mapping[str, Any]) -> Iterator[str]:
+    """The repositories of an environment: its own, and those that it does not change."""
+    patches = _patches(patch)
+    for name in {} if patch.get("backups", patches) is None else {**unchanged, **patches}:
+        one = patches.get(name, {})
+        to = () if one is None else one.get("to", unchanged.get(name, ()))
+        yield from (to,) if isinstance(to, str) else to
+
+
+def _patches(patch: Mapping[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """What an environment changes of each backup; None: there is none in it."""
+    return patch.get("backups") or {}
 
 
 def _repository_secrets(spec: Spec) -> set[str]:

@@ -36,6 +36,7 @@ from ._service import (
     passwords_of_repositories,
     said,
     seconds,
+    sharers,
     sidecar_secrets,
 )
 from .alertmanager import RHYTHMS
@@ -345,6 +346,7 @@ def _maintenance(contract: Contract, said: Mapping[str, Any]) -> dict[str, objec
         "alerting": alerting,
         "jobs": [name for name in jobs_secrets(spec) if name not in passwords],
         "passwords": passwords,
+        "sharers": sharers(spec),
         "rotated": _blocks(_by_hand.rotated(contract)),
         "forgotten": _blocks(_by_hand.forgotten(contract)),
         "watching": sidecar_secrets(spec).get("grafana", []),

@@ -386,6 +386,33 @@ def test_no_secret_is_lost_when_one_is_rotated() -> None:
     assert "backup jobs" not in plain
 
 
+def test_others_who_open_a_repository_are_named_before_its_old_password_goes() -> None:
+    """The environments that have the same place, said or not; of others than those it is said that they may be."""
+    environments: dict[str, dict[str, Any]] = {
+        "canary": {},
+        "elsewhere": {"backups": {"orders": {"to": "/mnt/other"}}},
+        "listed": {"backups": {"more": {"to": ["/mnt/x", "/mnt/backups/orders"]}}},
+        "none": {"backups": {"orders": None}},
+        "nothing": {"backups": None},
+    }
+
+    def told(environment: str | None) -> str:
+        patch = {} if environment is None else environments[environment]
+        of = made({**merged(BACKED, patch), "environments": environments})
+        chosen = replace(of, spec=of.spec.model_copy(update={"environment": environment}))
+        page = pages(chosen)["maintenance.md"].partition("\n## Rotate the password of")[2]
+        before, _, after = " ".join(page.split()).partition("Remove the old one; OLD is its id")
+        assert "Everyone else who opens the repository has to have the new one first" in before
+        assert "key remove" in after
+        return before
+
+    for environment, others in ((None, "canary, listed"), ("canary", "listed"), ("elsewhere", "")):
+        before = told(environment)
+        assert (f"These environments of the spec have the same `to`: {others}." in before) is bool(others)
+        assert (f"See that these have it: {others}." in before) is bool(others)
+    assert "See that these" not in told("elsewhere")
+
+
 TWO = merged(BACKED, {"backups": {"orders": {"to": ["/mnt/a", "/mnt/b"]}}})
 
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from mahavishnu.backup.job import Failed, Job
 from mahavishnu.backup.restic import Repository
+from mahavishnu.backup.turns import Busy
 from mahavishnu.errors import MahavishnuError
 
 Each = Callable[[str, Repository], None]
@@ -18,8 +19,12 @@ def _at_once(_: str) -> AbstractContextManager[None]:
 
 
 def each_copy(job: Job, do: Each, turn: Turn = _at_once) -> None:
-    """Do something with every repository, each in its turn, also when it fails with another; raises Failed with all."""
+    """Do something with every repository, each in its turn, also when it fails with another; raises Failed with all.
+
+    Raises Busy where nothing is wrong but that others were at it.
+    """
     faults: list[str] = []
+    busy = True
     for copy, repository in job.repositories().items():
         try:
             with turn(copy):
@@ -27,6 +32,8 @@ def each_copy(job: Job, do: Each, turn: Turn = _at_once) -> None:
         except (MahavishnuError, OSError) as fault:
             sentence = repository.clean(str(fault))
             job.tell("failed", copy=copy, why=sentence)
+            busy = busy and isinstance(fault, Busy)
             faults.append(f"copy {copy}: {sentence}")
     if faults:
-        raise Failed(f"backup `{job.name}`: {'; '.join(faults)}")
+        said = f"backup `{job.name}`: {'; '.join(faults)}"
+        raise Busy(said) if busy else Failed(said)

@@ -18,9 +18,10 @@ from typing import Protocol
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.hiding import hiding
+from mahavishnu.backup.patience import Patience
 from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
-from mahavishnu.backup.turns import Turn
+from mahavishnu.backup.turns import Busy, Turn
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground.environments import called
 from mahavishnu.ground.secret_refs import name_of, names_in
@@ -36,6 +37,8 @@ SCHEDULED = Duration.parse("12h")
 """So long a step waits for another: through the longest night, and not until it is due again."""
 TYPED = Duration.parse("15m")
 """So long a person does who waits for an answer."""
+_LOOKING = ("verify", "drill")
+"""Steps whose failure says that backups are damaged; who waited for others until he gave up has not seen that."""
 AHEAD = 3600
 """A snapshot may be so many seconds ahead of this clock, and no more."""
 
@@ -114,6 +117,7 @@ class Job:
                 found,
                 entry,
                 self._retried(copy),
+                self._patience(copy),
             )
         return made
 
@@ -143,16 +147,23 @@ class Job:
         """Do something alone, with an empty staging folder; how one of `STEPS` ended is written down."""
         with self._turn(f"backup `{self.name}`", self.name).taken(partial(self._signature, step)):
             known = self.known()
-            ended = False
+            ended: bool | None = False
             try:
                 self._empty_staging()
                 yield known
                 ended = True
+            except Busy:
+                ended = None if step in _LOOKING else False
+                raise
             finally:
                 self.sweep()
-                if step in STEPS:
-                    known.steps[step] = ended
-                    self._write(known)
+                self._note(known, step, ended)
+
+    def _note(self, known: Evidence, step: str, ended: bool | None) -> None:
+        """Write down how one of `STEPS` ended, and what is known now; None: as before, for it has found nothing."""
+        if step in STEPS:
+            known.steps |= {} if ended is None else {step: ended}
+            self._write(known)
 
     def _empty_staging(self) -> None:
         try:
@@ -174,13 +185,17 @@ class Job:
         place = self.backup.places[copy]
         whole = place if ":" in place else str(self.home / place)
         name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
-        return self._turn(f"the repository of copy {copy}", name)
+        return self._turn(_repository_of(copy), name)
+
+    def _patience(self, copy: str) -> Patience:
+        what = _repository_of(copy)
+        return Patience(what, self.patience, self._waits(what))
 
     def _turn(self, what: str, name: str) -> Turn:
-        def hears(held_by: str) -> None:
-            self.tell("waiting", what=what, at_most=str(self.patience), held_by=held_by)
+        return Turn(what, self.state / f".{name}.lock", self.patience, self._waits(what))
 
-        return Turn(what, self.state / f".{name}.lock", self.patience, hears)
+    def _waits(self, what: str) -> Callable[[str], None]:
+        return lambda held_by: self.tell("waiting", what=what, at_most=str(self.patience), held_by=held_by)
 
     def _signature(self, step: str) -> str:
         since = datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -231,6 +246,10 @@ class Job:
         last = known.copy(copy).snapshot
         if last and not any(one.is_called(last) for one in taken):
             raise Failed(f"the snapshot of the last backup, {last[:8]}, is gone: somebody has removed it")
+
+
+def _repository_of(copy: str) -> str:
+    return f"the repository of copy {copy}"
 
 
 def remove(folder: Path) -> None:

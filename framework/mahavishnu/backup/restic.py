@@ -7,17 +7,20 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from mahavishnu.backup import child
+from mahavishnu.backup.patience import Locked, Patience
 from mahavishnu.backup.ssh import Entry, Opened
+from mahavishnu.backup.turns import Busy
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.snapshots.retention import Snapshot
-from mahavishnu.units import SECOND
+from mahavishnu.units import SECOND, Duration
 
 FLOOR = (0, 14)
 KEEPS_OLDEST = (0, 16)
@@ -32,6 +35,8 @@ _NO_REPOSITORY = "Is there a repository at the following location?"
 _NOTHING = re.compile(r"not exist|n't exist|no such file|not found|\b404\b", re.IGNORECASE)
 """What the stores say where nothing is."""
 _HELP: Mapping[str, str] = {
+    "config or key": "where several jobs made this repository at once, it is ruined, and what was saved in it is lost: "
+    "move its folder away, or name another place in `to`, and let one job make the new one before the others",
     "wrong password": "is `password` the secret that it was made with?",
     "load key": "`ssh.key` is to hold a private key without a passphrase",
     "permission denied (publickey": "does the server's authorized_keys hold the public half of `ssh.key`?",
@@ -46,6 +51,8 @@ _HELP: Mapping[str, str] = {
     "timed out": "nobody answers there: is the server up, and does a firewall let the jobs through?",
 }
 """What to do about what restic, and the ssh that it calls, say: the nearer to the cause, the earlier."""
+_LOCKED = re.compile(r"already locked (?:exclusively )?by ([^\\\n]+)")
+_LOCKED_OUT = 11  # since 0.17, as the next
 _ABSENT = 10  # since 0.17; before, every failure is 1
 _PARTLY = 3  # there is a snapshot, and it lacks something
 _GONE = ": no such file or directory"
@@ -119,6 +126,9 @@ class Saved(NamedTuple):
 def _to_nobody(_: str) -> None: ...
 
 
+_NONE_AT_ALL = Patience("the repository", Duration(0), _to_nobody)
+
+
 class _Reading:
     """What restic complains of while it reads files; that it tries again is handed on, once."""
 
@@ -159,6 +169,8 @@ class Repository:
     """What lets restic in where it goes by ssh; else ssh's own files do."""
     retried: Callable[[str], None] = _to_nobody
     """Told why restic tries something again: once for each command, which may go on so for a quarter of an hour."""
+    patience: Patience = _NONE_AT_ALL
+    """How long each command waits while somebody else has it locked."""
 
     def __repr__(self) -> str:
         return "Repository(…)"
@@ -219,7 +231,7 @@ class Repository:
     def _marked(self, snapshot: str, fault: ResticFailed) -> ResticFailed:
         try:
             self.call("tag", "--add", _INCOMPLETE, snapshot)
-        except ResticFailed as why:
+        except (ResticFailed, Busy) as why:
             said = f"{fault}; snapshot {snapshot[:8]} lacks that, and cannot be marked as incomplete: {why}"
         else:
             said = f"{fault}; what it could read is a snapshot that is marked as incomplete"
@@ -260,7 +272,21 @@ class Repository:
         on_line: Callable[[str], bool] | None = None,
         on_complaint: Callable[[str], bool] | None = None,
     ) -> str:
-        """One command; its output. Any exit code but 0 is a failure: what others mean depends on the version."""
+        """One command; its output. Any exit code but 0 is a failure: what others mean depends on the version.
+
+        Where somebody else has the repository locked it is tried again; raises Busy when that does not end. restic
+        takes its lock before it reads `stdin`.
+        """
+        attempt = partial(self._attempt, words, stdin, on_line, on_complaint or self._retries)
+        return self.patience.tried(attempt)
+
+    def _attempt(
+        self,
+        words: Sequence[str],
+        stdin: IO[bytes] | None,
+        on_line: Callable[[str], bool] | None,
+        on_complaint: Callable[[str], bool],
+    ) -> str:
         with ExitStack() as stack:
             paths = [stack.enter_context(child.handed(text)) for text in (self.password, self.place)]
             env = {
@@ -277,11 +303,20 @@ class Repository:
                 handed_paths=paths,
                 stdin=stdin,
                 on_line=on_line,
-                on_complaint=on_complaint or self._retries,
+                on_complaint=on_complaint,
             )
+            if _locked_out(done):
+                raise self._locked(done)
             if done.code:
                 raise self._failed(words[0], done, entry.said())
         return done.out
+
+    def _locked(self, done: child.Done) -> Locked:
+        """By whom; a lock whose process is gone is removed, so that nobody waits for it."""
+        with suppress(ResticFailed):
+            self.unlock()
+        by = _LOCKED.search(done.err)
+        return Locked(self.clean(by[1].strip()) if by else "somebody who does not say more")
 
     def _failed(self, verb: str, done: child.Done, by_ssh: str) -> ResticFailed:
         said = [_spoken(line) for line in self.clean(done.err or done.out).splitlines()]
@@ -343,6 +378,10 @@ def parsed(said: Mapping[str, Any]) -> Taken | None:
 def _ids(groups: Sequence[Mapping[str, Any]], key: str) -> set[str]:
     listed = (cast("list[Mapping[str, Any]]", group.get(key) or []) for group in groups)
     return {str(one["id"]) for of_group in listed for one in of_group}
+
+
+def _locked_out(done: child.Done) -> bool:
+    return done.code == _LOCKED_OUT or bool(done.code and _LOCKED.search(done.err))
 
 
 def _none_there(complaint: str) -> bool:

@@ -8,11 +8,12 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 
 from mahavishnu.backup import capture
+from mahavishnu.backup.beginning import ready
 from mahavishnu.backup.capture import Captured
 from mahavishnu.backup.copies import each_copy
-from mahavishnu.backup.evidence import REMEMBERED, Copy, Evidence
+from mahavishnu.backup.evidence import REMEMBERED, Evidence
 from mahavishnu.backup.job import Failed, Job
-from mahavishnu.backup.restic import Repository, ResticFailed
+from mahavishnu.backup.restic import Repository
 from mahavishnu.errors import MahavishnuError
 
 
@@ -58,7 +59,7 @@ def _save(
 ) -> None:
     one = known.copy(copy)
     with job.alone("run", copy):
-        _ready(job, one, repository)
+        ready(job, one, repository)
     tags = [f"bytes={found.size}", *([f"sha256={found.hash}"] if found.hash else [])]
     with job.beside("run", copy), ExitStack() as stack:
         # A file, not a pipe: if this process is killed, what restic still reads is whole.
@@ -71,18 +72,3 @@ def _save(
     one.duration = round(time.monotonic() - began[1], 3)
     one.sizes = [*one.sizes[-REMEMBERED:], size]
     job.tell("saved", copy=copy, snapshot=snapshot, bytes=size, seconds=one.duration)
-
-
-def _ready(job: Job, one: Copy, repository: Repository) -> None:
-    """Open the repository, or make it where there has never been one; one that has gone is no beginning."""
-    try:
-        repository.unlock()
-    except ResticFailed as fault:
-        if not fault.absent:
-            raise
-    else:
-        return
-    if one.success is not None:
-        raise Failed("the repository is not there any more, and it was when the last backup succeeded")
-    repository.init()
-    job.tell("initialised", repository=repository.clean(repository.place))

@@ -16,6 +16,7 @@ from mahavishnu.backup.restic import Repository, Taken
 
 _SENTENCES = {
     "capturing": "capturing its {source}",
+    "absent": "there is no repository yet; looking again in {seconds} s, lest another job makes it, too",
     "initialised": "made a new repository at {repository}",
     "saved": "saved {bytes} bytes as {snapshot} in {seconds} s",
     "pruned": "{kept} snapshots kept, removed {removed}",

@@ -96,7 +96,7 @@ def run(
 @backup.command("list")
 def list_(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = None) -> None:
     """Show every snapshot, and what was last proved of each repository."""
-    _each(name, spec, env, _told.listed)
+    _each(name, spec, env, _told.listed, _TYPED)
 
 
 @backup.command("plan")
@@ -104,7 +104,7 @@ def plan(name: NameArgument = None, spec: SpecOption = None, env: EnvOption = No
     """Show which snapshots the retention keeps and why, and what `prune` would remove; nothing is removed."""
     for line in promises(_loaded(spec, env).spec):
         print(line, file=sys.stderr)
-    _each(name, spec, env, _told.planned)
+    _each(name, spec, env, _told.planned, _TYPED)
 
 
 @backup.command("verify")
