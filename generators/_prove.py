@@ -10,6 +10,7 @@
 # minutes spend a month's budget and win it back. Where time is counted instead of events, a share is an average of
 # samples: the timing is that of counting them, and levels are given as the recorded shares themselves. Two **changes**
 # tests let what an alert counts the changes of go to and fro, and ask for the samples at which it must begin and end.
+# Two **handful** tests per pack of alerts on shares bring just too few, and just enough, of the bad events waited for.
 
 from __future__ import annotations
 
@@ -21,6 +22,7 @@ from mahavishnu.units import Duration
 
 from ._burns import Burn, budget_behind, budget_guards, budget_test, burns_of, guards, kin_of, levels
 from ._changing import changes, changing
+from ._handfuls import handfuls
 from ._promtool import FAST, SLOW, Test
 from ._thresholds import packed, window_of
 from ._timings import timings
@@ -49,10 +51,15 @@ def fast(contract: Contract) -> tuple[Test, ...]:
 
 
 def slow(contract: Contract) -> tuple[Test, ...]:
-    """Tests whose file evaluates every half hour: long holds, and the timing of windows of hours and days."""
+    """Tests whose file evaluates every half hour: long holds, handfuls, and the timing of windows of hours and days."""
     steady = [one for one in _plain(contract) if not _quick(one, contract)]
     late = [burn for burn in burns_of(contract) if not _short(burn)]
-    return (*packed(contract, steady, SLOW), *timings(late, SLOW), *guards(late, SLOW))
+    return (
+        *packed(contract, steady, SLOW),
+        *handfuls(contract, SLOW),
+        *timings(late, SLOW),
+        *guards(late, SLOW),
+    )
 
 
 def _short(burn: Burn) -> bool:

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
+from mahavishnu.alerts.handful import parts
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Binary, Call, Expr, Number, Selector
 from mahavishnu.queries.lookup import Lookup
@@ -134,11 +135,11 @@ def packed(contract: Contract, alerts: Sequence[Alert], pace: Pace) -> Iterator[
         length = _length(alert, contract, pace)
         lengths.setdefault((length, _sampling(alert, contract, length, pace)), []).append(alert)
     for length, sampling in sorted(lengths):
-        for pack in _packs(lengths[length, sampling], contract):
+        for pack in packs_of(lengths[length, sampling], contract):
             yield _threshold(contract, pack, length, pace, sampling)
 
 
-def _packs(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
+def packs_of(alerts: Sequence[Alert], contract: Contract) -> list[list[Alert]]:
     """Each alert goes into the first pack in which nobody sees what it is fed, or is fed what it sees."""
     fed = {alert.name: [moving(feed.series, Fraction(0)) for feed in alert.proof] for alert in alerts}
     known = Lookup((one.name, one.labels, one) for one in {one for some in fed.values() for one in some})
@@ -165,7 +166,13 @@ def _length(alert: Alert, contract: Contract, pace: Pace) -> int:
 
 def window_of(alert: Alert, contract: Contract) -> int:
     """The longest window that an alert looks back over (ns); 0: it looks at now alone."""
-    return max((one.window for one in contract.bases(alert.expr) if one.window is not None), default=0)
+    return max((one.window for one in _bases(alert, contract) if one.window is not None), default=0)
+
+
+def _bases(alert: Alert, contract: Contract) -> tuple[Selector, ...]:
+    """What decides whether it fires: enough bad events have come by the time at which that is asked."""
+    condition, _ = parts(alert)
+    return contract.bases(condition)
 
 
 def _absent(alert: Alert, contract: Contract) -> bool:
@@ -180,7 +187,7 @@ def _absent(alert: Alert, contract: Contract) -> bool:
 def _sampling(alert: Alert, contract: Contract, steps: int, pace: Pace) -> Sampling:
     """Every sample, unless they were more than promtool loads: then those alone that the windows of a step look at."""
     every = Sampling(pace.sample, pace.step // pace.sample)
-    windows = sorted(one.window for one in contract.bases(alert.expr) if one.window is not None)
+    windows = sorted(one.window for one in _bases(alert, contract) if one.window is not None)
     if not windows or _STEADY * steps * every.seen <= _LOADED:
         return every
     wide = next(one for one in _WIDTHS if _IN_A_WINDOW * one * MINUTE >= windows[0] or one == _WIDTHS[-1])
@@ -193,6 +200,8 @@ def _threshold(
     contract: Contract, alerts: Sequence[Alert], steps: int, pace: Pace, sampling: Sampling
 ) -> Test:
     faults = [(alert, fault(alert, contract.recorded)) for alert in alerts]
+    for alert, found in faults:
+        _brings_enough(alert, found, steps * pace.step)
     pace = pace._replace(sample=sampling.sample)
     series = [
         one
@@ -202,6 +211,16 @@ def _threshold(
     checks = [check for alert, found in faults for check in _states(contract, alert, found, steps, pace)]
     names = ", ".join(alert.name for alert in alerts)
     return Test(f"threshold: {names}", pace.sample, tuple(series), tuple(checks))
+
+
+def _brings_enough(alert: Alert, found: Fault, time: int) -> None:
+    """A share just within its bound brings what the alert waits for in such a time; AgreementError where it does not:
+    the number would decide, and no test would notice another bound."""
+    _, enough = parts(alert)
+    if enough is not None:
+        (came,) = Steady(world_of(alert)(depth(found.within))).vector(enough.counted).values()
+        if came * time < enough.least * enough.window:
+            raise AgreementError(f"the proof of {alert.name} brings fewer bad events than it waits for")
 
 
 def _five(alert: Alert, found: Fault, steps: int, pace: Pace, seen: int, *, gone: bool) -> Iterator[Series]:
@@ -253,7 +272,7 @@ def _crossing(contract: Contract, alert: Alert, found: Fault, pace: Pace) -> tup
     filled, waited = _filled(alert, contract), _waited(alert, found)
     if any(isinstance(node, Call) and node.name == "avg_over_time" for node in alert.expr.walk()):
         filled += pace.sample  # it counts the samples at both ends, where a rate sees what lies between
-    windows = [one.window is not None for one in contract.bases(alert.expr)]
+    windows = [one.window is not None for one in _bases(alert, contract)]
     begins = partial(found.begins, mixed=any(windows) and not all(windows))
     crossed = {
         max(
@@ -278,7 +297,7 @@ def _windows(expr: Expr, *functions: str) -> list[tuple[Call, Selector]]:
 def _filled(alert: Alert, contract: Contract) -> int:
     """The longest window that a fault fills little by little."""
     sudden = [one for _, one in _windows(alert.expr, *_EXTREMES, "last_over_time")]
-    base = (one for one in contract.bases(alert.expr) if one not in sudden)
+    base = (one for one in _bases(alert, contract) if one not in sudden)
     return max((one.window for one in base if one.window is not None), default=0)
 
 

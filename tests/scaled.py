@@ -15,7 +15,7 @@ import pytest
 
 from mahavishnu.contract import Contract
 from mahavishnu.promql import Expr, Selector
-from mahavishnu.signals import Alert
+from mahavishnu.signals import Alert, Feed
 from mahavishnu.units import Duration
 
 _SHORTEST = Duration.parse("6s")  # of a window: six scrapes
@@ -30,15 +30,18 @@ def scaled(made: Contract, factor: int) -> Contract:
 
 def _alert(one: Alert, factor: int) -> Alert:
     hold = None if one.hold is None else max(Duration(one.hold // factor), _HOLD)
-    # So many in a window are as many in a shorter one.
-    text = one.expr.render()
-    faster = factor if "increase(" in text and "/" not in text else 1
-    proof = tuple(
-        # What is no different while the fault is there is no count of it.
-        feed if feed.faulty == feed.healthy else replace(feed, faulty=feed.faulty and feed.faulty * faster)
-        for feed in one.proof
-    )
+    faster = factor if "increase(" in one.expr.render() else 1
+    proof = tuple(_feed(feed, faster, whole=one.bad is not None) for feed in one.proof)
     return replace(one, expr=_expr(one.expr, factor), hold=hold, proof=proof)
+
+
+def _feed(feed: Feed, faster: int, *, whole: bool) -> Feed:
+    """So many in a window are as many in a shorter one; of a share, which stays as it is, all of them."""
+    if whole:
+        healthy, faulty = (each and each * faster for each in (feed.healthy, feed.faulty))
+        return replace(feed, healthy=healthy, faulty=faulty)
+    # What is no different while the fault is there is no count of it.
+    return feed if feed.faulty == feed.healthy else replace(feed, faulty=feed.faulty and feed.faulty * faster)
 
 
 def _expr(expr: Expr, factor: int) -> Expr:

@@ -215,6 +215,12 @@ def test_the_finding_is_what_is_printed(folder: Path) -> None:
     assert MARKED["finding"].rstrip() in ran.stderr
 
 
+def test_an_alert_says_for_how_many_it_waits(folder: Path) -> None:
+    """In the words that the manual shows."""
+    ran = run(folder, "mahavishnu explain ShopLimitRequestTimingOut")
+    assert MARKED["waits"] in ran.stdout
+
+
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=[block.place for block in SNIPPETS])
 def test_a_snippet_fits_the_spec(folder: Path, snippet: Block, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each one of YAML, in the place of the same sections; the app is another's where dependencies are."""
@@ -507,6 +513,7 @@ def test_the_committed_files_are_what_is_generated() -> None:
 RUN: dict[str, Callable[..., None]] = {
     "spec": test_command,
     "finding": test_the_finding_is_what_is_printed,
+    "waits": test_an_alert_says_for_how_many_it_waits,
     "app": test_the_app_runs,
     "tests": test_a_user_can_test_the_service,
     "workers": test_several_workers_fit_the_spec,

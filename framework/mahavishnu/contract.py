@@ -23,6 +23,7 @@ from mahavishnu.alerts import (
     spans_lost,
     workers,
 )
+from mahavishnu.alerts.handful import waiting
 from mahavishnu.policy import Expected, Policy, camel
 from mahavishnu.promql import Expr, Selector
 from mahavishnu.queries import closure
@@ -176,7 +177,7 @@ def _contract(of: _Itself[Spec]) -> Contract:
         *(alert for concern in _CONCERNS for alert in concern.alerts(spec)),
         *(alert for name, policy in policies for alert in policy.alerts(name)),
     ]
-    named = tuple(_named(alert, job) for alert in alerts)
+    named = tuple(_named(waiting(alert), job) for alert in alerts)
     signals = merge([*bare.signals.values(), *(one.signal for one in recordings)])
     made = replace(bare, signals={one.name: one for one in signals}, recordings=recordings, alerts=named)
     agree(made)

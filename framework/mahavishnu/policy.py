@@ -162,9 +162,11 @@ class Limit(Policy):
 
     def share(self, name: str, over: Duration = WINDOW) -> Expr:
         """What part of its requests was beyond the limit."""
-        decisions = LIMIT_DECISIONS.closed(limit=name)
-        beyond = total(decisions.rate(over, limit=name, outcome=self.denial))
-        return beyond / total(decisions.rate(over, limit=name))
+        return self.denied(name, over) / total(LIMIT_DECISIONS.closed(limit=name).rate(over, limit=name))
+
+    def denied(self, name: str, over: Duration = WINDOW) -> Expr:
+        """How many of its requests a second were beyond the limit."""
+        return total(LIMIT_DECISIONS.closed(limit=name).rate(over, limit=name, outcome=self.denial))
 
     def signals(self, name: str) -> tuple[Signal, ...]:
         shown = (LIMIT_DECISIONS, LIMIT_NEAR, LIMIT_QUOTA, LIMIT_UTILISATION)

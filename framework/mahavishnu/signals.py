@@ -251,7 +251,8 @@ class Alert:
 
     `name` is CamelCase without the service's name; `hold` is Prometheus' `for`; `summary` is one plain
     sentence in which `$value` stands for the measured value, written as `unit` says
-    (ratio | seconds | bytes | count | events); `path` is the place of the spec that asked for it.
+    (ratio | seconds | bytes | count | events); `path` is the place of the spec that asked for it. `bad`: where its
+    condition is a share of events, the rate of those that are bad; a handful of them raises nothing.
     """
 
     name: str
@@ -266,6 +267,7 @@ class Alert:
     impact: str = ""
     action: str = ""
     labels: tuple[tuple[str, str], ...] = field(default=())
+    bad: Expr | None = None
 
 
 def boundary_text(le: Decimal) -> str:

@@ -110,6 +110,18 @@ def test_another_number_is_another_line() -> None:
     assert panel(resilience, "Limit in flight", "limits.reports").bounds == (Decimal(7),)
 
 
+def test_the_panel_of_a_share_shows_that_alone() -> None:
+    """And not how many bad ones its alert waits for, though here that is the number of its bound."""
+    spec: dict[str, Any] = {
+        "mahavishnu": 1,
+        "service": {"name": "shop", "app": "shop.main:app"},
+        "alerts": {"thresholds": {"slow": {"when": "latency.p95 > 10s", "severity": "P3"}}},
+    }
+    service = next(one for one in dashboards(made(spec)) if one.name == "service")
+    (query,) = panel(service, "ShopThresholdSlow").queries
+    assert query.expr.render().startswith("histogram_quantile(0.95, ")
+
+
 @pytest.mark.parametrize(
     ("row", "title", "bound"),
     [
@@ -204,7 +216,7 @@ def test_what_is_behind_an_alert(ours: Contract) -> None:
     """A limit's alert rests on its decisions, a recorded ratio on requests by route."""
     named = {alert.name: alert for alert in ours.alerts}
     assert [one.title for one in behind(ours, named["ShopLimitLoginRefusing"])] == [
-        "Limit decisions per second"
+        "Limit decisions in the last 1h"
     ]
     burning = behind(ours, named["ShopSloCheckoutBurnP2"])
     assert [one.title for one in burning] == [

@@ -19,12 +19,13 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from mahavishnu.agreement.proof import agreement
+from mahavishnu.alerts.handful import LEAST, parts
 from mahavishnu.contract import Contract, agree
 from mahavishnu.promql import Call, Expr, Number, total
 from mahavishnu.queries import written as query
 from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, LIMIT_QUOTA
 from mahavishnu.signals import AgreementError, Alert, Severity
-from mahavishnu.units import Duration
+from mahavishnu.units import MINUTE, Duration
 from tests.figures import FULL, figure
 from tests.monitoring import MINIMAL, accepts, artifacts, ask, made, shop, texts, written
 from tests.reading import read
@@ -327,7 +328,7 @@ class Mutation(NamedTuple):
 
 
 def mutations(of: Contract) -> Iterator[Mutation]:
-    """Every threshold one step up and down, every hold halved and doubled.
+    """Every threshold one step up and down, every hold halved and doubled, every window of a handful a minute off.
 
     A threshold of nothing at all has no number below it.
     """
@@ -344,12 +345,16 @@ def mutations(of: Contract) -> Iterator[Mutation]:
         if alert.hold is not None and alert.hold >= Duration.parse("2m"):
             for hold in (Duration(alert.hold // 2), Duration(alert.hold * 2)):
                 yield Mutation(alert, "hold", f"for: {alert.hold}", f"for: {hold}")
+        _, enough = parts(alert)
+        if enough is not None:
+            for other in (Duration(enough.window - MINUTE), Duration(enough.window + MINUTE)):
+                yield Mutation(alert, "window", text, text.replace(f"[{enough.window}]", f"[{other}]"))
 
 
 def steps(number: str) -> Iterator[str]:
     """The next number up and down in its last digit, in the fourth one where there are more."""
     value = Decimal(number)
-    digits = len(value.normalize().as_tuple().digits)
+    digits = len(value.as_tuple().digits)
     place = value.adjusted() - min(digits, 4) + 1 if value else 0
     for new in (value + Decimal(1).scaleb(place), value - Decimal(1).scaleb(place)):
         if new >= 0:
@@ -804,6 +809,31 @@ def test_a_proof_that_proves_nothing_is_refused() -> None:
     idle = tuple(replace(feed, faulty=feed.healthy) for feed in alert.proof)
     with pytest.raises(AgreementError, match="does not show"):
         artifacts(replace(of, alerts=(replace(alert, proof=idle),)))
+
+
+def test_a_proof_of_fewer_bad_events_than_are_waited_for_is_refused() -> None:
+    """What decides would be their number, and no test would notice another share."""
+    of = made(EVERYTHING)
+    alert = next(one for one in of.alerts if one.name == "MyShopLimitPerClientRefusing")
+    few = tuple(
+        replace(feed, healthy=Decimal(feed.healthy or 0) / 1000, faulty=Decimal(feed.faulty or 0) / 150)
+        for feed in alert.proof
+    )
+    with pytest.raises(AgreementError, match="fewer bad events"):
+        artifacts(replace(of, alerts=(replace(alert, proof=few),)))
+
+
+@pytest.mark.judge
+def test_one_bad_event_more_or_less_is_noticed(tmp_path: Path) -> None:
+    """Of every alert on a share: of two that wait for as many, one bound may be wrong."""
+    of = made(MINIMAL)
+    least = f">= {LEAST}"
+    shares = [one for one in of.alerts if one.bad is not None]
+    chosen = [
+        Mutation(one, "least", least, f">= {other}") for one in shares for other in (LEAST - 1, LEAST + 1)
+    ]
+    assert len(chosen) == 4
+    assert unnoticed(of, chosen, tmp_path) == []
 
 
 # --- random specs ------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ def test_who_is_told_where_nobody_says_so() -> None:
         ("SloAvailabilityBurnP2", {"6h", "5m"}, "30m"),
         ("SloAvailabilityBurnP4", {"3d", "15m"}, "6h"),
         ("SloLatencyBudgetExhausted", {"30d", "150m"}, "24h"),
-        ("LimitLoginRefusing", {"5m"}, "15m"),
+        ("LimitLoginRefusing", {"1h", "5m"}, "15m"),
         ("DeadLettersLost", {"1h"}, "1h"),
     ],
 )
@@ -167,6 +167,17 @@ def test_a_page_looks_as_far_back_as_its_alert(
     assert any("/query_range" in one and "step=" in one for one in asked)
     assert f"logs --since {log} " in page
     assert f"--since={log} " in page
+
+
+def test_a_page_says_for_how_many_its_alert_waits(ours: dict[str, str]) -> None:
+    """Where it is about a share, which a handful must not decide."""
+    for alert in shop().alerts:
+        (said,) = re.findall(r"waits for at least 10 such (\w+) in (1|6)h", ours[f"{alert.name}.md"]) or [
+            None
+        ]
+        assert (said is not None) is (alert.bad is not None), alert.name
+        if said is not None:
+            assert said[0] == ("calls" if "dependencies" in alert.path else "requests")
 
 
 def test_the_guide_finds_what_failed_hours_ago(ours: dict[str, str]) -> None:

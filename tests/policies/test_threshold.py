@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mahavishnu.policies.threshold import Condition, Threshold
 from mahavishnu.units import Duration
-from tests.monitoring import MINIMAL, made
+from tests.monitoring import MINIMAL, made, texts
 from tests.strategies import specs
 
 
@@ -114,3 +114,25 @@ def test_the_bound_of_a_latency_and_one_above_it_become_buckets() -> None:
     spec = {**MINIMAL, "alerts": {"thresholds": {"slow": {"when": "latency.p99 > 25s", "severity": "P3"}}}}
     buckets = made(spec).signals["http_server_request_duration_seconds"].buckets
     assert {25, 50} <= set(buckets)
+
+
+@pytest.mark.parametrize(
+    ("when", "bad"),
+    [
+        ("error_rate > 5%", True),
+        ("latency.p95 > 800ms", True),
+        ("cpu > 85%", False),
+        ("memory > 90%", False),
+    ],
+)
+def test_a_share_of_requests_waits_for_more_than_a_handful(when: str, bad: bool) -> None:
+    """And what is used of what there is does not."""
+    (alert,) = threshold(when).alerts("a")
+    assert (alert.bad is not None) is bad
+
+
+@pytest.mark.parametrize("when", ["error_rate > 0.001%", "latency.p99 > 800ms"])
+def test_however_small_a_share_is_its_proof_has_more_than_a_handful(when: str) -> None:
+    """Else their number would decide, and the generated tests would not notice another share."""
+    of = made({**MINIMAL, "alerts": {"thresholds": {"a": {"when": when, "severity": "P3"}}}})
+    assert "ShopThresholdA" in texts(of)["prometheus/rules.slow.test.yml"]

@@ -36,6 +36,7 @@ def _failing(name: str) -> Alert:
         name=f"Dependency{camel(name)}Failing",
         severity=Severity.P3,
         expr=bad / made > _FAILING_RATIO,
+        bad=bad,
         hold=Duration.parse("10m"),
         summary=f"$value of the calls to {name} fail or time out.",
         unit="ratio",

@@ -76,6 +76,7 @@ def _flaky() -> Alert:
         name="LimitStoreFlaky",
         severity=Severity.P3,
         expr=failed / total(STORE_CALLS.rate(WINDOW)) > _FLAKY,
+        bad=failed,
         hold=Duration.parse("10m"),
         summary="The shared store of the limits did not decide $value of the requests.",
         unit="ratio",

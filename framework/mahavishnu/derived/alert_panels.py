@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from functools import lru_cache
 
+from mahavishnu.alerts.handful import parts
 from mahavishnu.contract import Contract
 from mahavishnu.derived.panel_places import BOARDS, entries, place_of
 from mahavishnu.derived.panels import UNITS, Panel, Query
@@ -31,9 +32,10 @@ def _homes(made: Contract) -> dict[tuple[str, str | None], list[Alert]]:
 
 def _watched(alert: Alert) -> Panel:
     """What an alert measures, and its bound."""
-    parts = [*_measured(alert.expr)]
-    bound = parts[0][1]
-    exprs = dict.fromkeys(expr for expr, other in parts if other == bound)
+    condition, _ = parts(alert)
+    compared = [*_measured(condition)]
+    bound = compared[0][1]
+    exprs = dict.fromkeys(expr for expr, other in compared if other == bound)
     hold = f"for {alert.hold}" if alert.hold else "at once"
     return Panel(
         alert.name,

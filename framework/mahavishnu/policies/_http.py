@@ -16,8 +16,12 @@ FAILED = "5.."
 def error_ratio(window: Duration) -> Expr:
     """The share of requests answered with 5xx: 0 where none ever was, nothing at all without traffic."""
     requests = total(HTTP_DURATION.count_rate(window))
-    failed = total(HTTP_DURATION.count_rate(window, http_response_status_code_re=FAILED))
-    return failed.or_(Number(Decimal(0)) * requests) / (requests > 0)
+    return errors(window).or_(Number(Decimal(0)) * requests) / (requests > 0)
+
+
+def errors(window: Duration) -> Expr:
+    """Requests a second that are answered with 5xx: nothing at all where none ever was."""
+    return total(HTTP_DURATION.count_rate(window, http_response_status_code_re=FAILED))
 
 
 def with_buckets(*bounds: Decimal) -> Signal:

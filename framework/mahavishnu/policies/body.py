@@ -53,6 +53,7 @@ class Body(Limit):
                 name=f"Limit{camel(name)}TooLarge",
                 severity=Severity.P4,
                 expr=self.share(name, _WINDOW) > _REFUSED_RATIO,
+                bad=self.denied(name, _WINDOW),
                 # No longer a window than it waits, so that no single body can raise it.
                 hold=_WINDOW,
                 summary=f"$value of the requests of limit {name} have a body {self.beyond()}.",

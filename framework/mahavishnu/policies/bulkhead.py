@@ -100,6 +100,7 @@ class Bulkhead(Policy):
             name=f"Dependency{camel(name)}BulkheadRefusing",
             severity=Severity.P2,
             expr=refused / total(calls.rate(WINDOW, dependency=name)) > _REFUSED_RATIO,
+            bad=refused,
             hold=Duration.parse("10m"),
             summary=f"The bulkhead of dependency {name} refuses $value of its calls.",
             unit="ratio",

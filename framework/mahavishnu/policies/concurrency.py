@@ -176,6 +176,7 @@ class Concurrency(Limit):
             name=f"Limit{camel(name)}QueueFull",
             severity=Severity.P2,
             expr=self.share(name) > _REFUSED_RATIO,
+            bad=self.denied(name),
             hold=_HOLD,
             summary=f"Limit {name} finds no place for $value of its requests.",
             unit="ratio",

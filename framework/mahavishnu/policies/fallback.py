@@ -37,6 +37,7 @@ class Fallback(Policy):
                 name=f"Dependency{camel(name)}Degraded",
                 severity=Severity.P3,
                 expr=degraded / (degraded + answered) > _DEGRADED_RATIO,
+                bad=degraded,
                 hold=Duration.parse("10m"),
                 summary=f"$value of what {name} is asked for is answered by its fallback ({self.keyword}).",
                 unit="ratio",

@@ -87,6 +87,7 @@ class Retry(Policy):
                 name=f"Dependency{camel(name)}RetryBudgetExhausted",
                 severity=Severity.P3,
                 expr=denied / wanted > _DENIED_RATIO,
+                bad=denied,
                 # Longer than the window, so that no single moment can raise it.
                 hold=Duration.parse("10m"),
                 summary=f"$value of the retries that calls to {name} wanted were denied by the budget.",

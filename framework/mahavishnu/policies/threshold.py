@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from mahavishnu.snapshots.series import BACKUP_AGE
 from mahavishnu.units import Duration, Percent, Quantity, Size
 
 _PER_MINUTE = 600
+_BAD_PER_MINUTE = 20
+"""So many bad ones at its bound are enough for a share to be judged in any minute."""
 _NAME = r"[a-z][a-z0-9]*(_[a-z0-9]+)*"
 
 
@@ -51,11 +54,13 @@ Proof = tuple[tuple[Selector, Decimal, Decimal], ...]
 
 
 class Reading(NamedTuple):
-    """What a condition measures: the query, its unit, and the series that prove it at given levels."""
+    """What a condition measures: the query, its unit, the series that prove it at given levels; of a share, the rate of
+    what is bad."""
 
     measured: Expr
     unit: str
     proof: Callable[[Levels], Proof]
+    bad: Expr | None = None
 
 
 class Number(int, Quantity):
@@ -141,7 +146,7 @@ class Threshold(Policy):
 
     keyword: ClassVar[str] = "when"
     when: Condition
-    """`<signal> <comparison> <value>`."""
+    """`<signal> <comparison> <value>`. A share of requests or calls waits for ten bad ones in an hour."""
     hold: Annotated[Duration, AfterValidator(not_too_long)] = Field(default=Duration.parse("5m"), alias="for")
     """How long it must last before anyone is told."""
     severity: Severity
@@ -161,6 +166,7 @@ class Threshold(Policy):
                 name=f"Threshold{camel(name)}",
                 severity=self.severity,
                 expr=Binary(when.comparison, reading.measured, operand(_number(when.bound))),
+                bad=reading.bad,
                 hold=self.hold,
                 summary=f"{when.signal} is $value; the bound is {when.comparison} {when.bound}.",
                 unit=reading.unit,
@@ -290,10 +296,12 @@ def _latency(when: Condition) -> Reading:
             (durations.part("_bucket", le=durations.boundary(bound), **one), all_, none),
             (durations.part("_bucket", le=durations.boundary(above), **one), all_, all_),
             (durations.part("_bucket", le="+Inf", **one), all_, all_),
+            (durations.part("_count", **one), all_, all_),
         )
 
     share = Decimal(when.aspect.removeprefix("p")) / 100
-    return Reading(quantile(share, total(durations.bucket_rate(WINDOW), "le")), "seconds", proof)
+    slower = total(durations.count_rate(WINDOW)) - total(durations.bucket_rate(WINDOW, bound))
+    return Reading(quantile(share, total(durations.bucket_rate(WINDOW), "le")), "seconds", proof, slower)
 
 
 def _cpu(_: str) -> Reading:
@@ -315,14 +323,14 @@ def _errors(_: str) -> Reading:
     one = {"http_request_method": "GET", "http_route": "/"}
     ok = HTTP_DURATION.part("_count", **one, http_response_status_code="200")
     failed = HTTP_DURATION.part("_count", **one, http_response_status_code="500")
-    return Reading(_http.error_ratio(WINDOW), "ratio", _split(failed, ok))
+    return Reading(_http.error_ratio(WINDOW), "ratio", _split(failed, ok), _http.errors(WINDOW))
 
 
 def _refused(name: str) -> Reading:
     # `observed` is what an observing limit would have refused; of the two only one ever moves.
     over = total(LIMIT_DECISIONS.rate(WINDOW, limit=name, outcome_re="refused|observed"))
     parts = [LIMIT_DECISIONS.select(limit=name, outcome=outcome) for outcome in ("refused", "allowed")]
-    return Reading(over / total(LIMIT_DECISIONS.rate(WINDOW, limit=name)), "ratio", _split(*parts))
+    return Reading(over / total(LIMIT_DECISIONS.rate(WINDOW, limit=name)), "ratio", _split(*parts), over)
 
 
 def _utilisation(name: str) -> Reading:
@@ -334,14 +342,14 @@ def _failures(name: str) -> Reading:
     failed = total(DEPENDENCY_CALLS.rate(WINDOW, dependency=name, outcome_re="failure|timeout"))
     made = total(DEPENDENCY_CALLS.rate(WINDOW, dependency=name, outcome_re="success|failure|timeout"))
     parts = [DEPENDENCY_CALLS.select(dependency=name, outcome=outcome) for outcome in ("failure", "success")]
-    return Reading(failed / made, "ratio", _split(*parts))
+    return Reading(failed / made, "ratio", _split(*parts), failed)
 
 
 def _slow(name: str) -> Reading:
     slow = total(BREAKER_CALLS.rate(WINDOW, dependency=name, speed="slow"))
     every = total(BREAKER_CALLS.rate(WINDOW, dependency=name))
     parts = [BREAKER_CALLS.select(dependency=name, speed=speed) for speed in ("slow", "fast")]
-    return Reading(slow / every, "ratio", _split(*parts))
+    return Reading(slow / every, "ratio", _split(*parts), slow)
 
 
 def _queue(name: str) -> Reading:
@@ -379,10 +387,15 @@ def _gauge(series: Selector) -> Callable[[Levels], Proof]:
 
 def _split(bad: Selector, good: Selector) -> Callable[[Levels], Proof]:
     """Two counters that share the same traffic, the first taking the levels' part of it."""
-    return lambda at: (
-        (bad, _PER_MINUTE * at.below, _PER_MINUTE * at.above),
-        (good, _PER_MINUTE * (1 - at.below), _PER_MINUTE * (1 - at.above)),
-    )
+
+    def proof(at: Levels) -> Proof:
+        every = max(_PER_MINUTE, math.ceil(_BAD_PER_MINUTE / (2 * at.below)))
+        return (
+            (bad, every * at.below, every * at.above),
+            (good, every * (1 - at.below), every * (1 - at.above)),
+        )
+
+    return proof
 
 
 _READINGS: Mapping[str, Callable[[str], Reading]] = {

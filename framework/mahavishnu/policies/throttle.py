@@ -84,6 +84,7 @@ class Throttle(Policy):
                 name=f"Dependency{camel(name)}Throttled",
                 severity=Severity.P2,
                 expr=held / total(calls.rate(WINDOW, dependency=name)) > bound,
+                bad=held,
                 hold=Duration.parse("5m"),
                 summary=f"$value of the calls to {name} are {'' if enforced else 'to be '}kept back.",
                 unit="ratio",

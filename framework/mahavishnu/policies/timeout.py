@@ -51,6 +51,7 @@ class Timeout(Limit):
                 name=f"Limit{camel(name)}TimingOut",
                 severity=Severity.P2,
                 expr=self.share(name) > _LATE_RATIO,
+                bad=self.denied(name),
                 hold=Duration.parse("5m"),
                 summary=f"$value of the requests of limit {name} took longer than {self.timeout}{paused}.",
                 unit="ratio",
