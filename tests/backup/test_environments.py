@@ -11,7 +11,6 @@ import pytest
 
 from mahavishnu.backup.evidence import read
 from mahavishnu.cli import run
-from mahavishnu.ground.environments import called
 from mahavishnu.load import load
 from mahavishnu.runtime.telemetry.backups import show
 from mahavishnu.signals import Signal
