@@ -151,7 +151,11 @@ def test_of_two_first_runs_at_one_moment_one_makes_the_repository(
 def paused(monkeypatch: pytest.MonkeyPatch, *meanwhile: Callable[[], object]) -> None:
     """What others do in each pause of a first run."""
     each = iter(meanwhile)
-    monkeypatch.setattr("mahavishnu.backup.beginning.pause", lambda _: next(each, lambda: None)())
+
+    def pause(_: float) -> None:
+        next(each, lambda: None)()
+
+    monkeypatch.setattr(beginning, "pause", pause)
 
 
 @OF_BOTH
