@@ -13,7 +13,10 @@ from tests.backup.world import RESTICS, World
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody else makes a repository here: a first run in this process does not wait for whoever may."""
-    monkeypatch.setattr(beginning, "pause", lambda _: None)
+
+    def pause(_: float) -> None: ...
+
+    monkeypatch.setattr(beginning, "pause", pause)
 
 
 @pytest.fixture
