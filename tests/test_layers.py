@@ -70,6 +70,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "inspection.hardened",
         "inspection.look",
         "inspection.nameless",
+        "inspection.pages",
         "inspection.standing",
         "testing",
         "compile",

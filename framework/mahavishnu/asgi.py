@@ -26,6 +26,7 @@ from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.life import Life
 from mahavishnu.runtime.lifespan import lived
 from mahavishnu.runtime.limits import plain_tools
+from mahavishnu.runtime.paths_taken import tell_of_paths
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.reload import Reloader, Take
 from mahavishnu.runtime.requests.identity import Identify
@@ -258,6 +259,7 @@ class Hardening:
         self._begin(scope)
         if self.service.clock.runs:
             self.service.lag.start()
+        tell_of_paths(self.service, self.app)
         self.life.serve()
         self.life.end_unheard()
 
@@ -298,6 +300,7 @@ class Hardening:
             nonlocal started
             if message["type"] == "lifespan.startup.complete":
                 started = True
+                tell_of_paths(self.service, self.app)
                 self.life.serve()
             if message["type"].startswith("lifespan.shutdown."):
                 await self.life.end()  # the server may end as soon as it hears of it

@@ -300,7 +300,8 @@ class Security(Settings):
     later: ClassVar[frozenset[str]] = frozenset({"scan"})
 
     headers: Literal["strict"] | None = None
-    """`strict`: HSTS, CSP, nosniff, no referrer, no framing."""
+    """`strict`: HSTS, CSP, nosniff, no referrer, no framing. Pages load scripts and styles from the service alone, so
+    FastAPI's `/docs` and `/redoc` stay blank. A header that an answer of the app has is left as it is."""
     cors: Cors | None = None
     """Cross-origin requests."""
 

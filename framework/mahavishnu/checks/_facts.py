@@ -30,7 +30,7 @@ class App(NamedTuple):
     that are `plain` functions are named with the function. Each Hardening is `hardened` with its path, the spec that
     the code names for it if that is another one, and whether it stands inside of another Hardening. Of
     users, API keys and sessions, those are `nameless` that nothing can name before a request is counted. Its class
-    `adds` middlewares by `add_middleware`, or has no such method.
+    `adds` middlewares by `add_middleware`, or has no such method. Of `pages` the browser loads scripts from elsewhere.
     """
 
     routes: Routes
@@ -44,6 +44,7 @@ class App(NamedTuple):
     hardened: tuple[tuple[str, str, bool], ...] = ()
     nameless: tuple[str, ...] = ()
     adds: bool = True
+    pages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

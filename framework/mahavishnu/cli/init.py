@@ -16,18 +16,20 @@ from pydantic import ValidationError
 from mahavishnu.checks import App
 from mahavishnu.cli import _editor, _output
 from mahavishnu.cli._apps import AppPlace, apps, home
+from mahavishnu.derived.own_paths import taken
 from mahavishnu.errors import MahavishnuError, Problem
 from mahavishnu.ground.words import unaccented
 from mahavishnu.inspection import appinfo
 from mahavishnu.load import NAME, accept
 from mahavishnu.policy import camel
-from mahavishnu.spec import Service
+from mahavishnu.spec import Service, Spec
 
 _LOGIN = re.compile(r"(?=\S{1,200}\Z)/(?:.*/)?(?:log-?in|sign-?in|token|session|auth)[^/]*", re.IGNORECASE)
 _ADD = (
     "app.add_middleware(Hardening), from mahavishnu.asgi, after every other middleware, for what is added later is "
     "outside of it; then "
 )
+_SERIES = "/metrics/mahavishnu"
 _WRAP = "app = Hardening(app), from mahavishnu.asgi, around all else; then "
 
 
@@ -136,8 +138,16 @@ def _lines(service: Service, seen: App) -> Iterator[str]:
         yield f"  {name}: {{breaker: {{mode: observe}}}}"
     yield "slos:"
     yield "  availability: {objective: 99.9%, min_requests: auto}"
+    if _has_series(service, seen):
+        yield f"observability: {{metrics: {{path: {_SERIES}}}}}    # /metrics is a route of the app, which keeps it"
     # To everybody the port would show the series, too; and whom Docker hands on from the host arrives from its network.
     yield "deploy: {targets: {compose: {publish: host}}}    # a proxy on the host serves it, by way of Docker's network"
+
+
+def _has_series(service: Service, seen: App) -> bool:
+    """Whether the app has a route where ours would be by default, which would hide it from the first day on."""
+    lost = taken(Spec(mahavishnu=1, service=service), seen.routes)
+    return any(one.place[0] == "observability" for one in lost)
 
 
 def _logins(seen: App) -> Iterator[str]:

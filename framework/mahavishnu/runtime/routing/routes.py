@@ -12,7 +12,12 @@ Route = tuple[str, frozenset[str] | None]
 
 def routes_of(app: Any) -> list[Route]:
     """Every route of an app, below its middlewares, mounted ones included: its template and its methods (None: all)."""
-    return list(_listed(resolved_routes(with_routes(app)), ""))
+    return [(path, _methods(route)) for path, route in leaves(app)]
+
+
+def leaves(app: Any) -> Iterator[tuple[str, Any]]:
+    """The same with the routes themselves; of a mounted app whose routes nobody sees, its mount, as `/path/*`."""
+    yield from _listed(resolved_routes(with_routes(app)), "")
 
 
 def with_routes(app: Any) -> Any | None:
@@ -51,13 +56,15 @@ def mounted(routes: Iterable[Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from mounted(resolved_routes(route), path)
 
 
-def _listed(routes: Iterable[Any], prefix: str) -> Iterator[Route]:
+def _methods(route: Any) -> frozenset[str] | None:
+    methods = None if is_mount(route) else getattr(route, "methods", None)
+    return frozenset(methods) if methods else None
+
+
+def _listed(routes: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]:
     for route in filter(can_be_asked, routes):
         path = prefix + str(getattr(route, "path", ""))
         if any(map(can_be_asked, resolved_routes(route))):
             yield from _listed(resolved_routes(route), path)
-        elif is_mount(route):
-            yield f"{path}/*", None
         else:
-            methods = getattr(route, "methods", None)
-            yield path, frozenset(methods) if methods else None
+            yield f"{path}/*" if is_mount(route) else path, route
