@@ -494,7 +494,10 @@ def test_no_spec_anywhere_is_a_finding(tmp_path: Path) -> None:
     with pytest.raises(SpecError) as refused:
         find_spec(tmp_path)
 
-    assert [one.code for one in refused.value.findings] == ["MV001"]
+    (finding,) = refused.value.findings
+    assert finding.code == "MV001"
+    assert "set MAHAVISHNU_SPEC" in finding.help
+    assert "--spec" not in finding.help, "which is an option of commands, and any program may ask"
 
 
 def test_what_contradicts_itself_loads_but_is_not_accepted(spec: Path) -> None:

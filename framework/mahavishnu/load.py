@@ -22,6 +22,9 @@ from mahavishnu.loading.shape import dotted, keys_of
 from mahavishnu.spec import Spec
 
 NAME = "mahavishnu.yaml"
+IN_A_COMMAND = "name one with --spec, or let `mahavishnu init` write it"
+"""What helps who has no spec and runs one of our commands."""
+_IN_A_PROGRAM = f"set MAHAVISHNU_SPEC to its path, or start in the folder that has {NAME}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +106,8 @@ def accept(path: File, environment: str | None = None, runtime: bool = False) ->
     return loaded if runtime else replace(loaded, findings=_ordered([*loaded.findings, *findings]))
 
 
-def find_spec(start: File | None = None) -> File:
-    """The spec in force: MAHAVISHNU_SPEC, else mahavishnu.yaml from `start` upwards; or SpecError."""
+def find_spec(start: File | None = None, *, help: str = _IN_A_PROGRAM) -> File:
+    """The spec in force: MAHAVISHNU_SPEC, else mahavishnu.yaml from `start` upwards; or SpecError, with this help."""
     if start is None and (named := variables.spec_file()):
         return File(named)
     here = (start or File.cwd()).resolve()
@@ -112,9 +115,7 @@ def find_spec(start: File | None = None) -> File:
         if (folder / NAME).is_file():
             return folder / NAME
     what = f"there is no {NAME} in this folder or above it"
-    raise SpecError(
-        (_error(codes.UNREADABLE, what, "name one with --spec, or let `mahavishnu init` write it"),)
-    )
+    raise SpecError((_error(codes.UNREADABLE, what, help),))
 
 
 def origin(mark: Mark, file: str) -> str:

@@ -36,6 +36,6 @@ def of_one(places: Sequence[Path] | None, **options: object) -> None:
 
 def spec_path(said: Path | None) -> Path:
     """The spec that is meant."""
-    from mahavishnu.load import find_spec
+    from mahavishnu.load import IN_A_COMMAND, find_spec
 
-    return said or find_spec()
+    return said or find_spec(help=IN_A_COMMAND)

@@ -11,7 +11,7 @@ from mahavishnu.artifact import HEADER
 from mahavishnu.cli._folders import own
 from mahavishnu.errors import Finding, Level, SpecError
 from mahavishnu.ground import codes, variables
-from mahavishnu.load import NAME, find_spec
+from mahavishnu.load import IN_A_COMMAND, NAME, find_spec
 
 OUT = Path("deploy")
 
@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 def target(spec: Path | None, out: Path | None) -> Target:
     """What --spec and --out say; what is generated from a spec that nobody has named lies beside it."""
-    found = spec or find_spec()
+    found = spec or find_spec(help=IN_A_COMMAND)
     said = (("--spec", spec), ("--out", out))
     words = tuple(str(word) for option, value in said if value is not None for word in (option, value))
     named = spec is not None or variables.spec_file() is not None
