@@ -25,7 +25,7 @@ def lose_and_recover(folder: Path, say: Callable[[str], None]) -> None:
         return
     env = stocked(folder)
     database = folder / "shop/orders.db"
-    told = backup(folder, env, "run", "orders")
+    told = backup(folder, env, "run", "orders", "--wait", "1s")  # nobody else makes the repository meanwhile
     say(f"saved {told['saved']['bytes']} bytes of {ORDERS} orders in {told['saved']['seconds']} s")
     with closing(sqlite3.connect(database)) as opened:
         opened.execute("drop table orders")

@@ -220,6 +220,17 @@ def test_a_repository_that_cannot_be_made_says_why(world: World, capsys: pytest.
     assert "not a directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wait", [(), ("--wait", "1s")])
+def test_a_first_run_waits_no_longer_than_it_is_told_to(
+    wait: tuple[str, ...], world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who knows that he is alone need not wait for others."""
+    pauses = list[float]()
+    monkeypatch.setattr(beginning, "pause", pauses.append)
+    assert world.do("run", *wait) == 0
+    assert pauses[0] == (1 if wait else beginning.apart("shop", "orders"))
+
+
 def test_backups_wait_for_times_of_their_own() -> None:
     """The same on every machine, all over the span."""
     names = [f"orders{number}" for number in range(1000)]

@@ -21,7 +21,7 @@ def ready(job: Job, one: Copy, repository: Repository) -> None:
         return
     if one.success is not None:
         raise Failed("the repository is not there any more, and it was when the last backup succeeded")
-    wait = apart(job.host, job.mark)
+    wait = min(apart(job.host, job.mark), float(job.patience.seconds))
     job.tell("absent", seconds=round(wait))
     pause(wait)
     if not _opens(repository) and _made(repository):

@@ -20,7 +20,6 @@ def tell_of_paths(service: Service, app: Any) -> None:
 
 def _lost(service: Service, app: Any) -> Sequence[OwnPath]:
     # Of any app, even of one that is mounted within itself: no warning is worth a start.
-    # Of any app, even of one that is mounted within itself: no warning is worth a start.
     with suppress(Exception):
         return taken(service.spec, routes_of(app))
     return ()
