@@ -153,7 +153,7 @@ def test_a_proof_that_fails_is_shown_with_its_command(
     assert run(["test"]) == 1
     said = capsys.readouterr()
     assert said.out.count("FAILED") == 6
-    assert said.out.count("passed") == 3
+    assert said.out.count("passed") == 4
     assert "$ amtool config routes test" in said.err
     assert "no such route" in said.err
     assert "6 of the proofs failed" in said.err

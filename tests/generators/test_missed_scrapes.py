@@ -109,7 +109,7 @@ def test_alerts_go_on_though_scrapes_fail(tmp_path: Path) -> None:
     assert len(quick) > 30
     rules, tests = tmp_path / "rules.yml", tmp_path / "rules.test.yml"
     rules.write_text(json.dumps(_rules(quick)))
-    asked = [_test(pack, of) for pack in _thresholds._packs(quick, of)]
+    asked = [_test(pack, of) for pack in _thresholds.packs_of(quick, of)]
     said = {"rule_files": [rules.name], "evaluation_interval": f"{SCRAPE}s", "tests": asked}
     tests.write_text(json.dumps(said))
     accepts("promtool", "test", "rules", tests)

@@ -24,8 +24,8 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect
 
 from mahavishnu.errors import BreakerOpen
+from mahavishnu.outcomes.faults import leaves_of, leaves_of_answer, outcome_of, outcome_of_answer, why
 from mahavishnu.outcomes.statuses import MOST, READERS, own_status, status_of, status_of_fault
-from mahavishnu.policies._faults import leaves_of, leaves_of_answer, outcome_of, outcome_of_answer, why
 from mahavishnu.protocols import Outcome
 
 

@@ -348,7 +348,7 @@ def _told(end: End) -> httpx.Response | str:
 
 def judged(end: End) -> tuple[Outcome, tuple[Leaf, ...]]:
     """What the call path makes of an end."""
-    from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+    from mahavishnu.outcomes.faults import leaves_of, leaves_of_answer, worst
 
     leaves = leaves_of(end) if isinstance(end, BaseException) else leaves_of_answer(end)
     return worst(outcome for outcome, _ in leaves), leaves

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, RateLimited
-from mahavishnu.policies._faults import (
+from mahavishnu.outcomes.faults import (
     kinds,
     leaves_of,
     leaves_of_answer,

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from mahavishnu.errors import BreakerOpen
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.ground.words import listing
+from mahavishnu.outcomes.faults import Words, worst
 from mahavishnu.policies._breaker_alerts import BreakerAlerts
 from mahavishnu.policies._breaker_states import (
     NOT_BEGUN,
@@ -26,7 +27,6 @@ from mahavishnu.policies._breaker_states import (
     name_of,
     tally_of,
 )
-from mahavishnu.policies._faults import Words, worst
 from mahavishnu.policies._window import BUCKETS
 from mahavishnu.policy import Policy
 from mahavishnu.protocols import Guard, Leaf, Outcome, Site, Turn, Word

@@ -11,8 +11,8 @@ from typing import Annotated, ClassVar
 from pydantic import Field, model_validator
 
 from mahavishnu.ground.unfit import unfit
+from mahavishnu.outcomes.faults import Words, retry_after
 from mahavishnu.policies._backoff import not_above
-from mahavishnu.policies._faults import Words, retry_after
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
 from mahavishnu.protocols import Leaf, Site

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mahavishnu.errors import Throttled
 from mahavishnu.ground.unfit import unfit
-from mahavishnu.policies._faults import Words
+from mahavishnu.outcomes.faults import Words
 from mahavishnu.policies._window import BUCKETS, Window
 from mahavishnu.policy import Mode, Policy, camel
 from mahavishnu.promql import total

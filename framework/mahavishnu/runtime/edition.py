@@ -13,7 +13,7 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
-from mahavishnu.policies._faults import leaves
+from mahavishnu.outcomes.faults import leaves
 from mahavishnu.protocols import Receive, Scope, Send
 from mahavishnu.runtime.built_in import answers
 from mahavishnu.runtime.calls.call import entered

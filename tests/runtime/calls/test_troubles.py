@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from mahavishnu.policies._faults import leaves_of
+from mahavishnu.outcomes.faults import leaves_of
 from mahavishnu.runtime.calls.reasons import reason
 from mahavishnu.runtime.current import use
 from mahavishnu.runtime.service import Service

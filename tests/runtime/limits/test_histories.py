@@ -150,7 +150,7 @@ BUGS = (
     Bug(unrolled, "_NAME", "{name}", "''", tasks),
     Bug(unrolled, "_TAKE", "clock + ahead#", "clock + state#", tasks),
     Bug(FastPath, "_refuse", "wait > longest", "wait < longest", tasks),
-    Bug(FastPath, "_rested", "shard.renewed(key)", "None", tasks),
+    Bug(FastPath, "_rested", "shard.old.pop(key, None)", "None", tasks),
 )  # fmt: skip
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mahavishnu.errors import CallTimeout, DependencyError
+from mahavishnu.outcomes.faults import leaves as parts
+from mahavishnu.outcomes.faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.outcomes.statuses import response_of
-from mahavishnu.policies._faults import leaves as parts
-from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.policies.retry import Retrier
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.protocols import Leaf, Outcome

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from mahavishnu.errors import DependencyError
-from mahavishnu.policies._faults import worst
+from mahavishnu.outcomes.faults import worst
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.policies.retry import FULL, Retrier

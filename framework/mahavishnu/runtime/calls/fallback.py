@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from mahavishnu.errors import BadAnswer, DependencyError, Parked
+from mahavishnu.outcomes.faults import outcome_of, outcome_of_answer
 from mahavishnu.outcomes.statuses import status_of
-from mahavishnu.policies._faults import outcome_of, outcome_of_answer
 from mahavishnu.protocols import Outcome
 from mahavishnu.runtime.calls.interrupted import failure_before
 from mahavishnu.runtime.calls.operation import Operation

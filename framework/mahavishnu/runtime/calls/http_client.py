@@ -11,7 +11,7 @@ from typing import Any, cast
 import httpx
 
 from mahavishnu.errors import BreakerOpen, BulkheadFull, CallTimeout, DependencyError, Parked, Throttled
-from mahavishnu.policies._faults import leaves_of, leaves_of_answer, worst
+from mahavishnu.outcomes.faults import leaves_of, leaves_of_answer, worst
 from mahavishnu.runtime import budget
 from mahavishnu.runtime.calls.call import Call
 from mahavishnu.runtime.calls.dependency import DependencyGuard

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 from mahavishnu.errors import BadAnswer
+from mahavishnu.outcomes.faults import counting, kinds_of, leaves, name_of
 from mahavishnu.outcomes.statuses import package, status_of_fault
-from mahavishnu.policies._faults import counting, kinds_of, leaves, name_of
 from mahavishnu.protocols import Leaf
 from mahavishnu.units import Duration
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from mahavishnu.errors import MahavishnuError, Parked
-from mahavishnu.policies._faults import why
+from mahavishnu.outcomes.faults import why
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.protocols import Clock, Meter
 from mahavishnu.runtime import context

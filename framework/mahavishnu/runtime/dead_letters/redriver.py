@@ -10,8 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mahavishnu.errors import Parked
+from mahavishnu.outcomes.faults import REFUSALS, leaves, why
 from mahavishnu.outcomes.statuses import status_of_fault
-from mahavishnu.policies._faults import REFUSALS, leaves, why
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.dead_letters.codec import Unreadable
 from mahavishnu.runtime.dead_letters.handlers import Unhandled, handler_of, redriving

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mahavishnu.errors import BadAnswer, CallTimeout, DependencyError, RateLimited
-from mahavishnu.policies._faults import kinds, leaves
+from mahavishnu.outcomes.faults import kinds, leaves
 from mahavishnu.protocols import Decision
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 

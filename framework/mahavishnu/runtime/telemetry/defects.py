@@ -7,7 +7,7 @@ from itertools import islice
 from traceback import walk_tb
 from typing import cast
 
-from mahavishnu.policies._faults import why
+from mahavishnu.outcomes.faults import why
 
 _FRAMES, _OUTER = 15, 4
 _CAUSES, _OF_A_CAUSE = 3, 3
