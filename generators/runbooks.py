@@ -24,7 +24,7 @@ from mahavishnu.signals import Alert, Severity
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
 
-from . import _by_hand, _commands
+from . import _by_hand, _commands, alertmanager
 from ._command import Command
 from ._places import targets
 from ._render import Code, Link, Mark, render, yaml_document
@@ -39,7 +39,6 @@ from ._service import (
     sharers,
     sidecar_secrets,
 )
-from .alertmanager import RHYTHMS
 
 _ACT = {Severity.P1: "now", Severity.P2: "within the hour", Severity.P3: "today", Severity.P4: "this week"}
 
@@ -275,8 +274,8 @@ def _incident(contract: Contract, boards: Iterable[Dashboard]) -> dict[str, obje
             "name": one,
             "act": _ACT[one],
             "told": _told(spec, one),
-            "wait": RHYTHMS[one].wait,
-            "repeat": RHYTHMS[one].repeat,
+            "wait": alertmanager.RHYTHMS[one].wait,
+            "repeat": alertmanager.RHYTHMS[one].repeat,
             "quiet": _quiet(spec, one),
             "alerts": sum(alert.severity is one for alert in contract.alerts),
         }

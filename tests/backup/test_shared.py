@@ -10,14 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from itertools import count
 
 import pytest
 
 from mahavishnu.backup import beginning
 from mahavishnu.backup.evidence import read
 from mahavishnu.backup.restic import Repository
-from tests.backup.world import OF_BOTH, PASSWORD, RESTICS, World, flipped, spec
+from tests.backup.world import OF_BOTH, PASSWORD, RESTICS, World, environment, flipped, spec
 
 pytestmark = pytest.mark.judge
 SLOW = ("--limit-download", "1")
@@ -118,12 +117,6 @@ def test_nobody_waits_for_a_lock_whose_process_is_gone(world: World) -> None:
         waiting(step)
     assert step.wait(30) == 0
     step.communicate()
-
-
-def environment(least: float, most: float) -> str:
-    """One whose backup waits so many seconds before it makes its repository."""
-    names = (f"e{number}" for number in count())
-    return next(one for one in names if least <= beginning.apart("shop", f"orders@{one}") < most)
 
 
 @pytest.mark.proof

@@ -22,7 +22,6 @@ from typing import Any
 import pytest
 
 from mahavishnu.backup import (
-    beginning,
     capture,
     child,
     drill,
@@ -40,7 +39,7 @@ from mahavishnu.cli import run
 from mahavishnu.load import accept
 from mahavishnu.snapshots.retention import Snapshot
 from mahavishnu.spec import Spec
-from tests.backup.world import OF_BOTH, World, flipped, spec
+from tests.backup.world import OF_BOTH, World, environment, flipped, spec
 from tests.judges import newer
 
 
@@ -186,11 +185,7 @@ def test_backups_in_one_repository_begin_it_together(world: World) -> None:
     """Due in the same minute where there is no repository yet: it is made once, and what both saved restores."""
     two(world)
     names = ("orders", "users")
-    quick = next(  # in which neither waits long before it makes the repository
-        env
-        for env in (f"e{number}" for number in itertools.count())
-        if all(beginning.apart("shop", f"{name}@{env}") < 2 for name in names)
-    )
+    quick = environment(0, 2, *names)
     said = json.loads((world.home / "mahavishnu.yaml").read_text())
     world.write({**said, "environments": {quick: {}}})
     runs = [world.start("run", name, MAHAVISHNU_ENV=quick) for name in names]

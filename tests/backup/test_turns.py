@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from mahavishnu.backup.job import SCHEDULED, TYPED
-from mahavishnu.backup.turns import Busy, Turn
+from mahavishnu.backup.patience import Busy, Patience
+from mahavishnu.backup.turns import Turn
 from mahavishnu.cli import run
 from mahavishnu.units import Duration
 from tests.backup.world import World, spec
@@ -98,7 +99,7 @@ def test_who_was_killed_is_named_while_what_it_began_goes_on(world: World) -> No
 
 
 def turn(tmp_path: Path, told: list[str]) -> Turn:
-    return Turn("the repository", tmp_path / ".lock", BRIEF, told.append)
+    return Turn(tmp_path / ".lock", Patience("the repository", BRIEF, told.append))
 
 
 def test_all_who_work_beside_one_another_are_named_and_none_who_has_ended(tmp_path: Path) -> None:

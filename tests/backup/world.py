@@ -10,11 +10,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mahavishnu.backup.beginning import apart
 from mahavishnu.backup.evidence import Evidence, read
 from mahavishnu.cli import run
 from tests.judges import ROOT, judge, newer
@@ -36,6 +38,13 @@ def begin(place: Path) -> None:
     shutil.copytree(NEW, place)
     for kind in ("data", "index", "locks", "snapshots"):
         (place / kind).mkdir()
+
+
+def environment(least: float, most: float, *backups: str) -> str:
+    """One in which these backups (`orders` alone) wait so many seconds before they make their repository."""
+    marks = backups or ("orders",)
+    names = (f"e{number}" for number in count())
+    return next(one for one in names if all(least <= apart("shop", f"{mark}@{one}") < most for mark in marks))
 
 
 def spec(**patch: Any) -> dict[str, Any]:

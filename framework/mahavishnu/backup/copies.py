@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from mahavishnu.backup.job import Failed, Job
+from mahavishnu.backup.patience import Busy
 from mahavishnu.backup.restic import Repository
-from mahavishnu.backup.turns import Busy
 from mahavishnu.errors import MahavishnuError
 
 Each = Callable[[str, Repository], None]

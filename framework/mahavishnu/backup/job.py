@@ -18,10 +18,10 @@ from typing import Protocol
 from mahavishnu.backup import child, evidence
 from mahavishnu.backup.evidence import Evidence
 from mahavishnu.backup.hiding import hiding
-from mahavishnu.backup.patience import Patience
+from mahavishnu.backup.patience import Busy, Patience
 from mahavishnu.backup.restic import Repository, Taken, version
 from mahavishnu.backup.ssh import Entry
-from mahavishnu.backup.turns import Busy, Turn
+from mahavishnu.backup.turns import Turn
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground.environments import called
 from mahavishnu.ground.secret_refs import name_of, names_in
@@ -117,7 +117,7 @@ class Job:
                 found,
                 entry,
                 self._retried(copy),
-                self._patience(copy),
+                self._patience(_repository_of(copy)),
             )
         return made
 
@@ -187,15 +187,14 @@ class Job:
         name = f"repository-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
         return self._turn(_repository_of(copy), name)
 
-    def _patience(self, copy: str) -> Patience:
-        what = _repository_of(copy)
-        return Patience(what, self.patience, self._waits(what))
-
     def _turn(self, what: str, name: str) -> Turn:
-        return Turn(what, self.state / f".{name}.lock", self.patience, self._waits(what))
+        return Turn(self.state / f".{name}.lock", self._patience(what))
 
-    def _waits(self, what: str) -> Callable[[str], None]:
-        return lambda held_by: self.tell("waiting", what=what, at_most=str(self.patience), held_by=held_by)
+    def _patience(self, what: str) -> Patience:
+        def hears(held_by: str) -> None:
+            self.tell("waiting", what=what, at_most=str(self.patience), held_by=held_by)
+
+        return Patience(what, self.patience, hears)
 
     def _signature(self, step: str) -> str:
         since = datetime.fromtimestamp(self.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

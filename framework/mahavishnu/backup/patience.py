@@ -1,4 +1,4 @@
-"""Waiting until nobody has a repository locked: who has it may run on another machine, and share no file with us."""
+"""Waiting, with an end, until nobody else has something: who has it may run here, or on another machine."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from random import uniform
 from typing import TypeVar
 
-from mahavishnu.backup.turns import Busy
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.units import Duration
 
+UNNAMED = "somebody who does not say more"
 _LONGEST = 30.0
 """Seconds between two tries, at the most: each one opens the repository."""
 _Answer = TypeVar("_Answer")
@@ -19,6 +19,10 @@ _Answer = TypeVar("_Answer")
 
 class Locked(MahavishnuError):
     """Somebody else has it locked; it says who."""
+
+
+class Busy(MahavishnuError):
+    """Others were at it for as long as one waits; it says who."""
 
 
 @dataclass(frozen=True)
@@ -29,29 +33,27 @@ class Patience:
     bound: Duration
     hears: Callable[[str], None]
 
-    def tried(self, attempt: Callable[[], _Answer]) -> _Answer:
-        """What the first attempt answers that finds it free; raises Busy when none did for as long as one waits."""
+    def tried(self, attempt: Callable[[], _Answer], pauses: Iterator[float]) -> _Answer:
+        """What the first attempt answers that finds it free, after these pauses (s) between two.
+
+        Raises Locked when none did for as long as one waits.
+        """
         until = time.monotonic() + float(self.bound.seconds)
-        pauses = _pauses()
-        try:
-            return attempt()
-        except Locked as fault:
-            holder = str(fault)
-        self.hears(holder)
-        while (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, next(pauses)))
+        told = False
+        while True:
             try:
                 return attempt()
             except Locked as fault:
-                holder = str(fault)
-        raise Busy(self._given_up(holder))
+                if not told:
+                    self.hears(str(fault))
+                    told = True
+                if (left := until - time.monotonic()) <= 0:
+                    raise
+            time.sleep(min(left, next(pauses)))
 
-    def _given_up(self, holder: str) -> str:
-        return f"{self.what} was locked for {self.bound} by {holder}. End that process; or wait longer, with --wait"
 
-
-def _pauses() -> Iterator[float]:
-    """Each longer than the one before, and no two the same: two who try at one moment keep each other out."""
+def growing() -> Iterator[float]:
+    """Each pause longer than the one before, and no two the same: two who try at one moment keep each other out."""
     pause = 0.5
     while True:
         yield pause * uniform(0.8, 1.2)  # noqa: S311  only apart, not secret

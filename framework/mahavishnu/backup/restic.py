@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
 from mahavishnu.backup import child
-from mahavishnu.backup.patience import Locked, Patience
+from mahavishnu.backup.patience import UNNAMED, Busy, Locked, Patience, growing
 from mahavishnu.backup.ssh import Entry, Opened
-from mahavishnu.backup.turns import Busy
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.snapshots.retention import Snapshot
 from mahavishnu.units import SECOND, Duration
@@ -278,7 +277,13 @@ class Repository:
         takes its lock before it reads `stdin`.
         """
         attempt = partial(self._attempt, words, stdin, on_line, on_complaint or self._retries)
-        return self.patience.tried(attempt)
+        try:
+            return self.patience.tried(attempt, growing())
+        except Locked as holder:
+            raise Busy(
+                f"{self.patience.what} was locked for {self.patience.bound} by {holder}. "
+                "End that process; or wait longer, with --wait"
+            ) from None
 
     def _attempt(
         self,
@@ -316,7 +321,7 @@ class Repository:
         with suppress(ResticFailed):
             self.unlock()
         by = _LOCKED.search(done.err)
-        return Locked(self.clean(by[1].strip()) if by else "somebody who does not say more")
+        return Locked(self.clean(by[1].strip()) if by else UNNAMED)
 
     def _failed(self, verb: str, done: child.Done, by_ssh: str) -> ResticFailed:
         said = [_spoken(line) for line in self.clean(done.err or done.out).splitlines()]

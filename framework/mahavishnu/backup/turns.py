@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 from mahavishnu.backup import child
+from mahavishnu.backup.patience import UNNAMED, Busy, Locked, Patience
 from mahavishnu.errors import MahavishnuError
 from mahavishnu.ground import variables
-from mahavishnu.units import Duration
 
 _PAUSE = 0.1
 """Seconds between two tries: the system's own waiting has no end."""
 _ENDED = "-"
 
 
-class Busy(MahavishnuError):
-    """Others were at it for as long as one waits; it says who."""
-
-
 @dataclass(frozen=True)
 class Turn:
-    """`what` is worked on, the `lock` that stands for it, how long one waits for that, and who `hears` for whom."""
+    """The `lock` that stands for what is worked on, and the patience with who has it."""
 
-    what: str
     lock: Path
-    patience: Duration
-    hears: Callable[[str], None]
+    patience: Patience
 
     @contextmanager
     def taken(self, who: Callable[[], str], *, beside: bool = False) -> Generator[None]:
@@ -55,32 +50,21 @@ class Turn:
             raise self._unfit("cannot be written", fault) from None
 
     def _wait(self, held: int, how: int) -> None:
-        until = time.monotonic() + float(self.patience.seconds)
-        if self._free(held, how):
-            return
-        self.hears(self._holders())
-        while not self._free(held, how):
-            if time.monotonic() > until:
-                raise Busy(self._given_up())
-            time.sleep(_PAUSE)
+        try:
+            self.patience.tried(partial(self._take, held, how), repeat(_PAUSE))
+        except Locked as holders:
+            raise Busy(
+                f"{self.patience.what} was not free for {self.patience.bound}: held by {holders}. "
+                "End that process, and what it has begun; or wait longer, with --wait"
+            ) from None
 
-    def _free(self, held: int, how: int) -> bool:
+    def _take(self, held: int, how: int) -> None:
         try:
             fcntl.flock(held, how | fcntl.LOCK_NB)
         except BlockingIOError:
-            return False
+            raise Locked(" and ".join(_written(self.lock)) or UNNAMED) from None
         except OSError as fault:
             raise self._unfit("knows no locks", fault) from None
-        return True
-
-    def _holders(self) -> str:
-        return " and ".join(_written(self.lock)) or "somebody who does not say more"
-
-    def _given_up(self) -> str:
-        return (
-            f"{self.what} was not free for {self.patience}: held by {self._holders()}. "
-            "End that process, and what it has begun; or wait longer, with --wait"
-        )
 
     def _unfit(self, why: str, fault: OSError) -> MahavishnuError:
         return MahavishnuError(

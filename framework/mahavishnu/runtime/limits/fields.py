@@ -70,17 +70,16 @@ class RateLimitFields:
     """The RateLimit fields of a plan: what never changes is written once.
 
     `rates` are those that a request meets, in their places among its charges. A client is told of the enforced
-    ones; what is left of each is noted on the way, where it is known anyway. `policy` is the first field; `words` are
-    what the second says, but for the numbers.
+    ones; what is left of each is noted on the way, where it is known anyway.
     """
 
-    __slots__ = ("_rates", "policy", "words")
+    __slots__ = ("_policy", "_rates", "_words")
 
     def __init__(self, rates: Sequence[Rate]) -> None:
         told = [rate for rate in rates if rate.enforced]
         policy = ", ".join(f'"{one.name}";q={one.quota};w={max(1, seconds(one.window))}' for one in told)
-        self.policy: Header = (b"ratelimit-policy", policy.encode())
-        self.words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
+        self._policy: Header = (b"ratelimit-policy", policy.encode())
+        self._words = ", ".join(f'"{one.name}";r=%d;t=%d' for one in told).encode()
         self._rates = [(rate.enforced, rate.margin) for rate in rates]
 
     def numbers(self, taken: Taken) -> tuple[int, ...]:
@@ -97,7 +96,7 @@ class RateLimitFields:
 
     def fields(self, numbers: tuple[int, ...]) -> tuple[Header, ...]:
         """Both fields, for a request that was charged."""
-        return (self.policy, (b"ratelimit", self.words % numbers)) if numbers else ()
+        return (self._policy, (b"ratelimit", self._words % numbers)) if numbers else ()
 
 
 NOTHING_TOLD = RateLimitFields(())

@@ -276,9 +276,8 @@ class Exchange(Timed):
             headers.append((b"x-request-id", self.request_id.encode()))
             if self._headers:
                 headers += self._headers
-            if left:
-                told = self.plan.told
-                headers += told.policy, (b"ratelimit", told.words % left)
+            if left is not None:
+                headers += self.plan.told.fields(left)
             elif self.taken is not None:
                 headers += self._fields()
         message = {**message}  # which is quicker in two steps

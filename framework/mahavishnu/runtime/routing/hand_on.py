@@ -9,6 +9,7 @@ from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from mahavishnu.protocols import Scope
+from mahavishnu.runtime.routing import rewritten
 
 HANDED = "mahavishnu.route"
 """The key of a scope under which a route travels. A middleware of ours always sets it, to None if there is nothing to
@@ -45,11 +46,10 @@ def facts(scope: Scope) -> tuple[object, ...]:
     return seen
 
 
-def plant(router: Any, full: object, changed: Callable[[Scope], object]) -> bool:
+def plant(router: Any, full: object) -> bool:
     """Let a router take what is handed on to it; False where it is not one whose own code is known.
 
-    `full` is what a route's `matches` says to a request that is its own; `changed` is asked about each request for
-    which the router has to look itself. Planting twice is planting once.
+    `full` is what a route's `matches` says to a request that is its own. Planting twice is planting once.
     """
     inside: Any = getattr(router, "middleware_stack", None)
     door = getattr(inside, "__self__", None)
@@ -61,7 +61,7 @@ def plant(router: Any, full: object, changed: Callable[[Scope], object]) -> bool
     if known not in {STARLETTES, FASTAPIS} or inside != router.app or inside.__func__ is not own:
         return False
     router.middleware_stack = Door(
-        router, inside, own, known == STARLETTES and _does_as_we_do(own, full), changed
+        router, inside, own, known == STARLETTES and _does_as_we_do(own, full)
     ).open
     return True
 
@@ -69,19 +69,11 @@ def plant(router: Any, full: object, changed: Callable[[Scope], object]) -> bool
 class Door:
     """Stands before a router's own code: goes straight to the route that was found, else lets the router look."""
 
-    __slots__ = ("_changed", "_code", "_direct", "_own", "router")
+    __slots__ = ("_code", "_direct", "_own", "router")
 
-    def __init__(
-        self,
-        router: Any,
-        own: _App,
-        code: Callable[..., Awaitable[None]],
-        direct: bool,
-        changed: Callable[[Scope], object],
-    ) -> None:
+    def __init__(self, router: Any, own: _App, code: Callable[..., Awaitable[None]], direct: bool) -> None:
         self.router = router
         self._own = own
-        self._changed = changed
         self._code = code
         self._direct = direct
 
@@ -89,17 +81,13 @@ class Door:
         """Serve a request; a method, for to call the object itself takes half as long again."""
         handed: Handed | None = scope.get(HANDED)
         if handed is None:
-            self._changed(scope)
+            rewritten.told(scope)
             return self._own(scope, receive, send)
         scope[HANDED] = None
         router, route, child, seen, below = handed
         # Whether this router would find the same: middleware may have rewritten the scope.
-        try:  # as `facts`, which nearly always has no more to say
-            same = seen == _facts(scope) and "path_params" not in scope and "app_root_path" not in scope
-        except KeyError:
-            same = False
-        if router is not self.router or not (same or seen == facts(scope)):
-            self._changed(scope)
+        if router is not self.router or seen != facts(scope):
+            rewritten.told(scope)
             return self._own(scope, receive, send)
         if below is not None:
             scope[HANDED] = below
@@ -155,7 +143,7 @@ def _does_as_we_do(code: Callable[..., Any], full: object) -> bool:
 
     route = SimpleNamespace(matches=matches, handle=handle)
     router = SimpleNamespace(routes=[route])
-    door = Door(router, handle, code, direct=True, changed=bool)
+    door = Door(router, handle, code, direct=True)
     handed: Handed = (router, route, child, facts(asked), None)
     for begin in (
         lambda: code(router, {**asked, HANDED: None}, None, None),

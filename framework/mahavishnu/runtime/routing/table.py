@@ -11,7 +11,6 @@ from starlette.convertors import FloatConvertor, PathConvertor, StringConvertor,
 from starlette.routing import PARAM_REGEX, Match, compile_path
 
 from mahavishnu.protocols import Scope
-from mahavishnu.runtime.routing import rewritten
 from mahavishnu.runtime.routing.hand_on import Found, Handed, facts, included_with_only, plant
 from mahavishnu.runtime.routing.routes import can_be_asked, is_mount, resolved_routes, with_routes
 from mahavishnu.runtime.routing.shapes import Shape, Shapes
@@ -218,7 +217,7 @@ class _Level:
             if shape is not None and entry.only and self._shapes.sure(shape, entry)
         }
         its_own = type(routes) is list and getattr(self._router, "routes", None) is routes
-        self._planted = its_own and plant(self._router, _FULL, rewritten.told)
+        self._planted = its_own and plant(self._router, _FULL)
 
 
 _Verdict = tuple[_Entry, Scope, bool]  # whom to hand it to, what that adds to the scope, and if it is sure

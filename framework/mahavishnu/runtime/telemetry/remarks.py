@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from mahavishnu.ground.short import short
+
 _MOST = 200
 _SHORTEST = 4
 """What has fewer characters is no secret, and may be a part of any word."""
@@ -19,8 +21,7 @@ def worded(reason: str, said: bytes, secrets: Iterable[str]) -> str:
     for secret in sorted(_words(secrets), key=len, reverse=True):
         text = text.replace(secret, _HIDDEN)
     text = " ".join("".join(one if one.isprintable() else " " for one in text).split())
-    short = text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
-    return f"{reason}: {short}" if short else reason
+    return f"{reason}: {short(text, _MOST)}" if text else reason
 
 
 def _message(said: bytes) -> bytes:
