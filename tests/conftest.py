@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from mahavishnu.runtime.current import forget
 from tests.figures import FIGURES, Figure, table
+from tests.judges import FOLDERS, newer
 from tests.runtime.asgi_client import run
 
 if TYPE_CHECKING:  # few tests need it, and it takes long to load
@@ -45,6 +46,13 @@ def _nothing_at_work() -> Iterator[None]:  # pyright: ignore[reportUnusedFunctio
     forget()
     yield
     forget()
+
+
+@pytest.fixture
+def judges(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The `stable` ones, which every test has that does not ask; or `newer` ones, as far as there are any."""
+    if request.param == "newer":
+        monkeypatch.setattr("tests.judges.FOLDERS", (newer("promtool").parent, *FOLDERS))
 
 
 @pytest.fixture

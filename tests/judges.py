@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -21,6 +22,7 @@ FOLDERS = (
     Path("/lib/systemd"),  # was
 )
 NEWER = ROOT / ".tools/newer"  # what a later Debian has of the same; nobody finds it who does not ask for it
+Test = TypeVar("Test", bound=Callable[..., object])
 HOW = {
     "checkov": "make judges",
     "chromium": "make judges, as root",
@@ -50,6 +52,12 @@ def newer(name: str) -> Path:
     if not found.exists():
         _missing(f"newer {name}", "make tools")
     return found
+
+
+def of_both(test: Test) -> Test:
+    """Judged as the others; and, as a proof, by what a later Debian has of the judges."""
+    kinds = ["stable", pytest.param("newer", marks=pytest.mark.proof)]
+    return pytest.mark.usefixtures("judges")(pytest.mark.parametrize("judges", kinds, indirect=True)(test))
 
 
 def _missing(name: str, how: str) -> NoReturn:

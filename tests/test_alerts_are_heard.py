@@ -26,6 +26,7 @@ from mahavishnu.live.fetch import Site
 from mahavishnu.load import load
 from mahavishnu.loading import nodes, yaml_tree
 from tests.figures import figure
+from tests.judges import of_both
 from tests.ports import free_port
 from tests.reading import read
 from tests.scaled import impatient, scaled
@@ -253,6 +254,7 @@ def scene(spec: tuple[Path, Heard], monkeypatch: pytest.MonkeyPatch) -> tuple[Pa
 
 @pytest.mark.judge
 @pytest.mark.proof
+@of_both
 def test_a_fault_is_heard_where_it_should_be_and_so_is_its_end(
     scene: tuple[Path, Contract, Diary], tmp_path: Path
 ) -> None:

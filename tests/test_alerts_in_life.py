@@ -195,7 +195,9 @@ def test_an_outage_that_is_over_is_no_silence(tmp_path: Path) -> None:
     asyncio.run(life())
     silent = {"ShopSloOrdersNoData"}
     told = [names & silent for names in seen.fired(range(60))]
-    assert [minute for minute, names in enumerate(told) if names] == [*range(16, 20)]
+    first, *others = [minute for minute, names in enumerate(told) if names]
+    assert first in {15, 16}  # in Prometheus 3 the window is one sample shorter
+    assert others == [*range(first + 1, 20)]
 
 
 @pytest.mark.parametrize(("bursts", "wanted"), [(1, set[str]()), (8, {"ShopLimitWorkShedsCritical"})])
@@ -234,15 +236,16 @@ def test_one_replica_that_is_gone_does_not_silence_the_others(tmp_path: Path) ->
     assert healed == well == set()
 
 
-@pytest.mark.parametrize(("away", "wanted"), [(2, {"ShopReplicaDown"}), (8, set[str]())])
-def test_a_replica_that_answers_every_other_time_is_told_of(
-    away: int, wanted: set[str], tmp_path: Path
+@pytest.mark.parametrize(("answers", "wanted"), [({0}, {"ShopReplicaDown"}), ({0, 1}, set[str]())])
+def test_a_replica_that_answers_now_and_then_is_told_of(
+    answers: set[int], wanted: set[str], tmp_path: Path
 ) -> None:
-    """It has never been away for as long as an alert waits, and no other alert of it lasts; now and then is nothing."""
+    """It has never been away for as long as an alert waits, and no other alert of it lasts; one scrape of three that
+    fails is nothing."""
     spec = spec_of(deploy={"replicas": {"min": 2, "max": 2}})
     seen, fleet = Prometheus(spec, tmp_path), Fleet(spec, 2)
     for minute in range(30):
-        fleet.told(seen, gone={0} if minute % away == 0 else set[int]())
+        fleet.told(seen, gone=set() if minute % 3 in answers else {0})
     assert seen.fired([29])[0] == wanted
 
 

@@ -32,7 +32,7 @@ from mahavishnu.load import load
 from mahavishnu.runtime import current
 from mahavishnu.series import HTTP_DURATION
 from mahavishnu.signals import Source, exposed
-from tests.judges import judge
+from tests.judges import judge, of_both
 from tests.monitoring import MINIMAL, texts
 from tests.monitoring import made as contract_of
 from tests.otlp_receiver import dripping
@@ -367,6 +367,7 @@ def test_a_prometheus_that_was_told_nothing_forgets_after_15_days(home: Path) ->
 
 
 @pytest.mark.judge
+@of_both
 def test_what_prometheus_and_alertmanager_have_loaded_is_compared(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from mahavishnu.signals import Severity
 from tests.generators.specs import LARGE, generated
-from tests.judges import judge
+from tests.judges import judge, of_both
 from tests.monitoring import MINIMAL, accepts, ask, made, shop, texts, written
 from tests.reading import read
 from tests.strategies import CHANNELS, SECRETS
@@ -48,6 +48,7 @@ def kinds(receiver: dict[str, Any]) -> set[str]:
     [made(MINIMAL), made(SPEC), made({**MINIMAL, "channels": {}}), shop()],
     ids=["minimal", "all", "none", "shop"],
 )
+@of_both
 def test_amtool_accepts_it_and_every_severity_reaches_its_receiver(of: Any, tmp_path: Path) -> None:
     """And the judge can say no: the same question about another receiver is refused."""
     path = written(of, tmp_path) / "alertmanager/alertmanager.yml"

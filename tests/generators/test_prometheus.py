@@ -27,6 +27,7 @@ from mahavishnu.series import HTTP_DURATION, LIMIT_DECISIONS, LIMIT_IN_FLIGHT, L
 from mahavishnu.signals import AgreementError, Alert, Severity
 from mahavishnu.units import MINUTE, Duration
 from tests.figures import FULL, figure
+from tests.judges import of_both
 from tests.monitoring import MINIMAL, accepts, artifacts, ask, made, shop, texts, written
 from tests.reading import read
 from tests.strategies import specs
@@ -280,6 +281,7 @@ def test_what_is_waited_for_is_proved_however_long(said: dict[str, Any], tmp_pat
     [made(MINIMAL), *(pytest.param(made(one), marks=pytest.mark.proof) for one in (EVERYTHING, QUERIED))],
     ids=["minimal", "everything", "queried"],
 )
+@of_both
 def test_promtool_accepts_rules_configuration_and_tests(of: Contract, tmp_path: Path) -> None:
     """And the tests really pass: every alert fires and clears when the arithmetic says so."""
     folder = written(of, tmp_path)
