@@ -239,17 +239,35 @@ def _kinds(signal: str) -> tuple[type[Bound], ...]:
 def _advice(said: str, text: str) -> str | None:
     """How to say it: with a signal that exists, and a value of its unit."""
     if kinds := _kinds(said):
-        number = re.search(r"[<>]=?\s*(([0-9]+(\.[0-9]+)?)\S*)\s*$", text)
-        right = number is not None and any(re.fullmatch(kind.pattern, number[1]) for kind in kinds)
-        fixed = kinds[0].fix((float if number[3] else int)(number[2])) if number else kinds[0].examples[0]
-        shown = number[1] if number and right else fixed
-        few = ", or as a `query` if too little is what you mean" if right and "<" in text else ""
-        return f"write it like `{said} > {shown if shown != '100%' else '90%'}`{few}"
+        value = _meant(said, kinds[0], text)
+        few = ", or as a `query` if too little is what you mean" if "<" in text and value in text else ""
+        return f"write it like `{said} > {value}`{few}"
     parts = said.split(".")
     plain = ".".join([parts[0], "<name>", *parts[2:]]) if len(parts) > 1 and parts[0] not in _WHOLE else said
     close = difflib.get_close_matches(plain, _SIGNALS, n=1, cutoff=0.7)
     meant = close[0].replace("<name>", parts[1] if len(parts) > 1 else "<name>") if close else said
     return f"did you mean `{meant}`?" if meant != said else None
+
+
+def _meant(signal: str, kind: type[Bound], text: str) -> str:
+    """The value that is written there, as far as it can be a bound; else an example."""
+    found = re.search(r"[<>]=?\s*(([0-9]+(\.[0-9]+)?)\s*\S*)\s*$", text)
+    written = re.sub(r"\s", "", found[1]) if found else ""
+    with_unit = kind.fix((float if found[3] else int)(found[2])) if found and not _fits(kind, written) else ""
+    share = "90%" if signal.rpartition(".")[2] in _USED else "5%"
+    return next(one for one in (written, with_unit, share, *kind.examples) if _can_be(signal, one))
+
+
+def _fits(kind: type[Bound], written: str) -> bool:
+    return re.fullmatch(kind.pattern, written) is not None
+
+
+def _can_be(signal: str, value: str) -> bool:
+    try:
+        _bound(signal, ">", value)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(bound: Bound) -> Operand:
