@@ -116,7 +116,7 @@ def test_fires_and_clears(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     rules.write_text(next(one.text for one in compile(made) if one.path == "prometheus/rules.yml"))
 
     async def phases(shops: Shops) -> list[int]:
-        return [await shops.run(8), await shops.run(20, fault), await shops.run(35)]
+        return [await shops.run(8), await shops.run(22, fault), await shops.run(35)]
 
     shops = Shops(file, monkeypatch)
     minutes = asyncio.run(phases(shops))

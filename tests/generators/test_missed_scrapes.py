@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mahavishnu.signals import Alert, Source
 from mahavishnu.units import MINUTE, SECOND
 from tests import reading
 from tests.generators.test_prometheus import EVERYTHING, QUERIED
+from tests.judges import of_both
 from tests.monitoring import accepts, made, shop
 
 _prove: Any = import_module("mahavishnu.generators._prove")
@@ -55,8 +55,12 @@ def _reach(alert: Alert, made: Contract) -> int:
 
 
 def _series(alert: Alert, made: Contract, scrapes: int) -> Iterator[dict[str, str]]:
-    """What it asks for while its fault lasts, whenever a scrape does not fail."""
-    depth = Fraction(_thresholds.fault(alert, made.recorded).beyond, 100_000)
+    """What it asks for while its fault lasts, whenever a scrape does not fail.
+
+    The fault is a fifth deeper than one that just fires: a rate is not drawn to the ends of its window where a scrape
+    is missing there.
+    """
+    depth = _thresholds.depth(_thresholds.fault(alert, made.recorded).beyond * 6, 5)
     for one in _thresholds.world_of(alert)(depth):
         labels = {"job": made.job, "instance": "a", **dict(one.labels)}
         named = ",".join(f'{name}="{value}"' for name, value in labels.items())
@@ -97,6 +101,7 @@ def _rules(alerts: Sequence[Alert]) -> dict[str, Any]:
 
 
 @pytest.mark.proof
+@of_both
 def test_alerts_go_on_though_scrapes_fail(tmp_path: Path) -> None:
     """One in eight, for as long as the fault lasts: too few for the replica to be `ReplicaDown`."""
     of = shop()
