@@ -57,7 +57,9 @@ def newer(name: str) -> Path:
 def of_both(test: Test) -> Test:
     """Judged as the others; and, as a proof, by what a later Debian has of the judges."""
     kinds = ["stable", pytest.param("newer", marks=pytest.mark.proof)]
-    return pytest.mark.usefixtures("judges")(pytest.mark.parametrize("judges", kinds, indirect=True)(test))
+    asked: Test = pytest.mark.parametrize("judges", kinds, indirect=True)(test)
+    judged: Test = pytest.mark.usefixtures("judges")(asked)
+    return judged
 
 
 def _missing(name: str, how: str) -> NoReturn:

@@ -98,15 +98,23 @@ class DependencyError(MahavishnuError):
         return self.dependency, self.policy, self.what, self.retry_after, self.where
 
 
-class BreakerOpen(DependencyError):
+class _NotCalled(DependencyError):
+    """A call that was not made; who asked may learn when it could be."""
+
+    def __str__(self) -> str:
+        again = "" if self.retry_after is None else f"; retry in {max(1, -(-self.retry_after // 10**9))} s"
+        return super().__str__() + again
+
+
+class BreakerOpen(_NotCalled):
     """The breaker is open, or half open with every probe taken: the dependency was not called."""
 
 
-class Throttled(DependencyError):
+class Throttled(_NotCalled):
     """The dependency refuses too much of what it is asked, so a part of it is not even sent: it was not called."""
 
 
-class BulkheadFull(DependencyError):
+class BulkheadFull(_NotCalled):
     """No place became free in the bulkhead within its `wait`: the dependency was not called."""
 
 

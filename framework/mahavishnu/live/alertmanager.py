@@ -53,7 +53,8 @@ def _more(wanted: Mapping[str, object], loaded: Mapping[str, object], path: str)
 
 def _is_own_name(place: str, value: object) -> bool:
     """The label that a newer Alertmanager gives to each receiver."""
-    return isinstance(value, dict) and place == f"receivers.{value.get('name')}.labels" and len(value) == 1
+    name = place.removeprefix("receivers.").removesuffix(".labels")
+    return place == f"receivers.{name}.labels" and value == {"name": name}
 
 
 def _items(wanted: list[object], loaded: list[object], path: str) -> Iterator[str]:

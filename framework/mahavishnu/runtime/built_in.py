@@ -8,6 +8,7 @@ from functools import partial
 from starlette.responses import PlainTextResponse, Response
 
 from mahavishnu.protocols import Scope
+from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.identity import Identity
 from mahavishnu.runtime.requests.ops import Ops
 from mahavishnu.runtime.service import Service
@@ -26,7 +27,15 @@ def answers(service: Service, identity: Identity) -> Mapping[str, Answer]:
     }
     if service.ops is not None and spec.ops is not None:
         found[f"{spec.ops.path.rstrip('/')}/refused"] = partial(_refused, service.ops, identity)
+    if spec.security.headers == "strict":
+        return {path: partial(_strictly, one) for path, one in found.items()}
     return found
+
+
+def _strictly(answer: Answer, scope: Scope) -> Response:
+    response = answer(scope)
+    response.raw_headers.extend(STRICT)
+    return response
 
 
 def _metrics(service: Service, scope: Scope) -> Response:

@@ -409,7 +409,7 @@ async def test_whoever_knows_httpx_alone_catches_refusals_and_timeouts() -> None
             client.get(URL)
     assert isinstance(refused.value, world.stripe.Open)
     assert (refused.value.retry_after, str(refused.value.request.url)) == (30 * SECOND, URL)
-    assert str(refused.value) == "dependency `stripe`: the breaker is open"
+    assert str(refused.value) == "dependency `stripe`: the breaker is open; retry in 30 s"
     world = World(auto=False, timeout="2s")
 
     async def silent(request: httpx.Request) -> httpx.Response:

@@ -194,10 +194,11 @@ STRICT = {
 
 
 async def test_safety_headers_are_on_every_answer() -> None:
-    """Fine, missing, not allowed, redirected: all the same."""
+    """Fine, missing, not allowed, redirected, or our own: all the same."""
     app = site(Route("/", _own), Route("/dir/", _plain))
     house = harden(app, spec_of(security={"headers": "strict"}))
-    for method, path in (("GET", "/dir/"), ("GET", "/nowhere"), ("PUT", "/dir/"), ("GET", "/dir")):
+    ours = (("GET", "/healthz"), ("HEAD", "/readyz"), ("GET", "/metrics"))
+    for method, path in (("GET", "/dir/"), ("GET", "/nowhere"), ("PUT", "/dir/"), ("GET", "/dir"), *ours):
         answer = await house.call(method, path)
         for name, value in STRICT.items():
             assert re.fullmatch(value, answer.headers[name])
