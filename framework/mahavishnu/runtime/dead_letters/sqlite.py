@@ -51,6 +51,14 @@ PRAGMA user_version = 1;
 _INSERT = "INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
+class _Connection(sqlite3.Connection):
+    """Closed with whoever had it: an app that is dropped and not ended, as in tests, has nothing to warn of."""
+
+    def __del__(self) -> None:
+        with suppress(sqlite3.Error):  # it was never opened
+            self.close()
+
+
 class SqliteLetters:
     """Implements `letters.Letters` in one file, readable by its owner alone; `now` is in ms since 1970.
 
@@ -214,7 +222,9 @@ class SqliteLetters:
     def _connected(self) -> sqlite3.Connection:
         if self._path != IN_MEMORY:
             _private(Path(self._path))
-        base = sqlite3.connect(self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+        base = sqlite3.connect(
+            self._path, timeout=_BUSY, isolation_level=None, check_same_thread=False, factory=_Connection
+        )
         try:
             # A commit is on the disk when it returns, so that neither a kill nor a power cut takes it back.
             _write_ahead(base)
