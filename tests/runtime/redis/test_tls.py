@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -99,6 +101,23 @@ def test_a_certificate_that_is_missing_is_told(secure: Secure) -> None:
     url = secure.url(ssl_ca_certs="server.pem")
     assert "CERTIFICATE_REQUIRED" in reason_of(url)
     assert re.search("CERTIFICATE_REQUIRED|or a certificate", kept(url))
+
+
+def test_a_connection_that_is_reset_before_any_answer_is_told() -> None:
+    """As one that is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as asked, ThreadPoolExecutor(1) as pool:
+        pool.submit(resets, asked)
+        url = f"redis://127.0.0.1:{asked.getsockname()[1]}"
+        assert "or a certificate" in kept(url)
+
+
+def resets(asked: socket.socket) -> None:
+    """Take two connections, and reset each."""
+    for _ in range(2):
+        taken, _ = asked.accept()
+        taken.recv(1)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        taken.close()
 
 
 def test_a_server_nobody_vouches_for_is_told(secure: Secure) -> None:

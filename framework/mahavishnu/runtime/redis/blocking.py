@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -32,6 +34,8 @@ FAULTS = (RedisError, OSError)
 """What a blocking client raises."""
 REFUSED = ResponseError
 """What it raises of those where the server has answered."""
+_HUNG_UP = {LOST, os.strerror(errno.ECONNRESET), os.strerror(errno.EPIPE)}
+"""What is seen of one and the same end depends on who was quicker."""
 _PATIENCE = 2.0  # seconds that it waits for an answer
 # The server's own words, which redis-py takes off; not all of its versions keep them elsewhere.
 _NAMES: dict[type[Exception], str] = {
@@ -84,7 +88,7 @@ class Blocking:
         if said is not None:
             return words_of(said, self._nodes.at.login)
         cause = _cause(fault)
-        return SILENT if cause == LOST and not self._knows else cause
+        return SILENT if cause in _HUNG_UP and not self._knows else cause
 
     def close(self) -> None:
         """Let go of every connection."""
