@@ -25,7 +25,7 @@ from mahavishnu.runtime.edition import Edition
 from mahavishnu.runtime.keys import Principal
 from mahavishnu.runtime.life import Life
 from mahavishnu.runtime.lifespan import lived
-from mahavishnu.runtime.limits import plain_tools
+from mahavishnu.runtime.misfits import misfits
 from mahavishnu.runtime.paths_taken import tell_of_paths
 from mahavishnu.runtime.process import Usage, usage
 from mahavishnu.runtime.reload import Reloader, Take
@@ -200,9 +200,9 @@ class Hardening:
         loaded, before = self._loaded(), self.service
         if loaded.spec == before.spec and spec_hash(loaded.declared) == before.hash:
             return None
-        if faults := tuple(loaded.locate(one) for one in needed(before.spec, loaded.spec)):
-            raise SpecError(faults)
-        plain_tools.fit(loaded.spec)
+        problems = (*needed(before.spec, loaded.spec), *misfits(loaded.spec))
+        if problems:
+            raise SpecError(tuple(loaded.locate(one) for one in problems))
         after = before.after(loaded)
         edition = self._at_work(after)
 

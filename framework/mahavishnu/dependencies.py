@@ -34,19 +34,20 @@ from mahavishnu.errors import (
     Throttled,
 )
 from mahavishnu.ground import variables
-from mahavishnu.ground.app_names import NAMED
+from mahavishnu.ground.app_names import NAMED, remember
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
 from mahavishnu.load import Loaded, accept, find_spec, load
 from mahavishnu.outcomes.statuses import status_of
-from mahavishnu.policies.fallback import Static
 from mahavishnu.protocols import Site
+from mahavishnu.runtime import guarded_functions
 from mahavishnu.runtime.calls import fallback
 from mahavishnu.runtime.calls.attempts import Attempts
 from mahavishnu.runtime.calls.blocks import Blocks, between
 from mahavishnu.runtime.calls.call import Call, Terms
 from mahavishnu.runtime.calls.dependency import DependencyGuard, build_dependencies
 from mahavishnu.runtime.calls.flat import guarded
+from mahavishnu.runtime.calls.misfit import misfit, two_fallbacks
 from mahavishnu.runtime.calls.operation import Operation
 from mahavishnu.runtime.context import current_request
 from mahavishnu.runtime.current import current, expect, inherited, use
@@ -79,10 +80,9 @@ def dependency(name: str) -> Dependency:
         SpecError: the spec cannot be used.
     """
     spec = spec_at_work()
-    if NAMED.asked:
-        NAMED.dependencies.add(name)
     if name not in spec.dependencies:
         raise _unknown(name, spec)
+    remember(NAMED.dependencies, name)
     return Dependency(name)
 
 
@@ -255,6 +255,7 @@ class Dependency:
             raise TypeError(f"{self!r} guards what can be called, not {given!r}")
         operation = Operation(self.name, function, terms, key)
         self._fits(operation)
+        guarded_functions.remember(operation)
         made: Callable[P, Any]
         if is_async(function):
             made = guarded(self._of, operation, spec_at_work().dependencies[self.name])
@@ -280,24 +281,13 @@ class Dependency:
 
     def _fits(self, operation: Operation) -> None:
         """Raise for a function in whose place the spec's fallback could never stand."""
-        said = spec_at_work().dependencies[self.name].fallback
-        if said is None:
-            return
-        if not operation.terms.repeatable:
-            what = f"dependency `{self.name}` has a fallback, which stands in for calls that may be repeated"
-            raise MahavishnuError(
-                f"{what}: guard `{operation.name}` with idempotent=True, or by another dependency"
-            )
-        if not isinstance(said, Static):
-            try:
-                _ = operation.codec
-            except TypeError as fault:
-                raise TypeError(f"dependency `{self.name}`: {fault}") from None
+        fault = misfit(operation, spec_at_work().dependencies[self.name].fallback)
+        if fault is not None:
+            raise fault
 
     def _stands_in(self, operation: Operation, function: F) -> F:
         if spec_at_work().dependencies[self.name].fallback is not None:
-            what = f"dependency `{self.name}` has `fallback` in the spec, and `{operation.name}` one in code"
-            raise MahavishnuError(f"{what}: keep one of them")
+            raise two_fallbacks(operation)
         if is_async(function) is not is_async(operation.function):
             raise TypeError(f"what stands in for `{operation.name}` must be `async def` just as it is")
         takes = inspect.signature(function).parameters

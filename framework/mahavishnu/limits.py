@@ -11,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 from mahavishnu.dependencies import service_at_work, spec_at_work
 from mahavishnu.errors import MahavishnuError, RateLimited
 from mahavishnu.ground import variables
-from mahavishnu.ground.app_names import NAMED
+from mahavishnu.ground.app_names import NAMED, remember
 from mahavishnu.ground.functions import generates, is_async
 from mahavishnu.ground.words import meant
 from mahavishnu.protocols import Decision
@@ -44,10 +44,10 @@ def limit(*, tool: str, client: str | None = None) -> ToolLimit:
         RateLimited: by every call that a limit refuses.
     """
     spec = spec_at_work()
-    if NAMED.asked:
-        NAMED.tools.add(tool)
-    elif not any(one.match is not None and one.match.calls(tool) for one in spec.limits.values()):
+    matched = any(one.match is not None and one.match.calls(tool) for one in spec.limits.values())
+    if not matched and not NAMED.asked:
         raise _unmatched(tool, spec)
+    remember(NAMED.tools, tool)
     return ToolLimit(tool, client)
 
 
@@ -109,10 +109,9 @@ class ToolLimit:
 
     def _expect(self, function: str) -> None:
         """A plain function is called as this tool; whoever looks at the app tells of all such faults at once."""
-        plain = (self.tool, function)
         if not NAMED.asked:
-            plain_tools.fit(spec_at_work(), [plain])
-        plain_tools.PLAIN.add(plain)
+            plain_tools.fit(spec_at_work(), self.tool, function)
+        remember(NAMED.plain, (self.tool, function))
 
     def _ask(self) -> None:
         engine, admission = self._planned()

@@ -28,7 +28,9 @@ from starlette.websockets import WebSocket
 
 import mahavishnu
 from mahavishnu.asgi import Hardening
+from mahavishnu.dependencies import dependency
 from mahavishnu.errors import BreakerOpen, RateLimited
+from mahavishnu.ground import app_names
 from mahavishnu.policies.breaker import BreakerGuard
 from mahavishnu.policies.bulkhead import BulkheadGuard
 from mahavishnu.runtime.current import current, forget
@@ -851,6 +853,145 @@ async def test_no_reload_lets_a_shared_store_decide_of_a_plain_function(tmp_path
     assert "limit `a` is decided by the shared store" in refused["what"]
     assert "test_reload" in refused["what"]
     assert search() == 7
+
+
+# --- what does not fit the code --------------------------------------------------------------------
+
+BANK: dict[str, Any] = {"dependencies": {"bank": {"timeout": "1s"}}}
+SEARCH = rates(search={"rate": "2/minute", "scope": "process", "match": {"tool": "search*"}})
+
+
+def once() -> None:
+    """A function that must not be called twice."""
+    dependency("bank")(charge)
+
+
+def instead() -> None:
+    """A function that has a fallback of its own."""
+    KEPT.append(guarded := dependency("bank")(idempotent=True)(charge))
+
+    @guarded.fallback
+    async def queued(order: str, error: Exception) -> str:  # pyright: ignore[reportUnusedFunction]
+        return order
+
+
+def nameless() -> None:
+    """A function that nothing which is kept could name."""
+    KEPT.append(dependency("bank")(idempotent=True)(lambda: None))
+
+
+def named() -> None:
+    """A dependency, and nothing that it guards."""
+    dependency("bank")
+
+
+def tool() -> None:
+    """A tool of a name that one limit matches."""
+    mahavishnu.limit(tool="search")
+
+
+async def charge(order: str) -> str:
+    """Money moves."""
+    return order
+
+
+KEPT: list[object] = []
+
+
+def bank(**more: Any) -> dict[str, Any]:
+    """The dependency with more than its timeout."""
+    return {"dependencies": {"bank": {"timeout": "1s", **more}}}
+
+
+@pytest.mark.parametrize(
+    ("said", "made", "then", "code", "what", "at"),
+    [
+        (BANK, once, bank(fallback="dead_letter"), "MV610", "charge` with idempotent=True", '"dead_letter"'),
+        (BANK, once, bank(fallback={"static": {"paid": 1}}), "MV610", "charge` with idempotent=True", "{"),
+        (BANK, instead, bank(fallback="stale_cache"), "MV610", "keep one of them", '"stale_cache"'),
+        (BANK, nameless, bank(fallback="stale_cache"), "MV610", "no lambda has one", '"stale_cache"'),
+        (
+            BANK,
+            named,
+            {"dependencies": {"bonk": {}}},
+            "MV610",
+            "names the dependency `bank`",
+            '"dependencies"',
+        ),
+        (BANK, named, {}, "MV610", "names the dependency `bank`", '"mahavishnu"'),
+        (
+            SEARCH,
+            tool,
+            rates(search={**SEARCH["limits"]["search"], "match": {"tool": "find*"}}),
+            "MV413",
+            "no limit matches the tool `search`",
+            '{"search"',
+        ),
+    ],
+)
+async def test_a_spec_with_which_the_code_would_not_start_is_refused(
+    said: dict[str, Any],
+    made: Callable[[], None],
+    then: dict[str, Any],
+    code: str,
+    what: str,
+    at: str,
+    tmp_path: Path,
+) -> None:
+    """By the same sentence, with its place, and the spec at work stays: no client learns of it."""
+    world = World(tmp_path, said)
+    made()
+    before = world.app.service
+    await world.reload(**then)
+    (refused,) = world.events("spec refused")
+    assert refused["code"] == code
+    assert what in refused["what"]
+    _, line, column = refused["where"].rsplit(":", 2)
+    assert line == "1"
+    assert world.path.read_text()[int(column) - 1 :].startswith(at)
+    assert (world.app.service, world.outcomes()) == (before, (0, 0, 1))
+
+
+async def test_what_fits_the_code_is_taken(tmp_path: Path) -> None:
+    """What code names is there, and what it guards may be repeated."""
+    world = World(tmp_path, {**BANK, **SEARCH})
+    paid = dependency("bank")(idempotent=True)(charge)
+    tool()
+    limits = {"find": {"rate": "2/minute", "scope": "process", "match": {"tool": "*"}}}
+    await world.reload(limits=limits, **bank(fallback="stale_cache"))
+    assert (world.outcomes(), await paid("a")) == ((1, 0, 0), "a")
+
+
+async def test_a_function_that_nobody_has_any_more_is_asked_nothing(tmp_path: Path) -> None:
+    """Code may guard functions for as long as a request lasts: what is remembered keeps none of them."""
+
+    def guarded() -> Any:
+        async def charge() -> None: ...
+
+        return dependency("bank")(charge)
+
+    world = World(tmp_path, BANK)
+    first, _ = guarded(), guarded()
+    await world.reload(**bank(fallback={"static": 1}))
+    assert len(world.events("spec refused")) == 2
+    gone = ref(first)
+    del first
+    assert gone() is None
+    await world.reload(**bank(fallback={"static": 2}))
+    assert len(world.events("spec refused")) == 3
+
+
+async def test_code_may_name_a_tool_for_each_tenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the names no more are remembered than there is room for, and of the refusals no more told than one reads."""
+    monkeypatch.setattr(app_names, "MOST", 30)
+    world = World(
+        tmp_path, {"limits": {"a": {"rate": "2/minute", "scope": "process", "match": {"tool": "t*"}}}}
+    )
+    for number in range(100):
+        mahavishnu.limit(tool=f"t{number}")(lambda: None)
+    assert (len(app_names.NAMED.tools), len(app_names.NAMED.plain)) == (30, 30)
+    await world.reload(**rates(a=RATE))
+    assert len(world.events("spec refused")) == 20
 
 
 # --- who asks for it ------------------------------------------------------------------------------

@@ -278,6 +278,15 @@ NOT_BUILT = Code(
     "store: rediss://${REDIS}/0 without a file or variable REDIS",
     "Bring what the message names, then touch the file or send SIGHUP.",
 )
+UNFIT = Code(
+    "MV610",
+    "a changed spec that the code at work does not fit",
+    "An app does not start where its code names what the spec has not, or guards a function in whose place the "
+    "fallback could never stand. One that took such a spec while it runs would fail its requests, or charge a customer "
+    "twice, and its next start would be refused.",
+    "dependencies: {stripe: {fallback: dead_letter}}, where `@stripe` guards a function without `idempotent=True`",
+    "Write what the code needs, or deploy the spec together with code that fits it.",
+)
 NO_APP = Code(
     "MV406",
     "the app cannot be imported",
@@ -291,6 +300,7 @@ NO_APP = Code(
 LOADER: tuple[Code, ...] = (
     RESTART,
     NOT_BUILT,
+    UNFIT,
     UNREADABLE,
     TOO_LARGE,
     NOT_TEXT,

@@ -15,7 +15,6 @@ from mahavishnu.ground.app_names import NAMED
 from mahavishnu.inspection.cors import cors_in
 from mahavishnu.inspection.ends import FAILED, NO_APP, NO_PACKAGE, NOWHERE
 from mahavishnu.inspection.pages import pages_of
-from mahavishnu.runtime.limits.plain_tools import PLAIN
 from mahavishnu.runtime.routing.layers import layers_of, listed
 from mahavishnu.runtime.routing.routes import mounted, resolved_routes, routes_of
 
@@ -52,7 +51,7 @@ def seen(target: str) -> dict[str, object]:
         **_standing(app),
         "tools": sorted(NAMED.tools),
         "dependencies": sorted(NAMED.dependencies),
-        "plain": sorted(PLAIN),
+        "plain": sorted(NAMED.plain),
         "pages": [*pages_of(app)],
         "adds": any(hasattr(one, "add_middleware") for one in layers_of(app)),
     }

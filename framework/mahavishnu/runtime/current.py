@@ -7,8 +7,8 @@ import threading
 from typing import TYPE_CHECKING
 
 from mahavishnu.errors import MahavishnuError
-from mahavishnu.runtime import operation_names
-from mahavishnu.runtime.limits import plain_tools
+from mahavishnu.ground.app_names import NAMED
+from mahavishnu.runtime import guarded_functions, operation_names
 from mahavishnu.spec import Spec, spec_hash
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def forget() -> None:
     AT_WORK.service = AT_WORK.parents = None
     _specs.clear()
     operation_names.forget()
-    plain_tools.forget()
+    guarded_functions.forget()
+    NAMED.forget()
 
 
 def _leave_to_parent() -> None:

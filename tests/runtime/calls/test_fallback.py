@@ -801,6 +801,31 @@ def test_what_may_not_be_repeated_is_refused_by_name(said: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("said", [STATIC, STALE, {"fallback": "dead_letter"}])
+@pytest.mark.parametrize("form", [0, 1])
+def test_what_may_not_be_repeated_is_never_stood_in_for(form: int, said: dict[str, Any]) -> None:
+    """Even where a spec came to work that should have been refused: nobody is told that it will be made again."""
+    world = World(timeout="1s")
+
+    @world.stripe
+    def sync() -> Any:
+        raise ConnectionError
+
+    @world.stripe
+    async def later() -> Any:
+        raise ConnectionError
+
+    spec = world.service.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+    spec["dependencies"]["stripe"] = said
+    after = Service(Spec.model_validate(spec), world.clock, before=world.service)
+    after.take_over(world.service)
+    succeed(after)
+    with pytest.raises(ConnectionError):
+        [sync, lambda: asyncio.run(later())][form]()
+    assert after.metrics.total("mahavishnu_dependency_fallbacks_total", {}) == 0
+    assert after.metrics.total("mahavishnu_dead_letters_parked_total", {}) == 0
+
+
+@pytest.mark.parametrize("said", [STATIC, STALE, {"fallback": "dead_letter"}])
 def test_blocks_and_loops_are_refused_by_name(said: dict[str, Any]) -> None:
     """There is no answer in whose place something could stand."""
     world = World(**said)

@@ -60,9 +60,11 @@ async def call_async(
 
 
 def _alone(guard: Any, operation: Operation) -> bool:
-    """Whether nothing is to stand in for this call."""
+    """Whether nothing is to stand in for this call; whatever the spec says, none is kept that must be made but once."""
     held: Fallbacks | None = guard.fallbacks
-    return held is None or (operation.own is None and held.idle())
+    if held is None or operation.own is not None:
+        return held is None
+    return not operation.terms.repeatable or held.idle()
 
 
 class _Step:
