@@ -117,8 +117,8 @@ class Dependency:
     guard one block, which cannot be repeated; `attempts()` is an explicit retry loop; `httpx_client()` and
     `httpx_async_client()` guard every request. Inside one form, others of the same dependency pass through.
 
-    Where the spec names a `fallback` it stands in for functions and requests that may be repeated; blocks and loops
-    are then refused, for they have no answer in whose place something could stand.
+    Where the spec names a `fallback` it stands in for functions and requests that may be repeated. For blocks and loops
+    it never does, for they have no answer in whose place something could stand: the rest holds, and the log says so.
     """
 
     Open: ClassVar = BreakerOpen
@@ -297,11 +297,11 @@ class Dependency:
         return function
 
     def _without_fallback(self, form: str) -> DependencyGuard:
-        """What guards it; raises MahavishnuError where the spec has a fallback."""
+        """What guards it: nothing stands in for this form of a call, whatever the spec has."""
         guard = self.guard()
-        if guard.settings.fallback is not None and not (guard.fallbacks is None or guard.fallbacks.idle()):
-            what = f"dependency `{self.name}` has a fallback, and nothing can stand in for {form}"
-            raise MahavishnuError(f"{what}: guard a function, or use its httpx client")
+        held = guard.fallbacks
+        if held is not None and not held.idle() and not guard.within():
+            held.forgone(form)
         return guard
 
     def guard(self) -> DependencyGuard:

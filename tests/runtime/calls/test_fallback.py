@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator
@@ -31,7 +32,7 @@ from mahavishnu.errors import BadAnswer, BreakerOpen, CallTimeout, MahavishnuErr
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.calls.operation import called
 from mahavishnu.runtime.context import Degraded, request_id
-from mahavishnu.runtime.current import forget, succeed
+from mahavishnu.runtime.current import current, forget, succeed
 from mahavishnu.runtime.dead_letters.codec import CallCodec, Unreadable
 from mahavishnu.runtime.dead_letters.letters import LettersUnreachable
 from mahavishnu.runtime.dead_letters.sqlite import SqliteLetters
@@ -80,6 +81,48 @@ def fail_once_more(tries: list[int]) -> Any:
     """Count, and fail."""
     tries.append(1)
     raise ConnectionError
+
+
+Bare = Callable[[Dependency, Callable[[], Any]], Any]
+
+
+def block(stripe: Dependency, act: Callable[[], Any]) -> Any:
+    """In a block of a thread."""
+    with stripe:
+        return act()
+
+
+def awaited(stripe: Dependency, act: Callable[[], Any]) -> Any:
+    """In a block of a task."""
+
+    async def run() -> Any:
+        async with stripe:
+            return act()
+
+    return asyncio.run(run())
+
+
+def loop(stripe: Dependency, act: Callable[[], Any]) -> Any:
+    """In a loop of attempts."""
+    for attempt in stripe.attempts():
+        with attempt:
+            return act()
+    raise AssertionError
+
+
+def awaited_loop(stripe: Dependency, act: Callable[[], Any]) -> Any:
+    """In a loop of attempts of a task."""
+
+    async def run() -> Any:
+        async for attempt in stripe.attempts():
+            with attempt:
+                return act()
+        raise AssertionError
+
+    return asyncio.run(run())
+
+
+BARE: list[Bare] = [block, awaited, loop, awaited_loop]
 
 
 def nothing(error: Exception) -> None:
@@ -820,26 +863,55 @@ def test_what_may_not_be_repeated_is_never_stood_in_for(form: int, said: dict[st
     after.take_over(world.service)
     succeed(after)
     with pytest.raises(ConnectionError):
-        [sync, lambda: asyncio.run(later())][form]()
+        (asyncio.run(later()) if form else sync())
     assert after.metrics.total("mahavishnu_dependency_fallbacks_total", {}) == 0
     assert after.metrics.total("mahavishnu_dead_letters_parked_total", {}) == 0
 
 
 @pytest.mark.parametrize("said", [STATIC, STALE, {"fallback": "dead_letter"}])
-def test_blocks_and_loops_are_refused_by_name(said: dict[str, Any]) -> None:
-    """There is no answer in whose place something could stand."""
-    world = World(**said)
+@pytest.mark.parametrize("form", BARE)
+def test_nothing_stands_in_for_blocks_and_loops(
+    form: Bare, said: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have no answer in whose place it could: one that is well goes on, and one that fails fails as it is."""
+    world = World(breaker={"consecutive_failures": 2, "open_for": "1m"}, **said)
+    assert form(world.stripe, lambda: "paid") == "paid"
+    for error in (ConnectionError, ConnectionError, BreakerOpen):
+        with pytest.raises(error):
+            form(world.stripe, lambda: fail(ConnectionError()))
+    assert world.service.metrics.total("mahavishnu_dependency_fallbacks_total", {}) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    (line,) = (one for one in lines if one["event"] == "no fallback")
+    assert (line["dependency"], line["level"]) == ("stripe", "warning")
+    assert "nothing stands in for a" in line["what"]
 
-    async def block() -> None:
-        async with world.stripe:
-            raise AssertionError
 
-    with pytest.raises(MahavishnuError, match="nothing can stand in for a block"), world.stripe:
-        raise AssertionError
-    with pytest.raises(MahavishnuError, match="nothing can stand in for a block"):
-        asyncio.run(block())
-    with pytest.raises(MahavishnuError, match="nothing can stand in for a loop of attempts"):
-        next(iter(world.stripe.attempts()))
+def test_that_nothing_stands_in_is_told_no_second_time_under_another_spec() -> None:
+    """Nor where the spec has no fallback, nor in a function for which it stands in."""
+    world, log = World(), StringIO()
+    said = world.service.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+    def reloaded(**stripe: Any) -> None:
+        spec = Spec.model_validate({**said, "dependencies": {"stripe": stripe}})
+        after = Service(spec, world.clock, log_to=log, before=current())
+        succeed(after)
+
+    def told() -> int:
+        return log.getvalue().count('"no fallback"')
+
+    block(world.stripe, lambda: 1)
+    reloaded(**STATIC)
+
+    @world.stripe(idempotent=True)
+    def around() -> Any:
+        return block(world.stripe, lambda: 1)
+
+    assert around() == 1
+    assert told() == 0
+    block(world.stripe, lambda: 1)
+    reloaded(fallback={"static": 2})
+    block(world.stripe, lambda: 1)
+    assert told() == 1
 
 
 @pytest.mark.parametrize("said", [STALE, {"fallback": "dead_letter"}])

@@ -37,12 +37,23 @@ Tell = Callable[..., object]
 
 
 class Fallbacks:
-    """What stands in for one dependency, and how often it did."""
+    """What stands in for one dependency, and how often it did; what was told `before` is told no second time."""
 
-    def __init__(self, name: str, stand_in: StandIn | None, meter: Meter, note: Note = nothing) -> None:
+    def __init__(
+        self,
+        name: str,
+        stand_in: StandIn | None,
+        meter: Meter,
+        tell: Tell,
+        before: Fallbacks | None = None,
+        note: Note = nothing,
+    ) -> None:
         self.name = name
         self.stand_in = stand_in
         self._note = note
+        self._tell = tell
+        self.told: set[str] = before.told if before else set()
+        """The forms of calls for which nothing stands in, as far as the log has said so."""
         self._count = {
             (kind, outcome): meter.counter(
                 DEPENDENCY_FALLBACKS, dependency=name, fallback=kind, outcome=outcome
@@ -61,6 +72,13 @@ class Fallbacks:
         """Nothing did."""
         self._count[kind, "failed"].inc()
         self._noted("failed", kind)
+
+    def forgone(self, form: str) -> None:
+        """A call is made in a form in which nothing stands in for it: say so once."""
+        if form not in self.told:
+            self.told.add(form)
+            help = "guard a function, or use its httpx client"
+            self._tell("no fallback", dependency=self.name, what=f"nothing stands in for {form}", help=help)
 
     def _noted(self, outcome: str, kind: str, age: int | None = None, letter: str = "") -> None:
         facts: dict[str, str | int] = {"mahavishnu.dependency": self.name, "mahavishnu.fallback": kind}
@@ -304,11 +322,12 @@ def fallbacks_of(
 ) -> dict[str, Fallbacks]:
     """The fallbacks of every dependency; what the caches of those `before` hold goes on."""
 
-    def stand_in(name: str) -> StandIn | None:
-        old = before[name].stand_in if name in before else None
-        return _stand_in(name, spec, clock, queue, tell, old)
+    def fallbacks(name: str) -> Fallbacks:
+        old = before.get(name)
+        stand_in = _stand_in(name, spec, clock, queue, tell, old.stand_in if old else None)
+        return Fallbacks(name, stand_in, meter, tell, old, note)
 
-    return {name: Fallbacks(name, stand_in(name), meter, note) for name in spec.dependencies}
+    return {name: fallbacks(name) for name in spec.dependencies}
 
 
 def _stand_in(
