@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+import mahavishnu
 from mahavishnu.outcomes.faults import leaves_of
 from mahavishnu.runtime.calls.reasons import reason
 from mahavishnu.runtime.current import use
@@ -288,6 +289,89 @@ async def test_a_timeout_says_how_long_it_was(told: Told) -> None:
     await asyncio.sleep(0)
     (line,) = told.of("call failed")
     assert line["reason"] == "timed out after 200ms"
+
+
+async def hang(world: World, left: int, request_id: str = "") -> None:
+    """A call that hangs, for a request that has so long left (ns)."""
+
+    @world.stripe
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    with serving(request_id, deadline=world.clock.now() + left):
+        task = asyncio.ensure_future(slow())
+        await world.clock.settle()
+        world.clock.advance(left)
+        with pytest.raises(world.stripe.Timeout):
+            await task
+    await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("more", [{"timeout": "1s"}, {}])
+async def test_a_call_that_the_deadline_cuts_is_told_of_once_a_minute(
+    more: dict[str, Any], told: Told
+) -> None:
+    """No breaker and no failure says anything of it, however many hang."""
+    world = World(auto=False, breaker=BREAKER, **more)
+    for number in range(10):
+        await hang(world, 500 * MS, f"r-{number}")
+    world.clock.advance("1m")
+    await hang(world, 300 * MS, "later")
+    assert [(line["reason"], line["held_back"], line["request_id"]) for line in told.of("call cut")] == [
+        ("the request's deadline came first, after 490ms", 0, "r-0"),
+        ("the request's deadline came first, after 290ms", 9, "later"),
+    ]
+    assert {(line["event"], line["dependency"], line["level"]) for line in told.lines} == {
+        ("call cut", "stripe", "warning")
+    }
+    assert (world.calls("cancelled"), world.calls("timeout")) == (11, 0)
+
+
+async def test_each_dependency_has_a_minute_of_its_own(told: Told) -> None:
+    """Nor does a failure take the line of a call that was cut, or the other way round."""
+    world = World(auto=False, timeout="1s", others={"bank": {"timeout": "1s"}})
+    await call_async(world)
+    await hang(world, 500 * MS)
+    world.stripe = mahavishnu.dependency("bank")
+    await hang(world, 500 * MS)
+    await asyncio.sleep(0)
+    assert [(line["event"], line["dependency"]) for line in told.lines] == [
+        ("call failed", "stripe"),
+        ("call cut", "stripe"),
+        ("call cut", "bank"),
+    ]
+
+
+def test_a_call_of_a_thread_that_ends_with_the_deadline_is_told_of(told: Told) -> None:
+    """Its client had no more time than the request."""
+    world = World(timeout="1s")
+
+    @world.stripe
+    def slow() -> None:
+        world.clock.advance(490 * MS)
+        raise TimeoutError
+
+    with serving(deadline=world.clock.now() + 500 * MS), pytest.raises(TimeoutError):
+        slow()
+    assert [line["event"] for line in told.lines] == ["call cut"]
+
+
+async def test_a_client_that_goes_is_no_call_that_was_cut(told: Told) -> None:
+    """It is cancelled, though the request had less time than the dependency may take."""
+    world = World(auto=False, timeout="1s")
+
+    @world.stripe
+    async def slow() -> None:
+        await asyncio.Event().wait()
+
+    with serving(deadline=world.clock.now() + 500 * MS):
+        task = asyncio.ensure_future(slow())
+        await world.clock.settle()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0)
+    assert (told.lines, world.calls("cancelled")) == ([], 1)
 
 
 def test_an_answer_that_is_streamed_is_told_of_when_it_breaks(told: Told) -> None:

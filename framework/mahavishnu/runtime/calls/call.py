@@ -16,6 +16,7 @@ from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.alarm import Alarm, alarm
+from mahavishnu.runtime.calls.reasons import cut
 from mahavishnu.runtime.context import HERE, Cell, Request
 
 if TYPE_CHECKING:
@@ -291,11 +292,16 @@ class Call:
         return remaining
 
     def _outcome(self, leaves: Sequence[Leaf]) -> Outcome:
+        """How it went; of one that the request's deadline has cut nothing else would tell."""
         outcome = worst(each for each, _ in leaves)
+        if outcome is not Outcome.TIMEOUT or not self.over():
+            return outcome
         # A dependency that was given less time than is its due is not to blame: the request had no more, or attempts
         # before this one took it. `within` is all that the first one gets.
-        excused = self._cut == _DEADLINE or (self._cut == _WITHIN and self.attempt > 1)
-        return Outcome.CANCELLED if outcome is Outcome.TIMEOUT and excused and self.over() else outcome
+        if self._cut == _DEADLINE:
+            self.guard.troubles.cut(cut(self.limit or 0), self.guard.clock.now())
+            return Outcome.CANCELLED
+        return Outcome.CANCELLED if self._cut == _WITHIN and self.attempt > 1 else outcome
 
     def _begin(self, permits: Sequence[object]) -> None:
         self.permits = permits

@@ -50,6 +50,11 @@ def reason(fault: BaseException | None, said: Sequence[Leaf], took: int, timeout
     return found or name_of(type(error))[:_LONGEST]
 
 
+def cut(had: int) -> str:
+    """Why an attempt has ended that had so much time (ns), which was all that its request had left."""
+    return f"the request's deadline came first, after {_length(had)}"
+
+
 def _of_answer(said: Iterable[frozenset[int | str]]) -> str:
     statuses = sorted(word for words in said for word in words if isinstance(word, int))
     return f"it answered {statuses[-1]}" if statuses else "it answered, and `failed` calls that a failure"

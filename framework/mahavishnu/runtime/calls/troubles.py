@@ -42,6 +42,7 @@ class Troubles:
         """Why the last attempt failed that a breaker has taken for a failure."""
         self._kinds: dict[str, Sparing] = {}
         self._others = Sparing(1)
+        self._cuts = Sparing(1)
         self._turns = Sparing(_TURNS)
 
     def failed(self, reason: str, now: int, *, blamed: bool) -> None:
@@ -51,6 +52,12 @@ class Troubles:
         held = self._kind(reason.partition(" after ")[0], now).spend(now)  # however long a timeout was
         if held is not None:
             self._note("call failed", {"reason": reason, "held_back": held})
+
+    def cut(self, reason: str, now: int) -> None:
+        """An attempt has ended so, and that is no failure: it says nothing about the dependency."""
+        held = self._cuts.spend(now)
+        if held is not None:
+            self._note("call cut", {"reason": reason, "held_back": held})
 
     def turned(self, turn: Turn) -> None:
         """The breaker has changed its state."""
