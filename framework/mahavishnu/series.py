@@ -45,7 +45,7 @@ UP = Signal(
 HTTP_DURATION = Signal(
     "http_server_request_duration_seconds",
     Kind.HISTOGRAM,
-    "Duration of HTTP requests, from their arrival to the end of the response.",
+    "Duration of HTTP requests, to the end of the response; of a GET for events, to its beginning.",
     (
         Label("http_request_method", METHODS),
         Label("http_route"),

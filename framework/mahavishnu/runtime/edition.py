@@ -240,6 +240,8 @@ class Edition:
             exchange.deadline = None
             return
         ended = self.now()
+        if exchange.running:
+            exchange.listened = exchange.listens
         try:
             if exchange.unended:
                 exchange.left_so(gone=await gone(receive))

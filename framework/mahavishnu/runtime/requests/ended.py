@@ -63,11 +63,12 @@ def _settle(waiting: list[Entry]) -> None:
     access = entries[0][0].access
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
+        seconds = (one.waited if one.listened else took) / SECOND  # who listens does so as long as he likes
         if one.denied is not None:
-            _denied(service, one, one.denied, took)
+            _denied(service, one, one.denied, seconds)
         if one.fault is not None:
             status = one.counted
-        (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(took / SECOND)
+        (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(seconds)
         if service.access is not access:  # a reload has come between
             access.flush()
             access = service.access
@@ -75,10 +76,10 @@ def _settle(waiting: list[Entry]) -> None:
     access.flush()
 
 
-def _denied(service: Service, one: Exchange, denied: Decision, took: int) -> None:
+def _denied(service: Service, one: Exchange, denied: Decision, seconds: float) -> None:
     """A call in it was refused, which from now on is only told of. By a rate: then no objective is about it, also
     where its app, as an MCP server does, has answered as if nothing had happened."""
     one.refused = one.refused or denied
     status = one.status if one.fault is None else one.counted
     if denied.status == RATE_LIMITED and status < 500:
-        service.cell(one.plan, status).set_aside(took / SECOND)
+        service.cell(one.plan, status).set_aside(seconds)

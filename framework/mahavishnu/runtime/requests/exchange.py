@@ -25,15 +25,17 @@ class Exchange(Timed):
 
     Once it is refused, the app's own answer is dropped: the refusal takes its place. `began`, `answered` (the
     response's start) and `told` (its end: what the app does after that, nobody waits for) are times of the clock
-    `now`, `sent` counts the body's bytes, `fault` names what was raised. `refusing` is the task that answers with the
-    refusal, or has tried to; `through` is what its messages go through, where that is not `send` itself.
+    `now`, `sent` counts the body's bytes, `fault` names what was raised. Who has `listened` has asked by GET for a
+    stream of events, which lasts as long as its client likes. `refusing` is the task that answers with the refusal, or
+    has tried to; `through` is what its messages go through, where that is not `send` itself.
     """
 
     __slots__ = (
-        "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "path",
+        "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "head", "listened", "path",
         "refusing", "running", "sent", "status", "through", "told", "traceback", "upload", "watch",
     )  # fmt: skip
 
+    head: Sequence[Header]  # of the app's response; not there before it
     through: Send  # not there where nothing is between
     traceback: tuple[str, ...]  # not there where nothing was raised that is the app's fault
 
@@ -76,7 +78,7 @@ class Exchange(Timed):
         self.fault: str | None = None
         self.refusing: asyncio.Task[Any] | None = None
         self.around = ()
-        self.running = self.cancelled = False
+        self.running = self.cancelled = self.listened = False
         self.status = self.sent = 0
 
     def degrade(self, one: Degraded) -> None:
@@ -102,6 +104,7 @@ class Exchange(Timed):
                     return self._end(message)
                 now = self._now
                 self.told = now()  # there is nothing that a server would have to send before it
+                self.listened = not self.sent and self.listens
         elif kind == "http.response.start":
             message = self._started(message)
         elif kind == "http.response.pathsend" or (
@@ -119,6 +122,7 @@ class Exchange(Timed):
             await self._send(message)
         finally:
             self.told = self._now()
+            self.listened = self.listens
             if self.watch is not None:
                 self.watch.part(True)
 
@@ -189,6 +193,16 @@ class Exchange(Timed):
         refused = self.refused
         idle = not self.running or (refused is not None and refused.status in (408, 413))
         return None if idle else self._now() - self.entered
+
+    @property
+    def listens(self) -> bool:
+        """Whether its response is one that lasts as long as its client likes; to know that takes a while."""
+        return self.plan.key[1] == "GET" and _is_event_stream(getattr(self, "head", ()))
+
+    @property
+    def waited(self) -> int:
+        """How long who has listened waited for the events to begin (ns)."""
+        return (self.began if self.answered is None else self.answered) - self.began
 
     @property
     def gone(self) -> bool:
@@ -265,6 +279,7 @@ class Exchange(Timed):
             self.deadline = None  # what is called from here on has its own timeout
             self.watch = watch.begun(self.answered - self.began)
         headers: list[Header] = [*message.get("headers", ())]  # ASGI lets them be gone after one look
+        self.head = headers
         if self.gates and self.service is not None and _is_event_stream(headers):
             self.service.engine.lasting(self, self.took())
         left = self.left
