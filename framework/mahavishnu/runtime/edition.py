@@ -235,7 +235,10 @@ class Edition:
             await self.refuse(exchange, send)
 
     async def untold(self, exchange: Exchange, receive: Receive) -> None:
-        """Tell of a request whose response has no end; also where it is the app that has left it so, without a word."""
+        """Tell of a request whose response has no end; also where it is the app that has left it so, without a word.
+
+        A process that is about to end lets go of those who only listen, who ask another one.
+        """
         if exchange.service is None:  # it was told of while the app held on, for whom nobody waits any more
             exchange.deadline = None
             return
@@ -243,7 +246,7 @@ class Edition:
         if exchange.running:
             exchange.listened = exchange.listens
         try:
-            if exchange.unended:
+            if exchange.unended and not (exchange.listened and self.process_state.draining):
                 exchange.left_so(gone=await gone(receive))
         finally:
             self.process_state.ended.add(self.service, exchange, ended)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mahavishnu.protocols import Scope
+from mahavishnu.series import HTTP_DURATION
 from tests.runtime.asgi_client import (
     Answer,
     House,
@@ -139,3 +140,58 @@ async def test_a_stream_that_is_cut_for_its_pauses_says_which_limit_it_was() -> 
     house.clock.advance("2s")
     await task
     assert [(one["refused_by"], one.get("error")) for one in house.lines] == [("request", None)]
+
+
+def _events(media: str = "text/event-stream") -> Any:
+    """An app that lets go of who listens, as sse-starlette does when it hears SIGTERM."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", media.encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    return app
+
+
+async def _let_go(app: Any, method: str = "GET", security: Any = None) -> tuple[dict[str, Any], list[str]]:
+    """What the line says of a stream that has no end while the process drains, and the statuses that are counted."""
+    house = harden(app, spec_of(security=security or {}))
+    house.app.drain()
+    await house.app(scope_of(method), _queue(), collector(Answer()))
+    (line,) = house.lines
+    counts = [one for one in house.samples() if one.startswith(f"{HTTP_DURATION.name}_count")]
+    return line, [one.partition("status_code=")[2][:3] for one in counts]
+
+
+@pytest.mark.parametrize("security", [{}, CORS])
+async def test_a_process_that_ends_lets_go_of_who_listens(security: Any) -> None:
+    """Each deployment would count every open stream as a failure, and its client asks another process."""
+    line, counted = await _let_go(_events(), security=security)
+    assert (line["status"], line["level"], line.get("error"), counted) == (200, "info", None, ["200"])
+
+
+@pytest.mark.parametrize(
+    ("app", "method"), [(_events(), "POST"), (_events("text/plain"), "GET"), (half, "GET")]
+)
+async def test_it_owes_every_other_response_its_end(app: Any, method: str) -> None:
+    """A call of a tool whose stream is cut, a page that is half there."""
+    line, counted = await _let_go(app, method)
+    assert (line["level"], line["error"], counted) == ("error", "incomplete", ["500"])
+
+
+async def test_an_error_of_the_app_is_told_while_the_process_ends() -> None:
+    """It is not the process that lets go."""
+
+    async def fails(scope: Scope, receive: Receive, send: Send) -> None:
+        await _events()(scope, receive, send)
+        raise ValueError
+
+    house = harden(fails, limits())
+    house.app.drain()
+    with pytest.raises(ValueError, match=r"^$"):
+        await house.app(scope_of(), _queue(), collector(Answer()))
+    assert [(one["level"], one["error"]) for one in house.lines] == [("error", "ValueError")]
+
+
+async def test_who_listens_is_owed_an_end_by_a_process_that_goes_on() -> None:
+    """There his stream has broken off."""
+    assert (await _line(harden(_events(), limits()), _queue()))["error"] == "incomplete"
