@@ -71,6 +71,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "inspection.look",
         "inspection.nameless",
         "inspection.pages",
+        "inspection.sessions",
         "inspection.standing",
         "testing",
         "compile",

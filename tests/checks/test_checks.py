@@ -277,3 +277,10 @@ def test_a_bug_of_the_contract_is_not_hidden(tmp_path: Path, monkeypatch: pytest
 
     with pytest.raises(AgreementError):
         one.crossed()
+
+
+def test_without_sessions_several_processes_may_answer(tmp_path: Path) -> None:
+    """Any of them."""
+    text = "service: {name: shop, app: shop.main:app, workers: 2}"
+    found = loaded(text, tmp_path).crossed(APP)
+    assert "MV418" not in {finding.code for finding in found}

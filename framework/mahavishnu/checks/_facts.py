@@ -31,6 +31,7 @@ class App(NamedTuple):
     the code names for it if that is another one, and whether it stands inside of another Hardening. Of
     users, API keys and sessions, those are `nameless` that nothing can name before a request is counted. Its class
     `adds` middlewares by `add_middleware`, or has no such method. Of `pages` the browser loads scripts from elsewhere.
+    At `sessions` it serves MCP with sessions, which live in one process.
     """
 
     routes: Routes
@@ -45,6 +46,7 @@ class App(NamedTuple):
     nameless: tuple[str, ...] = ()
     adds: bool = True
     pages: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from mahavishnu.ground.app_names import NAMED
 from mahavishnu.inspection.cors import cors_in
 from mahavishnu.inspection.ends import FAILED, NO_APP, NO_PACKAGE, NOWHERE
 from mahavishnu.inspection.pages import pages_of
+from mahavishnu.inspection.sessions import sessions_of
 from mahavishnu.runtime.routing.layers import layers_of, listed
 from mahavishnu.runtime.routing.routes import mounted, resolved_routes, routes_of
 
@@ -53,6 +54,7 @@ def seen(target: str) -> dict[str, object]:
         "dependencies": sorted(NAMED.dependencies),
         "plain": sorted(NAMED.plain),
         "pages": [*pages_of(app)],
+        "sessions": [*sessions_of(app)],
         "adds": any(hasattr(one, "add_middleware") for one in layers_of(app)),
     }
 
