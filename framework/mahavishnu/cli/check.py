@@ -19,6 +19,7 @@ from mahavishnu.cli._targets import specs
 from mahavishnu.contract import Contract, contract
 from mahavishnu.derived.bound import bound
 from mahavishnu.derived.forgetting import lives
+from mahavishnu.derived.hangs import unseen_hangs
 from mahavishnu.derived.history import promises
 from mahavishnu.derived.outage import outage
 from mahavishnu.derived.shares import shares
@@ -94,6 +95,7 @@ def _more(loaded: Loaded, findings: tuple[Finding, ...], app: App | None) -> Ite
     yield from promises(loaded.spec)
     yield from lives(loaded.spec)
     yield from outage(loaded.spec)
+    yield from unseen_hangs(loaded.spec)
 
 
 def _unseen(service: Service, app: App | None) -> Iterator[str]:
