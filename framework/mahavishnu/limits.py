@@ -145,7 +145,7 @@ class ToolLimit:
         """Say that a call was refused: an app may catch what is raised, and answer as if nothing had happened."""
         request, tracing = current_request(), service_at_work().tracing
         if isinstance(request, Admission):
-            request.denied = refused._replace(where="")
+            request.aside = refused._replace(where="")
         if tracing is not None:
             tracing.note("mahavishnu.limit.refused", {**refusal(refused), "mahavishnu.tool": self.tool})
 

@@ -37,7 +37,8 @@ class Slo(Policy):
 
     With `fresh`, in which share of the time something is young enough; with `query`, which share of events of your
     own is good. Requests are those that a living process has answered: what a dead one would have is in no promise.
-    Nor is what a rate refuses (429), a body that comes too slowly (408), or what no route takes (4xx).
+    Nor is what a rate refuses (429), a body that comes too slowly (408), what no route takes (4xx), or what is answered
+    without the app: a preflight, a body that announces too much (413).
     """
 
     keyword: ClassVar[str] = "objective"

@@ -10,7 +10,6 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from mahavishnu.outcomes.faults import leaves
@@ -22,6 +21,7 @@ from mahavishnu.runtime.limits.admission import Admission
 from mahavishnu.runtime.limits.fields import STRICT
 from mahavishnu.runtime.requests.bounded import BodyTooLarge, Bounded
 from mahavishnu.runtime.requests.conversation import Conversation
+from mahavishnu.runtime.requests.cross_origin import cross_origin
 from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.gone import gone
 from mahavishnu.runtime.requests.identity import Identify, Identity
@@ -35,11 +35,10 @@ from mahavishnu.runtime.routing.table import RouteTable
 from mahavishnu.runtime.service import Service, method_label
 from mahavishnu.runtime.telemetry.access_log import refusal, traceback
 from mahavishnu.runtime.telemetry.defects import noted
-from mahavishnu.series import METHODS, UNMATCHED
+from mahavishnu.series import UNMATCHED
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _OF_THE_EDGE = (408, 413, 504)  # too slow, too large, too late: the engine sees no caller there
-_EXPOSED = ["Mahavishnu-Degraded", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Request-ID"]
 _SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
 _CLOSE = (b"connection", b"close")
 
@@ -77,8 +76,9 @@ class Edition:
         self._headers = [*STRICT] if spec.security.headers == "strict" else []
         if self.process_state.draining:
             self._headers.append(_CLOSE)
-        self.inside = self._with_cors(self._guard)
-        self.around = spec.security.cors is not None
+        cors = spec.security.cors
+        self.inside: ASGIApp = self._guard if cors is None else cross_origin(self._guard, cors)
+        self.around = cors is not None
         """Whether something stands between the middleware and what may refuse."""
         self.built_in = answers(service, self._identity)
 
@@ -160,6 +160,7 @@ class Edition:
                 exchange.bounded = BoundedOnTrial(engine.clock, plan.body, plan.body_trial, exchange, receive)
             exchange.bounded.announced(scope["headers"])
             if exchange.refused is not None:
+                exchange.aside = exchange.refused
                 return False
         if plan.uploads:
             exchange.upload = Upload(exchange.bounded or receive)
@@ -295,7 +296,7 @@ class Edition:
 
     def _tell_of_websocket(self, admission: Admission, fault: BaseException | None) -> None:
         facts: dict[str, Any] = {"route": admission.route, "client": admission.caller.address}
-        facts |= refusal(admission.refused or admission.denied)
+        facts |= refusal(admission.refused or admission.aside)
         log, outcome = self.service.log.info, "ended" if admission.refused is None else "refused"
         if fault is not None:
             facts["error"] = type(fault).__name__
@@ -304,19 +305,6 @@ class Edition:
                 facts |= traceback(noted(fault))
         self.service.websockets[outcome].inc()
         log("websocket", **facts)
-
-    def _with_cors(self, app: ASGIApp) -> ASGIApp:
-        cors = self.service.spec.security.cors
-        if cors is None:
-            return app
-        return CORSMiddleware(
-            app,
-            allow_origins=cors.origins,
-            allow_methods=[method for method in METHODS if method != "_OTHER"],
-            allow_headers=["*"],
-            allow_credentials=cors.credentials,
-            expose_headers=[*_EXPOSED, *cors.expose],
-        )
 
 
 def _ids() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from io import StringIO
 from itertools import product
 from pathlib import Path
@@ -28,14 +29,22 @@ from tests.runtime.asgi_client import House, harden, site, spec_of
 from tests.runtime.test_reload import World
 from tests.strategies import specs
 
+COUNT = f"{HTTP_DURATION.name}_count"
+BOTH = {"all": {"objective": "99%"}, "quick": {"objective": "99%", "under": "1s"}}
+
 
 def counted(house: House, slo: str) -> tuple[float, float]:
     """What is shown of an objective: good and bad."""
-    shown = house.samples()
+    series = house.samples()
     good, bad = (
-        shown[f"mahavishnu_slo_requests_total{{outcome={one},slo={slo}}}"] for one in ("good", "bad")
+        series[f"mahavishnu_slo_requests_total{{outcome={one},slo={slo}}}"] for one in ("good", "bad")
     )
     return good, bad
+
+
+def shown(house: House) -> float:
+    """How many requests the series show."""
+    return sum(value for name, value in house.samples().items() if name.startswith(COUNT))
 
 
 class App:
@@ -49,6 +58,7 @@ class App:
         return site(
             Route("/status/{code:int}", self.status, methods=["GET", "POST"]),
             Route("/wait/{ms:int}", self.wait, methods=["GET", "POST"]),
+            Route("/read", self.read, methods=["POST"]),
         )
 
     async def status(self, request: Request) -> Response:
@@ -59,6 +69,9 @@ class App:
     async def wait(self, request: Request) -> Response:
         self.clock.advance(request.path_params["ms"] * 10**6)
         return PlainTextResponse("ok")
+
+    async def read(self, request: Request) -> Response:
+        return Response(await request.body())
 
 
 def shop(**slos: Any) -> House:
@@ -91,7 +104,6 @@ async def test_requests_are_good_and_bad_as_the_objectives_say() -> None:
 
 async def test_who_is_refused_hides_no_failure_of_others() -> None:
     """A rate's 429, and what asks for nothing there is, are neither good nor bad; a full queue's 503 stays bad."""
-    slos = {"all": {"objective": "99%"}, "quick": {"objective": "99%", "under": "1s"}}
     rates = {"rate": "2/minute", "per": "ip"}, {"concurrency": 1, "queue": 0, "match": {"path": "/full"}}
     house: House
 
@@ -100,7 +112,7 @@ async def test_who_is_refused_hides_no_failure_of_others() -> None:
         return PlainTextResponse("")
 
     routes = Route("/{code:int}", App().status), Route("/full", full)
-    spec = spec_of(slos=slos, limits=dict(zip(("each", "few"), rates, strict=True)))
+    spec = spec_of(slos=BOTH, limits=dict(zip(("each", "few"), rates, strict=True)))
     house = harden(site(*routes), spec)
     for number in range(10):
         assert await house.status(path="/500", client=f"203.0.113.{number}") == 500
@@ -128,8 +140,58 @@ async def test_a_tool_that_a_rate_refuses_is_no_event_however_its_app_answers() 
         await house.call(path="/rpc", query_string=f"then={then}".encode())
     forget()
     assert (counted(house, "all"), counted(house, "quick")) == ((1, 1), (2, 0))
-    count = f"{HTTP_DURATION.name}_count"
-    assert sum(value for name, value in house.samples().items() if name.startswith(count)) == 5
+    assert shown(house) == 5
+
+
+CORS: dict[str, Any] = {"cors": {"origins": ["https://shop.example"]}}
+ASKING = {"origin": "https://shop.example", "access-control-request-method": "POST"}
+
+
+async def test_preflights_hide_no_failure_of_others() -> None:
+    """Whatever is answered to them, they meet no limit: no event, and shown all the same."""
+    house = harden(App().site(), spec_of(security=CORS, slos=BOTH))
+    for path in ("/status/500", "/nowhere"):
+        for origin in ("https://shop.example", "https://evil.example"):
+            await house.call("OPTIONS", path, headers=ASKING | {"origin": origin})
+    assert (counted(house, "all"), counted(house, "quick"), shown(house)) == ((0, 0), (0, 0), 4)
+    assert [(one["status"], "refused_by" in one) for one in house.lines] == [(200, False), (400, False)] * 2
+    assert await house.status("POST", "/status/500", headers=ASKING) == 500
+    assert (counted(house, "all"), counted(house, "quick"), shown(house)) == ((0, 1), (1, 0), 5)
+
+
+@pytest.mark.parametrize("security", [{}, CORS])
+async def test_a_body_that_announces_too_much_hides_no_failure_of_others(security: dict[str, Any]) -> None:
+    """Nobody has worked for it, and no rate has seen it; for one that says nothing the app has begun."""
+    limits = {"size": {"body": "1kB"}, "each": {"rate": "1/hour", "per": "ip"}}
+    house = harden(App().site(), spec_of(limits=limits, security=security, slos=BOTH))
+    for _ in range(3):
+        assert await house.status("POST", "/status/500", headers={"content-length": "2000"}) == 413
+    assert (counted(house, "all"), counted(house, "quick"), shown(house)) == ((0, 0), (0, 0), 3)
+    assert [one["refused_by"] for one in house.lines] == ["size"] * 3
+    assert await house.status("POST", "/status/500", body=[b"x"]) == 500
+    assert await house.status("POST", "/read", client="192.0.2.1", body=[b"x" * 2000]) == 413
+    assert (counted(house, "all"), counted(house, "quick")) == ((1, 1), (2, 0))
+
+
+async def test_a_preflight_that_the_app_answers_is_an_event() -> None:
+    """It has met every limit, and the app was asked."""
+    house = shop(all={"objective": "99%"})
+    assert await house.status("OPTIONS", "/status/200", headers=ASKING) == 405
+    assert counted(house, "all") == (1, 0)
+
+
+async def test_an_app_that_is_late_is_bad_though_it_is_not_the_app_that_answers() -> None:
+    """504, below CORS too."""
+
+    async def hangs(_: Request) -> Response:
+        house.clock.advance("2s")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    spec = spec_of(security=CORS, limits={"request": {"timeout": "1s"}}, slos=BOTH)
+    house = harden(site(Route("/", hangs)), spec)
+    assert await house.status() == 504
+    assert counted(house, "all") == (0, 1)
 
 
 async def test_what_is_refused_is_known_of_a_route_with_more_statuses_than_are_shown() -> None:
@@ -153,8 +215,8 @@ async def test_a_route_that_an_objective_names_is_counted_however_many_there_are
     for name in names:
         await house.call(path=f"/{name}")
     assert (counted(house, "named"), counted(house, "all")) == ((0, 1), (ROUTES_SHOWN + 1, 1))
-    shown = [one for one in house.samples() if one.startswith(f"{HTTP_DURATION.name}_count")]
-    assert len(shown) == ROUTES_SHOWN + 2  # and what is unmatched
+    series = [one for one in house.samples() if one.startswith(COUNT)]
+    assert len(series) == ROUTES_SHOWN + 2  # and what is unmatched
     most = bound(house.app.service.contract)
     assert most.of(ROUTES_SHOWN + 1) - most.of(ROUTES_SHOWN) == most.per_route
 
@@ -216,7 +278,7 @@ def test_objectives_count_from_when_they_come_into_force() -> None:
 def test_all_that_can_be_counted_is_there_before_it_happens(spec: dict[str, Any]) -> None:
     """Every value of every label of each counter; only routes and statuses of requests come later."""
     service = Service(Spec.model_validate({**spec, "store": "memory://"}), VirtualClock(), log_to=StringIO())
-    shown = {
+    there = {
         (one.name, frozenset(one.labels.items()))
         for family in service.metrics.collect()
         for one in family.samples
@@ -224,5 +286,5 @@ def test_all_that_can_be_counted_is_there_before_it_happens(spec: dict[str, Any]
     for signal in service.contract.signals.values():
         if signal.kind is Kind.COUNTER:
             values = [[(one.name, each) for each in one.values or ()] for one in signal.labels]
-            missing = {(signal.name, frozenset(one)) for one in product(*values)} - shown
+            missing = {(signal.name, frozenset(one)) for one in product(*values)} - there
             assert missing == set()

@@ -64,8 +64,8 @@ def _settle(waiting: list[Entry]) -> None:
     for service, one, took, ended in entries:
         status = one.status = one.status or (499 if one.cancelled else 500)
         seconds = (one.waited if one.listened else took) / SECOND  # who listens does so as long as he likes
-        if one.denied is not None:
-            _denied(service, one, one.denied, seconds)
+        if one.aside is not None:
+            _set_aside(service, one, one.aside, seconds)
         if one.fault is not None:
             status = one.counted
         (one.plan.cells.get(status) or service.cell(one.plan, status)).observe(seconds)
@@ -76,10 +76,10 @@ def _settle(waiting: list[Entry]) -> None:
     access.flush()
 
 
-def _denied(service: Service, one: Exchange, denied: Decision, seconds: float) -> None:
-    """A call in it was refused, which from now on is only told of. By a rate: then no objective is about it, also
-    where its app, as an MCP server does, has answered as if nothing had happened."""
-    one.refused = one.refused or denied
-    status = one.status if one.fault is None else one.counted
-    if denied.status == RATE_LIMITED and status < 500:
-        service.cell(one.plan, status).set_aside(seconds)
+def _set_aside(service: Service, one: Exchange, aside: Decision, seconds: float) -> None:
+    """No objective is about it, where its app was not asked, or a rate has refused a call in it: also where its app, as
+    an MCP server does, has answered as if nothing had happened. An error stays one."""
+    if not aside.allowed:
+        one.refused = one.refused or aside  # which from now on is only told of
+    if (aside.status == RATE_LIMITED or not one.running) and one.counted < 500:
+        service.cell(one.plan, one.counted).set_aside(seconds)

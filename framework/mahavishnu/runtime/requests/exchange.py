@@ -66,7 +66,7 @@ class Exchange(Timed):
         self._now = now
         self.began = self.entered = now()
         self.deadline: int | None = None
-        self.refused = self.denied = None
+        self.refused = self.aside = None
         self.taken: Taken | None = None
         self.left: tuple[int, ...] | None = None
         self.gates: list[Gate] | None = None
