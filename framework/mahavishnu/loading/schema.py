@@ -18,8 +18,11 @@ _NETWORK = {"pattern": r"^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"}
 
 def schema() -> dict[str, Any]:
     """The schema, with meanings, examples and defaults for an editor; what the loader refuses, it refuses."""
+    models = _models()
+    for model in models.values():
+        model.model_rebuild()  # a default is written by its model, which pydantic before 2.14 does not build for that
     said = Spec.model_json_schema(by_alias=True)
-    for name, model in _models().items():
+    for name, model in models.items():
         _say(said if model is Spec else said["$defs"][name], model)
     made = _tidy(said)
     head = {
