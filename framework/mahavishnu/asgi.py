@@ -149,7 +149,7 @@ class Hardening:
                 await edition.inside(scope, receive, exchange.send)
             elif edition.admits(exchange, scope, receive):
                 if exchange.running or await edition.wait(exchange, receive):
-                    await edition.app(scope, exchange.upload or exchange.bounded or receive, exchange.send)
+                    await edition.app(scope, exchange.upload or exchange, exchange.send)
                 if exchange.bounded is not None or exchange.gates is not None:
                     edition.free(exchange)
                 elif exchange.watch is not None:

@@ -164,6 +164,8 @@ class Edition:
                 return False
         if plan.uploads:
             exchange.upload = Upload(exchange.bounded or receive)
+        else:  # where nearly nobody sends a body it is made when the app first asks for one
+            exchange.source = receive
         if plan.rates and not plan.later:
             fast = plan.fast if not plan.gates or plan.has_room() else None
             if fast is None or not fast.charge(exchange):  # as `engine.charge`, with one call less
@@ -202,7 +204,7 @@ class Edition:
         try:
             let_in = self.admits(exchange, scope, receive)
             if let_in and (exchange.running or await self.wait(exchange, receive)):
-                await self.app(scope, exchange.upload or exchange.bounded or receive, send)
+                await self.app(scope, exchange.upload or exchange, send)
         except BaseException as error:
             if not await self.excuses(exchange, error, send):
                 raise

@@ -97,6 +97,49 @@ async def test_a_body_that_is_not_here_when_the_time_is_up_is_its_clients_fault(
     assert (house.decisions("request"), counted(house)) == ((1, 0, 0), {"408": 1})
 
 
+SIZE: dict[str, Any] = {"limits": {"request": {"timeout": "2s"}, "size": {"body": "1kB"}}}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *[limits(request={"timeout": "2s", **more}) for more in KINDS],
+        spec_of(**SIZE),
+        spec_of(**SIZE, security={"cors": {"origins": ["https://shop.example"]}}),
+    ],
+    ids=["plain", "idle", "inherit", "size", "below CORS"],
+)
+async def test_a_body_may_come_with_any_method(method: str, spec: Any) -> None:
+    """As with a GET whose app, or a middleware for audits, reads it: whoever does not send it is late by himself."""
+    house = harden(site(Route("/", echo, methods=[method])), spec)
+    assert (await late(house, parts(PART), method=method)).status == 408
+    assert (house.decisions("request"), counted(house)) == ((1, 0, 0), {"408": 1})
+    busy_house = harden(site(Route("/", busy, methods=[method])), spec)
+    assert (await late(busy_house, parts(PART, LAST), method=method)).status == 504
+    assert busy_house.decisions("request") == (0, 1, 0)
+
+
+@pytest.mark.parametrize("more", [{}, {"request": {"timeout": "2s"}}])
+async def test_a_task_that_a_request_has_left_behind_gets_no_body_that_is_too_large(more: Any) -> None:
+    """Though it asks for the first time then: the limit of its request is over, and so is the request."""
+    over, left = asyncio.Event(), list[asyncio.Task[Message]]()
+
+    async def app(_: Any, receive: Receive, send: Any) -> None:
+        async def reads() -> Message:
+            await over.wait()
+            return await receive()
+
+        left.append(asyncio.create_task(reads()))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    house = harden(app, limits(size={"body": "2B"}, **more))
+    await house.app(scope_of(), parts(LAST), collector(Answer()))
+    over.set()
+    assert await asyncio.wait_for(left[0], 5) == GONE
+
+
 @pytest.mark.parametrize("middleware", [[], [Middleware(BaseHTTPMiddleware, dispatch=passed_on)]])
 @pytest.mark.parametrize("size", [{"body": "2B"}, {"body": "1kB", "min_rate": "1kB/s"}])
 async def test_a_body_that_is_refused_while_it_is_read_is_no_fault_of_the_app(

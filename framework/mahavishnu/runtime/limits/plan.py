@@ -31,7 +31,8 @@ class Plan:
     `keys` name the buckets of the rates, `allowed` count what they let in; `fast` decides them where nothing is
     special, for requests that nothing else can refuse before the handler runs. `plain`: whether they are held to no
     more than a plain time; `later`: whether one of the rates is kept where the answer comes later; `uploads`: whether
-    their time may be spent by a client who sends a body. A `trial` only counts, beside the limit that holds.
+    their time may be spent by a client who sends a body, as their method says. A `trial` only counts, beside the limit
+    that holds.
     """
 
     key: tuple[str, str] = ("", "")

@@ -22,7 +22,7 @@ from mahavishnu.runtime.limits.size_limit import SizeLimit
 from mahavishnu.runtime.limits.time_limit import TimeLimit
 
 _TOOLS = 1000  # that a program may call by name
-_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")
+_WITHOUT_BODY = ("GET", "HEAD", "OPTIONS")  # nearly always
 _Named = tuple[str, Limit]
 A = TypeVar("A", SizeLimit, TimeLimit)
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
-from mahavishnu.protocols import Decision, Gate, Message, Scope, Send, Taken
+from mahavishnu.protocols import Decision, Gate, Message, Receive, Scope, Send, Taken
 from mahavishnu.runtime.calls.degraded import DEGRADED, said
 from mahavishnu.runtime.context import Degraded
 from mahavishnu.runtime.keys import Caller
@@ -27,15 +27,17 @@ class Exchange(Timed):
     response's start) and `told` (its end: what the app does after that, nobody waits for) are times of the clock
     `now`, `sent` counts the body's bytes, `fault` names what was raised. Who has `listened` has asked by GET for a
     stream of events, which lasts as long as its client likes. `refusing` is the task that answers with the refusal, or
-    has tried to; `through` is what its messages go through, where that is not `send` itself.
+    has tried to; `through` is what its messages go through, where that is not `send` itself. Where the app was given no
+    `upload`, it asks the exchange for its messages, which come from `source`.
     """
 
     __slots__ = (
         "_headers", "_now", "_send", "answered", "began", "bounded", "cancelled", "fault", "head", "listened", "path",
-        "refusing", "running", "sent", "status", "through", "told", "traceback", "upload", "watch",
+        "refusing", "running", "sent", "source", "status", "through", "told", "traceback", "upload", "watch",
     )  # fmt: skip
 
     head: Sequence[Header]  # of the app's response; not there before it
+    source: Receive  # not there where `upload` is from the start
     through: Send  # not there where nothing is between
     traceback: tuple[str, ...]  # not there where nothing was raised that is the app's fault
 
@@ -80,6 +82,18 @@ class Exchange(Timed):
         self.around = ()
         self.running = self.cancelled = self.listened = False
         self.status = self.sent = 0
+
+    def __call__(self) -> Awaitable[Message]:
+        """The next message for an app that was given no `upload`; one is made now, where its time is limited."""
+        if self.upload is not None:
+            return self.upload()
+        if self.service is None:
+            return _over()
+        receive = self.bounded or self.source
+        if self.plan.timeout is None:
+            return receive()
+        self.upload = Upload(receive)
+        return self.upload()
 
     def degrade(self, one: Degraded) -> None:
         """As of any request; its response will say so."""
@@ -310,6 +324,11 @@ def _is_event_stream(headers: Iterable[Header]) -> bool:
 def _whole(status: Any) -> Any:
     """The number that a server sends of an app's word; what is none is left to the server to refuse."""
     return int(status) if isinstance(status, int | float) else status
+
+
+async def _over() -> Message:
+    """What a task is told that its request has left behind."""
+    return {"type": "http.disconnect"}
 
 
 async def _dropped() -> None:
