@@ -24,6 +24,7 @@ from mahavishnu.runtime.requests.conversation import Conversation
 from mahavishnu.runtime.requests.cross_origin import cross_origin
 from mahavishnu.runtime.requests.exchange import Exchange
 from mahavishnu.runtime.requests.gone import gone
+from mahavishnu.runtime.requests.handshake import Handshake
 from mahavishnu.runtime.requests.identity import Identify, Identity
 from mahavishnu.runtime.requests.intake import BodyTooSlow
 from mahavishnu.runtime.requests.let_out import answer, failed
@@ -122,17 +123,19 @@ class Edition:
 
     async def _converse(self, admission: Admission, scope: Scope, receive: Receive, send: Send) -> None:
         engine = self.service.engine
-        talk = Conversation(scope, send, partial(self._accepted, admission))
+        talk, handshake = Conversation(scope, send, partial(self._accepted, admission)), Handshake(receive)
         fault: BaseException | None = None
         let_in = False
         try:
-            await engine.admit(admission)
+            await engine.admit(admission, partial(unless_gone, handshake.gone))
             if admission.refused is not None:
-                await receive()
+                await handshake.rest()()
                 await talk.refuse(admission.refused)
             else:
                 let_in = True
-                await self.app(scope, receive, talk.send)
+                await self.app(scope, handshake.rest(), talk.send)
+        except ClientGone:
+            await talk.leave()
         except BaseException as error:
             said = None if talk.over else answer(error)
             if said is None:
@@ -193,7 +196,7 @@ class Edition:
         tried = exchange.gates is not None
         if plan.gates and (tried or not engine.try_enter(exchange)):
             upload = exchange.upload = exchange.upload or Upload(exchange.bounded or receive)
-            await unless_gone(upload, engine.enter(exchange))
+            await unless_gone(upload.gone, engine.enter(exchange))
         exchange.running = exchange.refused is None
         return exchange.running
 

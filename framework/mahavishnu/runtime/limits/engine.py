@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,9 @@ from mahavishnu.runtime.limits.planner import Planner
 from mahavishnu.runtime.limits.rates import RateLimit, longest
 from mahavishnu.runtime.limits.superseded import Superseded
 from mahavishnu.series import LIMIT_QUOTA, LIMIT_UTILISATION
+
+Wait = Callable[[Awaitable[None]], Awaitable[None]]
+"""Waits for this, perhaps not to its end."""
 
 
 class Engine:
@@ -82,10 +85,11 @@ class Engine:
             gate.become(self._limits[name] if here else _off(before.contract.spec.limits[name]))
         self.superseded.take_over(self.rates, before.rates, before.superseded)
 
-    async def admit(self, admission: Admission) -> None:
+    async def admit(self, admission: Admission, wait: Wait | None = None) -> None:
         """Decide all rates at once, then enter the gates; what a refused request had consumed is returned.
 
-        What the request holds is written into `admission` step by step, so that it can always be released.
+        Where it has no place yet, `wait` is given what it waits for. What the request holds is written into `admission`
+        step by step, so that it can always be released.
         """
         plan = admission.plan
         if plan.rates and (waiting := self.charge(admission)):
@@ -93,7 +97,8 @@ class Engine:
         if admission.taken is not None:
             plan.told.numbers(admission.taken)  # said to nobody, but what is left is noted
         if plan.gates and not self.try_enter(admission):
-            await self.enter(admission)
+            entering = self.enter(admission)
+            await (entering if wait is None else wait(entering))
 
     def charge(self, admission: Admission) -> Awaitable[None] | None:
         """Decide all rates of its plan: at once, or once what is returned has been awaited."""

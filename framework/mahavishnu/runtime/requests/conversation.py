@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from mahavishnu.protocols import Decision, Message, Scope, Send
 from mahavishnu.runtime.limits.fields import problem
@@ -39,3 +40,8 @@ class Conversation:
         start = {"type": "websocket.http.response.start", "status": refusal.status, "headers": headers}
         await self._send(start)
         await self._send({"type": "websocket.http.response.body", "body": body})
+
+    async def leave(self) -> None:
+        """Its client has gone, and nobody was asked: a server may take it for a fault where nothing is said at all."""
+        with suppress(OSError):  # by which others say that there is nobody to be told
+            await self._send({"type": "websocket.close", "code": _AGAIN})

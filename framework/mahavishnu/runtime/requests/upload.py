@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from asyncio import Event, Task, current_task, get_running_loop
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context
 from typing import Any, cast
 
 from mahavishnu.protocols import Message, Receive
 from mahavishnu.runtime.calls.alarm import Alarm
+
+Gone = Callable[[], Coroutine[Any, Any, None]]
+"""What ends when a client has gone."""
 
 
 class ClientGone(Exception):
@@ -53,13 +56,13 @@ class Upload:
 class _Leaving(Alarm):
     """Ends what the current task waits for when its client goes, or sends what is refused; `why` says which."""
 
-    __slots__ = ("_handle", "_upload", "_watching", "why")
+    __slots__ = ("_gone", "_handle", "_watching", "why")
 
-    def __init__(self, upload: Upload) -> None:
+    def __init__(self, gone: Gone) -> None:
         self.task = cast("Task[Any]", current_task())
         self.cancelling, self.due, self.expired = self.task.cancelling(), 1, False
         self.why: BaseException = ClientGone()
-        self._upload = upload
+        self._gone = gone
         self._watching: Task[None] | None = None
         # Who does not wait after all, as where the queue is full, costs no task.
         self._handle = get_running_loop().call_soon(self._watch, context=Context())
@@ -73,7 +76,7 @@ class _Leaving(Alarm):
         return super().end(error)
 
     def _watch(self) -> None:
-        self._watching = get_running_loop().create_task(self._upload.gone())
+        self._watching = get_running_loop().create_task(self._gone())
         self._watching.add_done_callback(self._told)
 
     def _told(self, watching: Task[None]) -> None:
@@ -87,9 +90,9 @@ class _Leaving(Alarm):
         self.expire()
 
 
-async def unless_gone(upload: Upload, waiting: Awaitable[None]) -> None:
-    """Wait as long as the client does; raises ClientGone, or what reading its body has raised."""
-    leaving = _Leaving(upload)
+async def unless_gone(gone: Gone, waiting: Awaitable[None]) -> None:
+    """Wait as long as the client does; raises ClientGone, or what reading from it has raised."""
+    leaving = _Leaving(gone)
     try:
         await waiting
     except BaseException as error:
