@@ -55,15 +55,27 @@ def test_who_shares_may_take_longer(tmp_path: Path) -> None:
 def test_a_ctrl_c_ends_all_of_them(tmp_path: Path) -> None:
     """It need not come from a terminal, which would tell them too; what waits for its turn never begins."""
 
+    seen = threading.Event()
+
     def interrupt() -> None:
         appeared(tmp_path / "3")
-        time.sleep(0.2)  # Python sees no signal that comes just as it begins to wait, until the wait ends
-        os.kill(os.getpid(), signal.SIGINT)
+        while not seen.wait(
+            1
+        ):  # Python sees no signal that comes just as it begins to wait, until the wait ends
+            os.kill(os.getpid(), signal.SIGINT)
 
+    def raises(number: int, frame: object) -> None:
+        seen.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, raises)
     began = time.monotonic()
     threading.Thread(target=interrupt, daemon=True).start()
-    with pytest.raises(KeyboardInterrupt):
-        ran([shell(tmp_path, f"echo $$ > {at}; exec sleep 30") for at in range(6)], 60)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ran([shell(tmp_path, f"echo $$ > {at}; exec sleep 30") for at in range(6)], 60)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
     assert time.monotonic() - began < 20
     running = [int(appeared(tmp_path / str(at))) for at in range(3)]
