@@ -500,7 +500,7 @@ def test_a_stream_that_is_cut_is_told_of(tmp_path: Path) -> None:
 
     assert asyncio.run(life()).decisions("request") == (0, 1, 0)
     (alert,) = [one for one in contract(spec).alerts if one.path[-1] == "request"]
-    assert "or paused for more than 30s" in alert.meaning
+    assert "or paused for more than 30s though their clients were reading." in alert.meaning
     assert "half a response" in alert.impact
 
 

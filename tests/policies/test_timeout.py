@@ -351,6 +351,134 @@ async def test_who_does_not_take_the_end_of_a_stream_is_cut_as_well() -> None:
     house.clock.advance("1ms")
     await task
     assert house.gauge("in_flight", "slots") == 0
+    assert house.decisions("request") == (1, 0, 0)
+
+
+# --- clients that do not read -------------------------------------------------------------------------
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+PART: Message = {"type": "http.response.body", "body": b"much", "more_body": True}
+LAST: Message = {"type": "http.response.body", "body": b"much"}
+
+
+class Reader:
+    """A client that takes the first so many messages, and each further one only when it is told to."""
+
+    def __init__(self, takes: int = 0) -> None:
+        self.takes = takes
+        self.messages: list[Message] = []
+        self.more = asyncio.Event()
+
+    async def __call__(self, message: Message) -> None:
+        self.messages.append(message)
+        if len(self.messages) > self.takes:
+            await self.more.wait()
+
+
+async def download(house: House, reader: Reader) -> asyncio.Task[None]:
+    """A request on its way, as far as it comes by itself."""
+    task = asyncio.create_task(house.app(scope_of(), chunks([]), reader))
+    await house.clock.settle()
+    return task
+
+
+def sends(*messages: Message) -> Any:
+    """An app that sends these one after the other."""
+
+    async def app(_: Any, __: Receive, send: Send) -> None:
+        for one in messages:
+            await send(one)
+
+    return app
+
+
+CORS: dict[str, Any] = {"security": {"cors": {"origins": ["https://shop.example"]}}}
+
+
+@pytest.mark.parametrize("takes", [0, 1, 2, 3])
+@pytest.mark.parametrize("more", [{}, CORS])
+async def test_a_client_that_does_not_take_a_response_is_cut_and_nobody_is_blamed(
+    takes: int, more: dict[str, Any]
+) -> None:
+    """At whichever message, and an alert that sends people to look for a slow app stays silent; the log says why."""
+    timed = {"timeout": "2s", "idle": "5s", "inherit": "grpc-timeout"}
+    house = harden(sends(START, PART, PART, LAST), spec_of(limits={"request": timed}, **more))
+    reader = Reader(takes)
+    task = await download(house, reader)
+    house.clock.advance(5 * 10**9 - 1)
+    await house.clock.settle()
+    assert not task.done()
+    house.clock.advance(1)
+    await task
+    assert (len(reader.messages), house.clock.timers) == (takes + 1, 0)
+    (line,) = house.lines
+    assert (line["status"], line["level"]) == (200, "info")
+    assert (line["refused_by"], line["error"]) == ("request", "untaken")
+    assert house.decisions("request") == (1, 0, 0)
+    shown = [name for name in house.samples() if "duration_seconds_count" in name]
+    assert len(shown) == 1
+    assert "http_response_status_code=200" in shown[0]
+
+
+@pytest.mark.parametrize("pause", [4, 5])
+async def test_the_time_that_a_client_takes_is_none_of_its_app(pause: int) -> None:
+    """Each has the idle time for itself: only an app that pauses for so long is to blame."""
+
+    async def app(_: Any, __: Receive, send: Send) -> None:
+        await send(START)
+        await send(PART)
+        await house.clock.sleep(pause * 10**9)
+        await send(LAST)
+
+    house, reader = harden(app, SLOW), Reader(1)
+    task = await download(house, reader)
+    house.clock.advance("4s")
+    reader.more.set()
+    await house.clock.settle()
+    for _ in range(pause):
+        house.clock.advance("1s")
+        await house.clock.settle()
+    await task
+    assert house.decisions("request") == ((1, 0, 0) if pause == 4 else (0, 1, 0))
+    assert "error" not in house.lines[-1]
+
+
+async def test_an_app_that_is_cut_while_it_sends_has_all_the_time_to_clean_up() -> None:
+    """It is cancelled once."""
+    cleaned: list[bool] = []
+
+    async def app(_: Any, __: Receive, send: Send) -> None:
+        try:
+            await sends(START, PART)(_, __, send)
+        finally:
+            await house.clock.sleep(9 * 10**9)
+            cleaned.append(True)
+
+    house = harden(app, SLOW)
+    task = await download(house, Reader(1))
+    for _ in range(14):
+        house.clock.advance("1s")
+        await house.clock.settle()
+    await task
+    assert (cleaned, house.decisions("request")) == ([True], (1, 0, 0))
+
+
+async def test_an_app_that_fails_when_it_is_cut_has_failed() -> None:
+    """As one that is cut for its own slowness: the log has its error."""
+
+    async def app(_: Any, __: Receive, send: Send) -> None:
+        try:
+            await sends(START, PART)(_, __, send)
+        except asyncio.CancelledError:
+            raise ValueError from None
+
+    house = harden(app, SLOW)
+    task = await download(house, Reader(1))
+    house.clock.advance("5s")
+    with pytest.raises(ValueError, match=r"^$"):
+        await task
+    (line,) = house.lines
+    assert (line["level"], line["error"], line["refused_by"]) == ("error", "ValueError", "request")
 
 
 async def test_a_websocket_has_no_deadline_and_releases_its_place() -> None:

@@ -36,7 +36,8 @@ class Timeout(Limit):
     in `-ms` in milliseconds, all others in seconds. They only ever shorten the time; a request that is ended
     because its caller waits no longer does not count against this limit."""
     idle: Duration | None = None
-    """The longest pause between two parts of a response that has started; a slower stream is cut."""
+    """The longest pause between two parts of a response that has started; a slower stream is cut. So is one whose
+    client takes that long to read a part, but that does not count against this limit."""
 
     def number(self) -> float:
         return float(self.timeout.seconds)
@@ -46,6 +47,7 @@ class Timeout(Limit):
         # A stream that pauses for too long is cut, and counted, only where it is enforced.
         idle = self.idle if self.mode == "enforce" else None
         paused = f", or paused for more than {idle}" if idle else ""
+        reading = " though their clients were reading" if idle else ""
         return (
             Alert(
                 name=f"Limit{camel(name)}TimingOut",
@@ -55,7 +57,7 @@ class Timeout(Limit):
                 hold=Duration.parse("5m"),
                 summary=f"$value of the requests of limit {name} took longer than {self.timeout}{paused}.",
                 unit="ratio",
-                meaning=f"More than 1% of the requests had no response within {self.timeout}{paused}.",
+                meaning=f"More than 1% of the requests had no response within {self.timeout}{paused}{reading}.",
                 impact=f"Callers wait, and get 504{' or half a response' if paused else ''} in the end."
                 if self.mode == "enforce"
                 else "Callers wait.",

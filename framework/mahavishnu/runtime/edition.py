@@ -220,7 +220,7 @@ class Edition:
         excused = all(isinstance(each, BodyTooLarge | BodyTooSlow) for each in leaves(error))
         if isinstance(error, CancelledError):
             excused = watch is not None and watch.end(error)
-            exchange.cancelled = not excused
+            exchange.cancelled = exchange.cancelled or not excused
         elif isinstance(error, ClientGone):
             exchange.cancelled = excused = True
         self.free(exchange)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
 from typing import Any, cast
@@ -13,8 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.openmetrics import parser as openmetrics
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -80,21 +81,34 @@ async def _unavailable(request: Request) -> Response:
     raise HTTPException(503)
 
 
+async def _left(request: Request) -> Response:
+    async def parts() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise ClientDisconnect
+
+    return StreamingResponse(parts())
+
+
 async def _teapot(request: Request) -> Response:
     return PlainTextResponse("", 418)
 
 
 @pytest.mark.parametrize(
     ("handler", "status", "error"),
-    [(_broken, 500, "ZeroDivisionError"), (_unavailable, 503, "503"), (_teapot, 418, None)],
+    [
+        (_broken, 500, "ZeroDivisionError"),
+        (_unavailable, 503, "503"),
+        (_teapot, 418, None),
+        (_left, 200, None),
+    ],
 )
 async def test_only_a_failure_of_the_server_is_an_error(
     receiver: Collector, handler: Any, status: int, error: str | None
 ) -> None:
     """By its kind: never its words."""
     async with served(harden(site(Route("/", handler)), tracing(receiver.url), clock=Exporting())) as house:
-        if handler is _broken:
-            with pytest.raises(ZeroDivisionError):
+        if handler in (_broken, _left):
+            with pytest.raises((ZeroDivisionError, ClientDisconnect)):
                 await house.call()
         else:
             await house.call()

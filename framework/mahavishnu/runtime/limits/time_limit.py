@@ -47,6 +47,12 @@ class TimeLimit:
             False, self.name, 408, detail=f"{self._words()}; the request's body was not here by then"
         )
 
+    def taken_too_slowly(self) -> Decision:
+        """The end of a response whose client has not taken a part of it within the idle time: as above."""
+        self.cells.allowed.inc()
+        detail = f"limit `{self.name}` gives a client {self.limit.idle} to take a part of a response"
+        return Decision(False, self.name, 408, detail=detail)
+
     def given_up(self) -> Decision:
         """The answer to a request whose caller waits no longer: he may have said so for his own reasons.
 

@@ -101,7 +101,9 @@ class Exchange(Timed):
         others = (header for header in self._headers if header[0] != DEGRADED)
         self._headers = [*others, (DEGRADED, said(self.degraded.values()))]
 
-    def send(self, message: Message) -> Awaitable[None]:
+    def send(  # noqa: C901 - each step that is a call costs every request as much
+        self, message: Message
+    ) -> Awaitable[None]:
         """Pass a message on, with the headers added to the start of the response."""
         if self.refused is not None:
             return self._of_the_refusal(message) if self.refusing is asyncio.current_task() else _dropped()
@@ -110,17 +112,19 @@ class Exchange(Timed):
             before, watch = self.sent, self.watch
             if "body" in message:
                 self.sent = before + len(message["body"])
-            idle = None if watch is None else watch.idle
-            if watch is not None and idle is not None:
-                watch.part(False)
+            if watch is not None and watch.idle is not None:
+                return self._taken(message, watch)
             if "more_body" not in message or not message["more_body"]:
-                if before or idle is not None:
+                if before:
                     return self._end(message)
                 now = self._now
                 self.told = now()  # there is nothing that a server would have to send before it
                 self.listened = not self.sent and self.listens
         elif kind == "http.response.start":
             message = self._started(message)
+            watch = self.watch
+            if watch is not None and watch.idle is not None:
+                return self._taken(message, watch)
         elif kind == "http.response.pathsend" or (
             kind == "http.response.zerocopysend" and not message.get("more_body", False)
         ):
@@ -129,6 +133,15 @@ class Exchange(Timed):
             return self._end(message)
         send = self._send
         return send(message)
+
+    async def _taken(self, message: Message, watch: Deadline | Watch) -> None:
+        """Pass a message on, which waits until its client has taken what was sent before: its app does not pause."""
+        watch.taking()
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            await self._end(message)
+            return
+        await self._send(message)
+        watch.part(False)
 
     async def _end(self, message: Message) -> None:
         """Pass the end on, which waits until its client has taken what was sent before; for the rest nobody waits."""
@@ -160,6 +173,10 @@ class Exchange(Timed):
         waits for a thread has to. What only waits for its turn ends at once."""
         if self.running and not self.status:
             self.refusing = asyncio.get_running_loop().create_task(self._beside())
+
+    def untaken(self, refused: Decision) -> None:
+        """Its client does not take the response: that is cut, which is no fault of the app."""
+        self.refused, self.fault, self.cancelled = refused, "untaken", True
 
     @property
     def uploading(self) -> bool:

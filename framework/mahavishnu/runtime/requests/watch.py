@@ -6,7 +6,7 @@ from asyncio import get_running_loop
 from collections.abc import Iterable
 from typing import Any, Self
 
-from mahavishnu.protocols import Clock
+from mahavishnu.protocols import Clock, Decision
 from mahavishnu.runtime.calls.alarm import TASK_OF, Alarm
 from mahavishnu.runtime.calls.cutoff import Cutoff
 from mahavishnu.runtime.limits.admission import Admission
@@ -22,6 +22,10 @@ class Timed(Admission):
 
     def overdue(self) -> None:
         """Its time is up, and its app is cancelled; which may hold on all the same."""
+        raise NotImplementedError
+
+    def untaken(self, refused: Decision) -> None:
+        """Its client has not taken a part of its response within the idle time."""
         raise NotImplementedError
 
     @property
@@ -46,6 +50,9 @@ class Deadline(Alarm):
         """The response begins."""
         self.due = 0
         self.request.deadline = None
+
+    def taking(self) -> None:
+        """As of a `Watch`."""
 
     def ended(self, took: int) -> None:
         """The request has ended, and its response began after so many ns: count it, and let go of it.
@@ -98,7 +105,7 @@ class Watch(Cutoff):
     How long its caller waits, if he says so among the headers, only ever shortens the time. `trial` counts beside it.
     """
 
-    __slots__ = ("_of", "_request", "_trial", "idle")
+    __slots__ = ("_of", "_request", "_taking", "_trial", "idle")
 
     def __init__(
         self,
@@ -115,6 +122,7 @@ class Watch(Cutoff):
         given = of.inherit and of.inherit(headers)
         delay = of.margin.whole if enforced else None
         self.idle = of.limit.idle if enforced else None
+        self._taking = False
         if delay is not None and given is not None and given < delay:
             delay = given  # of a length of the caller's choice: not one that recurs
             super().__init__(clock.call_later, delay, self._given_up)
@@ -129,8 +137,14 @@ class Watch(Cutoff):
         self.part(False)
         return self
 
+    def taking(self) -> None:
+        """A part goes out: until it has gone the idle time is its client's."""
+        self.part(False)
+        self._taking = True
+
     def part(self, last: bool) -> None:
-        """A part goes out: the first ends the deadline, each starts the idle time anew; the last has gone."""
+        """A part has gone: the first ends the deadline, each starts the idle time anew; the last ends that, too."""
+        self._taking = False
         self._request.deadline = None  # what is called from here on has its own timeout
         if self._timer is not None:
             self._timer.cancel()
@@ -160,7 +174,10 @@ class Watch(Cutoff):
             self._request.refused = self._of.given_up()
 
     def _too_late(self) -> None:
-        _refuse(self._of, self._request)
+        if not self._taking:
+            _refuse(self._of, self._request)
+        elif self._request.refused is None:
+            self._request.untaken(self._of.taken_too_slowly())
 
 
 def _refuse(of: TimeLimit, request: Timed) -> None:

@@ -14,8 +14,6 @@ from mahavishnu.units import SECOND
 if TYPE_CHECKING:
     from mahavishnu.runtime.tracing.traces import Trace
 
-_GONE = 499  # the status of a request whose client did not wait
-
 
 class TracedLog(AccessLog):
     """An AccessLog whose lines have the ids of the request's span, which ends with it.
@@ -50,9 +48,9 @@ def _trace(one: Served) -> Trace | None:
 
 def _error(one: Served) -> str:
     """What kind of failure it is (empty: none), by the semantic conventions: a client that is gone is no failure."""
-    if one.status == _GONE:
-        return ""
-    return one.fault or (str(one.status) if one.status >= 500 else "")
+    if one.fault is not None and one.broken:
+        return one.fault
+    return str(one.status) if one.status >= 500 else ""
 
 
 def refusal(refused: Decision) -> Facts:
