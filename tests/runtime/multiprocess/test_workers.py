@@ -756,6 +756,43 @@ def test_the_last_word_is_whole_whatever_interrupts_the_next(monkeypatch: pytest
         assert double_buffer.read(file)[0] == b"39" * 3000
 
 
+def test_who_is_overtaken_while_reading_reads_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two words, each longer than the one before, take both halves from a reader who knows only their lengths."""
+    pread = os.pread
+    said = [b"%d" % number * 1000 * (number + 1) for number in range(8)]
+    with TemporaryFile() as place:
+        file = place.fileno()
+        rest = iter(said)
+        for _ in range(2):
+            double_buffer.write(file, next(rest))
+
+        def overtaken(*at: int) -> bytes:
+            with monkeypatch.context() as patch:
+                patch.setattr("os.pread", pread)
+                for word in (next(rest, None), next(rest, None)) if at[1] > 1000 else ():
+                    if word:
+                        double_buffer.write(file, word)
+            return pread(*at)
+
+        monkeypatch.setattr("os.pread", overtaken)
+        assert double_buffer.read(file) == said[:-3:-1]
+
+
+def test_a_first_word_that_is_being_written_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is one that was never ended: nothing is said yet. What is no head of ours is a fault."""
+    with TemporaryFile() as place:
+        file = place.fileno()
+        with monkeypatch.context() as patch:
+            patch.setattr("os.pwrite", partial(_some, 500))
+            with pytest.raises(OSError, match="No space left"):
+                double_buffer.write(file, b"y" * 9000)
+        assert os.fstat(file).st_size
+        assert double_buffer.read(file) == []
+        os.pwrite(file, b"\xff" * 24, 0)
+        with pytest.raises(ValueError, match="nothing that was written here"):
+            double_buffer.read(file)
+
+
 def test_what_is_held_is_held_until_it_is_closed(tmp_path: Path) -> None:
     """By one, seen by all, from the moment it appears."""
     one, two = PrivateFolder(tmp_path / "met"), PrivateFolder(tmp_path / "met")

@@ -14,14 +14,16 @@ _HEAD = struct.Struct(">QQQ")
 """Of a half: which word it holds, counted from 1, how long that is, and for how many bytes there is room."""
 _NOTHING = 0, 0, 0
 _HALF = MOST + _HEAD.size
+_HALVES = 0, _HALF
 _LAST = 2**63
+_TRIES = 3
 
 
 def write(file: int, word: bytes) -> None:
     """Write the next word; raises OSError when there is no room for it, ValueError when it is too large."""
     if len(word) > MOST:
         raise ValueError(f"{len(word)} bytes are more than {MOST}")
-    heads = [_head(file, 0), _head(file, _HALF)]
+    heads = _heads(file)
     at = _HALF * heads.index(min(heads))
     _, _, room = min(heads)
     wanted = room if len(word) <= room else min(2 * len(word), MOST)
@@ -32,12 +34,24 @@ def write(file: int, word: bytes) -> None:
 
 
 def read(file: int) -> list[bytes]:
-    """The last word, and the one before it: where the last one is not whole; raises ValueError where none is said."""
-    heads = sorted(((_head(file, at), at) for at in (0, _HALF)), reverse=True)
-    words = [os.pread(file, length, at + _HEAD.size) for (number, length, _), at in heads if number]
-    if not words and os.fstat(file).st_size:
+    """The last word, and the one before it: where the last one is not whole; raises ValueError where none is said.
+
+    A reader who is kept from reading while two words are written has neither of those that he wanted: he reads again.
+    """
+    words = list[bytes]()
+    for _ in range(_TRIES):
+        heads = _heads(file)
+        ordered = sorted(zip(heads, _HALVES, strict=True), reverse=True)
+        words = [os.pread(file, length, at + _HEAD.size) for (number, length, _), at in ordered if number]
+        if _heads(file) == heads:
+            break
+    if not words and any(os.pread(file, _HEAD.size, at).strip(b"\0") for at in _HALVES):
         raise ValueError("nothing that was written here")
     return words
+
+
+def _heads(file: int) -> list[tuple[int, int, int]]:
+    return [_head(file, at) for at in _HALVES]
 
 
 def _head(file: int, at: int) -> tuple[int, int, int]:
