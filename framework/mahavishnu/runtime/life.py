@@ -10,6 +10,7 @@ from weakref import WeakMethod
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.dead_letters.redriver import Redriver
 from mahavishnu.runtime.ending import at_exit, hold_back, let_through
+from mahavishnu.runtime.garbage import spare_what_is_loaded
 from mahavishnu.runtime.multiprocess.crowd import Crowd
 from mahavishnu.runtime.multiprocess.publisher import SnapshotPublisher
 from mahavishnu.runtime.pushing import Pushing
@@ -55,8 +56,11 @@ class Life:
     def serve(self) -> None:
         """The app has started, and the server listens from now on."""
         self._crowd.start()
-        if (tracing := self._service().tracing) is not None:
-            tracing.adopt()
+        service = self._service()
+        if service.tracing is not None:
+            service.tracing.adopt()
+        if service.clock.runs:  # a test's process has an end of its own
+            spare_what_is_loaded()
 
     def leave(self) -> None:
         """The server listens no more."""

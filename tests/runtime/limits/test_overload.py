@@ -19,9 +19,9 @@ import pytest
 from tests.figures import FULL, figure
 
 PATIENCE = 0.5  # seconds
-STALL = (
-    0.1  # seconds: whoever is later than this was kept from working by the machine, and nothing can be told
-)
+# Seconds: whoever is later than this was kept from working by the machine, and nothing can be told. It is half of what
+# a critical request waits.
+STALL = 0.05
 WINDOWS = 8  # in which such a stall may happen, but for one
 APP = """
 import asyncio, time
@@ -139,12 +139,17 @@ def undisturbed(port: int, rate: float, seconds: float) -> Counter[tuple[str, in
     pytest.fail(f"the machine stalled in each of {WINDOWS} windows: nothing can be measured here")
 
 
-async def scraped(port: int, series: str) -> float:
-    """The value of a series, named with its labels as they are shown; the first one of such a name."""
+async def exposition(port: int) -> str:
+    """What a scrape is answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /metrics HTTP/1.1\r\nHost: shop\r\nConnection: close\r\n\r\n")
     text = (await reader.read()).decode()
     writer.close()
+    return text
+
+
+def value(text: str, series: str) -> float:
+    """The value of a series, named with its labels as they are shown; the first one of such a name."""
     found = re.search(rf"^{re.escape(series)}(?:\{{[^}}]*\}})? (\S+)$", text, re.MULTILINE)
     assert found is not None
     return float(found[1])
@@ -153,7 +158,8 @@ async def scraped(port: int, series: str) -> float:
 async def stalls(port: int) -> float:
     """How often the server's event loop was late by more than STALL so far."""
     lag = "mahavishnu_event_loop_lag_seconds"
-    return await scraped(port, f"{lag}_count") - await scraped(port, f'{lag}_bucket{{le="{STALL}"}}')
+    text = await exposition(port)
+    return value(text, f"{lag}_count") - value(text, f'{lag}_bucket{{le="{STALL}"}}')
 
 
 async def capacity(port: int, places: int, seconds: float) -> float:
@@ -193,7 +199,7 @@ def test_a_real_server_at_three_times_its_capacity(handler: str, places: int, tm
         # The middle one of three: a machine that does something else for a moment is not the limit's doing.
         windows = [undisturbed(port, 3 * able, seconds) for _ in range(3)]
         ended["adaptive"] = sorted(windows, key=answered)[1]
-        found = asyncio.run(scraped(port, "mahavishnu_limit_quota"))
+        found = value(asyncio.run(exposition(port)), "mahavishnu_limit_quota")
     good = {
         name: answered(each) / able / (3.0 if name == "bare" else seconds) for name, each in ended.items()
     }
