@@ -376,6 +376,12 @@ class Spec(Settings):
         return {name: one for name, one in rates if one.scope == "fleet" and one.mode != "off"}
 
     @property
+    def deadlines(self) -> dict[str, Timeout]:
+        """The deadlines of requests that are enforced, by name."""
+        limits = self.limits.items()
+        return {name: one for name, one in limits if isinstance(one, Timeout) and one.mode == "enforce"}
+
+    @property
     def fleet_breakers(self) -> tuple[str, ...]:
         """The dependencies whose breakers should tell those of all processes; but for those that are off."""
         breakers = ((name, one.breaker) for name, one in self.dependencies.items())

@@ -65,15 +65,9 @@ class Facts:
         """What follows from the spec; raises AgreementError when a condition names what is not there."""
         return contract(self.spec)
 
-    def deadlines(self) -> Iterator[tuple[str, Timeout]]:
-        """The request deadlines that are enforced, by name."""
-        for name, limit in self.spec.limits.items():
-            if isinstance(limit, Timeout) and limit.mode == "enforce":
-                yield name, limit
-
     def last_deadline(self) -> tuple[str, Timeout] | None:
         """The one after which no request waits any more; None where some have no deadline at all."""
-        deadlines = dict(self.deadlines())
+        deadlines = self.spec.deadlines
         if all(limit.match is not None for limit in deadlines.values()):
             return None
         return max(deadlines.items(), key=lambda one: one[1].timeout)
@@ -81,7 +75,7 @@ class Facts:
     def deadlines_by_match(self) -> Deadlines:
         """All of them, by the requests that they are for; None: for all."""
         found: Deadlines = {}
-        for name, limit in self.deadlines():
+        for name, limit in self.spec.deadlines.items():
             found.setdefault(limit.match, []).append((name, limit))
         return found
 

@@ -30,7 +30,7 @@ def check(facts: Facts) -> Iterator[Problem]:
     name, longest = last
     for called, dependency in facts.spec.dependencies.items():
         timeout = dependency.timeout
-        if timeout is None or timeout >= longest.timeout - MARGIN:
+        if longest.ends_first(timeout):
             own = f"after {timeout}" if timeout else "never"
             what = (
                 f"no breaker sees calls to `{called}` that hang: they time out {own}, but limit `{name}` ends "

@@ -22,7 +22,7 @@ CODE = Code(
 def check(facts: Facts) -> Iterator[Problem]:
     """The grace period against the longest deadline."""
     shutdown = facts.spec.deploy.shutdown
-    for name, limit in facts.deadlines():
+    for name, limit in facts.spec.deadlines.items():
         if limit.timeout > shutdown:
             what = (
                 f"limit `{name}` gives a request {limit.timeout}, but a replica is stopped after {shutdown}"

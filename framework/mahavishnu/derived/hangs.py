@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mahavishnu.policies.timeout import MARGIN, Timeout
 from mahavishnu.spec import Spec
 
 
@@ -13,16 +12,11 @@ def unseen_hangs(spec: Spec) -> Iterator[str]:
 
     Nothing in a spec says which requests call what; where all of them would be cut, that is MV304.
     """
-    for name, limit in spec.limits.items():
-        if not isinstance(limit, Timeout) or limit.mode != "enforce":
-            continue
+    for name, limit in spec.deadlines.items():
         called = [
             f"`{one}` (timeout {found.timeout})"
             for one, found in spec.dependencies.items()
-            if found.timeout is not None
-            and found.timeout >= limit.timeout - MARGIN
-            and found.breaker is not None
-            and found.breaker.judges
+            if found.timeout and limit.ends_first(found.timeout) and found.breaker and found.breaker.judges
         ]
         if called:
             yield (

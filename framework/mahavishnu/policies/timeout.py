@@ -42,6 +42,10 @@ class Timeout(Limit):
     def number(self) -> float:
         return float(self.timeout.seconds)
 
+    def ends_first(self, timeout: Duration | None) -> bool:
+        """Whether a call that has all of a request's time is cut before this timeout of its own."""
+        return timeout is None or timeout >= self.timeout - MARGIN
+
     def alerts(self, name: str) -> tuple[Alert, ...]:
         decisions = LIMIT_DECISIONS.closed(limit=name)
         # A stream that pauses for too long is cut, and counted, only where it is enforced.

@@ -16,7 +16,6 @@ from mahavishnu.protocols import Leaf, Outcome
 from mahavishnu.runtime import context
 from mahavishnu.runtime.budget import LEAST
 from mahavishnu.runtime.calls.alarm import Alarm, alarm
-from mahavishnu.runtime.calls.reasons import cut
 from mahavishnu.runtime.context import HERE, Cell, Request
 
 if TYPE_CHECKING:
@@ -299,7 +298,7 @@ class Call:
         # A dependency that was given less time than is its due is not to blame: the request had no more, or attempts
         # before this one took it. `within` is all that the first one gets.
         if self._cut == _DEADLINE:
-            self.guard.troubles.cut(cut(self.limit or 0), self.guard.clock.now())
+            self.guard.troubles.cut(self.limit or 0, self.guard.clock.now())
             return Outcome.CANCELLED
         return Outcome.CANCELLED if self._cut == _WITHIN and self.attempt > 1 else outcome
 

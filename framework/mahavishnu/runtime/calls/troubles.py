@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from mahavishnu.protocols import Clock, Turn
+from mahavishnu.runtime.calls.reasons import cut
 from mahavishnu.units import MINUTE, SECOND
 
 _KINDS = 16
@@ -53,11 +54,11 @@ class Troubles:
         if held is not None:
             self._note("call failed", {"reason": reason, "held_back": held})
 
-    def cut(self, reason: str, now: int) -> None:
-        """An attempt has ended so, and that is no failure: it says nothing about the dependency."""
+    def cut(self, had: int, now: int) -> None:
+        """An attempt had so much time (ns), all that its request had left: that says nothing about the dependency."""
         held = self._cuts.spend(now)
         if held is not None:
-            self._note("call cut", {"reason": reason, "held_back": held})
+            self._note("call cut", {"reason": cut(had), "held_back": held})
 
     def turned(self, turn: Turn) -> None:
         """The breaker has changed its state."""

@@ -11,6 +11,7 @@ from functools import lru_cache
 from sys import modules
 from typing import Protocol
 
+from mahavishnu.ground.seconds import seconds
 from mahavishnu.protocols import Decision, Taken
 from mahavishnu.runtime.limits.margin import Margin
 from mahavishnu.units import SECOND
@@ -44,11 +45,6 @@ STRICT: tuple[Header, ...] = (
 
 ADDED = frozenset((b"x-request-id", b"connection", b"ratelimit", b"ratelimit-policy", *dict(STRICT)))
 """The names of all headers that are added to responses."""
-
-
-def seconds(ns: int) -> int:
-    """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
-    return -(-ns // SECOND)
 
 
 class Rate(Protocol):
