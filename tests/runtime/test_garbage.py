@@ -46,7 +46,7 @@ print(json.dumps([before, during, spared]))
 
 
 def measured(folder: Path, app: str, clock: str = "") -> tuple[float, float, list[int]]:
-    """How long a full collection takes before and while it serves; what is spared before, then, and at a second start."""
+    """Seconds of a full collection before and while it serves; what is spared before, then, and in a second start."""
     (folder / "mahavishnu.yaml").write_text("mahavishnu: 1\nservice: {name: shop, app: shop:app}\n")
     code = APP.replace("{app}", app).replace("{clock}", clock)
     done = subprocess.run(
