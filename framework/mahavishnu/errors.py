@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mahavishnu.ground.seconds import seconds
-
 Path = tuple[str | int, ...]
 
 
@@ -104,7 +102,7 @@ class _NotCalled(DependencyError):
     """A call that was not made; who asked may learn when it could be."""
 
     def __str__(self) -> str:
-        again = "" if self.retry_after is None else f"; retry in {max(1, seconds(self.retry_after))} s"
+        again = "" if self.retry_after is None else f"; retry in {max(1, -(-self.retry_after // 10**9))} s"
         return super().__str__() + again
 
 

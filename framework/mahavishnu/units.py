@@ -48,6 +48,11 @@ _OFTEN_MS = 100
 """From here on a bare number may well be meant in milliseconds, as other tools read it."""
 
 
+def seconds(ns: int) -> int:
+    """Nanoseconds as whole seconds, rounded up: who waits that long has waited long enough."""
+    return -(-ns // SECOND)
+
+
 class Quantity:
     """A value written as text with its unit; every subclass parses one form and prints it back."""
 

@@ -11,10 +11,9 @@ from functools import lru_cache
 from sys import modules
 from typing import Protocol
 
-from mahavishnu.ground.seconds import seconds
 from mahavishnu.protocols import Decision, Taken
 from mahavishnu.runtime.limits.margin import Margin
-from mahavishnu.units import SECOND
+from mahavishnu.units import SECOND, seconds
 
 Header = tuple[bytes, bytes]
 

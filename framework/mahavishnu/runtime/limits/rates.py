@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from mahavishnu.ground.seconds import seconds
 from mahavishnu.policy import CallMatch, Limit
 from mahavishnu.protocols import BEFORE, Algorithm, Decision, Metered
 from mahavishnu.runtime.limits.cells import Cells
 from mahavishnu.runtime.limits.fields import QUOTA_EXCEEDED, REDUCED_CAPACITY
 from mahavishnu.runtime.limits.margin import Margin
-from mahavishnu.units import Duration, Rate
+from mahavishnu.units import Duration, Rate, seconds
 
 
 class _Nowhere:
