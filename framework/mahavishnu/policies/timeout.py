@@ -52,6 +52,7 @@ class Timeout(Limit):
         idle = self.idle if self.mode == "enforce" else None
         paused = f", or paused for more than {idle}" if idle else ""
         reading = " though their clients were reading" if idle else ""
+        named = " (`call cut` in the log names it)" if self.mode == "enforce" else ""
         return (
             Alert(
                 name=f"Limit{camel(name)}TimingOut",
@@ -65,7 +66,7 @@ class Timeout(Limit):
                 impact=f"Callers wait, and get 504{' or half a response' if paused else ''} in the end."
                 if self.mode == "enforce"
                 else "Callers wait.",
-                action="Find what is slow (a dependency, a lock, the processor) and what waits for it.",
+                action=f"Find what is slow, and what waits for it: a dependency{named}, a lock, the processor.",
                 path=("limits", name),
                 proof=(
                     Feed(decisions.select(limit=name, outcome="allowed"), healthy=600, faulty=570),
