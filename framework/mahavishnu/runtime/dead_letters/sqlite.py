@@ -175,8 +175,8 @@ class SqliteLetters:
     def some(self, most: int, dependency: str | None = None) -> Sequence[Letter]:
         with self._said():
             rows = self.base.execute(
-                "SELECT * FROM letters WHERE ?1 IS NULL OR dependency = ?1 ORDER BY created, id LIMIT ?2",
-                (dependency, most),
+                "SELECT * FROM letters WHERE ? IS NULL OR dependency = ? ORDER BY created, id LIMIT ?",
+                (dependency, dependency, most),
             ).fetchall()
         return [_letter(row) for row in rows]
 
@@ -188,11 +188,12 @@ class SqliteLetters:
     def redrive(self, ids: Iterable[str]) -> int:
         # One that is being worked on keeps its lease: nothing is done twice because somebody is impatient.
         again = (
-            "UPDATE letters SET due = ?1, attempts = 0, quarantined = 0, token = '' WHERE id = ?2 "
-            "AND (token = '' OR due <= ?1)"
+            "UPDATE letters SET due = ?, attempts = 0, quarantined = 0, token = '' WHERE id = ? "
+            "AND (token = '' OR due <= ?)"
         )
         with self._said():
-            return sum(self.base.execute(again, (self._now(), one)).rowcount for one in ids)
+            now = self._now()
+            return sum(self.base.execute(again, (now, one, now)).rowcount for one in ids)
 
     def drop(self, ids: Iterable[str]) -> int:
         with self._said():

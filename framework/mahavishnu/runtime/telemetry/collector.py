@@ -115,8 +115,25 @@ async def aside(call: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(_tell_once, done, tell, result)
 
-    threading.Thread(target=work, daemon=True).start()
+    begun(work)
     return await done
+
+
+def begun(work: Callable[[], None]) -> threading.Thread | None:
+    """A thread that does this, and that the process does not wait for when it ends.
+
+    None where it is done already: Python 3.12 begins no thread once the main one has ended, and at the end of a process
+    nothing else waits to be done.
+    """
+    thread = threading.Thread(target=work, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        if threading.main_thread().is_alive():
+            raise
+        work()
+        return None
+    return thread
 
 
 def _tell_once(done: asyncio.Future[Any], tell: Callable[[Any], None], result: Any) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from mahavishnu.runtime.telemetry.collector import LAST, Failure, post, refused
+from mahavishnu.runtime.telemetry.collector import LAST, Failure, begun, post, refused
 from mahavishnu.units import SECOND
 
 ROOM = 2048
@@ -59,11 +59,10 @@ class Outbox(SpanProcessor):
         if batches is not None and sender is not None:
             sender.hurry()
             # By itself it waits for half a minute.
-            ending = threading.Thread(target=batches.shutdown, daemon=True)
-            ending.start()
-            ending.join(LAST / SECOND)
-            if ending.is_alive():
-                sender.give_up(self._taken)
+            if (ending := begun(batches.shutdown)) is not None:
+                ending.join(LAST / SECOND)
+                if ending.is_alive():
+                    sender.give_up(self._taken)
 
     def on_end(self, span: ReadableSpan) -> None:
         """One more, if its trace is kept."""
