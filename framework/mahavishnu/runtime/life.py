@@ -59,7 +59,7 @@ class Life:
         service = self._service()
         if service.tracing is not None:
             service.tracing.adopt()
-        if service.clock.runs:  # a test's process has an end of its own
+        if service.clock.runs:  # in a test's own time apps come and go in one process
             spare_what_is_loaded()
 
     def leave(self) -> None:

@@ -24,7 +24,7 @@ def write(file: int, word: bytes) -> None:
     if len(word) > MOST:
         raise ValueError(f"{len(word)} bytes are more than {MOST}")
     heads = _heads(file)
-    at = _HALF * heads.index(min(heads))
+    at = _HALVES[heads.index(min(heads))]
     _, _, room = min(heads)
     wanted = room if len(word) <= room else min(2 * len(word), MOST)
     written = os.pwrite(file, word.ljust(wanted, b"\0") if wanted > room else word, at + _HEAD.size)
