@@ -29,6 +29,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "units",
         "promql",
         "signals",
+        "events",
         "queries",
         "queries.*",
     ),

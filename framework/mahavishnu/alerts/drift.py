@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mahavishnu.events import SPEC_REFUSED
 from mahavishnu.series import SPEC_INFO
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec, spec_hash
@@ -56,7 +57,7 @@ def _refused() -> Alert:
         summary="A change of the spec was refused: the one before it still holds.",
         meaning="The file of the spec was changed, or went away, and what is there now cannot be put to work.",
         impact="Nothing yet: the old spec is enforced, whole. The next restart will fail.",
-        action="Read `spec refused` in the service's log, which says where and why; `mahavishnu check` says the "
+        action=f"Read `{SPEC_REFUSED}` in the service's log, which says where and why; `mahavishnu check` says the "
         "same of the file. It is taken by itself as soon as it is good.",
         path=("service",),
         proof=(Feed(SPEC_RELOAD_SUCCESSFUL.select(), healthy=1, faulty=0),),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from mahavishnu.events import CALL_FAILED
 from mahavishnu.policy import camel
 from mahavishnu.promql import total
 from mahavishnu.series import DEPENDENCY_CALLS, DEPENDENCY_DURATION, DEPENDENCY_FALLBACKS
@@ -42,7 +43,7 @@ def _failing(name: str) -> Alert:
         unit="ratio",
         meaning=f"More than 10% of the attempts to call {name} ended with an error, 5xx, or no answer in time.",
         impact=f"Requests that need {name} fail, or take longer because calls are repeated.",
-        action="Read why in the log of the service: `call failed` has the `reason`, once a minute for each kind. "
+        action=f"Read why in the log of the service: `{CALL_FAILED}` has the `reason`, once a minute for each kind. "
         f"Look at {name} itself; mahavishnu_dependency_calls_total says whether calls fail or time out.",
         path=("dependencies", name),
         proof=(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from mahavishnu.events import CALL_LOST, DEAD_LETTERS_UNREACHABLE
 from mahavishnu.policies.dead_letters import Redrive
 from mahavishnu.promql import highest, total
 from mahavishnu.series import DEAD_LETTERS, DEAD_LETTERS_AGE
@@ -91,7 +92,7 @@ def _lost(one: str) -> Alert:
         "`expired` and `displaced` were promised the opposite.",
         action="Heal the dependency. Until then raise dead_letters.entries, dead_letters.size or "
         "retention.dead_letters; the list of dead letters says what is in the way, and does not have what was lost: "
-        "look for `call lost` in the log, which says of each call why it was not kept.",
+        f"look for `{CALL_LOST}` in the log, which says of each call why it was not kept.",
         path=("dead_letters",),
         proof=(
             Feed(DEAD_LETTERS_PARKED.select(dependency=one, outcome="full"), healthy=0, faulty=60),
@@ -162,7 +163,7 @@ def _unreachable() -> Alert:
         summary="A process cannot read or write its dead letters.",
         meaning="The last try to take up letters failed: the file's disk, or the server.",
         impact="Calls that fail now are lost, and their callers are told so; kept ones wait.",
-        action="The service's log says why (`dead letters unreachable`). Nothing has to be restarted.",
+        action=f"The service's log says why (`{DEAD_LETTERS_UNREACHABLE}`). Nothing has to be restarted.",
         path=("dead_letters", "store"),
         proof=(Feed(DEAD_LETTERS_UP.select(), healthy=1, faulty=0),),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 
+from mahavishnu.events import STORE_LOST
 from mahavishnu.promql import total
 from mahavishnu.signals import WINDOW, Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
@@ -62,7 +63,7 @@ def _lost() -> Alert:
         summary="The shared store of the limits does not answer: they hold for each process alone.",
         meaning="The last calls to the store failed or came too late. It is tried again every few seconds.",
         impact=_IMPACT,
-        action="The service's log says why (`store lost`). Look at the server, its memory, its password and "
+        action=f"The service's log says why (`{STORE_LOST}`). Look at the server, its memory, its password and "
         "the way to it; nothing has to be restarted, the service comes back to it by itself.",
         path=("store",),
         proof=(Feed(STORE_UP.select(), healthy=1, faulty=0),),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mahavishnu.events import SPANS_NOT_EXPORTED
 from mahavishnu.promql import total
 from mahavishnu.signals import WINDOW, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
@@ -40,7 +41,7 @@ def _lost() -> Alert:
         meaning="The collector at `observability.traces.otlp` does not take spans (failed), or slower than they "
         "come (dropped).",
         impact="No request is touched; whoever looks for one will not find it, or not all of it.",
-        action="Read `spans not exported` in the service's log, which says why. Where spans are dropped, keep a "
+        action=f"Read `{SPANS_NOT_EXPORTED}` in the service's log, which says why. Where spans are dropped, keep a "
         "smaller share of the traces with `observability.traces.sample`.",
         path=("observability", "traces", "otlp"),
         proof=(Feed(SPANS.select(outcome="failed"), healthy=0, faulty=60),),

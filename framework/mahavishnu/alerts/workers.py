@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mahavishnu.alerts.restarts import AGAIN, TIMES
+from mahavishnu.events import SERIES_NOT_SAID, WORKERS_CANNOT_MEET
 from mahavishnu.signals import Across, Alert, Feed, Kind, Label, Severity, Signal, Unit
 from mahavishnu.spec import Spec
 from mahavishnu.units import Duration
@@ -55,7 +56,7 @@ def _missing(count: int) -> Alert:
         meaning=f"`service.workers` is {count}. A worker that ends is started anew within seconds; these end again "
         "and again, hang, cannot write to the temporary folder, or were never started.",
         impact="The others serve its requests. What a hanging worker has accepted waits; its gauges are not shown.",
-        action="Look into the replica's log for `died`, `workers cannot meet` and `series not said`; compare its "
+        action=f"Look into the replica's log for `died`, `{WORKERS_CANNOT_MEET}` and `{SERIES_NOT_SAID}`; compare its "
         "memory with `deploy.resources.memory`: the kernel kills one worker, not all of them.",
         path=("service", "workers"),
         proof=(Feed(WORKERS.select(), healthy=count, faulty=count - 1),),

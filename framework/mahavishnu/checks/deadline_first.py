@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mahavishnu.checks._facts import Facts, warning
 from mahavishnu.errors import Problem
+from mahavishnu.events import CALL_CUT
 from mahavishnu.ground.codes import Code
 from mahavishnu.policies.timeout import MARGIN
 from mahavishnu.units import Duration
@@ -16,7 +17,7 @@ CODE = Code(
     "A call that is cut because its request has no time left says nothing about the dependency: it may have "
     "been given a millisecond. So where the request's deadline always comes before the dependency's own timeout, "
     "a dependency that hangs holds every request for its whole time, its breaker stays closed, and no alert says "
-    "that it fails. At run time the log tells of such calls (`call cut`).",
+    f"that it fails. At run time the log tells of such calls (`{CALL_CUT}`).",
     "limits: {request: {timeout: 2s}}\ndependencies: {stripe: {timeout: 2s, breaker: {}}}",
     "Give the dependency a timeout well below the deadline of the requests that call it.",
 )

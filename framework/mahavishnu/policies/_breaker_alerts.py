@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mahavishnu.errors import Path
+from mahavishnu.events import BREAKER_OPENED, CALL_FAILED
 from mahavishnu.policy import camel
 from mahavishnu.promql import highest, lowest, total
 from mahavishnu.series import BREAKER_STATE, BREAKER_TRANSITIONS
@@ -63,8 +64,9 @@ class BreakerAlerts:
             f"what needs {self.name} does not work.",
             action=f"Take `mode` out of dependencies.{self.name}.breaker once {self.name} may be called again."
             if held
-            else f"Read why in the log of the service: `breaker opened` has the `reason`, and `call failed` the first "
-            f"failure of each kind. Look at {self.name} itself. The breaker closes by itself once its probes succeed.",
+            else f"Read why in the log of the service: `{BREAKER_OPENED}` has the `reason`, and `{CALL_FAILED}` the "
+            f"first failure of each kind. Look at {self.name} itself. The breaker closes by itself once its probes "
+            "succeed.",
             path=self.path,
             proof=(
                 Feed(state.select(dependency=self.name, state="closed"), healthy=1, faulty=0),
@@ -84,7 +86,7 @@ class BreakerAlerts:
             summary=f"The breaker of dependency {self.name} opened, and closed again, $value times in {within}.",
             meaning=f"{self.name} is well enough for a few probes, and fails again under the calls that follow.",
             impact=f"Part of what needs {self.name} fails, in turns; no turn is long enough to be called an outage.",
-            action="The log of the service has a line for each turn (`breaker opened`), with its `reason`. "
+            action=f"The log of the service has a line for each turn (`{BREAKER_OPENED}`), with its `reason`. "
             f"See what {self.name} can carry: fewer calls at once (`bulkhead`, `throttle`), more `probes`, or a "
             "longer `open_for`.",
             path=self.path,

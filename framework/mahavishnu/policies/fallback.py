@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticKnownError
 
+from mahavishnu.events import CALL_FAILED
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.policy import Policy, camel
 from mahavishnu.promql import total
@@ -43,7 +44,7 @@ class Fallback(Policy):
                 unit="ratio",
                 meaning=f"More than 5% of the calls to {name} that got an answer got a degraded one.",
                 impact=self.impact,
-                action=f"Find out why {name} fails: `call failed` in the log of the service has the `reason`. See "
+                action=f"Find out why {name} fails: `{CALL_FAILED}` in the log of the service has the `reason`. See "
                 "also its breaker, its failures by outcome, and its own log.",
                 path=("dependencies", name, "fallback"),
                 proof=(

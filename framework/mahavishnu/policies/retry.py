@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field, model_validator
 
+from mahavishnu.events import CALL_FAILED
 from mahavishnu.ground.unfit import unfit
 from mahavishnu.outcomes.faults import Words, retry_after
 from mahavishnu.policies._backoff import not_above
@@ -94,7 +95,7 @@ class Retry(Policy):
                 unit="ratio",
                 meaning=f"More calls to {name} fail than the budget of {self.budget} can repeat.",
                 impact="Calls fail at their first fault: retries no longer hide anything.",
-                action=f"Find out why {name} fails: `call failed` in the log of the service has the `reason`. "
+                action=f"Find out why {name} fails: `{CALL_FAILED}` in the log of the service has the `reason`. "
                 "A larger budget would only load it more.",
                 path=("dependencies", name, "retry"),
                 proof=(

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field
 
+from mahavishnu.events import CALL_CUT
 from mahavishnu.policy import Limit, camel
 from mahavishnu.series import LIMIT_DECISIONS
 from mahavishnu.settings import BudgetHeader, listed
@@ -52,7 +53,7 @@ class Timeout(Limit):
         idle = self.idle if self.mode == "enforce" else None
         paused = f", or paused for more than {idle}" if idle else ""
         reading = " though their clients were reading" if idle else ""
-        named = " (`call cut` in the log names it)" if self.mode == "enforce" else ""
+        named = f" (`{CALL_CUT}` in the log names it)" if self.mode == "enforce" else ""
         return (
             Alert(
                 name=f"Limit{camel(name)}TimingOut",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mahavishnu.alerts.drift import SPEC_RELOADS
 from mahavishnu.errors import Finding, Level, SpecError
+from mahavishnu.events import SPEC_REFUSED
 from mahavishnu.ground import codes
 from mahavishnu.loading.guards import LARGEST
 from mahavishnu.protocols import Clock
@@ -112,7 +113,7 @@ class Reloader:
         for one in findings:
             where = f"{one.where.file}:{one.where.line}:{one.where.column}" if one.where else str(self._path)
             service.log.error(
-                "spec refused", code=one.code, where=where, what=one.what, help=one.help, still=service.hash
+                SPEC_REFUSED, code=one.code, where=where, what=one.what, help=one.help, still=service.hash
             )
 
     def _judge(self, read: bytes, outcome: str) -> None:

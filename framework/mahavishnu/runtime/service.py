@@ -19,6 +19,7 @@ from mahavishnu.alerts.workers import WORKER_DEATHS, WORKER_FAULTS, WORKERS
 from mahavishnu.backup import evidence
 from mahavishnu.contract import shown
 from mahavishnu.errors import Finding, MahavishnuError
+from mahavishnu.events import STORE_LOST
 from mahavishnu.ground import variables
 from mahavishnu.load import Loaded
 from mahavishnu.protocols import Advice, Clock, Site
@@ -230,7 +231,7 @@ class Service:
         if up:
             self.log.info("store found")
         else:
-            self.log.warning("store lost", reason=reason)
+            self.log.warning(STORE_LOST, reason=reason)
 
     def _store_evicts(self, policy: str) -> None:
         help = "set `maxmemory-policy noeviction`: who is evicted has all of his quota again"

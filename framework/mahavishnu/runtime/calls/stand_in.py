@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from mahavishnu.errors import MahavishnuError, Parked
+from mahavishnu.events import CALL_LOST
 from mahavishnu.outcomes.faults import why
 from mahavishnu.policies.fallback import DeadLetter, StaleCache, Static
 from mahavishnu.protocols import Clock, Meter
@@ -216,7 +217,7 @@ class DeadLetterFallback:
     def lose(self, error: Exception, reason: str) -> None:
         """Count and log a failed call that can be no letter."""
         self._queue.parked(self.name, "lost")
-        self._tell("call lost", dependency=self.name, error=why(error), reason=reason)
+        self._tell(CALL_LOST, dependency=self.name, error=why(error), reason=reason)
 
     def warn(self, reason: str) -> None:
         """Say once that calls like this one would be lost, while they still succeed."""
@@ -238,7 +239,7 @@ class DeadLetterFallback:
         if kept.id:
             self._tell("call parked", letter=kept.id, **facts)
         else:
-            self._tell("call lost", **facts, reason=_reason(fault))
+            self._tell(CALL_LOST, **facts, reason=_reason(fault))
 
 
 def _reason(fault: BaseException | None) -> str:

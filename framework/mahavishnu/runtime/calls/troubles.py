@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
 from typing import Any
 
+from mahavishnu.events import BREAKER_OPENED, CALL_CUT, CALL_FAILED
 from mahavishnu.protocols import Clock, Turn
 from mahavishnu.runtime.calls.reasons import cut
 from mahavishnu.units import MINUTE, SECOND
@@ -52,20 +53,20 @@ class Troubles:
             self._last = reason
         held = self._kind(reason.partition(" after ")[0], now).spend(now)  # however long a timeout was
         if held is not None:
-            self._note("call failed", {"reason": reason, "held_back": held})
+            self._note(CALL_FAILED, {"reason": reason, "held_back": held})
 
     def cut(self, had: int, now: int) -> None:
         """An attempt had so much time (ns), all that its request had left: that says nothing about the dependency."""
         held = self._cuts.spend(now)
         if held is not None:
-            self._note("call cut", {"reason": cut(had), "held_back": held})
+            self._note(CALL_CUT, {"reason": cut(had), "held_back": held})
 
     def turned(self, turn: Turn) -> None:
         """The breaker has changed its state."""
         held = self._turns.spend(self._now())
         if held is not None:
             facts = _facts(turn, turn.reason or self._last)
-            self._note(f"breaker {_STATES[turn.to]}", facts | ({"held_back": held} if held else {}))
+            self._note(_TURNS_TO[turn.to], facts | ({"held_back": held} if held else {}))
 
     def settle(self) -> None:
         """Tell it now."""
@@ -130,4 +131,4 @@ def _facts(turn: Turn, reason: str) -> dict[str, Any]:
     return {**facts, **{name: one for name, one in opened.items() if one is not None}}
 
 
-_STATES = {"open": "opened", "half_open": "half open", "closed": "closed"}
+_TURNS_TO = {"open": BREAKER_OPENED, "half_open": "breaker half open", "closed": "breaker closed"}

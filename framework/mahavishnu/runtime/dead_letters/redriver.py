@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mahavishnu.errors import Parked
+from mahavishnu.events import DEAD_LETTERS_UNREACHABLE
 from mahavishnu.outcomes.faults import REFUSALS, leaves, why
 from mahavishnu.outcomes.statuses import status_of_fault
 from mahavishnu.protocols import Clock
@@ -210,7 +211,7 @@ class Redriver:
     def _found(self, queue: DeadLetterQueue, reason: str) -> None:
         up, queue.up = queue.up, not reason
         if up and reason:
-            self._service().log.error("dead letters unreachable", reason=reason)
+            self._service().log.error(DEAD_LETTERS_UNREACHABLE, reason=reason)
         elif queue.up and not up:
             self._service().log.info("dead letters found")
 

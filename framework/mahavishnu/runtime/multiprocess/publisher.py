@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mahavishnu.alerts.workers import WORKER_FAULTS
+from mahavishnu.events import SERIES_NOT_SAID, WORKERS_CANNOT_MEET
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.multiprocess.meeting import meet, place
 from mahavishnu.runtime.multiprocess.private_folder import PrivateFolder
@@ -59,7 +60,7 @@ class SnapshotPublisher:
             what = "each worker shows its own series, one after the other"
             help = "the temporary folder (TMPDIR) must be writable, and what is ours in it nobody else's"
             if self._well:
-                service.log.warning("workers cannot meet", reason=str(fault), what=what, help=help)
+                service.log.warning(WORKERS_CANNOT_MEET, reason=str(fault), what=what, help=help)
             self._well = False
 
     def _place(self, said: Served) -> Path | None:
@@ -89,7 +90,7 @@ class SnapshotPublisher:
         return unwritten.inc, unread.inc
 
     def _unwritten(self, reason: str) -> None:
-        self._service().log.error("series not said", reason=reason, help="is the temporary folder full?")
+        self._service().log.error(SERIES_NOT_SAID, reason=reason, help="is the temporary folder full?")
 
     def _beat(self) -> None:
         if self.workers is None:

@@ -17,6 +17,7 @@ from opentelemetry.trace import Link, NoOpTracer, SpanKind, Status, StatusCode, 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from opentelemetry.util.types import Attributes
 
+from mahavishnu.events import SPANS_NOT_EXPORTED
 from mahavishnu.protocols import Clock
 from mahavishnu.runtime.spans import Facts, Ids
 from mahavishnu.runtime.telemetry.collector import aside
@@ -148,7 +149,7 @@ class Tracing:
             return
         log = self._host().log
         if reason:
-            log.warning("spans not exported", reason=reason, to=self._url)
+            log.warning(SPANS_NOT_EXPORTED, reason=reason, to=self._url)
         else:
             log.info("spans exported again")
 

@@ -1,0 +1,12 @@
+"""A line of the log that alerts, findings and their pages point to, named once: the runtime writes it by that name."""
+
+BREAKER_OPENED = "breaker opened"
+CALL_CUT = "call cut"
+CALL_FAILED = "call failed"
+CALL_LOST = "call lost"
+DEAD_LETTERS_UNREACHABLE = "dead letters unreachable"
+SERIES_NOT_SAID = "series not said"
+SPANS_NOT_EXPORTED = "spans not exported"
+SPEC_REFUSED = "spec refused"
+STORE_LOST = "store lost"
+WORKERS_CANNOT_MEET = "workers cannot meet"
