@@ -263,7 +263,7 @@ def _tools(contract: Contract) -> dict[str, object]:
 
 def _extras(spec: Spec) -> dict[str, str]:
     """What the service needs on top, by the name it is imported by."""
-    shared = {"redis": "redis>=5", "hiredis": "hiredis>=3"} if spec.asks_redis else {}
+    shared = {"redis": "redis>=6", "hiredis": "hiredis>=3"} if spec.asks_redis else {}
     shown = spec.observability
     pushed = {"opentelemetry.proto": "opentelemetry-proto>=1.33"} if shown.collectors else {}
     return shared | pushed | (_TRACING if shown.traces else {})
